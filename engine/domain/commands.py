@@ -1,0 +1,264 @@
+"""What clients, executors and timers ask of an aggregate: imperative, plain data, decided exactly once.
+
+A command travels in an envelope (see `engine.log.records`) that carries its id (the idempotency key), the aggregate's
+key and the time `at` (ISO-8601, microseconds, UTC). Bodies hold JSON values only. Ids and times are made by the sender:
+the decider has no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+Json = Any
+JsonObject = dict[str, Any]
+CancelAction = Literal["interrupt", "rollback"]
+MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Base of all commands; `type` is the name on the wire."""
+
+    type: ClassVar[str] = ""
+
+
+# --- thread aggregate: key = thread_id -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateThread(Command):
+    """Create a thread; an existing one is rejected (`conflict`) or, with `do_nothing`, left untouched.
+
+    A copy is a create with `copied_from` and the settled `status`, `interrupts`, `config` of its source, followed by
+    `ImportCheckpoints`.
+    """
+
+    type: ClassVar[str] = "thread.create"
+    thread_id: str
+    metadata: JsonObject = field(default_factory=dict)
+    if_exists: Literal["raise", "do_nothing"] = "raise"
+    ttl: JsonObject | None = None
+    copied_from: str | None = None
+    status: Literal["idle", "interrupted", "error"] = "idle"
+    interrupts: JsonObject = field(default_factory=dict)
+    config: JsonObject = field(default_factory=dict)
+    error: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateThread(Command):
+    """Merge `metadata` top-level into the thread's; replace its ttl when given."""
+
+    type: ClassVar[str] = "thread.update"
+    thread_id: str
+    metadata: JsonObject = field(default_factory=dict)
+    ttl: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteThread(Command):
+    type: ClassVar[str] = "thread.delete"
+    thread_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportCheckpoints(Command):
+    """Add checkpoints, writes and values of a copied thread; `items` as in `ReportRun.items`. Only while idle."""
+
+    type: ClassVar[str] = "checkpoints.import"
+    thread_id: str
+    items: list[JsonObject]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneThread(Command):
+    """Keep only the newest checkpoint of each namespace. Rejected (`conflict`) while a run is in flight."""
+
+    type: ClassVar[str] = "thread.prune"
+    thread_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRun(Command):
+    """Create a run on a thread.
+
+    `run` is the run as clients see it without the fields the log knows itself: `{assistant_id, metadata, kwargs}`.
+    `create_thread`: metadata of the thread to create when it does not exist (None: an unknown thread is rejected with
+    `not_found`). `thread_metadata`, `thread_config`: what the run leaves on its thread (graph_id, assistant_id, config).
+    `due_at`: not before this time (ISO). `temporary`: the thread is deleted when the run ends.
+    `stream_from`: a position of the partition's `stream` topic not after the run's first frame.
+    """
+
+    type: ClassVar[str] = "run.create"
+    thread_id: str
+    run_id: str
+    graph_id: str
+    run: JsonObject
+    multitask_strategy: MultitaskStrategy = "enqueue"
+    due_at: str | None = None
+    create_thread: JsonObject | None = None
+    thread_metadata: JsonObject = field(default_factory=dict)
+    thread_config: JsonObject | None = None
+    temporary: bool = False
+    stream_from: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRun(Command):
+    """Cancel a pending or running run; `rollback` also deletes it and its checkpoints."""
+
+    type: ClassVar[str] = "run.cancel"
+    thread_id: str
+    run_id: str
+    action: CancelAction = "interrupt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRun(Command):
+    """Delete a run and its checkpoints, stopping it first if it is in flight."""
+
+    type: ClassVar[str] = "run.delete"
+    thread_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDue(Command):
+    """A delayed run's time has come (sent by the partition's owner; command id `due:{run_id}`)."""
+
+    type: ClassVar[str] = "run.due"
+    thread_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRun(Command):
+    """What an executor has to say about its attempt; fenced when the attempt is not the current one.
+
+    `items`, in order, each a JSON object with a `kind`:
+      `checkpoint`  {ns, checkpoint_id, parent_id, metadata, checkpoint, channels, blobs}   see ARCHITECTURE "Checkpoints"
+      `writes`      {ns, checkpoint_id, task_id, task_path, writes: [[idx, channel, ref], ...], blobs}
+      `tasks`       {ns, checkpoint_id, tasks: [{id, name, path, ...}], out, shown?, blobs?}  what runs next
+      `delete`      {what: "run", run_ids} | {what: "prune"}   only from the checkpointer's own deletion calls
+    `outcome` ends the attempt: `{status, error?, next, interrupts, checkpoint_id, frames, result?}` with status
+      `success`      ended by itself or at an interrupt
+      `error`        the graph raised: error = {error, message}
+      `timeout`      over its time limit: error likewise
+      `interrupted`  the acknowledgement that a cancelled attempt has stopped
+      `released`     handed back by a draining executor: run again, counts as no failure
+    `frames`: how many stream frames the attempt emitted (readers wait for them before they end).
+    `started`: {executor, at} with the attempt's first report.
+    """
+
+    type: ClassVar[str] = "run.report"
+    thread_id: str
+    run_id: str
+    attempt: int
+    started: JsonObject | None = None
+    items: list[JsonObject] = field(default_factory=list)
+    outcome: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireLease(Command):
+    """The executor of this attempt is gone (command id `lease:{run_id}:{attempt}`)."""
+
+    type: ClassVar[str] = "run.expire_lease"
+    thread_id: str
+    run_id: str
+    attempt: int
+    executor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateState(Command):
+    """Apply state updates with the graph: a short job that takes the thread's slot like a run does.
+
+    `supersteps`: list of `{"updates": [{"values", "as_node", "command"}]}`; `checkpoint`: `{checkpoint_id,
+    checkpoint_ns, checkpoint_map}` to fork from, or None for the newest. Rejected (`conflict`) while a run is in flight.
+    """
+
+    type: ClassVar[str] = "state.update"
+    thread_id: str
+    job_id: str
+    graph_id: str
+    supersteps: list[JsonObject]
+    checkpoint: JsonObject | None = None
+    config: JsonObject = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
+
+
+# --- assistant aggregate: key = assistant_id -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateAssistant(Command):
+    """Create an assistant; an existing one is rejected (`conflict`) or left untouched with `do_nothing`."""
+
+    type: ClassVar[str] = "assistant.create"
+    assistant_id: str
+    graph_id: str
+    name: str = "Untitled"
+    description: str | None = None
+    config: JsonObject = field(default_factory=dict)
+    context: JsonObject = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
+    if_exists: Literal["raise", "do_nothing"] = "raise"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAssistant(Command):
+    """Make version n+1; None leaves a field as it is, metadata is merged, config and context are replaced."""
+
+    type: ClassVar[str] = "assistant.update"
+    assistant_id: str
+    graph_id: str | None = None
+    name: str | None = None
+    description: str | None = None
+    config: JsonObject | None = None
+    context: JsonObject | None = None
+    metadata: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLatestAssistant(Command):
+    """Make an existing version current again."""
+
+    type: ClassVar[str] = "assistant.set_latest"
+    assistant_id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteAssistant(Command):
+    type: ClassVar[str] = "assistant.delete"
+    assistant_id: str
+
+
+# --- graph aggregate: key = "graph:" + graph_id ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterGraph(Command):
+    """An executor has loaded this graph. Decided to nothing when `info` equals what is registered.
+
+    `info`: `{description, schemas: {input, output, state, config, context}, drawings: {"0": …, "1": …, "true": …},
+    subgraphs: {ns: schemas}, out: [channels] | channel}`; its `digest` is in `digest`. The default assistant of the
+    graph (uuid5) is created by the sender with `CreateAssistant(if_exists="do_nothing")`.
+    """
+
+    type: ClassVar[str] = "graph.register"
+    graph_id: str
+    digest: str
+    info: JsonObject
+
+
+COMMANDS: dict[str, type[Command]] = {
+    c.type: c
+    for c in (
+        CreateThread, UpdateThread, DeleteThread, ImportCheckpoints, PruneThread, CreateRun, CancelRun, DeleteRun,
+        RunDue, ReportRun, ExpireLease, UpdateState, CreateAssistant, UpdateAssistant, SetLatestAssistant,
+        DeleteAssistant, RegisterGraph,
+    )
+}  # fmt: skip

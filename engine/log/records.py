@@ -1,0 +1,101 @@
+"""Bytes of the records: command envelopes, event records, stream frames. The formats are public (ARCHITECTURE.md)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from engine.domain.commands import Command
+from engine.domain.wire import to_body
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of an aggregate: CRC-32 of its key's UTF-8 modulo the partition count (stable for ever)."""
+    return zlib.crc32(key.encode()) % partitions
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnvelope:
+    """A command with its id (idempotency key), aggregate key, actor, time (ISO-8601 UTC) and trace context."""
+
+    id: str
+    type: str
+    key: str
+    at: str
+    body: dict[str, Any]
+    actor: str | None = None
+    trace: str | None = None
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self)
+
+    @staticmethod
+    def decode(value: bytes) -> CommandEnvelope:
+        return CommandEnvelope(**orjson.loads(value))
+
+    @staticmethod
+    def of(command: Command, *, id: str, key: str, at: str, actor: str | None = None) -> CommandEnvelope:
+        return CommandEnvelope(id=id, type=command.type, key=key, at=at, body=to_body(command), actor=actor)
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """What one command was decided to, or the announcement of an engine's term (`start`, no events).
+
+    `epoch`: the writer's term; `cmd_off`: offset of the command in `commands` of the same partition.
+    """
+
+    epoch: int
+    cmd_off: int
+    cmd_id: str
+    key: str
+    at: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+    start: bool = False
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self)
+
+    @staticmethod
+    def decode(value: bytes) -> EventRecord:
+        return EventRecord(**orjson.loads(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A batch of stream frames of one run attempt: frame i has number `seq + i` (from 0 per attempt).
+
+    On the wire: a JSON header line `{"run_id", "thread_id", "attempt", "seq"}`, then two lines per frame, its SSE event
+    name (`values`, `messages|child:…`, …) and its data as one line of JSON. No frame has to be decoded to be forwarded.
+    """
+
+    run_id: str
+    thread_id: str
+    attempt: int
+    seq: int
+    frames: Sequence[tuple[bytes, bytes]]
+
+    def encode(self) -> bytes:
+        lines = [
+            orjson.dumps(
+                {"run_id": self.run_id, "thread_id": self.thread_id, "attempt": self.attempt, "seq": self.seq}
+            )
+        ]
+        for name, data in self.frames:
+            lines.append(name)
+            lines.append(data)
+        return b"\n".join(lines)
+
+    @staticmethod
+    def decode(value: bytes) -> Frames:
+        lines = value.split(b"\n")
+        head = orjson.loads(lines[0])
+        return Frames(frames=list(_pairs(lines)), **head)
+
+
+def _pairs(lines: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(lines[1::2], lines[2::2], strict=True)

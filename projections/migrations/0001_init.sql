@@ -1,0 +1,168 @@
+-- Read models, all rebuilt from the log, and the coordination rows (partitions, executors, leases) that are not.
+-- Created in the connection's search_path, so that a rebuild can fill the same tables in a scratch schema.
+
+-- One row per partition: who owns it, and how far the read models are. The guard of every projection transaction.
+CREATE TABLE partitions (
+    p           int PRIMARY KEY,
+    epoch       bigint NOT NULL DEFAULT 0,      -- bumped by every take-over
+    log_epoch   bigint NOT NULL DEFAULT 0,      -- highest epoch announced in the projected part of events[p]
+    owner       text,
+    lease_until timestamptz,
+    ev_off      bigint NOT NULL DEFAULT -1,     -- last projected offset of events[p]
+    cmd_off     bigint NOT NULL DEFAULT -1      -- last command decided in the projected part of events[p]
+) WITH (fillfactor = 50);
+
+-- The deciders' state (small JSON), the tombstones of deleted aggregates included.
+CREATE TABLE aggregates (
+    key        text PRIMARY KEY,                -- thread_id, assistant_id, graph:<graph_id>
+    p          int NOT NULL,
+    state      json NOT NULL,
+    deleted_at timestamptz
+) WITH (fillfactor = 70);
+
+CREATE TABLE threads (
+    thread_id        uuid PRIMARY KEY,
+    created_at       timestamptz NOT NULL,
+    updated_at       timestamptz NOT NULL,
+    state_updated_at timestamptz NOT NULL,
+    metadata         jsonb NOT NULL DEFAULT '{}',
+    config           json NOT NULL DEFAULT '{}',
+    status           text NOT NULL DEFAULT 'idle',
+    error            json,
+    interrupts       json NOT NULL DEFAULT '{}',
+    ttl              json,
+    checkpoint_id    text                       -- newest checkpoint of the root namespace
+) WITH (fillfactor = 70);
+CREATE INDEX threads_created ON threads (created_at DESC, thread_id);
+CREATE INDEX threads_metadata ON threads USING gin (metadata jsonb_path_ops);
+CREATE INDEX threads_status ON threads (status, created_at DESC) WHERE status <> 'idle';
+
+CREATE TABLE runs (
+    run_id             uuid PRIMARY KEY,
+    thread_id          uuid NOT NULL,
+    assistant_id       uuid,
+    graph_id           text NOT NULL,
+    created_at         timestamptz NOT NULL,
+    updated_at         timestamptz NOT NULL,
+    status             text NOT NULL,           -- pending running success error timeout interrupted
+    attempt            int NOT NULL DEFAULT 0,
+    metadata           jsonb NOT NULL DEFAULT '{}',
+    kwargs             json NOT NULL DEFAULT '{}',
+    multitask_strategy text NOT NULL,
+    temporary          boolean NOT NULL DEFAULT false,
+    error              json,
+    frames             int,                     -- stream frames of the last attempt, when ended
+    stream_from        bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 70);
+CREATE INDEX runs_thread ON runs (thread_id, created_at DESC);
+CREATE INDEX runs_in_flight ON runs (status, created_at) WHERE status IN ('pending', 'running');
+
+-- Scheduled attempts: executors claim rows with SKIP LOCKED. owner is a lease, not history: it is not rebuilt.
+CREATE TABLE run_queue (
+    run_id       uuid PRIMARY KEY,              -- a run, or the job of a state update
+    thread_id    uuid NOT NULL,
+    p            int NOT NULL,
+    kind         text NOT NULL DEFAULT 'run',   -- run | state_update
+    graph_id     text NOT NULL,
+    attempt      int NOT NULL,
+    scheduled_at timestamptz NOT NULL,
+    fresh        boolean NOT NULL DEFAULT false, -- no checkpoint of this thread exists yet
+    payload      json,                          -- of a state update: {supersteps, checkpoint, config, metadata}
+    cancel       text,                          -- set when the attempt has to stop: interrupt | rollback | delete
+    owner        text
+) WITH (fillfactor = 50);
+CREATE INDEX run_queue_free ON run_queue (scheduled_at) WHERE owner IS NULL AND cancel IS NULL;
+CREATE INDEX run_queue_owner ON run_queue (owner) WHERE owner IS NOT NULL;
+
+-- Executors alive: an expired lease hands their runs to others.
+CREATE TABLE executors (
+    executor_id text PRIMARY KEY,
+    lease_until timestamptz NOT NULL,
+    slots       int NOT NULL,
+    graphs      text[] NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 50);
+
+CREATE TABLE timers (
+    id     text PRIMARY KEY,                    -- also the id of the command it fires
+    p      int NOT NULL,
+    due_at timestamptz NOT NULL,
+    key    text NOT NULL,
+    type   text NOT NULL,
+    body   json NOT NULL
+);
+CREATE INDEX timers_due ON timers (p, due_at);
+
+CREATE TABLE checkpoints (
+    thread_id     uuid NOT NULL,
+    ns            text NOT NULL DEFAULT '',
+    checkpoint_id text NOT NULL,
+    parent_id     text,
+    run_id        uuid,
+    created_at    timestamptz NOT NULL,
+    metadata      jsonb NOT NULL DEFAULT '{}',
+    checkpoint    json NOT NULL,                -- {v, id, ts, channel_versions, versions_seen, updated_channels}
+    channels      json NOT NULL,                -- channel -> value reference
+    tasks         json,                         -- [{id, name, path, …}] of the next superstep
+    out           json,                         -- channels clients see: a list, or the name of the only one
+    shown         json,                         -- rendered-only value references (delta channels)
+    PRIMARY KEY (thread_id, ns, checkpoint_id)
+);
+CREATE INDEX checkpoints_run ON checkpoints (run_id);
+
+CREATE TABLE checkpoint_writes (
+    thread_id     uuid NOT NULL,
+    ns            text NOT NULL DEFAULT '',
+    checkpoint_id text NOT NULL,
+    task_id       text NOT NULL,
+    idx           int NOT NULL,
+    task_path     text NOT NULL DEFAULT '',
+    channel       text NOT NULL,
+    value         json NOT NULL,                -- value reference
+    PRIMARY KEY (thread_id, ns, checkpoint_id, task_id, idx)
+);
+
+-- Values by content. type: how data is serialised, "+zstd" appended when compressed.
+CREATE TABLE channel_values (
+    thread_id uuid NOT NULL,
+    hash      text NOT NULL,
+    type      text NOT NULL,
+    data      bytea NOT NULL,
+    PRIMARY KEY (thread_id, hash)
+);
+ALTER TABLE channel_values ALTER COLUMN data SET STORAGE EXTERNAL;  -- compressed already
+
+CREATE TABLE graphs (
+    graph_id   text PRIMARY KEY,
+    digest     text NOT NULL,
+    info       json NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+
+CREATE TABLE assistants (
+    assistant_id uuid PRIMARY KEY,
+    graph_id     text NOT NULL,
+    name         text NOT NULL,
+    description  text,
+    config       json NOT NULL DEFAULT '{}',
+    context      json NOT NULL DEFAULT '{}',
+    metadata     jsonb NOT NULL DEFAULT '{}',
+    version      int NOT NULL,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL
+);
+CREATE INDEX assistants_created ON assistants (created_at DESC, assistant_id);
+CREATE INDEX assistants_graph ON assistants (graph_id);
+CREATE INDEX assistants_metadata ON assistants USING gin (metadata jsonb_path_ops);
+
+CREATE TABLE assistant_versions (
+    assistant_id uuid NOT NULL,
+    version      int NOT NULL,
+    graph_id     text NOT NULL,
+    name         text NOT NULL,
+    description  text,
+    config       json NOT NULL DEFAULT '{}',
+    context      json NOT NULL DEFAULT '{}',
+    metadata     jsonb NOT NULL DEFAULT '{}',
+    created_at   timestamptz NOT NULL,
+    PRIMARY KEY (assistant_id, version)
+);
