@@ -40,11 +40,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of a command: the events, once they are projected. `events[0]` may be `command.rejected`."""
+    """What became of a command: the events, once they are projected. `events[0]` may be `command.rejected`.
+
+    `at`: the event record's time (ISO-8601, UTC): what the read models hold as created_at or updated_at.
+    """
 
     partition: int
     offset: int
     events: list[dict[str, Any]]
+    at: str = ""
 
 
 class Gateway(Protocol):
