@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -59,7 +59,8 @@ class Log(Protocol):
     """An ordered, durable, partitioned log.
 
     Offsets of one partition increase strictly; whether they are gapless is the adapter's affair (Postgres and memory:
-    gapless; Kafka: a record split into chunks uses several and carries the last one's). Values of any size are accepted.
+    gapless; Kafka: a record split into chunks uses several and carries the last one's). Values of any size are
+    accepted.
     """
 
     @property
@@ -88,7 +89,7 @@ class Log(Protocol):
         """`(first retained offset, offset the next record will get at least)`."""
         ...
 
-    def tail(self, positions: Mapping[tuple[Topic, int], int]) -> AsyncIterator[list[Record]]:
+    def tail(self, positions: Mapping[tuple[Topic, int], int]) -> AsyncGenerator[list[Record], None]:
         """Follow these topic-partitions from the given offsets, for ever; batches are never empty.
 
         A position below the first retained offset starts at that one. Outages are waited out (retried with back-off)
