@@ -87,13 +87,17 @@ class ThreadPruned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadStatusChanged(Event):
-    """`interrupts`: {leaf task id: [{id, value}]}, replaced when not None; `error`: replaced (None clears it)."""
+    """`interrupts`: {leaf task id: [{id, value}]}, replaced when not None; `error`: replaced (None clears it).
+
+    `settled`: only with `busy`, when a run ended and others wait: the status the thread has once nothing is in flight.
+    """
 
     type: ClassVar[str] = "thread.status_changed"
     thread_id: str
     status: ThreadStatus
     interrupts: JsonObject | None = None
     error: JsonObject | None = None
+    settled: ThreadStatus | None = None
 
 
 # --- run -------------------------------------------------------------------------------------------------------------
@@ -117,14 +121,27 @@ class RunCreated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunReady(Event):
+    """A delayed run's time has come while the thread's slot is taken: it waits for its turn like any other."""
+
+    type: ClassVar[str] = "run.ready"
+    thread_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunScheduled(Event):
-    """The run's turn has come: executors may claim this attempt. The only source of attempt numbers."""
+    """The run's turn has come: executors may claim this attempt. The only source of attempt numbers.
+
+    `fresh`: the thread has no checkpoint yet, so there is none to load.
+    """
 
     type: ClassVar[str] = "run.scheduled"
     thread_id: str
     run_id: str
     attempt: int
     kind: Literal["run", "state_update"] = "run"
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,8 +397,8 @@ EVENTS: dict[str, type[Event]] = {
     e.type: e
     for e in (
         CommandRejected, CommandRepeated, ReportFenced, ThreadCreated, ThreadUpdated, ThreadDeleted, ThreadPruned,
-        ThreadStatusChanged, RunCreated, RunScheduled, RunStarted, RunSucceeded, RunFailed, RunTimedOut,
-        RunInterrupted, RunRolledBack, RunDeleted, RunStopped, RunReleased, RunLeaseExpired, CheckpointSaved,
+        ThreadStatusChanged, RunCreated, RunReady, RunScheduled, RunStarted, RunSucceeded, RunFailed,
+        RunTimedOut, RunInterrupted, RunRolledBack, RunDeleted, RunStopped, RunReleased, RunLeaseExpired, CheckpointSaved,
         WritesSaved, TasksPlanned, CheckpointsDeleted, StateUpdateRequested, StateUpdated, StateUpdateFailed,
         AssistantCreated, AssistantUpdated, AssistantLatestSet, AssistantDeleted, GraphRegistered,
     )

@@ -46,7 +46,9 @@ class CommandEnvelope:
 class EventRecord:
     """What one command was decided to, or the announcement of an engine's term (`start`, no events).
 
-    `epoch`: the writer's term; `cmd_off`: offset of the command in `commands` of the same partition.
+    `epoch`: the writer's term; `cmd_off`: offset of the command in `commands` of the same partition; `after`: the
+    `cmd_off` of the record this one was decided after (None: not told), so that a record that got into the log although
+    an earlier one of its term did not is recognised.
     """
 
     epoch: int
@@ -56,6 +58,7 @@ class EventRecord:
     at: str
     events: list[dict[str, Any]] = field(default_factory=list)
     start: bool = False
+    after: int | None = None
 
     def encode(self) -> bytes:
         return orjson.dumps(self)
