@@ -1,0 +1,226 @@
+"""Every setting of every process, read from the environment: its name, its default, its unit.
+
+`docs/settings.md` lists the same table (a test compares the two). Command-line options of `threadlog` override the
+environment; a supervisor hands its settings to its children through `Settings.to_env`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+EMBEDDED_PARTITIONS = 16
+CLUSTER_PARTITIONS = 64
+
+
+class BadSettings(Exception):
+    """A setting cannot be used; the message names the environment variable and says what is wrong with it."""
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Raises `BadSettings` (through `Settings.load`) for values that cannot be used."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    # where the data lives
+    database_uri: str | None = Field(
+        None,
+        validation_alias=AliasChoices("DATABASE_URI", "POSTGRES_URI"),
+        description="Postgres to use. Unset: an embedded one, its files in the data folder.",
+    )
+    kafka_bootstrap_servers: str | None = Field(
+        None,
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
+        description="Apache Kafka brokers (`host:port,host:port`) that keep the log. Unset: the log is in Postgres.",
+    )
+    topic_prefix: str = Field(
+        "threadlog.",
+        validation_alias="THREADLOG_TOPIC_PREFIX",
+        pattern=r"^[A-Za-z0-9._-]{0,200}$",
+        description="What the names of the four Kafka topics begin with.",
+    )
+    topic_replication_factor: int = Field(
+        -1,
+        validation_alias="THREADLOG_TOPIC_REPLICATION_FACTOR",
+        ge=-1,
+        description="Replicas of each Kafka topic when threadlog creates it; -1 is the brokers' own default.",
+    )
+    partitions: int | None = Field(
+        None,
+        validation_alias="THREADLOG_PARTITIONS",
+        ge=1,
+        le=1024,
+        description="Partitions per topic, fixed when the log is created. Unset: 16 in Postgres, 64 in Kafka.",
+    )
+    data_dir: Path = Field(
+        Path(".threadlog"),
+        validation_alias="THREADLOG_DATA_DIR",
+        description="Folder of the embedded Postgres and its log file.",
+    )
+
+    # the application and its processes
+    config: Path = Field(
+        Path("langgraph.json"), validation_alias="THREADLOG_CONFIG", description="The application's configuration file."
+    )
+    host: str = Field("127.0.0.1", validation_alias="THREADLOG_HOST", description="Address the api listens on.")
+    port: int = Field(
+        2024, validation_alias="THREADLOG_PORT", ge=0, le=65535, description="Port the api listens on; 0 picks one."
+    )
+    executors: int = Field(
+        default_factory=_cores,
+        validation_alias="THREADLOG_EXECUTORS",
+        ge=0,
+        description="Executor processes under `threadlog up`. Unset: one per core.",
+    )
+    reload: bool = Field(
+        False,
+        validation_alias="THREADLOG_RELOAD",
+        description="Under `threadlog up`: restart the executors when the application's files change.",
+    )
+
+    # runs
+    n_jobs_per_worker: int = Field(
+        512,
+        validation_alias="N_JOBS_PER_WORKER",
+        ge=1,
+        description="Runs that one executor process works on at the same time.",
+    )
+    bg_job_timeout_secs: float = Field(
+        86_400, validation_alias="BG_JOB_TIMEOUT_SECS", gt=0, description="Seconds a run may take before it times out."
+    )
+    bg_job_max_retries: int = Field(
+        3,
+        validation_alias="BG_JOB_MAX_RETRIES",
+        ge=1,
+        description="Attempts of a run whose executor dies, the first included.",
+    )
+    bg_job_shutdown_grace_period_secs: float = Field(
+        180,
+        validation_alias="BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS",
+        ge=0,
+        le=3600,
+        description="Seconds a stopping executor waits for its runs to reach a superstep where they are handed on.",
+    )
+
+    # http and streams
+    resumable_stream_ttl_seconds: int = Field(
+        120,
+        validation_alias="RESUMABLE_STREAM_TTL_SECONDS",
+        ge=0,
+        description="Seconds a run's stream can at least be replayed after it was written.",
+    )
+    http_max_request_body_bytes: int = Field(
+        300 * 1024 * 1024,
+        validation_alias="HTTP_MAX_REQUEST_BODY_BYTES",
+        gt=0,
+        description="Bytes a request body may have; a larger one is answered with 413.",
+    )
+    cors_allow_origins: Annotated[list[str], NoDecode] = Field(
+        ["*"],
+        validation_alias="CORS_ALLOW_ORIGINS",
+        description="Origins (comma-separated) that browsers may call the api from.",
+    )
+
+    # retention of the log in Postgres (in Kafka: the topics' settings when threadlog creates them)
+    commands_retention_hours: float = Field(
+        168,
+        validation_alias="THREADLOG_COMMANDS_RETENTION_HOURS",
+        gt=0,
+        description="Hours a decided command is kept in the log.",
+    )
+    stream_retention_hours: float = Field(
+        24,
+        validation_alias="THREADLOG_STREAM_RETENTION_HOURS",
+        gt=0,
+        description="Hours streamed frames are kept in the log.",
+    )
+
+    # logging
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO", validation_alias="LOG_LEVEL", description="Lowest level that is logged."
+    )
+    log_json: bool = Field(False, validation_alias="LOG_JSON", description="Log one JSON object per line.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level_in_any_case(cls, value: Any) -> Any:
+        return {"WARN": "WARNING"}.get(value.upper(), value.upper()) if isinstance(value, str) else value
+
+    @field_validator("cors_allow_origins", mode="before")
+    @classmethod
+    def _origins_by_comma(cls, value: Any) -> Any:
+        return [o.strip() for o in value.split(",") if o.strip()] if isinstance(value, str) else value
+
+    @field_validator("database_uri")
+    @classmethod
+    def _postgres_uri(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgres://", "postgresql://")):
+            raise ValueError("must begin with postgres:// or postgresql://")
+        return value
+
+    @classmethod
+    def load(cls, **given: Any) -> Settings:
+        """The settings of the environment, overridden by the `given` ones that are not None.
+
+        Raises:
+            BadSettings: a value cannot be used.
+        """
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise BadSettings("\n".join(_sentence(problem) for problem in error.errors())) from None
+
+    @property
+    def partition_count(self) -> int:
+        """Partitions per topic for a log that is created now."""
+        if self.partitions is not None:
+            return self.partitions
+        return CLUSTER_PARTITIONS if self.kafka_bootstrap_servers else EMBEDDED_PARTITIONS
+
+    def to_env(self) -> dict[str, str]:
+        """The environment from which another process reads these same settings."""
+        env = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            env[env_name(name)] = ",".join(value) if isinstance(value, list) else _text(value)
+        return env
+
+
+def env_name(field: str) -> str:
+    """The (first) environment variable of a field of `Settings`."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else str(alias)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _sentence(problem: Any) -> str:
+    field = str(problem["loc"][0])
+    name = env_name(field) if field in Settings.model_fields else field
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{name}={problem['input']}: {message[:1].lower()}{message[1:]}"
