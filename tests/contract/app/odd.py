@@ -1,0 +1,76 @@
+"""Graphs that are trouble: no schema, no serialisation, values of megabytes, a node that kills its process."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from gate import note
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START, StateGraph
+from plain import Items, says
+from typing_extensions import TypedDict
+
+
+class Handle:
+    """Nothing that JSON Schema can describe."""
+
+
+class Opaque(TypedDict, total=False):
+    text: str
+    handle: Handle
+
+
+builder = StateGraph(Opaque)
+builder.add_node("speak", lambda state: {"text": "spoken"})
+builder.add_edge(START, "speak")
+opaque = builder.compile()
+
+
+class Locked(TypedDict, total=False):
+    text: str
+    lock: Any
+
+
+builder = StateGraph(Locked)
+builder.add_sequence([("speak", lambda state: {"text": "spoken"}), ("lock", lambda state: {"lock": threading.Lock()})])
+builder.add_edge(START, "speak")
+unserialisable = builder.compile()
+
+
+class Blob(TypedDict, total=False):
+    n: int
+    given: str
+    blob: str
+
+
+def inflate(state: Blob) -> dict[str, Any]:
+    """n bytes that hardly compress."""
+    return {"blob": os.urandom(state.get("n", 0) // 2).hex()}
+
+
+builder = StateGraph(Blob)
+builder.add_sequence([("inflate", inflate), ("measure", lambda state: {"n": len(state["blob"])})])
+builder.add_edge(START, "inflate")
+big = builder.compile()
+
+
+def fall(state: Items, config: RunnableConfig) -> dict[str, Any]:
+    """Kills its process as often as `n` says, then passes."""
+    folder = Path(state["gate"])
+    fallen = len(list(folder.glob("fallen-*")))
+    if fallen < state["n"]:
+        (folder / f"fallen-{fallen}").touch()
+        os._exit(70)
+    return {"items": ["standing"]}
+
+
+def stand(state: Items, config: RunnableConfig) -> dict[str, Any]:
+    note(state["gate"], "stand", config["configurable"]["run_id"])
+    return {"items": ["stood"]}
+
+
+builder = StateGraph(Items)
+builder.add_sequence([("stand", stand), ("fall", fall), ("last", says("last"))])
+builder.add_edge(START, "stand")
+crash = builder.compile()

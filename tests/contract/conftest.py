@@ -1,0 +1,64 @@
+"""One server for the whole suite, the public client against it, and what most tests start from.
+
+The suite runs against our own server in both modes; `THREADLOG_TEST_URL` points it at any server that already runs the
+graphs of `app/`, and `THREADLOG_TEST_REFERENCE=1` leaves out what the contract asks for beyond the reference server (★).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+
+from .gate import Gate
+
+APP = Path(__file__).parent / "app"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "star: the contract asks for more than the reference server does")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("THREADLOG_TEST_REFERENCE"):
+        for item in items:
+            if item.get_closest_marker("star"):
+                item.add_marker(pytest.mark.skip(reason="beyond the reference server"))
+
+
+@pytest.fixture(scope="session")
+def url(request: pytest.FixtureRequest) -> str:
+    """Where the server under test listens."""
+    given = os.environ.get("THREADLOG_TEST_URL")
+    return given.rstrip("/") if given else request.getfixturevalue("server").url
+
+
+@pytest.fixture
+async def client(url: str) -> AsyncIterator[LangGraphClient]:
+    """The unmodified public client."""
+    async with get_client(url=url, api_key=None) as client:
+        yield client
+
+
+@pytest.fixture
+async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Plain HTTP, for what the client does not show: headers, framing, bad input."""
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        yield http
+
+
+@pytest.fixture
+async def thread_id(client: LangGraphClient) -> str:
+    """A thread of this test's own."""
+    return (await client.threads.create())["thread_id"]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Holds runs of the gated graphs until the test opens it."""
+    return Gate(tmp_path)
