@@ -85,8 +85,8 @@ class CreateRun(Command):
 
     `run` is the run as clients see it without the fields the log knows itself: `{assistant_id, metadata, kwargs}`.
     `create_thread`: metadata of the thread to create when it does not exist (None: an unknown thread is rejected with
-    `not_found`). `thread_metadata`, `thread_config`: what the run leaves on its thread (graph_id, assistant_id, config).
-    `due_at`: not before this time (ISO). `temporary`: the thread is deleted when the run ends.
+    `not_found`). `thread_metadata`, `thread_config`: what the run leaves on its thread (graph_id, assistant_id,
+    config). `due_at`: not before this time (ISO). `temporary`: the thread is deleted when the run ends.
     `stream_from`: a position of the partition's `stream` topic not after the run's first frame.
     """
 
@@ -137,7 +137,7 @@ class ReportRun(Command):
     """What an executor has to say about its attempt; fenced when the attempt is not the current one.
 
     `items`, in order, each a JSON object with a `kind`:
-      `checkpoint`  {ns, checkpoint_id, parent_id, metadata, checkpoint, channels, blobs}   see ARCHITECTURE "Checkpoints"
+      `checkpoint`  {ns, checkpoint_id, parent_id, metadata, checkpoint, channels, blobs}  see ARCHITECTURE "Checkpoints"
       `writes`      {ns, checkpoint_id, task_id, task_path, writes: [[idx, channel, ref], ...], blobs}
       `tasks`       {ns, checkpoint_id, tasks: [{id, name, path, ...}], out, shown?, blobs?}  what runs next
       `delete`      {what: "run", run_ids} | {what: "prune"}   only from the checkpointer's own deletion calls
@@ -176,7 +176,8 @@ class UpdateState(Command):
     """Apply state updates with the graph: a short job that takes the thread's slot like a run does.
 
     `supersteps`: list of `{"updates": [{"values", "as_node", "command"}]}`; `checkpoint`: `{checkpoint_id,
-    checkpoint_ns, checkpoint_map}` to fork from, or None for the newest. Rejected (`conflict`) while a run is in flight.
+    checkpoint_ns, checkpoint_map}` to fork from, or None for the newest. Rejected (`conflict`) while a run is in
+    flight.
     """
 
     type: ClassVar[str] = "state.update"

@@ -1,7 +1,7 @@
 """What happened: past tense, immutable, JSON values only. One command is decided into one list of these.
 
-On the wire an event is a flat object `{"type": …, …fields}`; fields that equal their default are left out. The catalogue
-with every field's meaning is in ARCHITECTURE.md.
+On the wire an event is a flat object `{"type": …, …fields}`; fields that equal their default are left out. The
+catalogue with every field's meaning is in ARCHITECTURE.md.
 """
 
 from __future__ import annotations
@@ -398,8 +398,8 @@ EVENTS: dict[str, type[Event]] = {
     for e in (
         CommandRejected, CommandRepeated, ReportFenced, ThreadCreated, ThreadUpdated, ThreadDeleted, ThreadPruned,
         ThreadStatusChanged, RunCreated, RunReady, RunScheduled, RunStarted, RunSucceeded, RunFailed,
-        RunTimedOut, RunInterrupted, RunRolledBack, RunDeleted, RunStopped, RunReleased, RunLeaseExpired, CheckpointSaved,
-        WritesSaved, TasksPlanned, CheckpointsDeleted, StateUpdateRequested, StateUpdated, StateUpdateFailed,
+        RunTimedOut, RunInterrupted, RunRolledBack, RunDeleted, RunStopped, RunReleased, RunLeaseExpired,
+        CheckpointSaved, WritesSaved, TasksPlanned, CheckpointsDeleted, StateUpdateRequested, StateUpdated, StateUpdateFailed,
         AssistantCreated, AssistantUpdated, AssistantLatestSet, AssistantDeleted, GraphRegistered,
     )
 }  # fmt: skip

@@ -1,0 +1,31 @@
+"""The acceptance rule: which records of `events` count. Every reader of the topic applies it, in offset order."""
+
+from __future__ import annotations
+
+from engine.log.records import EventRecord
+
+
+class Acceptance:
+    """Tells zombies', duplicate and orphaned records from those that count.
+
+    `epoch`: the highest announced so far; `cmd_off`: that of the last accepted record. A reader that resumes passes
+    what it had; one that starts where retention left off passes None and takes the first record as it comes.
+    """
+
+    def __init__(self, epoch: int = 0, cmd_off: int | None = -1) -> None:
+        self.epoch, self.cmd_off = epoch, cmd_off
+
+    def accepts(self, record: EventRecord) -> bool:
+        """Whether this record counts. False for announcements: they carry no events."""
+        if record.epoch < self.epoch:
+            return False  # a zombie: a newer term has announced itself
+        self.epoch = record.epoch
+        if record.start:
+            return False
+        if self.cmd_off is not None:
+            if record.cmd_off <= self.cmd_off:
+                return False  # a duplicate
+            if record.after is not None and record.after != self.cmd_off:
+                return False  # an orphan: the record it was decided after did not get into the log
+        self.cmd_off = record.cmd_off
+        return True

@@ -1,0 +1,131 @@
+"""The deciders by name, and the state kept under one key: decided upon, folded, stored. All pure.
+
+Live and rebuilt state are the same by construction: both come from `fold`, which sees what an event record holds
+(command id, time, events) and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.domain import assistant, graph, thread, thread_decisions
+from engine.domain.commands import (
+    Command,
+    CreateAssistant,
+    DeleteAssistant,
+    RegisterGraph,
+    SetLatestAssistant,
+    UpdateAssistant,
+)
+from engine.domain.events import (
+    AssistantCreated,
+    AssistantDeleted,
+    AssistantLatestSet,
+    AssistantUpdated,
+    CommandRejected,
+    CommandRepeated,
+    Event,
+    GraphRegistered,
+    ReportFenced,
+)
+
+RECENT_COMMANDS = 8
+"""How many command ids an aggregate remembers, to recognise a sender's retry."""
+
+SILENT = (CommandRejected, CommandRepeated, ReportFenced)
+"""Events that answer a command and change nothing."""
+
+States = Mapping[str, Any]
+"""What is kept under one key: the state of each aggregate that has one, by the aggregate's name. Treated as immutable.
+
+Usually there is one; a client may give a thread and an assistant the same id."""
+
+EMPTY: States = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """One aggregate: `decide(state, command, cmd_id=, at=) -> events`, `evolve(state, event, at) -> state`,
+    `initial(key)`, `dump(state)`, `load(key, stored)`, and `id_of(command)`, the id the key is made of."""
+
+    name: str
+    initial: Callable[[str], Any]
+    decide: Callable[..., list[Event]]
+    evolve: Callable[[Any, Event, str], Any]
+    dump: Callable[[Any], dict[str, Any]]
+    load: Callable[[str, dict[str, Any]], Any]
+    key_of: Callable[[Any], str]
+
+
+THREAD = Decider(
+    "thread", thread.initial, thread_decisions.decide, thread.evolve, thread.dump, thread.load, lambda c: c.thread_id
+)  # fmt: skip
+ASSISTANT = Decider(
+    "assistant", assistant.initial, assistant.decide, assistant.evolve, assistant.dump, assistant.load,
+    lambda c: c.assistant_id,
+)  # fmt: skip
+GRAPH = Decider(
+    "graph", graph.initial, graph.decide, graph.evolve, graph.dump, graph.load, lambda c: graph.PREFIX + c.graph_id
+)  # fmt: skip
+
+_BY_NAME = {d.name: d for d in (THREAD, ASSISTANT, GRAPH)}
+_ASSISTANT_COMMANDS = {c.type for c in (CreateAssistant, UpdateAssistant, SetLatestAssistant, DeleteAssistant)}
+_ASSISTANT_EVENTS = (AssistantCreated, AssistantUpdated, AssistantLatestSet, AssistantDeleted)
+
+
+def aggregate_of(command_type: str) -> Decider:
+    """The decider of a command, by its type on the wire."""
+    if command_type in _ASSISTANT_COMMANDS:
+        return ASSISTANT
+    return GRAPH if command_type == RegisterGraph.type else THREAD
+
+
+def key_of(command: Command) -> str:
+    """The key of the aggregate a command is for."""
+    return aggregate_of(command.type).key_of(command)
+
+
+def decide(states: States, key: str, command: Command, *, cmd_id: str, at: str) -> list[Event]:
+    """Decide a command on what is kept under its key."""
+    decider = aggregate_of(command.type)
+    state = states.get(decider.name)
+    return decider.decide(decider.initial(key) if state is None else state, command, cmd_id=cmd_id, at=at)
+
+
+def fold(states: States, key: str, cmd_id: str, at: str, events: Iterable[Event]) -> States:
+    """What is kept under a key after an accepted event record of it; the very same object if nothing changed.
+
+    A record that only refuses is not remembered: the sender's retry is decided anew.
+    """
+    decider: Decider | None = None
+    state: Any = None
+    for event in events:
+        if isinstance(event, SILENT):
+            continue
+        if decider is None:
+            if isinstance(event, _ASSISTANT_EVENTS):
+                decider = ASSISTANT
+            else:
+                decider = GRAPH if isinstance(event, GraphRegistered) else THREAD
+            state = states.get(decider.name)
+            if state is None:
+                state = decider.initial(key)
+        state = decider.evolve(state, event, at)
+    if decider is None:
+        return states
+    state = replace(state, recent=(*state.recent[1 - RECENT_COMMANDS :], cmd_id))
+    return {**states, decider.name: state}
+
+
+def dump(states: States) -> dict[str, Any]:
+    """A small JSON object: `{aggregate name: state}`."""
+    return {name: _BY_NAME[name].dump(state) for name, state in states.items()}
+
+
+def load(key: str, stored: Mapping[str, Any] | None) -> States:
+    """What `dump` wrote; None is an unknown key."""
+    if not stored:
+        return EMPTY
+    return {name: _BY_NAME[name].load(key, state) for name, state in stored.items()}

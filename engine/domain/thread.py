@@ -1,0 +1,323 @@
+"""The thread aggregate: what is remembered of a thread and its runs, and how each event changes that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from engine.domain.events import (
+    CheckpointSaved,
+    Event,
+    JsonObject,
+    RunCreated,
+    RunDeleted,
+    RunFailed,
+    RunInterrupted,
+    RunLeaseExpired,
+    RunReady,
+    RunRolledBack,
+    RunScheduled,
+    RunStopped,
+    RunSucceeded,
+    RunTimedOut,
+    StateUpdated,
+    StateUpdateFailed,
+    StateUpdateRequested,
+    TasksPlanned,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadStatusChanged,
+)
+
+Kind = Literal["run", "state_update"]
+Stopping = Literal["interrupt", "rollback", "delete"]
+
+REMEMBERED_RUNS = 8
+"""Ids of the runs and jobs created last: by them a retry is recognised after its command id is forgotten."""
+
+ERROR_LIMIT = 8192
+"""Characters of an error message kept on the thread; the run keeps all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """The attempt that holds the thread.
+
+    `failures`: attempts lost with their executor. `stopping`: the run has ended for its clients, its executor has not
+    let go yet.
+    `planned`: whether the newest superstep this run reported leaves tasks to do (None: it has reported none).
+    """
+
+    run_id: str
+    attempt: int
+    kind: Kind = "run"
+    failures: int = 0
+    stopping: Stopping | None = None
+    temporary: bool = False
+    planned: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A run, or the job of a state update, before its first attempt. `due`: ISO time, the order in the queue.
+
+    `ready`: only the slot is waited for; otherwise its time (`due`) has not come.
+    """
+
+    run_id: str
+    due: str
+    ready: bool = True
+    kind: Kind = "run"
+    temporary: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thread:
+    """A thread's decider state. Ended runs are forgotten: their status is in the read models.
+
+    `status`, `error`: what the thread is once nothing is in flight. `deleted`: a tombstone, kept for `recent` and
+    `runs`. `queue`: in the order in which runs get their turn. `recent`: ids of the last commands that changed something.
+    """
+
+    thread_id: str
+    exists: bool = False
+    deleted: bool = False
+    status: Literal["idle", "interrupted", "error"] = "idle"
+    error: JsonObject | None = None
+    slot: Slot | None = None
+    queue: tuple[Waiting, ...] = ()
+    checkpoints: bool = False
+    recent: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+    @property
+    def run_in_slot(self) -> Slot | None:
+        """The slot when a run holds it, stopping or not; None also for a state update."""
+        return self.slot if self.slot is not None and self.slot.kind == "run" else None
+
+    @property
+    def busy(self) -> bool:
+        """What clients see: a run holds the slot or waits, be it for a later time."""
+        return self.run_in_slot is not None or any(w.kind == "run" for w in self.queue)
+
+    def waiting(self, run_id: str) -> Waiting | None:
+        for w in self.queue:
+            if w.run_id == run_id:
+                return w
+        return None
+
+
+def initial(key: str) -> Thread:
+    return Thread(thread_id=key)
+
+
+# --- evolve ----------------------------------------------------------------------------------------------------------
+
+
+def evolve(s: Thread, event: Event, at: str) -> Thread:
+    """The state after an event of a record of time `at`. Events that only concern the read models change nothing."""
+    step = _STEPS.get(type(event))
+    return s if step is None else step(s, event, at)
+
+
+def _created(s: Thread, e: ThreadCreated, at: str) -> Thread:
+    return Thread(
+        thread_id=s.thread_id, exists=True, status=e.status, error=e.error,  # type: ignore[arg-type]
+        recent=s.recent, runs=s.runs,
+    )  # fmt: skip
+
+
+def _deleted(s: Thread, e: ThreadDeleted, at: str) -> Thread:
+    return Thread(thread_id=s.thread_id, deleted=True, recent=s.recent, runs=s.runs)
+
+
+def _status_changed(s: Thread, e: ThreadStatusChanged, at: str) -> Thread:
+    settled = e.status if e.status != "busy" else e.settled
+    if (settled is None or settled == s.status) and e.error == s.error:
+        return s
+    return replace(s, status=settled or s.status, error=e.error)  # type: ignore[arg-type]
+
+
+def _enqueue(s: Thread, w: Waiting) -> Thread:
+    """Behind everything that is due no later: FIFO by (due time, created)."""
+    i = len(s.queue)
+    while i and s.queue[i - 1].due > w.due:
+        i -= 1
+    queue = (*s.queue[:i], w, *s.queue[i:])
+    return replace(s, queue=queue, runs=(*s.runs[1 - REMEMBERED_RUNS :], w.run_id))
+
+
+def _now_or_later(s: Thread, at: str) -> str:
+    """`at`, but not before what already waits ready: senders' clocks may differ, the log's order counts."""
+    return max((w.due for w in s.queue if w.ready and w.due > at), default=at)
+
+
+def _run_created(s: Thread, e: RunCreated, at: str) -> Thread:
+    due = e.due_at if e.due_at is not None else _now_or_later(s, at)
+    return _enqueue(s, Waiting(run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary))
+
+
+def _update_requested(s: Thread, e: StateUpdateRequested, at: str) -> Thread:
+    return _enqueue(s, Waiting(run_id=e.job_id, due=_now_or_later(s, at), kind="state_update"))
+
+
+def _ready(s: Thread, e: RunReady, at: str) -> Thread:
+    return replace(s, queue=tuple(replace(w, ready=True) if w.run_id == e.run_id else w for w in s.queue))
+
+
+def _scheduled(s: Thread, e: RunScheduled, at: str) -> Thread:
+    if s.slot is not None and s.slot.run_id == e.run_id:
+        return replace(s, slot=replace(s.slot, attempt=e.attempt))
+    w = s.waiting(e.run_id)
+    slot = Slot(run_id=e.run_id, attempt=e.attempt, kind=e.kind, temporary=w is not None and w.temporary)
+    return replace(s, slot=slot, queue=tuple(q for q in s.queue if q is not w))
+
+
+def _free(s: Thread, e: Any, at: str) -> Thread:
+    return replace(s, slot=None)
+
+
+def _ended_early(stopping: Stopping) -> Callable[[Thread, Any, str], Thread]:
+    def step(s: Thread, e: RunInterrupted | RunRolledBack | RunDeleted, at: str) -> Thread:
+        if e.stopping and s.slot is not None:
+            return replace(s, slot=replace(s.slot, stopping=stopping))
+        return replace(s, queue=tuple(w for w in s.queue if w.run_id != e.run_id or w.kind != "run"))
+
+    return step
+
+
+def _lease_expired(s: Thread, e: RunLeaseExpired, at: str) -> Thread:
+    return s if s.slot is None else replace(s, slot=replace(s.slot, failures=s.slot.failures + 1))
+
+
+def _checkpoint(s: Thread, e: CheckpointSaved, at: str) -> Thread:
+    return s if s.checkpoints else replace(s, checkpoints=True)
+
+
+def _planned(s: Thread, e: TasksPlanned, at: str) -> Thread:
+    if e.ns or s.slot is None or s.slot.planned is bool(e.tasks):
+        return s
+    return replace(s, slot=replace(s.slot, planned=bool(e.tasks)))
+
+
+_STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {
+    ThreadCreated: _created,
+    ThreadDeleted: _deleted,
+    ThreadStatusChanged: _status_changed,
+    RunCreated: _run_created,
+    RunReady: _ready,
+    RunScheduled: _scheduled,
+    RunSucceeded: _free,
+    RunFailed: _free,
+    RunTimedOut: _free,
+    RunStopped: _free,
+    RunInterrupted: _ended_early("interrupt"),
+    RunRolledBack: _ended_early("rollback"),
+    RunDeleted: _ended_early("delete"),
+    RunLeaseExpired: _lease_expired,
+    CheckpointSaved: _checkpoint,
+    TasksPlanned: _planned,
+    StateUpdateRequested: _update_requested,
+    StateUpdated: _free,
+    StateUpdateFailed: _free,
+}
+
+
+# --- what follows once the slot is free ------------------------------------------------------------------------------
+
+
+def scheduled(s: Thread, w: Waiting) -> RunScheduled:
+    return RunScheduled(thread_id=s.thread_id, run_id=w.run_id, attempt=1, kind=w.kind, fresh=not s.checkpoints)
+
+
+def settle(
+    s: Thread,
+    queue: Sequence[Waiting],
+    *,
+    status: Literal["idle", "interrupted", "error"],
+    interrupts: JsonObject | None,
+    error: JsonObject | None,
+    temporary: bool,
+) -> list[Event]:
+    """The events after the slot (or the last waiting run) is gone: `queue` waits, the rest is what the thread is now.
+
+    The next run in the queue gets the slot; with nothing in flight the thread takes its status, a temporary one goes.
+    """
+    if not queue and temporary:
+        return [ThreadDeleted(thread_id=s.thread_id)]
+    events: list[Event] = []
+    if not any(w.kind == "run" for w in queue):
+        changed = ThreadStatusChanged(thread_id=s.thread_id, status=status, interrupts=interrupts, error=error)
+        events.append(changed)
+    elif not (status == s.status and error == s.error and (interrupts is None or status == "idle")):
+        events.append(
+            ThreadStatusChanged(
+                thread_id=s.thread_id, status="busy", settled=status, interrupts=interrupts, error=error
+            )
+        )
+    following = next((w for w in queue if w.ready), None)
+    if following is not None:
+        events.append(scheduled(s, following))
+    return events
+
+
+def shortened(error: JsonObject | None) -> JsonObject | None:
+    """An error as the thread keeps it: its message at most `ERROR_LIMIT` characters."""
+    message = None if error is None else error.get("message")
+    if error is None or not isinstance(message, str) or len(message) <= ERROR_LIMIT:
+        return error
+    return {**error, "message": message[:ERROR_LIMIT] + "…"}
+
+
+# --- stored form -----------------------------------------------------------------------------------------------------
+
+
+def dump(s: Thread) -> dict[str, Any]:
+    """A small JSON object; what equals the initial state is left out."""
+    out: dict[str, Any] = {}
+    if s.exists:
+        out["exists"] = True
+    if s.deleted:
+        out["deleted"] = True
+    if s.status != "idle":
+        out["status"] = s.status
+    if s.error is not None:
+        out["error"] = s.error
+    if s.slot is not None:
+        out["slot"] = _lean(s.slot, _SLOT)
+    if s.queue:
+        out["queue"] = [_lean(w, _WAITING) for w in s.queue]
+    if s.checkpoints:
+        out["checkpoints"] = True
+    if s.recent:
+        out["recent"] = list(s.recent)
+    if s.runs:
+        out["runs"] = list(s.runs)
+    return out
+
+
+_SLOT: dict[str, Any] = {
+    "run_id": ..., "attempt": ..., "kind": "run", "failures": 0, "stopping": None, "temporary": False, "planned": None
+}  # fmt: skip
+_WAITING: dict[str, Any] = {"run_id": ..., "due": ..., "ready": True, "kind": "run", "temporary": False}
+
+
+def _lean(part: Slot | Waiting, defaults: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, default in defaults.items() if (v := getattr(part, k)) != default}
+
+
+def load(key: str, stored: dict[str, Any]) -> Thread:
+    slot = stored.get("slot")
+    return Thread(
+        thread_id=key,
+        exists=stored.get("exists", False),
+        deleted=stored.get("deleted", False),
+        status=stored.get("status", "idle"),
+        error=stored.get("error"),
+        slot=None if slot is None else Slot(**slot),
+        queue=tuple(Waiting(**w) for w in stored.get("queue", ())),
+        checkpoints=stored.get("checkpoints", False),
+        recent=tuple(stored.get("recent", ())),
+        runs=tuple(stored.get("runs", ())),
+    )

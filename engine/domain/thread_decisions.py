@@ -1,0 +1,440 @@
+"""What a thread answers to each command: state and command in, events out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+from engine.domain.commands import (
+    CancelRun,
+    Command,
+    CreateRun,
+    CreateThread,
+    DeleteRun,
+    DeleteThread,
+    ExpireLease,
+    ImportCheckpoints,
+    JsonObject,
+    PruneThread,
+    ReportRun,
+    RunDue,
+    UpdateState,
+    UpdateThread,
+)
+from engine.domain.events import (
+    CheckpointSaved,
+    CheckpointsDeleted,
+    CommandRejected,
+    CommandRepeated,
+    Event,
+    ReportFenced,
+    RunCreated,
+    RunDeleted,
+    RunFailed,
+    RunInterrupted,
+    RunLeaseExpired,
+    RunReady,
+    RunReleased,
+    RunRolledBack,
+    RunScheduled,
+    RunStarted,
+    RunStopped,
+    RunSucceeded,
+    RunTimedOut,
+    StateUpdated,
+    StateUpdateFailed,
+    StateUpdateRequested,
+    TasksPlanned,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadPruned,
+    ThreadStatusChanged,
+    ThreadUpdated,
+    WritesSaved,
+)
+from engine.domain.thread import Slot, Thread, Waiting, scheduled, settle, shortened
+from engine.domain.wire import check
+
+MAX_FAILURES = 3
+"""Attempts of one run that may be lost with their executor; after the last the run has failed."""
+
+BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
+BUSY_UPDATE = "Thread is already running a task. Wait for it to finish or cancel it first."
+
+
+def decide(s: Thread, command: Command, *, cmd_id: str, at: str) -> list[Event]:
+    """The events of one command. `at`: the command's time, ISO-8601 UTC.
+
+    Raises ValueError or KeyError when a report's items are malformed.
+    """
+    if cmd_id in s.recent:
+        return [CommandRepeated()]
+    return _DECISIONS[type(command)](s, command, at)
+
+
+def _rejected(code: Literal["not_found", "conflict", "invalid"], detail: str) -> list[Event]:
+    return [CommandRejected(code=code, detail=detail)]
+
+
+def _thread_unknown(s: Thread) -> list[Event]:
+    return _rejected("not_found", f"Thread with ID {s.thread_id} not found")
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+def _create_thread(s: Thread, c: CreateThread, at: str) -> list[Event]:
+    if s.exists:
+        if c.if_exists == "do_nothing":
+            return []
+        return _rejected("conflict", f"Thread with ID {s.thread_id} already exists")
+    return [
+        ThreadCreated(
+            thread_id=s.thread_id,
+            metadata=c.metadata,
+            ttl=c.ttl,
+            copied_from=c.copied_from,
+            status=c.status,
+            interrupts=c.interrupts,
+            config=c.config,
+            error=shortened(c.error),
+        )
+    ]
+
+
+def _update_thread(s: Thread, c: UpdateThread, at: str) -> list[Event]:
+    if not s.exists:
+        return _thread_unknown(s)
+    return [ThreadUpdated(thread_id=s.thread_id, metadata=c.metadata, ttl=c.ttl)]
+
+
+def _delete_thread(s: Thread, c: DeleteThread, at: str) -> list[Event]:
+    return [ThreadDeleted(thread_id=s.thread_id)] if s.exists else _thread_unknown(s)
+
+
+def _prune_thread(s: Thread, c: PruneThread, at: str) -> list[Event]:
+    if not s.exists:
+        return _thread_unknown(s)
+    if s.slot is not None or s.queue:
+        return _rejected("conflict", BUSY_UPDATE)
+    return [ThreadPruned(thread_id=s.thread_id)]
+
+
+def _import_checkpoints(s: Thread, c: ImportCheckpoints, at: str) -> list[Event]:
+    if not s.exists:
+        return _thread_unknown(s)
+    if s.slot is not None:
+        return _rejected("conflict", BUSY_UPDATE)
+    return _saved(s, None, c.items)
+
+
+# --- runs: asked for -------------------------------------------------------------------------------------------------
+
+
+def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
+    if c.run_id in s.runs or s.waiting(c.run_id) or (s.slot is not None and s.slot.run_id == c.run_id):
+        return [CommandRepeated()]
+    events: list[Event] = []
+    if not s.exists:
+        if c.create_thread is None:
+            return _rejected("not_found", "Thread or assistant not found.")
+        events.append(ThreadCreated(thread_id=s.thread_id, metadata=c.create_thread))
+    if s.busy:
+        if c.multitask_strategy == "reject":
+            return _rejected("conflict", BUSY)
+        if c.multitask_strategy != "enqueue":
+            events.extend(_superseded(s, c.multitask_strategy))
+    events.append(
+        RunCreated(
+            thread_id=s.thread_id,
+            run_id=c.run_id,
+            graph_id=c.graph_id,
+            run=c.run,
+            multitask_strategy=c.multitask_strategy,
+            due_at=c.due_at,
+            thread_metadata=c.thread_metadata,
+            thread_config=c.thread_config,
+            temporary=c.temporary,
+            stream_from=c.stream_from,
+        )
+    )
+    # A free slot means that nothing else is ready: what is left in the queue waits for its time.
+    if s.slot is None and c.due_at is None:
+        events.append(scheduled(s, Waiting(run_id=c.run_id, due=at)))
+    if not s.busy:
+        events.append(ThreadStatusChanged(thread_id=s.thread_id, status="busy", error=s.error))
+    return events
+
+
+def _superseded(s: Thread, strategy: Literal["interrupt", "rollback"]) -> list[Event]:
+    """The end of every run in flight. A stopping one has had it, and the job of a state update is left to finish."""
+    kind = RunInterrupted if strategy == "interrupt" else RunRolledBack
+    events: list[Event] = []
+    slot = s.run_in_slot
+    if slot is not None and slot.stopping is None:
+        events.append(kind(thread_id=s.thread_id, run_id=slot.run_id, reason="superseded", stopping=True))
+    for w in s.queue:
+        if w.kind == "run":
+            events.append(kind(thread_id=s.thread_id, run_id=w.run_id, reason="superseded"))
+    return events
+
+
+def _run_due(s: Thread, c: RunDue, at: str) -> list[Event]:
+    w = s.waiting(c.run_id)
+    if w is None or w.ready:
+        return []  # cancelled, deleted, superseded, or due already
+    if s.slot is None:
+        return [scheduled(s, w)]
+    return [RunReady(thread_id=s.thread_id, run_id=c.run_id)]
+
+
+def _cancel_run(s: Thread, c: CancelRun, at: str) -> list[Event]:
+    kind = RunInterrupted if c.action == "interrupt" else RunRolledBack
+    slot = s.run_in_slot
+    if slot is not None and slot.run_id == c.run_id and slot.stopping is None:
+        return [kind(thread_id=s.thread_id, run_id=c.run_id, stopping=True)]
+    w = s.waiting(c.run_id)
+    if w is not None and w.kind == "run":
+        return [kind(thread_id=s.thread_id, run_id=c.run_id), *_without(s, w)]
+    return _rejected("not_found", "No matching runs to cancel: the run has ended or does not exist.")
+
+
+def _delete_run(s: Thread, c: DeleteRun, at: str) -> list[Event]:
+    if not s.exists:
+        return _thread_unknown(s)
+    slot = s.run_in_slot
+    if slot is not None and slot.run_id == c.run_id:
+        return [RunDeleted(thread_id=s.thread_id, run_id=c.run_id, stopping=True)]
+    w = s.waiting(c.run_id)
+    events: list[Event] = [RunDeleted(thread_id=s.thread_id, run_id=c.run_id)]
+    return events if w is None or w.kind != "run" else [*events, *_without(s, w)]
+
+
+def _without(s: Thread, w: Waiting) -> list[Event]:
+    """What follows when a run is gone that never had the slot: the thread is what it was before, if nothing is left."""
+    rest = [q for q in s.queue if q is not w]
+    if s.slot is not None or rest:
+        # Without a run left, a state update in the slot does not show: the thread is not busy any more.
+        if s.run_in_slot is None and not any(q.kind == "run" for q in rest):
+            return [ThreadStatusChanged(thread_id=s.thread_id, status=s.status, error=s.error)]
+        return []
+    return settle(s, rest, status=s.status, interrupts=None, error=s.error, temporary=w.temporary)
+
+
+def _update_state(s: Thread, c: UpdateState, at: str) -> list[Event]:
+    if c.job_id in s.runs or s.waiting(c.job_id):
+        return [CommandRepeated()]
+    if not s.exists:
+        return _thread_unknown(s)
+    slot = s.run_in_slot
+    # A run that has been cancelled is no reason to refuse: the update waits until its executor has let go.
+    if (slot is not None and slot.stopping is None) or any(w.kind == "run" for w in s.queue):
+        return _rejected("conflict", BUSY_UPDATE)
+    events: list[Event] = [
+        StateUpdateRequested(
+            thread_id=s.thread_id,
+            job_id=c.job_id,
+            graph_id=c.graph_id,
+            supersteps=c.supersteps,
+            checkpoint=c.checkpoint,
+            config=c.config,
+            metadata=c.metadata,
+        )
+    ]
+    if s.slot is None:
+        events.append(scheduled(s, Waiting(run_id=c.job_id, due=at, kind="state_update")))
+    return events
+
+
+# --- runs: reported --------------------------------------------------------------------------------------------------
+
+
+def _report_run(s: Thread, c: ReportRun, at: str) -> list[Event]:
+    slot = s.slot
+    if slot is None or slot.run_id != c.run_id or slot.attempt != c.attempt:
+        return [ReportFenced(run_id=c.run_id, attempt=c.attempt)]
+    events: list[Event] = []
+    if c.started is not None and slot.kind == "run" and slot.stopping is None:
+        events.append(
+            RunStarted(
+                thread_id=s.thread_id,
+                run_id=c.run_id,
+                attempt=c.attempt,
+                executor=str(c.started.get("executor", "")),
+                at=c.started.get("at"),
+            )
+        )
+    if slot.stopping in (None, "interrupt"):
+        saved = _saved(s, c.run_id if slot.kind == "run" else None, c.items)
+        if saved:
+            events.extend(saved)
+            s, slot = _with_progress(s, slot, saved)
+    if c.outcome is not None:
+        events.extend(_ended(s, slot, c.outcome))
+    return events
+
+
+def _with_progress(s: Thread, slot: Slot, saved: list[Event]) -> tuple[Thread, Slot]:
+    """State and slot as this report's own items leave them, for what is decided about its outcome."""
+    planned = slot.planned
+    for event in saved:
+        if isinstance(event, TasksPlanned) and not event.ns:
+            planned = bool(event.tasks)
+    if not s.checkpoints and any(isinstance(event, CheckpointSaved) for event in saved):
+        s = replace(s, checkpoints=True)
+    return s, slot if planned is slot.planned else replace(slot, planned=planned)
+
+
+_ITEMS: dict[str, tuple[type[CheckpointSaved | WritesSaved | TasksPlanned], tuple[str, ...]]] = {
+    "checkpoint": (
+        CheckpointSaved, ("ns", "checkpoint_id", "parent_id", "metadata", "checkpoint", "channels", "blobs")
+    ),
+    "writes": (WritesSaved, ("ns", "checkpoint_id", "task_id", "task_path", "writes", "blobs")),
+    "tasks": (TasksPlanned, ("ns", "checkpoint_id", "tasks", "out", "shown", "blobs")),
+}  # fmt: skip
+
+
+def _saved(s: Thread, run_id: str | None, items: list[JsonObject]) -> list[Event]:
+    """The events of a report's items; `run_id` is None for what no run wrote (a state update, a copy)."""
+    events: list[Event] = []
+    for item in items:
+        kind = item.get("kind")
+        known = _ITEMS.get(kind) if isinstance(kind, str) else None
+        event: Event
+        if known is not None:
+            kept: dict[str, Any] = {name: item[name] for name in known[1] if name in item}
+            event = known[0](thread_id=s.thread_id, run_id=run_id, **kept)
+        elif kind == "delete" and item.get("what") == "run":
+            event = CheckpointsDeleted(thread_id=s.thread_id, run_ids=item["run_ids"])
+        elif kind == "delete" and item.get("what") == "prune":
+            event = ThreadPruned(thread_id=s.thread_id)
+        else:
+            raise ValueError(f"run.report: an item of unknown kind {kind!r}")
+        check(event)
+        events.append(event)
+    return events
+
+
+def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
+    """The events of an attempt's outcome, and what follows on the thread."""
+    status = outcome.get("status")
+    if status not in ("success", "error", "timeout", "interrupted", "released"):
+        raise ValueError(f"run.report: an outcome of unknown status {status!r}")
+    if slot.kind == "state_update":
+        return _update_ended(s, slot, outcome)
+    run: dict[str, Any] = {"thread_id": s.thread_id, "run_id": slot.run_id}
+    attempt: dict[str, Any] = {**run, "attempt": slot.attempt, "frames": _integer(outcome, "frames")}
+    next_, interrupts = outcome.get("next") or [], outcome.get("interrupts") or {}
+    if slot.stopping is not None:
+        return [RunStopped(**attempt), *_stopped(s, slot, bool(next_ or interrupts), interrupts)]
+    if status == "released":
+        return [RunReleased(**attempt), _again(s, slot)]
+    settled: Literal["idle", "interrupted", "error"] = "interrupted" if next_ or interrupts else "idle"
+    error: JsonObject | None = None
+    events: list[Event]
+    if status == "success":
+        events = [RunSucceeded(**attempt, next=next_, interrupts=interrupts)]
+    elif status == "interrupted":
+        # The executor stopped for a reason of its own: what it says is final all the same.
+        events = [RunInterrupted(**run, stopping=True), RunStopped(**attempt)]
+    else:
+        settled, error = "error", _error(outcome)
+        kind = RunFailed if status == "error" else RunTimedOut
+        events = [kind(**attempt, error=error)]
+    for event in events:
+        check(event)
+    follow = settle(s, s.queue, status=settled, interrupts=interrupts, error=shortened(error), temporary=slot.temporary)
+    return [*events, *follow]
+
+
+def _update_ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
+    status = outcome["status"]
+    if status == "released":
+        released = RunReleased(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt)
+        return [released, _again(s, slot)]
+    if status != "success":
+        return _update_failed(s, slot, _error(outcome))
+    next_, interrupts = outcome.get("next") or [], outcome.get("interrupts") or {}
+    updated = StateUpdated(thread_id=s.thread_id, job_id=slot.run_id, result=outcome.get("result") or {})
+    check(updated)
+    settled: Literal["idle", "interrupted"] = "interrupted" if next_ or interrupts else "idle"
+    return [updated, *settle(s, s.queue, status=settled, interrupts=interrupts, error=None, temporary=False)]
+
+
+def _update_failed(s: Thread, slot: Slot, error: JsonObject) -> list[Event]:
+    """A failed state update leaves the thread as it was; only the next in the queue is to be scheduled."""
+    failed = StateUpdateFailed(thread_id=s.thread_id, job_id=slot.run_id, error=error)
+    following = next((w for w in s.queue if w.ready), None)
+    return [failed] if following is None else [failed, scheduled(s, following)]
+
+
+def _stopped(s: Thread, slot: Slot, open_: bool | None, interrupts: JsonObject | None) -> list[Event]:
+    """What follows a cancelled run. `open_`: whether tasks are left to do (None: not known, the thread is as before).
+
+    After a rollback or a deletion the thread is what it was before the run.
+    """
+    if slot.stopping != "interrupt" or open_ is None:
+        return settle(s, s.queue, status=s.status, interrupts=None, error=s.error, temporary=slot.temporary)
+    status: Literal["idle", "interrupted"] = "interrupted" if open_ else "idle"
+    return settle(s, s.queue, status=status, interrupts=interrupts, error=None, temporary=slot.temporary)
+
+
+def _expire_lease(s: Thread, c: ExpireLease, at: str) -> list[Event]:
+    slot = s.slot
+    if slot is None or slot.run_id != c.run_id or slot.attempt != c.attempt:
+        return [ReportFenced(run_id=c.run_id, attempt=c.attempt)]
+    if slot.stopping is not None:
+        stopped = RunStopped(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt)
+        return [stopped, *_stopped(s, slot, slot.planned, {})]
+    lost = RunLeaseExpired(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt, executor=c.executor)
+    if slot.failures + 1 < MAX_FAILURES:
+        return [lost, _again(s, slot)]
+    error = {
+        "error": "RunAttemptsExhausted",
+        "message": f"The executor was lost in each of {MAX_FAILURES} attempts; the run is not tried again.",
+    }
+    if slot.kind == "state_update":
+        return [lost, *_update_failed(s, slot, error)]
+    failed = RunFailed(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt, error=error)
+    return [lost, failed, *settle(s, s.queue, status="error", interrupts=None, error=error, temporary=slot.temporary)]
+
+
+def _again(s: Thread, slot: Slot) -> RunScheduled:
+    return RunScheduled(
+        thread_id=s.thread_id,
+        run_id=slot.run_id,
+        attempt=slot.attempt + 1,
+        kind=slot.kind,
+        fresh=not s.checkpoints,
+    )
+
+
+def _error(outcome: JsonObject) -> JsonObject:
+    error = outcome.get("error")
+    if not isinstance(error, dict):
+        return {"error": "Error", "message": "" if error is None else str(error)}
+    return error
+
+
+def _integer(outcome: JsonObject, name: str) -> int:
+    value = outcome.get(name) or 0
+    if type(value) is not int:
+        raise ValueError(f"run.report: outcome `{name}` must be an integer")
+    return value
+
+
+_DECISIONS: dict[type[Command], Callable[[Thread, Any, str], list[Event]]] = {
+    CreateThread: _create_thread,
+    UpdateThread: _update_thread,
+    DeleteThread: _delete_thread,
+    ImportCheckpoints: _import_checkpoints,
+    PruneThread: _prune_thread,
+    CreateRun: _create_run,
+    CancelRun: _cancel_run,
+    DeleteRun: _delete_run,
+    RunDue: _run_due,
+    ReportRun: _report_run,
+    ExpireLease: _expire_lease,
+    UpdateState: _update_state,
+}
