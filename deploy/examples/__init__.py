@@ -1,0 +1,1 @@
+"""The example application, and the conversation of `make run`."""
