@@ -1,0 +1,240 @@
+"""The log in Postgres tables: gapless offsets, group commit, tails woken by NOTIFY, appends inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
+from engine.log.postgres_append import APPEND, CONNECT_SECONDS, PASSING, Appender, check, group
+from engine.log.postgres_tail import BATCH_BYTES, Feeds, Found, read_places
+
+_SCHEMA = Path(__file__).with_name("postgres.sql")
+_SCHEMA_LOCK = 0x7468_6C6F  # "thlo": processes that start together apply the schema one after the other
+
+# Retention deletes in transactions of this many rows, so that none takes long.
+_TRIM_ROWS = 5_000
+
+
+class PostgresLog:
+    """The log port on Postgres; every promise of `engine.log.port.Log`, with gapless offsets.
+
+    `append_in`, `read_in`, `read_many_in` and `lock_heads_in` run inside the caller's transaction, for a processor that
+    decides, appends and projects in one.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, partitions: int, *, owns_pool: bool) -> None:
+        self._pool = pool
+        self._owns_pool = owns_pool
+        self._partitions = partitions
+        self._appender = Appender(pool, partitions)
+        self._feeds = Feeds(pool)
+
+    @classmethod
+    async def create(cls, pool_or_dsn: asyncpg.Pool | str, partitions: int) -> PostgresLog:
+        """Creates the tables if they are absent and opens the log.
+
+        A pool given must have three connections to spare, which are kept: two to append, one to listen; `aclose` gives
+        them back. Raises `ValueError` when the log exists with another number of partitions, `LogUnavailable`.
+        """
+        if partitions < 1:
+            raise ValueError(f"a log needs at least one partition, not {partitions}")
+        owns_pool = isinstance(pool_or_dsn, str)
+        if isinstance(pool_or_dsn, str):
+            pool = asyncpg.create_pool(pool_or_dsn, min_size=0, max_size=8, timeout=CONNECT_SECONDS)
+        else:
+            pool = pool_or_dsn
+        try:
+            if owns_pool:
+                await pool
+            async with pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
+                await _migrate(connection, partitions)
+        except BaseException as error:
+            if owns_pool:
+                pool.terminate()
+            if isinstance(error, PASSING):
+                raise LogUnavailable(f"the log's database can't be reached: {error!r}") from error
+            raise
+        return cls(pool, partitions, owns_pool=owns_pool)
+
+    @property
+    def partitions(self) -> int:
+        return self._partitions
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        """As the port says; one transaction, all or nothing. Overlapping calls share transactions (group commit)."""
+        return await self._appender.append(records)
+
+    async def read(
+        self, topic: Topic, partition: int, start: int, *, end: int | None = None, max_bytes: int = BATCH_BYTES
+    ) -> list[Record]:
+        try:
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                return await self.read_in(connection, topic, partition, start, end, max_bytes=max_bytes)
+        except PASSING as error:
+            raise LogUnavailable(f"the log's database can't be read: {error!r}") from error
+
+    async def bounds(self, topic: Topic, partition: int) -> tuple[int, int]:
+        self._check(topic, partition)
+        try:
+            row = await self._pool.fetchrow(
+                "SELECT first, head FROM log_heads WHERE topic = $1 AND partition = $2", topic, partition
+            )
+        except PASSING as error:
+            raise LogUnavailable(f"the log's database can't be read: {error!r}") from error
+        assert row is not None
+        return row["first"], row["head"]
+
+    def tail(self, positions: Mapping[tuple[Topic, int], int]) -> AsyncGenerator[list[Record], None]:
+        """As the port says; it also ends when the log is closed. `values` is followed by polling only (1 s)."""
+        for topic, partition in positions:
+            self._check(topic, partition)
+        return self._feeds.tail(positions)
+
+    async def aclose(self) -> None:
+        await self._feeds.aclose()
+        await self._appender.aclose()
+        if self._owns_pool:
+            await self._pool.close()
+
+    # Inside the caller's transaction
+
+    async def append_in(self, connection: Any, records: Sequence[Append]) -> list[int]:
+        """Appends in the transaction of `connection`: in the log when that commits, offsets and notification included.
+
+        The heads of the records' topic-partitions stay locked until then. Heads are locked in (topic, partition) order:
+        a transaction that calls this twice, or after `lock_heads_in`, must not go back in that order
+        (commands < events < stream < values) to a topic-partition it has not locked. Raises what asyncpg raises.
+        """
+        check(records, self._partitions)
+        if not records:
+            return []
+        groups = group(records)
+        return groups.offsets(await connection.fetchval(APPEND, *groups.arguments))
+
+    async def read_in(
+        self,
+        connection: Any,
+        topic: Topic,
+        partition: int,
+        start: int,
+        end: int | None = None,
+        *,
+        max_bytes: int = BATCH_BYTES,
+    ) -> list[Record]:
+        """As `read`, on this connection, in its transaction if it is in one. Raises what asyncpg raises."""
+        self._check(topic, partition)
+        found = (await read_places(connection, {(topic, partition): start}, end=end, max_bytes=max_bytes))[
+            (topic, partition)
+        ]
+        if start < found.first:
+            raise OffsetGone(topic, partition, start, found.first)
+        return found.records
+
+    async def read_many_in(
+        self, connection: Any, starts: Mapping[tuple[Topic, int], int]
+    ) -> dict[tuple[Topic, int], Found]:
+        """As `read_in`, of many topic-partitions with one query; a start that is gone counts as the first one left."""
+        for topic, partition in starts:
+            self._check(topic, partition)
+        return await read_places(connection, starts) if starts else {}
+
+    async def lock_heads_in(self, connection: Any, topic: Topic, partitions: Sequence[int]) -> dict[int, int]:
+        """Keeps others from appending to these until the transaction ends; answers the offset each is to append next.
+
+        What is below is committed, so a read that follows in the transaction (READ COMMITTED) sees all of it.
+        """
+        rows = await connection.fetch(
+            "SELECT partition, head FROM log_heads WHERE topic = $1 AND partition = ANY ($2::int[]) "
+            "ORDER BY partition FOR UPDATE",
+            topic,
+            partitions,
+        )
+        return {row[0]: row[1] for row in rows}
+
+    # Retention
+
+    async def trim(self, topic: Topic, partition: int, below: int) -> None:
+        """Forgets the records below this offset. Raises `LogUnavailable`; what was not deleted then, is by the next."""
+        self._check(topic, partition)
+        try:
+            # Gone for readers at once; the rows follow, without keeping appends waiting for the head.
+            first = await self._pool.fetchval(
+                "UPDATE log_heads SET first = greatest(first, least($3, head)) WHERE topic = $1 AND partition = $2 "
+                "RETURNING first",
+                topic,
+                partition,
+                below,
+            )
+            deleted = _TRIM_ROWS
+            while deleted == _TRIM_ROWS:
+                status = await self._pool.execute(
+                    f"DELETE FROM log_{topic.value} WHERE partition = $1 AND off IN (SELECT off FROM log_{topic.value} "
+                    "WHERE partition = $1 AND off < $2 ORDER BY off LIMIT $3)",
+                    partition,
+                    first,
+                    _TRIM_ROWS,
+                )
+                deleted = int(status.rpartition(" ")[2])
+        except PASSING as error:
+            raise LogUnavailable(f"the log's database can't be reached: {error!r}") from error
+
+    async def retain(self, *, commands_seconds: float, stream_seconds: float, decided: Mapping[int, int]) -> None:
+        """One pass of retention: forgets commands and stream records older than this, on the database's clock.
+
+        `decided`: per partition the offset of the last command whose decision is projected (`partitions.cmd_off`);
+        commands after it stay, and those of a partition that is not named. Events and values are kept for ever.
+        Raises `LogUnavailable`.
+        """
+        for partition in range(self._partitions):
+            if partition in decided:
+                await self._retain(Topic.COMMANDS, partition, commands_seconds, decided[partition] + 1)
+            await self._retain(Topic.STREAM, partition, stream_seconds, None)
+
+    async def _retain(self, topic: Topic, partition: int, seconds: float, limit: int | None) -> None:
+        while True:
+            first, head = await self.bounds(topic, partition)
+            stop = min(first + _TRIM_ROWS, head if limit is None else min(limit, head))
+            try:
+                # Offsets have no gaps and times do not decrease: the oldest that stays is found without an index.
+                keep = await self._pool.fetchval(
+                    f"SELECT min(off) FROM log_{topic.value} WHERE partition = $1 AND off >= $2 AND off < $3 "
+                    "AND at >= clock_timestamp() - make_interval(secs => $4)",
+                    partition,
+                    first,
+                    stop,
+                    seconds,
+                )
+            except PASSING as error:
+                raise LogUnavailable(f"the log's database can't be read: {error!r}") from error
+            below = stop if keep is None else keep
+            if below > first:
+                await self.trim(topic, partition, below)
+            if keep is not None or below < first + _TRIM_ROWS:
+                return
+
+    def _check(self, topic: Topic, partition: int) -> None:
+        if not 0 <= partition < self._partitions:
+            raise ValueError(f"{topic}: partition {partition} of a log with {self._partitions} partitions")
+
+
+async def _migrate(connection: Any, partitions: int) -> None:
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+    await connection.execute(_SCHEMA.read_text())
+    stored = await connection.fetchval("SELECT partitions FROM log_settings")
+    if stored is None:
+        await connection.execute("INSERT INTO log_settings (partitions) VALUES ($1)", partitions)
+        await connection.execute(
+            "INSERT INTO log_heads (topic, partition) "
+            "SELECT t, p FROM unnest($1::text[]) AS t, generate_series(0, $2::int - 1) AS p",
+            list(Topic),
+            partitions,
+        )
+    elif stored != partitions:
+        raise ValueError(
+            f"this database has a log of {stored} partitions, not {partitions}: the number is fixed when the log is "
+            f"created (use {stored}, or another database)"
+        )

@@ -1,0 +1,91 @@
+-- The log in Postgres: one row per record, offsets without gaps from a head row per topic-partition.
+-- Idempotent; applied by PostgresLog.create under an advisory lock, in the connection's search_path.
+
+CREATE TABLE IF NOT EXISTS log_settings (
+    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    partitions int NOT NULL                     -- fixed when the log was created: the partition of a key must never change
+);
+
+-- Appending updates the head, so appends to one topic-partition are ordered by its row lock: a record is visible only
+-- after all records before it are. Rows are locked in (topic, partition) order everywhere, so appends cannot deadlock.
+CREATE TABLE IF NOT EXISTS log_heads (
+    topic     text COLLATE "C" NOT NULL,
+    partition int NOT NULL,
+    head      bigint NOT NULL DEFAULT 0,        -- offset of the next record
+    first     bigint NOT NULL DEFAULT 0,        -- first retained offset; rows below it count as gone already
+    PRIMARY KEY (topic, partition)
+) WITH (fillfactor = 20);                       -- every append updates a head: room for versions on the page (HOT)
+
+DO $$
+DECLARE
+    t text;
+BEGIN
+    FOREACH t IN ARRAY ARRAY['commands', 'events', 'stream', 'values'] LOOP
+        EXECUTE format(
+            'CREATE TABLE IF NOT EXISTS log_%s (
+                partition int NOT NULL,
+                off       bigint NOT NULL,
+                at        timestamptz NOT NULL,   -- never decreases with off: taken while the head is locked
+                key       text NOT NULL,
+                value     bytea NOT NULL,
+                PRIMARY KEY (partition, off)
+            )', t);
+        -- Records are written once and read a few times: compression by the server costs more than it saves
+        -- (pglz: 10 ms CPU per MB), and what is large in them is compressed already.
+        EXECUTE format('ALTER TABLE log_%s ALTER COLUMN value SET STORAGE EXTERNAL', t);
+    END LOOP;
+END $$;
+
+-- Appends records and answers with the offset of each group's first record. A group is a topic-partition with a count of
+-- records; groups are sorted; the records follow in the groups' order, r_group says which group (from 1) each belongs to.
+CREATE OR REPLACE FUNCTION log_append(
+    g_topics text[], g_partitions int[], g_counts int[], r_group int[], r_keys text[], r_values bytea[]
+) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+    bases  bigint[] := '{}';
+    starts bigint[] := '{}';                    -- base offset minus the ordinal of the record before the group
+    n      bigint := 0;
+    h      bigint;
+    moved  text := '';
+    now_   timestamptz;
+BEGIN
+    FOR g IN 1 .. cardinality(g_topics) LOOP
+        UPDATE log_heads SET head = head + g_counts[g]
+            WHERE topic = g_topics[g] AND partition = g_partitions[g] RETURNING head INTO STRICT h;
+        bases := bases || (h - g_counts[g]);
+        starts := starts || (h - g_counts[g] - n - 1);
+        n := n + g_counts[g];
+        IF g_topics[g] <> 'values' THEN         -- nobody tails values: they are read where an event points at them
+            moved := moved || ',' || g_topics[g] || ':' || g_partitions[g] || ':' || h;
+            IF length(moved) > 7000 THEN        -- the limit of a notification is 8000 bytes
+                PERFORM pg_notify('threadlog_log', substr(moved, 2));
+                moved := '';
+            END IF;
+        END IF;
+    END LOOP;
+    now_ := clock_timestamp();
+    IF 'commands' = ANY (g_topics) THEN
+        INSERT INTO log_commands (partition, off, at, key, value)
+            SELECT g_partitions[g], starts[g] + i, now_, k, v
+            FROM unnest(r_group, r_keys, r_values) WITH ORDINALITY AS r (g, k, v, i) WHERE g_topics[g] = 'commands';
+    END IF;
+    IF 'events' = ANY (g_topics) THEN
+        INSERT INTO log_events (partition, off, at, key, value)
+            SELECT g_partitions[g], starts[g] + i, now_, k, v
+            FROM unnest(r_group, r_keys, r_values) WITH ORDINALITY AS r (g, k, v, i) WHERE g_topics[g] = 'events';
+    END IF;
+    IF 'stream' = ANY (g_topics) THEN
+        INSERT INTO log_stream (partition, off, at, key, value)
+            SELECT g_partitions[g], starts[g] + i, now_, k, v
+            FROM unnest(r_group, r_keys, r_values) WITH ORDINALITY AS r (g, k, v, i) WHERE g_topics[g] = 'stream';
+    END IF;
+    IF 'values' = ANY (g_topics) THEN
+        INSERT INTO log_values (partition, off, at, key, value)
+            SELECT g_partitions[g], starts[g] + i, now_, k, v
+            FROM unnest(r_group, r_keys, r_values) WITH ORDINALITY AS r (g, k, v, i) WHERE g_topics[g] = 'values';
+    END IF;
+    IF moved <> '' THEN
+        PERFORM pg_notify('threadlog_log', substr(moved, 2));
+    END IF;
+    RETURN bases;
+END $$;

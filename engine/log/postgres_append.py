@@ -1,0 +1,237 @@
+"""Appending to the Postgres log: records to arguments of `log_append`, and group commit of overlapping appends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import asyncpg
+
+from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+
+APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
+
+# One transaction takes what has gathered while the one before was in flight, up to this much.
+GROUP_RECORDS = 2_000
+GROUP_BYTES = 16 * 1024 * 1024
+
+# An append waits at most this long for a connection, and then for the transaction (which waits for the head's lock).
+CONNECT_SECONDS = 5.0
+APPEND_SECONDS = 15.0
+
+# How asyncpg says that the server can't be reached or went away while it was asked.
+AWAY = (
+    OSError,  # TimeoutError included
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+# What a reader waits out: the same, and a server without memory, disk or connections left, or told to cancel.
+PASSING = (*AWAY, asyncpg.InsufficientResourcesError, asyncpg.OperatorInterventionError)
+# Of these the server says itself that the transaction did not happen; of what else ends a connection nobody can say.
+_REFUSED = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.TooManyConnectionsError)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Records as `log_append` wants them: sorted by topic and partition; `slots` finds each record's offset again."""
+
+    arguments: tuple[Any, ...]
+    slots: list[tuple[int, int]]  # per record, in the caller's order: (group, index in it)
+
+    def offsets(self, bases: Sequence[int]) -> list[int]:
+        return [bases[group] + index for group, index in self.slots]
+
+
+def check(records: Sequence[Append], partitions: int) -> None:
+    """Raises `ValueError` for a partition the log does not have, and for a key Postgres can't store."""
+    for record in records:
+        if not 0 <= record.partition < partitions:
+            raise ValueError(f"{record.topic}: partition {record.partition} of a log with {partitions} partitions")
+        if "\0" in record.key:
+            raise ValueError(f"{record.topic}: the key {record.key!r} has a NUL character")
+
+
+def group(records: Sequence[Append]) -> Groups:
+    by_place: dict[tuple[Topic, int], list[int]] = {}
+    for i, record in enumerate(records):
+        by_place.setdefault((record.topic, record.partition), []).append(i)
+    places = sorted(by_place)
+    slots: list[tuple[int, int]] = [(0, 0)] * len(records)
+    r_group: list[int] = []
+    keys: list[str] = []
+    values: list[bytes] = []
+    for g, place in enumerate(places):
+        for index, i in enumerate(by_place[place]):
+            slots[i] = (g, index)
+            r_group.append(g + 1)
+            keys.append(records[i].key)
+            values.append(records[i].value)
+    counts = [len(by_place[place]) for place in places]
+    return Groups(([t for t, _ in places], [p for _, p in places], counts, r_group, keys, values), slots)
+
+
+class _Kind(Enum):
+    CONTROL = 0  # no stream record
+    STREAM = 1  # stream records only
+    MIXED = 2
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    records: Sequence[Append]
+    kind: _Kind
+    done: asyncio.Future[list[int]]
+
+
+class _Lane:
+    """A connection of its own with at most one transaction in flight."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.pool = pool
+        self.task: asyncio.Task[None] | None = None
+        self.busy = False
+        self.mixed = False  # the transaction in flight has records that belong to the other lane too
+        self._connection: Any = None
+        self._append: Any = None
+
+    async def append(self, arguments: tuple[Any, ...]) -> list[int]:
+        try:
+            if self._connection is None or self._connection.is_closed():
+                await self.drop()
+                self._connection = await self.pool.acquire(timeout=CONNECT_SECONDS)
+                self._append = await self._connection.prepare(APPEND)
+        except (asyncpg.PostgresError, *AWAY) as error:
+            await self.drop()
+            raise LogUnavailable(f"the log's database can't be reached: {error!r}") from error
+        try:
+            bases: list[int] = await self._append.fetchval(*arguments, timeout=APPEND_SECONDS)
+            return bases
+        except _REFUSED as error:
+            await self.drop()
+            raise LogUnavailable(f"the log's database is going down: {error!r}") from error
+        except AWAY as error:
+            await self.drop()
+            raise AppendUnknown(f"lost the log's database while appending: {error!r}") from error
+        except asyncpg.PostgresError as error:
+            raise LogUnavailable(f"the log's database did not accept the append: {error!r}") from error
+
+    async def drop(self) -> None:
+        connection, self._connection, self._append = self._connection, None, None
+        if connection is not None:
+            connection.terminate()
+            with contextlib.suppress(asyncpg.PostgresError, *AWAY):
+                await self.pool.release(connection)
+
+
+class Appender:
+    """Group commit: while one transaction is in flight the next ones' records gather and then share a transaction.
+
+    Stream records have a lane of their own, because a transaction of commands may wait for a processor that holds the
+    partition's head. A call with both goes with the commands and keeps the stream lane waiting meanwhile, so that every
+    topic-partition keeps its order.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, partitions: int) -> None:
+        self._partitions = partitions
+        self._queue: deque[_Call] = deque()
+        self._control = _Lane(pool)
+        self._stream = _Lane(pool)
+        self._closed = False
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        if not records:
+            return []
+        if self._closed:
+            raise LogUnavailable("the log is closed")
+        check(records, self._partitions)
+        streams = sum(record.topic is Topic.STREAM for record in records)
+        kind = _Kind.CONTROL if not streams else _Kind.STREAM if streams == len(records) else _Kind.MIXED
+        call = _Call(records, kind, asyncio.get_running_loop().create_future())
+        self._queue.append(call)
+        self._start()
+        return await call.done
+
+    async def aclose(self) -> None:
+        """Waits for what is in flight; what was not sent yet fails with `LogUnavailable`."""
+        self._closed = True
+        for call in self._queue:
+            if not call.done.done():
+                call.done.set_exception(LogUnavailable("the log was closed"))
+        self._queue.clear()
+        for lane in (self._control, self._stream):
+            if lane.task is not None:
+                await lane.task
+            await lane.drop()
+
+    def _start(self) -> None:
+        for lane in (self._control, self._stream):
+            if lane.task is None and self._queue:
+                lane.task = asyncio.create_task(self._work(lane))
+
+    async def _work(self, lane: _Lane) -> None:
+        try:
+            while calls := self._take(lane):
+                await self._commit(lane, calls)
+                lane.mixed = lane.busy = False
+                self._start()  # the other lane may have waited for this one
+        finally:
+            lane.task = None
+
+    def _take(self, lane: _Lane) -> list[_Call]:
+        """The calls of the lane's next transaction: what is queued, unless it would overtake its topic-partition."""
+        stream_lane = lane is self._stream
+        if stream_lane and self._control.mixed:
+            return []
+        calls: list[_Call] = []
+        left: deque[_Call] = deque()
+        blocked = False
+        streams_ahead = self._stream.busy
+        count = size = 0
+        while self._queue:
+            call = self._queue.popleft()
+            if call.done.done():  # given up by the caller before it was sent
+                continue
+            mine = (call.kind is _Kind.STREAM) is stream_lane
+            blocked = blocked or (call.kind is _Kind.MIXED and (stream_lane or streams_ahead))
+            if not mine or blocked:
+                left.append(call)
+                streams_ahead = streams_ahead or call.kind is _Kind.STREAM
+                continue
+            count += len(call.records)
+            size += sum(len(record.value) for record in call.records)
+            if calls and (count > GROUP_RECORDS or size > GROUP_BYTES):
+                left.append(call)
+                blocked = True
+                continue
+            calls.append(call)
+        self._queue = left
+        lane.busy = bool(calls)
+        lane.mixed = any(call.kind is _Kind.MIXED for call in calls)
+        return calls
+
+    async def _commit(self, lane: _Lane, calls: list[_Call]) -> None:
+        records = [record for call in calls for record in call.records]
+        try:
+            groups = group(records)
+            offsets = groups.offsets(await lane.append(groups.arguments))
+        except Exception as error:
+            for call in calls:
+                if not call.done.done():
+                    call.done.set_exception(error)
+            return
+        at = 0
+        for call in calls:
+            end = at + len(call.records)
+            if not call.done.done():
+                call.done.set_result(offsets[at:end])
+            at = end

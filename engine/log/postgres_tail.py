@@ -1,0 +1,324 @@
+"""Reading the Postgres log: one query over many topic-partitions, and one reader that serves all tails of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import asyncpg
+
+from engine.log.port import Record, Topic
+from engine.log.postgres_append import AWAY, CONNECT_SECONDS, PASSING
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "threadlog_log"
+
+# A batch read of one topic-partition: at most this many records, and bytes unless its first record alone is larger.
+BATCH_RECORDS = 1_000
+BATCH_BYTES = 4 * 1024 * 1024
+
+# What a feed keeps of the records it read last, for tails that are a little behind.
+KEEP_RECORDS = 1_000
+KEEP_BYTES = 512 * 1024
+
+# How often the heads are looked at although nobody notified (a notification can be lost with its connection).
+POLL_SECONDS = 1.0
+READ_SECONDS = 30.0
+BACKOFF_SECONDS = (0.05, 1.0)
+
+_offset = attrgetter("offset")
+_NO_END = 2**63 - 1
+Place = tuple[Topic, int]
+
+# Head and rows come from one snapshot: all records from `start` to the head are seen, unless `stop` or the limits cut.
+_READ = """
+SELECT w.i, h.head, h.first, r.off, r.key, r.value, r.ms
+FROM unnest({places}) WITH ORDINALITY AS w (partition, start, stop, i)
+JOIN log_heads h ON h.topic = '{topic}' AND h.partition = w.partition
+LEFT JOIN LATERAL (
+    SELECT off, key, value, (date_part('epoch', at) * 1000)::bigint AS ms
+    FROM (
+        SELECT *, sum(octet_length(value)) OVER (ORDER BY off) AS total
+        FROM (
+            SELECT off, key, value, at FROM log_{topic}
+            WHERE partition = w.partition AND off >= greatest(w.start, h.first) AND off < w.stop
+            ORDER BY off LIMIT {records}
+        ) AS candidates
+    ) AS sized
+    WHERE total <= {bytes} OR total = octet_length(value)
+    ORDER BY off
+) AS r ON true
+"""
+
+
+@dataclass(slots=True)
+class Found:
+    """What a read found of one topic-partition: everything from its start up to `upto`, which is at most `head`."""
+
+    first: int
+    head: int
+    upto: int
+    records: list[Record]
+
+
+async def read_places(
+    connection: Any,
+    starts: Mapping[Place, int],
+    *,
+    end: int | None = None,
+    max_bytes: int = BATCH_BYTES,
+    max_records: int = BATCH_RECORDS,
+) -> dict[Place, Found]:
+    """Reads on from each start, with one query. `max_records` and `max_bytes` are per topic-partition."""
+    by_topic: dict[Topic, tuple[list[int], list[int], list[int]]] = {}
+    for (topic, partition), start in starts.items():
+        partitions, offsets, stops = by_topic.setdefault(topic, ([], [], []))
+        partitions.append(partition)
+        offsets.append(start)
+        stops.append(_NO_END if end is None else end)
+    topics = sorted(by_topic)
+    arguments: list[Any] = [max_records, max_bytes]
+    parts: list[str] = []
+    for t, topic in enumerate(topics):
+        n = len(arguments)
+        places = f"${n + 1}::int[], ${n + 2}::bigint[], ${n + 3}::bigint[]"
+        arguments += by_topic[topic]
+        parts.append(
+            f"SELECT {t} AS t, * FROM (" + _READ.format(places=places, topic=topic, records="$1", bytes="$2") + ") AS x"
+        )
+    rows = await connection.fetch(" UNION ALL ".join(parts), *arguments, timeout=READ_SECONDS)
+    found: dict[Place, Found] = {}
+    for t, i, head, first, off, key, value, ms in rows:
+        topic = topics[t]
+        place = (topic, by_topic[topic][0][i - 1])
+        if off is None:
+            found[place] = Found(first, head, max(head, starts[place]), [])
+            continue
+        record = Record(topic, place[1], off, key, value, ms)
+        if place in found:
+            found[place].records.append(record)
+        else:
+            found[place] = Found(first, head, head, [record])
+    for one in found.values():
+        if one.records:
+            one.records.sort(key=_offset)
+            one.upto = one.records[-1].offset + 1
+    return found
+
+
+class _Feed:
+    """The live end of a topic-partition: the records `start` to `next`, and the tails waiting for more."""
+
+    __slots__ = ("_bytes", "_records", "hint", "next", "start", "suspect", "tails", "waiting")
+
+    def __init__(self) -> None:
+        self.next: int | None = None  # not read yet: the first tail says where the live end is
+        self.start = 0
+        self.hint = 0  # the head as last notified
+        self.suspect = False  # a notification may have been missed
+        self.tails = 0
+        self.waiting: set[asyncio.Future[None]] = set()
+        self._records: list[Record] = []
+        self._bytes = 0
+
+    def begin(self, at: int) -> None:
+        self.start = self.next = at
+
+    def push(self, records: list[Record], upto: int) -> None:
+        assert self.next is not None
+        if records and records[0].offset < self.next:
+            records = records[bisect.bisect_left(records, self.next, key=_offset) :]
+        self.next = max(self.next, upto)
+        if not records:
+            return
+        if self._bytes > KEEP_BYTES or len(self._records) > KEEP_RECORDS:
+            self._forget()
+        self._records += records
+        self._bytes += sum(len(record.value) for record in records)
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiting.clear()
+
+    def _forget(self) -> None:
+        keep, size = len(self._records), 0
+        while keep and len(self._records) - keep < KEEP_RECORDS // 2 and size <= KEEP_BYTES // 2:
+            keep -= 1
+            size += len(self._records[keep].value)
+        del self._records[:keep]
+        self._bytes = size
+        self.start = self._records[0].offset
+
+    def since(self, position: int) -> list[Record]:
+        if not self._records or position > self._records[-1].offset:
+            return []
+        return self._records[bisect.bisect_left(self._records, position, key=_offset) :]
+
+
+class Feeds:
+    """Serves every `tail` of a process from one connection that listens, reading only what moved and only once.
+
+    A tail that is behind what its feeds keep reads for itself until it has caught up, so a slow one costs no memory.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._feeds: dict[Place, _Feed] = {}
+        self._wake = asyncio.Event()
+        self._look = False  # look at all heads, notified or not
+        self._reader: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def tail(self, positions: Mapping[Place, int]) -> AsyncGenerator[list[Record], None]:
+        at = dict(positions)
+        feeds = {place: self._join(place) for place in at}
+        waiter: asyncio.Future[None] | None = None
+        try:
+            while not self._closed:
+                batch: list[Record] = []
+                behind: dict[Place, int] = {}
+                for place, feed in feeds.items():
+                    if feed.next is None or at[place] < feed.start:
+                        behind[place] = at[place]
+                    elif at[place] < feed.next:
+                        batch += feed.since(at[place])
+                        at[place] = feed.next
+                if behind:
+                    for place, found in (await self._read_behind(behind)).items():
+                        at[place] = max(at[place], found.upto)
+                        batch += found.records
+                        if feeds[place].next is None and found.upto >= found.head:
+                            feeds[place].begin(found.head)
+                            self._wake.set()  # there may have been a notification already
+                if batch:
+                    yield batch
+                elif not behind:
+                    waiter = asyncio.get_running_loop().create_future()
+                    for feed in feeds.values():
+                        feed.waiting.add(waiter)
+                    await waiter
+                    for feed in feeds.values():
+                        feed.waiting.discard(waiter)
+        finally:
+            for place, feed in feeds.items():
+                if waiter is not None:
+                    feed.waiting.discard(waiter)
+                self._leave(place, feed)
+
+    async def aclose(self) -> None:
+        """Ends the reader and all tails."""
+        self._closed = True
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+        for feed in self._feeds.values():
+            for waiter in feed.waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _join(self, place: Place) -> _Feed:
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._listen())
+        feed = self._feeds.setdefault(place, _Feed())
+        feed.tails += 1
+        return feed
+
+    def _leave(self, place: Place, feed: _Feed) -> None:
+        feed.tails -= 1
+        if not feed.tails:
+            del self._feeds[place]
+
+    async def _read_behind(self, behind: Mapping[Place, int]) -> dict[Place, Found]:
+        backoff = BACKOFF_SECONDS[0]
+        while True:
+            try:
+                async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                    return await read_places(connection, behind)
+            except PASSING as error:
+                log.warning("tail: the log's database is away, trying again: %r", error)
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+
+    async def _listen(self) -> None:
+        """Keeps a listening connection, and reads the feeds with it."""
+        backoff = BACKOFF_SECONDS[0]
+        while True:
+            connection = None
+            try:
+                connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+                await connection.add_listener(CHANNEL, self._notified)
+                connection.add_termination_listener(self._lost)
+                backoff = BACKOFF_SECONDS[0]
+                self._look = True  # whatever was notified before is lost
+                self._wake.set()
+                await self._serve(connection)
+            except PASSING as error:
+                log.warning("tail: lost the log's database, connecting again: %r", error)
+            except Exception:
+                log.exception("tail: the reader failed, starting it again")
+            finally:
+                if connection is not None:
+                    connection.terminate()
+                    with contextlib.suppress(asyncpg.PostgresError, *AWAY):
+                        await self._pool.release(connection)
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+
+    async def _serve(self, connection: Any) -> None:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(POLL_SECONDS, self._poll)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if connection.is_closed():
+                    raise ConnectionResetError("the listening connection is closed")
+                look, self._look = self._look, False
+                if look:
+                    timer.cancel()
+                    timer = loop.call_later(POLL_SECONDS, self._poll)
+                    for feed in self._feeds.values():
+                        feed.suspect = True
+                moved = {
+                    place: feed.next
+                    for place, feed in self._feeds.items()
+                    if feed.next is not None and (feed.suspect or feed.hint > feed.next)
+                }
+                if moved:
+                    await self._read_moved(connection, moved)
+        finally:
+            timer.cancel()
+
+    async def _read_moved(self, connection: Any, moved: Mapping[Place, int]) -> None:
+        for place, found in (await read_places(connection, moved)).items():
+            feed = self._feeds.get(place)
+            if feed is None or feed.next is None:  # its last tail left meanwhile
+                continue
+            feed.suspect = False
+            feed.push(found.records, found.upto)
+            if found.upto < found.head:
+                feed.hint = max(feed.hint, found.head)
+                self._wake.set()
+
+    def _notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        for one in str(payload).split(","):
+            topic, partition, head = one.split(":")
+            feed = self._feeds.get((Topic(topic), int(partition)))
+            if feed is not None and int(head) > feed.hint:
+                feed.hint = int(head)
+                self._wake.set()
+
+    def _poll(self) -> None:
+        self._look = True
+        self._wake.set()
+
+    def _lost(self, _connection: Any) -> None:
+        self._wake.set()
