@@ -137,7 +137,7 @@ class ReportRun(Command):
     """What an executor has to say about its attempt; fenced when the attempt is not the current one.
 
     `items`, in order, each a JSON object with a `kind`:
-      `checkpoint`  {ns, checkpoint_id, parent_id, metadata, checkpoint, channels, blobs}  see ARCHITECTURE "Checkpoints"
+      `checkpoint`  {ns, checkpoint_id, parent_id, metadata, checkpoint, channels, blobs}, see ARCHITECTURE
       `writes`      {ns, checkpoint_id, task_id, task_path, writes: [[idx, channel, ref], ...], blobs}
       `tasks`       {ns, checkpoint_id, tasks: [{id, name, path, ...}], out, shown?, blobs?}  what runs next
       `delete`      {what: "run", run_ids} | {what: "prune"}   only from the checkpointer's own deletion calls

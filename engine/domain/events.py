@@ -399,7 +399,7 @@ EVENTS: dict[str, type[Event]] = {
         CommandRejected, CommandRepeated, ReportFenced, ThreadCreated, ThreadUpdated, ThreadDeleted, ThreadPruned,
         ThreadStatusChanged, RunCreated, RunReady, RunScheduled, RunStarted, RunSucceeded, RunFailed,
         RunTimedOut, RunInterrupted, RunRolledBack, RunDeleted, RunStopped, RunReleased, RunLeaseExpired,
-        CheckpointSaved, WritesSaved, TasksPlanned, CheckpointsDeleted, StateUpdateRequested, StateUpdated, StateUpdateFailed,
-        AssistantCreated, AssistantUpdated, AssistantLatestSet, AssistantDeleted, GraphRegistered,
+        CheckpointSaved, WritesSaved, TasksPlanned, CheckpointsDeleted, StateUpdateRequested, StateUpdated,
+        StateUpdateFailed, AssistantCreated, AssistantUpdated, AssistantLatestSet, AssistantDeleted, GraphRegistered,
     )
 }  # fmt: skip

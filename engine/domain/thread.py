@@ -77,7 +77,8 @@ class Thread:
     """A thread's decider state. Ended runs are forgotten: their status is in the read models.
 
     `status`, `error`: what the thread is once nothing is in flight. `deleted`: a tombstone, kept for `recent` and
-    `runs`. `queue`: in the order in which runs get their turn. `recent`: ids of the last commands that changed something.
+    `runs`. `queue`: in the order in which runs get their turn. `recent`: ids of the last commands that
+    changed something.
     """
 
     thread_id: str

@@ -1,0 +1,311 @@
+"""One term of one partition, without I/O: announce, read back, decide, hand out what to project, step down.
+
+The processor does the I/O in this order (in the Postgres mode several steps share a transaction):
+
+    term = Term(position)                         # the partitions row has been bumped
+    append term.announcement to `events`, read from position.ev_off + 1 on: `while not term.read_back(offset, record)`
+    for key in term.needed(): term.provide(key, stored state or None)
+    repeat
+        commands in offset order: provide term.missing(keys), then record = term.decide(offset, envelope)
+        append the records; each is term.acked(offset, record) in the order decided
+        batch = term.batch(); project it, guarded by the epoch; term.projected(batch)
+
+Whatever fails or stays unknown (an append, a projection) ends the term: `fail()`, and a new one starts from the row.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from engine.acceptance import Acceptance
+from engine.domain import decider
+from engine.domain.decider import States
+from engine.domain.events import CommandRejected, Event
+from engine.domain.wire import command_from_wire, event_from_wire, event_to_wire
+from engine.log.records import CommandEnvelope, EventRecord
+from engine.ports import Accepted, Fenced, Position
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one projection transaction applies: the accepted records, and the position of the partition after them.
+
+    `records` may be empty (only dropped records and announcements): the position moves all the same. Of several records
+    of one key only the last carries the state.
+    """
+
+    partition: int
+    epoch: int
+    records: list[Accepted]
+    ev_off: int
+    cmd_off: int
+    log_epoch: int
+    length: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A record of `events` that is not projected yet; `record` is None when it does not count.
+
+    `states`: what its key holds after it (immutable, so that it can be stored later); None until the key is provided.
+    """
+
+    offset: int
+    record: EventRecord | None
+    states: States | None
+    changed: bool
+    epoch: int
+    cmd_off: int
+
+
+class Term:
+    """See the module. Methods raise `Fenced` once the term is over; offsets must be passed in increasing order."""
+
+    def __init__(self, position: Position, *, at: str = "", max_keys: int = 20_000) -> None:
+        """`max_keys`: keys whose states stay in memory (those not yet projected always do)."""
+        self.partition, self.epoch = position.partition, position.epoch
+        self.announcement = EventRecord(epoch=position.epoch, cmd_off=-1, cmd_id="", key="", at=at, start=True)
+        self.dead = False
+        self.ready = False
+        """Whether the own announcement has been read back: only then may commands be decided."""
+        self._acceptance = Acceptance(position.log_epoch, position.cmd_off)
+        self._last_offset = position.ev_off
+        self._decided = position.cmd_off
+        self._max_keys = max_keys
+        self._states: dict[str, States] = {}
+        self._pins: dict[str, int] = {}
+        self._backlog: dict[str, list[_Entry]] = {}
+        self._in_flight: deque[_Entry] = deque()
+        self._pending: deque[_Entry] = deque()
+
+    # --- taking over -------------------------------------------------------------------------------------------------
+
+    @property
+    def read_from(self) -> int:
+        """The offset of `events` to read next while taking over."""
+        return self._last_offset + 1
+
+    @property
+    def decided(self) -> int:
+        """The offset of the last command decided, by whichever term; go on with the next one."""
+        return self._decided
+
+    def read_back(self, offset: int, record: EventRecord) -> bool:
+        """Take in a record between the projected position and the own announcement; True when that is reached."""
+        self._alive()
+        if self.ready:
+            raise RuntimeError("the term has read back already")
+        self._check(offset, record)
+        if self._acceptance.accepts(record):
+            entry = _Entry(offset, record, None, False, self._acceptance.epoch, record.cmd_off)
+            self._decided = record.cmd_off
+            self._pin(record.key)
+            # A state provided early (by an eager caller) is folded at once, otherwise when the key is provided.
+            if record.key in self._states:
+                self._apply(entry)
+            else:
+                self._backlog.setdefault(record.key, []).append(entry)
+        else:
+            entry = self._skipped(offset)
+        self._pending.append(entry)
+        self.ready = record.start and record.epoch == self.epoch
+        return self.ready
+
+    def needed(self) -> list[str]:
+        """The keys whose stored state (as of the position the term started from) must be provided before a batch."""
+        return list(self._backlog)
+
+    # --- states ------------------------------------------------------------------------------------------------------
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of the keys whose state is not in memory, each once: provide them before deciding."""
+        return [key for key in dict.fromkeys(keys) if key not in self._states]
+
+    def provide(self, key: str, stored: Mapping[str, Any] | None) -> None:
+        """The state the projections hold for a key (None: no row). Ignored when the term knows the key already.
+
+        It must have been read after the last `projected` batch was committed and before the next is.
+        """
+        if key in self._states:
+            return
+        self._states[key] = decider.load(key, stored)
+        for entry in self._backlog.pop(key, ()):
+            self._apply(entry)
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+
+    def decide(self, offset: int, envelope: CommandEnvelope) -> EventRecord | None:
+        """Decide a command into the record to append; None when it has been decided before. Never refuses to decide:
+        what can't be understood is rejected as `invalid`, so that it does not hold up the partition.
+
+        Raises KeyError when the key's state is `missing`.
+        """
+        self._alive()
+        if not self.ready:
+            raise RuntimeError("the own announcement has not been read back")
+        if offset <= self._decided:
+            return None
+        key, before = envelope.key, self._states.pop(envelope.key)
+        try:
+            events = _decide(before, envelope)
+            after = decider.fold(before, key, envelope.id, envelope.at, events)
+            wire = [event_to_wire(event) for event in events]
+        except Exception as error:  # a poisoned command must not stop the commands behind it
+            if not isinstance(error, ValueError):
+                log.exception("command %s at %d[%d] can't be decided", envelope.id, self.partition, offset)
+            rejected = CommandRejected(code="invalid", detail=f"{envelope.type}: {type(error).__name__}: {error}")
+            after, wire = before, [event_to_wire(rejected)]
+        self._states[key] = after  # last in the dict: used most recently
+        record = EventRecord(
+            epoch=self.epoch,
+            cmd_off=offset,
+            cmd_id=envelope.id,
+            key=key,
+            at=envelope.at,
+            events=wire,
+            after=self._decided,
+        )
+        self._pin(key)
+        self._in_flight.append(_Entry(-1, record, after, after is not before, self.epoch, offset))
+        self._decided = offset
+        return record
+
+    def acked(self, offset: int, record: EventRecord) -> None:
+        """An own record is in the log. The calls come in the order of `decide`, one per record."""
+        self._alive()
+        if not self._in_flight or self._in_flight[0].record is not record:
+            raise RuntimeError("acknowledged out of order")
+        self._check(offset, record)
+        entry = self._in_flight.popleft()
+        if not self._acceptance.accepts(record):
+            # Cannot be: it is the next of the newest term. Were it so, readers would drop it, and so must we.
+            self.fail()
+            raise Fenced([self.partition])
+        entry.offset = offset
+        self._pending.append(entry)
+
+    def observed(self, offset: int, record: EventRecord) -> None:
+        """For a caller that reads `events` while it owns the partition: notices a newer term. Raises `Fenced`."""
+        self._alive()
+        if record.epoch > self.epoch:
+            self.fail()
+            raise Fenced([self.partition])
+
+    def fail(self) -> None:
+        """The term is over: an append or a projection failed or is unknown, or a newer term was seen."""
+        self.dead = True
+
+    # --- projecting --------------------------------------------------------------------------------------------------
+
+    def batch(self, limit: int = 1000) -> Batch | None:
+        """The next records to project, at most `limit` of the log; None when there are none. Repeatable until
+        `projected`. Raises RuntimeError when states are `needed`."""
+        self._alive()
+        if not self.ready or not self._pending:
+            return None
+        if self._backlog:
+            raise RuntimeError(f"states are needed first: {self.needed()[:5]}")
+        entries = list(islice(self._pending, limit))
+        records: list[Accepted] = []
+        stored: set[str] = set()
+        for entry in reversed(entries):
+            record, state = entry.record, None
+            if record is None:
+                continue
+            if entry.changed and record.key not in stored and entry.states is not None:
+                stored.add(record.key)
+                state = decider.dump(entry.states)
+            records.append(Accepted(entry.offset, record, state))
+        records.reverse()
+        last = entries[-1]
+        return Batch(self.partition, self.epoch, records, last.offset, last.cmd_off, last.epoch, len(entries))
+
+    def projected(self, batch: Batch) -> None:
+        """The batch's transaction has been committed."""
+        for _ in range(batch.length):
+            entry = self._pending.popleft()
+            if entry.record is not None:
+                key = entry.record.key
+                self._pins[key] -= 1
+                if not self._pins[key]:
+                    del self._pins[key]
+        excess = len(self._states) - self._max_keys
+        if excess > 0:
+            oldest = [key for key in islice(self._states, excess + len(self._pins)) if key not in self._pins]
+            for key in oldest[:excess]:
+                del self._states[key]
+
+    @property
+    def unprojected(self) -> int:
+        """How many records of the log are known and not projected yet (those awaiting their ack not included)."""
+        return len(self._pending)
+
+    @property
+    def unacked(self) -> int:
+        """How many decided records await their `acked`."""
+        return len(self._in_flight)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise Fenced([self.partition])
+
+    def _check(self, offset: int, record: EventRecord) -> None:
+        # A newer term in front of what is being taken in: nothing of ours counts from there on. An offset that does not
+        # grow means that the log did not keep the order: what others read can't be told from here.
+        if record.epoch > self.epoch or offset <= self._last_offset:
+            self.fail()
+            raise Fenced([self.partition])
+        self._last_offset = offset
+
+    def _skipped(self, offset: int) -> _Entry:
+        return _Entry(offset, None, None, False, self._acceptance.epoch, self._decided)
+
+    def _pin(self, key: str) -> None:
+        self._pins[key] = self._pins.get(key, 0) + 1
+
+    def _apply(self, entry: _Entry) -> None:
+        record = entry.record
+        assert record is not None
+        before = self._states[record.key]
+        events = [event_from_wire(wire) for wire in record.events]
+        entry.states = decider.fold(before, record.key, record.cmd_id, record.at, events)
+        entry.changed = entry.states is not before
+        self._states[record.key] = entry.states
+
+
+def envelope_of(value: bytes, key: str) -> CommandEnvelope:
+    """The envelope in a record of `commands`; bytes that are none become one that is decided `invalid`."""
+    try:
+        envelope = CommandEnvelope.decode(value)
+    except (orjson.JSONDecodeError, TypeError):
+        envelope = CommandEnvelope(id="", type="", key=key, at="", body={})
+    texts = (envelope.id, envelope.type, envelope.key, envelope.at)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(envelope.body, dict):
+        return CommandEnvelope(id="", type="", key=key, at="", body={})
+    return envelope
+
+
+def _decide(states: States, envelope: CommandEnvelope) -> list[Event]:
+    try:
+        command = command_from_wire(envelope.type, envelope.body)
+    except KeyError:
+        raise ValueError("the command's type is unknown") from None
+    except TypeError as error:
+        raise ValueError(str(error).partition(" ")[2]) from None
+    if decider.key_of(command) != envelope.key:
+        raise ValueError("the envelope's key is not the id in the body")
+    if datetime.fromisoformat(envelope.at).utcoffset() is None:
+        raise ValueError("`at` must be a time in UTC")
+    return decider.decide(states, envelope.key, command, cmd_id=envelope.id, at=envelope.at)
