@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from deploy.postgres import temporary_postgres
+from projections.schema import migrate
 
 # Nothing in the tests survives a power cut, so nothing waits for the disk. Chaos tests start their own servers.
 _FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "500"}
@@ -77,10 +78,7 @@ async def _template(postgres_uri: str) -> AsyncIterator[str]:
 
 
 async def _migrate(uri: str) -> None:
-    from pathlib import Path
-
-    folder = Path(__file__).parent.parent / "projections" / "migrations"
-    await _execute(uri, *(path.read_text() for path in sorted(folder.glob("*.sql"))))
+    await migrate(uri)
 
 
 @pytest.fixture

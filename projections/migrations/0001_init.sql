@@ -12,6 +12,12 @@ CREATE TABLE partitions (
     cmd_off     bigint NOT NULL DEFAULT -1      -- last command decided in the projected part of events[p]
 ) WITH (fillfactor = 50);
 
+-- Processors alive: partitions are spread evenly over them.
+CREATE TABLE processors (
+    owner       text PRIMARY KEY,
+    lease_until timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
 -- The deciders' state (small JSON), the tombstones of deleted aggregates included.
 CREATE TABLE aggregates (
     key        text PRIMARY KEY,                -- thread_id, assistant_id, graph:<graph_id>
@@ -31,7 +37,7 @@ CREATE TABLE threads (
     error            json,
     interrupts       json NOT NULL DEFAULT '{}',
     ttl              json,
-    checkpoint_id    text                       -- newest checkpoint of the root namespace
+    checkpoint_id    text COLLATE "C"           -- newest checkpoint of the root namespace
 ) WITH (fillfactor = 70);
 CREATE INDEX threads_created ON threads (created_at DESC, thread_id);
 CREATE INDEX threads_metadata ON threads USING gin (metadata jsonb_path_ops);
@@ -73,6 +79,7 @@ CREATE TABLE run_queue (
 ) WITH (fillfactor = 50);
 CREATE INDEX run_queue_free ON run_queue (scheduled_at) WHERE owner IS NULL AND cancel IS NULL;
 CREATE INDEX run_queue_owner ON run_queue (owner) WHERE owner IS NOT NULL;
+CREATE INDEX run_queue_thread ON run_queue (thread_id);
 
 -- Executors alive: an expired lease hands their runs to others.
 CREATE TABLE executors (
@@ -94,9 +101,9 @@ CREATE INDEX timers_due ON timers (p, due_at);
 
 CREATE TABLE checkpoints (
     thread_id     uuid NOT NULL,
-    ns            text NOT NULL DEFAULT '',
-    checkpoint_id text NOT NULL,
-    parent_id     text,
+    ns            text COLLATE "C" NOT NULL DEFAULT '',
+    checkpoint_id text COLLATE "C" NOT NULL,    -- UUIDv6: later ones sort higher
+    parent_id     text COLLATE "C",
     run_id        uuid,
     created_at    timestamptz NOT NULL,
     metadata      jsonb NOT NULL DEFAULT '{}',
@@ -107,24 +114,24 @@ CREATE TABLE checkpoints (
     shown         json,                         -- rendered-only value references (delta channels)
     PRIMARY KEY (thread_id, ns, checkpoint_id)
 );
-CREATE INDEX checkpoints_run ON checkpoints (run_id);
 
 CREATE TABLE checkpoint_writes (
     thread_id     uuid NOT NULL,
-    ns            text NOT NULL DEFAULT '',
-    checkpoint_id text NOT NULL,
-    task_id       text NOT NULL,
-    idx           int NOT NULL,
-    task_path     text NOT NULL DEFAULT '',
+    ns            text COLLATE "C" NOT NULL DEFAULT '',
+    checkpoint_id text COLLATE "C" NOT NULL,
+    task_id       text COLLATE "C" NOT NULL,
+    idx           int NOT NULL,                 -- from 0: kept as first written; below 0 (errors, interrupts): replaced
+    task_path     text COLLATE "C" NOT NULL DEFAULT '',
     channel       text NOT NULL,
     value         json NOT NULL,                -- value reference
+    run_id        uuid,
     PRIMARY KEY (thread_id, ns, checkpoint_id, task_id, idx)
 );
 
 -- Values by content. type: how data is serialised, "+zstd" appended when compressed.
 CREATE TABLE channel_values (
     thread_id uuid NOT NULL,
-    hash      text NOT NULL,
+    hash      text COLLATE "C" NOT NULL,
     type      text NOT NULL,
     data      bytea NOT NULL,
     PRIMARY KEY (thread_id, hash)

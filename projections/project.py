@@ -1,0 +1,81 @@
+"""Event records to rows: folds a batch and writes it with one call per fold (nearly always one)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from engine.ports import Accepted
+from projections import assistants, checkpoints, runs, threads
+from projections.rows import ReadValue, Rows, time_of
+
+Handler = Callable[[Rows, dict[str, Any], datetime, int], None]
+
+_HANDLERS: dict[str, Handler] = {
+    **threads.HANDLERS,
+    **runs.HANDLERS,
+    **checkpoints.HANDLERS,
+    **assistants.HANDLERS,
+}
+# Answers; they change no read model.
+_SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced"})
+_TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted"})
+
+PROJECT_ROWS = "SELECT project_rows(" + ", ".join(f"${i}" for i in range(1, 21)) + ")"
+ARGUMENTS = 20
+
+
+class UnknownEvent(Exception):
+    """The log holds an event this version does not know: a newer one wrote it. Upgrade this process."""
+
+
+def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[Rows]:
+    """Fold the accepted records of each partition to as few `Rows` as their order allows (mostly one).
+
+    Raises:
+        UnknownEvent: an event's type is not in the catalogue.
+    """
+    rows = Rows()
+    done = [rows]
+    for p, accepted in batches:
+        for item in accepted:
+            record = item.record
+            at = time_of(record.at)
+            if record.cmd_id.startswith("due:"):  # whatever it was decided to, the timer has fired
+                rows.timers.pop(record.cmd_id, None)
+                rows.fired.add(record.cmd_id)
+            deleted_at = None
+            for event in record.events:
+                kind = event["type"]
+                if kind in runs.LOSSES and rows.must_flush_before_loss(event["thread_id"]):
+                    rows = Rows()
+                    done.append(rows)
+                handler = _HANDLERS.get(kind)
+                if handler is not None:
+                    handler(rows, event, at, p)
+                    if kind in _TOMBSTONES:
+                        deleted_at = at
+                elif kind not in _SILENT:
+                    raise UnknownEvent(f"{kind} in events[{p}] at offset {item.offset}")
+            if item.state is not None:
+                rows.aggregates[record.key] = (p, item.state, deleted_at)
+    return done
+
+
+async def project(
+    conn: asyncpg.Connection,
+    batches: Iterable[tuple[int, Sequence[Accepted]]],
+    read_value: ReadValue,
+    *,
+    applied: str | None = None,
+) -> None:
+    """Fold and write within the caller's transaction. `applied`: what to tell the listeners of `threadlog_applied`."""
+    folds = fold(batches)
+    for rows in folds:
+        if rows.awaited:
+            await rows.fetch(read_value)
+    for rows in folds:
+        await conn.execute(PROJECT_ROWS, *rows.arguments(applied if rows is folds[-1] else None))

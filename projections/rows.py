@@ -1,0 +1,307 @@
+"""The changes of one projection batch, folded so that every row is written once: the arguments of `project_rows`.
+
+Within one fold everything that removes rows happens before everything that adds or changes them. Where that is not the
+order of the events (a rollback of what the same batch saved), `must_flush_before_loss` says so and the caller starts a
+new fold in the same transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+FINAL = frozenset({"success", "error", "timeout", "interrupted"})
+
+# Each names what it is about: (thread_id, hash) or (thread_id, ns, checkpoint_id[, task_id, idx]).
+ValueKey = tuple[str, str]
+CheckpointKey = tuple[str, str, str]
+WriteKey = tuple[str, str, str, str, int]
+
+# Reads a record's value from the values topic, by partition and offset.
+ReadValue = Callable[[int, int], Awaitable[bytes]]
+
+
+def text(value: Any) -> str:
+    """JSON text of a value, for columns that are read back whole."""
+    return orjson.dumps(value).decode()
+
+
+def clean_text(value: Any) -> str:
+    """JSON text that Postgres can look into: it has no NUL, so U+FFFD stands for it."""
+    encoded = orjson.dumps(value)
+    if b"\\u0000" in encoded:
+        encoded = orjson.dumps(_without_nul(value))
+    return encoded.decode()
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    return value
+
+
+def plain(value: str) -> str:
+    """A string a text column can hold."""
+    return value.replace("\x00", "\ufffd") if "\x00" in value else value
+
+
+def time_of(at: str) -> datetime:
+    """The instant of an ISO-8601 time; one without an offset is UTC."""
+    instant = datetime.fromisoformat(at)
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class ThreadRow:
+    """A thread created in this batch."""
+
+    created_at: datetime
+    updated_at: datetime
+    state_updated_at: datetime
+    metadata: dict[str, Any]
+    config: Any
+    status: str
+    error: Any
+    interrupts: Any
+    ttl: Any
+    checkpoint_id: str | None = None
+
+
+@dataclass(slots=True)
+class ThreadChange:
+    """What changes of a thread; None leaves it as it is."""
+
+    updated_at: datetime | None = None
+    state_updated_at: datetime | None = None
+    metadata: dict[str, Any] | None = None
+    config: Any = None
+    status: str | None = None
+    sets_error: bool = False
+    error: Any = None
+    interrupts: Any = None
+    ttl: Any = None
+    checkpoint_id: str | None = None
+
+
+@dataclass(slots=True)
+class RunRow:
+    """A run created in this batch."""
+
+    thread_id: str
+    assistant_id: str | None
+    graph_id: str
+    created_at: datetime
+    updated_at: datetime
+    metadata: Any
+    kwargs: Any
+    multitask_strategy: str
+    temporary: bool
+    stream_from: int
+    status: str = "pending"
+    attempt: int = 0
+    error: Any = None
+    frames: int | None = None
+
+
+@dataclass(slots=True)
+class RunChange:
+    """What changes of a run; None leaves it as it is."""
+
+    updated_at: datetime | None = None
+    status: str | None = None
+    attempt: int | None = None
+    error: Any = None
+    frames: int | None = None
+
+
+@dataclass(slots=True)
+class QueueRow:
+    """An attempt executors may claim."""
+
+    thread_id: str
+    p: int
+    kind: str
+    graph_id: str | None
+    attempt: int
+    scheduled_at: datetime
+    fresh: bool
+    payload: Any = None
+    cancel: str | None = None
+
+
+@dataclass(slots=True)
+class CheckpointRow:
+    """A checkpoint saved in this batch."""
+
+    parent_id: str | None
+    run_id: str | None
+    created_at: datetime
+    metadata: Any
+    checkpoint: Any
+    channels: Any
+    tasks: Any = None
+    out: Any = None
+    shown: Any = None
+
+
+@dataclass(slots=True)
+class Rows:
+    """One fold. The handlers of `projections.{threads,runs,checkpoints,assistants}` fill it."""
+
+    gone_threads: set[str] = field(default_factory=set)
+    gone_runs: dict[str, tuple[str, datetime, str | None]] = field(default_factory=dict)
+    lost: list[tuple[str, datetime, list[str] | None]] = field(default_factory=list)
+    threads: dict[str, ThreadRow] = field(default_factory=dict)
+    thread_changes: dict[str, ThreadChange] = field(default_factory=dict)
+    runs: dict[str, RunRow] = field(default_factory=dict)
+    run_changes: dict[str, RunChange] = field(default_factory=dict)
+    queued: dict[str, QueueRow] = field(default_factory=dict)
+    stops: dict[str, str] = field(default_factory=dict)
+    unqueued: set[str] = field(default_factory=set)
+    timers: dict[str, tuple[int, datetime, str, str, str]] = field(default_factory=dict)
+    fired: set[str] = field(default_factory=set)
+    checkpoints: dict[CheckpointKey, CheckpointRow] = field(default_factory=dict)
+    plans: dict[CheckpointKey, tuple[Any, Any, Any]] = field(default_factory=dict)
+    writes: dict[WriteKey, tuple[str, str, Any, str | None]] = field(default_factory=dict)
+    values: dict[ValueKey, tuple[str, bytes]] = field(default_factory=dict)
+    awaited: dict[ValueKey, tuple[str, int, int]] = field(default_factory=dict)  # type, partition, offset
+    assistants: list[tuple[Any, ...]] = field(default_factory=list)
+    graphs: dict[str, tuple[str, Any, datetime]] = field(default_factory=dict)
+    aggregates: dict[str, tuple[int, Any, datetime | None]] = field(default_factory=dict)
+    looks: set[str] = field(default_factory=set)  # runs whose executor has to look at its queue row
+    touched: set[str] = field(default_factory=set)  # threads with rows in this fold that a loss would have to precede
+
+    def thread_change(self, thread_id: str) -> ThreadRow | ThreadChange:
+        """What to set a thread's new values on: its new row, or the change of the one in the table."""
+        self.touched.add(thread_id)
+        row: ThreadRow | ThreadChange | None = self.threads.get(thread_id) or self.thread_changes.get(thread_id)
+        if row is None:
+            row = self.thread_changes[thread_id] = ThreadChange()
+        return row
+
+    def run_change(self, run_id: str, thread_id: str) -> RunRow | RunChange:
+        """What to set a run's new values on."""
+        self.touched.add(thread_id)
+        row: RunRow | RunChange | None = self.runs.get(run_id) or self.run_changes.get(run_id)
+        if row is None:
+            row = self.run_changes[run_id] = RunChange()
+        return row
+
+    def must_flush_before_loss(self, thread_id: str) -> bool:
+        """Whether a loss of this thread's checkpoints or runs would overtake what this fold holds of it."""
+        return thread_id in self.touched
+
+    def forget_thread(self, thread_id: str) -> None:
+        """Drop the rows this fold would write of a thread (a change of a row that is not there does nothing)."""
+        self.threads.pop(thread_id, None)
+        self.thread_changes.pop(thread_id, None)
+        for run_id in [run_id for run_id, run in self.runs.items() if run.thread_id == thread_id]:
+            del self.runs[run_id]
+            self.timers.pop(f"due:{run_id}", None)
+        for run_id in [run_id for run_id, queued in self.queued.items() if queued.thread_id == thread_id]:
+            del self.queued[run_id]
+        _forget(self.checkpoints, thread_id)
+        _forget(self.writes, thread_id)
+        _forget(self.values, thread_id)
+        _forget(self.awaited, thread_id)
+        self.touched.discard(thread_id)
+
+    async def fetch(self, read_value: ReadValue) -> None:
+        """Bring in the values that events only point at. Raises what `read_value` raises."""
+        awaited = list(self.awaited.items())
+        data = await asyncio.gather(*(read_value(p, offset) for _, (_, p, offset) in awaited))
+        for (key, (kind, _, _)), value in zip(awaited, data, strict=True):
+            self.values.setdefault(key, (kind, value))
+        self.awaited.clear()
+
+    def arguments(self, applied: str | None) -> list[Any]:
+        """The arguments of `project_rows`, in its order. `applied`: payload for `threadlog_applied`, or None."""
+        notices: list[str] = []
+        if any(row.cancel is None for row in self.queued.values()):
+            notices += ("threadlog_queue", "run")
+        for run_id in self.looks:
+            notices += ("threadlog_queue", f"cancel:{run_id}")
+        if applied:
+            notices += ("threadlog_applied", applied)
+        return [
+            list(self.gone_threads),
+            [(run_id, *gone) for run_id, gone in self.gone_runs.items()],
+            self.lost,
+            [_thread_row(thread_id, row) for thread_id, row in self.threads.items()],
+            [_thread_change(thread_id, row) for thread_id, row in self.thread_changes.items()],
+            [_run_row(run_id, row) for run_id, row in self.runs.items()],
+            [
+                (run_id, row.updated_at, row.status, row.attempt, _opt(row.error), row.frames)
+                for run_id, row in self.run_changes.items()
+            ],
+            [
+                (
+                    run_id, row.thread_id, row.p, row.kind, row.graph_id, row.attempt, row.scheduled_at, row.fresh,
+                    None if row.payload is None else text(row.payload), row.cancel, None,
+                )
+                for run_id, row in self.queued.items()
+            ],
+            list(self.stops.items()),
+            list(self.unqueued),
+            [(timer_id, *timer) for timer_id, timer in self.timers.items()],
+            list(self.fired),
+            [_checkpoint_row(key, row) for key, row in self.checkpoints.items()],
+            [(*key, _opt(tasks), _opt(out), _opt(shown)) for key, (tasks, out, shown) in self.plans.items()],
+            [
+                (*key, task_path, channel, clean_text(value), run_id)
+                for key, (task_path, channel, value, run_id) in self.writes.items()
+            ],
+            [(*key, *value) for key, value in self.values.items()],
+            self.assistants,
+            [(graph_id, digest, text(info), at) for graph_id, (digest, info, at) in self.graphs.items()],
+            [(key, p, text(state), deleted_at) for key, (p, state, deleted_at) in self.aggregates.items()],
+            notices,
+        ]  # fmt: skip
+
+
+def _forget(table: dict[Any, Any], thread_id: str) -> None:
+    for key in [key for key in table if key[0] == thread_id]:
+        del table[key]
+
+
+def _opt(value: Any) -> str | None:
+    return None if value is None else clean_text(value)
+
+
+def _thread_row(thread_id: str, row: ThreadRow) -> tuple[Any, ...]:
+    return (
+        thread_id, row.created_at, row.updated_at, row.state_updated_at, clean_text(row.metadata), text(row.config),
+        row.status, _opt(row.error), text(row.interrupts), _opt(row.ttl), row.checkpoint_id,
+    )  # fmt: skip
+
+
+def _thread_change(thread_id: str, row: ThreadChange) -> tuple[Any, ...]:
+    return (
+        thread_id, row.updated_at, row.state_updated_at, _opt(row.metadata),
+        None if row.config is None else text(row.config), row.status, row.sets_error, _opt(row.error),
+        None if row.interrupts is None else text(row.interrupts), _opt(row.ttl), row.checkpoint_id,
+    )  # fmt: skip
+
+
+def _run_row(run_id: str, row: RunRow) -> tuple[Any, ...]:
+    return (
+        run_id, row.thread_id, row.assistant_id, row.graph_id, row.created_at, row.updated_at, row.status, row.attempt,
+        clean_text(row.metadata), text(row.kwargs), row.multitask_strategy, row.temporary, _opt(row.error), row.frames,
+        row.stream_from,
+    )  # fmt: skip
+
+
+def _checkpoint_row(key: CheckpointKey, row: CheckpointRow) -> tuple[Any, ...]:
+    return (
+        *key, row.parent_id, row.run_id, row.created_at, clean_text(row.metadata), text(row.checkpoint),
+        clean_text(row.channels), _opt(row.tasks), _opt(row.out), _opt(row.shown),
+    )  # fmt: skip

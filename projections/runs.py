@@ -1,0 +1,208 @@
+"""What the events of runs and state updates do to `runs`, `run_queue` and `timers`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from projections.rows import FINAL, QueueRow, Rows, RunRow, text, time_of
+from projections.threads import merge_metadata
+
+
+def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    run_id, thread_id, run = event["run_id"], event["thread_id"], event["run"]
+    thread = rows.thread_change(thread_id)
+    thread.updated_at = at
+    if metadata := event.get("thread_metadata"):
+        merge_metadata(rows, thread_id, metadata)
+    if (config := event.get("thread_config")) is not None:
+        thread.config = config
+    rows.runs[run_id] = RunRow(
+        thread_id=thread_id,
+        assistant_id=run.get("assistant_id"),
+        graph_id=event["graph_id"],
+        created_at=at,
+        updated_at=at,
+        metadata=run.get("metadata", {}),
+        kwargs=run.get("kwargs", {}),
+        multitask_strategy=event.get("multitask_strategy", "enqueue"),
+        temporary=event.get("temporary", False),
+        stream_from=event.get("stream_from", 0),
+    )
+    if due_at := event.get("due_at"):
+        body = text({"thread_id": thread_id, "run_id": run_id})
+        rows.timers[f"due:{run_id}"] = (p, time_of(due_at), thread_id, "run.due", body)
+
+
+def ready(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _stop_timer(rows, event["run_id"])
+
+
+def scheduled(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    run_id, thread_id = event["run_id"], event["thread_id"]
+    kind = event.get("kind", "run")
+    rows.touched.add(thread_id)
+    before = rows.queued.get(run_id)
+    graph_id = payload = None
+    if before is not None:  # the job of a state update, requested in this batch, or an attempt that failed in it
+        graph_id, payload = before.graph_id, before.payload
+    elif run_id in rows.runs:
+        graph_id = rows.runs[run_id].graph_id
+    rows.queued[run_id] = QueueRow(
+        thread_id=thread_id,
+        p=p,
+        kind=kind,
+        graph_id=graph_id,
+        attempt=event["attempt"],
+        scheduled_at=at,
+        fresh=event.get("fresh", False),
+        payload=payload,
+    )
+    rows.stops.pop(run_id, None)
+    rows.unqueued.discard(run_id)
+    rows.timers.pop(f"due:{run_id}", None)
+    if kind == "run":
+        run = rows.run_change(run_id, thread_id)
+        run.attempt = event["attempt"]
+
+
+def started(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _set_status(rows, event, at, "running")
+
+
+def succeeded(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _end(rows, event, at, "success")
+
+
+def failed(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _end(rows, event, at, "error")
+
+
+def timed_out(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _end(rows, event, at, "timeout")
+
+
+def interrupted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    run_id = event["run_id"]
+    _set_status(rows, event, at, "interrupted")
+    if event.get("stopping"):
+        _order_stop(rows, run_id, "interrupt")
+    else:  # it was waiting, so it has said nothing
+        rows.run_change(run_id, event["thread_id"]).frames = 0
+        _unqueue(rows, run_id)
+        _stop_timer(rows, run_id)
+
+
+def rolled_back(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _remove(rows, event, at, "rollback")
+
+
+def deleted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _remove(rows, event, at, "delete")
+
+
+def stopped(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    rows.run_change(event["run_id"], event["thread_id"]).frames = event.get("frames", 0)
+    _unqueue(rows, event["run_id"])
+
+
+def released(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _set_status(rows, event, at, "pending")
+
+
+def lease_expired(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    _set_status(rows, event, at, "pending")
+    rows.looks.add(event["run_id"])  # should its executor be alive after all, it learns here that it lost the run
+
+
+def update_requested(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    thread_id = event["thread_id"]
+    rows.touched.add(thread_id)
+    payload = {
+        "supersteps": event["supersteps"],
+        "checkpoint": event.get("checkpoint"),
+        "config": event.get("config", {}),
+        "metadata": event.get("metadata", {}),
+    }
+    # `run.scheduled` of the same record makes it claimable.
+    rows.queued[event["job_id"]] = QueueRow(
+        thread_id=thread_id,
+        p=p,
+        kind="state_update",
+        graph_id=event["graph_id"],
+        attempt=0,
+        scheduled_at=at,
+        fresh=False,
+        payload=payload,
+    )
+
+
+def update_ended(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    rows.thread_change(event["thread_id"]).updated_at = at
+    _unqueue(rows, event["job_id"])
+
+
+def _set_status(rows: Rows, event: dict[str, Any], at: datetime, status: str) -> None:
+    run = rows.run_change(event["run_id"], event["thread_id"])
+    if run.status not in FINAL:
+        run.status = status
+        run.updated_at = at
+
+
+def _end(rows: Rows, event: dict[str, Any], at: datetime, status: str) -> None:
+    _set_status(rows, event, at, status)
+    run = rows.run_change(event["run_id"], event["thread_id"])
+    if run.status == status:
+        run.error = event.get("error")
+    run.frames = event.get("frames", 0)
+    _unqueue(rows, event["run_id"])
+
+
+def _remove(rows: Rows, event: dict[str, Any], at: datetime, stop: str) -> None:
+    run_id, thread_id = event["run_id"], event["thread_id"]
+    stopping = stop if event.get("stopping") else None
+    rows.gone_runs[run_id] = (thread_id, at, stopping)
+    if stopping:
+        rows.looks.add(run_id)
+
+
+def _order_stop(rows: Rows, run_id: str, action: str) -> None:
+    if (queued := rows.queued.get(run_id)) is not None:
+        queued.cancel = action
+    else:
+        rows.stops[run_id] = action
+    rows.looks.add(run_id)
+
+
+def _unqueue(rows: Rows, run_id: str) -> None:
+    rows.queued.pop(run_id, None)
+    rows.stops.pop(run_id, None)
+    rows.unqueued.add(run_id)
+
+
+def _stop_timer(rows: Rows, run_id: str) -> None:
+    rows.timers.pop(f"due:{run_id}", None)
+    rows.fired.add(f"due:{run_id}")
+
+
+# Runs or checkpoints of a thread vanish: what the batch did to that thread before has to be in the tables first.
+LOSSES = frozenset({"run.rolled_back", "run.deleted", "checkpoints.deleted", "thread.pruned"})
+
+HANDLERS = {
+    "run.created": created,
+    "run.ready": ready,
+    "run.scheduled": scheduled,
+    "run.started": started,
+    "run.succeeded": succeeded,
+    "run.failed": failed,
+    "run.timed_out": timed_out,
+    "run.interrupted": interrupted,
+    "run.rolled_back": rolled_back,
+    "run.deleted": deleted,
+    "run.stopped": stopped,
+    "run.released": released,
+    "run.lease_expired": lease_expired,
+    "state.update_requested": update_requested,
+    "state.updated": update_ended,
+    "state.update_failed": update_ended,
+}

@@ -1,0 +1,66 @@
+"""Creates and upgrades the read models' tables: versioned SQL files, applied once, by one process at a time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import asyncpg
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x7468_7264_6C6F_6701  # any number: "thrdlog", 1
+
+
+class SchemaTooNew(Exception):
+    """The database was migrated by a newer version of threadlog: run that one."""
+
+
+class PartitionsFixed(Exception):
+    """The database was set up for another number of partitions, which can never change: keys would move."""
+
+
+def migrations() -> list[tuple[int, str]]:
+    """`(version, SQL)` of every migration, in order."""
+    return [(int(path.name[:4]), path.read_text()) for path in sorted(_MIGRATIONS.glob("[0-9]*.sql"))]
+
+
+async def migrate(conn_or_dsn: asyncpg.Connection | str, schema: str = "public", *, partitions: int = 16) -> None:
+    """Bring the tables in `schema` (created if missing) to this version and make the rows of the partitions.
+
+    Safe to call from many processes at once: one works, the others wait. All or nothing.
+
+    Raises:
+        SchemaTooNew: the database is ahead of this code.
+        PartitionsFixed: it was set up for another number of partitions.
+    """
+    if isinstance(conn_or_dsn, str):
+        conn = await asyncpg.connect(conn_or_dsn)
+        try:
+            await migrate(conn, schema, partitions=partitions)
+        finally:
+            await conn.close()
+        return
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", schema):
+        raise ValueError(f"not a schema name: {schema!r}")
+    conn = conn_or_dsn
+    async with conn.transaction():
+        await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        if schema != "public":
+            await conn.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        await conn.execute(f'SET LOCAL search_path TO "{schema}"')
+        await conn.execute(
+            "CREATE TABLE IF NOT EXISTS schema_versions (version int PRIMARY KEY, applied_at timestamptz NOT NULL)"
+        )
+        have = {row["version"] for row in await conn.fetch("SELECT version FROM schema_versions")}
+        known = migrations()
+        if ahead := have - {version for version, _ in known}:
+            raise SchemaTooNew(f"the database has migration {max(ahead)}, this version knows up to {known[-1][0]}")
+        for version, sql in known:
+            if version not in have:
+                await conn.execute(sql)
+                await conn.execute("INSERT INTO schema_versions VALUES ($1, now())", version)
+        count = await conn.fetchval("SELECT count(*) FROM partitions")
+        if count == 0:
+            await conn.execute("INSERT INTO partitions (p) SELECT generate_series(0, $1::int - 1)", partitions)
+        elif count != partitions:
+            raise PartitionsFixed(f"the database was set up for {count} partitions, asked for {partitions}")

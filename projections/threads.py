@@ -1,0 +1,71 @@
+"""What the events of a thread do to `threads` (and, when it is deleted, to everything it has)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from projections.rows import Rows, ThreadRow
+
+
+def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    thread_id = event["thread_id"]
+    rows.touched.add(thread_id)
+    rows.threads[thread_id] = ThreadRow(
+        created_at=at,
+        updated_at=at,
+        state_updated_at=at,
+        metadata=event.get("metadata", {}),
+        config=event.get("config", {}),
+        status=event.get("status", "idle"),
+        error=event.get("error"),
+        interrupts=event.get("interrupts", {}),
+        ttl=event.get("ttl"),
+    )
+
+
+def updated(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    row = rows.thread_change(event["thread_id"])
+    row.updated_at = at
+    if metadata := event.get("metadata"):
+        merge_metadata(rows, event["thread_id"], metadata)
+    if (ttl := event.get("ttl")) is not None:
+        row.ttl = ttl
+
+
+def status_changed(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    row = rows.thread_change(event["thread_id"])
+    row.updated_at = at
+    row.status = event["status"]
+    row.error = event.get("error")
+    if (interrupts := event.get("interrupts")) is not None:
+        row.interrupts = interrupts
+    if not isinstance(row, ThreadRow):
+        row.sets_error = True
+
+
+def deleted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    rows.forget_thread(event["thread_id"])
+    rows.gone_threads.add(event["thread_id"])
+
+
+def merge_metadata(rows: Rows, thread_id: str, metadata: dict[str, Any]) -> None:
+    """Merge at the top level, as `jsonb ||` does."""
+    row = rows.thread_change(thread_id)
+    row.metadata = {**row.metadata, **metadata} if row.metadata else metadata
+
+
+def state_moved(rows: Rows, thread_id: str, checkpoint_id: str, at: datetime) -> None:
+    """A checkpoint of the root namespace exists; the newest one is the thread's state."""
+    row = rows.thread_change(thread_id)
+    if row.checkpoint_id is None or checkpoint_id > row.checkpoint_id:
+        row.checkpoint_id = checkpoint_id
+        row.state_updated_at = at
+
+
+HANDLERS = {
+    "thread.created": created,
+    "thread.updated": updated,
+    "thread.status_changed": status_changed,
+    "thread.deleted": deleted,
+}
