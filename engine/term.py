@@ -19,7 +19,6 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -29,7 +28,7 @@ from engine.acceptance import Acceptance
 from engine.domain import decider
 from engine.domain.decider import States
 from engine.domain.events import CommandRejected, Event
-from engine.domain.wire import command_from_wire, event_from_wire, event_to_wire
+from engine.domain.wire import command_from_wire, event_from_wire, event_to_wire, is_time
 from engine.log.records import CommandEnvelope, EventRecord
 from engine.ports import Accepted, Fenced, Position
 
@@ -306,6 +305,6 @@ def _decide(states: States, envelope: CommandEnvelope) -> list[Event]:
         raise ValueError(str(error).partition(" ")[2]) from None
     if decider.key_of(command) != envelope.key:
         raise ValueError("the envelope's key is not the id in the body")
-    if datetime.fromisoformat(envelope.at).utcoffset() is None:
+    if not is_time(envelope.at):
         raise ValueError("`at` must be a time in UTC")
     return decider.decide(states, envelope.key, command, cmd_id=envelope.id, at=envelope.at)

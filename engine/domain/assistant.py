@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.domain.commands import Command, CreateAssistant, DeleteAssistant, SetLatestAssistant, UpdateAssistant
 from engine.domain.events import (
@@ -17,8 +16,7 @@ from engine.domain.events import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assistant:
+class Assistant(NamedTuple):
     """`versions`: the highest version, 0 while the assistant does not exist; numbered from 1 without gaps."""
 
     assistant_id: str
@@ -83,11 +81,11 @@ def _create(s: Assistant, c: CreateAssistant) -> list[Event]:
 def evolve(s: Assistant, event: Event, at: str) -> Assistant:
     match event:
         case AssistantCreated():
-            return replace(s, versions=1)
+            return s._replace(versions=1)
         case AssistantUpdated(version=version):
-            return replace(s, versions=version)
+            return s._replace(versions=version)
         case AssistantDeleted():
-            return replace(s, versions=0)
+            return s._replace(versions=0)
     return s
 
 

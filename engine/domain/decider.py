@@ -7,7 +7,7 @@ Live and rebuilt state are the same by construction: both come from `fold`, whic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from engine.domain import assistant, graph, thread, thread_decisions
@@ -115,7 +115,7 @@ def fold(states: States, key: str, cmd_id: str, at: str, events: Iterable[Event]
         state = decider.evolve(state, event, at)
     if decider is None:
         return states
-    state = replace(state, recent=(*state.recent[1 - RECENT_COMMANDS :], cmd_id))
+    state = state._replace(recent=(*state.recent[1 - RECENT_COMMANDS :], cmd_id))
     return {**states, decider.name: state}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.domain.commands import Command, RegisterGraph
 from engine.domain.events import CommandRepeated, Event, GraphRegistered
@@ -12,8 +11,7 @@ PREFIX = "graph:"
 """Before the graph id in the aggregate's key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
+class Graph(NamedTuple):
     graph_id: str
     digest: str | None = None
     recent: tuple[str, ...] = ()
@@ -35,7 +33,7 @@ def decide(s: Graph, command: Command, *, cmd_id: str, at: str) -> list[Event]:
 
 
 def evolve(s: Graph, event: Event, at: str) -> Graph:
-    return replace(s, digest=event.digest) if isinstance(event, GraphRegistered) else s
+    return s._replace(digest=event.digest) if isinstance(event, GraphRegistered) else s
 
 
 def dump(s: Graph) -> dict[str, Any]:

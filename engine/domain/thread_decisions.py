@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
 from engine.domain.commands import (
@@ -54,7 +53,7 @@ from engine.domain.events import (
     WritesSaved,
 )
 from engine.domain.thread import Slot, Thread, Waiting, scheduled, settle, shortened
-from engine.domain.wire import check
+from engine.domain.wire import check_fields
 
 MAX_FAILURES = 3
 """Attempts of one run that may be lost with their executor; after the last the run has failed."""
@@ -282,8 +281,8 @@ def _with_progress(s: Thread, slot: Slot, saved: list[Event]) -> tuple[Thread, S
         if isinstance(event, TasksPlanned) and not event.ns:
             planned = bool(event.tasks)
     if not s.checkpoints and any(isinstance(event, CheckpointSaved) for event in saved):
-        s = replace(s, checkpoints=True)
-    return s, slot if planned is slot.planned else replace(slot, planned=planned)
+        s = s._replace(checkpoints=True)
+    return s, slot if planned is slot.planned else slot._replace(planned=planned)
 
 
 _ITEMS: dict[str, tuple[type[CheckpointSaved | WritesSaved | TasksPlanned], tuple[str, ...]]] = {
@@ -304,14 +303,15 @@ def _saved(s: Thread, run_id: str | None, items: list[JsonObject]) -> list[Event
         event: Event
         if known is not None:
             kept: dict[str, Any] = {name: item[name] for name in known[1] if name in item}
+            check_fields(known[0], kept)
             event = known[0](thread_id=s.thread_id, run_id=run_id, **kept)
         elif kind == "delete" and item.get("what") == "run":
+            check_fields(CheckpointsDeleted, {"run_ids": item["run_ids"]})
             event = CheckpointsDeleted(thread_id=s.thread_id, run_ids=item["run_ids"])
         elif kind == "delete" and item.get("what") == "prune":
             event = ThreadPruned(thread_id=s.thread_id)
         else:
             raise ValueError(f"run.report: an item of unknown kind {kind!r}")
-        check(event)
         events.append(event)
     return events
 
@@ -324,8 +324,8 @@ def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
     if slot.kind == "state_update":
         return _update_ended(s, slot, outcome)
     run: dict[str, Any] = {"thread_id": s.thread_id, "run_id": slot.run_id}
-    attempt: dict[str, Any] = {**run, "attempt": slot.attempt, "frames": _integer(outcome, "frames")}
-    next_, interrupts = outcome.get("next") or [], outcome.get("interrupts") or {}
+    attempt: dict[str, Any] = {**run, "attempt": slot.attempt, "frames": _frames(outcome)}
+    next_, interrupts = _left(outcome)
     if slot.stopping is not None:
         return [RunStopped(**attempt), *_stopped(s, slot, bool(next_ or interrupts), interrupts)]
     if status == "released":
@@ -342,8 +342,6 @@ def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
         settled, error = "error", _error(outcome)
         kind = RunFailed if status == "error" else RunTimedOut
         events = [kind(**attempt, error=error)]
-    for event in events:
-        check(event)
     follow = settle(s, s.queue, status=settled, interrupts=interrupts, error=shortened(error), temporary=slot.temporary)
     return [*events, *follow]
 
@@ -355,9 +353,10 @@ def _update_ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
         return [released, _again(s, slot)]
     if status != "success":
         return _update_failed(s, slot, _error(outcome))
-    next_, interrupts = outcome.get("next") or [], outcome.get("interrupts") or {}
-    updated = StateUpdated(thread_id=s.thread_id, job_id=slot.run_id, result=outcome.get("result") or {})
-    check(updated)
+    next_, interrupts = _left(outcome)
+    result = outcome.get("result") or {}
+    check_fields(StateUpdated, {"result": result})
+    updated = StateUpdated(thread_id=s.thread_id, job_id=slot.run_id, result=result)
     settled: Literal["idle", "interrupted"] = "interrupted" if next_ or interrupts else "idle"
     return [updated, *settle(s, s.queue, status=settled, interrupts=interrupts, error=None, temporary=False)]
 
@@ -417,11 +416,18 @@ def _error(outcome: JsonObject) -> JsonObject:
     return error
 
 
-def _integer(outcome: JsonObject, name: str) -> int:
-    value = outcome.get(name) or 0
-    if type(value) is not int:
-        raise ValueError(f"run.report: outcome `{name}` must be an integer")
-    return value
+def _left(outcome: JsonObject) -> tuple[list[str], JsonObject]:
+    """What the attempt left to do: `next` and `interrupts`."""
+    next_: list[str] = outcome.get("next") or []
+    interrupts: JsonObject = outcome.get("interrupts") or {}
+    check_fields(RunSucceeded, {"next": next_, "interrupts": interrupts})
+    return next_, interrupts
+
+
+def _frames(outcome: JsonObject) -> int:
+    frames: int = outcome.get("frames") or 0
+    check_fields(RunSucceeded, {"frames": frames})
+    return frames
 
 
 _DECISIONS: dict[type[Command], Callable[[Thread, Any, str], list[Event]]] = {

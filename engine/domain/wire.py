@@ -3,96 +3,119 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, fields
+from datetime import datetime, timedelta
+from operator import attrgetter
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from engine.domain.commands import COMMANDS, Command
 from engine.domain.events import EVENTS, Event
 
 Message = Command | Event
+Test = Callable[[Any], Any]
 _NO_DEFAULT = object()
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_UTC = timedelta(0)
 _IDS = frozenset({"thread_id", "run_id", "job_id", "assistant_id"})
+_is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+
+
+def is_time(value: str) -> bool:
+    """Whether this is an ISO-8601 time in UTC."""
+    try:
+        return datetime.fromisoformat(value).utcoffset() == _UTC
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """A field's values: their types, then a test when the type is str, and what to call that in a refusal."""
+
+    name: str
+    types: Collection[type]
+    test: Test | None
+    called: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What is known of a message class: its fields with their defaults, and a check per field."""
+    """What is known of a message class: its fields, their defaults, a reader of all their values, the checks."""
 
-    defaults: tuple[tuple[str, Any], ...]
-    names: frozenset[str]
-    checks: tuple[tuple[str, Callable[[Any], bool], str], ...]
+    names: tuple[str, ...]
+    known: frozenset[str]
+    defaults: tuple[Any, ...]
+    values: Callable[[Any], tuple[Any, ...]]
+    checks: dict[str, _Check]
 
 
 _SHAPES: dict[type, _Shape] = {}
 
 
-def _check_of(name: str, hint: Any) -> tuple[Callable[[Any], bool], str] | None:
-    """The test a field's value has to pass, and what it is called in the refusal."""
-    if hint is Any:
-        return None
-    options = get_args(hint) if get_origin(hint) in (Union, type(int | None)) else (hint,)
+def _check_of(name: str, hint: Any) -> _Check | None:
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if Any in options:
         return None
-    optional = type(None) in options
-    kinds: tuple[type, ...] = ()
-    literals: tuple[Any, ...] = ()
-    for option in options:
-        if get_origin(option) is Literal:
-            literals += get_args(option)
-        elif option is not type(None):
-            kinds += (get_origin(option) or option,)
+    literals = [value for option in options if get_origin(option) is Literal for value in get_args(option)]
     if literals:
-        return (lambda v: v in literals or (optional and v is None)), f"one of {', '.join(map(str, literals))}"
-    if name in _IDS and kinds == (str,):
-        return (lambda v: (isinstance(v, str) and _UUID(v) is not None) or (optional and v is None)), "a UUID"
-    if kinds == (int,):
-        return (lambda v: type(v) is int or (optional and v is None)), "an integer"
-    called = {str: "a string", dict: "an object", list: "a list", bool: "a boolean"}[kinds[0]]
-    accepted = (*kinds, type(None)) if optional else kinds
-    return (lambda v: isinstance(v, accepted)), called
+        types = {type(value) for value in literals} | {type(None) for option in options if option is type(None)}
+        return _Check(name, frozenset(types), literals.__contains__, f"one of {', '.join(literals)}")
+    types = {get_origin(option) or option for option in options}
+    if name in _IDS:
+        return _Check(name, frozenset(types), _is_uuid, "a UUID")
+    if name == "due_at":
+        return _Check(name, frozenset(types), is_time, "a time in UTC")
+    called = {str: "a string", int: "an integer", dict: "an object", list: "a list", bool: "a boolean"}
+    return _Check(name, frozenset(types), None, next(called[t] for t in types if t is not type(None)))
 
 
 def _shape(kind: type) -> _Shape:
     known = _SHAPES.get(kind)
     if known is None:
         hints = get_type_hints(kind)
-        defaults: list[tuple[str, Any]] = []
-        checks: list[tuple[str, Callable[[Any], bool], str]] = []
+        defaults: list[Any] = []
+        checks: dict[str, _Check] = {}
         for f in fields(kind):
             if f.default is not MISSING:
-                defaults.append((f.name, f.default))
+                defaults.append(f.default)
             elif f.default_factory is not MISSING:
-                defaults.append((f.name, f.default_factory()))
+                defaults.append(f.default_factory())
             else:
-                defaults.append((f.name, _NO_DEFAULT))
+                defaults.append(_NO_DEFAULT)
             check = _check_of(f.name, hints[f.name])
             if check is not None:
-                checks.append((f.name, *check))
-        known = _Shape(tuple(defaults), frozenset(name for name, _ in defaults), tuple(checks))
+                checks[f.name] = check
+        names = tuple(f.name for f in fields(kind))
+        # attrgetter of one name gives the value itself; asking for a second one keeps it a tuple, zip drops it.
+        values = attrgetter(*names) if len(names) > 1 else attrgetter(*names, "type") if names else lambda _: ()
+        known = _Shape(names, frozenset(names), tuple(defaults), values, checks)
         _SHAPES[kind] = known
     return known
 
 
-def check(message: Message) -> None:
-    """Raise ValueError, naming the field, when a field has not the declared type or an id is not a UUID.
+def check_fields(kind: type[Message], values: dict[str, Any]) -> None:
+    """Raise ValueError, naming the field, when a value has not the type that `kind` declares or an id is not a UUID.
 
     What passes here the read models can store; one record they cannot store would hold up its partition for ever.
     """
-    for name, holds, called in _shape(type(message)).checks:
-        if not holds(getattr(message, name)):
-            raise ValueError(f"{message.type}: `{name}` must be {called}")
+    checks = _shape(kind).checks
+    for name, value in values.items():
+        c = checks.get(name)
+        if c is None:
+            continue
+        if type(value) not in c.types or (c.test is not None and type(value) is str and not c.test(value)):
+            raise ValueError(f"`{name}` must be {c.called}")
 
 
 def to_body(message: Message) -> dict[str, Any]:
     """The message's fields as a JSON object; fields that equal their default are left out."""
-    body = {}
-    for name, default in _shape(type(message)).defaults:
-        value = getattr(message, name)
-        if default is _NO_DEFAULT or value != default:
-            body[name] = value
-    return body
+    shape = _shape(type(message))
+    return {
+        name: value
+        for name, value, default in zip(shape.names, shape.values(message), shape.defaults, strict=False)
+        if value is not default and value != default
+    }
 
 
 def event_to_wire(event: Event) -> dict[str, Any]:
@@ -107,7 +130,7 @@ def event_from_wire(wire: dict[str, Any]) -> Event:
         KeyError: the type is unknown. The engine treats that as an error, derived streams skip the event.
     """
     kind = EVENTS[wire["type"]]
-    known = _shape(kind).names
+    known = _shape(kind).known
     return kind(**{k: v for k, v in wire.items() if k in known})
 
 
@@ -120,7 +143,7 @@ def command_from_wire(type_: str, body: dict[str, Any]) -> Command:
         ValueError: a field has the wrong type; the message names it.
     """
     kind = COMMANDS[type_]
-    known = _shape(kind).names
-    command = kind(**{k: v for k, v in body.items() if k in known})
-    check(command)
-    return command
+    known = _shape(kind).known
+    values = {k: v for k, v in body.items() if k in known}
+    check_fields(kind, values)
+    return kind(**values)
