@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,15 @@ from gate import note
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from plain import Items, says
+from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 
-class Handle:
-    """Nothing that JSON Schema can describe."""
+class Opaque(BaseModel):
+    """JSON Schema cannot describe a function."""
 
-
-class Opaque(TypedDict, total=False):
-    text: str
-    handle: Handle
+    text: str = ""
+    handler: Callable[[int], int] | None = None
 
 
 builder = StateGraph(Opaque)
