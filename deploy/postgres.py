@@ -109,6 +109,11 @@ class EmbeddedPostgres:
         """Process id of the running server (the postmaster), None when it is not running."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
+    def check(self) -> None:
+        """Raises `PostgresFailed` when `start` could not work: no binaries, or files of another version."""
+        binaries()
+        _check_version(self.folder)
+
     def start(self, *, say: Callable[[str], None] = log.info) -> None:
         """Start the server and return when it accepts connections; `say` is told of steps that take time.
 
@@ -181,12 +186,7 @@ class EmbeddedPostgres:
             self._lock = None
 
     def _prepare(self, account: pwd.struct_passwd | None, say: Callable[[str], None]) -> None:
-        version = _version_of(self.folder)
-        if version is not None and version != MAJOR_VERSION:
-            raise PostgresFailed(
-                f"{self.folder} was written by PostgreSQL {version}, this version of threadlog brings {MAJOR_VERSION}: "
-                "move the folder away, or set DATABASE_URI to a server of that version"
-            )
+        version = _check_version(self.folder)
         if account is not None:
             _make_reachable(binaries())
             _make_reachable(self.folder)
@@ -338,6 +338,17 @@ def _make_reachable(path: Path) -> None:
         if not mode & stat.S_IXOTH:
             log.info("letting the database's system user pass through %s", folder)
             folder.chmod(mode | stat.S_IXOTH)
+
+
+def _check_version(folder: Path) -> int | None:
+    """The version that wrote the folder, which is ours; None for a folder still to be made."""
+    version = _version_of(folder)
+    if version is not None and version != MAJOR_VERSION:
+        raise PostgresFailed(
+            f"{folder} was written by PostgreSQL {version}, this version of threadlog brings {MAJOR_VERSION}: "
+            "move the folder away, or set DATABASE_URI to a server of that version"
+        )
+    return version
 
 
 def _version_of(folder: Path) -> int | None:

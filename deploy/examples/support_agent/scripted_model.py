@@ -112,8 +112,8 @@ def _late(order: str, done: dict[str | None, str]) -> tuple[str, Call | None]:
     if "search_policies" not in done:
         return "It should have been with you. I check what we can do.", ("search_policies", {"topic": "late delivery"})
     return (
-        f"I am sorry: order {order}, the walnut desk lamp, was promised for 2 November and got lost in transit. You can "
-        "have your EUR 89 back in full, or I send a new one by express today. Which do you prefer?"
+        f"I am sorry: order {order}, the walnut desk lamp, was promised for 2 November and got lost in transit. You "
+        "can have your EUR 89 back in full, or I send a new one by express today. Which do you prefer?"
     ), None
 
 
@@ -132,10 +132,10 @@ def _audit(walked: list[str]) -> tuple[str, Call | None]:
 
 
 LETTER = (
-    "Dear customer, thank you for writing to us about your walnut desk lamp. Let me begin at the beginning: on the last "
-    "day of October your parcel left our warehouse in Berlin, well wrapped and in good spirits. It travelled by night "
-    "train to Lyon, where it was scanned twice and admired once. From there it was meant to take the morning van to "
-    "your door. The van left, your parcel did not, and since then nobody has seen it. We have asked the driver, the "
+    "Dear customer, thank you for writing to us about your walnut desk lamp. Let me begin at the beginning: on the "
+    "last day of October your parcel left our warehouse in Berlin, well wrapped and in good spirits. It travelled by "
+    "night train to Lyon, where it was scanned twice and admired once. From there it was meant to take the morning van "
+    "to your door. The van left, your parcel did not, and since then nobody has seen it. We have asked the driver, the "
     "driver's brother, and the cat that lives in the depot. None of them could help. We have also written to the "
     "carrier, who answered with a poem. We are, in short, very sorry, and we would like to make it up to you."
 )

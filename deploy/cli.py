@@ -1,0 +1,229 @@
+"""The command `threadlog`. Everything heavy is imported inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from deploy.settings import Settings
+    from engine.langgraph_json import LanggraphJson
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _option(*names: str, env: str, **options: Any) -> Callable[[F], F]:
+    return click.option(*names, envvar=env, show_envvar=True, default=None, **options)
+
+
+config_option = _option(
+    "--config",
+    env="THREADLOG_CONFIG",
+    type=click.Path(path_type=Path),
+    help="The application.  [default: langgraph.json]",
+)
+data_dir_option = _option(
+    "--data-dir",
+    env="THREADLOG_DATA_DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the embedded Postgres.  [default: .threadlog]",
+)
+host_option = _option("--host", env="THREADLOG_HOST", help="Address to listen on.  [default: 127.0.0.1]")
+port_option = _option(
+    "--port", env="THREADLOG_PORT", type=click.IntRange(0, 65_535), help="Port to listen on.  [default: 2024]"
+)
+
+
+class Readable(click.ClickException):
+    """A problem the user can do something about: its sentence, and no traceback."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"threadlog: {self.message}", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="threadlog", prog_name="threadlog", message="%(prog)s %(version)s")
+def main() -> None:
+    """Durable runs for LangGraph applications, from a log.
+
+    `threadlog up` in a folder with a langgraph.json is all it takes. The other commands start the parts one by one, for
+    several machines, or look into the log. Settings are environment variables; docs/settings.md lists them.
+    """
+
+
+@main.command()
+@host_option
+@port_option
+@config_option
+@data_dir_option
+@_option("--executors", env="THREADLOG_EXECUTORS", type=click.IntRange(0), help="Executor processes.  [default: cores]")
+@_option("--reload/--no-reload", env="THREADLOG_RELOAD", help="Load the application anew when its files change.")
+def up(**given: Any) -> None:
+    """Start the whole server here, and keep it running."""
+    settings, app = _settings(given), _application(given)
+    from deploy.logs import configure_logging
+    from deploy.postgres import PostgresFailed
+    from deploy.supervisor import CannotStart
+    from deploy.supervisor import up as run
+
+    configure_logging(settings)
+    try:
+        sys.exit(run(settings, app))
+    except (CannotStart, PostgresFailed) as error:
+        raise Readable(str(error)) from None
+
+
+@main.command()
+@host_option
+@port_option
+@config_option
+def api(**given: Any) -> None:
+    """Start one api process (needs DATABASE_URI)."""
+    _serve("run_api", given)
+
+
+@main.command()
+def engine(**given: Any) -> None:
+    """Start one engine process (needs DATABASE_URI)."""
+    _serve("run_engine", given)
+
+
+@main.command(name="api-and-engine", hidden=True)
+@host_option
+@port_option
+@config_option
+def api_and_engine(**given: Any) -> None:
+    """Start api and engine in one process, as `up` does when the log is in Postgres."""
+    _serve("run_api_and_engine", given)
+
+
+@main.command()
+@config_option
+def executor(**given: Any) -> None:
+    """Start one executor process (needs DATABASE_URI)."""
+    _serve("run_executor", given)
+
+
+@main.command()
+@click.option("--thread", "thread_id", help="Only the events of this thread.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per event, complete.")
+@click.option("--verify", is_flag=True, help="Rebuild the read models from the log, compare with the live ones.")
+@config_option
+@data_dir_option
+def events(thread_id: str | None, follow: bool, as_json: bool, verify: bool, **given: Any) -> None:
+    """List what happened, from the log."""
+    _environment_of_application(given)
+    settings = _reachable(_settings(given))
+    from deploy import events as listing
+
+    if verify:
+        sys.exit(_run(listing.verify(settings, as_json=as_json)))
+    sys.exit(_run(listing.show(settings, thread_id=thread_id, follow=follow, as_json=as_json)))
+
+
+@main.command()
+@host_option
+@port_option
+@config_option
+@data_dir_option
+def doctor(**given: Any) -> None:
+    """Check what `threadlog up` needs here, and say what to do about what is missing."""
+    from deploy.doctor import examine
+
+    sys.exit(_run(examine(given)))
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    from deploy.settings import BadSettings, Settings
+
+    _environment_of_application(given)
+    try:
+        return Settings.load(**given)
+    except BadSettings as error:
+        raise Readable(str(error), exit_code=_cannot_run()) from None
+
+
+def _application(given: dict[str, Any]) -> LanggraphJson:
+    from engine.langgraph_json import ConfigError, load
+
+    try:
+        return load(given.get("config") or "langgraph.json")
+    except ConfigError as error:
+        raise Readable(str(error), exit_code=_cannot_run()) from None
+
+
+def _environment_of_application(given: dict[str, Any]) -> None:
+    """The application's `env` counts like the real environment (which wins), for settings too. No file, no matter."""
+    from engine.langgraph_json import ConfigError, load
+
+    with suppress(ConfigError):  # whoever needs the file says so
+        load(given.get("config") or "langgraph.json").apply_env()
+
+
+def _reachable(settings: Settings) -> Settings:
+    """With the DSN of the embedded Postgres that runs over the data folder, when none is given."""
+    if settings.database_uri:
+        return settings
+    from deploy.postgres import running_uri
+
+    uri = running_uri(settings.data_dir / "postgres")
+    if uri is None:
+        raise Readable(
+            f"no server runs over {settings.data_dir.absolute()}: start one with `threadlog up`, name its folder with "
+            "--data-dir, or set DATABASE_URI"
+        )
+    return settings.model_copy(update={"database_uri": uri})
+
+
+def _serve(role: str, given: dict[str, Any]) -> None:
+    from deploy.parent import end_with_parent
+
+    end_with_parent()
+    settings = _settings(given)
+    if not settings.database_uri:
+        raise Readable(
+            "DATABASE_URI is not set: this command is one part of a server on a shared Postgres. For a server on this "
+            "machine alone use `threadlog up`.",
+            exit_code=_cannot_run(),
+        )
+    from deploy import compose
+    from deploy.logs import configure_logging
+
+    configure_logging(settings)
+    _run(getattr(compose, role)(settings))
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    import uvloop
+
+    from deploy.failures import readable
+
+    try:
+        return uvloop.run(work)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        known = readable(error)
+        if known is None:
+            raise
+        raise Readable(known.sentence, exit_code=_cannot_run() if known.hopeless else 1) from None
+
+
+def _cannot_run() -> int:
+    from deploy.children import CANNOT_RUN
+
+    return CANNOT_RUN
+
+
+if __name__ == "__main__":
+    main()

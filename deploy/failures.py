@@ -1,0 +1,49 @@
+"""Which exceptions are the user's to solve, and the sentence that says how."""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+
+import asyncpg
+
+from deploy.compose import CannotRun, DatabaseAway
+from deploy.settings import BadSettings
+from engine.langgraph_json import ConfigError
+from engine.log.port import LogUnavailable
+from projections.schema import PartitionsFixed, SchemaTooNew
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`hopeless`: starting the process again as it is set up cannot help."""
+
+    sentence: str
+    hopeless: bool
+
+
+def readable(error: BaseException) -> Failure | None:
+    """The failure behind an exception; None when it is a bug, whose traceback is wanted."""
+    match error:
+        case CannotRun() | ConfigError() | BadSettings():
+            return Failure(str(error), hopeless=True)
+        case SchemaTooNew() | PartitionsFixed():
+            return Failure(f"{error}. Set DATABASE_URI to another database, or THREADLOG_PARTITIONS.", hopeless=True)
+        case DatabaseAway() | LogUnavailable():
+            return Failure(str(error), hopeless=False)
+        case OSError(errno=errno.EADDRINUSE | errno.EACCES | errno.EADDRNOTAVAIL):
+            return Failure(f"cannot listen there: {error.strerror}. Choose another --host or --port.", hopeless=True)
+        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
+            return Failure(f"Postgres refused DATABASE_URI: {error}", hopeless=True)
+        case asyncpg.InvalidCatalogNameError():
+            return Failure(f"the database of DATABASE_URI does not exist: {error}. Create it first.", hopeless=True)
+        case asyncpg.InsufficientPrivilegeError():
+            return Failure(f"the user of DATABASE_URI may not make tables: {error}", hopeless=True)
+        case _:
+            return None
+
+
+def without_password(uri: str) -> str:
+    """A DSN that may be shown."""
+    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:…@", uri)

@@ -1,0 +1,324 @@
+"""`threadlog up`: the whole server on this machine, its processes started, watched, restarted and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import asyncpg
+
+from deploy.children import Child, Children
+from deploy.postgres import EmbeddedPostgres, PostgresFailed
+from deploy.settings import Settings
+from engine.langgraph_json import LanggraphJson
+from engine.langgraph_json import load as load_langgraph_json
+
+STOP_SECONDS = 5.0  # how long runs may take to reach a step where they can be handed over, unless told otherwise
+_SERVER_STOP_SECONDS = 8.0
+_SLOW_SECONDS = 3.0  # from then on a start is reported on
+
+
+class CannotStart(Exception):
+    """The server cannot be started; the message says why and what to do."""
+
+
+class Supervisor:
+    """One `threadlog up`. `run` returns when it was told to stop, with the exit code."""
+
+    def __init__(self, settings: Settings, app: LanggraphJson, *, out: Callable[[str], None] = print) -> None:
+        self._out = out
+        self._began = time.monotonic()
+        self._stop = asyncio.Event()
+        self._impatient = asyncio.Event()
+        self._failed: str | None = None
+        self._ready = False
+        self._app = app
+        port = settings.port or _free_port(settings.host)
+        self._data_dir = settings.data_dir.absolute()
+        self._postgres = None if settings.database_uri else EmbeddedPostgres(self._data_dir / "postgres")
+        self._settings = settings.model_copy(
+            update={
+                "database_uri": self._postgres.uri if self._postgres else settings.database_uri,
+                "config": app.path,
+                "data_dir": self._data_dir,
+                "port": port,
+            }
+        )
+        self._drain_seconds = (
+            settings.bg_job_shutdown_grace_period_secs
+            if "bg_job_shutdown_grace_period_secs" in settings.model_fields_set
+            else STOP_SECONDS
+        )
+        self._children = Children(
+            {**self._settings.to_env(), "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": str(self._drain_seconds)},
+            say=self._say,
+            died=self._on_death,
+            hopeless=self._on_hopeless,
+            changed=self._write_status,
+        )
+        self._pending: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._settings.host, self._settings.host)
+        return f"http://{host}:{self._settings.port}"
+
+    async def run(self) -> int:
+        """Start everything, report when it is ready, wait for SIGINT or SIGTERM, stop everything.
+
+        Raises:
+            CannotStart, PostgresFailed: before anything was served.
+        """
+        _check_port(self._settings.host, self._settings.port)
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            await self._start()
+            watchers = [asyncio.create_task(self._watch_postgres())]
+            if self._settings.reload:
+                watchers.append(asyncio.create_task(self._watch_files()))
+            await self._stop.wait()
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+        finally:
+            await self._shut_down()
+        if self._failed:
+            raise CannotStart(self._failed)
+        return 0
+
+    # Start
+
+    async def _start(self) -> None:
+        self._out(f"threadlog   {self._app.path}")
+        self._out(f"graphs      {', '.join(self._app.graphs)}")
+        self._out(f"log         {self._where_the_log_is()}")
+        if self._postgres:
+            self._out(f"data        {self._data_dir}")
+        # The processes start while the database does: they need a second for their imports, and wait for it.
+        if self._settings.kafka_bootstrap_servers:
+            await self._children.start("api", "api")
+            await self._children.start("engine", "engine")
+        else:
+            await self._children.start("server", "api-and-engine")
+        names = [f"executor-{number}" for number in range(1, self._settings.executors + 1)]
+        if names:
+            await self._children.start(names[0], "executor")
+        if self._postgres:
+            self._postgres.start(say=lambda step: self._out(f"database    {step}"))
+        # One executor is enough to be ready: the others would only take the processor from it meanwhile.
+        await self._until_ready()
+        for name in names[1:]:
+            if not self._stop.is_set():
+                await self._children.start(name, "executor")
+
+    def _where_the_log_is(self) -> str:
+        if self._settings.kafka_bootstrap_servers:
+            return f"Apache Kafka at {self._settings.kafka_bootstrap_servers}"
+        return "embedded Postgres" if self._postgres else "the Postgres of DATABASE_URI"
+
+    async def _until_ready(self) -> None:
+        reported = time.monotonic()
+        while not self._stop.is_set():
+            status, body = await _get(self._settings.host, self._settings.port, "/ok")
+            if status == 200:
+                self._ready = True
+                took = time.monotonic() - self._began
+                self._out(f"ready       {self.url} after {took:.1f} s, docs at {self.url}/docs. Ctrl-C stops it.")
+                return
+            if time.monotonic() - reported > _SLOW_SECONDS:
+                reported = time.monotonic()
+                waited = reported - self._began
+                self._out(f"starting    {_what_is_missing(status, body)} ({waited:.0f} s)")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 0.05)
+
+    # While it runs
+
+    def _say(self, name: str, line: str) -> None:
+        self._out(line if self._settings.log_json and line.startswith("{") else f"{name:<11} {line}")
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._impatient.set()
+        self._stop.set()
+
+    def _on_death(self, child: Child) -> None:
+        if self._stop.is_set():
+            return
+        task = asyncio.create_task(self._end_leases(child.owner))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _end_leases(self, owner: str) -> None:
+        """The dead hold no leases: tell the database now what it would notice in some seconds."""
+        assert self._settings.database_uri is not None
+        try:
+            connection = await asyncpg.connect(self._settings.database_uri, timeout=5)
+            try:
+                await connection.execute("UPDATE executors SET lease_until = now() WHERE executor_id = $1", owner)
+                await connection.execute("UPDATE partitions SET lease_until = now() WHERE owner = $1", owner)
+            finally:
+                await connection.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self._say("threadlog", f"could not end the leases of {owner} early ({error}); they run out by themselves")
+
+    def _on_hopeless(self, child: Child) -> bool:
+        """A process says that it cannot work as it is set up. With --reload the next change may mend it."""
+        if self._settings.reload and child.role == "executor":
+            self._say(child.name, "waits for a change of the application's files")
+            return True
+        if not self._stop.is_set():
+            self._failed = f"{child.name} cannot run; its last lines say why"
+            self._stop.set()
+        return True
+
+    async def _watch_postgres(self) -> None:
+        while self._postgres is not None:
+            await asyncio.sleep(0.2)
+            if self._postgres.pid is None:
+                self._say("database", "the embedded Postgres died; starting it again")
+                try:
+                    self._postgres.start(say=lambda step: self._say("database", step))
+                except PostgresFailed as error:
+                    self._failed = str(error)
+                    self._stop.set()
+                    return
+
+    async def _watch_files(self) -> None:
+        from watchfiles import Change, DefaultFilter, awatch
+
+        usual = DefaultFilter(ignore_paths=[self._data_dir])
+
+        def is_source(change: Change, path: str) -> bool:
+            return usual(change, path) and Path(path).suffix in {".py", ".json", ".env", ".toml"}
+
+        async for changes in awatch(self._app.folder, *self._app.dependency_dirs, watch_filter=is_source, step=100):
+            names = sorted({Path(path).name for _, path in changes})
+            self._say("threadlog", f"changed: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}; loading it")
+            await self._reload()
+
+    async def _reload(self) -> None:
+        try:
+            self._app = load_langgraph_json(self._app.path)
+        except Exception as error:
+            self._say("threadlog", f"{error} The graphs loaded before stay.")
+            return
+        for number in range(1, self._settings.executors + 1):
+            name = f"executor-{number}"
+            old = self._children.named(name)
+            await self._children.start(name, "executor")
+            if old is not None:
+                self._children.stop(old)  # finishes the step it is in, then hands its runs to the new one
+
+    def _write_status(self) -> None:
+        """What runs here, for `threadlog doctor` and for whoever wants to watch or kill it."""
+        path = self._data_dir / "processes.json"
+        processes = {c.name: c.process.pid for c in self._children.all if c.running and not c.stopping}
+        status = {"supervisor": os.getpid(), "url": self.url, "processes": processes}
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(status, indent=1))
+        fresh.replace(path)
+
+    # Stop
+
+    async def _shut_down(self) -> None:
+        self._stop.set()
+        self._children.close()
+        if self._ready:
+            self._out("stopping    handing over the runs in flight")
+        executors = [c for c in self._children.all if c.role == "executor"]
+        servers = [c for c in self._children.all if c.role != "executor"]
+        for child in executors:
+            self._children.stop(child)
+        late = await self._patiently(executors, self._drain_seconds + 1)
+        await self._children.kill(late)
+        for child in servers:
+            self._children.stop(child)
+        await self._children.kill(await self._patiently(servers, _SERVER_STOP_SECONDS))
+        await self._children.kill(list(self._children.all))
+        for task in self._pending:
+            task.cancel()
+        if self._postgres:
+            self._postgres.stop()
+        with suppress(FileNotFoundError):
+            (self._data_dir / "processes.json").unlink()
+        if self._ready:
+            self._out("stopped")
+
+    async def _patiently(self, children: list[Child], seconds: float) -> list[Child]:
+        """Wait for these to end; a second Ctrl-C ends the waiting."""
+        waiting = asyncio.create_task(self._children.stopped(children, seconds))
+        hurry = asyncio.create_task(self._impatient.wait())
+        await asyncio.wait([waiting, hurry], return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not waiting.done():
+            waiting.cancel()
+        return [c for c in children if c.running]
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(_family(host)) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket(_family(host)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"port {port} on {host} cannot be used ({error.strerror}): stop the program that has it, or choose "
+                "another with --port"
+            ) from None
+
+
+async def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
+    """Status and body of a small GET; (0, b"") when nobody answers."""
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    try:
+        reader, writer = await asyncio.open_connection(target, port)
+    except OSError:
+        return 0, b""
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {target}\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(65_536), 5)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]), body
+    except (OSError, TimeoutError, IndexError, ValueError):
+        return 0, b""
+    finally:
+        writer.close()
+
+
+def _what_is_missing(status: int, body: bytes) -> str:
+    if status == 0:
+        return "waiting for the api"
+    try:
+        return str(json.loads(body).get("detail") or "waiting for the graphs to load")
+    except (ValueError, AttributeError):
+        return "waiting for the graphs to load"
+
+
+def up(settings: Settings, app: LanggraphJson) -> int:
+    """Run the supervisor until it is told to stop."""
+
+    async def main() -> int:
+        return await Supervisor(settings, app, out=lambda line: print(line, flush=True)).run()
+
+    return asyncio.run(main())
