@@ -57,6 +57,7 @@ class _Entry:
     """A record of `events` that is not projected yet; `record` is None when it does not count.
 
     `states`: what its key holds after it (immutable, so that it can be stored later); None until the key is provided.
+    `before`: what it held before, of own decisions.
     """
 
     offset: int
@@ -65,6 +66,7 @@ class _Entry:
     changed: bool
     epoch: int
     cmd_off: int
+    before: States | None = None
 
 
 class Term:
@@ -80,6 +82,7 @@ class Term:
         self._acceptance = Acceptance(position.log_epoch, position.cmd_off)
         self._last_offset = position.ev_off
         self._decided = position.cmd_off
+        self._settled = (position.ev_off, position.cmd_off)  # of the last record projected
         self._max_keys = max_keys
         self._states: dict[str, States] = {}
         self._pins: dict[str, int] = {}
@@ -175,7 +178,7 @@ class Term:
             after=self._decided,
         )
         self._pin(key)
-        self._in_flight.append(_Entry(-1, record, after, after is not before, self.epoch, offset))
+        self._in_flight.append(_Entry(-1, record, after, after is not before, self.epoch, offset, before))
         self._decided = offset
         return record
 
@@ -192,6 +195,22 @@ class Term:
             raise Fenced([self.partition])
         entry.offset = offset
         self._pending.append(entry)
+
+    def retract(self) -> None:
+        """Forget all decisions since the last `projected`: the transaction with them was rolled back.
+
+        Nothing of them is in the log, so the commands may be decided anew. Not before the take-over is projected.
+        """
+        self._alive()
+        for entry in reversed([*self._pending, *self._in_flight]):
+            if entry.record is None or entry.before is None:
+                raise RuntimeError("what was read back can't be retracted")
+            self._states[entry.record.key] = entry.before
+            self._unpin(entry.record.key)
+        self._pending.clear()
+        self._in_flight.clear()
+        self._last_offset, self._decided = self._settled
+        self._acceptance = Acceptance(self.epoch, self._decided)
 
     def observed(self, offset: int, record: EventRecord) -> None:
         """For a caller that reads `events` while it owns the partition: notices a newer term. Raises `Fenced`."""
@@ -234,10 +253,8 @@ class Term:
         for _ in range(batch.length):
             entry = self._pending.popleft()
             if entry.record is not None:
-                key = entry.record.key
-                self._pins[key] -= 1
-                if not self._pins[key]:
-                    del self._pins[key]
+                self._unpin(entry.record.key)
+        self._settled = (batch.ev_off, batch.cmd_off)
         excess = len(self._states) - self._max_keys
         if excess > 0:
             oldest = [key for key in islice(self._states, excess + len(self._pins)) if key not in self._pins]
@@ -273,6 +290,11 @@ class Term:
 
     def _pin(self, key: str) -> None:
         self._pins[key] = self._pins.get(key, 0) + 1
+
+    def _unpin(self, key: str) -> None:
+        self._pins[key] -= 1
+        if not self._pins[key]:
+            del self._pins[key]
 
     def _apply(self, entry: _Entry) -> None:
         record = entry.record
