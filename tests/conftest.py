@@ -12,6 +12,8 @@ import asyncpg
 import pytest
 
 from deploy.postgres import temporary_postgres
+from deploy.settings import EMBEDDED_PARTITIONS
+from projections.schema import migrate
 from projections.schema import migrate
 
 # Nothing in the tests survives a power cut, so nothing waits for the disk. Chaos tests start their own servers.
@@ -72,13 +74,9 @@ async def _template(postgres_uri: str) -> AsyncIterator[str]:
     """A migrated database to copy: much faster than migrating each."""
     name = f"template_{os.getpid()}"
     await _execute(postgres_uri, f"CREATE DATABASE {name}")
-    await _migrate(database_of(postgres_uri, name))
+    await migrate(database_of(postgres_uri, name), partitions=EMBEDDED_PARTITIONS)
     yield name
     await _execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def _migrate(uri: str) -> None:
-    await migrate(uri)
 
 
 @pytest.fixture
