@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx
@@ -81,16 +81,17 @@ async def test_069_run_metadata_is_merged_from_assistant_thread_and_run(client: 
         "who": "run",
         "graph_id": "noop",
         "assistant_id": assistant["assistant_id"],
-        "created_by": "system",
     }
     assert expected.items() <= run["metadata"].items()
     await client.runs.join(thread["thread_id"], run["run_id"])
     marked = (await client.threads.get(thread["thread_id"]))["metadata"]
     assert (marked["graph_id"], marked["assistant_id"]) == ("noop", assistant["assistant_id"])
+    by_system = await client.runs.create(thread["thread_id"], "noop", input={"items": []})
+    assert by_system["metadata"]["created_by"] == "system"
 
 
 async def test_070_reserved_names_are_overridden(client: LangGraphClient, thread_id: str) -> None:
-    lies = {"run_id": "mine", "thread_id": "mine", "graph_id": "mine", "assistant_id": "mine", "user_id": "mine"}
+    lies = dict.fromkeys(("run_id", "thread_id", "graph_id", "assistant_id", "langgraph_auth_user_id"), "mine")
     values = await client.runs.wait(
         thread_id,
         "inspect",
@@ -109,17 +110,24 @@ async def test_070_reserved_names_are_overridden(client: LangGraphClient, thread
 
 async def test_071_a_node_sees_who_and_where_it_is(client: LangGraphClient, thread_id: str) -> None:
     values = await client.runs.wait(
-        thread_id, "inspect", input={}, context={"model": "big"}, metadata={"mine": 1}, headers={"x-request-id": "req-7"}
+        thread_id,
+        "inspect",
+        input={},
+        context={"model": "big"},
+        metadata={"mine": 1},
+        headers={"x-request-id": "req-7"},
     )
     [run] = await client.runs.list(thread_id)
     seen = values["seen"]
     configurable = seen["configurable"]
-    assert configurable["run_id"] == run["run_id"] == seen["run_id"]
+    assert configurable["run_id"] == run["run_id"]
     assert configurable["thread_id"] == thread_id
     assert configurable["graph_id"] == "inspect"
     assert configurable["assistant_id"] == default_assistant("inspect")
     assert configurable["model"] == "big"
-    assert {"langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions", "user_id"} <= set(configurable)
+    assert {"langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions", "user_id"} <= set(
+        configurable
+    )
     assert configurable["langgraph_request_id"] == "req-7"
     assert seen["context"] == {"model": "big", "tone": None}
     assert seen["env"] == "from langgraph.json"
@@ -196,6 +204,7 @@ async def test_075_a_deleted_run_takes_its_checkpoints_along(client: LangGraphCl
     assert (await client.threads.get_state(thread_id))["values"]["items"] == ["first", "a", "b"]
 
 
+@pytest.mark.star
 async def test_075_a_running_run_can_be_deleted(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
     await gate.entered(run["run_id"])
@@ -209,6 +218,7 @@ async def test_075_a_running_run_can_be_deleted(client: LangGraphClient, thread_
 
 
 async def test_076_a_delayed_run_waits_its_time_and_lets_others_pass(client: LangGraphClient, thread_id: str) -> None:
+    asked_at = datetime.now(UTC)
     delayed = await client.runs.create(thread_id, "inspect", input={}, after_seconds=2)
     assert (await client.runs.get(thread_id, delayed["run_id"]))["status"] == "pending"
     assert (await client.threads.get(thread_id))["status"] == "busy"
@@ -218,8 +228,7 @@ async def test_076_a_delayed_run_waits_its_time_and_lets_others_pass(client: Lan
     assert (await ended(client, thread_id, delayed["run_id"]))["status"] == "success"
     latest = await client.threads.get_state(thread_id)
     assert latest["metadata"]["run_id"] == delayed["run_id"]
-    waited = datetime.fromisoformat(latest["created_at"]) - datetime.fromisoformat(delayed["created_at"])
-    assert waited.total_seconds() >= 1.9
+    assert datetime.fromisoformat(latest["created_at"]) >= asked_at + timedelta(seconds=2)
 
 
 async def test_077_a_batch_answers_in_order(client: LangGraphClient, http: httpx.AsyncClient) -> None:
@@ -282,7 +291,11 @@ async def test_080_a_long_run_is_waited_for_with_signs_of_life(
 
     queued = client.runs.wait(thread_id, "noop", input={"items": ["after"]})
     joined, body, stream, waited, _ = await asyncio.gather(
-        client.runs.join(thread_id, run["run_id"]), raw(location + "/join"), raw(location + "/stream"), queued, open_the_gate()
+        client.runs.join(thread_id, run["run_id"]),
+        raw(location + "/join"),
+        raw(location + "/stream"),
+        queued,
+        open_the_gate(),
     )
     assert joined["items"] == ["first", "held", "last"]
     assert waited["items"] == ["first", "held", "last", "after", "a", "b"]

@@ -364,9 +364,7 @@ async def test_050_supersteps_that_fail_keep_the_thread_and_explain(
 ) -> None:
     chosen = str(uuid4())
     supersteps = [{"updates": [{"values": {"items": []}, "as_node": "nowhere"}]}]
-    answer = await http.post(
-        "/threads", json={"thread_id": chosen, "metadata": metadata, "supersteps": supersteps}
-    )
+    answer = await http.post("/threads", json={"thread_id": chosen, "metadata": metadata, "supersteps": supersteps})
     assert answer.status_code == 201
     assert chosen in answer.json()["detail"]
     assert ("nowhere" if metadata else "graph") in answer.json()["detail"]

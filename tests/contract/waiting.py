@@ -12,9 +12,7 @@ from langgraph_sdk.client import LangGraphClient
 T = TypeVar("T")
 
 
-async def eventually(
-    probe: Callable[[], Awaitable[T]], holds: Callable[[T], Any] = bool, *, within: float = 45.0
-) -> T:
+async def eventually(probe: Callable[[], Awaitable[T]], holds: Callable[[T], Any] = bool, *, within: float = 45.0) -> T:
     """Probe until the condition holds and return what was seen; AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
