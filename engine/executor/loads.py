@@ -1,0 +1,247 @@
+"""Reading checkpoints, writes and values from the read models, in few queries, as LangGraph's tuples."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import orjson
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    CheckpointTuple,
+    DeltaChannelHistory,
+    PendingWrite,
+    get_checkpoint_id,
+    writes_sort_key,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from engine.executor.serde import Blob
+from engine.executor.values import Values
+from engine.references import Reference, needed
+
+Writes = dict[tuple[str, int], tuple[str, str, Reference]]  # (task id, idx) -> (task path, channel, value)
+Pool = asyncpg.Pool[Any]
+
+# Everything as text: what codecs a connection has does not matter.
+_COLUMNS = """ns, checkpoint_id, parent_id, metadata::text, checkpoint::text, channels::text,
+    tasks::text, out::text, shown::text, (
+        SELECT json_agg(json_build_array(w.task_id, w.idx, w.task_path, w.channel, w.value))::text
+        FROM checkpoint_writes w
+        WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
+    ) AS writes"""
+_BY_ID = f"SELECT {_COLUMNS} FROM checkpoints c WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3"
+_NEWEST = f"""SELECT {_COLUMNS} FROM checkpoints c WHERE thread_id = $1 AND ns = $2
+    ORDER BY checkpoint_id DESC LIMIT 1"""
+_SEVERAL = f"""SELECT {_COLUMNS} FROM checkpoints c
+    WHERE thread_id = $1 AND ($2::text IS NULL OR ns = $2) AND ($3::text IS NULL OR checkpoint_id = $3)
+        AND ($4::text IS NULL OR checkpoint_id < $4) AND metadata @> $5::text::jsonb
+    ORDER BY checkpoint_id DESC LIMIT $6"""
+_BLOBS = "SELECT hash, type, data FROM channel_values WHERE thread_id = $1 AND hash = ANY ($2::text[])"
+# The ancestors a delta channel is rebuilt from: for each channel up to the nearest one that stores its value.
+_CHAIN = f"""WITH RECURSIVE chain AS (
+        SELECT t.parent_id AS at, $4::text[] AS remaining, 0 AS depth
+        FROM checkpoints t WHERE t.thread_id = $1 AND t.ns = $2 AND t.checkpoint_id = $3
+        UNION ALL
+        SELECT p.parent_id,
+            ARRAY(SELECT r FROM unnest(chain.remaining) r WHERE p.channels -> r IS NULL), chain.depth + 1
+        FROM chain JOIN checkpoints p ON p.thread_id = $1 AND p.ns = $2 AND p.checkpoint_id = chain.at
+        WHERE cardinality(chain.remaining) > 0
+    )
+    SELECT {_COLUMNS} FROM chain JOIN checkpoints c
+        ON c.thread_id = $1 AND c.ns = $2 AND c.checkpoint_id = chain.at AND cardinality(chain.remaining) > 0
+    ORDER BY chain.depth"""
+_NEWEST_ID = "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = $1 AND ns = $2"
+
+
+@dataclass(slots=True)
+class Stored:
+    """A checkpoint with its writes, values as references. `live`: its values, until they have been described."""
+
+    ns: str
+    checkpoint_id: str
+    parent_id: str | None
+    checkpoint: dict[str, Any]
+    metadata: dict[str, Any]
+    channels: dict[str, Reference]
+    writes: Writes = field(default_factory=dict)
+    tasks: list[dict[str, Any]] | None = None
+    out: list[str] | str | None = None
+    shown: dict[str, dict[str, Reference]] | None = None
+    live: Mapping[str, Any] | None = None
+
+    def tuple(self, thread_id: str, values: dict[str, Any], writes: list[PendingWrite]) -> CheckpointTuple:
+        checkpoint: Any = {**_copied(self.checkpoint), "channel_values": values}
+        return CheckpointTuple(
+            config=config_of(thread_id, self.ns, self.checkpoint_id),
+            checkpoint=checkpoint,
+            metadata=orjson.loads(orjson.dumps(self.metadata)),
+            parent_config=config_of(thread_id, self.ns, self.parent_id) if self.parent_id else None,
+            pending_writes=writes,
+        )
+
+
+def _copied(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """LangGraph changes the version tables of a checkpoint it has loaded."""
+    return {
+        **checkpoint,
+        "channel_versions": dict(checkpoint["channel_versions"]),
+        "versions_seen": {node: dict(seen) for node, seen in checkpoint["versions_seen"].items()},
+    }
+
+
+def config_of(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
+
+
+def ordered(writes: Writes) -> list[tuple[str, str, Reference]]:
+    """`(task id, channel, value)` in the order LangGraph applies them."""
+    keys = sorted(writes, key=lambda key: writes_sort_key(writes[key][0], *key))
+    return [(key[0], writes[key][1], writes[key][2]) for key in keys]
+
+
+def _stored(row: asyncpg.Record) -> Stored:
+    ns, checkpoint_id, parent_id, metadata, checkpoint, channels, tasks, out, shown, writes = row
+    return Stored(
+        ns=ns,
+        checkpoint_id=checkpoint_id,
+        parent_id=parent_id,
+        checkpoint=orjson.loads(checkpoint),
+        metadata=orjson.loads(metadata),
+        channels=orjson.loads(channels),
+        writes={
+            (task_id, idx): (path, channel, value)
+            for task_id, idx, path, channel, value in (orjson.loads(writes) if writes else ())
+        },
+        tasks=orjson.loads(tasks) if tasks else None,
+        out=orjson.loads(out) if out else None,
+        shown=orjson.loads(shown) if shown else None,
+    )
+
+
+async def row(pool: Pool, thread_id: str, ns: str, checkpoint_id: str | None) -> Stored | None:
+    """This checkpoint, or the newest of the namespace. One query."""
+    if checkpoint_id is None:
+        found = await pool.fetchrow(_NEWEST, thread_id, ns)
+    else:
+        found = await pool.fetchrow(_BY_ID, thread_id, ns, checkpoint_id)
+    return None if found is None else _stored(found)
+
+
+async def blobs(pool: Pool, thread_id: str, names: Iterable[str]) -> dict[str, Blob]:
+    """Those of these values that are stored. One query, none for none."""
+    wanted = list(names)
+    if not wanted:
+        return {}
+    return {h: Blob(t, data) for h, t, data in await pool.fetch(_BLOBS, thread_id, wanted)}
+
+
+async def several(
+    pool: Pool,
+    serde: SerializerProtocol,
+    thread_id: str,
+    config: RunnableConfig | None,
+    filter: dict[str, Any] | None,
+    before: RunnableConfig | None,
+    limit: int | None,
+) -> list[CheckpointTuple]:
+    """Checkpoints of a thread, newest first. Two queries."""
+    if not _is_uuid(thread_id):
+        return []
+    configurable = config["configurable"] if config else {}
+    rows = [
+        _stored(found)
+        for found in await pool.fetch(
+            _SEVERAL,
+            thread_id,
+            configurable.get("checkpoint_ns"),
+            get_checkpoint_id(config) if config else None,
+            get_checkpoint_id(before) if before else None,
+            orjson.dumps(filter or {}).decode(),
+            limit,
+        )
+    ]
+    return await _tuples(pool, serde, thread_id, rows)
+
+
+async def one_of_thread(
+    pool: Pool, serde: SerializerProtocol, thread_id: str, config: RunnableConfig
+) -> CheckpointTuple | None:
+    """A checkpoint of any thread, without an attempt's memory."""
+    if not _is_uuid(thread_id):
+        return None
+    found = await row(pool, thread_id, config["configurable"].get("checkpoint_ns", ""), get_checkpoint_id(config))
+    return None if found is None else (await _tuples(pool, serde, thread_id, [found]))[0]
+
+
+async def _tuples(
+    pool: Pool, serde: SerializerProtocol, thread_id: str, rows: Sequence[Stored]
+) -> list[CheckpointTuple]:
+    values = Values(serde)
+    references: list[Reference] = []
+    for found in rows:
+        references += found.channels.values()
+        references += (ref for _, _, ref in found.writes.values())
+    data = await blobs(pool, thread_id, needed(references))
+    return [
+        found.tuple(
+            thread_id,
+            {name: values.value(ref, data) for name, ref in found.channels.items()},
+            [(task_id, channel, values.value(ref, data)) for task_id, channel, ref in ordered(found.writes)],
+        )
+        for found in rows
+    ]
+
+
+async def chain(
+    pool: Pool, thread_id: str, ns: str, checkpoint_id: str | None, channels: Sequence[str]
+) -> list[Stored]:
+    """The ancestors of a checkpoint that delta channels are rebuilt from, nearest first."""
+    if not _is_uuid(thread_id):
+        return []
+    checkpoint_id = checkpoint_id or await pool.fetchval(_NEWEST_ID, thread_id, ns)
+    return [_stored(found) for found in await pool.fetch(_CHAIN, thread_id, ns, checkpoint_id, list(channels))]
+
+
+def chain_references(rows: Sequence[Stored], channels: Sequence[str]) -> list[Reference]:
+    """What `histories` will read."""
+    wanted = set(channels)
+    out = [ref for found in rows for name, ref in found.channels.items() if name in wanted]
+    return out + [ref for found in rows for _, channel, ref in found.writes.values() if channel in wanted]
+
+
+def histories(
+    rows: Sequence[Stored], channels: Sequence[str], data: Mapping[str, Blob], values: Values
+) -> dict[str, DeltaChannelHistory]:
+    """Per channel the nearest stored value up the chain and the writes since, oldest first."""
+    out: dict[str, DeltaChannelHistory] = {}
+    for name in channels:
+        history: DeltaChannelHistory = {"writes": []}
+        steps: list[list[PendingWrite]] = []
+        for found in rows:
+            steps.append([(task, ch, values.value(ref, data)) for task, ch, ref in ordered(found.writes) if ch == name])
+            # The value at an ancestor is the one before the writes stored with it: those count, older ones don't.
+            if name in found.channels:
+                history["seed"] = values.value(found.channels[name], data)
+                break
+        history["writes"] = [write for step in reversed(steps) for write in step]
+        out[name] = history
+    return out
+
+
+async def delta_history(
+    pool: Pool, serde: SerializerProtocol, thread_id: str, rows: Sequence[Stored], channels: Sequence[str]
+) -> dict[str, DeltaChannelHistory]:
+    data = await blobs(pool, thread_id, needed(chain_references(rows, channels)))
+    return histories(rows, channels, data, Values(serde))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

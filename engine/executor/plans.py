@@ -1,0 +1,130 @@
+"""What follows a checkpoint and what clients see of it, so that the API can show states without the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.types import StateSnapshot
+
+from engine.executor.loads import Stored
+from engine.executor.values import Draft, Values
+from engine.tasks import CONTROL, PUSH
+
+_MISSING = object()
+_ROOT, _END, _TASKS = "__root__", "__end__", "__pregel_tasks"
+
+
+@dataclass(slots=True)
+class Plan:
+    """The tasks of the superstep after a checkpoint (`path` only where it is not the usual one), and its values."""
+
+    ns: str
+    checkpoint_id: str
+    tasks: list[dict[str, Any]]
+    values: Any
+
+
+def plan_of(ns: str, payload: Mapping[str, Any]) -> Plan:
+    """The plan in the payload of a `checkpoints` stream event."""
+    configurable = payload["config"]["configurable"]
+    tasks = []
+    for task in payload["tasks"]:
+        compact = {"id": task["id"], "name": task["name"]}
+        if task.get("state") is not None:
+            compact["sub"] = True
+        tasks.append(compact)
+    return Plan(configurable.get("checkpoint_ns", ns), configurable["checkpoint_id"], tasks, payload["values"])
+
+
+def plan_of_snapshot(entry: Stored, snapshot: StateSnapshot) -> Plan:
+    """The plan in LangGraph's own view of a state."""
+    tasks = []
+    for task in snapshot.tasks:
+        compact: dict[str, Any] = {"id": task.id, "name": task.name}
+        if task.path and task.path[0] == PUSH:
+            compact["path"] = list(task.path)
+        if task.state is not None:
+            compact["sub"] = True
+        tasks.append(compact)
+    return Plan(entry.ns, entry.checkpoint_id, tasks, snapshot.values)
+
+
+def half_done(entry: Stored) -> bool:
+    """Whether tasks of the next superstep have written to channels clients see, or a command has."""
+    return any(
+        channel in (_ROOT, _END) or not channel.startswith(("__", "branch:"))
+        for _, channel, _ in entry.writes.values()
+        if channel not in CONTROL
+    )
+
+
+def described(entry: Stored, plan: Plan, values: Values, draft: Draft, *, final: bool) -> dict[str, Any]:
+    """`tasks`, `out` and `shown` of a `tasks` item.
+
+    `out`: the names of the channels clients see, or the one whose value is the state. `shown`: references of what they
+    see where the checkpoint's own don't tell it: under `step` as the checkpoint was made, under `now` with what is
+    half done applied. `final`: the plan is LangGraph's view of the newest state, the half done included.
+    """
+    if not final:
+        _add_paths(entry, plan)
+    out, fields = _visible(entry, plan.values)
+    shown = {k: dict(v) for k, v in (entry.shown or {}).items()}
+    step = shown.setdefault("step", {})
+    if final:
+        part = shown["now"] = {} if half_done(entry) else step
+        for name, value in fields.items():
+            reference = values.reference(name, value, draft)
+            if reference != step.get(name, entry.channels.get(name)):
+                part[name] = reference
+    else:
+        for name, value in fields.items():
+            if not _stored_alike(entry, name, value):
+                step[name] = values.reference(name, value, draft)
+    return {"tasks": plan.tasks, "out": out, "shown": {k: v for k, v in shown.items() if v or k == "now"} or None}
+
+
+def _visible(entry: Stored, values: Any) -> tuple[list[str] | str, dict[str, Any]]:
+    """The channels clients see, with their values."""
+    versions = entry.checkpoint["channel_versions"]
+    if isinstance(values, Mapping) and _ROOT not in versions and _END not in versions:
+        return list(values), dict(values)
+    if _ROOT in versions or _END in versions:
+        name = _ROOT if _ROOT in versions else _END
+    else:
+        live = entry.live or {}
+        name = next((k for k, v in live.items() if v is values and values is not None), _END)
+    return name, {} if values is None else {name: values}
+
+
+def _stored_alike(entry: Stored, name: str, value: Any) -> bool:
+    """Whether rendering the stored value of this channel shows `value`."""
+    if name in entry.channels:
+        if entry.live is None:
+            return True
+        stored = entry.live.get(name, _MISSING)
+        if type(stored).__name__ == "_DeltaSnapshot":
+            stored = stored.value
+        if stored is value:
+            return True
+        try:
+            return type(stored) is type(value) and bool(stored == value)
+        except Exception:  # values that don't compare, like arrays
+            return False
+    if name not in entry.checkpoint["channel_versions"]:
+        return False  # never written: what a reducer starts from
+    # Stored as deltas. Anything else without a stored value is untracked, and no state shows that.
+    return name not in entry.metadata.get("counters_since_delta_snapshot", {})
+
+
+def _add_paths(entry: Stored, plan: Plan) -> None:
+    """Tasks of `Send`s come first, in the order sent."""
+    sends = entry.live.get(_TASKS) if entry.live else None
+    if not sends:
+        return
+    at = 0
+    for index, send in enumerate(sends):
+        if at < len(plan.tasks) and plan.tasks[at]["name"] == getattr(send, "node", None):
+            plan.tasks[at]["path"] = [PUSH, index]
+            at += 1

@@ -1,0 +1,96 @@
+"""Channel values as bytes: LangGraph's serializer, zstd, and the content hash that names a stored value."""
+
+from __future__ import annotations
+
+import threading
+from base64 import b64decode, b64encode, urlsafe_b64encode
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import zstandard
+from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer, _create_msgpack_ext_hook
+
+INLINE_BYTES = 100  # a value up to this size stands in the reference itself
+_COMPRESS_BYTES = 512  # below, compression costs more than it saves
+_ZSTD = "+zstd"
+_ZSTD_LEVEL = 3
+
+
+class UnserializableState(TypeError):
+    """A channel holds a value that the serializer can't store."""
+
+    def __init__(self, channel: str, value: Any, cause: BaseException) -> None:
+        super().__init__(
+            f"The value of state key {channel!r} can't be saved in a checkpoint ({type(value).__name__}: {cause}). "
+            "Keep it out of the state (use the runtime context or an UntrackedValue), or make it a dict, a dataclass "
+            "or a pydantic model."
+        )
+        self.channel = channel
+
+
+class _EveryType(set[tuple[str, ...]]):
+    """An allow-list with everything in it: the checkpoints are written by this deployment's own graphs."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+def default_serializer() -> SerializerProtocol:
+    """LangGraph's serializer. The user's own types load without a warning, unless LANGGRAPH_STRICT_MSGPACK is set."""
+    if STRICT_MSGPACK_ENABLED:
+        return JsonPlusSerializer()
+    return JsonPlusSerializer(__unpack_ext_hook__=_create_msgpack_ext_hook(_EveryType()))
+
+
+class Blob(NamedTuple):
+    """A stored value: what `channel_values` holds."""
+
+    type: str
+    data: bytes
+
+
+class _PerThread(threading.local):
+    """zstd contexts: costly to make, not to be shared between threads."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_ZSTD_OF_THREAD = _PerThread()
+
+
+def content_hash(type_: str, data: bytes) -> str:
+    """The name of a value: BLAKE2b-128 over type and uncompressed data, base64url without padding."""
+    digest = blake2b(type_.encode(), digest_size=16)
+    digest.update(b"\0")
+    digest.update(data)
+    return urlsafe_b64encode(digest.digest())[:22].decode("ascii")
+
+
+def pack(type_: str, data: bytes) -> Blob:
+    """Compress, if that is worth it."""
+    if len(data) > _COMPRESS_BYTES:
+        packed = _ZSTD_OF_THREAD.compress(data)
+        if len(packed) < len(data):
+            return Blob(type_ + _ZSTD, packed)
+    return Blob(type_, data)
+
+
+def unpack(type_: str, data: bytes) -> tuple[str, bytes]:
+    """The serializer's own type and bytes of a stored value."""
+    if type_.endswith(_ZSTD):
+        return type_.removesuffix(_ZSTD), _ZSTD_OF_THREAD.decompress(data)
+    return type_, data
+
+
+def inline(type_: str, data: bytes) -> dict[str, str]:
+    """The reference of a value so small that it stands in the checkpoint."""
+    return {"t": type_, "b": b64encode(data).decode("ascii")}
+
+
+def inlined(reference: dict[str, str]) -> tuple[str, bytes]:
+    """Type and bytes of an inline reference."""
+    return reference["t"], b64decode(reference["b"])
