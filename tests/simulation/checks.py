@@ -1,0 +1,133 @@
+"""The invariants of the package's docstring, checked on a world that has come to rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from engine.acceptance import Acceptance
+from engine.domain import decider
+from engine.domain.decider import States
+from engine.domain.wire import command_from_wire, event_to_wire
+from engine.log.records import EventRecord
+from engine.term import Term
+from tests.simulation.world import FINAL, Partition, Tables, World
+
+SILENT = {"command.rejected", "command.repeated", "report.fenced"}
+
+
+def check(world: World, terms: dict[int, Term]) -> None:
+    for p in world.partitions:
+        records = accepted(p)
+        _decided_once(p, records)
+        states = _reference(p, records)
+        _read_models(p, records, states)
+        _attempts(p, records)
+        _endings(p, records)
+        _repeats(p, records)
+        _at_rest(p, states)
+
+
+def accepted(p: Partition) -> list[EventRecord]:
+    """What every reader makes of the log."""
+    rule = Acceptance()
+    return [record for record in (EventRecord.decode(value) for _, value in p.events) if rule.accepts(record)]
+
+
+def _decided_once(p: Partition, records: list[EventRecord]) -> None:
+    offsets = [record.cmd_off for record in records]
+    assert offsets == [offset for offset, _ in p.commands], f"I1: partition {p.number}: {offsets}"
+    assert p.applied == offsets, f"I2: partition {p.number} applied {p.applied}, accepted are {offsets}"
+
+
+def _reference(p: Partition, records: list[EventRecord]) -> dict[str, States]:
+    """The commands, decided one after the other as if there were no log; what is kept per key afterwards."""
+    states: dict[str, States] = {}
+    for record, (_, envelope) in zip(records, p.commands, strict=True):
+        before = states.get(envelope.key, decider.EMPTY)
+        command = command_from_wire(envelope.type, envelope.body)
+        events = decider.decide(before, envelope.key, command, cmd_id=envelope.id, at=envelope.at)
+        wire = [event_to_wire(event) for event in events]
+        assert record.events == wire, f"I4: {envelope}: {record.events} instead of {wire}"
+        states[envelope.key] = decider.fold(before, envelope.key, envelope.id, envelope.at, events)
+        if all(event["type"] in SILENT for event in wire):
+            assert states[envelope.key] is before, f"I8: {envelope} changed something"
+    return states
+
+
+def _read_models(p: Partition, records: list[EventRecord], states: dict[str, States]) -> None:
+    rebuilt = Tables()
+    for record in records:
+        rebuilt.apply(record)
+    rebuilt.aggregates = {key: decider.dump(state) for key, state in states.items() if state is not decider.EMPTY}
+    assert p.tables.aggregates == rebuilt.aggregates, f"I4: partition {p.number}: stored states"
+    assert p.tables == rebuilt, f"I3: partition {p.number}: {p.tables} instead of {rebuilt}"
+
+
+def _attempts(p: Partition, records: list[EventRecord]) -> None:
+    last: Counter[str] = Counter()
+    open_: dict[str, tuple[str, int]] = {}  # thread -> the unfinished attempt
+    for record, (_, envelope) in zip(records, p.commands, strict=True):
+        reported = (envelope.body.get("run_id"), envelope.body.get("attempt"))
+        if envelope.type == "run.report" and open_.get(record.key) != reported:
+            kinds = {e["type"] for e in record.events}
+            assert kinds <= SILENT, f"I8: {reported} is not the current attempt of {open_.get(record.key)}: {kinds}"
+        for e in record.events:
+            run_id = e.get("run_id") or e.get("job_id")
+            if e["type"] == "run.scheduled":
+                assert record.key not in open_, f"I6: {e} while {open_[record.key]} is unfinished"
+                assert e["attempt"] == last[run_id] + 1, f"I5: {e} after attempt {last[run_id]}"
+                last[run_id] = e["attempt"]
+                open_[record.key] = (run_id, e["attempt"])
+            elif e["type"] == "thread.deleted" or (
+                e["type"]
+                in ("run.succeeded", "run.failed", "run.timed_out", "run.stopped", "run.released", "run.lease_expired",
+                    "state.updated", "state.update_failed")
+                and open_.get(record.key, ("",))[0] == run_id
+            ):  # fmt: skip
+                open_.pop(record.key, None)
+    assert not open_, f"I9: unfinished attempts {open_}"
+
+
+def _endings(p: Partition, records: list[EventRecord]) -> None:
+    runs: dict[str, dict[str, Any]] = {}
+    saved: Counter[str] = Counter()
+    for record in records:
+        for e in record.events:
+            kind, run_id = e["type"], e.get("run_id")
+            if kind == "run.created":
+                runs[run_id] = {"thread": record.key, "ends": [], "gone": False}
+            elif kind in FINAL or kind == "run.rolled_back":
+                runs[run_id]["ends"].append(kind)
+            elif kind == "run.deleted" and run_id in runs:
+                runs[run_id]["gone"] = True
+            elif kind == "run.started":
+                assert not runs[run_id]["ends"], f"I7: {run_id} starts after its end"
+            elif kind == "checkpoint.saved":
+                saved[e["checkpoint_id"]] += 1
+                if run_id is not None:
+                    rolled_back = "run.rolled_back" in runs[run_id]["ends"] or runs[run_id]["gone"]
+                    assert not rolled_back, f"I8: {e} after the run was rolled back or deleted"
+            elif kind == "thread.deleted":
+                for run in runs.values():
+                    run["gone"] |= run["thread"] == record.key
+    for run_id, run in runs.items():
+        assert len(run["ends"]) <= 1, f"I7: {run_id} ended as {run['ends']}"
+        assert run["ends"] or run["gone"], f"I7: {run_id} has not ended"
+    twice = [checkpoint_id for checkpoint_id, n in saved.items() if n > 1]
+    assert not twice, f"I8: saved twice: {twice}"
+
+
+def _repeats(p: Partition, records: list[EventRecord]) -> None:
+    changing = Counter(r.cmd_id for r in records if any(e["type"] not in SILENT for e in r.events))
+    twice = [id for id, n in changing.items() if n > 1]
+    assert not twice, f"I10: {twice} took effect twice"
+
+
+def _at_rest(p: Partition, states: dict[str, States]) -> None:
+    for key, kept in states.items():
+        thread = kept.get("thread")
+        if thread is not None:
+            assert thread.slot is None and not thread.queue, f"I9: {thread}"
+            if thread.exists:
+                assert p.tables.threads[key]["status"] == thread.status, f"I9: {key} is {p.tables.threads[key]}"

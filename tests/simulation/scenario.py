@@ -1,0 +1,202 @@
+"""One seed from an empty world to quiescence: who does what, in which order, with which faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.domain.commands import (
+    CancelRun,
+    CreateRun,
+    CreateThread,
+    DeleteRun,
+    DeleteThread,
+    PruneThread,
+    UpdateState,
+    UpdateThread,
+)
+from tests.simulation import checks
+from tests.simulation.actors import LEASE, Executor, Owner
+from tests.simulation.world import World, iso, uid
+
+THREADS = 5
+STEPS = 700
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a seed amounted to."""
+
+    commands: int
+    records: int
+    terms: int
+
+
+class Scenario:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.postgres = world.chance(0.3)
+        self.max_keys = world.random.choice((1, 2, 100))
+        self.owners: list[Owner] = []
+        self.executors: list[Executor] = []
+        self.runs: list[tuple[str, str]] = []
+        for _ in range(2):
+            self._start_executor()
+        for p in world.partitions:
+            self._take_over(p.number)
+
+    def _take_over(self, p: int) -> Owner:
+        owner = Owner(self.world, self.world.partitions[p], postgres=self.postgres, max_keys=self.max_keys)
+        self.owners.append(owner)
+        return owner
+
+    def _start_executor(self) -> None:
+        self.executors.append(Executor(self.world, f"x{len(self.executors)}"))
+
+    # --- clients -----------------------------------------------------------------------------------------------------
+
+    def client(self) -> None:
+        world = self.world
+        rnd, skew = world.random, world.random.uniform(-1, 1)
+        thread_id = uid(rnd.randrange(THREADS))
+        run = rnd.choice(self.runs[-6:]) if self.runs else (thread_id, uid(0))
+        x = rnd.random()
+        if x < 0.5:
+            run_id = uid(1000 + world.next_id())
+            self.runs.append((thread_id, run_id))
+            command = CreateRun(
+                thread_id=thread_id,
+                run_id=run_id,
+                graph_id="g",
+                run={},
+                multitask_strategy=rnd.choice(("enqueue", "enqueue", "interrupt", "rollback", "reject")),
+                due_at=iso(world.now + rnd.choice((0, 5, 40))) if rnd.random() < 0.2 else None,
+                create_thread={} if rnd.random() < 0.8 else None,
+                temporary=rnd.random() < 0.1,
+            )
+            return world.send(None, command, skew=skew)
+        if x < 0.7:
+            action = rnd.choice(("interrupt", "rollback"))
+            return world.send(None, CancelRun(thread_id=run[0], run_id=run[1], action=action), skew=skew)
+        if x < 0.78:
+            return world.send(None, DeleteRun(thread_id=run[0], run_id=run[1]), skew=skew)
+        if x < 0.82:
+            return world.send(None, DeleteThread(thread_id=thread_id), skew=skew)
+        if x < 0.88:
+            if_exists = rnd.choice(("raise", "do_nothing"))
+            return world.send(None, CreateThread(thread_id=thread_id, if_exists=if_exists), skew=skew)
+        if x < 0.91:
+            return world.send(None, UpdateThread(thread_id=thread_id, metadata={"n": world.next_id()}), skew=skew)
+        if x < 0.93:
+            return world.send(None, PruneThread(thread_id=thread_id), skew=skew)
+        job_id = uid(1000 + world.next_id())
+        update = UpdateState(thread_id=thread_id, job_id=job_id, graph_id="g", supersteps=[])
+        return world.send(None, update, skew=skew)
+
+    # --- the run -----------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        world = self.world
+        rnd = world.random
+        world.now += 0.25
+        x = rnd.random()
+        living = [owner for owner in self.owners if owner.alive]
+        if x < 0.055:
+            self.client()
+        elif x < 0.065 and world.sent:
+            world.send_again()
+        elif x < 0.17:
+            world.deliver_command()
+        elif x < 0.40:
+            rnd.choice(self.executors).step(faults=True)
+        elif x < 0.415 and self.executors:
+            self._disturb_executor(rnd.choice(self.executors))
+        elif x < 0.51 and (sending := [owner for owner in self.owners if owner.wire]):
+            rnd.choice(sending).deliver(faults=True)
+        elif x < 0.59 and (committing := [owner for owner in self.owners if owner.transaction]):
+            rnd.choice(committing).commit(faults=True)
+        elif x < 0.61:
+            p = rnd.randrange(len(world.partitions))
+            rivals = [owner for owner in living if owner.p.number == p]
+            # Also while the old owner still runs: its lease has passed, whatever it believes.
+            if all(owner.paused for owner in rivals) or (len(rivals) < 3 and world.fault(0.5)):
+                self._take_over(p)
+        elif x < 0.62 and living:
+            if world.fault(0.7):
+                rnd.choice(living).die("crash")
+        elif x < 0.63 and living:
+            owner = rnd.choice(living)
+            owner.paused = not owner.paused
+        elif x < 0.64:
+            world.trim(rnd.choice(world.partitions))
+        elif living:
+            rnd.choice(living).step(faults=True)
+
+    def _disturb_executor(self, executor: Executor) -> None:
+        if self.world.chance(0.7):
+            executor.paused = not executor.paused
+        elif executor.alive:
+            executor.alive = False
+            self._start_executor()
+
+    def quiesce(self) -> None:
+        """No more faults: what is under way lands or is lost, one owner per partition and one executor go on."""
+        world = self.world
+        for owner in self.owners:
+            owner.die("crash")
+            while owner.wire:
+                if world.chance(0.5):
+                    owner.deliver(faults=False)
+                else:
+                    owner.wire.popleft()
+            if world.chance(0.5):
+                owner.commit(faults=False)
+        self.owners = [self._take_over(p.number) for p in world.partitions]
+        self._start_executor()
+        for executor in self.executors:
+            executor.paused = False
+        for i in range(600):
+            world.now += LEASE / 6 if i % 4 == 0 else 0.01
+            while world.command_net:
+                world.deliver_command()
+            for owner in self.owners:
+                for _ in range(4):
+                    owner.step(faults=False)
+                    while owner.wire:
+                        owner.deliver(faults=False)
+                    owner.commit(faults=False)
+            for executor in self.executors:
+                executor.step(faults=False)
+            if i % 4 == 3 and self._quiet():
+                return
+        raise AssertionError(f"I9: still in flight: {[(p.tables.queue, p.tables.timers) for p in world.partitions]}")
+
+    def _quiet(self) -> bool:
+        if self.world.command_net or any(executor.alive and executor.tasks for executor in self.executors):
+            return False
+        for owner in self.owners:
+            p, term = owner.p, owner.term
+            if p.tables.queue or p.tables.timers or not term.ready or term.unacked or term.unprojected:
+                return False
+            if owner.acks or p.next_command(term.decided) is not None:
+                return False
+        return True
+
+
+def run(
+    seed: int, *, guarded: bool = True, chained: bool = True, trace: Callable[[str], None] | None = None
+) -> Outcome:
+    """Run one seed and check the invariants. Raises AssertionError naming the invariant."""
+    world = World(seed, guarded=guarded, chained=chained)
+    world.trace = trace
+    scenario = Scenario(world)
+    for _ in range(STEPS):
+        scenario.step()
+    terms = len(scenario.owners)
+    scenario.quiesce()
+    checks.check(world, {owner.p.number: owner.term for owner in scenario.owners})
+    return Outcome(
+        commands=sum(len(p.commands) for p in world.partitions),
+        records=sum(len(p.events) for p in world.partitions),
+        terms=terms,
+    )

@@ -1,0 +1,52 @@
+"""The protocol holds on every seed; without one of its guards it does not. See the package's docstring."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.simulation.scenario import run
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
+CHUNK = 50
+CONTROLS = 100
+
+REGRESSIONS: dict[str, int] = {}
+"""Seeds that failed once, by what was wrong."""
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_the_invariants_hold_on_every_seed(first: int) -> None:
+    for seed in range(first, min(first + CHUNK, SEEDS)):
+        _holds(seed)
+
+
+@pytest.mark.parametrize("seed", REGRESSIONS.values(), ids=REGRESSIONS.keys())
+def test_what_was_wrong_once_stays_right(seed: int) -> None:
+    _holds(seed)
+
+
+def test_without_the_epoch_in_the_projections_guard_most_seeds_violate_an_invariant() -> None:
+    violated = sum(_violates(seed, guarded=False) for seed in range(CONTROLS))
+    assert violated > CONTROLS // 2, f"only {violated} of {CONTROLS} seeds fail without the guard"
+
+
+def test_without_the_predecessor_in_the_records_a_lost_append_loses_a_command() -> None:
+    violated = sum(_violates(seed, chained=False) for seed in range(CONTROLS))
+    assert violated > CONTROLS // 10, f"only {violated} of {CONTROLS} seeds fail without the predecessor"
+
+
+def _holds(seed: int) -> None:
+    try:
+        run(seed)
+    except Exception as error:
+        pytest.fail(f"seed {seed}: {type(error).__name__}: {error}\nreplay: python -m tests.simulation {seed}")
+
+
+def _violates(seed: int, *, guarded: bool = True, chained: bool = True) -> bool:
+    try:
+        run(seed, guarded=guarded, chained=chained)
+    except (AssertionError, KeyError):  # KeyError: a read model is asked to change a row that was never there
+        return True
+    return False

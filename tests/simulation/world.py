@@ -1,0 +1,248 @@
+"""The unreliable surroundings: log, network, database. Time is a number of seconds that the scenario moves on."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from engine.domain.commands import Command
+from engine.domain.decider import key_of
+from engine.log.records import CommandEnvelope, EventRecord, partition_of
+from engine.ports import Position
+from engine.term import Batch
+
+PARTITIONS = 2
+START = datetime(2026, 1, 1, tzinfo=UTC)
+FINAL = {
+    "run.succeeded": "success",
+    "run.failed": "error",
+    "run.timed_out": "timeout",
+    "run.interrupted": "interrupted",
+}
+REPEAT_WINDOW = 6
+"""A sender repeats itself before this many other commands of the same aggregate: what the deciders promise to notice."""
+
+
+def iso(seconds: float) -> str:
+    return (START + timedelta(seconds=seconds)).isoformat(timespec="microseconds")
+
+
+def uid(n: int) -> str:
+    return f"00000000-0000-4000-8000-{n:012d}"
+
+
+@dataclass
+class Tables:
+    """The read models, as far as the protocol needs them. Each record's effect is a function of the record alone."""
+
+    threads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    queue: dict[str, dict[str, Any]] = field(default_factory=dict)
+    timers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checkpoints: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
+    aggregates: dict[str, Any] = field(default_factory=dict)
+
+    def apply(self, record: EventRecord) -> None:
+        for e in record.events:
+            thread_id, run_id = e.get("thread_id"), e.get("run_id") or e.get("job_id")
+            match e["type"]:
+                case "thread.created":
+                    self.threads[thread_id] = {"status": e.get("status", "idle"), "error": e.get("error")}
+                    self.checkpoints[thread_id] = []
+                case "thread.deleted":
+                    del self.threads[thread_id], self.checkpoints[thread_id]
+                    for table in (self.runs, self.queue, self.timers):
+                        for k in [k for k, row in table.items() if row["thread_id"] == thread_id]:
+                            del table[k]
+                case "thread.status_changed":
+                    self.threads[thread_id] = {"status": e["status"], "error": e.get("error")}
+                case "thread.updated":
+                    self.threads[thread_id]["metadata"] = e["metadata"]
+                case "run.created":
+                    assert run_id not in self.runs, f"I10: run {run_id} was created twice"
+                    self.runs[run_id] = {"thread_id": thread_id, "status": "pending", "attempt": 0}
+                    if e.get("due_at"):
+                        self.timers[run_id] = {"thread_id": thread_id, "due_at": e["due_at"]}
+                case "run.scheduled":
+                    others = [k for k, row in self.queue.items() if row["thread_id"] == thread_id]
+                    assert not others, f"I6: {run_id} is scheduled while {others} hold the thread"
+                    self.timers.pop(run_id, None)
+                    row = {"thread_id": thread_id, "attempt": e["attempt"], "kind": e.get("kind", "run")}
+                    self.queue[run_id] = row | {"cancel": None, "fresh": e.get("fresh", False)}
+                    assert not (e.get("fresh") and self.checkpoints[thread_id]), (
+                        "I8: fresh although there are checkpoints"
+                    )
+                    if run_id in self.runs:
+                        self.runs[run_id]["attempt"] = e["attempt"]
+                case "run.started":
+                    self._status(run_id, "running")
+                case "run.succeeded" | "run.failed" | "run.timed_out" as type_:
+                    self._status(run_id, FINAL[type_])
+                    del self.queue[run_id]
+                case "run.interrupted":
+                    self._status(run_id, "interrupted")
+                    self._stop(e, "interrupt")
+                case "run.rolled_back" | "run.deleted" as type_:
+                    self.runs.pop(run_id, None)
+                    saved = self.checkpoints[thread_id]
+                    self.checkpoints[thread_id] = [c for c in saved if c[1] != run_id]
+                    self._stop(e, "rollback" if type_ == "run.rolled_back" else "delete")
+                case "run.stopped" | "run.released" | "run.lease_expired" | "state.updated" | "state.update_failed":
+                    self.queue.pop(run_id, None)
+                case "checkpoint.saved":
+                    self.checkpoints[thread_id].append((e["checkpoint_id"], e.get("run_id")))
+                case "thread.pruned":
+                    self.checkpoints[thread_id] = self.checkpoints[thread_id][-1:]
+
+    def _status(self, run_id: str, status: str) -> None:
+        row = self.runs[run_id]
+        assert row["status"] in ("pending", "running"), f"I11: {run_id} is {row['status']}, then {status}"
+        row["status"] = status
+
+    def _stop(self, e: dict[str, Any], how: str) -> None:
+        if e.get("stopping"):
+            self.queue[e["run_id"]]["cancel"] = how
+        else:
+            self.timers.pop(e["run_id"], None)
+
+
+@dataclass
+class Partition:
+    """One partition: its commands and events, and its part of the database (the row and the read models)."""
+
+    number: int
+    commands: list[tuple[int, CommandEnvelope]] = field(default_factory=list)
+    events: list[tuple[int, bytes]] = field(default_factory=list)
+    trimmed: int = -1
+    epoch: int = 0
+    log_epoch: int = 0
+    ev_off: int = -1
+    cmd_off: int = -1
+    tables: Tables = field(default_factory=Tables)
+    applied: list[int] = field(default_factory=list)
+
+    def take(self) -> Position:
+        """`UPDATE partitions SET epoch = epoch + 1 … RETURNING`."""
+        self.epoch += 1
+        return Position(self.number, self.epoch, self.log_epoch, self.ev_off, self.cmd_off)
+
+    def next_command(self, after: int) -> tuple[int, CommandEnvelope] | None:
+        """The first command above an offset. LookupError when some above it are trimmed (`OffsetGone`)."""
+        if self.trimmed > after:
+            raise LookupError(f"commands up to {self.trimmed} are gone, asked for those after {after}")
+        i = bisect_right(self.commands, after, key=lambda c: c[0])
+        return self.commands[i] if i < len(self.commands) else None
+
+    def events_from(self, start: int, end: int) -> list[tuple[int, EventRecord]]:
+        i = bisect_right(self.events, start - 1, key=lambda r: r[0])
+        return [(offset, EventRecord.decode(value)) for offset, value in self.events[i : i + 4] if offset <= end]
+
+
+class World:
+    """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the records:
+    the controls, which have to fail."""
+
+    def __init__(self, seed: int, *, guarded: bool = True, chained: bool = True) -> None:
+        self.random = random.Random(seed)
+        self.guarded, self.chained = guarded, chained
+        self.harshness = self.random.choice((0.1, 0.3, 1.0))
+        self.now = 0.0
+        self.partitions = [Partition(n) for n in range(PARTITIONS)]
+        self.leases: dict[str, float] = {}
+        self.claims: dict[tuple[str, int], str] = {}
+        self.command_net: list[tuple[Any, CommandEnvelope]] = []
+        self.sent: list[CommandEnvelope] = []
+        self.ids = 0
+        self.trace: Callable[[str], None] | None = None
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def fault(self, probability: float) -> bool:
+        """Some worlds are kinder than others: in the kind ones more gets done between two faults."""
+        return self.random.random() < probability * self.harshness
+
+    def next_id(self) -> int:
+        self.ids += 1
+        return self.ids
+
+    def note(self, text: str) -> None:
+        if self.trace is not None:
+            self.trace(f"{self.now:7.1f} {text}")
+
+    def partition(self, key: str) -> Partition:
+        return self.partitions[partition_of(key, PARTITIONS)]
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def send(self, sender: Any, command: Command, *, id: str | None = None, skew: float = 0.0) -> None:
+        """A command on its way into the log; those of one sender keep their order."""
+        envelope = CommandEnvelope.of(
+            command, id=id or f"c{self.next_id()}", key=key_of(command), at=iso(self.now + skew)
+        )
+        self.command_net.append((sender, envelope))
+        self.sent.append(envelope)
+
+    def send_again(self) -> None:
+        """A sender that did not hear back repeats a command."""
+        envelope = self.random.choice(self.sent[-10:])
+        self.command_net.append((envelope.id, envelope))
+
+    def _too_late(self, envelope: CommandEnvelope) -> bool:
+        """Whether this is a repetition after more commands of its aggregate than deciders remember."""
+        later = 0
+        for _, other in reversed(self.partition(envelope.key).commands):
+            if other.id == envelope.id:
+                return later >= REPEAT_WINDOW
+            later += other.key == envelope.key
+        return False
+
+    def deliver_command(self) -> None:
+        if not self.command_net:
+            return
+        sender = self.random.choice(self.command_net)[0]
+        i = next(k for k, (other, _) in enumerate(self.command_net) if other is sender or other == sender)
+        _, envelope = self.command_net.pop(i)
+        p = self.partition(envelope.key)
+        if self._too_late(envelope):
+            return
+        offset = p.commands[-1][0] + self.random.choice((1, 1, 1, 3)) if p.commands else 0
+        p.commands.append((offset, CommandEnvelope.decode(envelope.encode())))
+        self.note(f"C{p.number}[{offset}] {envelope.type} {envelope.id} {envelope.body}")
+
+    def trim(self, p: Partition) -> None:
+        """Retention: commands that are decided and projected may go at any time."""
+        p.trimmed = max(p.trimmed, p.cmd_off)
+
+    # --- events and their projection ---------------------------------------------------------------------------------
+
+    def append_event(self, p: Partition, record: EventRecord) -> int:
+        offset = p.events[-1][0] + self.random.choice((1, 1, 1, 2)) if p.events else 0
+        if not self.chained:
+            record = EventRecord(**{k: getattr(record, k) for k in record.__slots__} | {"after": None})
+        p.events.append((offset, record.encode()))
+        said = "start" if record.start else f"{record.cmd_off} {[e['type'] for e in record.events]}"
+        self.note(f"E{p.number}[{offset}] epoch {record.epoch} {said}")
+        return offset
+
+    def project(self, batch: Batch) -> bool:
+        """The guarded transaction; False when a newer term owns the partition."""
+        p = self.partitions[batch.partition]
+        if self.guarded:
+            if p.epoch != batch.epoch:
+                return False
+            assert p.ev_off < batch.ev_off, f"I2: the position would go back, {p.ev_off} to {batch.ev_off}"
+        for accepted in batch.records:
+            if accepted.offset <= p.ev_off:
+                continue
+            p.tables.apply(accepted.record)
+            p.applied.append(accepted.record.cmd_off)
+            if accepted.state is not None:
+                p.tables.aggregates[accepted.record.key] = accepted.state
+        p.ev_off, p.cmd_off, p.log_epoch = batch.ev_off, batch.cmd_off, batch.log_epoch
+        self.note(f"P{p.number} projected to {p.ev_off} (command {p.cmd_off}) by epoch {batch.epoch}")
+        return True
