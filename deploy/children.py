@@ -68,6 +68,7 @@ class Children:
         self._env = env
         self._say, self._died, self._hopeless, self._changed = say, died, hopeless, changed
         self._closed = False
+        self._life = uuid.uuid4().hex[:8]
         self.all: list[Child] = []
 
     def close(self) -> None:
@@ -80,7 +81,10 @@ class Children:
 
     async def start(self, name: str, role: str, *, failures: int = 0) -> Child:
         """Start a process; from then on it is restarted, with growing pauses, until it is told to stop."""
-        owner = f"{socket.gethostname()}:{name}:{uuid.uuid4().hex[:8]}"
+        # An engine that starts again under its predecessor's name has its partitions back at once. An executor must
+        # not: runs claimed under that name would look like its own.
+        life = uuid.uuid4().hex[:8] if role == "executor" else self._life
+        owner = f"{socket.gethostname()}:{name}:{life}"
         env = {
             **os.environ,
             **self._env,

@@ -69,6 +69,9 @@ def main() -> None:
 @_option("--reload/--no-reload", env="THREADLOG_RELOAD", help="Load the application anew when its files change.")
 def up(**given: Any) -> None:
     """Start the whole server here, and keep it running."""
+    from deploy.parent import end_with_parent
+
+    end_with_parent()
     settings, app = _settings(given), _application(given)
     from deploy.logs import configure_logging
     from deploy.postgres import PostgresFailed

@@ -153,24 +153,23 @@ class Supervisor:
         self._stop.set()
 
     def _on_death(self, child: Child) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() or child.role != "executor":
             return
-        task = asyncio.create_task(self._end_leases(child.owner))
+        task = asyncio.create_task(self._end_lease(child.owner))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
-    async def _end_leases(self, owner: str) -> None:
-        """The dead hold no leases: tell the database now what it would notice in some seconds."""
+    async def _end_lease(self, executor_id: str) -> None:
+        """The dead hold no lease: tell the database now what it would notice in some seconds."""
         assert self._settings.database_uri is not None
         try:
             connection = await asyncpg.connect(self._settings.database_uri, timeout=5)
             try:
-                await connection.execute("UPDATE executors SET lease_until = now() WHERE executor_id = $1", owner)
-                await connection.execute("UPDATE partitions SET lease_until = now() WHERE owner = $1", owner)
+                await connection.execute("UPDATE executors SET lease_until = now() WHERE executor_id = $1", executor_id)
             finally:
                 await connection.close()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            self._say("threadlog", f"could not end the leases of {owner} early ({error}); they run out by themselves")
+            self._say("threadlog", f"could not end the lease of {executor_id} early ({error}); it runs out by itself")
 
     def _on_hopeless(self, child: Child) -> bool:
         """A process says that it cannot work as it is set up. With --reload the next change may mend it."""
@@ -240,7 +239,8 @@ class Supervisor:
         servers = [c for c in self._children.all if c.role != "executor"]
         for child in executors:
             self._children.stop(child)
-        late = await self._patiently(executors, self._drain_seconds + 1)
+        # Beyond the grace period an executor stops its runs where they are and hands them back: some seconds more.
+        late = await self._patiently(executors, self._drain_seconds + 8)
         await self._children.kill(late)
         for child in servers:
             self._children.stop(child)

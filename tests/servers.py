@@ -1,0 +1,232 @@
+"""Real servers for tests: `threadlog up` in a process of its own, with everything needed to break it."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from deploy.parent import PARENT_PID
+from deploy.postgres import running_uri
+from deploy.settings import Settings, env_name
+
+START_SECONDS = 90
+STOP_SECONDS = 45
+
+
+class ServerFailed(Exception):
+    """The server did not start or stop; the message holds what it said."""
+
+
+@dataclass
+class Server:
+    """A running `threadlog up`. All methods block: call them through `asyncio.to_thread` where that matters."""
+
+    url: str
+    mode: str
+    data_dir: Path
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    _new_lines: queue.Queue[str] = field(default_factory=queue.Queue)
+
+    @property
+    def database_uri(self) -> str:
+        """DSN of the read models (and in embedded mode of the log)."""
+        uri = running_uri(self.data_dir / "postgres")
+        assert uri is not None, "the embedded Postgres does not run"
+        return uri
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by name: `server` (api and engine in one) or `api` and `engine`, `executor-1`, …, `postgres`."""
+        status = json.loads((self.data_dir / "processes.json").read_text())
+        pids = dict(status["processes"])
+        with suppress(FileNotFoundError):
+            pids["postgres"] = int((self.data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
+        return pids
+
+    @property
+    def executors(self) -> dict[str, int]:
+        return {name: pid for name, pid in self.pids.items() if name.startswith("executor")}
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to a process by its name; answers its pid. The supervisor starts it again."""
+        pid = self.pids[name]
+        os.kill(pid, number)
+        return pid
+
+    def wait_replaced(self, name: str, pid: int, seconds: float = 30) -> int:
+        """Wait until another process than `pid` has that name; answers its pid."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = self.pids.get(name)
+            if found not in (None, pid) and psutil.pid_exists(found):
+                return found
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"{name} was not started again:\n{self.output}")
+            time.sleep(0.02)
+
+    def restart_postgres(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Let the embedded Postgres end (SIGINT: disconnects everybody; SIGKILL: crashes) and come back."""
+        self.wait_replaced("postgres", self.kill("postgres", number))
+        deadline = time.monotonic() + 30
+        while running_uri(self.data_dir / "postgres") is None:
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"Postgres did not come back:\n{self.output}")
+            time.sleep(0.02)
+
+    def is_ok(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/ok", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def wait_ok(self, seconds: float = 30) -> None:
+        """Wait until requests are answered."""
+        deadline = time.monotonic() + seconds
+        while not self.is_ok():
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"/ok does not answer:\n{self.output}")
+            time.sleep(0.02)
+
+    def wait_line(self, wanted: Callable[[str], bool], seconds: float = 30) -> str:
+        """Wait until the server prints such a line (from now on, or one not waited for before)."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._new_lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise ServerFailed(f"the server did not say what was waited for:\n{self.output}") from None
+            if wanted(line):
+                return line
+
+    def threadlog(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another `threadlog` command against this server."""
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "deploy.cli", *arguments],
+            env={**clean_environment(), **self._environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        names = [env_name(field) for field in Settings.model_fields]
+        own = psutil.Process(self.process.pid).environ()
+        return {name: own[name] for name in names if name in own}
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop everything and remove the data folder; answers the exit code."""
+        try:
+            return self.end(number)
+        finally:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop everything, leaving the data folder as it is; answers the exit code."""
+        family = descendants(self.process.pid)
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise ServerFailed(f"the server did not stop in {STOP_SECONDS} s:\n{self.output}") from None
+        _, alive = psutil.wait_procs(family, timeout=10)
+        for process in alive:
+            process.kill()
+        if alive:
+            raise ServerFailed(f"the server left processes behind: {alive}\n{self.output}")
+        return code
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without any of our settings."""
+    ours = {env_name(field) for field in Settings.model_fields} | {"POSTGRES_URI"}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def start(
+    config: Path,
+    *,
+    mode: str = "embedded",
+    env: Mapping[str, str] | None = None,
+    executors: int = 2,
+    data_dir: Path | None = None,
+    arguments: tuple[str, ...] = (),
+) -> Server:
+    """Start `threadlog up` on a free port and return when it is ready.
+
+    Args:
+        env: settings, as environment variables.
+        data_dir: an existing data folder to go on with; otherwise a new one that `Server.stop` removes.
+    """
+    folder = data_dir or Path(tempfile.mkdtemp(prefix="tl-up-"))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "deploy.cli", "up", "--config", str(config), *arguments],
+        env={
+            **clean_environment(),
+            "THREADLOG_PORT": "0",
+            "THREADLOG_EXECUTORS": str(executors),
+            "THREADLOG_DATA_DIR": str(folder),
+            PARENT_PID: str(os.getpid()),  # a killed test run leaves no server behind
+            **(env or {}),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    server = Server(url="", mode=mode, data_dir=folder, process=process)
+    threading.Thread(target=_read, args=(server,), daemon=True).start()
+    try:
+        ready = server.wait_line(lambda line: line.startswith(("ready ", "\0")), START_SECONDS)
+        if ready == "\0":
+            raise ServerFailed(f"the server ended with exit code {process.wait()}:\n{server.output}")
+        server.url = next(word for word in ready.split() if word.startswith("http"))
+    except BaseException:
+        with suppress(ServerFailed):
+            server.end()
+        if data_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return server
+
+
+def _read(server: Server) -> None:
+    assert server.process.stdout is not None
+    with server.process.stdout as output:
+        for line in output:
+            server.lines.append(line.rstrip("\n"))
+            server._new_lines.put(line.rstrip("\n"))
+    server._new_lines.put("\0")  # no more
