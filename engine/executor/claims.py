@@ -1,0 +1,208 @@
+"""Taking runs from the queue: one statement claims a batch and returns all that is needed to run it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import orjson
+
+logger = logging.getLogger(__name__)
+
+_CLAIM = """
+WITH free AS (
+    SELECT run_id FROM run_queue
+    WHERE owner IS NULL AND cancel IS NULL AND graph_id = ANY($2::text[])
+    ORDER BY scheduled_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE run_queue AS q SET owner = $1
+FROM free LEFT JOIN runs AS r USING (run_id)
+WHERE q.run_id = free.run_id
+RETURNING q.run_id::text, q.thread_id::text, q.p, q.kind, q.graph_id, q.attempt, q.fresh, q.payload, q.cancel,
+          r.assistant_id::text, r.kwargs, r.metadata, r.temporary
+"""
+
+# A claim is not flushed to disk (see `connect`): after a crash of the database it may have been forgotten.
+_CLAIM_AGAIN = """
+UPDATE run_queue SET owner = $1
+FROM unnest($2::uuid[], $3::int[]) AS mine (run_id, attempt)
+WHERE run_queue.run_id = mine.run_id AND run_queue.attempt = mine.attempt AND owner IS NULL
+"""
+
+_GIVE_BACK = """
+WITH given AS (
+    UPDATE run_queue SET owner = NULL WHERE run_id = $2::uuid AND attempt = $3 AND owner = $1 RETURNING 1
+)
+SELECT pg_notify('threadlog_queue', 'run') FROM given
+"""
+
+_MINE = "SELECT run_id::text, attempt, cancel FROM run_queue WHERE owner = $1"
+
+_CANCEL = "SELECT cancel FROM run_queue WHERE run_id = $1::uuid"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An attempt to make. `kind`: `run`, or `state_update` with its job in `payload`."""
+
+    run_id: str
+    thread_id: str
+    partition: int
+    kind: str
+    graph_id: str
+    attempt: int
+    fresh: bool
+    payload: dict[str, Any]
+    cancel: str | None
+    assistant_id: str | None
+    kwargs: dict[str, Any]
+    metadata: dict[str, Any]
+    temporary: bool
+
+
+async def connect(dsn: str, *, durable: bool, name: str) -> asyncpg.Connection:
+    """A connection for the queue.
+
+    With `durable` unset commits are not waited for: with the log in the same Postgres, nothing an attempt reports
+    can be on disk before its claim is, so a claim lost in a crash is one that nothing came of yet.
+    """
+    return await asyncpg.connect(
+        dsn,
+        server_settings={"application_name": name, "synchronous_commit": "on" if durable else "off"},
+        command_timeout=30,
+    )
+
+
+class Queue:
+    """The run queue as one executor sees it. Reconnects by itself; while the database is away calls raise."""
+
+    def __init__(self, dsn: str, *, graphs: Sequence[str], durable: bool) -> None:
+        self._dsn, self._graphs, self._durable = dsn, list(graphs), durable
+        self._connection: asyncpg.Connection | None = None
+        self._lock = asyncio.Lock()
+
+    async def _ready(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, durable=self._durable, name="threadlog-executor")
+        return self._connection
+
+    async def claim(self, owner: str, limit: int) -> list[Claim]:
+        """Up to `limit` attempts, now this executor's."""
+        async with self._lock:
+            rows = await (await self._ready()).fetch(_CLAIM, owner, self._graphs, limit)
+        return [_claim(row) for row in rows]
+
+    async def claim_again(self, owner: str, attempts: Iterable[tuple[str, int]]) -> None:
+        """Take back what a crashed database forgot we had, unless somebody else has it by now."""
+        runs = list(attempts)
+        async with self._lock:
+            await (await self._ready()).execute(
+                _CLAIM_AGAIN, owner, [run for run, _ in runs], [attempt for _, attempt in runs]
+            )
+
+    async def give_back(self, owner: str, run_id: str, attempt: int) -> None:
+        """Make a row of ours free for anybody."""
+        async with self._lock:
+            await (await self._ready()).execute(_GIVE_BACK, owner, run_id, attempt)
+
+    async def mine(self, owner: str) -> dict[str, tuple[int, str | None]]:
+        """`run_id → (attempt, cancel)` of this executor's rows."""
+        async with self._lock:
+            rows = await (await self._ready()).fetch(_MINE, owner)
+        return {row["run_id"]: (row["attempt"], row["cancel"]) for row in rows}
+
+    async def cancel_of(self, run_id: str) -> str | None:
+        """Why the run has to stop: interrupt, rollback, delete; `delete` too when its row is gone."""
+        async with self._lock:
+            row = await (await self._ready()).fetchrow(_CANCEL, run_id)
+        return "delete" if row is None else row["cancel"]
+
+    async def aclose(self) -> None:
+        if self._connection is not None and not self._connection.is_closed():
+            await self._connection.close(timeout=2)
+
+
+class QueueListener:
+    """A connection of its own that hears `threadlog_queue`. Reconnects until closed.
+
+    `wake()`: there may be something to claim. `cancel(run_id)`: look at that row. `lost()`: the database went away.
+    """
+
+    def __init__(
+        self, dsn: str, *, wake: Callable[[], None], cancel: Callable[[str], None], lost: Callable[[], None]
+    ) -> None:
+        self._dsn, self._wake, self._cancel, self._lost = dsn, wake, cancel, lost
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listening when this returns, if the database is there."""
+        ready = asyncio.Event()
+        self._task = asyncio.create_task(self._run(ready), name="queue-listener")
+        await ready.wait()
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, ready: asyncio.Event) -> None:
+        back_off = 0.05
+        while True:
+            gone = asyncio.Event()
+            try:
+                connection = await connect(self._dsn, durable=True, name="threadlog-executor-listen")
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                logger.debug("cannot listen for runs yet: %s", error)
+                ready.set()
+                await asyncio.sleep(back_off)
+                back_off = min(back_off * 2, 1.0)
+                continue
+            try:
+                connection.add_termination_listener(lambda _, gone=gone: gone.set())
+                await connection.add_listener("threadlog_queue", self._heard)
+                back_off = 0.05
+                ready.set()
+                self._wake()
+                await gone.wait()
+                self._lost()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                logger.debug("listening for runs failed: %s", error)
+                self._lost()
+                await asyncio.sleep(back_off)
+            finally:
+                connection.terminate()
+
+    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        for word in str(payload).split(","):
+            if word.startswith("cancel:"):
+                self._cancel(word.removeprefix("cancel:"))
+            else:
+                self._wake()
+
+
+def _claim(row: asyncpg.Record) -> Claim:
+    return Claim(
+        run_id=row[0],
+        thread_id=row[1],
+        partition=row[2],
+        kind=row[3],
+        graph_id=row[4],
+        attempt=row[5],
+        fresh=row[6],
+        payload=_json(row[7]),
+        cancel=row[8],
+        assistant_id=row[9],
+        kwargs=_json(row[10]),
+        metadata=_json(row[11]),
+        temporary=bool(row[12]),
+    )
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    return orjson.loads(text) if text else {}

@@ -1,0 +1,123 @@
+"""What clients may ask about a graph without running it: schemas, drawings, subgraphs, output channels (contract 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from langgraph.pregel import Pregel
+from pydantic import BaseModel, TypeAdapter, create_model
+
+from engine.executor.jsonable import dumps
+
+logger = logging.getLogger(__name__)
+
+AnyGraph = Pregel[Any, Any, Any, Any]
+
+_DEEPEST_XRAY = 10
+
+
+def describe_graph(graph: AnyGraph, description: str | None) -> dict[str, Any]:
+    """The `info` of `RegisterGraph`. What cannot be told (a schema with a type JSON Schema does not know) is null."""
+    info = {
+        "description": description,
+        "schemas": schemas(graph),
+        "drawings": drawings(graph),
+        "subgraphs": _subgraphs(graph),
+        "out": _or_none(lambda: _names(graph.stream_channels_asis), "output channels"),
+    }
+    return orjson.loads(dumps(info))  # type: ignore[no-any-return]
+
+
+def broken_graph(message: str, description: str | None) -> dict[str, Any]:
+    """The `info` of a graph whose code does not load."""
+    return {"description": description, "error": message}
+
+
+def digest_of(info: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(orjson.dumps(info, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
+
+
+def schemas(graph: AnyGraph) -> dict[str, Any]:
+    """JSON Schemas: input, output, state, config (the configurable part), context."""
+    return {
+        "input": _or_none(graph.get_input_jsonschema, "input schema"),
+        "output": _or_none(graph.get_output_jsonschema, "output schema"),
+        "state": _or_none(lambda: _state_schema(graph), "state schema"),
+        "config": _or_none(lambda: _config_schema(graph), "config schema"),
+        "context": _or_none(graph.get_context_jsonschema, "context schema"),
+    }
+
+
+def drawings(graph: AnyGraph) -> dict[str, Any]:
+    """`{"0": …, "1": …, "true": …}`: the graph with subgraphs unfolded to that depth; every depth that differs."""
+    drawn: dict[str, Any] = {}
+    flat = _or_none(lambda: _drawing(graph, False), "drawing")
+    if flat is None:
+        return drawn
+    drawn["0"] = flat
+    deepest = _or_none(lambda: _drawing(graph, True), "drawing with subgraphs") or flat
+    drawn["true"] = deepest
+    if deepest == flat:
+        return drawn
+    for depth in range(1, _DEEPEST_XRAY):
+        level = _or_none(lambda depth=depth: _drawing(graph, depth), "drawing with subgraphs")  # type: ignore[misc]
+        if level is None:
+            break
+        drawn[str(depth)] = level
+        if level == deepest:
+            break
+    return drawn
+
+
+def _drawing(graph: AnyGraph, xray: int | bool) -> dict[str, Any]:
+    drawing = graph.get_graph(xray=xray)
+    plain = drawing.to_json()
+    for node, shown in zip(drawing.nodes.values(), plain["nodes"], strict=True):
+        if not isinstance(shown.get("data"), dict):
+            shown["data"] = {"name": shown.get("data", node.name)}
+        if node.metadata:
+            shown["metadata"] = node.metadata
+    return orjson.loads(dumps(plain))  # type: ignore[no-any-return]
+
+
+def _subgraphs(graph: AnyGraph) -> dict[str, Any]:
+    found = _or_none(lambda: list(graph.get_subgraphs(recurse=True)), "subgraphs") or []
+    return {ns: {"graph_id": sub.get_name(), **schemas(sub)} for ns, sub in found if isinstance(sub, Pregel)}
+
+
+def _state_schema(graph: AnyGraph) -> dict[str, Any]:
+    names = graph.stream_channels_asis
+    if isinstance(names, str):
+        return TypeAdapter(_value_type(graph.channels[names])).json_schema()
+    fields: dict[str, Any] = {name: (_value_type(graph.channels[name]), None) for name in names}
+    model: type[BaseModel] = create_model(f"{graph.get_name()}State", **fields)
+    schema = model.model_json_schema()
+    for field in schema.get("properties", {}).values():
+        if field.get("default", ...) is None:
+            del field["default"]
+    return schema
+
+
+def _value_type(channel: Any) -> Any:
+    return getattr(channel, "ValueType", Any)
+
+
+def _config_schema(graph: AnyGraph) -> dict[str, Any]:
+    """The schema of `config.configurable`: with today's LangGraph that is the context's."""
+    return graph.get_context_jsonschema() or {"type": "object", "properties": {}}
+
+
+def _names(channels: Any) -> Any:
+    return channels if isinstance(channels, str) else list(channels)
+
+
+def _or_none(make: Callable[[], Any], what: str) -> Any:
+    try:
+        return make()
+    except Exception as error:
+        logger.debug("no %s: %s: %s", what, type(error).__name__, error)
+        return None

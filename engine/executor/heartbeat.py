@@ -1,0 +1,134 @@
+"""The executor's lease, renewed from a thread of its own: user code that blocks the loop does not lose it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncpg
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 6.0
+RENEW_SECONDS = 1.5
+
+_REGISTER = """
+INSERT INTO executors (executor_id, lease_until, slots, graphs)
+VALUES ($1, now() + make_interval(secs => $2), $3, $4)
+ON CONFLICT (executor_id) DO UPDATE SET lease_until = excluded.lease_until, slots = excluded.slots,
+                                        graphs = excluded.graphs
+"""
+
+# A row that expired while the database was away is taken up again: which of the runs are still ours, the queue says.
+_RENEW = """
+UPDATE executors AS e SET lease_until = now() + make_interval(secs => $2)
+FROM executors AS old
+WHERE e.executor_id = $1 AND old.executor_id = e.executor_id
+RETURNING old.lease_until < now()
+"""
+
+_RETIRE = "DELETE FROM executors WHERE executor_id = $1"
+
+
+class Heartbeat:
+    """Keeps the row of one executor in `executors` alive.
+
+    `lost()` is called on the loop that started it when the row has gone (somebody declared this executor dead);
+    `late()` when the lease ran out and was taken up again: some of its runs may belong to others by now.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        executor_id: str,
+        *,
+        slots: int,
+        graphs: Sequence[str],
+        lost: Callable[[], None],
+        late: Callable[[], None],
+        lease_seconds: float = LEASE_SECONDS,
+        renew_seconds: float = RENEW_SECONDS,
+    ) -> None:
+        self._dsn, self.executor_id = dsn, executor_id
+        self._slots, self._graphs = slots, list(graphs)
+        self._lost, self._late = lost, late
+        self._lease, self._renew = lease_seconds, renew_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: Callable[[], None] = lambda: None
+
+    async def start(self, connection: asyncpg.Connection) -> None:
+        """Registered when this returns."""
+        await connection.execute(_REGISTER, self.executor_id, self._lease, self._slots, self._graphs)
+        self._loop = asyncio.get_running_loop()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._main, args=(started,), name="heartbeat", daemon=True)
+        self._thread.start()
+        await self._loop.run_in_executor(None, started.wait)
+
+    async def stop(self, *, retire: bool = True) -> None:
+        """Stop renewing; with `retire` take the row out, so that nobody waits for the lease to pass."""
+        self._retire = retire
+        self._stop()
+        if self._thread is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join, 5.0)
+
+    # --- in the thread --------------------------------------------------------------------------------
+
+    _retire = False
+
+    def _main(self, started: threading.Event) -> None:
+        asyncio.run(self._beat(started))
+
+    async def _beat(self, started: threading.Event) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(stop.set)
+
+        self._stop = end
+        started.set()
+        connection: asyncpg.Connection | None = None
+        while not stop.is_set():
+            try:
+                if connection is None or connection.is_closed():
+                    connection = await asyncpg.connect(
+                        self._dsn,
+                        timeout=self._lease / 2,
+                        command_timeout=self._lease / 2,
+                        server_settings={"application_name": "threadlog-heartbeat", "synchronous_commit": "off"},
+                    )
+                was_late = await connection.fetchval(_RENEW, self.executor_id, self._lease)
+                if was_late is None:
+                    self._tell(self._lost)
+                    break
+                if was_late:
+                    self._tell(self._late)
+                pause = self._renew
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                logger.debug("the lease could not be renewed: %s", error)
+                pause = self._renew / 5
+            try:
+                await asyncio.wait_for(stop.wait(), pause)
+            except TimeoutError:
+                continue
+        await self._end(connection)
+
+    async def _end(self, connection: asyncpg.Connection | None) -> None:
+        if connection is None or connection.is_closed():
+            return
+        try:
+            if self._retire:
+                await connection.execute(_RETIRE, self.executor_id)
+            await connection.close(timeout=1)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            logger.debug("the executor's row stays until its lease has passed: %s", error)
+
+    def _tell(self, what: Callable[[], Any]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(what)

@@ -1,0 +1,318 @@
+"""The user's graphs: imported once per process, made anew per run where they are factories."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from langgraph.graph import StateGraph
+from langgraph.pregel import Pregel
+from langgraph_sdk.runtime import _ExecutionRuntime, _ReadRuntime
+
+from engine.langgraph_json import ConfigError, GraphSpec, LanggraphJson
+
+_OURS = ("engine", "projections", "api", "deploy")
+
+
+class GraphLoadError(Exception):
+    """A graph cannot be had from the user's code. The message names the graph, the place and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """A graph as found: `compiled`, or a `factory` called for each use; `error` when the code does not load."""
+
+    spec: GraphSpec
+    compiled: Pregel[Any, Any, Any, Any] | None = None
+    factory: Callable[..., Any] | None = None
+    error: str | None = None
+
+    @property
+    def graph_id(self) -> str:
+        return self.spec.graph_id
+
+    @asynccontextmanager
+    async def open(
+        self, config: dict[str, Any], *, access: str = "threads.create_run", context: Any = None
+    ) -> AsyncIterator[Pregel[Any, Any, Any, Any]]:
+        """The graph for one use; what a factory opened is closed afterwards.
+
+        `access` is why: `threads.create_run`, `threads.update`, or `assistants.read` (see `ServerRuntime`).
+
+        Raises:
+            GraphLoadError: the code did not load, or the factory returned something that is no graph.
+        """
+        if self.compiled is not None:
+            yield self.compiled
+            return
+        if self.factory is None:
+            raise GraphLoadError(self.error or f"graph {self.graph_id} is not loaded")
+        made = self.factory(**_arguments(self.factory, config, access, context))
+        if inspect.isawaitable(made):
+            made = await made
+        if isinstance(made, AbstractAsyncContextManager):
+            async with made as inner:
+                yield self._graph(inner)
+        elif isinstance(made, AbstractContextManager):
+            with made as inner:
+                yield self._graph(inner)
+        else:
+            yield self._graph(made)
+
+    def _graph(self, made: Any) -> Pregel[Any, Any, Any, Any]:
+        graph = _as_graph(made, self.graph_id)
+        if graph is None:
+            raise GraphLoadError(
+                f"graph {self.graph_id}: the factory {self.spec.attribute} in {self.spec.source} returned a "
+                f"{type(made).__name__}. Return a StateGraph, a compiled graph or an entrypoint."
+            )
+        return graph
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """All graphs of a langgraph.json, the broken ones included."""
+
+    by_id: Mapping[str, LoadedGraph] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> list[LoadedGraph]:
+        return [graph for graph in self.by_id.values() if graph.error]
+
+
+def load_graphs(config: LanggraphJson) -> Graphs:
+    """Import every graph of the file. One that does not load is kept with its `error`.
+
+    Raises:
+        ConfigError: the project has a top-level module with the name of one of ours, so one of the two cannot be used.
+    """
+    config.apply_env()
+    folders = [*config.dependency_dirs, config.folder]
+    check_names(config, folders)
+    for folder in reversed(folders):
+        if str(folder) not in sys.path[:1]:
+            sys.path.insert(0, str(folder))
+    modules: dict[str, ModuleType | str] = {}
+    return Graphs({name: _load(spec, config, modules) for name, spec in config.graphs.items()})
+
+
+def check_names(config: LanggraphJson, folders: list[Path]) -> None:
+    """Refuse a project whose own `api`, `engine`, … would be hidden by ours (or ours by it)."""
+    for name in _OURS:
+        mine = importlib.util.find_spec(name)
+        mine_at = Path(next(iter(mine.submodule_search_locations or [""]), "")) if mine else None
+        for folder in folders:
+            theirs = PathFinder.find_spec(name, [str(folder)])
+            if theirs is None or (theirs.origin is None and not _imports(config, folder, name)):
+                continue
+            at = Path(theirs.origin) if theirs.origin else folder / name
+            if mine_at is not None and at.resolve().parent == mine_at.resolve():
+                continue
+            if not _imports(config, folder, name):
+                continue
+            raise ConfigError(
+                config.path,
+                "dependencies",
+                f'the project imports its own top-level module "{name}" ({at}), but threadlog has one of that name '
+                f"({mine_at}). Rename the project's, or move it into a package.",
+            )
+
+
+def _imports(config: LanggraphJson, folder: Path, name: str) -> bool:
+    """Whether the project's Python files import this top-level name; a folder that merely exists harms nobody."""
+    needles = (f"import {name}", f"from {name} ", f"from {name}.")
+    if any(spec.source.split(".")[0] == name for spec in config.graphs.values() if not spec.is_file):
+        return True
+    seen = 0
+    for root, folders, files in os.walk(folder):
+        folders[:] = [d for d in folders if not d.startswith(".") and d not in ("node_modules", "__pycache__", "venv")]
+        if "pyvenv.cfg" in files:
+            folders.clear()
+            continue
+        for file in files:
+            if not file.endswith(".py"):
+                continue
+            seen += 1
+            if seen > 2000:
+                return False
+            try:
+                text = (Path(root) / file).read_text(encoding="utf-8", errors="ignore")
+            except OSError:
+                continue
+            if any(line.lstrip().startswith(needles) for line in text.splitlines() if name in line):
+                return True
+    return False
+
+
+def _load(spec: GraphSpec, config: LanggraphJson, modules: dict[str, ModuleType | str]) -> LoadedGraph:
+    module = modules.get(spec.source)
+    if module is None:
+        module = modules[spec.source] = _import(spec, config)
+    if isinstance(module, str):
+        return LoadedGraph(spec, error=f"graph {spec.graph_id} cannot be imported: {module}")
+    try:
+        found = getattr(module, spec.attribute)
+    except AttributeError:
+        names = ", ".join(_candidates(module)) or "none"
+        return LoadedGraph(
+            spec,
+            error=f'graph {spec.graph_id}: {spec.source} has no "{spec.attribute}". Graphs found there: {names}. '
+            f"Correct {config.path}, graphs.{spec.graph_id}.",
+        )
+    try:
+        graph = _as_graph(found, spec.graph_id)
+    except Exception as error:
+        return LoadedGraph(spec, error=f"graph {spec.graph_id} cannot be compiled: {describe(error, config.folder)}")
+    if graph is not None:
+        return LoadedGraph(spec, compiled=graph)
+    if callable(found):
+        return LoadedGraph(spec, factory=found)
+    return LoadedGraph(
+        spec,
+        error=f"graph {spec.graph_id}: {spec.attribute} in {spec.source} is a {type(found).__name__}. Expected a "
+        "StateGraph, a compiled graph, an entrypoint, or a function that returns one.",
+    )
+
+
+def _import(spec: GraphSpec, config: LanggraphJson) -> ModuleType | str:
+    """The module, or why there is none."""
+    try:
+        if not spec.is_file:
+            return importlib.import_module(spec.source)
+        return _import_file(Path(spec.source))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a SystemExit in user code is a graph that does not load
+        return describe(error, config.folder)
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import by path under a name of its own: a user's `api.py` or `utils.py` cannot collide with another's.
+
+    A file that belongs to an importable package, or was imported already, is imported under its usual name, so that
+    the classes in it exist once and its relative imports work.
+    """
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) == str(path) and name != "__main__":
+            return module
+    name = _usual_name(path) or f"threadlog_user_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}"
+    if name in sys.modules or _found_elsewhere(name, path):
+        name = f"threadlog_user_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}"
+    else:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name and not name.startswith(f"{error.name}."):
+                raise
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _usual_name(path: Path) -> str | None:
+    """The dotted name by which `sys.path` would find the file."""
+    for entry in sys.path:
+        if not entry:
+            continue
+        try:
+            parts = list(path.relative_to(entry).with_suffix("").parts)
+        except ValueError:
+            continue
+        if parts and parts[-1] == "__init__":
+            parts.pop()
+        if parts and all(part.isidentifier() for part in parts):
+            return ".".join(parts)
+    return None
+
+
+def _found_elsewhere(name: str, path: Path) -> bool:
+    """Whether importing `name` would give another file (a module of the standard library, one of ours)."""
+    top = name.partition(".")[0]
+    if top in sys.builtin_module_names or top in sys.stdlib_module_names or top in _OURS:
+        return True
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return False
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() != path.resolve()
+
+
+def _candidates(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if isinstance(value, Pregel | StateGraph)]
+
+
+def _as_graph(found: Any, name: str) -> Pregel[Any, Any, Any, Any] | None:
+    if isinstance(found, Pregel):
+        return found
+    if isinstance(found, StateGraph):
+        return found.compile(name=name)
+    return None
+
+
+def describe(error: BaseException, folder: Path) -> str:
+    """An exception of user code in one line: what, and where in the user's files."""
+    place = ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" ({error.filename}:{error.lineno})"
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        within = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+        outside = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+        chosen = (within or outside or frames)[-1:]
+        if chosen:
+            place = f" ({chosen[0].filename}:{chosen[0].lineno})"
+    text = str(error.msg if isinstance(error, SyntaxError) else error)
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def _arguments(factory: Callable[..., Any], config: dict[str, Any], access: str, context: Any) -> dict[str, Any]:
+    """What a factory asks for, by annotation or name: the config, a `ServerRuntime`, the user, or nothing."""
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return {}
+    wanted: dict[str, Any] = {}
+    for index, parameter in enumerate(parameters):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        annotation = parameter.annotation
+        text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "") or str(annotation)
+        user = (config.get("configurable") or {}).get("langgraph_auth_user")
+        if "Runtime" in text or parameter.name == "runtime":
+            wanted[parameter.name] = _runtime(access, user, context)
+        elif "User" in text or parameter.name == "user":
+            wanted[parameter.name] = user
+        elif "Config" in text or parameter.name == "config" or (index == 0 and parameter.default is parameter.empty):
+            wanted[parameter.name] = config
+        elif parameter.default is parameter.empty:
+            raise GraphLoadError(
+                f'the factory {getattr(factory, "__name__", factory)} asks for "{parameter.name}". A factory may take '
+                "nothing, config: RunnableConfig, runtime: ServerRuntime, or user."
+            )
+    return wanted
+
+
+def _runtime(access: str, user: Any, context: Any) -> Any:
+    if access == "threads.create_run":
+        return _ExecutionRuntime(access_context="threads.create_run", user=user, store=None, context=context)  # type: ignore[arg-type]
+    return _ReadRuntime(access_context=access, user=user, store=None)  # type: ignore[arg-type]

@@ -1,0 +1,259 @@
+"""The one appender of an executor process: stream frames and commands of all its runs leave through here, in batches.
+
+The first thing posted goes out almost at once; what gathers while an append is in flight goes out with the next one.
+Frames posted before a command reach the log before it or in the same append. An append that fails is repeated, the
+same bytes, until it works: the processor drops a repeated command id, readers drop a repeated `(run, attempt, seq)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
+from engine.log.records import Frames
+
+logger = logging.getLogger(__name__)
+
+_LINGER_IDLE_SECONDS = 0.001  # frames wait this long for more (a short run then needs one append, not two) …
+_LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append
+_BATCH_BYTES = 2 * 1024 * 1024
+_RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take more at once
+_RESEND_SECONDS = 2.0  # stream appends are not flushed to disk by a Postgres log: wal_writer_delay x 3 = 0.6 s at most
+_RESEND_BYTES = 64 * 1024 * 1024
+_BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+FULL_BYTES = 32 * 1024 * 1024  # above this, runs wait between supersteps and threads that write wait at once
+
+
+class Frame(NamedTuple):
+    name: bytes
+    data: bytes
+
+
+class FrameQueue:
+    """The frames of one attempt that are not in the log yet. `put` may be called from any thread."""
+
+    __slots__ = ("_outbox", "attempt", "frames", "partition", "run_id", "seq", "thread_id", "waiting")
+
+    def __init__(self, outbox: Outbox, *, run_id: str, thread_id: str, attempt: int, partition: int) -> None:
+        self._outbox = outbox
+        self.run_id, self.thread_id, self.attempt, self.partition = run_id, thread_id, attempt, partition
+        self.frames: deque[tuple[bytes, bytes]] = deque()
+        self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
+        self.waiting = False  # the outbox knows that there are frames
+
+    @property
+    def count(self) -> int:
+        """Frames put so far. Exact on the loop's thread once nobody else puts."""
+        return self.seq + len(self.frames)
+
+    def put(self, name: bytes, data: bytes) -> None:
+        self.frames.append((name, data))
+        self._outbox.queued_bytes += len(data)  # a lost update between threads shifts the back-pressure a little
+        if not self.waiting:
+            self.waiting = True
+            self._outbox.wake(self)
+
+
+@dataclass(slots=True)
+class _Command:
+    record: Append
+    done: asyncio.Future[int]
+
+
+class Outbox:
+    """Appends for one process. Made and closed on its event loop."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._dirty: deque[FrameQueue] = deque()
+        self._commands: deque[_Command] = deque()
+        self._signal = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._recent: deque[tuple[float, Append]] = deque()
+        self._recent_bytes = 0
+        self._again: list[Append] = []
+        self._last_append = 0.0
+        self.queued_bytes = 0
+        self._task = self._loop.create_task(self._run(), name="outbox")
+
+    # --- posting ---------------------------------------------------------------------------------
+
+    def frames(self, *, run_id: str, thread_id: str, attempt: int, partition: int) -> FrameQueue:
+        return FrameQueue(self, run_id=run_id, thread_id=thread_id, attempt=attempt, partition=partition)
+
+    def wake(self, queue: FrameQueue) -> None:
+        """`queue` has frames. Any thread."""
+        if threading.get_ident() == self._thread:
+            self._wake(queue)
+        else:
+            self._loop.call_soon_threadsafe(self._wake, queue)
+
+    def _wake(self, queue: FrameQueue) -> None:
+        self._dirty.append(queue)
+        self._idle.clear()
+        self._signal.set()
+
+    def command(self, partition: int, key: str, value: bytes) -> asyncio.Future[int]:
+        """Append an encoded command envelope; the future holds its offset once it is durably in the log."""
+        done: asyncio.Future[int] = self._loop.create_future()
+        self._commands.append(_Command(Append(Topic.COMMANDS, partition, key, value), done))
+        self.queued_bytes += len(value)
+        self._idle.clear()
+        self._urgent.set()
+        self._signal.set()
+        return done
+
+    # --- back-pressure -----------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        return self.queued_bytes > FULL_BYTES
+
+    async def room(self) -> None:
+        """Wait while too much is queued."""
+        while self.full:
+            self._room.clear()
+            await self._room.wait()
+
+    async def drained(self) -> None:
+        """Wait until everything posted so far is in the log."""
+        await self._idle.wait()
+
+    # --- the appender ------------------------------------------------------------------------------
+
+    def connection_lost(self) -> None:
+        """The database went away: send the stream's last seconds again, it may have forgotten them."""
+        since = time.monotonic() - _RESEND_SECONDS
+        self._again = [record for at, record in self._recent if at >= since] + self._again
+        self._recent.clear()
+        self._recent_bytes = 0
+        if self._again:
+            self._idle.clear()
+            self._urgent.set()
+            self._signal.set()
+
+    async def aclose(self) -> None:
+        """Stop; what is not in the log by now is dropped."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        for command in self._commands:
+            command.done.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await self._signal.wait()
+            if not self._commands and not self._again:
+                await self._linger()
+            self._signal.clear()
+            self._urgent.clear()
+            commands: list[_Command] = []
+            records, more = self._collect(commands)
+            if more:
+                self._signal.set()
+            if records:
+                await self._append(records, commands)
+            self._last_append = time.monotonic()
+            if self.queued_bytes <= FULL_BYTES // 2:
+                self._room.set()
+            if not self._dirty and not self._commands and not self._again:
+                self.queued_bytes = 0
+                self._idle.set()
+
+    async def _linger(self) -> None:
+        """Frames wait a little for company; a command does not."""
+        since = time.monotonic() - self._last_append
+        wait = _LINGER_IDLE_SECONDS if since > _LINGER_BUSY_SECONDS else _LINGER_BUSY_SECONDS - since
+        if wait > 0:
+            handle = self._loop.call_later(wait, self._urgent.set)
+            try:
+                await self._urgent.wait()
+            finally:
+                handle.cancel()
+
+    def _collect(self, commands: list[_Command]) -> tuple[list[Append], bool]:
+        """What goes into the next append: frames first, then the commands that may speak of them."""
+        records, self._again = self._again, []
+        size = 0
+        while self._dirty and size < _BATCH_BYTES:
+            queue = self._dirty.popleft()
+            queue.waiting = False  # before taking: a frame put from now on wakes us again
+            size += self._take(queue, records)
+            if queue.frames and not queue.waiting:
+                queue.waiting = True
+                self._dirty.append(queue)
+        if not self._dirty:
+            while self._commands and size < _BATCH_BYTES:
+                command = self._commands.popleft()
+                size += len(command.record.value)
+                records.append(command.record)
+                commands.append(command)
+        self.queued_bytes -= size
+        return records, bool(self._dirty or self._commands)
+
+    @staticmethod
+    def _take(queue: FrameQueue, records: list[Append]) -> int:
+        frames, taken, size = queue.frames, [], 0
+        for _ in range(len(frames)):
+            frame = frames.popleft()
+            taken.append(frame)
+            size += len(frame[1])
+            if size >= _RECORD_BYTES:
+                break
+        if taken:
+            batch = Frames(
+                run_id=queue.run_id, thread_id=queue.thread_id, attempt=queue.attempt, seq=queue.seq, frames=taken
+            )
+            records.append(Append(Topic.STREAM, queue.partition, queue.thread_id, batch.encode()))
+            queue.seq += len(taken)
+        return size
+
+    async def _append(self, records: list[Append], commands: list[_Command]) -> None:
+        failures = 0
+        while True:
+            try:
+                offsets = await self._log.append(records)
+                break
+            except LogUnavailable as error:
+                known = "unknown whether" if isinstance(error, AppendUnknown) else "not"
+                if failures in (0, 10) or failures % 60 == 0:
+                    logger.warning("append of %d records failed (%s in the log): %s", len(records), known, error)
+                if failures == 0:
+                    self.connection_lost()
+                    records = self._again + records
+                    self._again = []
+                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+                failures += 1
+            except Exception:
+                logger.exception("append of %d records failed", len(records))
+                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+                failures += 1
+        if failures:
+            logger.info("the log takes appends again")
+        for command, offset in zip(commands, offsets[len(offsets) - len(commands) :], strict=True):
+            if not command.done.done():
+                command.done.set_result(offset)
+        self._remember(records[: len(records) - len(commands)])
+
+    def _remember(self, records: list[Append]) -> None:
+        now = time.monotonic()
+        for record in records:
+            self._recent.append((now, record))
+            self._recent_bytes += len(record.value)
+        since = now - _RESEND_SECONDS
+        while self._recent and (self._recent[0][0] < since or self._recent_bytes > _RESEND_BYTES):
+            _, record = self._recent.popleft()
+            self._recent_bytes -= len(record.value)

@@ -1,0 +1,72 @@
+"""What an executor tells the log about its graphs: `graph.register`, and each graph's default assistant."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+
+from engine.domain.commands import Command, CreateAssistant, RegisterGraph
+from engine.executor.describe import broken_graph, describe_graph, digest_of
+from engine.executor.loading import Graphs, LoadedGraph
+from engine.executor.outbox import Outbox
+from engine.executor.reporter import now
+from engine.log.records import CommandEnvelope, partition_of
+
+logger = logging.getLogger(__name__)
+
+ASSISTANT_NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+
+
+def default_assistant_id(graph_id: str) -> str:
+    """The id of a graph's default assistant, the same on every server of this API."""
+    return str(uuid.uuid5(ASSISTANT_NAMESPACE, graph_id))
+
+
+def announce_assistants(graphs: Graphs, outbox: Outbox, partitions: int) -> None:
+    """Ask for the default assistant of every graph; one that exists stays as it is, a deleted one returns.
+
+    The command id is new with each start: a repeated one would be dropped, and the deleted assistant stay away.
+    """
+    for graph in graphs.by_id.values():
+        assistant_id = default_assistant_id(graph.graph_id)
+        command = CreateAssistant(
+            assistant_id=assistant_id,
+            graph_id=graph.graph_id,
+            name=graph.graph_id,
+            description=graph.spec.description,
+            metadata={"created_by": "system"},
+            if_exists="do_nothing",
+        )
+        _post(outbox, partitions, command, key=assistant_id, id=f"assistant:{assistant_id}:{uuid.uuid4().hex}")
+
+
+async def announce_graphs(graphs: Graphs, outbox: Outbox, partitions: int) -> None:
+    """Describe and register every graph. Meant for the background: drawing and schemas take a while.
+
+    The command id holds what is registered, so every further start or executor with the same code repeats it.
+    """
+    for graph in graphs.by_id.values():
+        try:
+            info = await _describe(graph)
+        except Exception as error:
+            logger.warning("graph %s cannot be described: %s: %s", graph.graph_id, type(error).__name__, error)
+            info = broken_graph(f"{type(error).__name__}: {error}", graph.spec.description)
+        digest = digest_of(info)
+        command = RegisterGraph(graph_id=graph.graph_id, digest=digest, info=info)
+        key = f"graph:{graph.graph_id}"
+        # Two kinds of code may take turns under one name, so the hour makes an old digest a new command.
+        _post(outbox, partitions, command, key=key, id=f"{key}:{digest}:{now()[:13]}")
+        await asyncio.sleep(0)
+
+
+async def _describe(graph: LoadedGraph) -> dict[str, object]:
+    if graph.error:
+        return broken_graph(graph.error, graph.spec.description)
+    async with graph.open({"configurable": {}, "metadata": {}}, access="assistants.read") as opened:
+        return await asyncio.to_thread(describe_graph, opened, graph.spec.description)
+
+
+def _post(outbox: Outbox, partitions: int, command: Command, *, key: str, id: str) -> None:
+    envelope = CommandEnvelope.of(command, id=id, key=key, at=now())
+    outbox.command(partition_of(key, partitions), key, envelope.encode())

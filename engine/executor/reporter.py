@@ -1,0 +1,141 @@
+"""What one attempt has to say, as `run.report` commands: a short run says everything in one."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import Any, Protocol
+
+from engine.domain.commands import ReportRun
+from engine.executor.outbox import FrameQueue, Outbox
+from engine.log.records import CommandEnvelope
+
+_GATHER_SECONDS = 0.01  # items of a run that goes on wait this long for more
+
+
+class Applied(Protocol):
+    """Waits until the command at this offset of the partition is projected."""
+
+    async def __call__(self, partition: int, offset: int) -> None: ...
+
+
+def now() -> str:
+    """The time as it stands in commands: ISO-8601, microseconds, UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
+class Reporter:
+    """Collects what an attempt reports and posts it in order, one report in flight at a time.
+
+    Nothing leaves before `settle`, `flush` or `finish`: until then the attempt may still be a short one.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        frames: FrameQueue,
+        *,
+        executor: str,
+        applied: Applied,
+    ) -> None:
+        self._outbox, self._frames, self._applied = outbox, frames, applied
+        self._started: dict[str, Any] | None = {"executor": executor, "at": now()}
+        self._items: list[dict[str, Any]] = []
+        self._number = 0
+        self._in_flight: asyncio.Future[int] | None = None
+        self._last_offset: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._settled = False
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    # --- what the checkpointer uses ------------------------------------------------------------------
+
+    def add(self, item: dict[str, Any]) -> None:
+        """Report this, after everything added before. Buffered."""
+        self._items.append(item)
+        if self._settled:
+            self._gather()
+
+    async def flush(self) -> None:
+        """Everything added so far is durably in the log when this returns."""
+        while self._items or self._in_flight is not None:
+            if self._in_flight is not None:
+                await asyncio.shield(self._in_flight)
+                continue
+            self._post(None)
+
+    async def applied(self) -> None:
+        """Everything added so far is in the log and projected when this returns."""
+        await self.flush()
+        if self._last_offset is not None:
+            await self._applied(self._frames.partition, self._last_offset)
+
+    def post_frames(self, *frames: tuple[bytes, bytes]) -> None:
+        """Stream frames `(SSE event name, one line of JSON)`, after those posted before."""
+        for name, data in frames:
+            self._frames.put(name, data)
+
+    # --- what the runner uses --------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """The attempt is not a short one: say that it runs, and report from now on as it goes."""
+        if not self._settled and not self._closed:
+            self._settled = True
+            self._gather(0.0)
+
+    async def finish(self, outcome: dict[str, Any]) -> None:
+        """Post the last report; it is durably in the log when this returns."""
+        self._closed = True
+        self._cancel_timer()
+        while self._in_flight is not None:
+            await asyncio.shield(self._in_flight)
+        self._post(outcome)
+        while self._in_flight is not None:
+            await asyncio.shield(self._in_flight)
+
+    def abandon(self) -> None:
+        """Say nothing more: the attempt belongs to somebody else now."""
+        self._closed = True
+        self._cancel_timer()
+        self._items.clear()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _gather(self, seconds: float = _GATHER_SECONDS) -> None:
+        if self._timer is None and self._in_flight is None and not self._closed:
+            self._timer = self._loop.call_later(seconds, self._post_gathered)
+
+    def _post_gathered(self) -> None:
+        self._timer = None
+        if self._in_flight is None and not self._closed and (self._items or self._started):
+            self._post(None)
+
+    def _post(self, outcome: dict[str, Any] | None) -> None:
+        self._cancel_timer()
+        frames = self._frames
+        report = ReportRun(
+            thread_id=frames.thread_id,
+            run_id=frames.run_id,
+            attempt=frames.attempt,
+            started=self._started,
+            items=self._items,
+            outcome=outcome,
+        )
+        envelope = CommandEnvelope.of(
+            report, id=f"{frames.run_id}:{frames.attempt}:{self._number}", key=frames.thread_id, at=now()
+        )
+        self._started, self._items = None, []
+        self._number += 1
+        self._in_flight = self._outbox.command(frames.partition, frames.thread_id, envelope.encode())
+        self._in_flight.add_done_callback(self._acked)
+
+    def _acked(self, done: asyncio.Future[int]) -> None:
+        self._in_flight = None
+        if not done.cancelled():
+            self._last_offset = done.result()
+            if self._settled and self._items:
+                self._gather()

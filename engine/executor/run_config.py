@@ -1,0 +1,172 @@
+"""What a graph is called with: config, metadata, input or command, context (contract 3.8, 3.9)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+from uuid import UUID
+
+from langgraph.types import Command, Send
+
+from engine.executor.claims import Claim
+
+_DEFAULT_RECURSION_LIMIT = 25
+_COORDINATES = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+
+
+class User:
+    """The authenticated user as nodes see it: attributes and items."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = dict(fields)
+
+    @property
+    def identity(self) -> str:
+        return str(self._fields.get("identity", ""))
+
+    @property
+    def display_name(self) -> str:
+        return str(self._fields.get("display_name") or self.identity)
+
+    @property
+    def is_authenticated(self) -> bool:
+        return bool(self._fields.get("is_authenticated", True))
+
+    @property
+    def permissions(self) -> Sequence[str]:
+        return list(self._fields.get("permissions") or ())
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_fields"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __getitem__(self, key: str) -> Any:
+        return self._fields[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __repr__(self) -> str:
+        return f"User({self.identity!r})"
+
+    def model_dump(self) -> dict[str, Any]:
+        return dict(self._fields)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What every run's metadata says about the server."""
+
+    langgraph_version: str
+    langgraph_api_version: str
+    langgraph_plan: str
+    langgraph_host: str
+    langgraph_api_url: str
+
+    @staticmethod
+    def of(api_url: str) -> ServerFacts:
+        return ServerFacts(
+            langgraph_version=_version("langgraph"),
+            langgraph_api_version=_version("threadlog"),
+            langgraph_plan=os.environ.get("LANGGRAPH_PLAN", "community"),
+            langgraph_host="self-hosted",
+            langgraph_api_url=api_url,
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "langgraph_version": self.langgraph_version,
+            "langgraph_api_version": self.langgraph_api_version,
+            "langgraph_plan": self.langgraph_plan,
+            "langgraph_host": self.langgraph_host,
+            "langgraph_api_url": self.langgraph_api_url,
+        }
+
+
+def run_config(claim: Claim, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run: what the api merged, and what only the attempt knows. `facts`: `ServerFacts.metadata()`."""
+    given = claim.kwargs.get("config") or {}
+    configurable = {k: v for k, v in (given.get("configurable") or {}).items() if not k.startswith("__pregel_")}
+    ids = {
+        "run_id": claim.run_id,
+        "thread_id": claim.thread_id,
+        "graph_id": claim.graph_id,
+        "assistant_id": claim.assistant_id or "",
+    }
+    configurable.update(ids)
+    configurable.setdefault("checkpoint_ns", "")
+    configurable.setdefault("langgraph_request_id", claim.run_id)
+    user = configurable.get("langgraph_auth_user")
+    if isinstance(user, Mapping):
+        configurable["langgraph_auth_user"] = User(user)
+    metadata = {
+        **(given.get("metadata") or {}),
+        **claim.metadata,
+        "run_attempt": claim.attempt,
+        **facts,
+        "run_id": claim.run_id,
+        "thread_id": claim.thread_id,
+    }
+    limit = given.get("recursion_limit")
+    config: dict[str, Any] = {
+        "configurable": configurable,
+        "metadata": metadata,
+        "tags": list(given.get("tags") or ()),
+        "recursion_limit": limit if isinstance(limit, int) else _DEFAULT_RECURSION_LIMIT,
+        "run_id": UUID(claim.run_id),
+    }
+    if isinstance(given.get("max_concurrency"), int):
+        config["max_concurrency"] = given["max_concurrency"]
+    if isinstance(given.get("run_name"), str):
+        config["run_name"] = given["run_name"]
+    return config
+
+
+def at_newest(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without a checkpoint to start from: the thread's newest."""
+    configurable = {k: v for k, v in config["configurable"].items() if k not in _COORDINATES}
+    return {**config, "configurable": {**configurable, "checkpoint_ns": ""}}
+
+
+def command_of(fields: Mapping[str, Any]) -> Command[Any]:
+    """The `Command` a client asked for; `goto` names nodes or is `{node, input}` (a Send), one or a list."""
+    goto = fields.get("goto")
+    targets = goto if isinstance(goto, list) else [] if goto is None else [goto]
+    update = fields.get("update")
+    if isinstance(update, list) and all(isinstance(item, list) and len(item) == 2 for item in update):
+        update = [(key, value) for key, value in update]
+    return Command(update=update, resume=fields.get("resume"), goto=[_target(target) for target in targets])
+
+
+def _target(target: Any) -> str | Send:
+    if isinstance(target, Mapping):
+        return Send(str(target.get("node")), target.get("input"))
+    return str(target)
+
+
+def stream_modes(kwargs: Mapping[str, Any]) -> list[str]:
+    modes = kwargs.get("stream_mode") or ["values"]
+    return [modes] if isinstance(modes, str) else list(modes)
+
+
+def durability(kwargs: Mapping[str, Any]) -> str:
+    """`sync`, `async` or `exit`; the older `checkpoint_during: false` means exit."""
+    chosen = kwargs.get("durability")
+    if chosen in ("sync", "async", "exit"):
+        return str(chosen)
+    return "exit" if kwargs.get("checkpoint_during") is False else "async"

@@ -1,0 +1,305 @@
+"""One attempt of a run: call the graph, stream what it emits, report what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from typing import Any, get_type_hints
+
+import asyncpg
+from langgraph._internal._constants import (
+    CONFIG_KEY_CHECKPOINTER,
+    CONFIG_KEY_RUNTIME,
+    CONFIG_KEY_STREAM,
+)
+from langgraph.errors import GraphDrained
+from langgraph.pregel import Pregel
+from langgraph.pregel.protocol import StreamProtocol
+from langgraph.runtime import DEFAULT_RUNTIME, RunControl, Runtime
+from pydantic import BaseModel
+
+from engine.executor.claims import Claim
+from engine.executor.loading import LoadedGraph
+from engine.executor.messages import MessageHandler, tool_handler
+from engine.executor.outbox import FrameQueue, Outbox
+from engine.executor.reporter import Applied, Reporter
+from engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_config
+from engine.executor.run_config import command_of, durability, run_config, stream_modes
+from engine.executor.state_update import apply_state_update, checkpoint_event
+from engine.executor.streaming import RunStream
+from engine.log.port import Log
+
+logger = logging.getLogger(__name__)
+
+_CANCEL_AGAIN_SECONDS = 5.0
+_EXIT_SECONDS = 30.0
+
+AnyGraph = Pregel[Any, Any, Any, Any]
+_CANCEL_NAMES = {"interrupt": "UserInterrupt", "rollback": "UserRollback", "delete": "UserRollback"}
+
+
+class Attempt:
+    """A claimed run, or the job of a state update, in this process.
+
+    `run()` ends when its outcome is durably in the log. It raises nothing but the cancellation of its own task.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        graph: LoadedGraph,
+        *,
+        executor: str,
+        outbox: Outbox,
+        log: Log,
+        pool: asyncpg.Pool,
+        applied: Applied,
+        facts: Mapping[str, Any],
+        timeout_seconds: float,
+    ) -> None:
+        self.claim, self._graph = claim, graph
+        self._outbox, self._log, self._pool = outbox, log, pool
+        self._facts, self._timeout = facts, timeout_seconds
+        self._loop = asyncio.get_running_loop()
+        self.started = self._loop.time()
+        self.control = RunControl()
+        self.queue: FrameQueue = outbox.frames(
+            run_id=claim.run_id, thread_id=claim.thread_id, attempt=claim.attempt, partition=claim.partition
+        )
+        self.reporter = Reporter(outbox, self.queue, executor=executor, applied=applied)
+        self.stream: RunStream | None = None
+        self.saver: AttemptSaver | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._working = True
+        self._reason: str | None = None  # why it has to stop: cancel, timeout, drain, lost
+        self._again: asyncio.TimerHandle | None = None
+
+    @property
+    def progress(self) -> float:
+        """When the graph last passed a superstep (loop time)."""
+        return self.stream.progress if self.stream is not None else self.started
+
+    @property
+    def working(self) -> bool:
+        """The graph still runs; afterwards the outcome only has to reach the log."""
+        return self._working
+
+    # --- stopping ------------------------------------------------------------------------------------
+
+    def cancel(self, action: str | None = None) -> None:
+        """A client wants it stopped (`action`: interrupt, rollback, delete): stop at the next await."""
+        self._stop("cancel", _CANCEL_NAMES.get(action or "interrupt", "UserInterrupt"))
+
+    def hand_back(self) -> None:
+        """The executor cannot wait any longer: stop, so that another attempt continues elsewhere."""
+        self._stop("drain", "Shutdown")
+
+    def lose(self) -> None:
+        """The attempt is not ours any more: stop and report nothing."""
+        self.reporter.abandon()
+        if self.stream is not None:
+            self.stream.close()
+        self._stop("lost", "LeaseLost", force=True)
+
+    def _stop(self, reason: str, message: str, *, force: bool = False) -> None:
+        if self.task is None or self.task.done() or not (self._working or force):
+            return
+        if self._reason is None or force:
+            self._reason = reason
+        self.task.cancel(message)
+        if self._again is not None:
+            self._again.cancel()
+        # user code may swallow a cancellation
+        self._again = self._loop.call_later(_CANCEL_AGAIN_SECONDS, lambda: self._stop(reason, message, force=force))
+
+    # --- the attempt -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        limit = self._loop.call_later(self._timeout, self._stop, "timeout", "Timeout")
+        try:
+            outcome = await self._outcome()
+        finally:
+            limit.cancel()
+            self._working = False
+            if self._again is not None:
+                self._again.cancel()
+        if self._reason == "lost":
+            return
+        outcome["frames"] = self.queue.count
+        await self.reporter.finish(outcome)
+
+    async def _outcome(self) -> dict[str, Any]:
+        """Work, and say what became of it: the `outcome` of `ReportRun` without `frames`."""
+        result: dict[str, Any] | None = None
+        try:
+            if self.claim.kind == "state_update":
+                result = await self._update_state()
+                status, error = "success", None
+            else:
+                status, error = await self._run_graph(), None
+        except asyncio.CancelledError as cancelled:
+            status, error = await self._cancelled(cancelled)
+        except GraphDrained:
+            status, error = "released", None
+        except GeneratorExit:
+            raise
+        except BaseException as failure:  # SystemExit and KeyboardInterrupt in a node are the run's affair, not ours
+            status, error = "error", describe_error(failure)
+            claim = self.claim
+            logger.info("run %s of graph %s failed: %s", claim.run_id, claim.graph_id, error["error"], exc_info=failure)
+        outcome: dict[str, Any] = {"status": status, "next": [], "interrupts": {}, "checkpoint_id": None}
+        if self.saver is not None:
+            outcome["next"] = self.saver.next()
+            outcome["interrupts"] = self.saver.interrupts()
+            outcome["checkpoint_id"] = self.saver.head
+        if error is not None:
+            outcome["error"] = error
+        if result is not None:
+            outcome["result"] = result
+        if self.stream is not None:
+            if error is not None:
+                self.stream.fail(error)
+            elif status != "released":
+                self.stream.output()
+            self.stream.close()
+        return outcome
+
+    async def _cancelled(self, cancelled: asyncio.CancelledError) -> tuple[str, dict[str, Any] | None]:
+        """Why we were cancelled. LangGraph hands over the task that still puts its affairs in order."""
+        task = asyncio.current_task()
+        if task is not None:
+            while task.cancelling():
+                task.uncancel()
+        leftover = [arg for arg in cancelled.args if isinstance(arg, asyncio.Task) and not arg.done()]
+        if leftover:
+            try:
+                await asyncio.wait(leftover, timeout=_EXIT_SECONDS)
+            except asyncio.CancelledError:
+                if task is not None:
+                    task.uncancel()
+        match self._reason:
+            case "timeout":
+                return "timeout", {
+                    "error": "TimeoutError",
+                    "message": f"The run took longer than {self._timeout:g} s (BG_JOB_TIMEOUT_SECS).",
+                }
+            case "drain":
+                return "released", None
+            case "cancel" | "lost":
+                return "interrupted", None
+            case _:
+                return "error", describe_error(cancelled)
+
+    async def _run_graph(self) -> str:
+        claim, kwargs = self.claim, self.claim.kwargs
+        config = run_config(claim, self._facts)
+        saver = self.saver = self._saver()
+        stream = self.stream = RunStream(
+            self.queue,
+            self._outbox,
+            modes=stream_modes(kwargs),
+            subgraphs=bool(kwargs.get("subgraphs")),
+            planned=saver.planned,
+        )
+        stream.begin()
+        async with self._graph.open(config, context=kwargs.get("context")) as graph:
+            given = command_of(kwargs["command"]) if kwargs.get("command") else kwargs.get("input")
+            plan = Plan(given, config)
+            if claim.attempt > 1:
+                plan = await plan_attempt(claim, graph, saver, self._pool, given, config)
+            if plan.breakpoint is not None:
+                saver.planned("", checkpoint_event(plan.breakpoint))
+                stream.stopped_at_breakpoint(plan.breakpoint)
+            else:
+                await self._stream_graph(graph, plan, saver, stream)
+            if graph.checkpointer is not False:
+                await saver.finish(graph, state_config(claim.thread_id, saver))
+                if not stream.has_values:
+                    stream.values = (await graph.aget_state(state_config(claim.thread_id, saver))).values
+        return "success"
+
+    async def _stream_graph(self, graph: AnyGraph, plan: Plan, saver: AttemptSaver, stream: RunStream) -> None:
+        kwargs, config = self.claim.kwargs, plan.config
+        runtime: Runtime[Any] = DEFAULT_RUNTIME.override(
+            store=graph.store, stream_writer=stream.write_custom if "custom" in stream.modes else _ignore
+        )
+        config["configurable"].update({
+            CONFIG_KEY_CHECKPOINTER: saver,
+            CONFIG_KEY_STREAM: StreamProtocol(stream, stream.graph_modes),  # type: ignore[arg-type]
+            CONFIG_KEY_RUNTIME: runtime,
+        })  # fmt: skip
+        handlers: list[Any] = []
+        if stream.messages is not None:
+            handlers.append(MessageHandler(stream.messages, stream.subgraphs))
+        if "tools" in stream.modes:
+            handlers.append(tool_handler(stream))
+        if handlers:
+            config["callbacks"] = handlers
+        options: dict[str, Any] = {
+            "context": context_for(graph, kwargs.get("context")),
+            "interrupt_before": kwargs.get("interrupt_before") or None,
+            "interrupt_after": kwargs.get("interrupt_after") or None,
+            "durability": None if graph.checkpointer is False else durability(kwargs),
+            "control": self.control,
+        }
+        call: Any = graph  # its overloads know stream modes by their literals
+        if "events" in stream.modes:
+            async for event in call.astream_events(plan.input, config, version="v2", **options):
+                stream.event(event)
+                if self._outbox.full:
+                    await self._outbox.room()
+            return
+        # one item per superstep, and only to wait here while the log cannot keep up: the stream itself goes its own way
+        async for _ in call.astream(plan.input, config, stream_mode=["checkpoints"], **options):
+            if self._outbox.full:
+                await self._outbox.room()
+
+    async def _update_state(self) -> dict[str, Any]:
+        saver = self.saver = self._saver()
+        config = {"configurable": {"thread_id": self.claim.thread_id}}
+        async with self._graph.open(config, access="threads.update") as graph:
+            return await apply_state_update(graph, saver, self.claim, self._facts)
+
+    def _saver(self) -> AttemptSaver:
+        return AttemptSaver(
+            pool=self._pool,
+            log=self._log,
+            reporter=self.reporter,
+            thread_id=self.claim.thread_id,
+            run_id=self.claim.run_id,
+            partition=self.claim.partition,
+            fresh=self.claim.fresh,
+        )
+
+
+def _ignore(_: Any) -> None:
+    """The stream writer of a run nobody asked custom events of."""
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """`{error: class name, message}` as clients see it."""
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def context_for(graph: AnyGraph, context: Any) -> Any:
+    """The part of the run's context that the graph's context schema knows; None when nothing fits."""
+    if not context:
+        return None
+    schema = graph.context_schema
+    if schema is None or not isinstance(context, Mapping):
+        return context
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        known = set(schema.model_fields) | {f.alias for f in schema.model_fields.values() if f.alias}
+        if schema.model_config.get("extra") == "allow":
+            return dict(context)
+    elif is_dataclass(schema):
+        known = {name for name, field in schema.__dataclass_fields__.items() if field.init}
+    else:
+        try:
+            known = set(get_type_hints(schema))
+        except Exception:
+            return dict(context)
+    fitting = {key: value for key, value in context.items() if key in known}
+    return fitting or None

@@ -1,0 +1,218 @@
+"""From LangGraph's stream events to stream frames: names, namespaces, order and data of contract 2.1-2.3.
+
+LangGraph calls the stream synchronously at the moment something happens (through the same hook it uses to pass a
+subgraph's events to its parent), so frames keep the order in which things happened and cost no task switch each.
+Nodes that run in threads call it from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from langgraph.config import get_config
+
+from engine.executor.jsonable import dumps
+from engine.executor.messages import MessageFrames
+from engine.executor.outbox import FrameQueue, Outbox
+
+# modes LangGraph streams through the hook; messages and tools come from callbacks, events from astream_events
+_GRAPH_MODES = frozenset(("values", "updates", "tasks", "checkpoints", "debug"))
+MODES = _GRAPH_MODES | {"messages", "messages-tuple", "custom", "events", "tools", "lifecycle"}
+
+_THREAD_YIELD_EVERY = 64  # a node in a thread lets the loop have the interpreter after so many frames
+_THREAD_WAIT_SECONDS = 0.001
+
+
+class RunStream:
+    """The stream of one attempt.
+
+    `modes`: what the client asked for. `planned(ns, payload)` is given every `checkpoints` event, asked for or not.
+    """
+
+    def __init__(
+        self,
+        queue: FrameQueue,
+        outbox: Outbox,
+        *,
+        modes: Iterable[str],
+        subgraphs: bool,
+        planned: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self.modes = frozenset(modes)
+        self.subgraphs = subgraphs
+        self._queue, self._outbox, self._planned = queue, outbox, planned
+        self._put = queue.put
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._from_thread = 0
+        self._closed = False
+        self._names: dict[tuple[str, tuple[str, ...]], bytes] = {}
+        self.values: Any = _NOTHING
+        self.progress = self._loop.time()  # when the graph last passed a superstep
+        wants = [mode for mode in ("messages", "messages-tuple") if mode in self.modes]
+        self.messages = MessageFrames(self.frame, wants) if wants else None
+
+    @property
+    def graph_modes(self) -> set[str]:
+        """The modes to have LangGraph stream through `__call__`: values (the output) and checkpoints always."""
+        return {"values", "checkpoints", *(self.modes & _GRAPH_MODES)}
+
+    # --- what the graph emits ------------------------------------------------------------------------------
+
+    def __call__(self, chunk: tuple[tuple[str, ...], str, Any]) -> None:
+        """One event of the graph or a subgraph: `(namespace, mode, payload)`. Any thread."""
+        if self._closed:
+            return
+        ns, mode, payload = chunk
+        if mode == "checkpoints":
+            self.progress = self._loop.time()
+            if threading.get_ident() == self._thread:
+                self._planned("|".join(ns), payload)
+            else:
+                self._loop.call_soon_threadsafe(self._planned, "|".join(ns), payload)
+            if "checkpoints" not in self.modes:
+                return
+            payload = _public_checkpoint(payload)
+        elif mode == "values":
+            if not ns:
+                self.values = payload
+            if "values" not in self.modes:
+                return
+        elif mode == "debug" and payload["type"] == "checkpoint":
+            payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
+        if mode not in self.modes:
+            return
+        self.frame(ns, mode, dumps(payload))
+
+    def write_custom(self, value: Any) -> None:
+        """The stream writer nodes get. Any thread; the hottest road of all."""
+        if self._closed:
+            return
+        ns = get_config()["configurable"]["checkpoint_ns"]
+        if "|" in ns:
+            self.frame(tuple(ns.split("|")[:-1]), "custom", dumps(value))
+            return
+        self._put(b"custom", dumps(value))
+        if threading.get_ident() != self._thread:
+            self._make_way()
+
+    def frame(self, ns: tuple[str, ...], mode: str, data: bytes, *, namespaced: bool = True) -> None:
+        """A frame for the client; those of subgraphs only if it wants them. Any thread."""
+        if self._closed:
+            return
+        if ns and namespaced:
+            if not self.subgraphs:
+                return
+            name = self._names.get((mode, ns))
+            if name is None:
+                name = self._names[(mode, ns)] = one_line(f"{mode}|{'|'.join(ns)}")
+        else:
+            name = mode.encode()
+        self._put(name, data)
+        if threading.get_ident() != self._thread:
+            self._make_way()
+
+    def event(self, event: Any) -> None:
+        """One of LangChain's `astream_events`."""
+        self.frame((), "events", dumps(event))
+
+    def _make_way(self) -> None:
+        """In a node's thread: let the loop run now and then, and wait while the log cannot keep up."""
+        self._from_thread += 1
+        if self._from_thread % _THREAD_YIELD_EVERY == 0:
+            time.sleep(0)
+            while self._outbox.full and not self._closed:
+                time.sleep(_THREAD_WAIT_SECONDS)
+
+    # --- begin and end ---------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The first frame of an attempt."""
+        queue = self._queue
+        self._put(b"metadata", dumps({"run_id": queue.run_id, "attempt": queue.attempt}))
+
+    def stopped_at_breakpoint(self, state: Any) -> None:
+        """An earlier attempt already stood at this breakpoint: say so again."""
+        self.values = state.values
+        if "values" in self.modes:
+            self._put(b"values", dumps(state.values))
+        if "updates" in self.modes:
+            self._put(b"updates", b'{"__interrupt__":[]}')
+
+    def fail(self, error: dict[str, Any]) -> None:
+        """The frame of a failed run."""
+        self._put(b"error", dumps(error))
+
+    def output(self) -> None:
+        """The final values, for those who wait for the run, when the client's modes do not carry them."""
+        if "values" not in self.modes and self.values is not _NOTHING:
+            self._put(b"~output", dumps(self.values))
+
+    @property
+    def has_values(self) -> bool:
+        return self.values is not _NOTHING
+
+    def close(self) -> None:
+        """Whatever a forgotten thread still writes is not part of the run."""
+        self._closed = True
+
+
+_NOTHING = object()
+
+
+def one_line(text: str) -> bytes:
+    """A frame's name: one line, whatever a node is called."""
+    return text.replace("\n", " ").replace("\r", " ").encode("utf-8", "replace")
+
+
+def _public_config(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A config without what only the server and LangGraph put in it."""
+    if config is None:
+        return None
+    return {
+        "configurable": {
+            key: value
+            for key, value in config.get("configurable", {}).items()
+            if not key.startswith(("__", "langgraph_")) and key != "user_id"
+        }
+    }
+
+
+def _public_checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **payload,
+        "config": _public_config(payload["config"]),
+        "parent_config": _public_config(payload["parent_config"]),
+        "tasks": [
+            {**task, "state": _public_config(task["state"])} if isinstance(task.get("state"), dict) else task
+            for task in payload["tasks"]
+        ],
+    }
+
+
+def _pointer(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    configurable = config.get("configurable", {})
+    keys = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
+    return {key: configurable[key] for key in keys if configurable.get(key) is not None}
+
+
+def _debug_checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
+    """`debug` tells a checkpoint in the form of the state endpoints besides LangGraph's own."""
+    public = _public_checkpoint(payload)
+    return {
+        **public,
+        "checkpoint": _pointer(payload["config"]),
+        "parent_checkpoint": _pointer(payload["parent_config"]),
+        "tasks": [
+            {**task, "checkpoint": _pointer(task.get("state")), "state": None}
+            if isinstance(task.get("state"), dict | None)
+            else task
+            for task in payload["tasks"]
+        ],
+    }

@@ -1,0 +1,149 @@
+"""The `langgraph.json` of a user's project, read and checked. Imports nothing heavy: every process reads it at start.
+
+Keys are those of the LangGraph CLI (contract 9.2). Only the ones threadlog acts on are modelled; the rest (build
+options, other servers' settings) are kept in `raw`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(Exception):
+    """The file cannot be used. The message names the file, the key and what to do."""
+
+    def __init__(self, path: Path, key: str | None, problem: str) -> None:
+        super().__init__(f"{path}: {f'{key}: ' if key else ''}{problem}")
+        self.path, self.key = path, key
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """Where a graph is: `source` is a Python file or a dotted module, `attribute` the name in it."""
+
+    graph_id: str
+    source: str
+    attribute: str
+    is_file: bool
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LanggraphJson:
+    """A checked file. Paths are absolute; `env` is what the file asks to have in the environment."""
+
+    path: Path
+    graphs: dict[str, GraphSpec]
+    dependency_dirs: list[Path] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def apply_env(self) -> None:
+        """Put `env` into this process's environment; variables that are set already win."""
+        for name, value in self.env.items():
+            os.environ.setdefault(name, value)
+
+
+def load(path: str | Path) -> LanggraphJson:
+    """Read and check the file.
+
+    Raises:
+        ConfigError: it is missing, is no JSON object, or one of its keys cannot be used.
+    """
+    file = Path(path).expanduser().resolve()
+    if file.is_dir():
+        file = file / "langgraph.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            file, None, "there is no such file. Start threadlog in the folder that has it, or pass --config."
+        ) from None
+    except OSError as error:
+        raise ConfigError(file, None, f"it cannot be read ({error.strerror}).") from None
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(file, None, f"this is not JSON ({error}).") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(file, None, 'expected a JSON object such as {"graphs": {"agent": "./agent.py:graph"}}.')
+    return LanggraphJson(
+        path=file,
+        graphs=_graphs(file, raw.get("graphs")),
+        dependency_dirs=_dependency_dirs(file, raw.get("dependencies", [])),
+        env=_env(file, raw.get("env")),
+        raw=raw,
+    )
+
+
+def _graphs(file: Path, value: Any) -> dict[str, GraphSpec]:
+    if not isinstance(value, dict) or not value:
+        raise ConfigError(file, "graphs", 'name at least one graph: {"agent": "./agent.py:graph"}.')
+    return {name: _graph(file, name, spec) for name, spec in value.items()}
+
+
+def _graph(file: Path, name: str, spec: Any) -> GraphSpec:
+    key, description, target = f"graphs.{name}", None, spec
+    if isinstance(spec, dict):
+        target, description = spec.get("path"), spec.get("description")
+        if description is not None and not isinstance(description, str):
+            raise ConfigError(file, f"{key}.description", "expected a text.")
+    if not name or "\x00" in name:
+        raise ConfigError(file, "graphs", "a graph's name must not be empty.")
+    if not isinstance(target, str):
+        raise ConfigError(file, key, 'expected "path/to/file.py:name", "package.module:name", or {"path": …}.')
+    source, colon, attribute = target.rpartition(":")
+    if not colon or not source or not attribute.isidentifier():
+        raise ConfigError(
+            file, key, f'"{target}" does not name an object. Write "path/to/file.py:name" or "package.module:name".'
+        )
+    is_file = "/" in source or "\\" in source or source.endswith((".py", ".js", ".ts", ".mjs", ".mts"))
+    if not is_file:
+        return GraphSpec(name, source, attribute, False, description)
+    if not source.endswith(".py"):
+        raise ConfigError(file, key, f'"{source}" is no Python file. threadlog runs Python graphs only.')
+    location = (file.parent / source).resolve()
+    if not location.is_file():
+        raise ConfigError(file, key, f"{location} does not exist. Correct the path (it is relative to this file).")
+    return GraphSpec(name, str(location), attribute, True, description)
+
+
+def _dependency_dirs(file: Path, value: Any) -> list[Path]:
+    """Local folders among the dependencies, in order; packages from an index are installed by the user, not by us."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(file, "dependencies", 'expected a list of texts such as ["."].')
+    folders = []
+    for item in value:
+        if item != "." and not item.startswith(("./", "../", "/", ".\\", "..\\")):
+            continue
+        folder = (file.parent / item).resolve()
+        if not folder.is_dir():
+            raise ConfigError(file, "dependencies", f'"{item}" is no folder ({folder}). Correct or remove it.')
+        folders.append(folder)
+    return folders
+
+
+def _env(file: Path, value: Any) -> dict[str, str]:
+    if value is None or value == "":
+        return {}
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(item, str | int | float | bool):
+                raise ConfigError(file, f"env.{name}", "expected a text.")
+        return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
+    if not isinstance(value, str):
+        raise ConfigError(file, "env", 'expected the path of a .env file or an object {"NAME": "value"}.')
+    source = (file.parent / value).resolve()
+    if not source.is_file():
+        raise ConfigError(file, "env", f"{source} does not exist. Create it, or remove the key.")
+    from dotenv import dotenv_values
+
+    return {name: item for name, item in dotenv_values(source).items() if item is not None}

@@ -1,0 +1,46 @@
+"""Fixtures of the executor's tests: a stage, and an executor at work on it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.executor.process import Executor
+from tests.executor.stage import Stage
+
+
+@pytest.fixture
+async def stage(database: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    before, modules = list(sys.path), set(sys.modules)
+    opened = await Stage.open(database, tmp_path)
+    yield opened
+    await opened.connection.close()
+    sys.path[:] = before
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and file.startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+async def serving(stage: Stage) -> AsyncIterator[Callable[..., Awaitable[Executor]]]:
+    """`await serving("graph", …, slots=…)`: an executor that claims these graphs, drained after the test."""
+    running: list[tuple[Executor, asyncio.Task[None]]] = []
+
+    async def start(*names: str, **options: Any) -> Executor:
+        executor = stage.executor(*names, **options)
+        await executor.start()
+        running.append((executor, asyncio.create_task(executor.serve())))
+        return executor
+
+    yield start
+    for executor, task in running:
+        executor.hurry()
+        await executor.drain()
+        await task
+        await executor.aclose()

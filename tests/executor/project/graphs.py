@@ -1,0 +1,251 @@
+"""Graphs of the tests' user: every shape an executor has to load, and nodes that behave badly in every way."""
+
+import asyncio
+import contextlib
+import operator
+import time
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_stream_writer
+from langgraph.func import entrypoint, task
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import interrupt
+
+
+class State(TypedDict, total=False):
+    items: Annotated[list, operator.add]
+    n: int
+
+
+def _graph(*nodes, state=State, **options):
+    builder = StateGraph(state, **options)
+    before = START
+    for name, node in nodes:
+        builder.add_node(name, node)
+        builder.add_edge(before, name)
+        before = name
+    builder.add_edge(before, END)
+    return builder
+
+
+def add(what):
+    return lambda state: {"items": [what]}
+
+
+noop_builder = _graph(("a", add("x")), ("b", add("y")))
+noop = noop_builder.compile()
+
+
+def see(state: State, config: RunnableConfig, runtime: Runtime) -> dict:
+    seen = {k: str(v) for k, v in config["configurable"].items() if not k.startswith("__pregel")}
+    user = config["configurable"].get("langgraph_auth_user")
+    return {
+        "items": [
+            {
+                "configurable": seen,
+                "metadata": {k: v for k, v in config["metadata"].items() if isinstance(v, str | int)},
+                "context": runtime.context,
+                "server": runtime.server_info and runtime.server_info.graph_id,
+                "user": user and [user.identity, user["identity"], user.extra],
+            }
+        ]
+    }
+
+
+class Context(TypedDict, total=False):
+    tone: str
+
+
+seeing = _graph(("see", see), context_schema=Context).compile()
+
+
+async def _slow(state):
+    await asyncio.sleep(float(state.get("n", 30)))
+    return {"items": ["slept"]}
+
+
+slow = _graph(("first", add("before")), ("slow", _slow), ("last", add("after"))).compile()
+
+
+def _tokens(state):
+    writer = get_stream_writer()
+    for i in range(state.get("n", 5)):
+        writer({"token": i})
+    return {"items": ["done"]}
+
+
+tokens = _graph(("t", _tokens)).compile()
+
+
+async def _async_tokens(state):
+    writer = get_stream_writer()
+    for i in range(state.get("n", 5)):
+        writer({"token": i})
+        if i % 10 == 9:
+            await asyncio.sleep(0)
+    return {"items": ["done"]}
+
+
+async_tokens = _graph(("t", _async_tokens)).compile()
+
+
+def ask(state):
+    return {"items": [interrupt({"question": "ok?"})]}
+
+
+hitl = _graph(("ask", ask), ("fin", add("fin"))).compile()
+
+
+def ask_twice(state):
+    first = interrupt("first?")
+    second = interrupt("second?")
+    return {"items": [first, second]}
+
+
+twice = _graph(("ask", ask_twice)).compile()
+
+
+def _boom(state):
+    raise ValueError("kaboom")
+
+
+failing = _graph(("ok", add("x")), ("boom", _boom)).compile()
+
+
+def _leave(state):
+    raise SystemExit(3)
+
+
+async def _leave_async(state):
+    raise KeyboardInterrupt
+
+
+leaving = _graph(("leave", _leave)).compile()
+leaving_async = _graph(("leave", _leave_async)).compile()
+
+
+def _model(state):
+    model = GenericFakeChatModel(messages=iter([AIMessage(content="one two three", id="answer")]))
+    return {"messages": [model.invoke(state["messages"])]}
+
+
+chat = _graph(("model", _model), state=MessagesState).compile()
+parent = _graph(("child", chat), state=MessagesState).compile()
+
+
+@task
+def double(n: int) -> int:
+    return n * 2
+
+
+@entrypoint()
+async def workflow(given: dict) -> dict:
+    return {"doubled": await double(given["n"])}
+
+
+made: list[Any] = []
+
+
+def factory(config: RunnableConfig):
+    made.append(config["configurable"].get("thread_id"))
+    return _graph(("a", add(config["configurable"].get("thread_id", "none"))))
+
+
+async def async_factory():
+    await asyncio.sleep(0)
+    return noop
+
+
+@contextlib.asynccontextmanager
+async def managed(config):
+    made.append("opened")
+    yield noop
+    made.append("closed")
+
+
+@contextlib.contextmanager
+def managed_sync():
+    yield noop_builder
+
+
+def runtime_factory(runtime):
+    label = "run" if runtime.execution_runtime else "read"
+    return _graph(("a", add(label)))
+
+
+def wants_too_much(a, b):
+    return noop
+
+
+not_a_graph = 42
+
+
+class Odd:
+    pass
+
+
+def _odd(state):
+    return {"odd": Odd()}
+
+
+class OddState(TypedDict, total=False):
+    odd: Any
+    items: list
+
+
+unserializable = _graph(("odd", _odd), state=OddState).compile()
+
+
+async def _stubborn(state):
+    for _ in range(2):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+    return {"items": ["gave in"]}
+
+
+stubborn = _graph(("s", _stubborn)).compile()
+
+
+def _blocking(state):
+    time.sleep(float(state.get("n", 0.3)))
+    return {"items": ["blocked"]}
+
+
+async def _blocking_loop(state):
+    time.sleep(float(state.get("n", 0.3)))
+    return {"items": ["blocked the loop"]}
+
+
+blocking = _graph(("b", _blocking)).compile()
+blocking_loop = _graph(("b", _blocking_loop)).compile()
+
+
+def _again(state):
+    return {"items": ["again"]}
+
+
+_endless = StateGraph(State)
+_endless.add_node("again", _again)
+_endless.add_edge(START, "again")
+_endless.add_edge("again", "again")
+endless = _endless.compile()
+
+
+async def _tick(state):
+    await asyncio.sleep(0.05)
+    return {"items": [len(state["items"])]}
+
+
+_ticking = StateGraph(State)
+_ticking.add_node("tick", _tick)
+_ticking.add_edge(START, "tick")
+_ticking.add_conditional_edges("tick", lambda s: END if len(s["items"]) >= s.get("n", 20) else "tick")
+ticking = _ticking.compile()
+
+stateless = _graph(("a", add("x"))).compile(checkpointer=False)
