@@ -155,7 +155,9 @@ def _summary(event: dict[str, Any]) -> str:
 
 def _short(name: str, value: Any) -> str:
     match value:
-        case None | "" | [] | {}:
+        case None | "" | []:
+            return ""
+        case dict() if not value:
             return ""
         case bool() | int() | float():
             return str(value).lower()

@@ -1,0 +1,92 @@
+"""`threadlog events` shows what counts in the log, in order, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import orjson
+
+from deploy.events import Happened, History, lines_of
+from engine.log.memory import MemoryLog
+from engine.log.port import Append, Topic
+from engine.log.records import EventRecord
+
+AT = "2026-01-02T03:04:05.678901+00:00"
+
+
+def record(epoch: int, cmd_off: int, key: str, *events: dict, start: bool = False) -> EventRecord:
+    return EventRecord(epoch, cmd_off, f"cmd-{cmd_off}", key, AT, list(events), start)
+
+
+async def append(log: MemoryLog, partition: int, *records: EventRecord) -> None:
+    await log.append([Append(Topic.EVENTS, partition, r.key, r.encode()) for r in records])
+
+
+async def types(history: History) -> list[str]:
+    async with aclosing(history.until_now()) as past:
+        return [event["type"] async for happened in past for event in happened.record.events]
+
+
+async def test_what_zombies_wrote_and_what_was_written_twice_is_not_shown() -> None:
+    log = MemoryLog(1)
+    await append(
+        log,
+        0,
+        record(1, -1, "", start=True),
+        record(1, 0, "t", {"type": "a"}),
+        record(1, 0, "t", {"type": "a again"}),
+        record(2, -1, "", start=True),
+        record(1, 1, "t", {"type": "of a zombie"}),
+        record(2, 1, "t", {"type": "b"}, {"type": "c"}),
+    )
+    assert await types(History(log, [0], None)) == ["a", "b", "c"]
+
+
+async def test_one_thread_is_shown_alone() -> None:
+    log = MemoryLog(1)
+    await append(log, 0, record(1, 0, "mine", {"type": "a"}), record(1, 1, "other", {"type": "b"}))
+    assert await types(History(log, [0], "mine")) == ["a"]
+
+
+async def test_partitions_are_shown_in_the_order_of_the_clock() -> None:
+    log = MemoryLog(2)
+    for number, partition in enumerate([0, 1, 1, 0, 1]):
+        await append(log, partition, record(1, number, "t", {"type": str(number)}))
+        await asyncio.sleep(0.002)  # the log's clock has milliseconds
+    assert await types(History(log, [0, 1], None)) == ["0", "1", "2", "3", "4"]
+
+
+async def test_following_goes_on_where_the_list_ended() -> None:
+    log = MemoryLog(1)
+    await append(log, 0, record(1, 0, "t", {"type": "before"}))
+    history = History(log, [0], "t")
+    assert await types(history) == ["before"]
+    async with aclosing(history.from_now()) as future:
+        await append(log, 0, record(1, 0, "t", {"type": "repeated"}), record(1, 1, "t", {"type": "after"}))
+        happened = await asyncio.wait_for(anext(future), 10)
+    assert [event["type"] for event in happened.record.events] == ["after"]
+
+
+def test_a_line_says_when_where_what_and_the_short_of_it() -> None:
+    event = {
+        "type": "run.failed",
+        "thread_id": "0199b2c0-0000-7000-8000-000000000000",
+        "run_id": "0199b2c1-0000-7000-8000-0000deadbeef",
+        "attempt": 2,
+        "error": {"error": "ValueError", "message": "no such order"},
+        "frames": 0,
+        "interrupts": {},
+    }
+    happened = Happened(3, 17, 0, record(1, 5, "key", event))
+    assert lines_of(happened, as_json=False, with_key=False) == [
+        "03:04:05.678     3@17  run.failed             run=…deadbeef attempt=2 error=ValueError: no such order frames=0"
+    ]
+
+
+def test_json_lines_are_complete() -> None:
+    event = {"type": "run.failed", "interrupts": {}, "text": "x" * 500}
+    [line] = lines_of(Happened(3, 17, 0, record(1, 5, "key", event)), as_json=True, with_key=False)
+    assert orjson.loads(line) == {
+        "partition": 3, "offset": 17, "at": AT, "key": "key", "epoch": 1, "command_id": "cmd-5", "event": event,
+    }  # fmt: skip
