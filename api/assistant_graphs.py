@@ -1,0 +1,97 @@
+"""/assistants/{id}/graph, /schemas, /subgraphs: what the executors told about the graph when they loaded it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from api.deps import Api, api_of
+from api.errors import ApiError
+from api.known import as_uuid, default_assistant_id
+from api.replies import reply
+from api.requests import query_flag
+from api.routes import Query, Route
+
+_SCHEMAS = ("input", "output", "state", "config", "context")
+
+
+async def graph(request: web.Request) -> web.Response:
+    drawings = (await _info(request))[1].get("drawings") or {}
+    key = _xray(request.query.get("xray"))
+    drawing = drawings.get(key, drawings.get("true" if key != "0" else "0"))
+    if drawing is None:
+        raise ApiError(404, "This graph can't be drawn")
+    return reply(drawing)
+
+
+async def schemas(request: web.Request) -> web.Response:
+    graph_id, info = await _info(request)
+    return reply({"graph_id": graph_id, **_named(info.get("schemas") or {})})
+
+
+async def subgraphs(request: web.Request) -> web.Response:
+    _, info = await _info(request)
+    recurse = query_flag(request, "recurse")
+    namespace = request.match_info.get("namespace")
+    found = {}
+    for name, described in (info.get("subgraphs") or {}).items():
+        if namespace is not None and name != namespace and not (recurse and name.startswith(f"{namespace}|")):
+            continue
+        if namespace is None and not recurse and "|" in name:
+            continue
+        found[name] = {"graph_id": described.get("graph_id"), **_named(described.get("schemas") or described)}
+    return reply(found)
+
+
+def _named(described: dict[str, Any]) -> dict[str, Any]:
+    return {f"{name}_schema": described.get(name, described.get(f"{name}_schema")) for name in _SCHEMAS}
+
+
+def _xray(raw: str | None) -> str:
+    """The drawing's key: "0" without subgraphs, a depth, or "true" for all of them."""
+    if raw is None or raw.lower() == "false":
+        return "0"
+    if raw.lower() == "true":
+        return "true"
+    try:
+        depth = int(raw)
+    except ValueError:
+        depth = 0
+    if depth < 1:
+        raise ApiError(422, f"Invalid xray value: {raw!r}. Must be true, false or an integer of at least 1")
+    return str(depth)
+
+
+async def _info(request: web.Request) -> tuple[str, dict[str, Any]]:
+    api: Api = api_of(request)
+    raw = request.match_info["assistant_id"]
+    assistant_id = as_uuid(raw)
+    if assistant_id is None:
+        if raw not in await api.known.graph_names(api.pool):
+            raise ApiError(422, "Invalid assistant ID: must be a UUID or the name of a graph")
+        assistant_id = default_assistant_id(raw)
+    assistant = await api.known.assistant(api.pool, assistant_id)
+    if assistant is None:
+        raise ApiError(404, f"Assistant with ID {assistant_id} not found")
+    info = await api.known.graph(api.pool, assistant.graph_id)
+    if info is None:
+        raise ApiError(404, f"Graph '{assistant.graph_id}' is not registered. Is an executor running?")
+    return assistant.graph_id, info
+
+
+_ID = "/assistants/{assistant_id}"
+_RECURSE = (Query("recurse", "boolean", "include subgraphs of subgraphs, their names joined by |"),)
+
+routes = [
+    Route(
+        "GET", f"{_ID}/graph", graph, "Get the graph's drawing", returns="Drawing", errors=(404,),
+        query=(Query("xray", "string", "true or a depth of at least 1: expand subgraphs"),),
+    ),
+    Route("GET", f"{_ID}/schemas", schemas, "Get the graph's JSON schemas", returns="Schemas", errors=(404,)),
+    Route("GET", f"{_ID}/subgraphs", subgraphs, "Get the subgraphs' schemas", query=_RECURSE, errors=(404,)),
+    Route(
+        "GET", f"{_ID}/subgraphs/{{namespace}}", subgraphs, "Get one subgraph's schemas", query=_RECURSE,
+        errors=(404,),
+    ),
+]  # fmt: skip

@@ -1,0 +1,243 @@
+"""/assistants: create, read, search, patch, delete, versions."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import orjson
+from aiohttp import web
+
+from api.deps import Api, api_of
+from api.errors import ApiError, raise_if_rejected
+from api.models import (
+    AssistantCreate,
+    AssistantFilter,
+    AssistantLatest,
+    AssistantPatch,
+    AssistantSearch,
+    AssistantVersions,
+    Config,
+    JsonObject,
+)
+from api.replies import assistant_of, no_content, page, picked, reply
+from api.requests import body, path_uuid, query_flag, query_int, select_of
+from api.routes import Query, Route
+from engine.domain.commands import (
+    CancelRun,
+    Command,
+    CreateAssistant,
+    DeleteAssistant,
+    DeleteThread,
+    SetLatestAssistant,
+    UpdateAssistant,
+)
+from projections.queries import assistants as queries
+from projections.queries import runs, threads
+
+_SELECTABLE = frozenset(
+    [
+        "assistant_id",
+        "graph_id",
+        "name",
+        "description",
+        "config",
+        "context",
+        "created_at",
+        "updated_at",
+        "metadata",
+        "version",
+    ]
+)
+_MANY = 64
+
+
+async def create(request: web.Request) -> web.Response:
+    api = api_of(request)
+    asked = await body(request, AssistantCreate)
+    await require_graph(api, asked.graph_id)
+    config, context = mirrored(asked.config, asked.context)
+    assistant_id = asked.assistant_id or str(uuid4())
+    command = CreateAssistant(
+        assistant_id=assistant_id,
+        graph_id=asked.graph_id,
+        name=asked.name or "Untitled",
+        description=asked.description,
+        config=config or {},
+        context=context or {},
+        metadata=asked.metadata or {},
+        if_exists=asked.if_exists or "raise",
+    )
+    decided = await api.gateway.submit(command, key=assistant_id)
+    raise_if_rejected(decided.events)
+    return await _one(api, assistant_id)
+
+
+async def get(request: web.Request) -> web.Response:
+    return await _one(api_of(request), path_uuid(request, "assistant_id", "assistant"))
+
+
+async def patch(request: web.Request) -> web.Response:
+    api = api_of(request)
+    assistant_id = path_uuid(request, "assistant_id", "assistant")
+    asked = await body(request, AssistantPatch)
+    if asked.graph_id is not None:
+        await require_graph(api, asked.graph_id)
+    config, context = mirrored(asked.config, asked.context)
+    command = UpdateAssistant(
+        assistant_id=assistant_id,
+        graph_id=asked.graph_id,
+        name=asked.name,
+        description=asked.description,
+        config=config,
+        context=context,
+        metadata=asked.metadata,
+    )
+    await _submit(api, command, assistant_id)
+    return await _one(api, assistant_id)
+
+
+async def delete(request: web.Request) -> web.Response:
+    api = api_of(request)
+    assistant_id = path_uuid(request, "assistant_id", "assistant")
+    delete_threads = query_flag(request, "delete_threads")
+    await _submit(api, DeleteAssistant(assistant_id=assistant_id), assistant_id)
+    stopping: list[tuple[Command, str]] = []
+    for row in await runs.in_flight_of_assistant(api.pool, assistant_id):
+        thread_id = str(row["thread_id"])
+        stopping.append((CancelRun(thread_id=thread_id, run_id=str(row["run_id"])), thread_id))
+    await submit_many(api, stopping)
+    if delete_threads:
+        ids = await threads.ids_of_assistant(api.pool, assistant_id)
+        await submit_many(api, [(DeleteThread(thread_id=i), i) for i in ids])
+    return no_content()
+
+
+async def search(request: web.Request) -> web.Response:
+    api = api_of(request)
+    asked = await body(request, AssistantSearch)
+    select = select_of(asked.select, _SELECTABLE)
+    rows = await queries.search(
+        api.pool,
+        metadata=containment(asked.metadata),
+        graph_id=asked.graph_id,
+        name=asked.name,
+        sort_by=asked.sort_by or "created_at",
+        descending=asked.sort_order != "asc",
+        limit=asked.limit + 1,
+        offset=asked.offset,
+    )
+    found = [picked(assistant_of(row), select) for row in rows[: asked.limit]]
+    return page(found, asked.limit, asked.offset, more=len(rows) > asked.limit)
+
+
+async def count(request: web.Request) -> web.Response:
+    asked = await body(request, AssistantFilter)
+    return reply(
+        await queries.count(
+            api_of(request).pool, metadata=containment(asked.metadata), graph_id=asked.graph_id, name=asked.name
+        )
+    )
+
+
+async def versions(request: web.Request) -> web.Response:
+    api = api_of(request)
+    assistant_id = path_uuid(request, "assistant_id", "assistant")
+    asked = await body(request, AssistantVersions) if request.can_read_body else AssistantVersions()
+    rows = await queries.versions(
+        api.pool, assistant_id, metadata=containment(asked.metadata), limit=asked.limit, offset=asked.offset
+    )
+    if not rows and await queries.get(api.pool, assistant_id) is None:
+        raise _missing(assistant_id)
+    return reply([assistant_of(row, with_updated_at=False) for row in rows])
+
+
+async def set_latest(request: web.Request) -> web.Response:
+    api = api_of(request)
+    assistant_id = path_uuid(request, "assistant_id", "assistant")
+    if "version" in request.query:
+        version = query_int(request, "version", 0, 1, 2**31 - 1)
+    else:
+        version = (await body(request, AssistantLatest)).version
+    await _submit(api, SetLatestAssistant(assistant_id=assistant_id, version=version), assistant_id)
+    return await _one(api, assistant_id)
+
+
+def containment(metadata: JsonObject | None) -> str | None:
+    """The JSON text of a containment filter; an empty one matches everything."""
+    return orjson.dumps(metadata).decode() if metadata else None
+
+
+def mirrored(config: Config | None, context: JsonObject | None) -> tuple[JsonObject | None, JsonObject | None]:
+    """`configurable` and `context` are two names of one thing: the one given fills the other; both are refused."""
+    given = None if config is None else config.given()
+    configurable = (given or {}).get("configurable")
+    if configurable and context:
+        raise ApiError(
+            400, "Cannot specify both configurable and context. Use context: it is what config.configurable became."
+        )
+    if context is not None:
+        given = {**(given or {}), "configurable": context}
+    elif configurable is not None:
+        context = configurable
+    return given, context
+
+
+async def require_graph(api: Api, graph_id: str) -> None:
+    names = await api.known.graph_names(api.pool)
+    if graph_id not in names:
+        raise ApiError(404, f"Graph '{graph_id}' not found. Expected one of: {names}")
+
+
+async def submit_many(api: Api, commands: list[tuple[Command, str]]) -> int:
+    """Submit each (command, key), many at a time; returns how many were not rejected."""
+
+    async def one(command: Command, key: str) -> bool:
+        decided = await api.gateway.submit(command, key=key)
+        return not decided.events or decided.events[0]["type"] != "command.rejected"
+
+    accepted = 0
+    for start in range(0, len(commands), _MANY):
+        accepted += sum(await asyncio.gather(*(one(*item) for item in commands[start : start + _MANY])))
+    return accepted
+
+
+async def _submit(api: Api, command: Command, assistant_id: str) -> None:
+    decided = await api.gateway.submit(command, key=assistant_id)
+    raise_if_rejected(decided.events)
+
+
+async def _one(api: Api, assistant_id: str) -> web.Response:
+    row = await queries.get(api.pool, assistant_id)
+    if row is None:
+        raise _missing(assistant_id)
+    return reply(assistant_of(row))
+
+
+def _missing(assistant_id: str) -> ApiError:
+    return ApiError(404, f"Assistant with ID {assistant_id} not found")
+
+
+_ID = "/assistants/{assistant_id}"
+
+routes = [
+    Route(
+        "POST", "/assistants", create, "Create an assistant", AssistantCreate, returns="Assistant", errors=(404, 409),
+    ),
+    Route("POST", "/assistants/search", search, "Search assistants", AssistantSearch, returns="[Assistant]"),
+    Route("POST", "/assistants/count", count, "Count assistants", AssistantFilter, returns="Count"),
+    Route("GET", _ID, get, "Get an assistant", returns="Assistant", errors=(404,)),
+    Route("PATCH", _ID, patch, "Make a new version", AssistantPatch, returns="Assistant", errors=(404,)),
+    Route(
+        "DELETE", _ID, delete, "Delete an assistant and stop its runs", status=204, errors=(404,),
+        query=(Query("delete_threads", "boolean", "also delete the threads of its runs"),),
+    ),
+    Route(
+        "POST", f"{_ID}/versions", versions, "List versions, newest first", AssistantVersions, returns="[Assistant]",
+        errors=(404,),
+    ),
+    Route(
+        "POST", f"{_ID}/latest", set_latest, "Make a version current", AssistantLatest, returns="Assistant",
+        errors=(404,),
+    ),
+]  # fmt: skip

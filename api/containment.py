@@ -1,0 +1,52 @@
+"""The rules of search on rendered values: jsonb's containment, and dotted paths."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from api.errors import ApiError
+
+_ROOTS = ("values", "metadata", "config", "interrupts")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(-?\d+)\]")
+
+
+def contains(value: Any, wanted: Any) -> bool:
+    """Whether `value` contains `wanted` as Postgres' jsonb `@>` means it."""
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(k in value and contains(value[k], v) for k, v in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(value, list) and all(any(contains(item, w) for item in value) for w in wanted)
+    if isinstance(wanted, bool) or isinstance(value, bool):
+        return value is wanted
+    return bool(value == wanted)
+
+
+def parse_path(alias: str, path: str) -> list[str | int]:
+    """`values.messages[-1].content` as its steps; 422 when it is no such path."""
+    root = re.match(r"[a-z_]+", path)
+    if root is None or root.group() not in _ROOTS:
+        raise ApiError(422, f"extract.{alias}: {path!r} must begin with one of {', '.join(_ROOTS)}")
+    steps: list[str | int] = [root.group()]
+    at = root.end()
+    while at < len(path):
+        step = _STEP.match(path, at)
+        if step is None:
+            raise ApiError(422, f"extract.{alias}: {path!r} is not a path like values.messages[-1].content")
+        steps.append(step.group(1) if step.group(1) is not None else int(step.group(2)))
+        at = step.end()
+    return steps
+
+
+def follow(value: Any, steps: list[str | int]) -> Any:
+    """What is at the end of the steps, None when one of them leads nowhere."""
+    for step in steps:
+        if isinstance(step, int):
+            if not isinstance(value, list) or not -len(value) <= step < len(value):
+                return None
+            value = value[step]
+        else:
+            if not isinstance(value, dict) or step not in value:
+                return None
+            value = value[step]
+    return value

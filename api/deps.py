@@ -1,0 +1,44 @@
+"""What the handlers of one application share, and how they get it from a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import asyncpg
+from aiohttp import web
+
+from api.disconnects import Disconnects
+from api.known import Known
+from api.live import Live
+from api.metrics import HttpMetrics
+from api.settings import ApiSettings
+from engine.log.port import Log
+from engine.ports import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class ApiDeps:
+    """What the composition root hands in. `pool` has no JSON codecs: json and jsonb columns are read as text."""
+
+    pool: asyncpg.Pool
+    gateway: Gateway
+    log: Log
+    live: Live
+    settings: ApiSettings = field(default_factory=ApiSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Api(ApiDeps):
+    """`ApiDeps` and what the application makes of them."""
+
+    known: Known = field(kw_only=True)
+    disconnects: Disconnects = field(kw_only=True)
+    metrics: HttpMetrics = field(kw_only=True)
+
+
+API: web.AppKey[Api] = web.AppKey("api", Api)
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+
+def api_of(request: web.Request) -> Api:
+    return request.app[API]

@@ -1,0 +1,65 @@
+"""Notices that a client has gone while nothing is being written to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+_EVERY_SECONDS = 0.2
+
+
+class Disconnects:
+    """One timer looks at all watched connections; a task per stream would cost more than the stream."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, tuple[web.Request, Callable[[], None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._cancelling: dict[str, int] = {}
+
+    @contextmanager
+    def watch(self, request: web.Request, gone: Callable[[], None]) -> Iterator[None]:
+        """Call `gone` once, within a fraction of a second, if the request's connection closes meanwhile."""
+        key = id(request)
+        self._watched[key] = (request, gone)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY_SECONDS, self._look)
+        try:
+            yield
+        finally:
+            self._watched.pop(key, None)
+
+    @contextmanager
+    def cancels(self, run_id: str) -> Iterator[Callable[[], bool]]:
+        """Count a client whose leaving cancels the run; the function tells whether it is the last such client."""
+        self._cancelling[run_id] = self._cancelling.get(run_id, 0) + 1
+        try:
+            yield lambda: self._cancelling.get(run_id) == 1
+        finally:
+            left = self._cancelling[run_id] - 1
+            if left:
+                self._cancelling[run_id] = left
+            else:
+                del self._cancelling[run_id]
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._watched.clear()
+
+    def _look(self) -> None:
+        self._timer = None
+        for key, (request, gone) in list(self._watched.items()):
+            if client_gone(request):
+                del self._watched[key]
+                gone()
+        if self._watched:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY_SECONDS, self._look)
+
+
+def client_gone(request: web.Request) -> bool:
+    transport = request.transport
+    return transport is None or transport.is_closing()

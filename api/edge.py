@@ -1,0 +1,74 @@
+"""What surrounds every request: its id, the cross-origin rules, errors as JSON, counting."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from uuid import uuid4
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from api.cors import CorsPolicy
+from api.deps import REQUEST_ID
+from api.errors import ApiError, is_away
+from api.metrics import HttpMetrics
+from api.replies import reply
+
+logger = logging.getLogger(__name__)
+
+_ID = "X-Request-Id"
+_MAX_ID = 200
+
+
+def make_edge(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
+    @web.middleware
+    async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = perf_counter()
+        request[REQUEST_ID] = request.headers.get(_ID, "")[:_MAX_ID] or uuid4().hex
+        response: web.StreamResponse | None = None
+        try:
+            response = cors.preflight(request) or await handler(request)
+            return response
+        except Exception as error:
+            response = _answer(request, error)
+            return response
+        finally:
+            # No response: the handler was cancelled, or the connection was lost while it wrote.
+            status = 499 if response is None else response.status
+            resource = request.match_info.route.resource
+            path = "unknown" if resource is None else resource.canonical
+            metrics.observe(request.method, path, status, (perf_counter() - started) * 1000)
+
+    return edge
+
+
+def make_marker(cors: CorsPolicy) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """The signal handler that completes the headers of every response, streams included."""
+
+    async def mark(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers[_ID] = request.get(REQUEST_ID, "")
+        cors.mark(request, response.headers)
+
+    return mark
+
+
+def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
+    if isinstance(error, ApiError):
+        return reply({"detail": error.detail}, error.status, error.headers)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return reply({"detail": "The request body is larger than this server accepts"}, 413)
+    if isinstance(error, web.HTTPException):
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        return reply({"detail": error.reason}, error.status, headers)
+    if isinstance(error, ConnectionResetError) and (request.transport is None or request.transport.is_closing()):
+        raise error  # the client is gone; aiohttp knows what to do
+    if is_away(error):
+        logger.warning("%s %s: %s: %s", request.method, request.path, type(error).__name__, error)
+        return reply(
+            {"detail": "The log or the database can't be reached at the moment. Try again."}, 503, {"Retry-After": "1"}
+        )
+    request_id = request[REQUEST_ID]
+    logger.error("%s %s failed (request %s)", request.method, request.path, request_id, exc_info=error)
+    return reply({"detail": f"Internal server error (request {request_id})"}, 500)

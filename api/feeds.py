@@ -1,0 +1,338 @@
+"""Sinks for streams: one client's view of a run or a thread, from memory while it keeps up, from the log when not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Self
+
+from api.live import Live, Waiter
+from api.progress import End, FrameId, Progress, end_of
+from engine.log.port import Log, OffsetGone, Topic
+from engine.log.records import Frames, partition_of
+
+_READ_BYTES = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """New frames of one record: those from `first` on."""
+
+    offset: int
+    first: int
+    frames: Frames
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The frames of this run are complete."""
+
+    run_id: str
+    end: End
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event of the thread that is shown as such."""
+
+    event: dict[str, Any]
+
+
+Item = Batch | Done | Happened
+
+
+class Feed:
+    """What a stream hands on, in order: `Batch`es, then `Done` per run.
+
+    A feed starts live, or at `start_at`, an offset of `stream` from which it reads the log until it has caught up.
+    A consumer too slow for `buffer_bytes` is put back to reading the log.
+    """
+
+    def __init__(self, live: Live, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
+        self.thread_id = thread_id
+        self.run_id = run_id
+        self.closed = False
+        self.waiter = Waiter()
+        self._live = live
+        self._log = log
+        self._partition = partition_of(thread_id, log.partitions)
+        self._buffer_bytes = buffer_bytes
+        self._queue: deque[Item] = deque()
+        self._queued_bytes = 0
+        self._read_from: int | None = None  # not None: behind the tail, what comes live is left to the log
+
+    def __enter__(self) -> Self:
+        self._live.attach(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.detach(self)
+        self.closed = True
+        self._queue.clear()
+
+    def start_at(self, offset: int) -> None:
+        """Begin with what the log holds from this offset on."""
+        self._read_from = offset
+
+    def close(self) -> None:
+        """Its client is gone: end now."""
+        self.closed = True
+        self.waiter.notify()
+
+    async def next(self, heartbeat_seconds: float) -> list[Item] | None:
+        """The items that are there, an empty list after `heartbeat_seconds` of silence, None at the end.
+
+        Raises `LogUnavailable` while the log has to be read and can't.
+        """
+        while not self.closed:
+            if self._queue:
+                found = list(self._queue)
+                self._queue.clear()
+                self._queued_bytes = 0
+                return found
+            if self._read_from is not None:
+                if found := await self._read_log(self._read_from):
+                    return found
+            elif self.finished():
+                return None
+            elif not await self.waiter.wait(self.patience(heartbeat_seconds)) and not self.expired():
+                return []
+        return None
+
+    # --- of the kinds of feed
+
+    def finished(self) -> bool:
+        """Whether a feed that has caught up and handed on everything is at its end."""
+        return False
+
+    def counted(self) -> bool:
+        """Whether nothing that is still to be read from the log can matter."""
+        return False
+
+    def caught_up(self) -> list[Item]:
+        """Items that were held back while the log was read."""
+        return []
+
+    def patience(self, heartbeat_seconds: float) -> float:
+        return heartbeat_seconds
+
+    def expired(self) -> bool:
+        """Called after silence; True when the feed has given up waiting for something."""
+        return False
+
+    def accept(self, offset: int, frames: Frames) -> list[Item]:
+        raise NotImplementedError
+
+    # --- Sink
+
+    def on_frames(self, offset: int, size: int, frames: Frames) -> None:
+        if self._read_from is not None or self.closed:
+            return
+        if self._queued_bytes + size > self._buffer_bytes and self._queue:
+            self._fall_behind(offset)
+            return
+        if items := self.accept(offset, frames):
+            self._queue.extend(items)
+            self._queued_bytes += size
+            self.waiter.notify()
+
+    def on_event(self, offset: int, event: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def on_shutdown(self) -> None:
+        self.close()
+
+    # --- the log
+
+    def _fall_behind(self, offset: int) -> None:
+        """Drop no frame: what is queued stays, the log is read from this record on once the queue is empty."""
+        self._read_from = offset
+        self.waiter.notify()
+
+    async def _read_log(self, start: int) -> list[Item]:
+        # The tail hands out everything from `upto` on. Between comparing and going live nothing is awaited, so
+        # there is neither a gap nor a frame twice.
+        upto = self._live.stream_position(self._partition)
+        if start >= upto or self.counted():
+            self._read_from = None
+            return self.caught_up()
+        try:
+            records = await self._log.read(Topic.STREAM, self._partition, start, end=upto, max_bytes=_READ_BYTES)
+        except OffsetGone as gone:
+            self._read_from = max(gone.first, start + 1)
+            return []
+        self._read_from = records[-1].offset + 1 if records else upto
+        items: list[Item] = []
+        for record in records:
+            if record.key == self.thread_id:
+                frames = Frames.decode(record.value)
+                if self.run_id is None or frames.run_id == self.run_id:
+                    items += self.accept(record.offset, frames)
+        return items
+
+
+class RunFeed(Feed):
+    """One run's frames. It finishes when the run has ended and all its frames have been handed on."""
+
+    def __init__(
+        self, live: Live, log: Log, thread_id: str, run_id: str, *, buffer_bytes: int, frame_wait_seconds: float
+    ) -> None:
+        super().__init__(live, log, thread_id, run_id, buffer_bytes=buffer_bytes)
+        self.progress = Progress()
+        self.end: End | None = None
+        self._give_up_at: float | None = None
+        self._frame_wait_seconds = frame_wait_seconds
+
+    def from_start(self) -> None:
+        """No frame has been seen yet, the first will be."""
+        self.progress = Progress((0, 0))
+
+    def from_now(self) -> None:
+        """What has passed by so far is not asked for."""
+        self.progress = Progress(self._live.progress(str(self.run_id)))
+
+    def continue_after(self, at: FrameId) -> None:
+        """The client has everything up to this frame."""
+        self.progress = Progress((at.attempt, at.number + 1))
+
+    def ended(self, end: End) -> None:
+        """The run has ended like this."""
+        if self.end is None:
+            self.end = end
+            self.waiter.notify()
+
+    def accept(self, offset: int, frames: Frames) -> list[Item]:
+        first = self.progress.admit(frames)
+        return [] if first is None else [Batch(offset, first, frames)]
+
+    def on_frames(self, offset: int, size: int, frames: Frames) -> None:
+        super().on_frames(offset, size, frames)
+        if self.end is not None:
+            self.waiter.notify()  # nothing new may have come, yet the count may be complete
+
+    def on_event(self, offset: int, event: dict[str, Any]) -> None:
+        if self.end is None and (end := end_of(event, str(self.run_id))) is not None:
+            self.ended(end)
+
+    def finished(self) -> bool:
+        if self.end is None:
+            return False
+        return self.progress.reached(self.end) or self._late()
+
+    def counted(self) -> bool:
+        return self.end is not None and self.end.frames > 0 and self.progress.reached(self.end)
+
+    def patience(self, heartbeat_seconds: float) -> float:
+        if self.end is None:
+            return heartbeat_seconds
+        now = asyncio.get_running_loop().time()
+        if self._give_up_at is None:
+            # Someone who joined late, at a server that saw none of the frames, can't count them.
+            self._give_up_at = now + (self._frame_wait_seconds if self.progress.known else 0.5)
+        return max(0.0, min(heartbeat_seconds, self._give_up_at - now))
+
+    def expired(self) -> bool:
+        return self._late()
+
+    def _late(self) -> bool:
+        return self._give_up_at is not None and asyncio.get_running_loop().time() >= self._give_up_at
+
+
+class ThreadFeed(Feed):
+    """All runs of a thread, for ever: frames, a `Done` after each run's last frame, and `state.updated` events."""
+
+    def __init__(
+        self, live: Live, log: Log, thread_id: str, *, buffer_bytes: int, after: FrameId | None = None
+    ) -> None:
+        super().__init__(live, log, thread_id, None, buffer_bytes=buffer_bytes)
+        self._after = after
+        self._runs: dict[str, Progress] = {}
+        self._current = ""
+        self._ends: dict[str, End] = {}  # ended, but not all of their frames have been handed on
+        self._past: dict[str, End] = {}  # of runs that had ended before this client came
+        self._only: tuple[frozenset[str], int] = (frozenset(), 0)
+        self._done: set[str] = set()
+        self._deleted = False
+
+    def past(self, ends: dict[str, End], *, only: frozenset[str] | None, before: int) -> None:
+        """Ends of past runs, each shown if frames of its run are; of what is `before` this offset, only these runs."""
+        self._past = ends
+        if only is not None:
+            self._only = (only, before)
+
+    def finished(self) -> bool:
+        return self._deleted
+
+    def patience(self, heartbeat_seconds: float) -> float:
+        return min(1.0, heartbeat_seconds) if self._ends else heartbeat_seconds
+
+    def expired(self) -> bool:
+        """Frames that never came don't hold up the run's end for ever."""
+        items = self._flush(list(self._ends))
+        self._queue.extend(items)
+        return bool(items)
+
+    def accept(self, offset: int, frames: Frames) -> list[Item]:
+        run_id = frames.run_id
+        if offset < self._only[1] and run_id not in self._only[0]:
+            return []
+        # One run after the other: the next one's first frame says that the one before is over.
+        items = self._flush([self._current]) if run_id != self._current else []
+        self._current = run_id
+        progress = self._runs.get(run_id)
+        if progress is None:
+            progress = self._runs[run_id] = Progress(self._known_at(offset, frames))
+            if run_id in self._past:
+                self._ends[run_id] = self._past.pop(run_id)
+        first = progress.admit(frames)
+        if first is not None:
+            items.append(Batch(offset, first, frames))
+        end = self._ends.get(run_id)
+        if end is not None and end.frames > 0 and progress.reached(end):
+            items += self._flush([run_id])
+        return items
+
+    def caught_up(self) -> list[Item]:
+        return self._flush([run_id for run_id, end in self._ends.items() if self._is_over(run_id, end)])
+
+    def on_event(self, offset: int, event: dict[str, Any]) -> None:
+        kind = event["type"]
+        if kind == "thread.deleted":
+            self._deleted = True
+        elif kind == "state.updated":
+            self._queue.append(Happened(event))
+        elif "run_id" in event and (end := end_of(event, event["run_id"])) is not None:
+            run_id = event["run_id"]
+            self._ends[run_id] = end
+            if self._read_from is None and self._is_over(run_id, end):
+                self._queue.extend(self._flush([run_id]))
+        else:
+            return
+        self.waiter.notify()
+
+    def _known_at(self, offset: int, frames: Frames) -> tuple[int, int] | None:
+        after = self._after
+        if after is None or after.offset != offset or after.attempt != frames.attempt:
+            return None
+        if after.beyond:
+            self._done.add(frames.run_id)
+        return after.attempt, after.number + 1
+
+    def _is_over(self, run_id: str, end: End) -> bool:
+        """Whether nothing of the run is to be waited for."""
+        progress = self._runs.get(run_id)
+        if progress is None and (known := self._live.progress(run_id)) is not None:
+            progress = Progress(known)  # its frames passed before this client came
+        return (progress or Progress()).reached(end)
+
+    def _flush(self, run_ids: list[str]) -> list[Item]:
+        items: list[Item] = []
+        for run_id in run_ids:
+            end = self._ends.pop(run_id, None)
+            if end is not None:
+                self._runs.pop(run_id, None)
+                if run_id not in self._done:
+                    self._done.add(run_id)
+                    items.append(Done(run_id, end))
+        return items

@@ -1,0 +1,102 @@
+"""Assistants and graphs as runs need them, read once and dropped when an event says that they changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+import orjson
+
+from projections.queries import assistants, graphs
+from projections.queries.connection import Reader
+
+_NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+_MOST = 4096
+
+
+def default_assistant_id(graph_id: str) -> str:
+    """The id of a graph's own assistant."""
+    return str(uuid5(_NAMESPACE, graph_id))
+
+
+def as_uuid(value: str) -> str | None:
+    """The canonical form, or None when it is no UUID."""
+    try:
+        return str(UUID(value))
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """What a run inherits from its assistant."""
+
+    assistant_id: str
+    graph_id: str
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class Known:
+    """A cache in front of the read models. What it returns must not be changed by the caller.
+
+    A read that overlaps a change may be stale; it is then not kept: `_generation` moves with every change.
+    """
+
+    def __init__(self) -> None:
+        self._assistants: dict[str, Assistant] = {}
+        self._graphs: dict[str, dict[str, Any]] = {}
+        self._names: list[str] | None = None
+        self._generation = 0
+
+    def changed(self, event: dict[str, Any]) -> None:
+        """A projected event of an assistant or a graph."""
+        self._generation += 1
+        if "assistant_id" in event:
+            self._assistants.pop(event["assistant_id"], None)
+        else:
+            self._names = None
+            self._graphs.pop(event.get("graph_id", ""), None)
+
+    async def assistant(self, db: Reader, assistant_id: str) -> Assistant | None:
+        known = self._assistants.get(assistant_id)
+        if known is not None:
+            return known
+        generation = self._generation
+        row = await assistants.get(db, assistant_id)
+        if row is None:
+            return None
+        found = Assistant(
+            assistant_id=assistant_id,
+            graph_id=row["graph_id"],
+            config=orjson.loads(row["config"]),
+            context=orjson.loads(row["context"]),
+            metadata=orjson.loads(row["metadata"]),
+        )
+        if generation == self._generation:
+            if len(self._assistants) >= _MOST:
+                self._assistants.clear()
+            self._assistants[assistant_id] = found
+        return found
+
+    async def graph_names(self, db: Reader) -> list[str]:
+        if self._names is not None:
+            return self._names
+        generation = self._generation
+        names = await graphs.names(db)
+        if generation == self._generation:
+            self._names = names
+        return names
+
+    async def graph(self, db: Reader, graph_id: str) -> dict[str, Any] | None:
+        """The graph's `info`, or None when no executor has registered it."""
+        known = self._graphs.get(graph_id)
+        if known is not None:
+            return known
+        generation = self._generation
+        info = await graphs.info(db, graph_id)
+        if info is not None and generation == self._generation:
+            self._graphs[graph_id] = info
+        return info

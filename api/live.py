@@ -1,0 +1,208 @@
+"""What happens right now, handed to the requests that wait for it: by thread, in order, never blocking the tail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from engine.log.port import Log, Topic
+from engine.log.records import EventRecord, Frames
+
+logger = logging.getLogger(__name__)
+
+_KNOWN_RUNS = 10_000
+
+
+class Sink(Protocol):
+    """Takes what happens on one thread, synchronously; `run_id` None: of all its runs."""
+
+    thread_id: str
+    run_id: str | None
+
+    def on_frames(self, offset: int, size: int, frames: Frames) -> None:
+        """A record of the `stream` topic, `size` bytes long."""
+        ...
+
+    def on_event(self, offset: int, event: dict[str, Any]) -> None:
+        """A projected event of the thread (of any of its runs)."""
+        ...
+
+    def on_shutdown(self) -> None:
+        """The server stops: end now."""
+        ...
+
+
+class Waiter:
+    """A wake-up call for the one task that waits for it."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[bool] | None = None
+
+    def notify(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(True)
+
+    async def wait(self, seconds: float) -> bool:
+        """True when notified, False when `seconds` have passed. A notification while nobody waits is lost."""
+        loop = asyncio.get_running_loop()
+        future = self._future = loop.create_future()
+        timer = loop.call_later(seconds, _expire, future)
+        try:
+            notified: bool = await future
+            return notified
+        finally:
+            timer.cancel()
+            self._future = None
+
+
+def _expire(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(False)
+
+
+class Live:
+    """Follows the `stream` topic and is told of projected events (`engine.ports.EventListener`).
+
+    `start` it before the first request; `attach` a sink before the command whose effects it shall see is sent.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._sinks: dict[str, list[Sink]] = {}
+        self._next = [0] * log.partitions
+        self._progress: dict[str, tuple[int, int]] = {}
+        self._shared: list[Callable[[dict[str, Any]], None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self.closing = False
+
+    async def start(self) -> None:
+        """Begin at the end of the log. Raises `LogUnavailable`."""
+        ends = await asyncio.gather(*(self._log.bounds(Topic.STREAM, p) for p in range(self._log.partitions)))
+        self._next = [end for _, end in ends]
+        self._task = asyncio.create_task(self._follow(), name="api.live")
+
+    async def aclose(self) -> None:
+        """Let go of the log; every attached sink is told."""
+        self.shutdown()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def shutdown(self) -> None:
+        """End all that is attached: a client that was not done comes back to another server."""
+        self.closing = True
+        for sinks in list(self._sinks.values()):
+            for sink in list(sinks):
+                sink.on_shutdown()
+
+    # --- subscribing
+
+    def attach(self, sink: Sink) -> None:
+        self._sinks.setdefault(sink.thread_id, []).append(sink)
+        if self.closing:
+            sink.on_shutdown()
+
+    def detach(self, sink: Sink) -> None:
+        sinks = self._sinks.get(sink.thread_id)
+        if sinks is not None and sink in sinks:
+            sinks.remove(sink)
+            if not sinks:
+                del self._sinks[sink.thread_id]
+
+    def on_shared(self, listener: Callable[[dict[str, Any]], None]) -> None:
+        """Call `listener` with every event of an assistant or a graph (to drop what was cached of it)."""
+        self._shared.append(listener)
+
+    def stream_position(self, partition: int) -> int:
+        """The offset of `stream` from which on frames are handed out live; no frame yet to come is before it."""
+        return self._next[partition]
+
+    def progress(self, run_id: str) -> tuple[int, int] | None:
+        """`(attempt, number of the next frame)` of a run whose frames passed by lately."""
+        return self._progress.get(run_id)
+
+    # --- what happens
+
+    def projected(self, partition: int, offset: int, record: EventRecord) -> None:
+        events = record.events
+        if not events:
+            return
+        sinks = self._sinks.get(record.key)
+        if sinks is not None:
+            for event in events:
+                for sink in tuple(sinks):
+                    _guarded(sink.on_event, offset, event)
+        elif events[0]["type"].startswith(("assistant.", "graph.")):
+            for event in events:
+                for listener in self._shared:
+                    _guarded(listener, event)
+
+    async def _follow(self) -> None:
+        while True:
+            batches = self._log.tail({(Topic.STREAM, p): offset for p, offset in enumerate(self._next)})
+            try:
+                async for batch in batches:
+                    for record in batch:
+                        self._next[record.partition] = record.offset + 1
+                        _guarded(self._hand_out, record.key, record.offset, record.value)
+            except Exception:
+                logger.exception("following the stream topic failed; trying again")
+                await asyncio.sleep(1)
+            finally:
+                close = getattr(batches, "aclose", None)
+                if close is not None:
+                    await close()
+
+    def _hand_out(self, key: str, offset: int, value: bytes) -> None:
+        sinks = self._sinks.get(key)
+        frames = Frames.decode(value) if sinks is not None else header_of(value)
+        self._note(frames)
+        for sink in tuple(sinks or ()):
+            if sink.run_id is None or sink.run_id == frames.run_id:
+                _guarded(sink.on_frames, offset, len(value), frames)
+
+    def _note(self, frames: Frames) -> None:
+        known = self._progress.get(frames.run_id)
+        reached = (frames.attempt, frames.seq + len(frames.frames))
+        if known is None or reached > known:
+            self._progress[frames.run_id] = reached
+            if len(self._progress) > _KNOWN_RUNS:
+                del self._progress[next(iter(self._progress))]
+
+
+class _Count(Sequence[tuple[bytes, bytes]]):
+    """As many frames as a record has, when nobody looks at them."""
+
+    __slots__ = ("_n",)
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: Any) -> Any:
+        raise IndexError("frames were not decoded")
+
+
+def header_of(value: bytes) -> Frames:
+    """The record's header and the number of its frames, without its frames."""
+    head, _, rest = value.partition(b"\n")
+    headed = Frames.decode(head)
+    count = (rest.count(b"\n") + 1) // 2 if rest else 0
+    return Frames(headed.run_id, headed.thread_id, headed.attempt, headed.seq, _Count(count))
+
+
+def _guarded(call: Callable[..., None], *args: Any) -> None:
+    """One listener's fault must not stop the others, nor the tail."""
+    try:
+        call(*args)
+    except Exception:
+        logger.exception("a live listener failed")

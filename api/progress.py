@@ -1,0 +1,102 @@
+"""How far a client is in the frames of a run, and when the run's stream is complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from engine.log.records import Frames
+
+EndKind = Literal["success", "error", "timeout", "interrupted", "gone"]
+
+# Events after which a run emits nothing more that a client should see.
+_WITH_FRAMES: dict[str, EndKind] = {"run.succeeded": "success", "run.failed": "error", "run.timed_out": "timeout"}
+_AT_ONCE: dict[str, EndKind] = {"run.interrupted": "interrupted", "run.rolled_back": "gone", "run.deleted": "gone"}
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended; `frames` of `attempt` belong before the end (0, 0 when nothing is to be waited for)."""
+
+    kind: EndKind
+    attempt: int = 0
+    frames: int = 0
+    error: dict[str, Any] | None = None
+
+
+def end_of(event: dict[str, Any], run_id: str) -> End | None:
+    """The end that this event means for the run, if any."""
+    kind = event["type"]
+    if kind == "thread.deleted":
+        return End("gone")
+    if event.get("run_id") != run_id:
+        return None
+    if kind in _WITH_FRAMES:
+        return End(_WITH_FRAMES[kind], event.get("attempt", 0), event.get("frames", 0), event.get("error"))
+    return End(_AT_ONCE[kind]) if kind in _AT_ONCE else None
+
+
+_ATTEMPT = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class FrameId:
+    """Where a client is: the record's offset in `stream`, the attempt, the frame's number in it.
+
+    As text `<offset>-<attempt * 10^9 + number>`, and `-<n>` more for the nth thing shown after that frame which is
+    none. The offset is where to look; attempt and number say what the client has, also when a crash of the log's
+    database moved unflushed frames to other offsets.
+    """
+
+    offset: int
+    attempt: int
+    number: int
+    beyond: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.offset}-{self.attempt * _ATTEMPT + self.number}"
+        return f"{text}-{self.beyond}" if self.beyond else text
+
+    @staticmethod
+    def parse(text: str) -> FrameId | None:
+        """The id, or None when it is not one of ours."""
+        parts = text.strip().split("-")
+        if not 2 <= len(parts) <= 3 or not all(part.isdecimal() for part in parts):
+            return None
+        attempt, number = divmod(int(parts[1]), _ATTEMPT)
+        return FrameId(int(parts[0]), attempt, number, int(parts[2]) if len(parts) == 3 else 0)
+
+
+class Progress:
+    """Which frames of a run count: each once, none of an attempt that a later one has replaced.
+
+    `known`: (attempt, number of its next frame) for someone who has what came before. None: unknown, the first frame
+    that comes sets it.
+    """
+
+    __slots__ = ("attempt", "error_seen", "known", "next_number")
+
+    def __init__(self, known: tuple[int, int] | None = None) -> None:
+        self.attempt, self.next_number = known or (0, 0)
+        self.known = known is not None
+        self.error_seen = False
+
+    def admit(self, frames: Frames) -> int | None:
+        """The index of the record's first frame that is new, None if none is."""
+        if frames.attempt < self.attempt:
+            return None
+        if frames.attempt > self.attempt:
+            self.attempt, self.next_number, self.error_seen = frames.attempt, 0, False
+        self.known = True
+        count = len(frames.frames)
+        first = max(0, self.next_number - frames.seq)
+        self.next_number = max(self.next_number, frames.seq + count)
+        if any(name == b"error" for name, _ in frames.frames):
+            self.error_seen = True
+        return first if first < count else None
+
+    def reached(self, end: End) -> bool:
+        """Whether every frame that belongs before this end has passed."""
+        if end.frames == 0 or end.kind in ("interrupted", "gone"):
+            return True
+        return self.attempt > end.attempt or (self.attempt == end.attempt and self.next_number >= end.frames)

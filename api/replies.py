@@ -1,0 +1,114 @@
+"""JSON answers, and the rows of the read models as clients see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
+from aiohttp import web
+
+_JSON = "application/json"
+
+
+def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON response; `orjson.Fragment`s in `value` are passed on as they are."""
+    return raw_reply(orjson.dumps(value), status, headers)
+
+
+def raw_reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON response of this text."""
+    all_headers = {"Content-Type": _JSON}
+    if headers:
+        all_headers.update(headers)
+    return web.Response(body=body, status=status, headers=all_headers)
+
+
+def no_content() -> web.Response:
+    return web.Response(status=204)
+
+
+def page(rows: list[dict[str, Any]], limit: int, offset: int, more: bool) -> web.Response:
+    """A search result: the total is what is known to exist so far, the next offset is given only if there is more."""
+    headers = {"X-Pagination-Total": str(offset + len(rows) + (1 if more else 0))}
+    if more:
+        headers["X-Pagination-Next"] = str(offset + limit)
+    return reply(rows, headers=headers)
+
+
+def time_text(at: datetime) -> str:
+    """ISO-8601 with microseconds and `+00:00`."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def same_time(at: str) -> str:
+    """The time of an event in the form that `time_text` gives the row it is projected to."""
+    return time_text(datetime.fromisoformat(at))
+
+
+def now_text() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def raw(text: str | None) -> Any:
+    """A JSON column, passed on without decoding it."""
+    return None if text is None else orjson.Fragment(text)
+
+
+def decoded(value: Any) -> Any:
+    """Rendered values as plain objects, when they have to be looked into."""
+    return orjson.loads(orjson.dumps(value)) if isinstance(value, orjson.Fragment) else value
+
+
+def picked(item: dict[str, Any], select: Iterable[str] | None) -> dict[str, Any]:
+    return item if select is None else {name: item[name] for name in select}
+
+
+def assistant_of(row: asyncpg.Record, *, with_updated_at: bool = True) -> dict[str, Any]:
+    item = {
+        "assistant_id": str(row["assistant_id"]),
+        "graph_id": row["graph_id"],
+        "config": raw(row["config"]),
+        "context": raw(row["context"]),
+        "metadata": raw(row["metadata"]),
+        "name": row["name"],
+        "description": row["description"],
+        "version": row["version"],
+        "created_at": time_text(row["created_at"]),
+    }
+    if with_updated_at:
+        item["updated_at"] = time_text(row["updated_at"])
+    return item
+
+
+def run_of(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        "run_id": str(row["run_id"]),
+        "thread_id": str(row["thread_id"]),
+        "assistant_id": str(row["assistant_id"]) if row["assistant_id"] is not None else None,
+        "metadata": raw(row["metadata"]),
+        "status": row["status"],
+        "kwargs": raw(row["kwargs"]),
+        "multitask_strategy": row["multitask_strategy"],
+        "created_at": time_text(row["created_at"]),
+        "updated_at": time_text(row["updated_at"]),
+        "langsmith_session_name": None,
+    }
+
+
+def thread_of(row: asyncpg.Record, values: Any) -> dict[str, Any]:
+    """`values`: the rendered state of its newest checkpoint, None if it has none."""
+    return {
+        "thread_id": str(row["thread_id"]),
+        "created_at": time_text(row["created_at"]),
+        "updated_at": time_text(row["updated_at"]),
+        "state_updated_at": time_text(row["state_updated_at"]),
+        "metadata": raw(row["metadata"]),
+        "status": row["status"],
+        "config": raw(row["config"]),
+        "values": values,
+        "error": raw(row["error"]),
+        "interrupts": raw(row["interrupts"]),
+    }

@@ -1,0 +1,106 @@
+"""Cancelling: one run, many runs, and because its client has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from api.deps import Api, api_of
+from api.errors import ApiError
+from api.models import CancelMany
+from api.output import Happening
+from api.replies import no_content, reply
+from api.requests import body, path_uuid, query_flag
+from engine.domain.commands import CancelAction, CancelRun
+from engine.log.port import LogUnavailable
+from projections.queries import runs
+
+logger = logging.getLogger(__name__)
+
+_NONE_FOUND = "No runs found to cancel."
+_MANY = 64
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """POST …/runs/{id}/cancel. With `wait` it answers once the executor has let go of the run."""
+    api = api_of(request)
+    run_id = path_uuid(request, "run_id", "run")
+    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    wait = query_flag(request, "wait")
+    action = _action(request)
+    row = await runs.progress(api.pool, run_id, thread_id)
+    if row is None:
+        raise ApiError(404, _NONE_FOUND)
+    thread_id = str(row["thread_id"])
+    stopped = Happening(thread_id, "run.stopped", "thread.deleted", run_id=run_id)
+    api.live.attach(stopped)
+    try:
+        if not await _cancel(api, thread_id, run_id, action, stopped, wait=wait):
+            raise ApiError(404, "No matching runs to cancel: the run has already ended.")
+    finally:
+        api.live.detach(stopped)
+    if not wait:
+        return web.Response(status=202)
+    return reply({}, headers={"Location": f"{request.path.rpartition('/')[0]}/join"})
+
+
+async def cancel_many(request: web.Request) -> web.Response:
+    """POST /runs/cancel: every run that matches and has not ended."""
+    api = api_of(request)
+    asked = await body(request, CancelMany)
+    action = _action(request)
+    if asked.status is not None:
+        statuses = ["pending", "running"] if asked.status == "all" else [asked.status]
+        rows = await runs.in_flight(api.pool, statuses)
+        matching = [(str(row["thread_id"]), str(row["run_id"])) for row in rows]
+    else:
+        assert asked.thread_id is not None and asked.run_ids is not None
+        matching = [(asked.thread_id, run_id) for run_id in dict.fromkeys(asked.run_ids)]
+    cancelled = 0
+    for start in range(0, len(matching), _MANY):
+        results = await asyncio.gather(
+            *(_cancel(api, thread_id, run_id, action) for thread_id, run_id in matching[start : start + _MANY])
+        )
+        cancelled += sum(results)
+    if not cancelled:
+        raise ApiError(404, _NONE_FOUND)
+    return no_content()
+
+
+async def cancel_quietly(api: Api, thread_id: str, run_id: str) -> None:
+    """The client that the run was for is gone; a run that has ended meanwhile is fine."""
+    try:
+        await _cancel(api, thread_id, run_id, "interrupt")
+    except LogUnavailable as error:
+        logger.warning("run %s was not cancelled although its client left: %s", run_id, error)
+
+
+async def _cancel(
+    api: Api,
+    thread_id: str,
+    run_id: str,
+    action: CancelAction,
+    stopped: Happening | None = None,
+    *,
+    wait: bool = False,
+) -> bool:
+    """Whether there was something to cancel."""
+    decided = await api.gateway.submit(CancelRun(thread_id=thread_id, run_id=run_id, action=action), key=thread_id)
+    events = [e for e in decided.events if e.get("run_id") == run_id]
+    ended = [e for e in events if e["type"] in ("run.interrupted", "run.rolled_back")]
+    if not ended:
+        return False
+    if wait and stopped is not None and any(e.get("stopping") for e in ended):
+        await stopped.wait(api.settings.cancel_wait_timeout_seconds)
+    return True
+
+
+def _action(request: web.Request) -> CancelAction:
+    action = request.query.get("action") or "interrupt"
+    if action == "interrupt":
+        return "interrupt"
+    if action == "rollback":
+        return "rollback"
+    raise ApiError(422, f"action: must be interrupt or rollback, not {action!r}")

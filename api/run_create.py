@@ -1,0 +1,228 @@
+"""From a request to the one command that creates a run: assistant, thread and request merged (contract 3.8, 3.9)."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from aiohttp import web
+from uuid_utils import uuid7
+
+from api.assistants import mirrored
+from api.deps import REQUEST_ID, Api
+from api.errors import ApiError, raise_if_rejected
+from api.known import Assistant, as_uuid, default_assistant_id
+from api.models import JsonObject, RunCreate
+from api.replies import now_text, same_time
+from engine.domain.commands import CreateRun
+from engine.log.records import partition_of
+from projections.queries import threads
+
+# What the server decides: a client's value for these is dropped.
+_RESERVED_METADATA = frozenset(("thread_id", "run_id"))
+_COORDINATES = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+_RESERVED_CONFIGURABLE = frozenset((
+    "run_id", "thread_id", "graph_id", "assistant_id", "user_id", "langgraph_auth_user", "langgraph_auth_user_id",
+    "langgraph_auth_permissions", "langgraph_request_id", "cron_id", "__request_start_time_ms__", "__after_seconds__",
+))  # fmt: skip
+_NOT_CONTEXT = _RESERVED_CONFIGURABLE | set(_COORDINATES)
+_LATEST = timedelta(days=3650)
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run about to be created; `command` is complete."""
+
+    command: CreateRun
+    asked: RunCreate
+    stateless: bool
+
+    @property
+    def run_id(self) -> str:
+        return self.command.run_id
+
+    @property
+    def thread_id(self) -> str:
+        return self.command.thread_id
+
+    @property
+    def path(self) -> str:
+        """Where the run is found."""
+        return f"/runs/{self.run_id}" if self.stateless else f"/threads/{self.thread_id}/runs/{self.run_id}"
+
+    @property
+    def resumable(self) -> bool:
+        return bool(self.asked.stream_resumable)
+
+    def headers(self, resume: str | None = None) -> dict[str, str]:
+        """`Content-Location`, and `Location` of where to resume (`stream` or `join`)."""
+        headers = {"Content-Location": self.path}
+        if resume is not None:
+            headers["Location"] = f"{self.path}/{resume}"
+        return headers
+
+
+async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: str | None) -> NewRun:
+    """Merge and check everything that can be checked before the command is sent. `thread_id` None: stateless."""
+    config, context = mirrored(asked.config, asked.context)
+    assistant = await resolve_assistant(api, asked.assistant_id)
+    thread_metadata: JsonObject = {}
+    thread_config: JsonObject = {}
+    stateless = thread_id is None
+    if thread_id is None:
+        thread_id = str(uuid7())
+    else:
+        row = await threads.for_run(api.pool, thread_id)
+        if row is not None:
+            thread_metadata = orjson.loads(row["metadata"])
+            thread_config = orjson.loads(row["config"])
+        elif asked.if_not_exists != "create":
+            raise _unknown()
+    run_id = str(uuid7())
+    run_config, run_context = _config(request, asked, assistant, thread_config, config or {}, context)
+    run_config["configurable"].update(run_id=run_id, thread_id=thread_id)
+    metadata = _metadata(asked, assistant, thread_metadata, run_config)
+    temporary = stateless and asked.on_completion != "keep"
+    durability = asked.durability or ("exit" if asked.checkpoint_during is False else "async")
+    kwargs = {
+        "input": asked.input,
+        "command": asked.command,
+        "config": run_config,
+        "context": run_context,
+        "stream_mode": asked.stream_mode or ["values"],
+        "interrupt_before": asked.interrupt_before,
+        "interrupt_after": asked.interrupt_after,
+        "webhook": asked.webhook,
+        "feedback_keys": asked.feedback_keys,
+        "temporary": temporary,
+        "subgraphs": bool(asked.stream_subgraphs),
+        "resumable": bool(asked.stream_resumable),
+        "checkpoint_during": durability != "exit",
+        "durability": durability,
+    }
+    command = CreateRun(
+        thread_id=thread_id,
+        run_id=run_id,
+        graph_id=assistant.graph_id,
+        run={"assistant_id": assistant.assistant_id, "metadata": metadata, "kwargs": kwargs},
+        multitask_strategy=asked.multitask_strategy or "enqueue",
+        due_at=_due_at(asked.after_seconds),
+        create_thread={} if stateless or asked.if_not_exists == "create" else None,
+        thread_metadata={"graph_id": assistant.graph_id, "assistant_id": assistant.assistant_id},
+        thread_config=_left_on_thread(assistant, run_config, metadata),
+        temporary=temporary,
+        stream_from=api.live.stream_position(partition_of(thread_id, api.log.partitions)),
+    )
+    return NewRun(command, asked, stateless)
+
+
+async def submit(api: Api, new: NewRun) -> dict[str, Any]:
+    """Create the run; returns it as clients see it, `pending`."""
+    decided = await api.gateway.submit(new.command, key=new.thread_id)
+    raise_if_rejected(decided.events)
+    at = same_time(decided.at) if decided.at else now_text()
+    return {
+        "run_id": new.run_id,
+        "thread_id": new.thread_id,
+        "assistant_id": new.command.run["assistant_id"],
+        "metadata": new.command.run["metadata"],
+        "status": "pending",
+        "kwargs": new.command.run["kwargs"],
+        "multitask_strategy": new.command.multitask_strategy,
+        "created_at": at,
+        "updated_at": at,
+        "langsmith_session_name": None,
+    }
+
+
+async def resolve_assistant(api: Api, asked: str) -> Assistant:
+    """The assistant of this id, or a graph's own assistant by the graph's name."""
+    assistant_id = as_uuid(asked)
+    by_name = assistant_id is None
+    if assistant_id is None:
+        assistant_id = default_assistant_id(asked)
+    found = await api.known.assistant(api.pool, assistant_id)
+    if found is not None:
+        return found
+    if by_name:
+        names = ", ".join(await api.known.graph_names(api.pool)) or "none, as no executor has started yet"
+        raise ApiError(
+            422,
+            f"Invalid assistant: '{asked}'. Must be either:\n- A valid assistant UUID, or\n"
+            f"- One of the registered graphs: {names}",
+        )
+    raise _unknown()
+
+
+def _unknown() -> ApiError:
+    return ApiError(404, "Thread or assistant not found.")
+
+
+def _config(
+    request: web.Request,
+    asked: RunCreate,
+    assistant: Assistant,
+    thread_config: JsonObject,
+    config: JsonObject,
+    context: JsonObject | None,
+) -> tuple[JsonObject, JsonObject]:
+    """The run's config and context. `configurable` is merged by key, the rest comes from the run or the assistant."""
+    own = {k: v for k, v in (config.get("configurable") or {}).items() if k not in _RESERVED_CONFIGURABLE}
+    configurable = {
+        **(assistant.config.get("configurable") or {}),
+        **(thread_config.get("configurable") or {}),
+        **own,
+    }
+    if asked.checkpoint is not None:
+        configurable.update(asked.checkpoint.given())
+    if asked.checkpoint_id is not None:
+        configurable["checkpoint_id"] = asked.checkpoint_id
+    configurable.setdefault("checkpoint_ns", "")
+    configurable.update(
+        graph_id=assistant.graph_id,
+        assistant_id=assistant.assistant_id,
+        user_id="",
+        langgraph_auth_user=None,
+        langgraph_auth_user_id="",
+        langgraph_auth_permissions=[],
+        langgraph_request_id=request[REQUEST_ID],
+        __request_start_time_ms__=time.time_ns() // 1_000_000,
+        __after_seconds__=asked.after_seconds or 0,
+    )
+    if asked.langsmith_tracer is not None:
+        configurable["__langsmith_project__"] = asked.langsmith_tracer.project_name
+        configurable["__langsmith_example_id__"] = asked.langsmith_tracer.example_id
+    merged = {**{k: v for k, v in assistant.config.items() if k in ("tags", "recursion_limit")}, **config}
+    merged["configurable"] = configurable
+    run_context = {**assistant.context, **{k: v for k, v in (context or {}).items() if k not in _NOT_CONTEXT}}
+    return merged, run_context
+
+
+def _metadata(asked: RunCreate, assistant: Assistant, thread: JsonObject, config: JsonObject) -> JsonObject:
+    given = {**(config.get("metadata") or {}), **(asked.metadata or {})}
+    metadata = {**assistant.metadata, **thread, "created_by": "system", **given}
+    for name in _RESERVED_METADATA:
+        metadata.pop(name, None)
+    metadata["graph_id"] = assistant.graph_id
+    metadata["assistant_id"] = assistant.assistant_id
+    return metadata
+
+
+def _left_on_thread(assistant: Assistant, config: JsonObject, metadata: JsonObject) -> JsonObject:
+    """What later runs of the thread inherit: of `configurable` only what the assistant brought."""
+    left: JsonObject = {k: config[k] for k in ("tags", "recursion_limit") if k in config}
+    left["metadata"] = metadata
+    left["configurable"] = assistant.config.get("configurable") or {}
+    return left
+
+
+def _due_at(after_seconds: float | None) -> str | None:
+    if after_seconds is None or after_seconds <= 0:
+        return None
+    if not math.isfinite(after_seconds) or after_seconds > _LATEST.total_seconds():
+        raise ApiError(422, f"after_seconds: must be at most {int(_LATEST.total_seconds())}")
+    return (datetime.now(UTC) + timedelta(seconds=after_seconds)).isoformat(timespec="microseconds")

@@ -1,0 +1,126 @@
+"""Streams of one run: made by creating it, or joined later."""
+
+from __future__ import annotations
+
+import asyncpg
+import orjson
+from aiohttp import web
+
+from api.deps import Api, api_of
+from api.disconnects import client_gone
+from api.errors import ApiError
+from api.feeds import RunFeed
+from api.models import RunCreate, StreamMode
+from api.progress import End, FrameId
+from api.requests import body, path_uuid, query_flag, query_list
+from api.run_cancel import cancel_quietly
+from api.run_create import prepare, submit
+from api.sse import ModeFilter, RunView, open_stream, pump
+from projections.queries import runs
+
+_MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
+_FROM_START = frozenset(("-1", "-", "0"))
+# A crash of the log's database may have moved frames that were not flushed to somewhat lower offsets.
+_LOOK_BACK = 256
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """POST …/runs/stream. Whoever streams is attached before the run exists, so no frame is missed."""
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    new = await prepare(request, api, await body(request, RunCreate), thread_id)
+    with feed_of(api, new.thread_id, new.run_id) as feed:
+        feed.from_start()
+        await submit(api, new)
+        response = await open_stream(request, new.headers("stream"))
+        view = RunView(feed, ModeFilter(()), ids=new.resumable, new=True)
+        cancels = new.asked.on_disconnect == "cancel"
+        await _follow(api, request, response, feed, view, cancels=cancels)
+    return response
+
+
+async def join(request: web.Request) -> web.StreamResponse:
+    """GET …/runs/{id}/stream: live from now on, or, of a resumable run, from `Last-Event-ID` on."""
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    run_id = path_uuid(request, "run_id", "run")
+    modes = query_list(request, "stream_mode")
+    for mode in modes:
+        if mode not in _MODES:
+            raise ApiError(422, f"stream_mode: {mode!r} is not one of {', '.join(sorted(_MODES))}")
+    cancels = query_flag(request, "cancel_on_disconnect")
+    row = await runs.progress(api.pool, run_id, thread_id)
+    if row is None:
+        raise ApiError(404, "Run not found")
+    with feed_of(api, str(row["thread_id"]), run_id) as feed:
+        row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
+        if row is None:
+            raise ApiError(404, "Run not found")
+        end = end_in(row)
+        resumable = row["resumable"] == "true"
+        replays = _position(feed, request.headers.get("Last-Event-ID"), row) if resumable else False
+        location = request.path
+        response = await open_stream(request, {"Location": location, "Content-Location": location.rpartition("/")[0]})
+        if end is not None and not replays:
+            await response.write_eof()
+            return response
+        if end is not None:
+            feed.ended(end)
+        view = RunView(feed, ModeFilter(modes), ids=resumable, new=False)
+        await _follow(api, request, response, feed, view, cancels=cancels)
+    return response
+
+
+def feed_of(api: Api, thread_id: str, run_id: str) -> RunFeed:
+    return RunFeed(
+        api.live,
+        api.log,
+        thread_id,
+        run_id,
+        buffer_bytes=api.settings.client_buffer_bytes,
+        frame_wait_seconds=api.settings.frame_wait_seconds,
+    )
+
+
+def end_in(row: asyncpg.Record) -> End | None:
+    """The end of a run as its row tells it, None while it is pending or running."""
+    status = row["status"]
+    if status in ("pending", "running"):
+        return None
+    error = None if row["error"] is None else orjson.loads(row["error"])
+    return End(status, row["attempt"], row["frames"] or 0, error)
+
+
+def _position(feed: RunFeed, last_event_id: str | None, row: asyncpg.Record) -> bool:
+    """Set the feed to where the client was; False: to now."""
+    if last_event_id is None or last_event_id == "":
+        feed.from_now()
+        return False
+    last_event_id = last_event_id.strip()
+    if last_event_id in _FROM_START:
+        feed.from_start()
+        feed.start_at(row["stream_from"])
+        return True
+    at = FrameId.parse(last_event_id)
+    if at is None:
+        feed.from_now()
+        return False
+    feed.continue_after(at)
+    feed.start_at(max(row["stream_from"], at.offset - _LOOK_BACK))
+    return True
+
+
+async def _follow(
+    api: Api, request: web.Request, response: web.StreamResponse, feed: RunFeed, view: RunView, *, cancels: bool
+) -> None:
+    if not cancels:
+        await pump(api, request, response, feed, view.render, view.ending)
+        return
+    run_id = str(feed.run_id)
+    with api.disconnects.cancels(run_id) as is_last:
+        delivered = False
+        try:
+            delivered = await pump(api, request, response, feed, view.render, view.ending)
+        finally:
+            if not delivered and feed.end is None and client_gone(request) and is_last():
+                await cancel_quietly(api, feed.thread_id, run_id)

@@ -1,0 +1,138 @@
+"""Server-sent events: how frames become bytes, and the loop that writes them to a client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from api.deps import Api
+from api.disconnects import client_gone
+from api.feeds import Batch, Feed, Item, RunFeed
+from api.progress import FrameId
+from engine.log.port import LogUnavailable
+
+_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+_HEARTBEAT = b": heartbeat\n\n"
+# Shown whatever modes a joiner has asked for.
+_ALWAYS = frozenset((b"metadata", b"error"))
+
+
+async def open_stream(request: web.Request, headers: dict[str, str] | None = None) -> web.StreamResponse:
+    """Send the headers at once, so that the client knows where to resume before the first event."""
+    response = web.StreamResponse(headers={**_HEADERS, **(headers or {})})
+    await response.prepare(request)
+    return response
+
+
+def block(name: bytes, data: bytes, frame_id: object = None) -> bytes:
+    if frame_id is None:
+        return b"event: %b\ndata: %b\n\n" % (name, data)
+    return b"event: %b\ndata: %b\nid: %b\n\n" % (name, data, str(frame_id).encode())
+
+
+class ModeFilter:
+    """Which frames a joiner wants; remembers its decision per name, as a run has few names and many frames."""
+
+    def __init__(self, modes: Iterable[str]) -> None:
+        self._modes = {mode.encode() for mode in modes}
+        if b"messages-tuple" in self._modes:
+            self._modes.add(b"messages")
+        self._known: dict[bytes, bool] = {}
+
+    def __call__(self, name: bytes) -> bool:
+        wanted = self._known.get(name)
+        if wanted is None:
+            mode = name.partition(b"|")[0].partition(b"/")[0]
+            wanted = not name.startswith(b"~") and (not self._modes or mode in self._modes or name in _ALWAYS)
+            self._known[name] = wanted
+        return wanted
+
+
+def render_frames(batch: Batch, wanted: Callable[[bytes], bool], *, ids: bool) -> bytes:
+    """The record's new frames as SSE blocks, their data untouched."""
+    frames = batch.frames.frames
+    if batch.first:
+        frames = frames[batch.first :]
+    if not ids:
+        return b"".join([b"event: %b\ndata: %b\n\n" % frame for frame in frames if wanted(frame[0])])
+    attempt, number = batch.frames.attempt, batch.frames.seq + batch.first
+    return b"".join(
+        [
+            block(name, data, FrameId(batch.offset, attempt, number + i))
+            for i, (name, data) in enumerate(frames)
+            if wanted(name)
+        ]
+    )
+
+
+class RunView:
+    """A run's items as SSE, and what is added when the run failed without its executor saying so."""
+
+    def __init__(self, feed: RunFeed, wanted: Callable[[bytes], bool], *, ids: bool, new: bool) -> None:
+        self._feed, self._wanted, self._ids = feed, wanted, ids
+        self._started = not new
+
+    def render(self, items: list[Item]) -> bytes:
+        self._started = self._started or bool(items)
+        return b"".join([render_frames(i, self._wanted, ids=self._ids) for i in items if isinstance(i, Batch)])
+
+    def ending(self) -> bytes:
+        """The `error` event of a run that no executor was left to tell of."""
+        end = self._feed.end
+        if end is None or end.kind not in ("error", "timeout") or self._feed.progress.error_seen:
+            return b""
+        parts = []
+        if not self._started:
+            start = {"run_id": self._feed.run_id, "attempt": end.attempt}
+            parts.append(block(b"metadata", orjson.dumps(start)))
+        parts.append(block(b"error", orjson.dumps(end.error or {"error": "Error", "message": ""})))
+        return b"".join(parts)
+
+
+async def pump(
+    api: Api,
+    request: web.Request,
+    response: web.StreamResponse,
+    feed: Feed,
+    render: Callable[[list[Item]], Any],
+    ending: Callable[[], bytes] | None = None,
+) -> bool:
+    """Write what the feed has until it ends; False when the client was gone before.
+
+    `render` may be a coroutine function. A log that is away cuts the stream: the client resumes where it was.
+    """
+    with api.disconnects.watch(request, feed.close):
+        try:
+            while (items := await feed.next(api.settings.heartbeat_seconds)) is not None:
+                if not items:
+                    await response.write(_HEARTBEAT)
+                    continue
+                data = render(items)
+                if not isinstance(data, bytes):
+                    data = await data
+                if data:
+                    await response.write(data)
+            if client_gone(request):
+                return False
+            if ending is not None and not feed.closed and (last := ending()):
+                await response.write(last)
+            await response.write_eof()
+        except ConnectionResetError:
+            return False
+        except LogUnavailable:
+            abort(request)
+            return False
+    return True
+
+
+def abort(request: web.Request) -> None:
+    """Cut the connection: the client must not take what it has for all there is."""
+    if request.transport is not None:
+        request.transport.abort()

@@ -1,0 +1,81 @@
+"""State updates: jobs that an executor does with the graph, and whose outcome an event tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uuid_utils import uuid7
+
+from api.deps import Api
+from api.errors import ApiError, ServerStopping, raise_if_rejected
+from api.models import JsonObject
+from api.output import Happening
+from engine.domain.commands import UpdateState
+
+NO_GRAPH = (
+    "The thread has no graph yet: its metadata has no graph_id. Run a graph on it first, or set metadata.graph_id."
+)
+
+
+class UpdateFailed(Exception):
+    """The graph refused the update: `InvalidUpdateError` and the like."""
+
+
+async def update_state(
+    api: Api,
+    thread_id: str,
+    metadata: JsonObject,
+    supersteps: list[JsonObject],
+    *,
+    checkpoint: JsonObject | None = None,
+    config: JsonObject | None = None,
+) -> dict[str, Any]:
+    """Have the updates applied; returns `{checkpoint, configurable}` of the checkpoint they made.
+
+    Raises `UpdateFailed`, and `ApiError`: 400 without a graph, 409 while a run is in flight.
+    """
+    graph_id = metadata.get("graph_id")
+    if not isinstance(graph_id, str):
+        raise ApiError(400, NO_GRAPH)
+    if graph_id not in await api.known.graph_names(api.pool):
+        raise ApiError(400, f"The thread's graph '{graph_id}' is not registered. Is an executor running?")
+    job_id = str(uuid7())
+    settled = Happening(thread_id, "state.updated", "state.update_failed", "thread.deleted", job_id=job_id)
+    api.live.attach(settled)
+    try:
+        decided = await api.gateway.submit(
+            UpdateState(
+                thread_id=thread_id,
+                job_id=job_id,
+                graph_id=graph_id,
+                supersteps=supersteps,
+                checkpoint=checkpoint,
+                config=config or {},
+                metadata=metadata,
+            ),
+            key=thread_id,
+        )
+        raise_if_rejected(decided.events)
+        event = await settled.wait(api.settings.state_update_timeout_seconds)
+    finally:
+        api.live.detach(settled)
+    if event is None:
+        if settled.closed:
+            raise ServerStopping
+        raise ApiError(503, "No executor has applied the update in time. Is one running?", {"Retry-After": "5"})
+    if event["type"] == "thread.deleted":
+        raise ApiError(404, f"Thread with ID {thread_id} not found")
+    if event["type"] == "state.update_failed":
+        error = event.get("error") or {}
+        raise UpdateFailed(f"{error.get('error', 'Error')}: {error.get('message', '')}")
+    result: dict[str, Any] = event.get("result") or {}
+    return result
+
+
+async def apply_supersteps(api: Api, thread_id: str, metadata: JsonObject, supersteps: list[JsonObject]) -> str | None:
+    """Replay a history into a new thread; returns what went wrong, None if nothing did."""
+    try:
+        await update_state(api, thread_id, metadata, supersteps)
+    except (UpdateFailed, ApiError) as error:
+        return str(error)
+    return None

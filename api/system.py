@@ -1,0 +1,130 @@
+"""/, /ok, /info, /metrics."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from api.deps import Api, api_of
+from api.errors import ApiError, is_away
+from api.metrics import Scrape
+from api.replies import reply
+from api.requests import query_flag
+from api.routes import Query, Route
+from engine.log.port import Topic
+from projections.queries import system as queries
+
+
+async def ok(request: web.Request) -> web.Response:
+    if not query_flag(request, "check_db"):
+        return reply({"ok": True, "services": {}})
+    api = api_of(request)
+    services: dict[str, dict[str, Any]] = {}
+    for name, check in (("postgres", _check_postgres), ("log", _check_log)):
+        try:
+            await check(api)
+            services[name] = {"ok": True}
+        except Exception as error:
+            if not is_away(error):
+                raise
+            services[name] = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+    healthy = all(service["ok"] for service in services.values())
+    body = {"ok": healthy, "services": services}
+    if not healthy:
+        down = ", ".join(name for name, service in services.items() if not service["ok"])
+        return reply({**body, "detail": f"Not reachable: {down}"}, 500)
+    return reply(body)
+
+
+async def _check_postgres(api: Api) -> None:
+    await queries.ping(api.pool)
+
+
+async def _check_log(api: Api) -> None:
+    await api.log.bounds(Topic.COMMANDS, 0)
+
+
+async def info(request: web.Request) -> web.Response:
+    return reply(
+        {
+            "version": api_of(request).settings.version,
+            "langgraph_py_version": _installed("langgraph"),
+            "flags": {
+                "assistants": True,
+                "crons": False,
+                "langsmith": False,
+                "langsmith_tracing_replicas": False,
+                "langsmith_tracing_session_on_runs": False,
+            },
+            "host": {
+                "kind": "self-hosted",
+                "project_id": None,
+                "host_revision_id": None,
+                "revision_id": None,
+                "tenant_id": None,
+            },
+        }
+    )
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+async def metrics(request: web.Request) -> web.Response:
+    api = api_of(request)
+    chosen = request.query.get("format", "prometheus")
+    if chosen not in ("prometheus", "json"):
+        raise ApiError(422, f"format: must be prometheus or json, not {chosen!r}")
+    queue = await queries.queue(api.pool)
+    available = max(0, queue.slots - queue.active)
+    if chosen == "json":
+        return reply(
+            {
+                "queue": {
+                    "n_pending": queue.pending,
+                    "n_running": queue.running,
+                    "pending_runs_wait_time_max_secs": queue.pending_runs_wait_max_seconds,
+                    "pending_runs_wait_time_med_secs": queue.pending_runs_wait_median_seconds,
+                    "pending_unblocked_runs_wait_time_max_secs": queue.unblocked_runs_wait_max_seconds,
+                },
+                "api": {"http_requests_total": api.metrics.as_json()},
+                "workers": {"max": queue.slots, "active": queue.active, "available": available},
+            }
+        )
+    gauges: dict[str, float] = {
+        "num_pending_runs": queue.pending,
+        "num_running_runs": queue.running,
+        "workers_max": queue.slots,
+        "workers_active": queue.active,
+        "workers_available": available,
+        "pg_pool_max": api.pool.get_max_size(),
+        "pg_pool_size": api.pool.get_size(),
+        "pg_pool_available": api.pool.get_idle_size(),
+    }
+    registry = CollectorRegistry(target_info={"service_name": "threadlog", "version": api.settings.version})
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(Scrape(api.metrics, api.settings.metric_prefix, gauges))
+    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+routes = [
+    Route("GET", "/", ok, "Is the server up"),
+    Route(
+        "GET", "/ok", ok, "Is the server up", returns="Health",
+        query=(Query("check_db", "boolean", "also ask the database and the log"),),
+    ),
+    Route("GET", "/info", info, "Version and features", returns="Info"),
+    Route(
+        "GET", "/metrics", metrics, "Metrics", query=(Query("format", "string", "prometheus or json"),),
+    ),
+]  # fmt: skip

@@ -1,0 +1,75 @@
+"""Reads of assistants and their versions. JSON columns come back as JSON text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from projections.queries.connection import Reader
+
+_COLUMNS = "assistant_id, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
+SORT_KEYS = frozenset({"assistant_id", "created_at", "updated_at", "name", "graph_id"})
+
+
+async def get(db: Reader, assistant_id: str) -> asyncpg.Record | None:
+    return await db.fetchrow(f"SELECT {_COLUMNS} FROM assistants WHERE assistant_id = $1", assistant_id)
+
+
+def _where(metadata: str | None, graph_id: str | None, name: str | None) -> tuple[str, list[Any]]:
+    conditions: list[str] = ["true"]
+    args: list[Any] = []
+    if metadata is not None:
+        args.append(metadata)
+        conditions.append(f"metadata @> ${len(args)}::jsonb")
+    if graph_id is not None:
+        args.append(graph_id)
+        conditions.append(f"graph_id = ${len(args)}")
+    if name is not None:
+        args.append(name)
+        conditions.append(f"strpos(lower(name), lower(${len(args)})) > 0")
+    return " AND ".join(conditions), args
+
+
+async def search(
+    db: Reader,
+    *,
+    metadata: str | None,
+    graph_id: str | None,
+    name: str | None,
+    sort_by: str,
+    descending: bool,
+    limit: int,
+    offset: int,
+) -> list[asyncpg.Record]:
+    """Assistants whose metadata contains `metadata` (JSON text); equal sort keys are ordered by id."""
+    if sort_by not in SORT_KEYS:
+        raise ValueError(sort_by)
+    where, args = _where(metadata, graph_id, name)
+    direction = "DESC" if descending else "ASC"
+    sql = (
+        f"SELECT {_COLUMNS} FROM assistants WHERE {where} "
+        f"ORDER BY {sort_by} {direction}, assistant_id {direction} LIMIT ${len(args) + 1} OFFSET ${len(args) + 2}"
+    )
+    return await db.fetch(sql, *args, limit, offset)
+
+
+async def count(db: Reader, *, metadata: str | None, graph_id: str | None, name: str | None) -> int:
+    where, args = _where(metadata, graph_id, name)
+    return int(await db.fetchval(f"SELECT count(*) FROM assistants WHERE {where}", *args))
+
+
+async def versions(
+    db: Reader, assistant_id: str, *, metadata: str | None, limit: int, offset: int
+) -> Sequence[asyncpg.Record]:
+    """Newest version first."""
+    return await db.fetch(
+        "SELECT assistant_id, graph_id, name, description, config, context, metadata, version, created_at "
+        "FROM assistant_versions WHERE assistant_id = $1 AND ($2::text IS NULL OR metadata @> $2::text::jsonb) "
+        "ORDER BY version DESC LIMIT $3 OFFSET $4",
+        assistant_id,
+        metadata,
+        limit,
+        offset,
+    )

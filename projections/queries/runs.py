@@ -1,0 +1,80 @@
+"""Reads of runs. JSON columns come back as JSON text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from projections.queries.connection import Reader
+
+_COLUMNS = "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at, updated_at"
+_PROGRESS = (
+    "run_id, thread_id, status, attempt, frames, stream_from, error, temporary, kwargs->>'resumable' AS resumable"
+)
+
+
+async def get(db: Reader, run_id: str, thread_id: str | None = None) -> asyncpg.Record | None:
+    """The run, if it exists (on this thread)."""
+    return await db.fetchrow(
+        f"SELECT {_COLUMNS} FROM runs WHERE run_id = $1 AND ($2::uuid IS NULL OR thread_id = $2)", run_id, thread_id
+    )
+
+
+async def progress(db: Reader, run_id: str, thread_id: str | None = None) -> asyncpg.Record | None:
+    """What a joiner has to know: status, attempt, frames, where its stream begins, whether it can be replayed."""
+    return await db.fetchrow(
+        f"SELECT {_PROGRESS} FROM runs WHERE run_id = $1 AND ($2::uuid IS NULL OR thread_id = $2)", run_id, thread_id
+    )
+
+
+async def progress_of_thread(db: Reader, thread_id: str) -> list[asyncpg.Record]:
+    """`progress` of every run of a thread, oldest first."""
+    return await db.fetch(f"SELECT {_PROGRESS} FROM runs WHERE thread_id = $1 ORDER BY created_at, run_id", thread_id)
+
+
+async def search(
+    db: Reader, thread_id: str, *, status: str | None, limit: int, offset: int
+) -> Sequence[asyncpg.Record]:
+    """A thread's runs, newest first."""
+    return await db.fetch(
+        f"SELECT {_COLUMNS} FROM runs WHERE thread_id = $1 AND ($2::text IS NULL OR status = $2) "
+        "ORDER BY created_at DESC, run_id DESC LIMIT $3 OFFSET $4",
+        thread_id,
+        status,
+        limit,
+        offset,
+    )
+
+
+async def in_flight(db: Reader, statuses: Sequence[str]) -> list[asyncpg.Record]:
+    """`(run_id, thread_id)` of every run in one of these statuses (of pending and running), oldest first."""
+    return await db.fetch(
+        "SELECT run_id, thread_id FROM runs WHERE status IN ('pending', 'running') AND status = ANY($1) "
+        "ORDER BY created_at, run_id",
+        list(statuses),
+    )
+
+
+async def in_flight_of_assistant(db: Reader, assistant_id: str) -> list[asyncpg.Record]:
+    return await db.fetch(
+        "SELECT run_id, thread_id FROM runs WHERE status IN ('pending', 'running') AND assistant_id = $1 "
+        "ORDER BY created_at, run_id",
+        assistant_id,
+    )
+
+
+async def has_in_flight(db: Reader, thread_id: str) -> bool:
+    return bool(
+        await db.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE thread_id = $1 AND status IN ('pending', 'running'))", thread_id
+        )
+    )
+
+
+async def last_checkpoint(db: Reader, run_id: str) -> str | None:
+    """The newest checkpoint that the run wrote in its thread's root namespace."""
+    return await db.fetchval(  # type: ignore[no-any-return]
+        "SELECT checkpoint_id FROM checkpoints WHERE run_id = $1 AND ns = '' ORDER BY checkpoint_id DESC LIMIT 1",
+        run_id,
+    )

@@ -1,0 +1,53 @@
+"""Reads about the house itself: is the database there, how long is the queue, how many workers are alive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from projections.queries.connection import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Runs not yet ended, and the executors' slots; times in seconds."""
+
+    pending: int
+    running: int
+    pending_runs_wait_max_seconds: float
+    pending_runs_wait_median_seconds: float
+    unblocked_runs_wait_max_seconds: float
+    slots: int
+    active: int
+
+
+_QUEUE = """
+SELECT
+  (SELECT count(*) FROM runs WHERE status = 'pending') AS pending,
+  (SELECT count(*) FROM runs WHERE status = 'running') AS running,
+  (SELECT extract(epoch FROM max(now() - created_at)) FROM runs WHERE status = 'pending') AS wait_max,
+  (SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY now() - created_at))
+     FROM runs WHERE status = 'pending') AS wait_median,
+  (SELECT extract(epoch FROM max(now() - scheduled_at)) FROM run_queue WHERE owner IS NULL AND cancel IS NULL)
+     AS unblocked_max,
+  (SELECT coalesce(sum(slots), 0) FROM executors WHERE lease_until > now()) AS slots,
+  (SELECT count(*) FROM run_queue WHERE owner IS NOT NULL) AS active
+"""
+
+
+async def ping(db: Reader) -> None:
+    """Raises what asyncpg raises when the database is away."""
+    await db.fetchval("SELECT 1")
+
+
+async def queue(db: Reader) -> Queue:
+    row = await db.fetchrow(_QUEUE)
+    assert row is not None
+    return Queue(
+        pending=row["pending"],
+        running=row["running"],
+        pending_runs_wait_max_seconds=max(0.0, float(row["wait_max"] or 0)),
+        pending_runs_wait_median_seconds=max(0.0, float(row["wait_median"] or 0)),
+        unblocked_runs_wait_max_seconds=max(0.0, float(row["unblocked_max"] or 0)),
+        slots=row["slots"],
+        active=row["active"],
+    )

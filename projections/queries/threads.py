@@ -1,0 +1,158 @@
+"""Reads of threads. JSON columns come back as JSON text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg
+import orjson
+
+from projections.queries.connection import Reader
+
+_COLUMNS = (
+    "thread_id, created_at, updated_at, state_updated_at, metadata, config, status, error, interrupts, ttl, "
+    "checkpoint_id"
+)
+SORT_KEYS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
+
+
+async def get(db: Reader, thread_id: str) -> asyncpg.Record | None:
+    return await db.fetchrow(f"SELECT {_COLUMNS} FROM threads WHERE thread_id = $1", thread_id)
+
+
+async def exists(db: Reader, thread_id: str) -> bool:
+    return bool(await db.fetchval("SELECT EXISTS (SELECT 1 FROM threads WHERE thread_id = $1)", thread_id))
+
+
+async def for_run(db: Reader, thread_id: str) -> asyncpg.Record | None:
+    """`(metadata, config)`: what a new run inherits from its thread."""
+    return await db.fetchrow("SELECT metadata, config FROM threads WHERE thread_id = $1", thread_id)
+
+
+def _where(metadata: str | None, status: str | None, ids: Sequence[str] | None) -> tuple[str, list[Any]]:
+    conditions: list[str] = ["true"]
+    args: list[Any] = []
+    if metadata is not None:
+        args.append(metadata)
+        conditions.append(f"metadata @> ${len(args)}::jsonb")
+    if status is not None:
+        args.append(status)
+        conditions.append(f"status = ${len(args)}")
+    if ids is not None:
+        args.append(list(ids))
+        conditions.append(f"thread_id = ANY(${len(args)}::uuid[])")
+    return " AND ".join(conditions), args
+
+
+def _ordered(where: str, sort_by: str, descending: bool) -> str:
+    if sort_by not in SORT_KEYS:
+        raise ValueError(sort_by)
+    direction = "DESC" if descending else "ASC"
+    return f"SELECT {_COLUMNS} FROM threads WHERE {where} ORDER BY {sort_by} {direction}, thread_id {direction}"
+
+
+async def search(
+    db: Reader,
+    *,
+    metadata: str | None,
+    status: str | None,
+    ids: Sequence[str] | None,
+    sort_by: str,
+    descending: bool,
+    limit: int,
+    offset: int,
+) -> list[asyncpg.Record]:
+    """Threads whose metadata contains `metadata` (JSON text); equal sort keys are ordered by id."""
+    where, args = _where(metadata, status, ids)
+    sql = f"{_ordered(where, sort_by, descending)} LIMIT ${len(args) + 1} OFFSET ${len(args) + 2}"
+    return await db.fetch(sql, *args, limit, offset)
+
+
+async def scan(
+    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
+    *,
+    metadata: str | None,
+    status: str | None,
+    ids: Sequence[str] | None,
+    sort_by: str = "created_at",
+    descending: bool = True,
+    page: int = 100,
+) -> AsyncIterator[list[asyncpg.Record]]:
+    """`search` without limit, page by page; threads without any state are left out. Needs an open transaction."""
+    where, args = _where(metadata, status, ids)
+    cursor = await connection.cursor(_ordered(f"{where} AND checkpoint_id IS NOT NULL", sort_by, descending), *args)
+    while rows := await cursor.fetch(page):
+        yield rows
+
+
+async def count(db: Reader, *, metadata: str | None, status: str | None) -> int:
+    where, args = _where(metadata, status, None)
+    return int(await db.fetchval(f"SELECT count(*) FROM threads WHERE {where}", *args))
+
+
+async def ids_of_assistant(db: Reader, assistant_id: str) -> list[str]:
+    """Threads whose last run was of this assistant (metadata.assistant_id)."""
+    rows = await db.fetch(
+        "SELECT thread_id FROM threads WHERE metadata @> jsonb_build_object('assistant_id', $1::text)", assistant_id
+    )
+    return [str(row["thread_id"]) for row in rows]
+
+
+async def existing(db: Reader, thread_ids: Sequence[str]) -> list[str]:
+    """Those of the ids that are threads, in the order given, each once."""
+    rows = await db.fetch("SELECT thread_id FROM threads WHERE thread_id = ANY($1::uuid[])", list(thread_ids))
+    found = {str(row["thread_id"]) for row in rows}
+    return [i for i in dict.fromkeys(thread_ids) if i in found]
+
+
+async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
+    """Bytes stored for a thread: checkpoint rows, channel values (in all and by channel), pending writes."""
+    checkpoints = await db.fetch(
+        "SELECT channels, octet_length(checkpoint::text) + octet_length(metadata::text) + octet_length(channels::text) "
+        "+ coalesce(octet_length(tasks::text), 0) AS bytes FROM checkpoints WHERE thread_id = $1",
+        thread_id,
+    )
+    sizes = {
+        row["hash"]: row["bytes"]
+        for row in await db.fetch(
+            "SELECT hash, octet_length(data) AS bytes FROM channel_values WHERE thread_id = $1", thread_id
+        )
+    }
+    writes = await db.fetchrow(
+        "SELECT count(*) AS count, coalesce(sum(octet_length(value::text)), 0) AS bytes FROM checkpoint_writes "
+        "WHERE thread_id = $1",
+        thread_id,
+    )
+    assert writes is not None
+    versions: dict[str, set[bytes]] = {}
+    hashes: dict[str, set[str]] = {}
+    for row in checkpoints:
+        for channel, reference in orjson.loads(row["channels"]).items():
+            versions.setdefault(channel, set()).add(orjson.dumps(reference))
+            hashes.setdefault(channel, set()).update(_hashes(reference))
+    checkpoint_bytes = sum(row["bytes"] for row in checkpoints)
+    value_bytes = sum(sizes.values())
+    return {
+        "thread_id": thread_id,
+        "total_bytes": checkpoint_bytes + value_bytes + int(writes["bytes"]),
+        "checkpoints": {"count": len(checkpoints), "bytes": checkpoint_bytes},
+        "channel_values": {
+            "count": len(sizes),
+            "bytes": value_bytes,
+            "by_channel": {
+                channel: {"versions": len(seen), "bytes": sum(sizes.get(h, 0) for h in hashes[channel])}
+                for channel, seen in sorted(versions.items())
+            },
+        },
+        "pending_writes": {"count": writes["count"], "bytes": int(writes["bytes"])},
+    }
+
+
+def _hashes(reference: Any) -> list[str]:
+    """The hashes a value reference is made of (see ARCHITECTURE "Checkpoints")."""
+    if not isinstance(reference, dict):
+        return []
+    if "h" in reference:
+        return [reference["h"]]
+    return [segment[0] for segment in reference.get("s", ())]
