@@ -165,7 +165,8 @@ class Term:
         except Exception as error:  # a poisoned command must not stop the commands behind it
             if not isinstance(error, ValueError):
                 log.exception("command %s at %d[%d] can't be decided", envelope.id, self.partition, offset)
-            rejected = CommandRejected(code="invalid", detail=f"{envelope.type}: {type(error).__name__}: {error}")
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            rejected = CommandRejected(code="invalid", detail=f"{envelope.type}: {reason}")
             after, wire = before, [event_to_wire(rejected)]
         self._states[key] = after  # last in the dict: used most recently
         record = EventRecord(

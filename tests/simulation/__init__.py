@@ -1,22 +1,23 @@
 """Seeded simulation of the protocol: the real Term, Acceptance and deciders on an unreliable log, database and clock.
 
 A world has two partitions, engines that pause, crash and take over from each other, executors that die or come back as
-zombies, clients that double-text, cancel, delete and repeat themselves. Appends are delayed, duplicated, lost for good, or
-land after they were reported unknown; projections race; old commands are trimmed. All of it follows from the seed.
+zombies, clients that double-text, cancel, delete and repeat themselves. Appends are delayed, duplicated, lost for
+good, or land after they were reported unknown; projections race; old commands are trimmed. All of it follows from the
+seed.
 
 Invariants, checked on every seed (`checks`; those marked * also at every step, in `world`):
 
 I1   Every command is decided by exactly one accepted event record, in offset order.
 I2*  The projection applies exactly the accepted records, in order; its position never goes back.
 I3   Read models == the fold of the accepted log from its beginning.
-I4   The accepted events == what the deciders make of the commands, one after the other, without any log; the stored decider
-     states are those of that fold.
+I4   The accepted events == what the deciders make of the commands, one after the other, without any log; the stored
+     decider states are those of that fold.
 I5   The attempts of a run are 1, 2, 3 …: each comes from one `run.scheduled`.
 I6   A thread never has two unfinished attempts; the queue never has two rows of one thread*.
-I7   A run gets at most one final status, and no event of it but its deletion follows on that; after quiescence with live
-     executors every run has ended exactly once, or is gone with its thread.
-I8   What is reported by an attempt that is not the current one changes nothing; a run that was rolled back or deleted leaves
-     no checkpoint, a checkpoint is saved once.
+I7   A run gets at most one final status and does not start after it; after quiescence with live executors every run has
+     ended exactly once, or was deleted, by itself or with its thread.
+I8   What is reported by an attempt that is not the current one changes nothing; a run that was rolled back or deleted
+     leaves no checkpoint, a checkpoint is saved once, and no attempt is told that there is none when there is.
 I9   After quiescence nothing is in flight: the queue, the timers and all slots are empty, no thread is busy.
 I10  A command sent again with the same id changes nothing.
 I11  A status a client has been shown as final never changes afterwards*.

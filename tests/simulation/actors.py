@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.domain.commands import ExpireLease, ReportRun, RunDue
+from engine.log.port import OffsetGone
 from engine.log.records import EventRecord
 from engine.ports import Fenced
 from engine.term import Batch, Term
@@ -98,7 +99,7 @@ class Owner:
             self._step(faults)
         except Fenced:
             self.die("a newer term was seen")
-        except LookupError as error:
+        except OffsetGone as error:
             self.die(str(error))
 
     def _step(self, faults: bool) -> None:

@@ -37,7 +37,8 @@ def accepted(p: Partition) -> list[EventRecord]:
 def _decided_once(p: Partition, records: list[EventRecord]) -> None:
     offsets = [record.cmd_off for record in records]
     assert offsets == [offset for offset, _ in p.commands], f"I1: partition {p.number}: {offsets}"
-    assert p.applied == offsets, f"I2: partition {p.number} applied {p.applied}, accepted are {offsets}"
+    counted = [(record.epoch, record.cmd_off) for record in records]
+    assert p.applied == counted, f"I2: partition {p.number} applied {p.applied}, accepted are {counted}"
 
 
 def _reference(p: Partition, records: list[EventRecord]) -> dict[str, States]:
@@ -73,7 +74,7 @@ def _attempts(p: Partition, records: list[EventRecord]) -> None:
             kinds = {e["type"] for e in record.events}
             assert kinds <= SILENT, f"I8: {reported} is not the current attempt of {open_.get(record.key)}: {kinds}"
         for e in record.events:
-            run_id = e.get("run_id") or e.get("job_id")
+            run_id: str = e.get("run_id") or e.get("job_id") or ""
             if e["type"] == "run.scheduled":
                 assert record.key not in open_, f"I6: {e} while {open_[record.key]} is unfinished"
                 assert e["attempt"] == last[run_id] + 1, f"I5: {e} after attempt {last[run_id]}"
@@ -94,7 +95,7 @@ def _endings(p: Partition, records: list[EventRecord]) -> None:
     saved: Counter[str] = Counter()
     for record in records:
         for e in record.events:
-            kind, run_id = e["type"], e.get("run_id")
+            kind, run_id = e["type"], e.get("run_id", "")
             if kind == "run.created":
                 runs[run_id] = {"thread": record.key, "ends": [], "gone": False}
             elif kind in FINAL or kind == "run.rolled_back":
@@ -105,7 +106,7 @@ def _endings(p: Partition, records: list[EventRecord]) -> None:
                 assert not runs[run_id]["ends"], f"I7: {run_id} starts after its end"
             elif kind == "checkpoint.saved":
                 saved[e["checkpoint_id"]] += 1
-                if run_id is not None:
+                if run_id:
                     rolled_back = "run.rolled_back" in runs[run_id]["ends"] or runs[run_id]["gone"]
                     assert not rolled_back, f"I8: {e} after the run was rolled back or deleted"
             elif kind == "thread.deleted":

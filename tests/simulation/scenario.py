@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from engine.domain.commands import (
+    CancelAction,
     CancelRun,
     CreateRun,
     CreateThread,
@@ -76,15 +78,15 @@ class Scenario:
             )
             return world.send(None, command, skew=skew)
         if x < 0.7:
-            action = rnd.choice(("interrupt", "rollback"))
+            action: CancelAction = rnd.choice(("interrupt", "rollback"))
             return world.send(None, CancelRun(thread_id=run[0], run_id=run[1], action=action), skew=skew)
         if x < 0.78:
             return world.send(None, DeleteRun(thread_id=run[0], run_id=run[1]), skew=skew)
         if x < 0.82:
             return world.send(None, DeleteThread(thread_id=thread_id), skew=skew)
         if x < 0.88:
-            if_exists = rnd.choice(("raise", "do_nothing"))
-            return world.send(None, CreateThread(thread_id=thread_id, if_exists=if_exists), skew=skew)
+            again: Literal["raise", "do_nothing"] = rnd.choice(("raise", "do_nothing"))
+            return world.send(None, CreateThread(thread_id=thread_id, if_exists=again), skew=skew)
         if x < 0.91:
             return world.send(None, UpdateThread(thread_id=thread_id, metadata={"n": world.next_id()}), skew=skew)
         if x < 0.93:

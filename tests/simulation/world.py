@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.domain.commands import Command
 from engine.domain.decider import key_of
+from engine.log.port import OffsetGone, Topic
 from engine.log.records import CommandEnvelope, EventRecord, partition_of
 from engine.ports import Position
 from engine.term import Batch
@@ -24,7 +25,7 @@ FINAL = {
     "run.interrupted": "interrupted",
 }
 REPEAT_WINDOW = 6
-"""A sender repeats itself before this many other commands of the same aggregate: what the deciders promise to notice."""
+"""A sender repeats itself before this many other commands of its aggregate: what the deciders promise to notice."""
 
 
 def iso(seconds: float) -> str:
@@ -48,7 +49,8 @@ class Tables:
 
     def apply(self, record: EventRecord) -> None:
         for e in record.events:
-            thread_id, run_id = e.get("thread_id"), e.get("run_id") or e.get("job_id")
+            thread_id: str = e.get("thread_id", "")
+            run_id: str = e.get("run_id") or e.get("job_id") or ""
             match e["type"]:
                 case "thread.created":
                     self.threads[thread_id] = {"status": e.get("status", "idle"), "error": e.get("error")}
@@ -82,7 +84,7 @@ class Tables:
                     self._status(run_id, "running")
                 case "run.succeeded" | "run.failed" | "run.timed_out" as type_:
                     self._status(run_id, FINAL[type_])
-                    del self.queue[run_id]
+                    self.queue.pop(run_id, None)
                 case "run.interrupted":
                     self._status(run_id, "interrupted")
                     self._stop(e, "interrupt")
@@ -123,7 +125,7 @@ class Partition:
     ev_off: int = -1
     cmd_off: int = -1
     tables: Tables = field(default_factory=Tables)
-    applied: list[int] = field(default_factory=list)
+    applied: list[tuple[int, int]] = field(default_factory=list)
 
     def take(self) -> Position:
         """`UPDATE partitions SET epoch = epoch + 1 … RETURNING`."""
@@ -131,9 +133,9 @@ class Partition:
         return Position(self.number, self.epoch, self.log_epoch, self.ev_off, self.cmd_off)
 
     def next_command(self, after: int) -> tuple[int, CommandEnvelope] | None:
-        """The first command above an offset. LookupError when some above it are trimmed (`OffsetGone`)."""
+        """The first command above an offset. Raises OffsetGone when some above it are trimmed."""
         if self.trimmed > after:
-            raise LookupError(f"commands up to {self.trimmed} are gone, asked for those after {after}")
+            raise OffsetGone(Topic.COMMANDS, self.number, after + 1, self.trimmed + 1)
         i = bisect_right(self.commands, after, key=lambda c: c[0])
         return self.commands[i] if i < len(self.commands) else None
 
@@ -143,8 +145,8 @@ class Partition:
 
 
 class World:
-    """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the records:
-    the controls, which have to fail."""
+    """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
+    records: the controls, which have to fail."""
 
     def __init__(self, seed: int, *, guarded: bool = True, chained: bool = True) -> None:
         self.random = random.Random(seed)
@@ -240,7 +242,7 @@ class World:
             if accepted.offset <= p.ev_off:
                 continue
             p.tables.apply(accepted.record)
-            p.applied.append(accepted.record.cmd_off)
+            p.applied.append((accepted.record.epoch, accepted.record.cmd_off))
             if accepted.state is not None:
                 p.tables.aggregates[accepted.record.key] = accepted.state
         p.ev_off, p.cmd_off, p.log_epoch = batch.ev_off, batch.cmd_off, batch.log_epoch
