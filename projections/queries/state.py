@@ -1,19 +1,22 @@
-"""States of threads as clients see them, from the read models alone: no graph, a fixed number of queries per call."""
+"""Reading states, histories and values of threads: no graph, a fixed number of queries per call.
+
+Read within one repeatable-read transaction, or values deleted meanwhile make the call read again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import asyncpg
 import orjson
 
 from engine.references import Reference, needed
-from engine.tasks import RETURN, TaskStatus, namespace, path, statuses
-from projections import render
+from engine.tasks import statuses
 from projections.queries.connection import Reader
 from projections.render import Blob, Gone
+from projections.states import NO_STATE, State, references, rendered, visible
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")
@@ -42,65 +45,179 @@ _VALUES = """SELECT c.thread_id::text, c.channels::text, c.out::text, c.shown::t
 _BLOBS = "SELECT hash, type, data FROM channel_values WHERE thread_id = $1 AND hash = ANY ($2::text[])"
 _BLOBS_OF = """SELECT v.thread_id::text, v.hash, v.type, v.data FROM channel_values v
     JOIN unnest($1::uuid[], $2::text[]) w (thread_id, hash) ON v.thread_id = w.thread_id AND v.hash = w.hash"""
-_READ_AGAIN = 3
+_TIMES = 3
 
 
-@dataclass(slots=True)
-class _Row:
-    """A checkpoint as the state queries need it; values are references."""
+async def get_state(
+    conn: Reader, thread_id: str, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool = False
+) -> JsonObject:
+    """The state of a thread (or of a subgraph's namespace) as it stands now, or the record of one checkpoint.
 
-    thread_id: str
-    ns: str
-    checkpoint_id: str
-    parent_id: str | None
-    metadata: JsonObject
-    ts: str | None
-    channels: dict[str, Reference]
-    tasks: list[JsonObject]
-    out: list[str] | str | None
-    shown: dict[str, dict[str, Reference]]
-    writes: list[tuple[str, str, Reference]]
-    statuses: dict[str, TaskStatus] = field(default_factory=dict)
+    Without any checkpoint: the empty state, whose `checkpoint` is None. `subgraphs`: nest the states of the subgraphs
+    of the next tasks. At most three queries.
+    """
 
-    def values(self, *, live: bool) -> Reference | None | dict[str, Reference]:
-        return _visible(self.channels, self.out, self.shown, live=live)
+    async def read() -> JsonObject:
+        if checkpoint_id is None:
+            row = await conn.fetchrow(_NEWEST, thread_id, ns)
+        else:
+            row = await conn.fetchrow(_AT, thread_id, ns, checkpoint_id)
+        if row is None:
+            return dict(NO_STATE)
+        state = _state(row, live=checkpoint_id is None)
+        if subgraphs and (below := state.subgraph_namespaces()):
+            rows = await conn.fetch(_BELOW, thread_id, below)
+            state.nest({found["ns"]: _state(found, live=True) for found in rows})
+        return state.to_json(await _blobs(conn, thread_id, [state]), subgraphs=subgraphs)
 
-    def references(self, *, live: bool) -> Iterable[Reference]:
-        """What rendering the state needs."""
-        found = _visible(self.channels, self.out, self.shown, live=live)
-        yield from found.values() if isinstance(found, dict) else ([found[0]] if found else ())
-        for status in self.statuses.values():
-            yield from status.interrupts
-            if status.error is not None:
-                yield status.error
-            for channel, ref in status.output:
-                if self.sees(channel) or channel == RETURN:
-                    yield ref
-
-    def sees(self, channel: str) -> bool:
-        """Whether a task's write to this channel is part of its result."""
-        return channel == self.out if isinstance(self.out, str) else not _internal(channel)
+    return await _again(read)
 
 
-def _internal(channel: str) -> bool:
-    """LangGraph's own channels: triggers, pending sends, the input."""
-    return channel.startswith(("__", "branch:to:", "join:"))
-
-
-# `(reference,)` of a state that is one channel's value, None if that has none; else the channels clients see.
-_Visible = dict[str, Reference] | tuple[Reference] | None
-
-
-def _visible(
-    channels: Mapping[str, Reference],
-    out: list[str] | str | None,
-    shown: Mapping[str, Mapping[str, Reference]],
+async def get_history(
+    conn: Reader,
+    thread_id: str,
     *,
-    live: bool,
-) -> _Visible:
-    differing = {**shown.get("step", {}), **(shown.get("now", {}) if live else {})}
-    if isinstance(out, str):
-        found = differing.get(out) or channels.get(out)
-        return (found,) if found else None
-    names = [name for name in channels if not _internal(name)] if out is None else out
-    return {name: found for name in names if (found := differing.get(name) or channels.get(name)) is not None}
+    limit: int,
+    before: str | None = None,
+    metadata: JsonObject | None = None,
+    ns: str = "",
+) -> list[JsonObject]:
+    """The states of a namespace, newest first: below checkpoint `before`, with this in their metadata. Two queries."""
+
+    async def read() -> list[JsonObject]:
+        contained = orjson.dumps(metadata or {}).decode()
+        states = [_state(r, live=False) for r in await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit)]
+        blobs = await _blobs(conn, thread_id, states)
+        return [state.to_json(blobs, subgraphs=False) for state in states]
+
+    return await _again(read)
+
+
+async def get_values(conn: Reader, thread_ids: Collection[str]) -> dict[str, Any]:
+    """`values` of the newest state of each of these threads; those without a checkpoint are left out. Two queries."""
+
+    async def read() -> dict[str, Any]:
+        found = {
+            row["thread_id"]: visible(orjson.loads(row["channels"]), _json(row["out"]), _json(row["shown"]), live=True)
+            for row in await conn.fetch(_VALUES, list(thread_ids))
+        }
+        wanted = [(thread_id, name) for thread_id, seen in found.items() for name in needed(references(seen))]
+        blobs: dict[str, dict[str, Blob]] = {}
+        if wanted:
+            threads, names = zip(*wanted, strict=True)
+            for thread_id, name, type_, data in await conn.fetch(_BLOBS_OF, list(threads), list(names)):
+                blobs.setdefault(thread_id, {})[name] = Blob(type_, data)
+        return {thread_id: rendered(seen, blobs.get(thread_id, {})) for thread_id, seen in found.items()}
+
+    return await _again(read)
+
+
+async def _again(read: Callable[[], Awaitable[T]]) -> T:
+    for _ in range(_TIMES - 1):
+        try:
+            return await read()
+        except Gone:
+            continue
+    return await read()
+
+
+async def _blobs(conn: Reader, thread_id: str, states: Collection[State]) -> Mapping[str, Blob]:
+    names = needed(ref for state in states for ref in state.references())
+    if not names:
+        return {}
+    return {name: Blob(type_, data) for name, type_, data in await conn.fetch(_BLOBS, thread_id, list(names))}
+
+
+def _state(row: asyncpg.Record, *, live: bool) -> State:
+    out = _json(row["out"])
+    return State(
+        thread_id=row["thread_id"],
+        ns=row["ns"],
+        checkpoint_id=row["checkpoint_id"],
+        parent_id=row["parent_id"],
+        metadata=orjson.loads(row["metadata"]),
+        created_at=row["ts"],
+        values=visible(orjson.loads(row["channels"]), out, _json(row["shown"]), live=live),
+        out=out,
+        tasks=_json(row["tasks"]) or [],
+        statuses=statuses(_json(row["writes"]) or ()),
+        live=live,
+    )
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)
+
+
+# --- copying a thread ------------------------------------------------------------------------------------------------
+
+_EXPORT = """SELECT c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, c.checkpoint::text, c.channels::text,
+        c.tasks::text, c.out::text, c.shown::text, (
+            SELECT json_agg(json_build_array(w.task_id, w.task_path, w.idx, w.channel, w.value)
+                ORDER BY w.task_id, w.idx)::text
+            FROM checkpoint_writes w
+            WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
+        ) AS writes
+    FROM checkpoints c WHERE c.thread_id = $1 AND (c.checkpoint_id, c.ns) > ($2, $3)
+    ORDER BY c.checkpoint_id, c.ns LIMIT 100"""
+
+
+async def export_items(conn: Reader, thread_id: str, target_id: str) -> AsyncIterator[JsonObject]:
+    """Everything stored of a thread as `ImportCheckpoints` items for a copy, oldest first.
+
+    Each value comes with the first item that refers to it. Read in one repeatable-read transaction; two queries per
+    hundred checkpoints.
+    """
+    sent: set[str] = set()
+    after = ("", "")
+    while rows := await conn.fetch(_EXPORT, thread_id, *after):
+        items = [item for row in rows for item in _items(row, thread_id, target_id)]
+        wanted = needed(ref for item in items for ref in _references_of(item)) - sent
+        blobs = {n: Blob(t, data) for n, t, data in await conn.fetch(_BLOBS, thread_id, list(wanted))}
+        for item in items:
+            names = needed(_references_of(item)) & blobs.keys()
+            if names:
+                item["blobs"] = [_blob(name, blobs.pop(name)) for name in sorted(names)]
+            yield item
+        sent |= wanted
+        after = (rows[-1]["checkpoint_id"], rows[-1]["ns"])
+
+
+def _items(row: asyncpg.Record, thread_id: str, target_id: str) -> list[JsonObject]:
+    at = {"ns": row["ns"], "checkpoint_id": row["checkpoint_id"]}
+    metadata = orjson.loads(row["metadata"])
+    if metadata.get("thread_id") == thread_id:
+        metadata["thread_id"] = target_id
+    items: list[JsonObject] = [
+        {
+            "kind": "checkpoint",
+            **at,
+            "parent_id": row["parent_id"],
+            "metadata": metadata,
+            "checkpoint": orjson.loads(row["checkpoint"]),
+            "channels": orjson.loads(row["channels"]),
+        }
+    ]
+    if row["tasks"] is not None:
+        plan = {"tasks": _json(row["tasks"]), "out": _json(row["out"]), "shown": _json(row["shown"])}
+        items.append({"kind": "tasks", **at, **{k: v for k, v in plan.items() if v is not None}})
+    by_task: dict[tuple[str, str], list[Any]] = {}
+    for task_id, task_path, idx, channel, value in _json(row["writes"]) or ():
+        by_task.setdefault((task_id, task_path), []).append([idx, channel, value])
+    items += (
+        {"kind": "writes", **at, "task_id": task_id, "task_path": task_path, "writes": writes}
+        for (task_id, task_path), writes in by_task.items()
+    )
+    return items
+
+
+def _references_of(item: JsonObject) -> list[Reference]:
+    if item["kind"] == "checkpoint":
+        return list(item["channels"].values())
+    if item["kind"] == "writes":
+        return [write[2] for write in item["writes"]]
+    return [ref for part in (item.get("shown") or {}).values() for ref in part.values()]
+
+
+def _blob(name: str, blob: Blob) -> JsonObject:
+    return {"h": name, "t": blob.type, "b": b64encode(blob.data).decode("ascii")}

@@ -1,0 +1,255 @@
+"""Stored values as JSON-ready Python, without importing the user's types.
+
+LangGraph's serializer stores an object as a msgpack extension that names its class and holds its fields; here the
+fields are taken as they are. The result is what `engine.plain` makes of the live value. Non-finite floats stay: orjson
+writes them as null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from datetime import date, time, timedelta, timezone
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import ormsgpack
+import zstandard
+
+from engine.plain import SECRET, plain, seconds, text_of_bytes
+from engine.references import Reference
+
+# The extension codes of langgraph.checkpoint.serde.jsonplus (a test compares them).
+SINGLE_ARGUMENT, POSITIONAL, KEYWORDS, METHOD, PYDANTIC_V1, PYDANTIC_V2, NUMPY, DELTA_SNAPSHOT = range(8)
+
+_BINARY = re.compile(rb"[\xc4\xc5\xc6]")  # the first byte of msgpack's bin types; text has it now and then
+_ZSTD = "+zstd"
+
+
+class Blob(NamedTuple):
+    """A row of `channel_values`."""
+
+    type: str
+    data: bytes
+
+
+class UnknownType(ValueError):
+    """A value of a serialisation that can't be shown."""
+
+    def __init__(self, type_: str) -> None:
+        super().__init__(f"values stored as {type_!r} can't be rendered")
+
+
+class Gone(LookupError):
+    """A value was deleted between the queries of one reading: read again."""
+
+
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_CONTEXT = _PerThread()
+
+
+def reference(ref: Reference, blobs: Mapping[str, Blob]) -> Any:
+    """The value behind a reference.
+
+    Raises:
+        Gone: `blobs` lacks a part of it. UnknownType.
+    """
+    if "b" in ref:
+        return value(ref["t"], b64decode(ref["b"]))
+    try:
+        if (segments := ref.get("s")) is not None:
+            whole: list[Any] = []
+            for name, _ in segments:
+                whole += value(*blobs[name])
+            return whole
+        if (fields := ref.get("d")) is not None:
+            return {k: reference(r, blobs) for k, r in fields.items()}
+        return value(*blobs[ref["h"]])
+    except KeyError as missing:
+        raise Gone(f"value {missing} is not stored") from None
+
+
+def value(type_: str, data: bytes) -> Any:
+    """A stored value.
+
+    Raises:
+        UnknownType: of a serialisation other than LangGraph's own.
+    """
+    if type_.endswith(_ZSTD):
+        type_, data = type_.removesuffix(_ZSTD), _CONTEXT.decompress(data)
+    if type_ == "msgpack":
+        return _msgpack(data)
+    if type_ == "null":
+        return None
+    if type_ in ("bytes", "bytearray"):
+        return text_of_bytes(data)
+    if type_ == "json":  # checkpoints of old
+        return json.loads(data)
+    raise UnknownType(type_)
+
+
+def _msgpack(data: bytes) -> Any:
+    try:
+        found = ormsgpack.unpackb(data, ext_hook=_extension)
+    except ormsgpack.MsgpackDecodeError:  # keys that are not strings
+        found = ormsgpack.unpackb(data, ext_hook=_extension, option=ormsgpack.OPT_NON_STR_KEYS)
+        return _clean(found)
+    return _clean(found) if _BINARY.search(data) else found
+
+
+def _clean(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {_key(k): _clean(v) for k, v in found.items()}
+    if isinstance(found, list | tuple):
+        return [_clean(v) for v in found]
+    return text_of_bytes(found) if isinstance(found, bytes) else found
+
+
+def _key(key: Any) -> str:
+    """As orjson writes a key that is not a string."""
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    if isinstance(key, float) and not math.isfinite(key):
+        return "null"
+    if isinstance(key, bytes):
+        return text_of_bytes(key)
+    return str(list(key) if isinstance(key, tuple) else key)
+
+
+# --- extensions ------------------------------------------------------------------------------------------------------
+
+
+def _extension(code: int, data: bytes) -> Any:
+    if code == NUMPY:
+        return _array(data)
+    if code == DELTA_SNAPSHOT:
+        return _msgpack(data)
+    parts = _msgpack(data)
+    try:
+        module, name, argument = parts[0], parts[1], parts[2]
+        form = _FORMS.get((code, module, name))
+        if form is None and code == POSITIONAL and module.startswith("pathlib"):
+            form = _path
+        if form is None and code == SINGLE_ARGUMENT:
+            form = _single(module, name, argument)
+        return argument if form is None else form(argument, data)
+    except Exception:  # not as expected: what is there
+        return parts
+
+
+Form = Callable[[Any, bytes], Any]
+
+
+def _single(module: str, name: str, argument: Any) -> Form | None:
+    if name == "UUID" and isinstance(argument, str) and len(argument) == 32:
+        return _uuid
+    if name in ("SecretStr", "SecretBytes", "Secret") and module.startswith("pydantic"):
+        return lambda _, __: SECRET
+    return None
+
+
+def _uuid(argument: str, data: bytes) -> str:
+    return "-".join((argument[:8], argument[8:12], argument[12:16], argument[16:20], argument[20:]))
+
+
+def _path(argument: list[str], data: bytes) -> str:
+    windows = b"WindowsPath" in data[:64]
+    return str(PureWindowsPath(*argument) if windows else PurePosixPath(*argument))
+
+
+def _send(argument: list[Any], data: bytes) -> dict[str, Any]:
+    node, arg, *timeout = argument
+    return {"node": node, "arg": arg} | ({"timeout": timeout[0]} if timeout else {})
+
+
+def _of_object(_: Any, data: bytes) -> Any:
+    """Types of the standard library whose parts are of such types again: made, then shown as the live one."""
+    return plain(_object_of(ormsgpack.unpackb(data, ext_hook=_object)))
+
+
+def _object(code: int, data: bytes) -> Any:
+    return _object_of(ormsgpack.unpackb(data, ext_hook=_object))
+
+
+def _object_of(parts: Any) -> Any:
+    module, name, argument = parts[0], parts[1], parts[2]
+    kind: Any = {
+        ("datetime", "timedelta"): timedelta,
+        ("datetime", "timezone"): timezone,
+        ("datetime", "date"): date,
+        ("datetime", "time"): time,
+        ("zoneinfo", "ZoneInfo"): ZoneInfo,
+    }[module, name]
+    if isinstance(argument, dict):
+        return kind(**argument)
+    return kind(*argument) if isinstance(argument, list | tuple) else kind(argument)
+
+
+def _timedelta(argument: list[int], data: bytes) -> float:
+    days, rest, microseconds = argument
+    return seconds(timedelta(days, rest, microseconds))
+
+
+_FORMS: dict[tuple[int, str, str], Form] = {
+    (POSITIONAL, "langgraph.types", "Send"): _send,
+    (POSITIONAL, "re", "compile"): lambda argument, _: argument[0],
+    (POSITIONAL, "datetime", "timedelta"): _timedelta,
+    (POSITIONAL, "datetime", "date"): _of_object,
+    (POSITIONAL, "datetime", "timezone"): _of_object,
+    (KEYWORDS, "datetime", "time"): _of_object,
+}
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def _array(data: bytes) -> Any:
+    """A numpy array as nested lists; null if its elements are not numbers or text."""
+    dtype, shape, order, buffer = ormsgpack.unpackb(data)
+    try:
+        elements = _elements(dtype, buffer)
+    except (struct.error, ValueError, KeyError):
+        return None
+    strides, step = [], 1
+    for n in reversed(shape) if order == "C" else shape:
+        strides.append(step)
+        step *= n
+    if order == "C":
+        strides.reverse()
+    return _nested(elements, list(shape), strides, 0)
+
+
+def _nested(elements: list[Any], shape: list[int], strides: list[int], offset: int) -> Any:
+    if not shape:
+        return elements[offset]
+    return [_nested(elements, shape[1:], strides[1:], offset + i * strides[0]) for i in range(shape[0])]
+
+
+_CODES = {
+    "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H",
+    "u1": "B", "b1": "?",
+}  # fmt: skip
+
+
+def _elements(dtype: str, buffer: bytes) -> list[Any]:
+    order, kind, size = dtype[0], dtype[1], int(dtype[2:].split("[")[0])
+    if kind == "U":
+        encoding = "utf-32-be" if order == ">" else "utf-32-le"
+        step = 4 * size
+        return [buffer[i : i + step].decode(encoding).rstrip("\0") for i in range(0, len(buffer), step)]
+    if kind == "M" or kind == "m":
+        raise ValueError(dtype)
+    count = len(buffer) // size
+    return list(struct.unpack(f"{'>' if order == '>' else '<'}{count}{_CODES[dtype[1:]]}", buffer))

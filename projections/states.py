@@ -1,0 +1,174 @@
+"""A stored checkpoint with its writes to the state object clients get (contract 4.1), by LangGraph's own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.references import Reference
+from engine.tasks import RETURN, TaskStatus, namespace, path
+from projections import render
+from projections.render import Blob
+
+JsonObject = dict[str, Any]
+Channels = Mapping[str, Reference]
+
+# A state that is one channel's value (None: without any), or the channels clients see.
+Visible = tuple[Reference | None] | dict[str, Reference]
+
+NO_STATE: JsonObject = {
+    "values": {}, "next": [], "tasks": [], "metadata": None, "created_at": None, "checkpoint": None,
+    "parent_checkpoint": None, "interrupts": [], "checkpoint_id": None, "parent_checkpoint_id": None,
+}  # fmt: skip
+
+
+def visible(channels: Channels, out: Any, shown: Mapping[str, Channels] | None, *, live: bool) -> Visible:
+    """The references of what clients see of a checkpoint; `live`: with what is half done in it applied."""
+    differing = {**(shown or {}).get("step", {}), **((shown or {}).get("now", {}) if live else {})}
+    if out is None:  # nobody has described this checkpoint yet
+        out = "__root__" if "__root__" in channels else [name for name in channels if not internal(name)]
+    if isinstance(out, str):
+        return (differing.get(out) or channels.get(out),)
+    return {name: ref for name in out if (ref := differing.get(name) or channels.get(name)) is not None}
+
+
+def references(found: Visible) -> Iterable[Reference]:
+    """The references in what is visible."""
+    return found.values() if isinstance(found, dict) else (ref for ref in found if ref is not None)
+
+
+def rendered(found: Visible, blobs: Mapping[str, Blob]) -> Any:
+    """`values` of a state."""
+    if isinstance(found, dict):
+        return {name: render.reference(ref, blobs) for name, ref in found.items()}
+    return None if found[0] is None else render.reference(found[0], blobs)
+
+
+def internal(channel: str) -> bool:
+    """LangGraph's own channels: triggers, pending sends, the input."""
+    return channel.startswith(("__", "branch:to:", "join:"))
+
+
+@dataclass(slots=True)
+class State:
+    """A checkpoint row, values as references. `live`: shown as what stands now, else as a record of the step."""
+
+    thread_id: str
+    ns: str
+    checkpoint_id: str
+    parent_id: str | None
+    metadata: JsonObject
+    created_at: str | None
+    values: Visible
+    out: Any
+    tasks: list[JsonObject]
+    statuses: dict[str, TaskStatus]
+    live: bool
+    below: dict[str, State] = field(default_factory=dict)
+
+    def references(self) -> Iterable[Reference]:
+        """What `to_json` needs."""
+        yield from references(self.values)
+        for task in self.tasks:
+            if (status := self.statuses.get(task["id"])) is not None:
+                yield from status.interrupts
+                if status.error is not None:
+                    yield status.error
+                yield from (ref for channel, ref in status.output if self._in_result(channel))
+        for state in self.below.values():
+            yield from state.references()
+
+    def subgraph_namespaces(self) -> list[str]:
+        """Where the subgraphs of the next tasks keep their checkpoints."""
+        return [namespace(self.ns, task) for task in self.tasks if task.get("sub")]
+
+    def nest(self, states: Mapping[str, State]) -> None:
+        """Take the states of subgraphs, by namespace, and theirs."""
+        for ns in self.subgraph_namespaces():
+            if (state := states.get(ns)) is not None:
+                state.nest(states)
+                self.below[ns] = state
+
+    def to_json(self, blobs: Mapping[str, Blob], *, subgraphs: bool) -> JsonObject:
+        """Raises `render.Gone` when `blobs` lacks a value."""
+        tasks = [self._task(task, blobs, subgraphs) for task in self.tasks]
+        parents = self.metadata.get("parents") or {}
+        return {
+            "values": rendered(self.values, blobs),
+            "next": [task["name"] for task in self.tasks if not (self.live and self._status(task).finished)],
+            "tasks": tasks,
+            "metadata": {**self.metadata, "thread_id": self.thread_id},
+            "created_at": self.created_at,
+            "checkpoint": self._checkpoint(self.checkpoint_id, parents),
+            "parent_checkpoint": self._checkpoint(self.parent_id, parents) if self.parent_id else None,
+            "interrupts": [interrupt for task in tasks for interrupt in task["interrupts"]],
+            "checkpoint_id": self.checkpoint_id,
+            "parent_checkpoint_id": self.parent_id,
+        }
+
+    def _checkpoint(self, checkpoint_id: str, parents: Mapping[str, str]) -> JsonObject:
+        found: JsonObject = {"checkpoint_id": checkpoint_id, "thread_id": self.thread_id, "checkpoint_ns": self.ns}
+        if parents:
+            found["checkpoint_map"] = {**parents, self.ns: checkpoint_id}
+        return found
+
+    def _status(self, task: JsonObject) -> TaskStatus:
+        return self.statuses.get(task["id"]) or TaskStatus()
+
+    def _task(self, task: JsonObject, blobs: Mapping[str, Blob], subgraphs: bool) -> JsonObject:
+        status = self._status(task)
+        checkpoint: JsonObject | None = None
+        state: JsonObject | None = None
+        if task.get("sub"):
+            ns = namespace(self.ns, task)
+            if not subgraphs:
+                checkpoint = {"thread_id": self.thread_id, "checkpoint_ns": ns}
+            elif (below := self.below.get(ns)) is not None:
+                state = below.to_json(blobs, subgraphs=True)
+            else:
+                state = dict(NO_STATE)
+        return {
+            "id": task["id"],
+            "name": task["name"],
+            "path": path(task),
+            "error": None if status.error is None else render.reference(status.error, blobs),
+            "interrupts": [] if self.live and status.finished else _interrupts(status, blobs),
+            "checkpoint": {"thread_id": self.thread_id, "checkpoint_ns": ns}
+            if ns is not None and not subgraphs
+            else None,
+            "state": state,
+            "result": self._result(status, blobs) if status.finished else None,
+        }
+
+    def _in_result(self, channel: str) -> bool:
+        return channel == RETURN or (channel == self.out if isinstance(self.out, str) else not internal(channel))
+
+    def _result(self, status: TaskStatus, blobs: Mapping[str, Blob]) -> Any:
+        for channel, ref in status.output:
+            if channel == RETURN:
+                return render.reference(ref, blobs)
+        written: dict[str, list[Any]] = {}
+        for channel, ref in status.output:
+            if self._in_result(channel):
+                written.setdefault(channel, []).append(render.reference(ref, blobs))
+        # Several writes to one channel are told as such.
+        result = {name: values[0] if len(values) == 1 else {"$writes": values} for name, values in written.items()}
+        return result.get(self.out) if isinstance(self.out, str) else result
+
+
+def _interrupts(status: TaskStatus, blobs: Mapping[str, Blob]) -> list[JsonObject]:
+    found: list[Any] = []
+    for ref in status.interrupts:
+        raised = render.reference(ref, blobs)
+        found += raised if isinstance(raised, list) else [raised]
+    return [_interrupt(raised) for raised in found]
+
+
+def _interrupt(raised: Any) -> JsonObject:
+    if not isinstance(raised, dict) or "id" not in raised:
+        return {"id": None, "value": raised}
+    shown = {"id": raised["id"], "value": raised.get("value")}
+    if raised.get("response_schema") is not None:
+        shown["response_schema"] = raised["response_schema"]
+    return shown
