@@ -134,9 +134,7 @@ class State:
             "path": path(task),
             "error": None if status.error is None else render.reference(status.error, blobs),
             "interrupts": [] if self.live and status.finished else _interrupts(status, blobs),
-            "checkpoint": {"thread_id": self.thread_id, "checkpoint_ns": ns}
-            if ns is not None and not subgraphs
-            else None,
+            "checkpoint": checkpoint,
             "state": state,
             "result": self._result(status, blobs) if status.finished else None,
         }
