@@ -69,3 +69,100 @@ class EventListener(Protocol):
     """Told of every projected event record of a partition, in order, right after its transaction."""
 
     def projected(self, partition: int, offset: int, record: EventRecord) -> None: ...
+
+
+# --- what the processor needs of the read models ---------------------------------------------------------------------
+
+
+class Commit(Protocol):
+    """What one projection applies to one partition; `engine.term.Batch` is one."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def records(self) -> Sequence[Accepted]: ...
+    @property
+    def ev_off(self) -> int: ...
+    @property
+    def cmd_off(self) -> int: ...
+    @property
+    def log_epoch(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A command to send when its time has come; `id` is the command's id, so that firing twice is a no-op.
+
+    `in_seconds`: from now on, by the database's clock; not above 0 when it is due.
+    """
+
+    id: str
+    partition: int
+    key: str
+    type: str
+    body: Mapping[str, Any]
+    in_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LostAttempt:
+    """An attempt that no living executor works on: its executor's lease expired, or it was stopped before it began."""
+
+    partition: int
+    thread_id: str
+    run_id: str
+    attempt: int
+    executor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A processor's place among the others after renewing its leases.
+
+    `held`: its partitions with their epochs; `processors`: how many are alive, itself included.
+    """
+
+    held: Mapping[int, int]
+    processors: int
+
+
+class Ledger(Protocol):
+    """The coordination rows and decider states in Postgres. Everything raises `LogUnavailable` when that is away."""
+
+    async def beat(self, owner: str, lease_seconds: float) -> Standing:
+        """Renew the leases of this owner's partitions, and its own."""
+        ...
+
+    async def take(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
+        """Take up to `limit` partitions that are free, expired, or this owner's of a former life (not among `held`)."""
+        ...
+
+    async def retake(self, owner: str, lease_seconds: float, partitions: Sequence[int]) -> list[Position]:
+        """Begin new terms on partitions this owner holds; those taken by others meanwhile are left out."""
+        ...
+
+    async def release(self, owner: str, partitions: Sequence[int]) -> None:
+        """Give partitions back, at once takeable by others."""
+        ...
+
+    async def leave(self, owner: str) -> None:
+        """Give everything back: the processor stops."""
+        ...
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Stored decider states by key; unknown keys are left out."""
+        ...
+
+    async def timers(self, partitions: Sequence[int], within_seconds: float) -> list[Timer]:
+        """Timers due within this time."""
+        ...
+
+    async def lost_attempts(self, partitions: Sequence[int]) -> list[LostAttempt]:
+        """Attempts to expire."""
+        ...
+
+    async def project(self, commits: Sequence[Commit]) -> None:
+        """Apply them in one transaction. Raises `Fenced` with the partitions a newer term owns: nothing is applied."""
+        ...

@@ -251,3 +251,11 @@ BEGIN
         END LOOP;
     END IF;
 END $$;
+
+-- Raises TL002 unless an append got the offsets it was decided for: others have appended meanwhile.
+CREATE FUNCTION expect_offsets(got bigint[], expected bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF got IS DISTINCT FROM expected THEN
+        RAISE EXCEPTION 'the heads have moved' USING ERRCODE = 'TL002';
+    END IF;
+END $$;

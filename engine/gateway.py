@@ -1,0 +1,116 @@
+"""Sends commands and answers after they are applied: to the processor of this process, or through the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uuid_utils
+
+from engine.domain.commands import Command
+from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
+from engine.log.records import CommandEnvelope, EventRecord, partition_of
+from engine.ports import Decided, Gateway
+from engine.processor import NotOwner, Processor, utc_now
+
+DEADLINE_SECONDS = 10.0
+BACKOFF_SECONDS = (0.05, 1.0)
+
+
+def new_id() -> str:
+    """An id nobody else makes: UUIDv7."""
+    return str(uuid_utils.uuid7())
+
+
+def envelope_for(command: Command, key: str, id: str | None, actor: str | None) -> CommandEnvelope:
+    return CommandEnvelope.of(command, id=id or new_id(), key=key, at=utc_now(), actor=actor)
+
+
+class LogGateway:
+    """Appends commands to the log and waits for their events.
+
+    Give it as listener to whoever tells of projected events in this process: an `EventTail` or a `Processor`.
+    """
+
+    def __init__(self, source: Log, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+        self._log = source
+        self._deadline_seconds = deadline_seconds
+        self._waiting: dict[str, list[asyncio.Future[Decided]]] = {}
+
+    async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
+        """See `engine.ports.Gateway`."""
+        return await self.send(envelope_for(command, key, id, actor))
+
+    async def send(self, envelope: CommandEnvelope) -> Decided:
+        """As `submit`, of a command in its envelope."""
+        append = [
+            Append(Topic.COMMANDS, partition_of(envelope.key, self._log.partitions), envelope.key, envelope.encode())
+        ]
+        backoff = BACKOFF_SECONDS[0]
+        unknown = False
+        with self._wait_for(envelope.id) as answer:
+            try:
+                async with asyncio.timeout(self._deadline_seconds):
+                    while not answer.done():
+                        try:
+                            await self._log.append(append)
+                            break
+                        except AppendUnknown:
+                            unknown = True
+                        except LogUnavailable:
+                            if not unknown:
+                                raise
+                        # The same id again: whichever is first in the log counts. Perhaps it is there already.
+                        await asyncio.wait([answer], timeout=backoff)
+                        backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+                    return await answer
+            except TimeoutError:
+                raise AppendUnknown(f"command {envelope.id} was not applied in {self._deadline_seconds} s") from None
+
+    def projected(self, partition: int, offset: int, record: EventRecord) -> None:
+        """Answers who waits for this command."""
+        for answer in self._waiting.get(record.cmd_id, ()):
+            if not answer.done():
+                answer.set_result(Decided(partition, offset, record.events, record.at))
+
+    @contextmanager
+    def _wait_for(self, cmd_id: str) -> Iterator[asyncio.Future[Decided]]:
+        answer: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(cmd_id, []).append(answer)
+        try:
+            yield answer
+        finally:
+            self._waiting[cmd_id].remove(answer)
+            if not self._waiting[cmd_id]:
+                del self._waiting[cmd_id]
+
+
+class LocalGateway:
+    """Hands commands to the processor of this process; those of other processors' partitions go to `fallback`.
+
+    Without a fallback this is the only processor there is: a partition it does not hold yet is waited for.
+    """
+
+    def __init__(
+        self, processor: Processor, fallback: Gateway | None = None, *, deadline_seconds: float = DEADLINE_SECONDS
+    ) -> None:
+        self._processor = processor
+        self._fallback = fallback
+        self._deadline_seconds = deadline_seconds
+
+    async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
+        """See `engine.ports.Gateway`."""
+        processor, fallback = self._processor, self._fallback
+        if fallback is not None and not (processor.takes_submissions and processor.owns_key(key)):
+            return await fallback.submit(command, key=key, id=id, actor=actor)
+        envelope = envelope_for(command, key, id, actor)
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                return await processor.submit(envelope)
+        except TimeoutError:
+            raise AppendUnknown(f"command {envelope.id} was not applied in {self._deadline_seconds} s") from None
+        except NotOwner:
+            if fallback is None:
+                raise
+        return await fallback.submit(command, key=key, id=envelope.id, actor=actor)

@@ -1,0 +1,486 @@
+"""Owns partitions: takes their leases, decides the commands in their logs and of this process, tells what follows.
+
+Three tasks: `_lead` renews and spreads leases and sends due timers and lost attempts; `_follow` reads the commands that
+others append; `_work` is the only one that touches terms: it opens them, gathers what all partitions have to decide
+into one turn each, and commits the turns together (group commit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import ceil
+
+from engine.journal import Journal, Submission, Turn
+from engine.log.port import Append, Log, LogUnavailable, Topic
+from engine.log.records import CommandEnvelope, partition_of
+from engine.ports import Commit, Decided, EventListener, Ledger, Position
+from engine.term import Term, envelope_of
+
+log = logging.getLogger(__name__)
+
+# Commands in one transaction, over all partitions: enough to share its cost, few enough to keep it short.
+TURN_COMMANDS = 256
+# Commands read ahead and not decided yet; reading pauses above.
+READ_AHEAD = 10_000
+BACKOFF_SECONDS = (0.05, 1.0)
+
+
+class NotOwner(LogUnavailable):
+    """The partition of this command belongs to another processor: send it through the log."""
+
+
+def utc_now() -> str:
+    """The time as the log has it: ISO-8601, UTC, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass(slots=True, eq=False)
+class _Partition:
+    """An owned partition. `term` is None between a term that died and the next."""
+
+    term: Term | None = None
+    commands: deque[tuple[int, CommandEnvelope]] = field(default_factory=deque)
+    local: deque[Submission] = field(default_factory=deque)
+
+    @property
+    def next_command(self) -> int:
+        """The offset to read on from."""
+        assert self.term is not None
+        return max(self.term.decided, self.commands[-1][0] if self.commands else -1) + 1
+
+
+class Processor:
+    """One per process. `start`, then `ready`; `stop` gives the partitions back."""
+
+    def __init__(
+        self,
+        source: Log,
+        ledger: Ledger,
+        journal: Journal,
+        *,
+        owner: str,
+        lease_seconds: float = 2.0,
+        renew_seconds: float = 0.5,
+    ) -> None:
+        """`owner`: unique among processors alive; one that starts again under the name of its dead predecessor takes
+        its partitions at once."""
+        self._log, self._ledger, self._journal = source, ledger, journal
+        self.owner = owner
+        self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
+        self._partitions: dict[int, _Partition] = {}
+        self._busy: dict[int, None] = {}  # partitions with something to decide, in order of arrival
+        self._waiting: dict[int, deque[Submission]] = {}  # for partitions that are nobody's at the moment
+        self._gained: list[Position] = []
+        self._surplus: list[int] = []
+        self._stolen: set[int] = set()
+        self._timers: dict[str, asyncio.TimerHandle | asyncio.Task[None] | None] = {}
+        self._listeners: list[EventListener] = []
+        self._wake = asyncio.Event()
+        self._look = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._backlog = 0
+        self._tail: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sending: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._processors = 1
+        journal.bind(self._projected, self._wake.set)
+
+    # --- for others --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to take partitions."""
+        self._room.set()
+        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._lead())]
+
+    async def ready(self) -> None:
+        """Wait until this processor has its share of the partitions and all of them can decide."""
+        await self._ready.wait()
+
+    async def stop(self) -> None:
+        """Finish what is in flight and give the partitions back. Submissions still waiting get `NotOwner`."""
+        self._stopping = True
+        self._wake.set()
+        self._look.set()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._end_tail()
+        for timer in self._timers.values():
+            if timer is not None:
+                timer.cancel()
+        for sending in self._sending:
+            sending.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+        with suppress(LogUnavailable):
+            await self._ledger.leave(self.owner)
+        for p in list(self._partitions):
+            self._forget(p)
+        for submissions in self._waiting.values():
+            _refuse(submissions)
+
+    def owns(self, partition: int) -> bool:
+        """Whether commands of this partition are decided here (in a moment, if a new term is being opened)."""
+        return partition in self._partitions and not self._stopping
+
+    def owns_key(self, key: str) -> bool:
+        """Whether commands for this aggregate are decided here."""
+        return self.owns(partition_of(key, self._log.partitions))
+
+    @property
+    def owned(self) -> list[int]:
+        """The partitions this processor can decide for right now."""
+        return sorted(p for p, one in self._partitions.items() if one.term is not None)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other processor is alive, so that a partition not owned yet soon will be."""
+        return self._processors == 1
+
+    @property
+    def takes_submissions(self) -> bool:
+        """Whether `submit` works: the log is in the same database as the read models."""
+        return self._journal.takes_submissions
+
+    async def submit(self, envelope: CommandEnvelope) -> Decided:
+        """Decide a command of this process, in the partition's order; answers once its events are projected.
+
+        Cancelling it may leave the command in the log. Raises `NotOwner` when another processor takes the partition
+        before that, `AppendUnknown` when the same happens after an append of unknown outcome.
+        """
+        if self._stopping or not self.takes_submissions:
+            raise NotOwner("commands are taken from the log" if not self._stopping else "the processor is stopping")
+        p = partition_of(envelope.key, self._log.partitions)
+        submission = Submission(envelope, p, asyncio.get_running_loop().create_future())
+        one = self._partitions.get(p)
+        if one is not None:
+            one.local.append(submission)
+            self._busy[p] = None
+            self._wake.set()
+        else:
+            self._waiting.setdefault(p, deque()).append(submission)
+        return await submission.done
+
+    def add_listener(self, listener: EventListener) -> None:
+        """Tell it every projected record from now on; it must not block."""
+        self._listeners.append(listener)
+
+    def remove_listener(self, listener: EventListener) -> None:
+        self._listeners.remove(listener)
+
+    def look(self) -> None:
+        """Look for lost attempts and due timers now, not at the next renewal: an executor is known to have died."""
+        self._look.set()
+
+    # --- leases ------------------------------------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        while not self._stopping:
+            try:
+                await self._beat()
+            except LogUnavailable as error:
+                log.warning("leases can't be renewed: %s", error)
+            except Exception:
+                log.exception("leases can't be renewed")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), self._renew_seconds)
+            self._look.clear()
+
+    async def _beat(self) -> None:
+        standing = await self._ledger.beat(self.owner, self._lease_seconds)
+        self._processors = standing.processors
+        mine = set(self._partitions) | {position.partition for position in self._gained}
+        if stolen := set(self._partitions) - set(standing.held):
+            self._stolen |= stolen
+            self._wake.set()
+        share = ceil(self._log.partitions / standing.processors)
+        if len(mine) > share:
+            self._surplus = sorted(mine)[share:]
+            self._wake.set()
+        elif len(mine) < share:
+            # Rows of this owner that it does not know are those of a former life, or of a take whose answer got lost.
+            taken = await self._ledger.take(self.owner, self._lease_seconds, share - len(mine), sorted(mine))
+            self._gained += taken
+            if taken:
+                log.info("took partitions %s", [position.partition for position in taken])
+                self._wake.set()
+        self._tell_ready()
+        owned = self.owned
+        if owned:
+            for timer in await self._ledger.timers(owned, 2 * self._renew_seconds):
+                envelope = CommandEnvelope(timer.id, timer.type, timer.key, "", dict(timer.body))
+                self._set_timer(envelope, timer.in_seconds)
+            for lost in await self._ledger.lost_attempts(owned):
+                body = {
+                    "thread_id": lost.thread_id,
+                    "run_id": lost.run_id,
+                    "attempt": lost.attempt,
+                    "executor": lost.executor,
+                }
+                id_ = f"lease:{lost.run_id}:{lost.attempt}"
+                self._set_timer(CommandEnvelope(id_, "run.expire_lease", lost.thread_id, "", body), 0)
+
+    def _set_timer(self, envelope: CommandEnvelope, in_seconds: float) -> None:
+        """Send this command then; once, however often it is found due meanwhile."""
+        if envelope.id not in self._timers:
+            delay = max(0.0, in_seconds)
+            self._timers[envelope.id] = asyncio.get_running_loop().call_later(delay, self._fire, envelope)
+
+    def _fire(self, envelope: CommandEnvelope) -> None:
+        self._timers[envelope.id] = None
+        task = asyncio.create_task(self._send(envelope))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, envelope: CommandEnvelope) -> None:
+        timed = CommandEnvelope(envelope.id, envelope.type, envelope.key, utc_now(), envelope.body)
+        p = partition_of(timed.key, self._log.partitions)
+        try:
+            if p not in self._partitions:
+                return  # its new owner sends it
+            if self.takes_submissions:
+                await self.submit(timed)
+            else:
+                await self._log.append([Append(Topic.COMMANDS, p, timed.key, timed.encode())])
+                # Until it is projected it is found due again; what is sent twice is decided once.
+                await asyncio.sleep(self._renew_seconds)
+        except LogUnavailable as error:
+            log.warning("%s could not be sent and will be tried again: %s", timed.id, error)
+        finally:
+            self._timers.pop(envelope.id, None)
+
+    # --- commands of others ------------------------------------------------------------------------------------------
+
+    async def _start_tail(self) -> None:
+        await self._end_tail()
+        for one in self._partitions.values():
+            if one.term is not None:
+                self._backlog -= len(one.commands)
+                one.commands.clear()
+        places = {(Topic.COMMANDS, p): one.next_command for p, one in self._partitions.items() if one.term is not None}
+        if places:
+            self._tail = asyncio.create_task(self._follow(places))
+
+    async def _end_tail(self) -> None:
+        if self._tail is not None:
+            self._tail.cancel()
+            await asyncio.gather(self._tail, return_exceptions=True)
+            self._tail = None
+
+    async def _follow(self, places: Mapping[tuple[Topic, int], int]) -> None:
+        tail = self._log.tail(places)
+        try:
+            async for records in tail:
+                for record in records:
+                    one = self._partitions.get(record.partition)
+                    if one is None or one.term is None or record.offset <= one.term.decided:
+                        continue
+                    one.commands.append((record.offset, envelope_of(record.value, record.key)))
+                    self._backlog += 1
+                    self._busy[record.partition] = None
+                if self._busy:
+                    self._wake.set()
+                if self._backlog > READ_AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
+        except Exception:
+            log.exception("reading commands failed; the partitions are opened again")
+            self._tail = None
+            self._wake.set()
+        finally:
+            await tail.aclose()
+
+    # --- the one loop that touches terms -----------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        backoff = BACKOFF_SECONDS[0]
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                await self._keep_house()
+                turns = self._gather()
+                if turns:
+                    await self._take_turns(turns)
+                elif not (self._gained or self._surplus or self._stolen):
+                    await self._wake.wait()
+                backoff = BACKOFF_SECONDS[0]
+            except LogUnavailable as error:
+                log.warning("the engine waits: %s", error)
+                backoff = await self._wait(backoff)
+            except Exception:
+                log.exception("the engine failed; its terms begin anew")
+                for one in self._partitions.values():
+                    if one.term is not None:
+                        one.term.fail()
+                backoff = await self._wait(backoff)
+        await self._journal.settle()
+
+    async def _wait(self, seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return min(2 * seconds, BACKOFF_SECONDS[1])
+
+    async def _keep_house(self) -> None:
+        """Give up what is another's or too much, and open new terms."""
+        for p in self._stolen:
+            if p in self._partitions:
+                log.warning("partition %d was taken by another processor", p)
+                self._forget(p)
+        self._stolen.clear()
+        if self._surplus:
+            await self._give_back()
+        positions, self._gained = self._gained, []
+        fallen = [p for p, one in self._partitions.items() if one.term is None or one.term.dead]
+        if fallen:
+            await self._journal.settle()
+            for p in fallen:
+                self._partitions[p].term = None
+            try:
+                retaken = await self._ledger.retake(self.owner, self._lease_seconds, fallen)
+            except LogUnavailable:
+                self._gained = positions
+                raise
+            positions += retaken
+            for p in set(fallen) - {position.partition for position in retaken}:
+                log.warning("partition %d was taken by another processor", p)
+                self._forget(p)
+        if not positions:
+            if self._tail is None and self._partitions:
+                await self._start_tail()
+            return
+        terms = [Term(position, at=utc_now()) for position in positions]
+        for term in terms:
+            one = self._partitions.setdefault(term.partition, _Partition())
+            one.local.extend(self._waiting.pop(term.partition, ()))
+            if one.local:
+                self._busy[term.partition] = None
+        again = await self._journal.open(terms)
+        for submission in reversed(again):
+            self._partitions[submission.partition].local.appendleft(submission)
+            self._busy[submission.partition] = None
+        for term in terms:
+            if not term.dead:
+                self._partitions[term.partition].term = term
+        await self._start_tail()
+        self._tell_ready()
+        if any(term.dead for term in terms):
+            raise LogUnavailable("some partitions could not be opened")
+
+    def _tell_ready(self) -> None:
+        if len(self.owned) >= self._log.partitions // self._processors:
+            self._ready.set()
+
+    async def _give_back(self) -> None:
+        surplus, self._surplus = [p for p in self._surplus if p in self._partitions], []
+        await self._journal.settle()
+        for p in surplus:
+            self._forget(p)
+        if surplus:
+            log.info("giving back partitions %s", surplus)
+            await self._ledger.release(self.owner, surplus)
+            await self._start_tail()
+
+    def _forget(self, p: int) -> None:
+        one = self._partitions.pop(p)
+        self._backlog -= len(one.commands)
+        if one.term is not None:
+            one.term.fail()
+        self._busy.pop(p, None)
+        self._journal.abandon(p)
+        _refuse(one.local)
+
+    def _gather(self) -> list[Turn]:
+        turns: list[Turn] = []
+        left = TURN_COMMANDS
+        for p in list(self._busy):
+            one = self._partitions.get(p)
+            if one is None or one.term is None:
+                continue
+            if left <= 0:
+                break
+            del self._busy[p]
+            turn = Turn(one.term)
+            while one.commands and left > 0:
+                turn.commands.append(one.commands.popleft())
+                left -= 1
+            self._backlog -= len(turn.commands)
+            while one.local and left > 0:
+                submission = one.local.popleft()
+                if not submission.done.done():  # else given up by its caller
+                    turn.local.append(submission)
+                    left -= 1
+            if one.commands or one.local:
+                self._busy[p] = None
+            if turn.commands or turn.local:
+                turns.append(turn)
+        if self._backlog <= READ_AHEAD // 2:
+            self._room.set()
+        return turns
+
+    async def _take_turns(self, turns: Sequence[Turn]) -> None:
+        try:
+            await self._provide(turns)
+            await self._journal.commit(turns)
+        finally:
+            # What was neither decided nor lost with its term waits for the next turn; the tail reads again what was.
+            for turn in turns:
+                one = self._partitions.get(turn.term.partition)
+                if one is None:
+                    _refuse(turn.local)
+                    continue
+                one.local.extendleft(reversed([s for s in turn.local if not s.done.done() and not s.held]))
+                undecided = [command for command in turn.commands if command[0] > turn.term.decided]
+                if not turn.term.dead:
+                    one.commands.extendleft(reversed(undecided))
+                    self._backlog += len(undecided)
+                if one.local or one.commands:
+                    self._busy[turn.term.partition] = None
+
+    async def _provide(self, turns: Sequence[Turn]) -> None:
+        wanted: list[tuple[Term, str]] = []
+        for turn in turns:
+            keys = [envelope.key for _, envelope in turn.commands]
+            keys += [submission.envelope.key for submission in turn.local]
+            wanted += [(turn.term, key) for key in turn.term.missing(keys)]
+        if wanted:
+            stored = await self._ledger.load([key for _, key in wanted])
+            for term, key in wanted:
+                term.provide(key, stored.get(key))
+
+    # --- after a projection ------------------------------------------------------------------------------------------
+
+    def _projected(self, commit: Commit, submissions: Mapping[int, Submission]) -> None:
+        for accepted in commit.records:
+            record = accepted.record
+            submission = submissions.get(record.cmd_off) if submissions else None
+            if submission is not None and not submission.done.done():
+                submission.done.set_result(Decided(commit.partition, accepted.offset, record.events, record.at))
+            for event in record.events:
+                if event["type"] == "run.created" and event.get("due_at") is not None:
+                    self._expect(event)
+                elif event.get("stopping"):
+                    self._look.set()  # if no executor has claimed it, nobody else will say that it has stopped
+            for listener in self._listeners:
+                try:
+                    listener.projected(commit.partition, accepted.offset, record)
+                except Exception:
+                    log.exception("a listener failed at events[%d] offset %d", commit.partition, accepted.offset)
+
+    def _expect(self, event: Mapping[str, str]) -> None:
+        seconds = (datetime.fromisoformat(event["due_at"]) - datetime.now(UTC)).total_seconds()
+        if seconds < 2 * self._renew_seconds:  # later ones are found in time by looking
+            body = {"thread_id": event["thread_id"], "run_id": event["run_id"]}
+            envelope = CommandEnvelope(f"due:{event['run_id']}", "run.due", event["thread_id"], "", body)
+            self._set_timer(envelope, seconds)
+
+
+def _refuse(submissions: deque[Submission] | list[Submission]) -> None:
+    for submission in submissions:
+        if not submission.done.done():
+            submission.done.set_exception(NotOwner("another processor has taken the partition"))

@@ -1,0 +1,324 @@
+"""The journal of a log that is in Postgres: commands, events and read models move in one transaction.
+
+The usual case is one statement: it appends the commands of this process and all decided records, checks that they got
+the offsets they were decided for, moves the guarded partitions and writes the rows. Nothing is locked while deciding;
+when others appended commands in between, the transaction rolls back, and a second one locks the heads first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+
+from engine.journal import OnFailed, OnProjected, Submission, Turn, take_over
+from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from engine.log.postgres import PostgresLog
+from engine.log.postgres_append import AWAY, CONNECT_SECONDS, group
+from engine.log.records import CommandEnvelope, EventRecord
+from engine.ports import Decided
+from engine.term import Batch, Term, envelope_of
+from projections.ledger import PostgresLedger, applied_payload, fenced_by, moves
+from projections.project import ARGUMENTS, PROJECT_ROWS, fold
+from projections.rows import ReadValue
+
+log = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 30.0
+
+_COMMIT = (
+    "SELECT expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7), move_partitions($8), project_rows("
+    + ", ".join(f"${i}" for i in range(9, 9 + ARGUMENTS))
+    + ")"
+)
+
+
+class Unprojectable(Exception):
+    """Events of this batch can't be turned into rows."""
+
+
+# What a row of ours can be refused for: the same command would be refused again.
+_UNSTORABLE = (
+    Unprojectable, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError,
+)  # fmt: skip
+
+
+class PostgresJournal:
+    """`engine.journal.Journal` for a `PostgresLog` and the read models in the same database."""
+
+    def __init__(
+        self,
+        source: PostgresLog,
+        ledger: PostgresLedger,
+        pool: asyncpg.Pool,
+        read_value: ReadValue,
+        *,
+        notify_applied: bool = True,
+    ) -> None:
+        """One connection of `pool` is kept; it uses asyncpg's own codecs."""
+        self._log, self._ledger, self._pool, self._read_value = source, ledger, pool, read_value
+        self._notify_applied = notify_applied
+        self._conn: Any = None
+        self._commit: Any = None
+        self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
+        self._projected: OnProjected
+
+    @property
+    def takes_submissions(self) -> bool:
+        return True
+
+    def bind(self, projected: OnProjected, failed: OnFailed) -> None:
+        self._projected = projected
+
+    async def open(self, terms: Sequence[Term]) -> list[Submission]:
+        await take_over(self._log, self._ledger, terms, self._projected)
+        again: list[Submission] = []
+        for term in terms:
+            if not term.dead and term.partition in self._held:
+                try:
+                    again += await self._find_out(term.partition)
+                except LogUnavailable:
+                    term.fail()
+        return again
+
+    def abandon(self, partition: int) -> None:
+        for _, _, submission in self._held.pop(partition, ()):
+            if not submission.done.done():
+                submission.done.set_exception(AppendUnknown("the database was lost in the middle of the transaction"))
+
+    async def settle(self) -> None:
+        """Nothing is ever in flight after `commit`."""
+
+    async def aclose(self) -> None:
+        await self._drop()
+
+    async def commit(self, turns: Sequence[Turn]) -> None:
+        try:
+            await self._commit_alive(turns)
+        except _UNSTORABLE as error:
+            if sum(len(turn.commands) + len(turn.local) for turn in turns) > 1:
+                log.warning("a transaction can't be stored, going on one command at a time: %s", error)
+                for turn in turns:
+                    await self._one_by_one(turn)
+            else:
+                await self._commit_refused(turns[0], error)
+
+    async def _one_by_one(self, turn: Turn) -> None:
+        for command in turn.commands:
+            await self.commit([Turn(turn.term, [command])])
+        for submission in turn.local:
+            await self.commit([Turn(turn.term, [], [submission])])
+
+    async def _commit_refused(self, turn: Turn, error: Exception) -> None:
+        """Decide a command whose result Postgres can't store to a refusal, so that it does not hold up the others."""
+        envelopes = [e for _, e in turn.commands] or [s.envelope for s in turn.local]
+        log.error("command %s can't be stored and is refused: %s", envelopes[0].id, error)
+        reason = f"{envelopes[0].type} ({type(error).__name__})"
+        if turn.commands:
+            offset, e = turn.commands[0]
+            turn = Turn(turn.term, [(offset, CommandEnvelope(e.id, reason, e.key, e.at, {}, e.actor, e.trace))])
+        else:
+            s = turn.local[0]
+            e = s.envelope
+            s.envelope = CommandEnvelope(e.id, reason, e.key, e.at, {}, e.actor, e.trace)
+        await self._commit_alive([turn])
+
+    async def _commit_alive(self, turns: Sequence[Turn]) -> None:
+        """Commit the turns whose terms live on; fenced ones are left out."""
+        locked = False
+        while alive := [turn for turn in turns if not turn.term.dead]:
+            conn = await self._connection()
+            attempt = _Attempt(self, conn, alive)
+            try:
+                await attempt.run(locked)
+            except asyncpg.PostgresError as error:
+                if isinstance(error, AWAY):
+                    return await self._unknown(attempt, error)
+                attempt.undo()
+                if error.sqlstate == "TL002":
+                    locked = True
+                elif (fenced := fenced_by(error)) is not None:
+                    for turn in alive:
+                        if turn.term.partition in fenced.partitions:
+                            turn.term.fail()
+                    if not fenced.partitions:
+                        raise
+                elif isinstance(error, _UNSTORABLE):
+                    raise
+                else:
+                    raise LogUnavailable(f"the database did not take the transaction: {error!r}") from error
+            except AWAY as error:
+                return await self._unknown(attempt, error)
+            except (LogUnavailable, Unprojectable):  # before anything was sent
+                attempt.undo()
+                raise
+            except BaseException:
+                await self._drop()
+                attempt.fail()
+                raise
+            else:
+                for batch, term in attempt.batches:
+                    term.projected(batch)
+                    self._projected(batch, attempt.submissions.get(batch.partition, {}))
+                return
+
+    async def _unknown(self, attempt: _Attempt, error: BaseException) -> None:
+        """The connection is gone and with it the answer: the partitions are opened again, and tell."""
+        log.warning("the database was lost in the middle of a transaction: %r", error)
+        await self._drop()
+        for batch, _ in attempt.batches:
+            submissions = attempt.submissions.get(batch.partition, {})
+            for accepted in batch.records:
+                submission = submissions.get(accepted.record.cmd_off)
+                if submission is not None:
+                    submission.held = True
+                    self._held.setdefault(batch.partition, []).append((accepted.offset, accepted.record, submission))
+        attempt.fail()
+
+    async def _find_out(self, partition: int) -> list[Submission]:
+        """Which of the held submissions are in the log: those are answered. The partition is ours again."""
+        again: list[Submission] = []
+        for offset, record, submission in self._held[partition]:
+            found = await self._log.read(Topic.EVENTS, partition, offset, end=offset + 1)
+            if found and found[0].value == record.encode():
+                if not submission.done.done():
+                    submission.done.set_result(Decided(partition, offset, record.events, record.at))
+            elif not submission.done.done():
+                again.append(submission)
+        for submission in again:
+            submission.held = False
+        del self._held[partition]
+        return again
+
+    async def _connection(self) -> Any:
+        if self._conn is None or self._conn.is_closed():
+            await self._drop()
+            try:
+                self._conn = await self._pool.acquire(timeout=CONNECT_SECONDS)
+                self._commit = await self._conn.prepare(_COMMIT)
+            except AWAY as error:
+                await self._drop()
+                raise LogUnavailable(f"the database is away: {error!r}") from error
+        return self._conn
+
+    async def _drop(self) -> None:
+        conn, self._conn, self._commit = self._conn, None, None
+        if conn is not None:
+            conn.terminate()
+            with suppress(asyncpg.PostgresError, *AWAY):
+                await self._pool.release(conn)
+
+    async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> None:
+        """Append and project, as one statement whenever the batch folds to one set of rows."""
+        groups = group(appends)
+        applied = applied_payload(batches) if self._notify_applied else None
+        try:
+            folds = fold((batch.partition, batch.records) for batch in batches)
+            for rows in folds:
+                if rows.awaited:
+                    await rows.fetch(self._read_value)
+            arguments = [rows.arguments(applied if rows is folds[-1] else None) for rows in folds]
+        except LogUnavailable:
+            raise
+        except Exception as error:
+            raise Unprojectable(f"{type(error).__name__}: {error}") from error
+        first = (*groups.arguments, expected, moves(batches), *arguments[0])
+        if len(arguments) == 1:
+            await self._commit.fetch(*first, timeout=COMMIT_SECONDS)
+            return
+        async with conn.transaction():
+            await self._commit.fetch(*first, timeout=COMMIT_SECONDS)
+            for more in arguments[1:]:
+                await conn.execute(PROJECT_ROWS, *more, timeout=COMMIT_SECONDS)
+
+
+class _Attempt:
+    """One transaction: what was decided for it, and how to undo that in memory."""
+
+    def __init__(self, journal: PostgresJournal, conn: Any, turns: Sequence[Turn]) -> None:
+        self._journal, self._conn, self._turns = journal, conn, turns
+        self.batches: list[tuple[Batch, Term]] = []
+        self.submissions: dict[int, dict[int, Submission]] = {}
+
+    async def run(self, locked: bool) -> None:
+        if not locked:
+            return await self._decide_and_write()
+        async with self._conn.transaction():
+            await self._read_what_is_new()
+            await self._decide_and_write()
+
+    def undo(self) -> None:
+        """Nothing of it is in the database."""
+        for turn in self._turns:
+            if not turn.term.dead:
+                turn.term.retract()
+
+    def fail(self) -> None:
+        for turn in self._turns:
+            turn.term.fail()
+
+    async def _read_what_is_new(self) -> None:
+        """Keep others from appending commands to the partitions where this process does, and take in what they have."""
+        source = self._journal._log
+        with_local = [turn for turn in self._turns if turn.local]
+        await source.lock_heads_in(self._conn, Topic.COMMANDS, sorted(turn.term.partition for turn in with_local))
+        while behind := {
+            (Topic.COMMANDS, turn.term.partition): (turn.commands[-1][0] if turn.commands else turn.term.decided) + 1
+            for turn in with_local
+        }:
+            found = await source.read_many_in(self._conn, behind)
+            for turn in with_local:
+                records = found[Topic.COMMANDS, turn.term.partition].records
+                turn.commands += [(record.offset, envelope_of(record.value, record.key)) for record in records]
+            with_local = [
+                turn for turn in with_local if (one := found[Topic.COMMANDS, turn.term.partition]).upto < one.head
+            ]
+
+    async def _decide_and_write(self) -> None:
+        await self._provide()
+        appends: list[Append] = []
+        expected: dict[tuple[Topic, int], int] = {}
+        for turn in self._turns:
+            term, p = turn.term, turn.term.partition
+            event_offset = term.read_from
+            decided: list[EventRecord] = []
+            for offset, envelope in turn.commands:
+                if (record := term.decide(offset, envelope)) is not None:
+                    decided.append(record)
+            if turn.local:
+                first = expected[Topic.COMMANDS, p] = term.decided + 1
+                self.submissions[p] = {}
+                for offset, submission in enumerate(turn.local, first):
+                    envelope = submission.envelope
+                    record = term.decide(offset, envelope)
+                    assert record is not None
+                    decided.append(record)
+                    self.submissions[p][offset] = submission
+                    appends.append(Append(Topic.COMMANDS, p, envelope.key, envelope.encode()))
+            if not decided:
+                continue
+            expected[Topic.EVENTS, p] = event_offset
+            for offset, record in enumerate(decided, event_offset):
+                appends.append(Append(Topic.EVENTS, p, record.key, record.encode()))
+                term.acked(offset, record)
+            batch = term.batch(len(decided))
+            assert batch is not None
+            self.batches.append((batch, term))
+        if self.batches:
+            offsets = [expected[place] for place in sorted(expected)]
+            await self._journal.write(self._conn, appends, offsets, [batch for batch, _ in self.batches])
+
+    async def _provide(self) -> None:
+        """States of commands that were read with the heads locked; the others' have been provided."""
+        wanted: list[tuple[Term, str]] = []
+        for turn in self._turns:
+            keys = [envelope.key for _, envelope in turn.commands]
+            keys += [submission.envelope.key for submission in turn.local]
+            wanted += [(turn.term, key) for key in turn.term.missing(keys)]
+        if wanted:
+            stored = await self._journal._ledger.load([key for _, key in wanted])
+            for term, key in wanted:
+                term.provide(key, stored.get(key))

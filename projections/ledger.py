@@ -1,0 +1,171 @@
+"""The Postgres side of the processor: leases, decider states, timers, lost attempts, guarded projection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+
+from engine.log.port import LogUnavailable
+from engine.log.postgres_append import PASSING
+from engine.ports import Commit, Fenced, LostAttempt, Position, Standing, Timer
+from projections.project import project
+from projections.rows import ReadValue
+
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 30.0
+
+# Rows are locked in the order of their number everywhere, so that processors never wait for each other in a circle.
+_BEAT = """
+WITH me AS (
+    INSERT INTO processors VALUES ($1, now() + make_interval(secs => $2))
+    ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until
+), dead AS (
+    DELETE FROM processors WHERE lease_until < now() - interval '1 minute' AND owner <> $1
+), held AS (
+    UPDATE partitions SET lease_until = now() + make_interval(secs => $2)
+    WHERE p IN (SELECT p FROM partitions WHERE owner = $1 ORDER BY p FOR NO KEY UPDATE) AND owner = $1
+    RETURNING p, epoch
+)
+SELECT (SELECT count(*) FROM processors WHERE owner <> $1 AND lease_until > now()) + 1 AS processors,
+    ARRAY(SELECT p FROM held) AS partitions, ARRAY(SELECT epoch FROM held) AS epochs
+"""
+_TAKE = """
+UPDATE partitions SET epoch = epoch + 1, owner = $1, lease_until = now() + make_interval(secs => $2)
+WHERE p IN (
+    SELECT p FROM partitions WHERE {which} ORDER BY p LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING p, epoch, log_epoch, ev_off, cmd_off
+"""
+_TAKE_FREE = _TAKE.format(which="owner IS NULL OR lease_until < now() OR owner = $1 AND NOT p = ANY ($4::int[])")
+_RETAKE = _TAKE.format(which="owner = $1 AND p = ANY ($4::int[])")
+_RELEASE = """
+UPDATE partitions SET owner = NULL, lease_until = NULL
+WHERE p IN (SELECT p FROM partitions WHERE owner = $1 AND p = ANY ($2::int[]) ORDER BY p FOR NO KEY UPDATE)
+"""
+_LEAVE = """
+WITH gone AS (DELETE FROM processors WHERE owner = $1)
+UPDATE partitions SET owner = NULL, lease_until = NULL
+WHERE p IN (SELECT p FROM partitions WHERE owner = $1 ORDER BY p FOR NO KEY UPDATE)
+"""
+_LOAD = "SELECT key, state FROM aggregates WHERE key = ANY ($1::text[])"
+_TIMERS = """
+SELECT id, p, key, type, body, extract(epoch FROM due_at - now())::float8 AS in_seconds FROM timers
+WHERE p = ANY ($1::int[]) AND due_at <= now() + make_interval(secs => $2) ORDER BY due_at LIMIT 1000
+"""
+# A stopped attempt that nobody has claimed can't be claimed any more: there is nobody to wait for.
+_LOST_ATTEMPTS = """
+SELECT q.p, q.thread_id::text, q.run_id::text, q.attempt, q.owner FROM run_queue q
+WHERE q.owner IN (
+    SELECT o.owner FROM (SELECT DISTINCT owner FROM run_queue WHERE owner IS NOT NULL) o
+    LEFT JOIN executors e ON e.executor_id = o.owner WHERE e.lease_until IS NULL OR e.lease_until < now()
+) AND q.p = ANY ($1::int[])
+UNION ALL
+SELECT p, thread_id::text, run_id::text, attempt, '' FROM run_queue
+WHERE owner IS NULL AND cancel IS NOT NULL AND p = ANY ($1::int[])
+LIMIT 1000
+"""
+
+
+def fenced_by(error: asyncpg.PostgresError) -> Fenced | None:
+    """The `Fenced` behind an error of `move_partitions`, if it is one."""
+    if error.sqlstate != "TL001":
+        return None
+    return Fenced([int(p) for p in (error.detail or "").split(",") if p])
+
+
+class PostgresLedger:
+    """`engine.ports.Ledger` on a pool.
+
+    The pool's connections use asyncpg's own codecs; three of them may be in use at once. `read_value` reads a record's
+    value from the `values` topic, for events that point at one.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, read_value: ReadValue, *, notify_applied: bool = True) -> None:
+        """`notify_applied`: tell other processes what was projected; not needed where all requests end in this one."""
+        self._pool = pool
+        self._read_value = read_value
+        self._notify_applied = notify_applied
+
+    async def beat(self, owner: str, lease_seconds: float) -> Standing:
+        async with self._connection() as conn:
+            row = await conn.fetchrow(_BEAT, owner, lease_seconds, timeout=STATEMENT_SECONDS)
+        assert row is not None
+        return Standing(dict(zip(row["partitions"], row["epochs"], strict=True)), row["processors"])
+
+    async def take(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
+        return await self._take(_TAKE_FREE, owner, lease_seconds, limit, list(held))
+
+    async def retake(self, owner: str, lease_seconds: float, partitions: Sequence[int]) -> list[Position]:
+        return await self._take(_RETAKE, owner, lease_seconds, len(partitions), list(partitions))
+
+    async def _take(self, query: str, *args: Any) -> list[Position]:
+        async with self._connection() as conn:
+            rows = await conn.fetch(query, *args, timeout=STATEMENT_SECONDS)
+        return [Position(*row) for row in sorted(rows, key=lambda row: row["p"])]
+
+    async def release(self, owner: str, partitions: Sequence[int]) -> None:
+        async with self._connection() as conn:
+            await conn.execute(_RELEASE, owner, list(partitions), timeout=STATEMENT_SECONDS)
+
+    async def leave(self, owner: str) -> None:
+        async with self._connection() as conn:
+            await conn.execute(_LEAVE, owner, timeout=STATEMENT_SECONDS)
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        async with self._connection() as conn:
+            rows = await conn.fetch(_LOAD, list(keys), timeout=STATEMENT_SECONDS)
+        return {row["key"]: orjson.loads(row["state"]) for row in rows}
+
+    async def timers(self, partitions: Sequence[int], within_seconds: float) -> list[Timer]:
+        async with self._connection() as conn:
+            rows = await conn.fetch(_TIMERS, list(partitions), within_seconds, timeout=STATEMENT_SECONDS)
+        return [
+            Timer(row["id"], row["p"], row["key"], row["type"], orjson.loads(row["body"]), row["in_seconds"])
+            for row in rows
+        ]
+
+    async def lost_attempts(self, partitions: Sequence[int]) -> list[LostAttempt]:
+        async with self._connection() as conn:
+            rows = await conn.fetch(_LOST_ATTEMPTS, list(partitions), timeout=STATEMENT_SECONDS)
+        return [LostAttempt(*row) for row in rows]
+
+    async def project(self, commits: Sequence[Commit]) -> None:
+        async with self._connection() as conn:
+            try:
+                async with conn.transaction():
+                    await move_and_project(conn, commits, self._read_value, notify_applied=self._notify_applied)
+            except asyncpg.PostgresError as error:
+                if (fenced := fenced_by(error)) is not None:
+                    raise fenced from error
+                raise
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        try:
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as conn:
+                yield conn
+        except PASSING as error:
+            raise LogUnavailable(f"the database is away: {error!r}") from error
+
+
+async def move_and_project(
+    conn: Any, commits: Sequence[Commit], read_value: ReadValue, *, notify_applied: bool
+) -> None:
+    """Move the partitions, guarded by their epochs, and write the rows, in the caller's transaction."""
+    await conn.execute("SELECT move_partitions($1)", moves(commits))
+    applied = applied_payload(commits) if notify_applied else None
+    await project(conn, [(c.partition, c.records) for c in commits], read_value, applied=applied)
+
+
+def moves(commits: Sequence[Commit]) -> list[tuple[int, int, int, int, int]]:
+    """The argument of `move_partitions`."""
+    return [(c.partition, c.epoch, c.log_epoch, c.ev_off, c.cmd_off) for c in commits]
+
+
+def applied_payload(commits: Sequence[Commit]) -> str:
+    """The notification of `threadlog_applied`: `p:ev_off`, comma-joined."""
+    return ",".join(f"{c.partition}:{c.ev_off}" for c in commits)
