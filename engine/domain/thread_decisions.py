@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from engine.domain.commands import (
@@ -125,7 +126,18 @@ def _import_checkpoints(s: Thread, c: ImportCheckpoints, at: str) -> list[Event]
         return _thread_unknown(s)
     if s.slot is not None:
         return _rejected("conflict", BUSY_UPDATE)
-    return _saved(s, None, c.items)
+    return [_with_its_run(event) for event in _saved(s, None, c.items)]
+
+
+def _with_its_run(event: Event) -> Event:
+    """An imported checkpoint is of the run its metadata names."""
+    if not isinstance(event, CheckpointSaved) or not isinstance(run_id := event.metadata.get("run_id"), str):
+        return event
+    try:
+        check_fields(CheckpointSaved, {"run_id": run_id})
+    except ValueError:
+        return event
+    return replace(event, run_id=run_id)
 
 
 # --- runs: asked for -------------------------------------------------------------------------------------------------
