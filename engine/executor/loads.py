@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
@@ -24,7 +24,7 @@ from engine.executor.values import Values
 from engine.references import Reference, needed
 
 Writes = dict[tuple[str, int], tuple[str, str, Reference]]  # (task id, idx) -> (task path, channel, value)
-Pool = asyncpg.Pool[Any]
+Pool: TypeAlias = "asyncpg.Pool[Any]"  # the class itself is not generic at run time
 
 # Everything as text: what codecs a connection has does not matter.
 _COLUMNS = """ns, checkpoint_id, parent_id, metadata::text, checkpoint::text, channels::text,
