@@ -149,6 +149,8 @@ class Attempt:
             status, error = "error", describe_error(failure)
             claim = self.claim
             logger.info("run %s of graph %s failed: %s", claim.run_id, claim.graph_id, error["error"], exc_info=failure)
+        if self._reason == "cancel" and status in ("success", "error"):  # it got to its end before it stopped
+            status, error = "interrupted", None
         outcome: dict[str, Any] = {"status": status, "next": [], "interrupts": {}, "checkpoint_id": None}
         if self.saver is not None:
             outcome["next"] = self.saver.next()

@@ -145,8 +145,8 @@ class Stage:
             match item["kind"]:
                 case "checkpoint":
                     await self.connection.execute(
-                        "INSERT INTO checkpoints (thread_id, ns, checkpoint_id, parent_id, run_id, created_at, metadata,"
-                        " checkpoint, channels) VALUES ($1, $2, $3, $4, $5, now(), $6, $7, $8) ON CONFLICT DO NOTHING",
+                        "INSERT INTO checkpoints (thread_id, ns, checkpoint_id, parent_id, run_id, created_at,"
+                        " metadata, checkpoint, channels) VALUES ($1, $2, $3, $4, $5, now(), $6, $7, $8) ON CONFLICT DO NOTHING",
                         thread, item["ns"], item["checkpoint_id"], item.get("parent_id"), run,
                         json.dumps(item["metadata"]), json.dumps(item["checkpoint"]), json.dumps(item["channels"]),
                     )  # fmt: skip
@@ -170,13 +170,14 @@ class Stage:
     # --- what is in the log -------------------------------------------------------------------------------
 
     async def commands(self, type_: str | None = None) -> list[CommandEnvelope]:
-        found = []
+        """All commands, each id once, as the processor takes them."""
+        found: dict[str, CommandEnvelope] = {}
         for p in range(self.log.partitions):
             for record in await self.log.read(Topic.COMMANDS, p, 0, max_bytes=1 << 30):
                 envelope = CommandEnvelope.decode(record.value)
                 if type_ in (None, envelope.type):
-                    found.append(envelope)
-        return found
+                    found.setdefault(envelope.id, envelope)
+        return list(found.values())
 
     async def reports(self, run_id: str, attempt: int = 1) -> list[dict[str, Any]]:
         return [

@@ -218,7 +218,7 @@ def _blocking(state):
 
 
 async def _blocking_loop(state):
-    time.sleep(float(state.get("n", 0.3)))
+    time.sleep(float(state.get("n", 0.3)))  # noqa: ASYNC251  what users do
     return {"items": ["blocked the loop"]}
 
 

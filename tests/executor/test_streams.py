@@ -1,0 +1,136 @@
+"""The frames of a run, mode by mode: contract 2.1-2.3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.log.port import AppendUnknown, LogUnavailable
+from tests.executor.stage import Stage
+
+
+async def frames_of(stage: Stage, graph: str, input: Any, *modes: str, **kwargs: Any) -> list[tuple[str, Any]]:
+    run_id = await stage.enqueue(graph, input, stream_mode=list(modes), **kwargs)
+    await stage.outcome(run_id)
+    return [(name, data) for name, data in await stage.frames(run_id) if not name.startswith("~")]
+
+
+async def test_modes_interleave_step_by_step(stage: Stage, serving) -> None:
+    await serving("noop")
+    frames = await frames_of(stage, "noop", {"items": ["in"]}, "values", "updates", "tasks", "checkpoints")
+    assert [name for name, _ in frames] == [
+        "metadata",
+        "checkpoints",  # input
+        "values",
+        "checkpoints",  # step 0
+        "tasks", "updates", "tasks", "values", "checkpoints",
+        "tasks", "updates", "tasks", "values", "checkpoints",
+    ]  # fmt: skip
+    tasks = [data for name, data in frames if name == "tasks"]
+    assert tasks[0]["name"] == "a" and tasks[0]["input"] == {"items": ["in"]} and tasks[0]["triggers"]
+    assert tasks[1]["id"] == tasks[0]["id"]
+    assert tasks[1]["result"] == {"items": ["x"]} and tasks[1]["error"] is None and tasks[1]["interrupts"] == []
+    assert [data for name, data in frames if name == "updates"] == [{"a": {"items": ["x"]}}, {"b": {"items": ["y"]}}]
+    checkpoint = [data for name, data in frames if name == "checkpoints"][0]
+    assert set(checkpoint["config"]["configurable"]) == {
+        "checkpoint_ns", "checkpoint_id", "run_id", "thread_id", "graph_id", "assistant_id"
+    }  # fmt: skip
+    assert checkpoint["next"] == ["__start__"] and checkpoint["metadata"]["source"] == "input"
+    assert checkpoint["parent_config"] is None
+
+
+async def test_debug_tells_checkpoints_in_both_forms(stage: Stage, serving) -> None:
+    await serving("noop")
+    frames = await frames_of(stage, "noop", {"items": []}, "debug")
+    kinds = [data["type"] for name, data in frames if name == "debug"]
+    assert kinds == [
+        "checkpoint",
+        "checkpoint",
+        "task",
+        "task_result",
+        "checkpoint",
+        "task",
+        "task_result",
+        "checkpoint",
+    ]
+    last = frames[-1][1]["payload"]
+    assert set(last["checkpoint"]) >= {"checkpoint_id", "thread_id"}
+    assert last["parent_checkpoint"]["checkpoint_id"] == frames[-4][1]["payload"]["checkpoint"]["checkpoint_id"]
+
+
+async def test_custom_events_come_before_their_nodes_update_in_order(stage: Stage, serving) -> None:
+    await serving("tokens", "async_tokens")
+    for graph in ("tokens", "async_tokens"):
+        frames = await frames_of(stage, graph, {"items": [], "n": 300}, "custom", "updates")
+        assert [data["token"] for name, data in frames if name == "custom"] == list(range(300))
+        assert [name for name, _ in frames][-1] == "updates"
+
+
+async def test_messages_tuple_chunks_make_up_the_message(stage: Stage, serving) -> None:
+    await serving("chat")
+    frames = await frames_of(stage, "chat", {"messages": [("user", "hi")]}, "messages-tuple")
+    chunks = [data for name, data in frames if name == "messages"]
+    assert "".join(chunk["content"] for chunk, _ in chunks) == "one two three"
+    assert {chunk["type"] for chunk, _ in chunks} == {"AIMessageChunk"}
+    assert {chunk["id"] for chunk, _ in chunks} == {"answer"}
+    assert chunks[-1][0]["chunk_position"] == "last"
+    assert chunks[0][1]["langgraph_node"] == "model" and chunks[0][1]["graph_id"] == "chat"
+
+
+async def test_messages_accumulate(stage: Stage, serving) -> None:
+    await serving("chat")
+    frames = await frames_of(stage, "chat", {"messages": [("user", "hi")]}, "messages")
+    assert {name for name, _ in frames} == {"metadata", "messages/metadata", "messages/partial"}
+    assert frames[1][0] == "messages/metadata" and list(frames[1][1]) == ["answer"]
+    partial = [data[0]["content"] for name, data in frames if name == "messages/partial"]
+    assert partial[-1] == "one two three" and all(partial[-1].startswith(text) for text in partial)
+    assert {data[0]["type"] for name, data in frames if name == "messages/partial"} == {"ai"}
+
+
+async def test_a_subgraphs_messages_without_and_with_stream_subgraphs(stage: Stage, serving) -> None:
+    await serving("parent")
+    given = {"messages": [("user", "hi")]}
+    without = await frames_of(stage, "parent", given, "messages")
+    assert [name for name, _ in without] == ["metadata", "messages/metadata", "messages/complete"]
+    assert without[-1][1][0]["content"] == "one two three"
+    within = await frames_of(stage, "parent", given, "messages", subgraphs=True)
+    assert {"messages/partial"} <= {name for name, _ in within}
+    assert not any("|" in name for name, _ in within)
+    chunks = await frames_of(stage, "parent", given, "messages-tuple", subgraphs=True)
+    assert {name.split(":")[0] for name, _ in chunks} == {"metadata", "messages|child"}
+    plain = await frames_of(stage, "parent", given, "messages-tuple")
+    assert [data[0]["content"] for name, data in plain if name == "messages"] == ["one two three"]
+
+
+async def test_subgraph_events_carry_their_namespace_and_only_on_request(stage: Stage, serving) -> None:
+    await serving("parent")
+    given = {"messages": [("user", "hi")]}
+    without = await frames_of(stage, "parent", given, "updates", "values")
+    assert {name for name, _ in without} == {"metadata", "updates", "values"}
+    within = await frames_of(stage, "parent", given, "updates", subgraphs=True)
+    assert [name.split(":")[0] for name, _ in within] == ["metadata", "updates|child", "updates"]
+    assert list(within[1][1]) == ["model"] and list(within[2][1]) == ["child"]
+
+
+async def test_events_are_langchains_and_combine_with_other_modes(stage: Stage, serving) -> None:
+    await serving("chat")
+    frames = await frames_of(stage, "chat", {"messages": [("user", "hi")]}, "events", "values")
+    kinds = [data["event"] for name, data in frames if name == "events"]
+    assert kinds[0] == "on_chain_start" and kinds[-1] == "on_chain_end" and "on_chat_model_stream" in kinds
+    assert [data["messages"][-1]["content"] for name, data in frames if name == "values"][-1] == "one two three"
+
+
+async def test_odd_modes_are_accepted(stage: Stage, serving) -> None:
+    await serving("noop")
+    assert await frames_of(stage, "noop", {"items": []}, "tools", "lifecycle") != []
+
+
+async def test_frames_that_fail_to_be_appended_are_sent_again_and_read_once(stage: Stage, serving) -> None:
+    await serving("noop", "tokens")
+    warm = await stage.enqueue("noop", {"items": []})
+    await stage.outcome(warm)
+    stage.log.fail_next(LogUnavailable("away"))
+    stage.log.fail_next(AppendUnknown("who knows"), landed=True)
+    run_id = await stage.enqueue("tokens", {"items": [], "n": 50}, stream_mode=["custom"])
+    await stage.outcome(run_id)
+    frames = await stage.frames(run_id)
+    assert [data["token"] for name, data in frames if name == "custom"] == list(range(50))
