@@ -43,3 +43,5 @@ class ApiSettings:
     # A stream whose client reads slower than the run emits keeps at most this much in memory, then re-reads the log.
     client_buffer_bytes: int = 4 * 1024 * 1024
     metric_prefix: str = "lg_api_"
+    # Graphs that an executor must have registered before `/ok` says yes for the first time.
+    graphs: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.deps import Api, api_of
 from api.errors import ApiError, is_away
+from api.known import default_assistant_id
 from api.metrics import Scrape
 from api.replies import reply
 from api.requests import query_flag
@@ -20,6 +21,9 @@ from projections.queries import system as queries
 
 
 async def ok(request: web.Request) -> web.Response:
+    if missing := await _graphs_missing(api_of(request)):
+        detail = f"Waiting for an executor to register: {', '.join(missing)}"
+        return reply({"ok": False, "services": {}, "detail": detail}, 503, {"Retry-After": "1"})
     if not query_flag(request, "check_db"):
         return reply({"ok": True, "services": {}})
     api = api_of(request)
@@ -38,6 +42,16 @@ async def ok(request: web.Request) -> web.Response:
         down = ", ".join(name for name, service in services.items() if not service["ok"])
         return reply({**body, "detail": f"Not reachable: {down}"}, 500)
     return reply(body)
+
+
+async def _graphs_missing(api: Api) -> list[str]:
+    """Graphs that can't be run yet, because this is the first start and they are still being imported."""
+    known = await api.known.graph_names(api.pool) if api.settings.graphs else []
+    return [
+        name
+        for name in api.settings.graphs
+        if name not in known or await api.known.assistant(api.pool, default_assistant_id(name)) is None
+    ]
 
 
 async def _check_postgres(api: Api) -> None:

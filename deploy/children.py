@@ -29,6 +29,7 @@ class Child:
 
     name: str
     role: str
+    arguments: tuple[str, ...]
     process: asyncio.subprocess.Process
     owner: str
     started: float
@@ -79,7 +80,7 @@ class Children:
         """The present process of that name."""
         return next((c for c in self.all if c.name == name and c.running and not c.stopping), None)
 
-    async def start(self, name: str, role: str, *, failures: int = 0) -> Child:
+    async def start(self, name: str, role: str, *arguments: str, failures: int = 0) -> Child:
         """Start a process; from then on it is restarted, with growing pauses, until it is told to stop."""
         # An engine that starts again under its predecessor's name has its partitions back at once. An executor must
         # not: runs claimed under that name would look like its own.
@@ -95,11 +96,11 @@ class Children:
         }
         # -P: a folder of the user's called `deploy` or `api` must not be taken for ours.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "deploy.cli", role,
+            sys.executable, "-P", "-m", "deploy.cli", role, *arguments,
             env=env, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor, who stops them in order
         )  # fmt: skip
-        child = Child(name, role, process, owner, time.monotonic(), failures)
+        child = Child(name, role, arguments, process, owner, time.monotonic(), failures)
         child.watcher = asyncio.create_task(self._watch(child), name=f"watch {name}")
         self.all.append(child)
         self._changed()
@@ -141,7 +142,7 @@ class Children:
         self._say(child.name, f"{how}; starting it again" + (f" in {pause:g} s" if pause else ""))
         await asyncio.sleep(pause)
         if not self._closed:
-            await self.start(child.name, child.role, failures=failures)
+            await self.start(child.name, child.role, *child.arguments, failures=failures)
 
     async def _forward(self, child: Child) -> None:
         assert child.process.stdout is not None

@@ -104,15 +104,17 @@ def engine(**given: Any) -> None:
 @host_option
 @port_option
 @config_option
-def api_and_engine(**given: Any) -> None:
+@click.option("--alone", is_flag=True, help="No other engine works on this database.")
+def api_and_engine(alone: bool, **given: Any) -> None:
     """Start api and engine in one process, as `up` does when the log is in Postgres."""
-    _serve("run_api_and_engine", given)
+    _serve("run_api_and_engine", given, alone=alone)
 
 
 @main.command()
 @config_option
 def executor(**given: Any) -> None:
     """Start one executor process (needs DATABASE_URI)."""
+    _application(given)
     _serve("run_executor", given)
 
 
@@ -130,8 +132,8 @@ def events(thread_id: str | None, follow: bool, as_json: bool, verify: bool, **g
     from deploy import events as listing
 
     if verify:
-        sys.exit(_run(listing.verify(settings, as_json=as_json)))
-    sys.exit(_run(listing.show(settings, thread_id=thread_id, follow=follow, as_json=as_json)))
+        sys.exit(_run(lambda: listing.verify(settings, as_json=as_json)))
+    sys.exit(_run(lambda: listing.show(settings, thread_id=thread_id, follow=follow, as_json=as_json)))
 
 
 @main.command()
@@ -143,7 +145,7 @@ def doctor(**given: Any) -> None:
     """Check what `threadlog up` needs here, and say what to do about what is missing."""
     from deploy.doctor import examine
 
-    sys.exit(_run(examine(given)))
+    sys.exit(_run(lambda: examine(given)))
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -188,7 +190,7 @@ def _reachable(settings: Settings) -> Settings:
     return settings.model_copy(update={"database_uri": uri})
 
 
-def _serve(role: str, given: dict[str, Any]) -> None:
+def _serve(role: str, given: dict[str, Any], **options: Any) -> None:
     from deploy.parent import end_with_parent
 
     end_with_parent()
@@ -203,16 +205,20 @@ def _serve(role: str, given: dict[str, Any]) -> None:
     from deploy.logs import configure_logging
 
     configure_logging(settings)
-    _run(getattr(compose, role)(settings))
+    _run(lambda: getattr(compose, role)(settings, **options), in_executor=role == "run_executor")
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    import uvloop
-
+def _run(work: Callable[[], Coroutine[Any, Any, Any]], *, in_executor: bool = False) -> Any:
     from deploy.failures import readable
 
     try:
-        return uvloop.run(work)
+        if in_executor:
+            from engine.executor.process import run  # copes with what user code may do to the loop
+
+            return run(work())
+        import uvloop
+
+        return uvloop.run(work())
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

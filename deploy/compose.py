@@ -3,87 +3,172 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import signal
+import socket
+import uuid
+from contextlib import AsyncExitStack, suppress
 
-import asyncpg
+from aiohttp import web
 
+from api.app import make_app
+from api.deps import ApiDeps
+from api.live import Live
+from api.settings import ApiSettings, Cors
+from deploy.children import OWNER
+from deploy.retention import retain_for_ever
 from deploy.settings import Settings
+from deploy.storage import opened_log, pool_of, prepared_database, value_reader
+from engine.gateway import LocalGateway, LogGateway
+from engine.journal import Journal, LogJournal
+from engine.langgraph_json import load as load_langgraph_json
 from engine.log.port import Log
 from engine.log.postgres import PostgresLog
-from engine.log.postgres_append import AWAY
-from projections.schema import migrate
+from engine.ports import EventListener, Gateway
+from engine.processor import Processor
+from engine.tail import EventTail
+from projections.applied import PostgresApplied
+from projections.journal import PostgresJournal
+from projections.ledger import PostgresLedger
 
 log = logging.getLogger("threadlog")
 
-DATABASE_PATIENCE_SECONDS = 60.0
+_API_STOP_SECONDS = 3.0  # answers under way get this long; streams are ended at once and come back elsewhere
+_ENGINE_CONNECTIONS = 6  # the journal keeps one, the ledger uses up to three, retention one
+_API_CONNECTIONS = 16
 
 
-class CannotRun(Exception):
-    """This process cannot work as it is set up; the message says what to change."""
+async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None:
+    """Serve requests and decide commands until SIGTERM or SIGINT, in one process: the log is in Postgres.
 
-
-class DatabaseAway(Exception):
-    """Postgres did not answer in time."""
-
-
-async def database_ready(uri: str, *, patience_seconds: float = DATABASE_PATIENCE_SECONDS) -> None:
-    """Return when Postgres accepts connections: it may be starting beside us.
-
-    Raises:
-        DatabaseAway: it did not in `patience_seconds`.
+    `alone`: no other engine works on this database, so nothing has to be heard of other processes.
     """
-    began = time.monotonic()
-    pause, told = 0.02, False
-    while True:
-        try:
-            connection = await asyncpg.connect(uri, timeout=5)
-            await connection.close()
-            return
-        except AWAY as error:
-            waited = time.monotonic() - began
-            if waited > patience_seconds:
-                from deploy.failures import without_password
-
-                raise DatabaseAway(
-                    f"Postgres at {without_password(uri)} does not answer ({error}). Start it, or correct DATABASE_URI."
-                ) from None
-            if waited > 3 and not told:
-                told = True
-                log.warning("waiting for Postgres: %s", error)
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.3, 0.5)
+    async with AsyncExitStack() as parts:
+        uri = await prepared_database(settings)
+        source = await parts.enter_async_context(opened_log(settings))
+        processor = await _processor(parts, settings, uri, source)
+        live = Live(source)
+        if alone:
+            processor.add_listener(live)
+            gateway = LocalGateway(processor)
+        else:
+            through_log = LogGateway(source)
+            await _follow_events(parts, uri, source, live, through_log)
+            gateway = LocalGateway(processor, through_log)
+        await _serve(parts, settings, uri, source, live, gateway)
+        await _until_told_to_stop()
 
 
-@asynccontextmanager
-async def opened_log(settings: Settings) -> AsyncIterator[Log]:
-    """The log that exists, to read from it.
-
-    Raises:
-        CannotRun: there is none.
-        DatabaseAway, LogUnavailable: it can't be reached.
-    """
-    assert settings.database_uri is not None
-    await database_ready(settings.database_uri, patience_seconds=2)
-    connection = await asyncpg.connect(settings.database_uri)
-    try:
-        if await connection.fetchval("SELECT to_regclass('log_settings')") is None:
-            raise CannotRun("this database holds no log yet: start a server on it first")
-        partitions = await connection.fetchval("SELECT partitions FROM log_settings")
-    finally:
-        await connection.close()
-    opened = await PostgresLog.create(settings.database_uri, partitions)
-    try:
-        yield opened
-    finally:
-        await opened.aclose()
+async def run_engine(settings: Settings) -> None:
+    """Decide commands until SIGTERM or SIGINT."""
+    async with AsyncExitStack() as parts:
+        uri = await prepared_database(settings)
+        source = await parts.enter_async_context(opened_log(settings))
+        processor = await _processor(parts, settings, uri, source)
+        log.info("engine %s owns partitions %s", processor.owner, processor.owned)
+        await _until_told_to_stop()
 
 
-async def prepared_database(settings: Settings) -> str:
-    """The DSN of a reachable database with all tables."""
-    assert settings.database_uri is not None
-    await database_ready(settings.database_uri)
-    await migrate(settings.database_uri, partitions=settings.partition_count)
-    return settings.database_uri
+async def run_api(settings: Settings) -> None:
+    """Serve requests until SIGTERM or SIGINT; engines in other processes decide."""
+    async with AsyncExitStack() as parts:
+        uri = await prepared_database(settings)
+        source = await parts.enter_async_context(opened_log(settings))
+        live, gateway = Live(source), LogGateway(source)
+        await _follow_events(parts, uri, source, live, gateway)
+        await _serve(parts, settings, uri, source, live, gateway)
+        await _until_told_to_stop()
+
+
+async def run_executor(settings: Settings) -> None:
+    """Execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
+    # Imported here: the other processes have no use for langgraph, which takes most of a second.
+    from engine.executor.process import ExecutorOptions
+    from engine.executor.process import run_executor as run
+
+    uri = await prepared_database(settings)
+    async with opened_log(settings) as source:
+        options = ExecutorOptions(
+            database_uri=uri,
+            config_path=settings.config,
+            executor_id=owner_name("executor"),
+            slots=settings.n_jobs_per_worker,
+            timeout_seconds=settings.bg_job_timeout_secs,
+            grace_seconds=settings.bg_job_shutdown_grace_period_secs,
+            api_url=f"http://{settings.host}:{settings.port}",
+            log_in_database=not settings.kafka_bootstrap_servers,
+        )
+        await run(options, source)
+
+
+def owner_name(role: str) -> str:
+    """The name on this process's leases: its supervisor's choice, or one that nobody else has."""
+    return os.environ.get(OWNER) or f"{socket.gethostname()}:{role}:{uuid.uuid4().hex[:12]}"
+
+
+async def _processor(parts: AsyncExitStack, settings: Settings, uri: str, source: Log) -> Processor:
+    """A processor that has its share of the partitions."""
+    pool = await parts.enter_async_context(pool_of(uri, name="engine", size=_ENGINE_CONNECTIONS))
+    read_value = value_reader(source)
+    ledger = PostgresLedger(pool, read_value)
+    journal: Journal
+    if isinstance(source, PostgresLog):
+        journal = PostgresJournal(source, ledger, pool, read_value)
+        trimming = asyncio.create_task(retain_for_ever(source, pool, settings), name="retention")
+        parts.push_async_callback(_end, trimming)
+    else:
+        journal = LogJournal(source, ledger)
+    parts.push_async_callback(journal.aclose)
+    processor = Processor(source, ledger, journal, owner=owner_name("engine"))
+    await processor.start()
+    parts.push_async_callback(processor.stop)
+    await processor.ready()
+    return processor
+
+
+async def _follow_events(parts: AsyncExitStack, uri: str, source: Log, *listeners: EventListener) -> None:
+    """Tell the listeners what all engines have projected."""
+    pool = await parts.enter_async_context(pool_of(uri, name="applied", size=2))
+    tail = EventTail(source, PostgresApplied(pool))
+    for listener in listeners:
+        tail.add_listener(listener)
+    await tail.start()
+    parts.push_async_callback(tail.stop)
+
+
+async def _serve(
+    parts: AsyncExitStack, settings: Settings, uri: str, source: Log, live: Live, gateway: Gateway
+) -> None:
+    """Listen. What is entered into `parts` stops in reverse: no new requests, then the streams, then the rest."""
+    pool = await parts.enter_async_context(pool_of(uri, name="api", size=_API_CONNECTIONS))
+    origins = tuple(settings.cors_allow_origins)
+    options = ApiSettings(
+        cors=Cors(allow_origins=origins),
+        max_body_bytes=settings.http_max_request_body_bytes,
+        graphs=tuple(load_langgraph_json(settings.config).graphs),
+    )
+    app = make_app(ApiDeps(pool=pool, gateway=gateway, log=source, live=live, settings=options))
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
+    await runner.setup()
+    parts.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_address=True).start()
+    # What lives now lives as long as the process: the garbage collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+async def _until_told_to_stop() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -17,9 +17,8 @@ from typing import Any
 import asyncpg
 import click
 
-from deploy.failures import without_password
 from deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
-from deploy.settings import BadSettings, Settings
+from deploy.settings import BadSettings, Settings, without_password
 from engine.langgraph_json import ConfigError, LanggraphJson
 from engine.langgraph_json import load as load_langgraph_json
 

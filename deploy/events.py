@@ -13,8 +13,8 @@ from typing import Any
 import click
 import orjson
 
-from deploy.compose import opened_log
 from deploy.settings import Settings
+from deploy.storage import existing_log
 from engine.acceptance import Acceptance
 from engine.log.port import Log, Record, Topic
 from engine.log.records import EventRecord, partition_of
@@ -93,7 +93,7 @@ async def _push(heads: list[tuple[int, int, int, Happened]], number: int, source
 
 async def show(settings: Settings, *, thread_id: str | None, follow: bool, as_json: bool) -> int:
     """Print the events of a thread, or of all; with `follow` until interrupted. Answers the exit code."""
-    async with opened_log(settings) as log:
+    async with existing_log(settings) as log:
         partitions = range(log.partitions) if thread_id is None else [partition_of(thread_id, log.partitions)]
         history = History(log, partitions, thread_id)
         seen = 0

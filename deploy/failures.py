@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import re
 from dataclasses import dataclass
 
 import asyncpg
 
-from deploy.compose import CannotRun, DatabaseAway
 from deploy.settings import BadSettings
+from deploy.storage import CannotRun, DatabaseAway
 from engine.langgraph_json import ConfigError
 from engine.log.port import LogUnavailable
 from projections.schema import PartitionsFixed, SchemaTooNew
@@ -42,8 +41,3 @@ def readable(error: BaseException) -> Failure | None:
             return Failure(f"the user of DATABASE_URI may not make tables: {error}", hopeless=True)
         case _:
             return None
-
-
-def without_password(uri: str) -> str:
-    """A DSN that may be shown."""
-    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:…@", uri)

@@ -7,6 +7,7 @@ environment; a supervisor hands its settings to its children through `Settings.t
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -224,6 +225,11 @@ def _sentence(problem: Any) -> str:
     name = env_name(field) if field in Settings.model_fields else field
     message = str(problem["msg"]).removeprefix("Value error, ")
     return f"{name}={problem['input']}: {message[:1].lower()}{message[1:]}"
+
+
+def without_password(uri: str) -> str:
+    """A DSN that may be shown."""
+    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:…@", uri)
 
 
 def table() -> str:

@@ -109,7 +109,7 @@ class Supervisor:
             await self._children.start("api", "api")
             await self._children.start("engine", "engine")
         else:
-            await self._children.start("server", "api-and-engine")
+            await self._children.start("server", "api-and-engine", *(["--alone"] if self._postgres else []))
         names = [f"executor-{number}" for number in range(1, self._settings.executors + 1)]
         if names:
             await self._children.start(names[0], "executor")

@@ -1,0 +1,37 @@
+"""Retention of a log in Postgres: old commands and frames go, events and values stay. (Kafka does this by itself.)"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import asyncpg
+
+from deploy.settings import Settings
+from engine.log.port import LogUnavailable
+from engine.log.postgres import PostgresLog
+
+log = logging.getLogger("threadlog.retention")
+
+EVERY_SECONDS = 60.0
+
+
+def stream_seconds(settings: Settings) -> float:
+    """How long frames are kept: never less than streams are promised to be replayable."""
+    return max(settings.stream_retention_hours * 3600, settings.resumable_stream_ttl_seconds)
+
+
+async def retain_for_ever(source: PostgresLog, pool: asyncpg.Pool, settings: Settings) -> None:
+    """A pass per minute, for as long as this runs. Outages are waited out."""
+    while True:
+        await asyncio.sleep(EVERY_SECONDS)
+        try:
+            # A command must stay until its decision is projected: a take-over reads it again.
+            rows = await pool.fetch("SELECT p, cmd_off FROM partitions")
+            await source.retain(
+                commands_seconds=settings.commands_retention_hours * 3600,
+                stream_seconds=stream_seconds(settings),
+                decided={row["p"]: row["cmd_off"] for row in rows},
+            )
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, LogUnavailable) as error:
+            log.warning("nothing was trimmed this time: %s", error)

@@ -1,0 +1,132 @@
+"""Reaching what a process stores things in: Postgres (waited for, migrated) and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from deploy.settings import Settings, without_password
+from engine.log.port import Log, LogUnavailable, Topic
+from engine.log.postgres import PostgresLog
+from engine.log.postgres_append import AWAY
+from projections.schema import migrate
+
+log = logging.getLogger("threadlog")
+
+PATIENCE_SECONDS = 60.0
+_CLOSE_SECONDS = 2.0
+
+
+class CannotRun(Exception):
+    """This process cannot work as it is set up; the message says what to change."""
+
+
+class DatabaseAway(Exception):
+    """Postgres did not answer in time."""
+
+
+async def database_ready(uri: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """Return when Postgres accepts connections: it may be starting beside us.
+
+    Raises:
+        DatabaseAway: it did not in `patience_seconds`.
+    """
+    began = time.monotonic()
+    pause, told = 0.02, False
+    while True:
+        try:
+            connection = await asyncpg.connect(uri, timeout=5)
+            await connection.close()
+            return
+        except AWAY as error:
+            waited = time.monotonic() - began
+            if waited > patience_seconds:
+                raise DatabaseAway(
+                    f"Postgres at {without_password(uri)} does not answer ({error}). Start it, or correct DATABASE_URI."
+                ) from None
+            if waited > 3 and not told:
+                told = True
+                log.warning("waiting for Postgres: %s", error)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.3, 0.5)
+
+
+async def prepared_database(settings: Settings) -> str:
+    """The DSN of a reachable database that has all tables of the read models."""
+    assert settings.database_uri is not None
+    await database_ready(settings.database_uri)
+    await migrate(settings.database_uri, partitions=settings.partition_count)
+    return settings.database_uri
+
+
+@asynccontextmanager
+async def pool_of(uri: str, *, name: str, size: int) -> AsyncIterator[asyncpg.Pool]:
+    """Connections for one purpose, `name`d in `pg_stat_activity`."""
+    pool = await asyncpg.create_pool(
+        uri, min_size=1, max_size=size, server_settings={"application_name": f"threadlog-{name}"}
+    )
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), _CLOSE_SECONDS)
+        except Exception:
+            pool.terminate()
+
+
+@asynccontextmanager
+async def opened_log(settings: Settings) -> AsyncIterator[Log]:
+    """The log, made if it does not exist.
+
+    Raises:
+        CannotRun: it exists with another number of partitions.
+        LogUnavailable: it can't be reached.
+    """
+    assert settings.database_uri is not None
+    opened: Log
+    try:
+        opened = await PostgresLog.create(settings.database_uri, settings.partition_count)
+    except ValueError as error:
+        raise CannotRun(str(error)) from None
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+
+
+@asynccontextmanager
+async def existing_log(settings: Settings) -> AsyncIterator[Log]:
+    """The log as it is, to read from.
+
+    Raises:
+        CannotRun: there is none.
+        DatabaseAway, LogUnavailable: it can't be reached.
+    """
+    assert settings.database_uri is not None
+    await database_ready(settings.database_uri, patience_seconds=2)
+    connection = await asyncpg.connect(settings.database_uri)
+    try:
+        if await connection.fetchval("SELECT to_regclass('partitions')") is None:
+            raise CannotRun("this database was not used by threadlog yet: start a server on it first")
+        partitions = await connection.fetchval("SELECT count(*) FROM partitions")
+    finally:
+        await connection.close()
+    async with opened_log(settings.model_copy(update={"partitions": partitions})) as opened:
+        yield opened
+
+
+def value_reader(source: Log) -> Callable[[int, int], Awaitable[bytes]]:
+    """Reads one record's value from the `values` topic, by partition and offset. Raises `LogUnavailable`."""
+
+    async def read(partition: int, offset: int) -> bytes:
+        found = await source.read(Topic.VALUES, partition, offset, end=offset + 1)
+        if not found:
+            raise LogUnavailable(f"values[{partition}] has no record at {offset} yet")
+        return found[0].value
+
+    return read
