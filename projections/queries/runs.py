@@ -72,9 +72,13 @@ async def has_in_flight(db: Reader, thread_id: str) -> bool:
     )
 
 
-async def last_checkpoint(db: Reader, run_id: str) -> str | None:
-    """The newest checkpoint that the run wrote in its thread's root namespace."""
+async def last_checkpoint(db: Reader, thread_id: str, run_id: str) -> str | None:
+    """The newest checkpoint that the run wrote in its thread's root namespace, if later ones were written since."""
     return await db.fetchval(  # type: ignore[no-any-return]
-        "SELECT checkpoint_id FROM checkpoints WHERE run_id = $1 AND ns = '' ORDER BY checkpoint_id DESC LIMIT 1",
+        "SELECT c.checkpoint_id FROM checkpoints c JOIN threads t USING (thread_id) "
+        "WHERE c.thread_id = $1 AND c.run_id = $2 AND c.ns = '' AND c.checkpoint_id <> t.checkpoint_id "
+        "AND NOT EXISTS (SELECT 1 FROM checkpoints n WHERE n.thread_id = $1 AND n.ns = '' "
+        "AND n.checkpoint_id = t.checkpoint_id AND n.run_id = $2) ORDER BY c.checkpoint_id DESC LIMIT 1",
+        thread_id,
         run_id,
     )

@@ -5,21 +5,23 @@ Read within one repeatable-read transaction, or values deleted meanwhile make th
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import asyncpg
 import orjson
 
-from engine.references import Reference, needed
+from engine.references import needed
 from engine.tasks import statuses
+from engine.thread_export import export_items
 from projections.queries.connection import Reader
 from projections.render import Blob, Gone
 from projections.states import NO_STATE, State, references, rendered, visible
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")
+
+__all__ = ["export_items", "get_history", "get_state", "get_values"]
 
 _COLUMNS = """c.thread_id::text, c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, c.checkpoint ->> 'ts' AS ts,
     c.channels::text, c.tasks::text, c.out::text, c.shown::text, (
@@ -148,76 +150,3 @@ def _state(row: asyncpg.Record, *, live: bool) -> State:
 def _json(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)
 
-
-# --- copying a thread ------------------------------------------------------------------------------------------------
-
-_EXPORT = """SELECT c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, c.checkpoint::text, c.channels::text,
-        c.tasks::text, c.out::text, c.shown::text, (
-            SELECT json_agg(json_build_array(w.task_id, w.task_path, w.idx, w.channel, w.value)
-                ORDER BY w.task_id, w.idx)::text
-            FROM checkpoint_writes w
-            WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
-        ) AS writes
-    FROM checkpoints c WHERE c.thread_id = $1 AND (c.checkpoint_id, c.ns) > ($2, $3)
-    ORDER BY c.checkpoint_id, c.ns LIMIT 100"""
-
-
-async def export_items(conn: Reader, thread_id: str, target_id: str) -> AsyncIterator[JsonObject]:
-    """Everything stored of a thread as `ImportCheckpoints` items for a copy, oldest first.
-
-    Each value comes with the first item that refers to it. Read in one repeatable-read transaction; two queries per
-    hundred checkpoints.
-    """
-    sent: set[str] = set()
-    after = ("", "")
-    while rows := await conn.fetch(_EXPORT, thread_id, *after):
-        items = [item for row in rows for item in _items(row, thread_id, target_id)]
-        wanted = needed(ref for item in items for ref in _references_of(item)) - sent
-        blobs = {n: Blob(t, data) for n, t, data in await conn.fetch(_BLOBS, thread_id, list(wanted))}
-        for item in items:
-            names = needed(_references_of(item)) & blobs.keys()
-            if names:
-                item["blobs"] = [_blob(name, blobs.pop(name)) for name in sorted(names)]
-            yield item
-        sent |= wanted
-        after = (rows[-1]["checkpoint_id"], rows[-1]["ns"])
-
-
-def _items(row: asyncpg.Record, thread_id: str, target_id: str) -> list[JsonObject]:
-    at = {"ns": row["ns"], "checkpoint_id": row["checkpoint_id"]}
-    metadata = orjson.loads(row["metadata"])
-    if metadata.get("thread_id") == thread_id:
-        metadata["thread_id"] = target_id
-    items: list[JsonObject] = [
-        {
-            "kind": "checkpoint",
-            **at,
-            "parent_id": row["parent_id"],
-            "metadata": metadata,
-            "checkpoint": orjson.loads(row["checkpoint"]),
-            "channels": orjson.loads(row["channels"]),
-        }
-    ]
-    if row["tasks"] is not None:
-        plan = {"tasks": _json(row["tasks"]), "out": _json(row["out"]), "shown": _json(row["shown"])}
-        items.append({"kind": "tasks", **at, **{k: v for k, v in plan.items() if v is not None}})
-    by_task: dict[tuple[str, str], list[Any]] = {}
-    for task_id, task_path, idx, channel, value in _json(row["writes"]) or ():
-        by_task.setdefault((task_id, task_path), []).append([idx, channel, value])
-    items += (
-        {"kind": "writes", **at, "task_id": task_id, "task_path": task_path, "writes": writes}
-        for (task_id, task_path), writes in by_task.items()
-    )
-    return items
-
-
-def _references_of(item: JsonObject) -> list[Reference]:
-    if item["kind"] == "checkpoint":
-        return list(item["channels"].values())
-    if item["kind"] == "writes":
-        return [write[2] for write in item["writes"]]
-    return [ref for part in (item.get("shown") or {}).values() for ref in part.values()]
-
-
-def _blob(name: str, blob: Blob) -> JsonObject:
-    return {"h": name, "t": blob.type, "b": b64encode(blob.data).decode("ascii")}

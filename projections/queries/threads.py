@@ -155,4 +155,6 @@ def _hashes(reference: Any) -> list[str]:
         return []
     if "h" in reference:
         return [reference["h"]]
+    if "d" in reference:
+        return [found for part in reference["d"].values() for found in _hashes(part)]
     return [segment[0] for segment in reference.get("s", ())]

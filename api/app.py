@@ -1,0 +1,75 @@
+"""The application: routes, the edge around them, and what starts and ends with it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from aiohttp import web
+
+from api import (
+    assistant_graphs,
+    assistants,
+    runs,
+    system,
+    thread_copy,
+    thread_search,
+    thread_state,
+    thread_stream,
+    threads,
+)
+from api.cors import CorsPolicy
+from api.deps import API, Api, ApiDeps
+from api.disconnects import Disconnects
+from api.edge import make_edge, make_marker
+from api.known import Known
+from api.metrics import HttpMetrics
+from api.openapi import describe, routes_of
+from api.routes import Route
+
+# The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
+ROUTES: tuple[Route, ...] = (
+    *runs.routes,
+    *thread_search.routes,
+    *threads.routes,
+    *thread_state.routes,
+    *thread_copy.routes,
+    *thread_stream.routes,
+    *assistants.routes,
+    *assistant_graphs.routes,
+    *system.routes,
+)
+
+
+def make_app(deps: ApiDeps) -> web.Application:
+    """The api over these parts. Starts `deps.live` with itself and ends every stream when it shuts down."""
+    given = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
+    api = Api(**given, known=Known(), disconnects=Disconnects(), metrics=HttpMetrics())
+    cors = CorsPolicy(api.settings.cors)
+    app = web.Application(
+        middlewares=[make_edge(cors, api.metrics)], client_max_size=max(1, api.settings.max_body_bytes)
+    )
+    app[API] = api
+    described = describe(ROUTES, api.settings.version)
+    for route in (*ROUTES, *routes_of(described)):
+        app.router.add_route(route.method, route.path, route.handler)
+        if route.method == "GET" and not route.stream:
+            app.router.add_route("HEAD", route.path, route.handler)
+    app.on_response_prepare.append(make_marker(cors))
+    api.live.on_shared(api.known.changed)
+    app.on_startup.append(_start)
+    app.on_shutdown.append(_shutdown)
+    app.on_cleanup.append(_cleanup)
+    return app
+
+
+async def _start(app: web.Application) -> None:
+    await app[API].live.start()
+
+
+async def _shutdown(app: web.Application) -> None:
+    app[API].live.shutdown()
+
+
+async def _cleanup(app: web.Application) -> None:
+    app[API].disconnects.close()
+    await app[API].live.aclose()

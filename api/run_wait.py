@@ -1,0 +1,123 @@
+"""Wait and join: one JSON body, the run's last values or its error, once it has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from api.deps import Api, api_of
+from api.disconnects import client_gone
+from api.errors import ApiError, ServerStopping
+from api.models import RunCreate
+from api.output import Output
+from api.progress import End
+from api.replies import decoded, raw_reply
+from api.requests import body, path_uuid, query_flag
+from api.run_cancel import cancel_quietly
+from api.run_create import prepare, submit
+from api.run_stream import end_in
+from api.sse import abort
+from projections.queries import runs, state
+
+_GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: Run not found"}})
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """POST …/runs/wait."""
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    new = await prepare(request, api, await body(request, RunCreate), thread_id)
+    output = Output(new.thread_id, new.run_id, from_start=True, frame_wait_seconds=api.settings.frame_wait_seconds)
+    api.live.attach(output)
+    try:
+        await submit(api, new)
+        headers = new.headers("join")
+        return await _answer(api, request, output, headers, cancels=new.asked.on_disconnect == "cancel")
+    finally:
+        api.live.detach(output)
+
+
+async def join(request: web.Request) -> web.StreamResponse:
+    """GET …/runs/{id}/join."""
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    run_id = path_uuid(request, "run_id", "run")
+    cancels = query_flag(request, "cancel_on_disconnect")
+    row = await runs.progress(api.pool, run_id, thread_id)
+    if row is None:
+        raise ApiError(404, "Run not found")
+    output = Output(str(row["thread_id"]), run_id, from_start=False, frame_wait_seconds=api.settings.frame_wait_seconds)
+    api.live.attach(output)
+    try:
+        row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
+        if row is None:
+            raise ApiError(404, "Run not found")
+        output.end = output.end or end_in(row)
+        headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
+        return await _answer(api, request, output, headers, cancels=cancels)
+    finally:
+        api.live.detach(output)
+
+
+async def _answer(
+    api: Api, request: web.Request, output: Output, headers: dict[str, str], *, cancels: bool
+) -> web.StreamResponse:
+    """A short run is answered in one piece; of a longer one the headers go out first, then a newline now and then."""
+    if not cancels:
+        return await _deliver(api, request, output, headers)
+    with api.disconnects.cancels(output.run_id or "") as is_last:
+        try:
+            return await _deliver(api, request, output, headers)
+        finally:
+            if output.end is None and client_gone(request) and is_last():
+                await cancel_quietly(api, output.thread_id, output.run_id or "")
+
+
+async def _deliver(api: Api, request: web.Request, output: Output, headers: dict[str, str]) -> web.StreamResponse:
+    with api.disconnects.watch(request, output.close):
+        if await output.wait(api.settings.answer_wait_seconds):
+            if output.closed:
+                raise ConnectionResetError if client_gone(request) else ServerStopping
+            return raw_reply(await result(api, output), headers=headers)
+        response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
+        await response.prepare(request)
+        try:
+            while not await output.wait(api.settings.heartbeat_seconds):
+                await response.write(b"\n")
+            if output.closed:
+                abort(request)  # not an end the client may take for the result
+            else:
+                await response.write_eof(await result(api, output))
+        except ConnectionResetError:
+            pass
+        except Exception:
+            abort(request)
+            raise
+    return response
+
+
+async def result(api: Api, output: Output) -> bytes:
+    """The body: values, with `__interrupt__` when it stopped at one, or `__error__`."""
+    end = output.end
+    assert end is not None
+    if end.kind == "gone":
+        return _GONE if output.values is None else output.values
+    if end.kind in ("error", "timeout"):
+        return orjson.dumps({"__error__": end.error or {"error": "Error", "message": ""}})
+    if end.kind == "success" and output.complete and output.values is not None:
+        return output.values
+    return orjson.dumps(await stored(api, output.thread_id, output.run_id or "", end))
+
+
+async def stored(api: Api, thread_id: str, run_id: str, end: End) -> Any:
+    """The values that the run left in the thread: at its last checkpoint, or the newest if it wrote none."""
+    checkpoint_id = await runs.last_checkpoint(api.pool, thread_id, run_id)
+    found = await state.get_state(api.pool, thread_id, checkpoint_id=checkpoint_id)
+    values = found["values"]
+    if end.kind == "success" and found["interrupts"]:
+        values = decoded(values)
+        if isinstance(values, dict):
+            return {**values, "__interrupt__": found["interrupts"]}
+    return values

@@ -1,0 +1,148 @@
+"""/threads/{id}/runs and /runs: create, list, get, delete, batch; and the routes of streams, waits and cancelling."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from api import run_cancel, run_stream, run_wait
+from api.deps import api_of
+from api.errors import ApiError, raise_if_rejected
+from api.models import CancelMany, RunCreate
+from api.replies import no_content, picked, reply, run_of
+from api.requests import body, checked, json_body, path_uuid, query_int, query_list, select_of
+from api.routes import Query, Route
+from api.run_create import prepare, submit
+from api.threads import require
+from engine.domain.commands import DeleteRun
+from projections.queries import runs as queries
+
+_SELECTABLE = frozenset(
+    [
+        "run_id",
+        "thread_id",
+        "assistant_id",
+        "created_at",
+        "updated_at",
+        "status",
+        "metadata",
+        "kwargs",
+        "multitask_strategy",
+        "langsmith_session_name",
+    ]
+)
+_MOST_IN_BATCH = 1000
+
+
+async def create(request: web.Request) -> web.Response:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    new = await prepare(request, api, await body(request, RunCreate), thread_id)
+    return reply(await submit(api, new), headers=new.headers())
+
+
+async def batch(request: web.Request) -> web.Response:
+    """All are checked before the first is created; the answer is in the order of the request."""
+    api = api_of(request)
+    items = await json_body(request)
+    if not isinstance(items, list) or not items:
+        raise ApiError(422, "The request body must be a list of at least one run")
+    if len(items) > _MOST_IN_BATCH:
+        raise ApiError(422, f"The request body must be a list of at most {_MOST_IN_BATCH} runs")
+    new = []
+    for index, item in enumerate(items):
+        try:
+            new.append(await prepare(request, api, checked(item, RunCreate), None))
+        except ApiError as error:
+            raise ApiError(error.status, f"[{index}] {error.detail}", error.headers) from None
+    created: list[dict[str, Any]] = await asyncio.gather(*(submit(api, n) for n in new))
+    return reply(created)
+
+
+async def list_runs(request: web.Request) -> web.Response:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    limit = query_int(request, "limit", 10, 0, 1000)
+    offset = query_int(request, "offset", 0, 0, 2**31 - 1)
+    select = select_of(query_list(request, "select"), _SELECTABLE)
+    rows = await queries.search(
+        api.pool, thread_id, status=request.query.get("status") or None, limit=limit, offset=offset
+    )
+    if not rows:
+        await require(api, thread_id)
+    return reply([picked(run_of(row), select) for row in rows])
+
+
+async def get(request: web.Request) -> web.Response:
+    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    run_id = path_uuid(request, "run_id", "run")
+    row = await queries.get(api_of(request).pool, run_id, thread_id)
+    if row is None:
+        raise ApiError(404, "Run not found")
+    return reply(run_of(row))
+
+
+async def delete(request: web.Request) -> web.Response:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    run_id = path_uuid(request, "run_id", "run")
+    if await queries.progress(api.pool, run_id, thread_id) is None:
+        raise ApiError(404, "Run not found")
+    decided = await api.gateway.submit(DeleteRun(thread_id=thread_id, run_id=run_id), key=thread_id)
+    raise_if_rejected(decided.events)
+    return no_content()
+
+
+_ON_THREAD = "/threads/{thread_id}/runs"
+_RUN = f"{_ON_THREAD}/{{run_id}}"
+# Ids don't begin like this; /runs/crons and the like are other resources.
+_STATELESS = "/runs/{run_id:(?!crons(?:/|$))[^{}/]+}"
+_CANCEL = (
+    Query("wait", "boolean", "answer once the run has stopped"),
+    Query("action", "string", "interrupt, or rollback: also delete the run and its checkpoints"),
+)
+_LEAVE = Query("cancel_on_disconnect", "boolean", "cancel the run when the last such client has gone")
+_JOIN_STREAM = (Query("stream_mode", "array", "only events of these modes"), _LEAVE)
+
+
+def _created(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
+    return Route(method, path, handler, summary, RunCreate, errors=(400, 404, 409), **more)
+
+
+routes = [
+    _created("POST", f"{_ON_THREAD}/wait", run_wait.create, "Create a run and wait for its output", returns="Output"),
+    _created("POST", f"{_ON_THREAD}/stream", run_stream.create, "Create a run and stream its events", stream=True),
+    _created("POST", _ON_THREAD, create, "Create a run in the background", returns="Run"),
+    _created("POST", "/runs/wait", run_wait.create, "Create a stateless run and wait", returns="Output"),
+    _created("POST", "/runs/stream", run_stream.create, "Create a stateless run and stream it", stream=True),
+    _created("POST", "/runs", create, "Create a stateless run in the background", returns="Run"),
+    Route(
+        "POST", "/runs/batch", batch, "Create several stateless runs", RunCreate, list_body=True, returns="[Run]",
+        errors=(400, 404),
+    ),
+    Route(
+        "POST", "/runs/cancel", run_cancel.cancel_many, "Cancel several runs", CancelMany, status=204, errors=(404,),
+        query=_CANCEL[1:],
+    ),
+    Route(
+        "GET", _ON_THREAD, list_runs, "List a thread's runs, newest first", returns="[Run]", errors=(400, 404),
+        query=(
+            Query("limit", "integer"), Query("offset", "integer"), Query("status"), Query("select", "array"),
+        ),
+    ),
+    Route("GET", _RUN, get, "Get a run", returns="Run", errors=(404,)),
+    Route("DELETE", _RUN, delete, "Delete a run and its checkpoints", status=204, errors=(404,)),
+    Route("GET", f"{_RUN}/join", run_wait.join, "Wait for a run's output", returns="Output", query=(_LEAVE,),
+          errors=(404,)),
+    Route("GET", f"{_RUN}/stream", run_stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
+          errors=(404,)),
+    Route("POST", f"{_RUN}/cancel", run_cancel.cancel, "Cancel a run", status=202, query=_CANCEL, errors=(404,)),
+    Route("GET", _STATELESS, get, "Get a run by its id alone", returns="Run", errors=(404,)),
+    Route("GET", f"{_STATELESS}/join", run_wait.join, "Wait for a run's output", returns="Output", query=(_LEAVE,),
+          errors=(404,)),
+    Route("GET", f"{_STATELESS}/stream", run_stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
+          errors=(404,)),
+    Route("POST", f"{_STATELESS}/cancel", run_cancel.cancel, "Cancel a run", status=202, query=_CANCEL, errors=(404,)),
+]  # fmt: skip

@@ -1,0 +1,85 @@
+"""POST /threads/{id}/copy: a new thread with the state and the whole history of another."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import orjson
+from aiohttp import web
+
+from api.deps import Api, api_of
+from api.errors import ApiError, raise_if_rejected
+from api.models import JsonObject
+from api.replies import reply, thread_of
+from api.requests import path_uuid
+from api.routes import Route
+from api.thread_search import values_of
+from engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
+from projections.queries import state, threads
+
+_CHUNK_BYTES = 512 * 1024
+
+
+async def copy(request: web.Request) -> web.Response:
+    """Runs are not copied; status and interrupts are, so an interrupted copy can be resumed."""
+    api = api_of(request)
+    source = path_uuid(request, "thread_id", "thread")
+    target = str(uuid4())
+    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        row = await threads.get(connection, source)
+        if row is None:
+            raise ApiError(409, "Conflict")
+        await _submit(api, _creation(row, source, target))
+        try:
+            await _import(api, connection, source, target)
+        except BaseException:
+            # Half a copy must not stay behind; the error itself is what the client hears of.
+            await api.gateway.submit(DeleteThread(thread_id=target), key=target)
+            raise
+    made = await threads.get(api.pool, target)
+    if made is None:
+        raise ApiError(409, "Conflict")
+    return reply(thread_of(made, (await values_of(api.pool, [made])).get(target)))
+
+
+def _creation(row: asyncpg.Record, source: str, target: str) -> CreateThread:
+    interrupts = orjson.loads(row["interrupts"])
+    # What is in flight at the source is not copied: the copy is what it is once nothing is.
+    status: Any = row["status"] if row["status"] != "busy" else "interrupted" if interrupts else "idle"
+    return CreateThread(
+        thread_id=target,
+        metadata=orjson.loads(row["metadata"]),
+        copied_from=source,
+        status=status,
+        interrupts=interrupts,
+        config=orjson.loads(row["config"]),
+        error=None if row["error"] is None else orjson.loads(row["error"]),
+        ttl=None if row["ttl"] is None else orjson.loads(row["ttl"]),
+    )
+
+
+async def _import(
+    api: Api, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], source: str, target: str
+) -> None:
+    chunk: list[JsonObject] = []
+    size = 0
+    async for item in state.export_items(connection, source, target):
+        chunk.append(item)
+        size += len(orjson.dumps(item))
+        if size >= _CHUNK_BYTES:
+            await _submit(api, ImportCheckpoints(thread_id=target, items=chunk))
+            chunk, size = [], 0
+    if chunk:
+        await _submit(api, ImportCheckpoints(thread_id=target, items=chunk))
+
+
+async def _submit(api: Api, command: CreateThread | ImportCheckpoints) -> None:
+    decided = await api.gateway.submit(command, key=command.thread_id)
+    raise_if_rejected(decided.events)
+
+
+routes = [
+    Route("POST", "/threads/{thread_id}/copy", copy, "Copy a thread", returns="Thread", errors=(409,)),
+]

@@ -1,0 +1,139 @@
+"""/threads/search and /threads/count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from aiohttp import web
+
+from api.assistants import containment
+from api.containment import contains, follow, parse_path
+from api.deps import Api, api_of
+from api.errors import ApiError
+from api.models import ThreadFilter, ThreadSearch
+from api.replies import decoded, page, picked, reply, thread_of
+from api.requests import body, select_of
+from api.routes import Route
+from projections.queries import state, threads
+
+_SELECTABLE = frozenset(
+    [
+        "thread_id",
+        "created_at",
+        "updated_at",
+        "state_updated_at",
+        "metadata",
+        "config",
+        "status",
+        "values",
+        "interrupts",
+    ]
+)
+
+
+async def search(request: web.Request) -> web.Response:
+    api = api_of(request)
+    asked = await body(request, ThreadSearch)
+    select = select_of(asked.select, _SELECTABLE)
+    paths = {alias: parse_path(alias, path) for alias, path in (asked.extract or {}).items()}
+    needs_values = select is None or "values" in select or any(steps[0] == "values" for steps in paths.values())
+    if asked.values:
+        rows, values = await _by_values(api, asked)
+    else:
+        rows = await threads.search(
+            api.pool,
+            metadata=containment(asked.metadata),
+            status=asked.status,
+            ids=_ids(asked.ids),
+            sort_by=asked.sort_by or "created_at",
+            descending=asked.sort_order != "asc",
+            limit=asked.limit + 1,
+            offset=asked.offset,
+        )
+        values = await values_of(api.pool, rows[: asked.limit]) if needs_values else {}
+    found = []
+    for row in rows[: asked.limit]:
+        item = picked(thread_of(row, values.get(str(row["thread_id"]))), select)
+        if paths:
+            item["extracted"] = _extracted(row, values.get(str(row["thread_id"])), paths)
+        found.append(item)
+    return page(found, asked.limit, asked.offset, more=len(rows) > asked.limit)
+
+
+async def count(request: web.Request) -> web.Response:
+    api = api_of(request)
+    asked = await body(request, ThreadFilter)
+    if not asked.values:
+        return reply(await threads.count(api.pool, metadata=containment(asked.metadata), status=asked.status))
+    total = 0
+    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        async for rows in threads.scan(connection, metadata=containment(asked.metadata), status=asked.status, ids=None):
+            values = await values_of(connection, rows)
+            total += sum(contains(decoded(values.get(str(row["thread_id"]))), asked.values) for row in rows)
+    return reply(total)
+
+
+async def _by_values(api: Api, asked: ThreadSearch) -> tuple[list[asyncpg.Record], dict[str, Any]]:
+    """Stored values are not searchable by Postgres: render them, page by page, until the asked page is full."""
+    found: list[asyncpg.Record] = []
+    kept: dict[str, Any] = {}
+    skip = asked.offset
+    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        async for rows in threads.scan(
+            connection,
+            metadata=containment(asked.metadata),
+            status=asked.status,
+            ids=_ids(asked.ids),
+            sort_by=asked.sort_by or "created_at",
+            descending=asked.sort_order != "asc",
+        ):
+            values = await values_of(connection, rows)
+            for row in rows:
+                thread_id = str(row["thread_id"])
+                if not contains(decoded(values.get(thread_id)), asked.values):
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                found.append(row)
+                kept[thread_id] = values[thread_id]
+                if len(found) > asked.limit:
+                    return found, kept
+    return found, kept
+
+
+async def values_of(db: Any, rows: Sequence[asyncpg.Record]) -> dict[str, Any]:
+    """The rendered values of these threads, those without any left out."""
+    ids = [str(row["thread_id"]) for row in rows if row["checkpoint_id"] is not None]
+    return await state.get_values(db, ids) if ids else {}
+
+
+def _ids(ids: list[str] | None) -> list[str] | None:
+    if ids is None:
+        return None
+    checked = []
+    for thread_id in ids:
+        try:
+            checked.append(str(UUID(thread_id)))
+        except ValueError:
+            raise ApiError(400, f"Invalid thread ID {thread_id}") from None
+    return checked
+
+
+def _extracted(row: asyncpg.Record, values: Any, paths: dict[str, list[str | int]]) -> dict[str, Any]:
+    roots: dict[str, Any] = {}
+    for steps in paths.values():
+        root = str(steps[0])
+        if root not in roots:
+            roots[root] = decoded(values) if root == "values" else orjson.loads(row[root])
+    return {alias: follow(roots[str(steps[0])], steps[1:]) for alias, steps in paths.items()}
+
+
+routes = [
+    Route("POST", "/threads/search", search, "Search threads", ThreadSearch, returns="[Thread]", errors=(400,)),
+    Route("POST", "/threads/count", count, "Count threads", ThreadFilter, returns="Count"),
+]

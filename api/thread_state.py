@@ -1,0 +1,157 @@
+"""/threads/{id}/state and /history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from api.deps import Api, api_of
+from api.errors import ApiError
+from api.models import CheckpointRef, History, StateAt, StateUpdate
+from api.replies import reply
+from api.requests import body, path_uuid, query_flag, query_int
+from api.routes import Query, Route
+from api.state_jobs import UpdateFailed, update_state
+from api.threads import missing, require
+from projections.queries import state, threads
+
+
+async def get(request: web.Request) -> web.Response:
+    return await _state(request, subgraphs=query_flag(request, "subgraphs"))
+
+
+async def get_at(request: web.Request) -> web.Response:
+    return await _state(
+        request, checkpoint_id=request.match_info["checkpoint_id"], subgraphs=query_flag(request, "subgraphs")
+    )
+
+
+async def post_at(request: web.Request) -> web.Response:
+    asked = await body(request, StateAt)
+    return await _state(
+        request,
+        checkpoint_id=_id(asked.checkpoint),
+        ns=asked.checkpoint.checkpoint_ns or "",
+        subgraphs=bool(asked.subgraphs),
+    )
+
+
+async def update(request: web.Request) -> web.Response:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    asked = await body(request, StateUpdate)
+    row = await threads.get(api.pool, thread_id)
+    if row is None:
+        raise missing(thread_id)
+    checkpoint = asked.checkpoint.given() if asked.checkpoint is not None else {}
+    if asked.checkpoint_id is not None:
+        checkpoint.setdefault("checkpoint_id", asked.checkpoint_id)
+    try:
+        result = await update_state(
+            api,
+            thread_id,
+            orjson.loads(row["metadata"]),
+            [{"updates": [{"values": asked.values, "as_node": asked.as_node}]}],
+            checkpoint=checkpoint or None,
+            config=orjson.loads(row["config"]),
+        )
+    except UpdateFailed as error:
+        raise ApiError(400, str(error)) from None
+    made = result.get("checkpoint") or {}
+    return reply({**result, "checkpoint_id": made.get("checkpoint_id")})
+
+
+async def get_history(request: web.Request) -> web.Response:
+    limit = query_int(request, "limit", 10, 1, 1000)
+    return await _history(request, limit=limit, before=request.query.get("before") or None)
+
+
+async def post_history(request: web.Request) -> web.Response:
+    asked = await body(request, History)
+    checkpoint = asked.checkpoint
+    return await _history(
+        request,
+        limit=asked.limit,
+        before=_before(asked.before),
+        metadata=asked.metadata,
+        ns=(checkpoint.checkpoint_ns if checkpoint is not None else None) or "",
+    )
+
+
+async def _state(
+    request: web.Request, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool
+) -> web.Response:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    found = await read_state(api, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs)
+    if found["checkpoint"] is None:  # nothing there: of a thread, or of nothing?
+        await require(api, thread_id)
+    return reply(found)
+
+
+async def read_state(
+    api: Api, thread_id: str, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool = False
+) -> dict[str, Any]:
+    """A state in one snapshot, so that its parts fit together."""
+    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        return await state.get_state(connection, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs)
+
+
+async def _history(
+    request: web.Request, *, limit: int, before: str | None, metadata: Any = None, ns: str = ""
+) -> web.Response:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        found = await state.get_history(
+            connection, thread_id, limit=limit, before=before, metadata=metadata or None, ns=ns
+        )
+    if not found:
+        await require(api, thread_id)
+    return reply(found)
+
+
+def _id(checkpoint: CheckpointRef) -> str | None:
+    return checkpoint.checkpoint_id
+
+
+def _before(before: Any) -> str | None:
+    """An id, a checkpoint, or a config with one."""
+    if before is None or before == {}:
+        return None
+    if isinstance(before, dict):
+        inner = before.get("configurable")
+        before = (inner if isinstance(inner, dict) else before).get("checkpoint_id")
+    if not isinstance(before, str):
+        raise ApiError(422, "before: must be a checkpoint id, or an object with a checkpoint_id")
+    return before
+
+
+_STATE = "/threads/{thread_id}/state"
+_HISTORY = "/threads/{thread_id}/history"
+_SUBGRAPHS = (Query("subgraphs", "boolean", "nest the states of running subgraphs"),)
+
+routes = [
+    Route("GET", _STATE, get, "Get a thread's state", returns="ThreadState", query=_SUBGRAPHS, errors=(404,)),
+    Route(
+        "POST", _STATE, update, "Update a thread's state", StateUpdate, returns="StateUpdated", errors=(400, 404, 409)
+    ),
+    Route(
+        "POST", f"{_STATE}/checkpoint", post_at, "Get the state at a checkpoint", StateAt, returns="ThreadState",
+        errors=(404,),
+    ),
+    Route(
+        "GET", f"{_STATE}/{{checkpoint_id}}", get_at, "Get the state at a checkpoint", returns="ThreadState",
+        query=_SUBGRAPHS, errors=(404,),
+    ),
+    Route(
+        "GET", _HISTORY, get_history, "Get a thread's states, newest first", returns="[ThreadState]",
+        errors=(400, 404), query=(Query("limit", "integer"), Query("before", "string", "a checkpoint id, exclusive")),
+    ),
+    Route(
+        "POST", _HISTORY, post_history, "Get a thread's states, newest first", History, returns="[ThreadState]",
+        errors=(404,),
+    ),
+]  # fmt: skip

@@ -1,0 +1,111 @@
+"""GET /threads/{id}/stream: every run of a thread, one after the other, and state updates; it stays open."""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import web
+
+from api.deps import Api, api_of
+from api.errors import ApiError
+from api.feeds import Batch, Done, Happened, Item, ThreadFeed
+from api.progress import FrameId
+from api.requests import path_uuid, query_list
+from api.routes import Query, Route
+from api.run_stream import end_in
+from api.sse import block, open_stream, pump
+from api.thread_state import read_state
+from api.threads import require
+from engine.log.records import partition_of
+from projections.queries import runs
+
+_MODES = ("run_modes", "lifecycle", "state_update")
+_FROM_START = frozenset(("-1", "-", "0"))
+
+
+class ThreadView:
+    """A thread's items as SSE. Every event has an id; what is no frame has its predecessor's with a number added."""
+
+    def __init__(self, api: Api, thread_id: str, modes: set[str], at: FrameId) -> None:
+        self._api, self._thread_id = api, thread_id
+        self._runs = "run_modes" in modes
+        self._lifecycle = self._runs or "lifecycle" in modes
+        self._updates = "state_update" in modes
+        self._at = at
+
+    async def render(self, items: list[Item]) -> bytes:
+        parts: list[bytes] = []
+        for item in items:
+            if isinstance(item, Batch):
+                self._frames(item, parts)
+            elif isinstance(item, Done):
+                if self._lifecycle:
+                    done = {"status": "run_done", "run_id": item.run_id}
+                    parts.append(block(b"metadata", orjson.dumps(done), self._beyond()))
+            elif isinstance(item, Happened) and self._updates:
+                made = (item.event.get("result") or {}).get("checkpoint") or {}
+                state = await read_state(
+                    self._api,
+                    self._thread_id,
+                    checkpoint_id=made.get("checkpoint_id"),
+                    ns=made.get("checkpoint_ns") or "",
+                )
+                parts.append(block(b"state_update", orjson.dumps({"state": state}), self._beyond()))
+        return b"".join(parts)
+
+    def _frames(self, batch: Batch, parts: list[bytes]) -> None:
+        attempt, number = batch.frames.attempt, batch.frames.seq
+        for index, (name, data) in enumerate(batch.frames.frames[batch.first :], start=batch.first):
+            self._at = FrameId(batch.offset, attempt, number + index)
+            if name.startswith(b"~"):
+                continue
+            if self._runs or (self._lifecycle and name == b"metadata"):
+                parts.append(block(name, data, self._at))
+
+    def _beyond(self) -> FrameId:
+        at = self._at
+        self._at = FrameId(at.offset, at.attempt, at.number, at.beyond + 1)
+        return self._at
+
+
+async def join(request: web.Request) -> web.StreamResponse:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    modes = query_list(request, "stream_modes", "stream_mode") or ["run_modes"]
+    for mode in modes:
+        if mode not in _MODES:
+            raise ApiError(422, f"stream_modes: {mode!r} is not one of {', '.join(_MODES)}")
+    last_event_id = (request.headers.get("Last-Event-ID") or "").strip()
+    after = FrameId.parse(last_event_id)
+    feed = ThreadFeed(api.live, api.log, thread_id, buffer_bytes=api.settings.client_buffer_bytes, after=after)
+    with feed:
+        await require(api, thread_id)
+        position = api.live.stream_position(partition_of(thread_id, api.log.partitions))
+        if after is not None or last_event_id in _FROM_START:
+            await _replay(api, feed, thread_id, after, position)
+        response = await open_stream(request, {"Location": request.path})
+        view = ThreadView(api, thread_id, set(modes), after or FrameId(max(0, position - 1), 0, 0))
+        await pump(api, request, response, feed, view.render)
+    return response
+
+
+async def _replay(api: Api, feed: ThreadFeed, thread_id: str, after: FrameId | None, position: int) -> None:
+    """Continue after a frame; or start with the first resumable run, and of the past show only resumable ones."""
+    past = await runs.progress_of_thread(api.pool, thread_id)
+    only = None
+    if after is not None:
+        feed.start_at(after.offset)
+    else:
+        past = [row for row in past if row["resumable"] == "true"]
+        only = frozenset(str(row["run_id"]) for row in past)
+        if past:
+            feed.start_at(min(row["stream_from"] for row in past))
+    ends = {str(row["run_id"]): end for row in past if (end := end_in(row)) is not None}
+    feed.past(ends, only=only, before=position)
+
+
+routes = [
+    Route(
+        "GET", "/threads/{thread_id}/stream", join, "Follow all runs of a thread", stream=True, errors=(404,),
+        query=(Query("stream_modes", "array", "run_modes, lifecycle, state_update"),),
+    ),
+]  # fmt: skip

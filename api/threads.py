@@ -1,0 +1,164 @@
+"""/threads: create, read, patch, delete, prune, storage."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+from aiohttp import web
+from uuid_utils import uuid7
+
+from api.assistants import submit_many
+from api.deps import Api, api_of
+from api.errors import ApiError, raise_if_rejected
+from api.models import ThreadCreate, ThreadPatch, ThreadPrune, Ttl
+from api.replies import no_content, reply, same_time, thread_of, time_text
+from api.requests import body, path_uuid, query_list
+from api.routes import Query, Route
+from api.state_jobs import apply_supersteps
+from engine.domain.commands import Command, CreateThread, DeleteThread, PruneThread, UpdateThread
+from projections.queries import state
+from projections.queries import threads as queries
+
+
+async def create(request: web.Request) -> web.Response:
+    api = api_of(request)
+    asked = await body(request, ThreadCreate)
+    thread_id = asked.thread_id or str(uuid7())
+    metadata = asked.metadata or {}
+    decided = await api.gateway.submit(
+        CreateThread(
+            thread_id=thread_id,
+            metadata=metadata,
+            if_exists=asked.if_exists or "raise",
+            ttl=_ttl(asked.ttl),
+        ),
+        key=thread_id,
+    )
+    raise_if_rejected(decided.events)
+    if asked.supersteps:
+        supersteps = [{"updates": [u.model_dump() for u in step.updates]} for step in asked.supersteps]
+        problem = await apply_supersteps(api, thread_id, metadata, supersteps)
+        if problem is not None:
+            detail = f"Thread {thread_id} was created, but there were problems updating the state: {problem}"
+            return reply({"detail": detail}, 201)
+    elif decided.at and decided.events and decided.events[0]["type"] == "thread.created":
+        at = same_time(decided.at)
+        return reply(
+            {
+                "thread_id": thread_id,
+                "created_at": at,
+                "updated_at": at,
+                "state_updated_at": at,
+                "metadata": metadata,
+                "status": "idle",
+                "config": {},
+                "values": None,
+                "error": None,
+                "interrupts": {},
+            }
+        )
+    return await _one(api, thread_id)
+
+
+async def get(request: web.Request) -> web.Response:
+    include = query_list(request, "include")
+    for name in include:
+        if name != "ttl":
+            raise ApiError(422, f"include: {name!r} is not known; ttl is")
+    return await _one(api_of(request), path_uuid(request, "thread_id", "thread"), with_ttl="ttl" in include)
+
+
+async def patch(request: web.Request) -> web.Response:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    asked = await body(request, ThreadPatch)
+    command = UpdateThread(thread_id=thread_id, metadata=asked.metadata or {}, ttl=_ttl(asked.ttl))
+    decided = await api.gateway.submit(command, key=thread_id)
+    raise_if_rejected(decided.events)
+    if "return=minimal" in request.headers.get("Prefer", ""):
+        return no_content()
+    return await _one(api, thread_id)
+
+
+async def delete(request: web.Request) -> web.Response:
+    thread_id = path_uuid(request, "thread_id", "thread")
+    decided = await api_of(request).gateway.submit(DeleteThread(thread_id=thread_id), key=thread_id)
+    raise_if_rejected(decided.events)
+    return no_content()
+
+
+async def prune(request: web.Request) -> web.Response:
+    api = api_of(request)
+    asked = await body(request, ThreadPrune)
+    commands: list[tuple[Command, str]] = []
+    for thread_id in await queries.existing(api.pool, asked.thread_ids):
+        if asked.strategy == "keep_latest":
+            commands.append((PruneThread(thread_id=thread_id), thread_id))
+        else:
+            commands.append((DeleteThread(thread_id=thread_id), thread_id))
+    return reply({"pruned_count": await submit_many(api, commands)})
+
+
+async def storage(request: web.Request) -> web.Response:
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        if not await queries.exists(connection, thread_id):
+            raise missing(thread_id)
+        return reply(await queries.storage(connection, thread_id))
+
+
+def missing(thread_id: str) -> ApiError:
+    return ApiError(404, f"Thread with ID {thread_id} not found")
+
+
+async def require(api: Api, thread_id: str) -> None:
+    """404 unless the thread exists."""
+    if not await queries.exists(api.pool, thread_id):
+        raise missing(thread_id)
+
+
+async def _one(api: Api, thread_id: str, *, with_ttl: bool = False) -> web.Response:
+    row = await queries.get(api.pool, thread_id)
+    if row is None:
+        raise missing(thread_id)
+    values = (await state.get_values(api.pool, [thread_id])).get(thread_id) if row["checkpoint_id"] else None
+    item = thread_of(row, values)
+    if with_ttl:
+        item["ttl"] = _ttl_of(row)
+    return reply(item)
+
+
+def _ttl(asked: Ttl | None) -> dict[str, Any] | None:
+    return None if asked is None else asked.model_dump()
+
+
+def _ttl_of(row: asyncpg.Record) -> dict[str, Any] | None:
+    """The clock of a thread's time to live starts anew with every activity."""
+    if row["ttl"] is None:
+        return None
+    ttl = orjson.loads(row["ttl"])
+    last: datetime = max(row["updated_at"], row["state_updated_at"])
+    return {
+        "strategy": ttl.get("strategy", "delete"),
+        "ttl_minutes": ttl["ttl"],
+        "expires_at": time_text(last + timedelta(minutes=ttl["ttl"])),
+    }
+
+
+_ID = "/threads/{thread_id}"
+
+routes = [
+    Route("POST", "/threads", create, "Create a thread", ThreadCreate, returns="Thread", errors=(409,)),
+    Route("POST", "/threads/prune", prune, "Delete or shorten threads", ThreadPrune, returns="Pruned"),
+    Route(
+        "GET", _ID, get, "Get a thread", returns="Thread", errors=(404,),
+        query=(Query("include", "string", "ttl: also tell when the thread expires"),),
+    ),
+    Route("PATCH", _ID, patch, "Merge into a thread's metadata", ThreadPatch, returns="Thread", errors=(404,)),
+    Route("DELETE", _ID, delete, "Delete a thread with everything in it", status=204, errors=(404,)),
+    Route("GET", f"{_ID}/storage", storage, "Get the bytes a thread occupies", returns="Storage", errors=(404,)),
+]  # fmt: skip

@@ -1,0 +1,159 @@
+"""The real house without executors: log, processor and read models in Postgres, the api on a port of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import asyncpg
+import orjson
+from aiohttp.test_utils import TestClient, TestServer
+
+from api.app import make_app
+from api.deps import ApiDeps
+from api.known import default_assistant_id
+from api.live import Live
+from api.settings import ApiSettings
+from engine.domain.commands import Command, CreateAssistant, RegisterGraph, ReportRun
+from engine.gateway import LocalGateway
+from engine.log.port import Append, Topic
+from engine.log.postgres import PostgresLog
+from engine.log.records import Frames, partition_of
+from engine.processor import Processor
+from projections.journal import PostgresJournal
+from projections.ledger import PostgresLedger
+
+PARTITIONS = 4
+Frame = tuple[str, Any]
+
+_SCHEMA = {"type": "object", "properties": {"items": {"type": "array"}}}
+GRAPH_INFO = {
+    "description": "does nothing",
+    "schemas": {"input": _SCHEMA, "output": _SCHEMA, "state": _SCHEMA, "config": None, "context": _SCHEMA},
+    "drawings": {
+        "0": {"nodes": [{"id": "__start__", "type": "schema", "data": "__start__"}], "edges": []},
+        "1": {"nodes": [{"id": "child:model", "type": "runnable", "data": {"name": "model"}}], "edges": []},
+        "true": {"nodes": [{"id": "child:deep:model", "type": "runnable", "data": {"name": "model"}}], "edges": []},
+    },
+    "subgraphs": {"child": {"state": _SCHEMA}, "child|deep": {"state": _SCHEMA}},
+    "out": ["items"],
+}
+
+
+@dataclass
+class House:
+    """Everything a test looks at. `gateway` and `log` are what an executor would use."""
+
+    client: TestClient
+    pool: asyncpg.Pool
+    log: PostgresLog
+    gateway: LocalGateway
+    live: Live
+
+    async def submit(self, command: Command, key: str) -> list[dict[str, Any]]:
+        return (await self.gateway.submit(command, key=key)).events
+
+    async def register(self, graph_id: str, info: dict[str, Any] | None = None) -> str:
+        """What an executor says when it has loaded a graph; returns the graph's own assistant."""
+        described = GRAPH_INFO if info is None else info
+        await self.submit(
+            RegisterGraph(graph_id=graph_id, digest=str(hash(str(described))), info=described), f"graph:{graph_id}"
+        )
+        assistant_id = default_assistant_id(graph_id)
+        await self.submit(
+            CreateAssistant(
+                assistant_id=assistant_id, graph_id=graph_id, name=graph_id, metadata={"created_by": "system"},
+                if_exists="do_nothing",
+            ),
+            assistant_id,
+        )  # fmt: skip
+        return assistant_id
+
+    async def call(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        """The JSON of a successful answer (None if it has no body)."""
+        status, answer = await self.ask(method, path, body, **more)
+        assert status < 300, (status, answer)
+        return answer
+
+    async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
+        """Status and JSON."""
+        if body is not None:
+            more["data"] = orjson.dumps(body)
+        async with self.client.request(method, path, **more) as answer:
+            data = await answer.read()
+            return answer.status, orjson.loads(data) if data.strip() else None
+
+    async def thread(self, **fields: Any) -> str:
+        return (await self.call("POST", "/threads", fields))["thread_id"]
+
+    async def run(self, thread_id: str, **fields: Any) -> dict[str, Any]:
+        """A run in the background."""
+        return await self.call("POST", f"/threads/{thread_id}/runs", {"assistant_id": "noop", **fields})
+
+    # --- what an executor does
+
+    async def emit(
+        self, thread_id: str, run_id: str, frames: Iterable[Frame], *, seq: int = 0, attempt: int = 1
+    ) -> int:
+        """Append one record of stream frames; returns its offset."""
+        batch = Frames(run_id, thread_id, attempt, seq, [(name.encode(), orjson.dumps(data)) for name, data in frames])
+        place = partition_of(thread_id, self.log.partitions)
+        return (await self.log.append([Append(Topic.STREAM, place, thread_id, batch.encode())]))[0]
+
+    async def report(
+        self,
+        thread_id: str,
+        run_id: str,
+        status: str,
+        *,
+        frames: int = 0,
+        attempt: int = 1,
+        items: list[dict[str, Any]] | None = None,
+        **outcome: Any,
+    ) -> None:
+        """End the attempt."""
+        done = {"status": status, "next": [], "interrupts": {}, "checkpoint_id": None, "frames": frames, **outcome}
+        events = await self.submit(
+            ReportRun(thread_id=thread_id, run_id=run_id, attempt=attempt, items=items or [], outcome=done), thread_id
+        )
+        assert events[0]["type"] not in ("command.rejected", "report.fenced"), events
+
+    async def in_flight(self, thread_id: str) -> str:
+        """The run that holds the thread."""
+        while True:
+            run_id = await self.pool.fetchval("SELECT run_id::text FROM run_queue WHERE thread_id = $1", thread_id)
+            if run_id is not None:
+                return str(run_id)
+
+
+@asynccontextmanager
+async def house(database: str, settings: ApiSettings | None = None) -> AsyncIterator[House]:
+    pool = await asyncpg.create_pool(database, min_size=2, max_size=12)
+    log = await PostgresLog.create(pool, await pool.fetchval("SELECT count(*) FROM partitions"))
+
+    async def read_value(partition: int, offset: int) -> bytes:
+        return (await log.read(Topic.VALUES, partition, offset, end=offset + 1))[0].value
+
+    ledger = PostgresLedger(pool, read_value)
+    journal = PostgresJournal(log, ledger, pool, read_value)
+    processor = Processor(log, ledger, journal, owner=f"test-{uuid.uuid4()}")
+    live = Live(log)
+    processor.add_listener(live)
+    await processor.start()
+    await processor.ready()
+    gateway = LocalGateway(processor)
+    deps = ApiDeps(pool=pool, gateway=gateway, log=log, live=live, settings=settings or ApiSettings())
+    client = TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=30))
+    await client.start_server()
+    try:
+        yield House(client, pool, log, gateway, live)
+    finally:
+        await client.close()
+        await processor.stop()
+        await journal.aclose()
+        await log.aclose()
+        await pool.close()
