@@ -50,6 +50,7 @@ class Known:
         self._graphs: dict[str, dict[str, Any]] = {}
         self._names: list[str] | None = None
         self._generation = 0
+        self.complete = False  # every graph that was waited for at the start has been there once
 
     def changed(self, event: dict[str, Any]) -> None:
         """A projected event of an assistant or a graph."""

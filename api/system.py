@@ -45,13 +45,23 @@ async def ok(request: web.Request) -> web.Response:
 
 
 async def _graphs_missing(api: Api) -> list[str]:
-    """Graphs that can't be run yet, because this is the first start and they are still being imported."""
-    known = await api.known.graph_names(api.pool) if api.settings.graphs else []
-    return [
+    """Graphs that can't be run yet, because this is the first start and they are still being imported.
+
+    A graph that no executor could load, while others are there, is not waited for: it is broken, they are not.
+    """
+    if api.known.complete or not api.settings.graphs:
+        return []
+    known = await api.known.graph_names(api.pool)
+    missing = [
         name
         for name in api.settings.graphs
         if name not in known or await api.known.assistant(api.pool, default_assistant_id(name)) is None
     ]
+    if missing:
+        loaded = await queries.loaded_graphs(api.pool)
+        missing = [name for name in missing if loaded is None or name in loaded]
+    api.known.complete = not missing
+    return missing
 
 
 async def _check_postgres(api: Api) -> None:

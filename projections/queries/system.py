@@ -51,3 +51,9 @@ async def queue(db: Reader) -> Queue:
         slots=row["slots"],
         active=row["active"],
     )
+
+
+async def loaded_graphs(db: Reader) -> set[str] | None:
+    """The graphs that executors alive can run, None when there is no executor."""
+    rows = await db.fetch("SELECT graphs FROM executors WHERE lease_until > now()")
+    return {name for row in rows for name in row["graphs"]} if rows else None
