@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import asyncpg
 import orjson
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
-    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
@@ -27,6 +25,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_
 from langgraph.types import StateSnapshot
 
 from engine.executor import loads
+from engine.executor.bridge import Bridged
 from engine.executor.jsonable import dumps
 from engine.executor.loads import Stored, Writes, config_of, ordered
 from engine.executor.plans import Plan, described, half_done, plan_of, plan_of_snapshot
@@ -37,7 +36,6 @@ from engine.references import Reference, needed
 from engine.tasks import TaskStatus, namespace, statuses
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _CHECKPOINTS_KEPT = 64
 _PLANS_WAITING = 16
@@ -63,7 +61,7 @@ class Graph(Protocol):
     async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot: ...
 
 
-class ThreadlogSaver(BaseCheckpointSaver[int]):
+class ThreadlogSaver(Bridged):
     """The checkpointer of one run attempt on one thread.
 
     Puts are encoded at once (only changed channels), handed to `reporter` and kept in memory until they can be read
@@ -77,7 +75,7 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
     def __init__(
         self,
         *,
-        pool: asyncpg.Pool[Any],
+        pool: asyncpg.Pool,
         log: Log,
         reporter: Reporter,
         thread_id: str,
@@ -91,8 +89,6 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
         self._pool, self._log, self._reporter = pool, log, reporter
         self.thread_id, self.run_id = str(thread_id), run_id
         self._partition, self._fresh, self._sync = partition, fresh, sync
-        self._loop = asyncio.get_running_loop()
-        self._loop_thread = threading.get_ident()
         self._values = Values(self.serde)
         self._entries: OrderedDict[tuple[str, str], Stored] = OrderedDict()
         self._latest: dict[str, str] = {}  # ns -> newest checkpoint, where that is known
@@ -137,9 +133,9 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
         )
         self._remember(entry, config["configurable"])
         if (waiting := self._plans.get(ns)) and (plan := waiting.pop(entry.checkpoint_id, None)):
-            await self._describe(entry, plan)
+            self._describe(entry, plan)
         if self._sync:
-            await self._reporter.flush()
+            await self.flush()
         return config_of(self.thread_id, ns, entry.checkpoint_id)
 
     async def aput_writes(
@@ -193,15 +189,24 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
 
     async def _send(self, item: dict[str, Any], draft: Draft) -> None:
         """Hand an item over with the values it needs; large ones are durable in the `values` topic before."""
+        if not self._sent_at_once(item, draft):
+            await draft.seal_aside()
+            item["blobs"] = draft.items(await self._append_large(draft))
+            self._reporter.add(item)
+            self._values.commit(draft)
+
+    def _sent_at_once(self, item: dict[str, Any], draft: Draft) -> bool:
+        """Hand an item over if that needs no waiting."""
         if draft.raw:
             if draft.big:
-                await draft.seal_aside()
-            else:
-                draft.seal()
-            offsets = await self._append_large(draft) if (large := draft.large()) and large else {}
-            item["blobs"] = draft.items(offsets)
+                return False
+            draft.seal()
+            if draft.large():
+                return False
+            item["blobs"] = draft.items({})
         self._reporter.add(item)
         self._values.commit(draft)
+        return True
 
     async def _append_large(self, draft: Draft) -> dict[str, int]:
         names = draft.large()
@@ -237,11 +242,14 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
 
     def planned(self, ns: str | Sequence[str], payload: Mapping[str, Any]) -> None:
         """A `checkpoints` stream event of the graph: the tasks that follow a checkpoint and what clients see of it."""
+        if not self._on_loop:  # of a graph that a node thread has called
+            self._loop.call_soon_threadsafe(self.planned, ns, payload)
+            return
         plan = plan_of(ns if isinstance(ns, str) else "|".join(ns), payload)
         entry = self._entries.get((plan.ns, plan.checkpoint_id))
         if entry is not None:
             if entry.tasks is None:
-                self._run_behind(self._describe(entry, plan))
+                self._describe(entry, plan)
             return
         if plan.checkpoint_id in self._mine:
             return  # put long ago, described then
@@ -256,10 +264,18 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
         With a `graph` (compiled with this checkpointer) its own view of the newest state is asked for where the puts
         and events of the attempt don't tell it: after a state update, and when a superstep is left half done.
         """
+        if graph is not None and self._unclear():
+            await self._ask(graph, config)
         while self._behind:
             await asyncio.gather(*self._behind)
-        if graph is None or not self._unclear():
-            return
+
+    async def flush(self) -> None:
+        """Everything put so far is durable."""
+        while self._behind:
+            await asyncio.gather(*self._behind)
+        await self._reporter.flush()
+
+    async def _ask(self, graph: Graph, config: RunnableConfig | None) -> None:
         configurable = {
             k: v
             for k, v in (config or {}).get("configurable", {}).items()
@@ -267,7 +283,7 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
         }
         configurable |= {"thread_id": self.thread_id, "checkpoint_ns": ""}
         snapshot = await graph.aget_state({**(config or {}), "configurable": configurable}, subgraphs=True)
-        await self._describe_snapshot(snapshot)
+        self._describe_snapshot(snapshot)
 
     def _unclear(self) -> bool:
         head = self._entries.get(("", self.head or ""))
@@ -284,29 +300,27 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
     def _newest(self, ns: str) -> Stored | None:
         return self._entries.get((ns, self._latest.get(ns, "")))
 
-    async def _describe_snapshot(self, snapshot: StateSnapshot) -> None:
+    def _describe_snapshot(self, snapshot: StateSnapshot) -> None:
         configurable = snapshot.config.get("configurable", {})
         entry = self._entries.get((configurable.get("checkpoint_ns", ""), configurable.get("checkpoint_id", "")))
         if entry is not None:
-            await self._describe(entry, plan_of_snapshot(entry, snapshot), final=True)
+            self._describe(entry, plan_of_snapshot(entry, snapshot), final=True)
         for task in snapshot.tasks:
             if isinstance(task.state, StateSnapshot):
-                await self._describe_snapshot(task.state)
+                self._describe_snapshot(task.state)
 
-    async def _describe(self, entry: Stored, plan: Plan, *, final: bool = False) -> None:
+    def _describe(self, entry: Stored, plan: Plan, *, final: bool = False) -> None:
         """Report the tasks after a checkpoint, and the values clients see where they differ from the stored ones."""
         draft = Draft()
         found = described(entry, plan, self._values, draft, final=final)
         entry.tasks, entry.out, entry.shown, entry.live = found["tasks"], found["out"], found["shown"], None
         if found["shown"] is None:
             del found["shown"]
-        await self._send({"kind": "tasks", "ns": entry.ns, "checkpoint_id": entry.checkpoint_id, **found}, draft)
-
-    def _run_behind(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run now as far as it goes without waiting, and the rest in a task that `finish` waits for."""
-        task = asyncio.ensure_future(work)
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
+        item = {"kind": "tasks", "ns": entry.ns, "checkpoint_id": entry.checkpoint_id, **found}
+        if not self._sent_at_once(item, draft):
+            task = asyncio.ensure_future(self._send(item, draft))
+            self._behind.add(task)
+            task.add_done_callback(self._behind.discard)
 
     # --- what the attempt leaves -----------------------------------------------------------------------
 
@@ -516,68 +530,6 @@ class ThreadlogSaver(BaseCheckpointSaver[int]):
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         raise ValueError("a run can't copy a thread; use the API")
-
-    # --- called from node threads ------------------------------------------------------------------------
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return self._wait(self.aget_tuple(config))
-
-    def list(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:
-        async def collect() -> Sequence[CheckpointTuple]:
-            return [t async for t in self.alist(config, filter=filter, before=before, limit=limit)]
-
-        yield from self._wait(collect())
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        return self._wait(self.aput(config, checkpoint, metadata, new_versions))
-
-    def put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        self._wait(self.aput_writes(config, writes, task_id, task_path))
-
-    def get_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
-
-    def delete_thread(self, thread_id: str) -> None:
-        self._wait(self.adelete_thread(thread_id))
-
-    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        self._wait(self.adelete_for_runs(run_ids))
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        self._wait(self.acopy_thread(source_thread_id, target_thread_id))
-
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        self._wait(self.aprune(thread_ids, strategy=strategy))
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if threading.get_ident() != self._loop_thread:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        try:  # on the loop itself nothing can be waited for, but most calls need not wait
-            work.send(None)
-        except StopIteration as done:
-            return cast(T, done.value)
-        work.close()
-        raise RuntimeError(
-            "a graph was called synchronously on the event loop and its checkpointer has to wait: use `await "
-            "graph.ainvoke(…)` inside async nodes"
-        )
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> ThreadlogSaver:
         """Widen the serializer's allow-list in place: the attempt has one checkpointer."""

@@ -24,7 +24,7 @@ from engine.executor.values import Values
 from engine.references import Reference, needed
 
 Writes = dict[tuple[str, int], tuple[str, str, Reference]]  # (task id, idx) -> (task path, channel, value)
-Pool: TypeAlias = "asyncpg.Pool[Any]"  # the class itself is not generic at run time
+Pool: TypeAlias = "asyncpg.Pool"  # the class itself is not generic at run time
 
 # Everything as text: what codecs a connection has does not matter.
 _COLUMNS = """ns, checkpoint_id, parent_id, metadata::text, checkpoint::text, channels::text,
@@ -237,6 +237,13 @@ async def delta_history(
 ) -> dict[str, DeltaChannelHistory]:
     data = await blobs(pool, thread_id, needed(chain_references(rows, channels)))
     return histories(rows, channels, data, Values(serde))
+
+
+async def threads_of_runs(pool: Pool, run_ids: Sequence[str]) -> list[str]:
+    """The threads with checkpoints of these runs."""
+    wanted = [str(run_id) for run_id in run_ids if _is_uuid(str(run_id))]
+    rows = await pool.fetch("SELECT DISTINCT thread_id::text FROM checkpoints WHERE run_id = ANY ($1::uuid[])", wanted)
+    return [found[0] for found in rows]
 
 
 def _is_uuid(text: str) -> bool:

@@ -31,7 +31,9 @@ def plan_of(ns: str, payload: Mapping[str, Any]) -> Plan:
     configurable = payload["config"]["configurable"]
     tasks = []
     for task in payload["tasks"]:
-        compact = {"id": task["id"], "name": task["name"]}
+        compact: dict[str, Any] = {"id": task["id"], "name": task["name"]}
+        if (path := task.get("path")) and path[0] == PUSH:
+            compact["path"] = list(path)
         if task.get("state") is not None:
             compact["sub"] = True
         tasks.append(compact)
