@@ -1,7 +1,7 @@
 """One server for the whole suite, the public client against it, and what most tests start from.
 
 The suite runs against our own server in both modes; `THREADLOG_TEST_URL` points it at any server that already runs the
-graphs of `app/`, and `THREADLOG_TEST_REFERENCE=1` leaves out what the contract asks for beyond the reference server (★).
+graphs of `app/`, and `THREADLOG_TEST_REFERENCE=1` leaves out what the contract asks for beyond the reference server.
 """
 
 from __future__ import annotations

@@ -15,6 +15,10 @@ class Gate:
         self.folder = folder
         self.input: dict[str, Any] = {"items": [], "gate": str(folder)}
 
+    @property
+    def is_open(self) -> bool:
+        return (self.folder / "open").exists()
+
     def open(self, run_id: str | None = None) -> None:
         """Let every run pass, or only this one."""
         (self.folder / (f"open-{run_id}" if run_id else "open")).touch()

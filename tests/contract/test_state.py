@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from uuid import uuid4
 
 import httpx
@@ -135,7 +136,7 @@ async def test_058_history_is_a_chain_newest_first(client: LangGraphClient, thre
     assert [at["next"] for at in history] == [[], ["four"], ["three"], ["two"], ["one"], ["__start__"]]
     assert [at["metadata"]["step"] for at in history] == [4, 3, 2, 1, 0, -1]
     assert [at["metadata"]["source"] for at in history] == ["loop"] * 5 + ["input"]
-    for newer, older in zip(history, history[1:], strict=False):
+    for newer, older in pairwise(history):
         assert newer["parent_checkpoint"] == older["checkpoint"]
     assert history[-1]["parent_checkpoint"] is None
     for limit in (1, 3):
