@@ -16,6 +16,7 @@ Whatever fails or stays unknown (an append, a projection) ends the term: `fail()
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from engine.log.records import CommandEnvelope, EventRecord
 from engine.ports import Accepted, Fenced, Position
 
 log = logging.getLogger(__name__)
+
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +311,13 @@ class Term:
 
 
 def envelope_of(value: bytes, key: str) -> CommandEnvelope:
-    """The envelope in a record of `commands`; bytes that are none become one that is decided `invalid`."""
+    """The envelope in a record of `commands`; bytes that are none become one that is decided `invalid`.
+
+    NUL characters become U+FFFD: Postgres' jsonb can't hold them, and the record would stop its partition.
+    """
     try:
+        if rb"\u0000" in value:
+            value = _NUL.sub(rb"\1\\ufffd", value)
         envelope = CommandEnvelope.decode(value)
     except (orjson.JSONDecodeError, TypeError):
         envelope = CommandEnvelope(id="", type="", key=key, at="", body={})

@@ -98,7 +98,7 @@ def _create_thread(s: Thread, c: CreateThread, at: str) -> list[Event]:
             status=c.status,
             interrupts=c.interrupts,
             config=c.config,
-            error=shortened(c.error),
+            error=shortened(c.error) if c.status == "error" else None,
         )
     ]
 

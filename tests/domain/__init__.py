@@ -1,0 +1,1 @@
+"""The pure part: deciders, wire form, acceptance rule, term."""
