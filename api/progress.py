@@ -22,6 +22,7 @@ class End:
     attempt: int = 0
     frames: int = 0
     error: dict[str, Any] | None = None
+    interrupts: dict[str, list[Any]] | None = None
 
 
 def end_of(event: dict[str, Any], run_id: str) -> End | None:
@@ -32,7 +33,13 @@ def end_of(event: dict[str, Any], run_id: str) -> End | None:
     if event.get("run_id") != run_id:
         return None
     if kind in _WITH_FRAMES:
-        return End(_WITH_FRAMES[kind], event.get("attempt", 0), event.get("frames", 0), event.get("error"))
+        return End(
+            _WITH_FRAMES[kind],
+            event.get("attempt", 0),
+            event.get("frames", 0),
+            event.get("error"),
+            event.get("interrupts"),
+        )
     return End(_AT_ONCE[kind]) if kind in _AT_ONCE else None
 
 

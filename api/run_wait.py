@@ -107,8 +107,16 @@ async def result(api: Api, output: Output) -> bytes:
     if end.kind in ("error", "timeout"):
         return orjson.dumps({"__error__": end.error or {"error": "Error", "message": ""}})
     if end.kind == "success" and output.complete and output.values is not None:
-        return output.values
+        return _with_interrupts(output.values, end.interrupts) if end.interrupts else output.values
     return orjson.dumps(await stored(api, output.thread_id, output.run_id or "", end))
+
+
+def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
+    """All interrupts of the run: each of its last `values` events tells of one only."""
+    found = orjson.loads(values)
+    if not isinstance(found, dict):
+        return values
+    return orjson.dumps({**found, "__interrupt__": [one for of_task in interrupts.values() for one in of_task]})
 
 
 async def stored(api: Api, thread_id: str, run_id: str, end: End) -> Any:

@@ -53,7 +53,7 @@ async def update(request: web.Request) -> web.Response:
             api,
             thread_id,
             orjson.loads(row["metadata"]),
-            [{"updates": [{"values": asked.values, "as_node": asked.as_node}]}],
+            _supersteps(asked),
             checkpoint=checkpoint or None,
             config=orjson.loads(row["config"]),
         )
@@ -61,6 +61,15 @@ async def update(request: web.Request) -> web.Response:
         raise ApiError(400, str(error)) from None
     made = result.get("checkpoint") or {}
     return reply({**result, "checkpoint_id": made.get("checkpoint_id")})
+
+
+def _supersteps(asked: StateUpdate) -> list[dict[str, Any]]:
+    """A list of objects is that many updates, of one superstep if the node is named, else one after the other."""
+    values, as_node = asked.values, asked.as_node
+    if not isinstance(values, list) or not values or not all(isinstance(one, dict) for one in values):
+        return [{"updates": [{"values": values, "as_node": as_node}]}]
+    updates = [{"values": one, "as_node": as_node} for one in values]
+    return [{"updates": updates}] if as_node is not None else [{"updates": [update]} for update in updates]
 
 
 async def get_history(request: web.Request) -> web.Response:

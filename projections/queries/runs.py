@@ -8,7 +8,14 @@ import asyncpg
 
 from projections.queries.connection import Reader
 
-_COLUMNS = "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at, updated_at"
+# An executor tells that it has started a run with its first report, which may be its last; its claim says so at once.
+STATUS = (
+    "CASE WHEN status = 'pending' AND EXISTS (SELECT 1 FROM run_queue q WHERE q.run_id = runs.run_id "
+    "AND q.owner IS NOT NULL) THEN 'running' ELSE status END"
+)
+_COLUMNS = (
+    f"run_id, thread_id, assistant_id, metadata, {STATUS} AS status, kwargs, multitask_strategy, created_at, updated_at"
+)
 _PROGRESS = (
     "run_id, thread_id, status, attempt, frames, stream_from, error, temporary, kwargs->>'resumable' AS resumable"
 )
@@ -38,7 +45,7 @@ async def search(
 ) -> Sequence[asyncpg.Record]:
     """A thread's runs, newest first."""
     return await db.fetch(
-        f"SELECT {_COLUMNS} FROM runs WHERE thread_id = $1 AND ($2::text IS NULL OR status = $2) "
+        f"SELECT {_COLUMNS} FROM runs WHERE thread_id = $1 AND ($2::text IS NULL OR {STATUS} = $2) "
         "ORDER BY created_at DESC, run_id DESC LIMIT $3 OFFSET $4",
         thread_id,
         status,
@@ -50,7 +57,7 @@ async def search(
 async def in_flight(db: Reader, statuses: Sequence[str]) -> list[asyncpg.Record]:
     """`(run_id, thread_id)` of every run in one of these statuses (of pending and running), oldest first."""
     return await db.fetch(
-        "SELECT run_id, thread_id FROM runs WHERE status IN ('pending', 'running') AND status = ANY($1) "
+        f"SELECT run_id, thread_id FROM runs WHERE status IN ('pending', 'running') AND {STATUS} = ANY($1) "
         "ORDER BY created_at, run_id",
         list(statuses),
     )
@@ -61,14 +68,6 @@ async def in_flight_of_assistant(db: Reader, assistant_id: str) -> list[asyncpg.
         "SELECT run_id, thread_id FROM runs WHERE status IN ('pending', 'running') AND assistant_id = $1 "
         "ORDER BY created_at, run_id",
         assistant_id,
-    )
-
-
-async def has_in_flight(db: Reader, thread_id: str) -> bool:
-    return bool(
-        await db.fetchval(
-            "SELECT EXISTS (SELECT 1 FROM runs WHERE thread_id = $1 AND status IN ('pending', 'running'))", thread_id
-        )
     )
 
 

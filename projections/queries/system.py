@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from projections.queries.connection import Reader
+from projections.queries.runs import STATUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,14 @@ class Queue:
     active: int
 
 
-_QUEUE = """
+_QUEUE = f"""
 SELECT
-  (SELECT count(*) FROM runs WHERE status = 'pending') AS pending,
-  (SELECT count(*) FROM runs WHERE status = 'running') AS running,
-  (SELECT extract(epoch FROM max(now() - created_at)) FROM runs WHERE status = 'pending') AS wait_max,
+  (SELECT count(*) FROM runs WHERE status IN ('pending', 'running') AND {STATUS} = 'pending') AS pending,
+  (SELECT count(*) FROM runs WHERE status IN ('pending', 'running') AND {STATUS} = 'running') AS running,
+  (SELECT extract(epoch FROM max(now() - created_at)) FROM runs WHERE status = 'pending' AND {STATUS} = 'pending')
+     AS wait_max,
   (SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY now() - created_at))
-     FROM runs WHERE status = 'pending') AS wait_median,
+     FROM runs WHERE status = 'pending' AND {STATUS} = 'pending') AS wait_median,
   (SELECT extract(epoch FROM max(now() - scheduled_at)) FROM run_queue WHERE owner IS NULL AND cancel IS NULL)
      AS unblocked_max,
   (SELECT coalesce(sum(slots), 0) FROM executors WHERE lease_until > now()) AS slots,
