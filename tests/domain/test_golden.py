@@ -1,0 +1,46 @@
+"""Logs written by earlier versions are read as they were: every event is known, and folds to the same states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from engine.acceptance import Acceptance
+from engine.domain import decider
+from engine.domain.decider import EMPTY, States
+from engine.domain.events import EVENTS
+from engine.domain.wire import event_from_wire, event_to_wire
+from engine.log.records import EventRecord
+
+FOLDER = Path(__file__).parent / "golden"
+FILES = sorted(FOLDER.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(FOLDER)))
+def test_a_golden_log_folds_to_the_states_it_had(file: Path) -> None:
+    *values, last = file.read_bytes().splitlines()
+    rule = Acceptance()
+    states: dict[str, States] = {}
+    for value in values:
+        record = EventRecord.decode(value)
+        if rule.accepts(record):
+            events = [event_from_wire(wire) for wire in record.events]
+            assert [event_to_wire(event) for event in events] == record.events
+            before = states.get(record.key, EMPTY)
+            states[record.key] = decider.fold(before, record.key, record.cmd_id, record.at, events)
+    assert rule.cmd_off == len(values) - 2, "every record but the announcement counts"
+    stored = orjson.loads(last)["states"]
+    assert {key: decider.dump(state) for key, state in states.items()} == stored
+    assert {key: decider.load(key, state) for key, state in stored.items()} == states
+
+
+def test_every_event_type_is_in_a_golden_log() -> None:
+    seen = {
+        event["type"]
+        for file in FILES
+        for value in file.read_bytes().splitlines()[:-1]
+        for event in orjson.loads(value)["events"]
+    }
+    assert seen == set(EVENTS)

@@ -1,0 +1,277 @@
+"""One term of one partition: what it decides, when, and what it hands to the projection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.domain import decider
+from engine.domain.commands import Command, CreateThread, DeleteThread, UpdateThread
+from engine.log.records import CommandEnvelope, EventRecord
+from engine.ports import Fenced, Position
+from engine.term import Term, envelope_of
+from tests.domain.story import R1, T, at, checkpoint, create, report
+
+U = "00000000-0000-4000-8000-0000000000ab"
+START = Position(partition=3, epoch=7, log_epoch=0, ev_off=-1, cmd_off=-1)
+
+
+def envelope(command: Command, id: str = "c") -> CommandEnvelope:
+    return CommandEnvelope.of(command, id=id, key=decider.key_of(command), at=at(1))
+
+
+def fresh(position: Position = START, **options: Any) -> Term:
+    """A term that has read back nothing but its own announcement."""
+    term = Term(position, at=at(0), **options)
+    assert term.read_back(position.ev_off + 1, term.announcement)
+    return term
+
+
+def decide(term: Term, offset: int, command: Command | CommandEnvelope, id: str | None = None) -> EventRecord:
+    said = command if isinstance(command, CommandEnvelope) else envelope(command, id or f"c{offset}")
+    for key in term.missing([said.key]):
+        term.provide(key, None)
+    record = term.decide(offset, said)
+    assert record is not None
+    return record
+
+
+def types(record: EventRecord) -> list[str]:
+    return [event["type"] for event in record.events]
+
+
+# --- taking over -----------------------------------------------------------------------------------------------------
+
+
+def test_a_term_announces_itself_and_may_then_decide() -> None:
+    term = Term(START, at=at(0))
+    assert term.announcement == EventRecord(epoch=7, cmd_off=-1, cmd_id="", key="", at=at(0), start=True)
+    assert not term.ready and term.read_from == 0
+    with pytest.raises(RuntimeError, match="announcement"):
+        term.decide(0, envelope(CreateThread(thread_id=T)))
+    assert term.read_back(0, term.announcement) and term.ready
+    batch = term.batch()
+    assert batch is not None and batch.records == []
+    assert (batch.partition, batch.epoch, batch.ev_off, batch.cmd_off, batch.log_epoch) == (3, 7, 0, -1, 7)
+
+
+def test_what_the_former_term_left_is_read_back_folded_and_projected() -> None:
+    former = fresh(Position(3, 5, 0, -1, -1))
+    first, second = decide(former, 0, CreateThread(thread_id=T)), decide(former, 1, create(R1))
+    zombie = EventRecord(epoch=4, cmd_off=0, cmd_id="z", key=T, at=at(0), events=[{"type": "thread.deleted"}], after=-1)
+
+    term = Term(Position(partition=3, epoch=7, log_epoch=5, ev_off=0, cmd_off=-1), at=at(0))
+    for offset, record in ((1, zombie), (2, first), (4, second), (5, second)):
+        assert not term.read_back(offset, record)
+    assert term.read_back(9, term.announcement)
+    assert term.decided == 1 and term.needed() == [T]
+    with pytest.raises(RuntimeError, match="needed"):
+        term.batch()
+    term.provide(T, None)
+    batch = term.batch()
+    assert batch is not None
+    assert [(a.offset, a.record) for a in batch.records] == [(2, first), (4, second)]
+    assert (batch.ev_off, batch.cmd_off, batch.log_epoch) == (9, 1, 7)
+    # Going on is as if there had been one term.
+    assert types(decide(term, 2, report(R1, status="success"))) == ["run.succeeded", "thread.status_changed"]
+
+
+def test_a_read_back_may_be_projected_in_parts() -> None:
+    former = fresh(Position(3, 5, 0, -1, -1))
+    records = [decide(former, 0, CreateThread(thread_id=T)), decide(former, 1, create(R1)),
+               decide(former, 2, DeleteThread(thread_id=T))]  # fmt: skip
+    term = Term(Position(partition=3, epoch=7, log_epoch=5, ev_off=0, cmd_off=-1))
+    for offset, record in enumerate(records, start=1):
+        term.read_back(offset, record)
+    term.read_back(4, term.announcement)
+    term.provide(T, None)
+    seen = []
+    while batch := term.batch(1):
+        state = batch.records[0].state if batch.records else None
+        seen.append(
+            (batch.ev_off, batch.cmd_off, batch.log_epoch, state and state["thread"].get("slot", {}).get("run_id"))
+        )
+        term.projected(batch)
+    # Each part carries the state as of its own last record, not the newest.
+    assert seen == [(1, 0, 5, None), (2, 1, 5, R1), (3, 2, 5, None), (4, 2, 7, None)]
+
+
+def test_a_newer_terms_announcement_ends_this_one() -> None:
+    newer = EventRecord(epoch=8, cmd_off=-1, cmd_id="", key="", at="", start=True)
+    term = Term(START)
+    with pytest.raises(Fenced):
+        term.read_back(0, newer)
+    term = fresh()
+    with pytest.raises(Fenced) as caught:
+        term.observed(1, newer)
+    assert caught.value.partitions == (3,) and term.dead
+    for call in (term.batch, lambda: term.decide(0, envelope(CreateThread(thread_id=T)))):
+        with pytest.raises(Fenced):
+            call()
+
+
+def test_observing_own_and_old_records_is_nothing_special() -> None:
+    term = fresh()
+    term.observed(0, term.announcement)
+    term.observed(1, EventRecord(epoch=6, cmd_off=-1, cmd_id="", key="", at="", start=True))
+    assert not term.dead
+
+
+# --- deciding --------------------------------------------------------------------------------------------------------
+
+
+def test_records_name_their_command_and_predecessor() -> None:
+    term = fresh(Position(partition=3, epoch=7, log_epoch=5, ev_off=10, cmd_off=20))
+    first, second = decide(term, 21, CreateThread(thread_id=T)), decide(term, 25, create(R1))
+    assert (first.epoch, first.cmd_off, first.after, first.cmd_id, first.key, first.at) == (7, 21, 20, "c21", T, at(1))
+    assert (second.cmd_off, second.after) == (25, 21)
+
+
+def test_what_has_been_decided_is_skipped() -> None:
+    term = fresh(Position(partition=3, epoch=7, log_epoch=5, ev_off=10, cmd_off=20))
+    assert term.decide(20, envelope(CreateThread(thread_id=T))) is None
+    decide(term, 21, CreateThread(thread_id=T))
+    assert term.decide(21, envelope(CreateThread(thread_id=T))) is None
+
+
+def test_a_state_must_be_provided_first() -> None:
+    term = fresh()
+    assert term.missing([T, U, T]) == [T, U]
+    with pytest.raises(KeyError):
+        term.decide(0, envelope(CreateThread(thread_id=T)))
+
+
+def test_a_stored_state_is_taken_up_once() -> None:
+    stored = {"thread": {"exists": True}}
+    term = fresh()
+    term.provide(T, stored)
+    assert types(decide(term, 0, DeleteThread(thread_id=T))) == ["thread.deleted"]
+    term.provide(T, stored)  # late and old: ignored
+    assert types(decide(term, 1, DeleteThread(thread_id=T))) == ["command.rejected"]
+
+
+@pytest.mark.parametrize(
+    ("said", "detail"),
+    [
+        (CommandEnvelope(id="c", type="thread.paint", key=T, at=at(1), body={}), "thread.paint: the command's type"),
+        (CommandEnvelope(id="c", type="thread.create", key=T, at=at(1), body={}), "thread_id"),
+        (CommandEnvelope(id="c", type="thread.create", key="t", at=at(1), body={"thread_id": "t"}), "must be a UUID"),
+        (CommandEnvelope(id="c", type="thread.create", key=U, at=at(1), body={"thread_id": T}), "envelope's key"),
+        (CommandEnvelope(id="c", type="thread.create", key=T, at="noon", body={"thread_id": T}), "time in UTC"),
+        (envelope_of(b"not JSON", T), "the command's type is unknown"),
+        (envelope_of(b"[]", T), "the command's type is unknown"),
+        (envelope_of(b'{"id": 1, "type": "thread.create", "key": 2, "at": 3, "body": 4}', T), "type is unknown"),
+        (envelope_of(b'{"colour": "blue"}', T), "the command's type is unknown"),
+    ],
+)
+def test_what_cannot_be_understood_is_rejected_and_does_not_stop_the_partition(
+    said: CommandEnvelope, detail: str
+) -> None:
+    term = fresh()
+    record = decide(term, 0, said)
+    (event,) = record.events
+    assert (event["type"], event["code"]) == ("command.rejected", "invalid") and detail in event["detail"]
+    assert types(decide(term, 1, CreateThread(thread_id=T))) == ["thread.created"]
+
+
+def test_a_malformed_item_rejects_the_whole_report() -> None:
+    term = fresh()
+    decide(term, 0, create(R1, create_thread={}))
+    record = decide(term, 1, report(R1, items=[checkpoint(), {"kind": "checkpoint"}], status="success"))
+    assert types(record) == ["command.rejected"]
+    assert types(decide(term, 2, report(R1, status="success")))[0] == "run.succeeded"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (b'"a\\u0000b"', "a\ufffdb"),
+        (b'"\\u0000\\u0000"', "\ufffd\ufffd"),
+        (b'"\\\\u0000"', "\\u0000"),  # a backslash, then text
+        (b'"\\\\\\u0000"', "\\\ufffd"),  # a backslash, then NUL
+    ],
+)
+def test_nul_characters_are_replaced_before_they_reach_the_database(sent: bytes, kept: str) -> None:
+    value = b'{"id":"c","type":"thread.update","key":"k","at":"","body":{"x":' + sent + b"}}"
+    assert envelope_of(value, "k").body == {"x": kept}
+
+
+def test_a_good_envelope_is_decoded_as_it_is() -> None:
+    said = envelope(UpdateThread(thread_id=T, metadata={"a": "ü"}))
+    assert envelope_of(said.encode(), "ignored") == said
+
+
+# --- acknowledged and projected --------------------------------------------------------------------------------------
+
+
+def test_only_acknowledged_records_are_projected_and_the_last_state_of_a_key_is_enough() -> None:
+    term = fresh()
+    records = [decide(term, 0, CreateThread(thread_id=T)), decide(term, 1, create(R1)),
+               decide(term, 2, CreateThread(thread_id=T))]  # fmt: skip
+    assert term.unacked == 3
+    term.projected(term.batch())  # type: ignore[arg-type]
+    assert term.batch() is None
+    for offset, record in zip((1, 3, 4), records, strict=True):
+        term.acked(offset, record)
+    batch = term.batch()
+    assert batch is not None and term.batch() == batch, "repeatable until projected"
+    assert [a.offset for a in batch.records] == [1, 3, 4]
+    stored = [a.state for a in batch.records]
+    assert stored[0] is None and stored[2] is None, "superseded; changed nothing"
+    assert stored[1] is not None and stored[1]["thread"]["slot"]["run_id"] == R1
+    assert (batch.ev_off, batch.cmd_off) == (4, 2)
+    term.projected(batch)
+    assert term.unprojected == 0 and term.batch() is None
+
+
+def test_acknowledgements_come_in_order() -> None:
+    term = fresh()
+    first, second = decide(term, 0, CreateThread(thread_id=T)), decide(term, 1, create(R1))
+    with pytest.raises(RuntimeError, match="order"):
+        term.acked(1, second)
+    term.acked(5, first)
+    with pytest.raises(Fenced):  # a later record before an earlier one in the log: others read another order
+        term.acked(4, second)
+    assert term.dead
+
+
+def test_states_in_memory_are_bounded_but_never_those_not_yet_projected() -> None:
+    keys = [f"00000000-0000-4000-8000-{n:012d}" for n in range(6)]
+    term = fresh(max_keys=2)
+    records = [decide(term, i, CreateThread(thread_id=key)) for i, key in enumerate(keys)]
+    assert term.missing(keys) == []
+    for offset, record in enumerate(records[:4], start=1):
+        term.acked(offset, record)
+    batch = term.batch()
+    assert batch is not None
+    term.projected(batch)
+    assert term.missing(keys) == keys[:4], "the two that await their ack are kept"
+    term.provide(keys[0], batch.records[0].state)
+    assert types(decide(term, 6, CreateThread(thread_id=keys[0]))) == ["command.rejected"]
+
+
+def test_what_was_rolled_back_is_decided_anew() -> None:
+    term = fresh()
+    term.projected(term.batch())  # type: ignore[arg-type]
+    kept = decide(term, 0, CreateThread(thread_id=T))
+    term.acked(1, kept)
+    term.projected(term.batch())  # type: ignore[arg-type]
+    lost = [decide(term, 1, create(R1)), decide(term, 2, DeleteThread(thread_id=T))]
+    term.acked(2, lost[0])
+    term.retract()
+    assert term.decided == 0 and term.unacked == 0 and term.batch() is None
+    again = decide(term, 1, create(R1))
+    assert again == lost[0]
+    term.acked(2, again)
+    batch = term.batch()
+    assert batch is not None and batch.ev_off == 2
+
+
+def test_the_take_over_cannot_be_retracted() -> None:
+    term = Term(Position(partition=3, epoch=7, log_epoch=5, ev_off=0, cmd_off=-1))
+    former = decide(fresh(Position(3, 5, 0, -1, -1)), 0, CreateThread(thread_id=T))
+    term.read_back(1, former)
+    term.read_back(2, term.announcement)
+    with pytest.raises(RuntimeError, match="read back"):
+        term.retract()

@@ -1,0 +1,132 @@
+"""Writes golden event files: `python -m tests.domain.write_golden FOLDER`, once per version of the event catalogue.
+
+Files that are there stay as they are: they are what logs hold that were written then.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from engine.domain import decider
+from engine.domain.commands import (
+    CancelRun,
+    Command,
+    CreateAssistant,
+    CreateThread,
+    DeleteAssistant,
+    DeleteRun,
+    DeleteThread,
+    ExpireLease,
+    ImportCheckpoints,
+    PruneThread,
+    RegisterGraph,
+    RunDue,
+    SetLatestAssistant,
+    UpdateAssistant,
+    UpdateState,
+    UpdateThread,
+)
+from engine.domain.decider import EMPTY, States
+from engine.domain.wire import event_to_wire
+from engine.log.records import EventRecord
+from tests.domain.story import R1, R2, R3, R4, T, at, checkpoint, create, planned, report
+
+COPY = "00000000-0000-4000-8000-0000000000ac"
+A = "00000000-0000-4000-8000-0000000000bb"
+ERROR = {"error": "ValueError", "message": "kaboom"}
+INTERRUPTS = {"task": [{"id": "i", "value": {"question": "ok?"}}]}
+STARTED = {"executor": "x", "at": at(1)}
+BLOB = {"h": "hash", "t": "msgpack", "b": "AA=="}
+SAVED = {
+    **checkpoint("cp1"), "parent_id": "cp0", "metadata": {"source": "loop", "step": 1}, "checkpoint": {"v": 4},
+    "channels": {"messages": {"s": [["hash", 1]]}}, "blobs": [BLOB],
+}  # fmt: skip
+WRITES = {"kind": "writes", "checkpoint_id": "cp1", "task_id": "task", "writes": [[0, "messages", {"h": "hash"}]]}
+
+STORIES: dict[str, list[Command]] = {
+    "conversation": [
+        CreateThread(thread_id=T, metadata={"user": "ann"}, ttl={"strategy": "delete", "ttl": 60}),
+        create(R1, thread_metadata={"graph_id": "g"}, thread_config={"tags": ["a"]}, stream_from=7),
+        report(R1, started=STARTED, items=[SAVED, WRITES, {**planned("ask"), "out": ["messages"]}]),
+        report(R1, status="success", next=["ask"], interrupts=INTERRUPTS, frames=4),
+        create(R2),
+        report(R2, started=STARTED, items=[checkpoint("cp2"), planned(checkpoint_id="cp2")], status="success"),
+        UpdateThread(thread_id=T, metadata={"title": "t"}),
+        PruneThread(thread_id=T),
+        CreateThread(thread_id=COPY, copied_from=T),
+        ImportCheckpoints(thread_id=COPY, items=[SAVED, WRITES]),
+        CreateThread(thread_id=T),
+        DeleteThread(thread_id=T),
+        report(R2, status="success"),
+    ],
+    "double_texting": [
+        create(R1, create_thread={}),
+        create(R2, due_at=at(40)),
+        create(R3, multitask_strategy="interrupt"),
+        report(R1, status="interrupted", next=["n"], frames=1),
+        RunDue(thread_id=T, run_id=R2),
+        CancelRun(thread_id=T, run_id=R3, action="rollback"),
+        report(R3, status="interrupted"),
+        create(R4, due_at=at(50)),
+        create(R1.replace("0001", "0011")),
+        RunDue(thread_id=T, run_id=R4),
+        DeleteRun(thread_id=T, run_id=R1.replace("0001", "0011")),
+        report(R1.replace("0001", "0011"), status="success"),
+        CancelRun(thread_id=T, run_id=R4),
+    ],
+    "failures": [
+        create(R1, create_thread={}),
+        report(R1, started=STARTED, status="released"),
+        *(ExpireLease(thread_id=T, run_id=R1, attempt=n, executor="x") for n in (2, 3, 4)),
+        create(R2),
+        create(R3),
+        report(R2, status="timeout", error={"error": "TimeoutError", "message": ""}),
+        report(R3, status="error", error=ERROR),
+        create(R4, create_thread={}, temporary=True),
+        report(R4, items=[{"kind": "delete", "what": "run", "run_ids": [R1]}], status="success"),
+    ],
+    "state_updates": [
+        CreateThread(thread_id=T),
+        UpdateState(thread_id=T, job_id=R1, graph_id="g", supersteps=[{"updates": [{"values": {}, "as_node": "n"}]}]),
+        UpdateState(thread_id=T, job_id=R2, graph_id="g", supersteps=[], checkpoint={"checkpoint_id": "cp1"}),
+        create(R3),
+        report(R1, items=[SAVED], status="success", next=["n"], result={"checkpoint": {"checkpoint_id": "cp1"}}),
+        report(R2, status="error", error=ERROR),
+    ],
+    "assistants": [
+        RegisterGraph(graph_id="g", digest="1", info={"description": "d"}),
+        CreateAssistant(assistant_id=A, graph_id="g", name="g", metadata={"created_by": "system"}),
+        UpdateAssistant(assistant_id=A, config={"tags": ["a"]}, metadata={"m": 1}),
+        SetLatestAssistant(assistant_id=A, version=1),
+        DeleteAssistant(assistant_id=A),
+        CreateAssistant(assistant_id=A, graph_id="g", context={"k": 1}),
+    ],
+}  # fmt: skip
+
+
+def lines(commands: list[Command]) -> list[Any]:
+    """The event records of a story, then what is kept under each key after it."""
+    states: dict[str, States] = {}
+    out: list[Any] = [EventRecord(epoch=1, cmd_off=-1, cmd_id="", key="", at=at(0), start=True)]
+    for n, command in enumerate([*commands, commands[0]]):  # the first once more: repeated
+        key = decider.key_of(command)
+        cmd_id = f"c{n % len(commands)}"
+        before = states.get(key, EMPTY)
+        events = decider.decide(before, key, command, cmd_id=cmd_id, at=at(n))
+        states[key] = decider.fold(before, key, cmd_id, at(n), events)
+        wire = [event_to_wire(event) for event in events]
+        out.append(EventRecord(epoch=1, cmd_off=n, cmd_id=cmd_id, key=key, at=at(n), events=wire, after=n - 1))
+    return [*out, {"states": {key: decider.dump(state) for key, state in states.items()}}]
+
+
+if __name__ == "__main__":
+    folder = Path(__file__).parent / "golden" / sys.argv[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, commands in STORIES.items():
+        file = folder / f"{name}.jsonl"
+        if not file.exists():
+            file.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines(commands)))
