@@ -18,6 +18,7 @@ from api.errors import ApiError, raise_if_rejected
 from api.known import Assistant, as_uuid, default_assistant_id
 from api.models import JsonObject, RunCreate
 from api.replies import now_text, same_time
+from api.stateless import thread_of
 from engine.domain.commands import CreateRun
 from engine.log.records import partition_of
 from projections.queries import threads
@@ -73,8 +74,9 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
     thread_metadata: JsonObject = {}
     thread_config: JsonObject = {}
     stateless = thread_id is None
+    run_id = str(uuid7())
     if thread_id is None:
-        thread_id = str(uuid7())
+        thread_id = thread_of(run_id)
     else:
         row = await threads.for_run(api.pool, thread_id)
         if row is not None:
@@ -82,7 +84,6 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
             thread_config = orjson.loads(row["config"])
         elif asked.if_not_exists != "create":
             raise _unknown()
-    run_id = str(uuid7())
     run_config, run_context = _config(request, asked, assistant, thread_config, config or {}, context)
     run_config["configurable"].update(run_id=run_id, thread_id=thread_id)
     metadata = _metadata(asked, assistant, thread_metadata, run_config)

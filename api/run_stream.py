@@ -16,12 +16,11 @@ from api.requests import body, path_uuid, query_flag, query_list
 from api.run_cancel import cancel_quietly
 from api.run_create import prepare, submit
 from api.sse import ModeFilter, RunView, open_stream, pump
+from api.stateless import LOOK_BACK, find
 from projections.queries import runs
 
 _MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
 _FROM_START = frozenset(("-1", "-", "0"))
-# A crash of the log's database may have moved frames that were not flushed to somewhat lower offsets.
-_LOOK_BACK = 256
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -51,11 +50,11 @@ async def join(request: web.Request) -> web.StreamResponse:
     cancels = query_flag(request, "cancel_on_disconnect")
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
-        raise ApiError(404, "Run not found")
+        return await _replay_gone(request, api, run_id, thread_id, modes)
     with feed_of(api, str(row["thread_id"]), run_id) as feed:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
-            raise ApiError(404, "Run not found")
+            return await _replay_gone(request, api, run_id, thread_id, modes)
         end = end_in(row)
         resumable = row["resumable"] == "true"
         replays = _position(feed, request.headers.get("Last-Event-ID"), row) if resumable else False
@@ -68,6 +67,30 @@ async def join(request: web.Request) -> web.StreamResponse:
             feed.ended(end)
         view = RunView(feed, ModeFilter(modes), ids=resumable, new=False)
         await _follow(api, request, response, feed, view, cancels=cancels)
+    return response
+
+
+async def _replay_gone(
+    request: web.Request, api: Api, run_id: str, thread_id: str | None, modes: list[str]
+) -> web.StreamResponse:
+    """A stateless run may have ended, and been deleted, while its client was on the way back."""
+    last_event_id = (request.headers.get("Last-Event-ID") or "").strip()
+    after = FrameId.parse(last_event_id)
+    gone = None
+    if thread_id is None and (after is not None or last_event_id in _FROM_START):
+        gone = await find(api, run_id, after)
+    if gone is None:
+        raise ApiError(404, "Run not found")
+    with feed_of(api, gone.thread_id, run_id) as feed:
+        if after is None:
+            feed.from_start()
+        else:
+            feed.continue_after(after)
+        feed.start_at(gone.start)
+        feed.ended(End("gone"))
+        response = await open_stream(request, {"Location": request.path})
+        view = RunView(feed, ModeFilter(modes), ids=True, new=False)
+        await pump(api, request, response, feed, view.render)
     return response
 
 
@@ -106,7 +129,7 @@ def _position(feed: RunFeed, last_event_id: str | None, row: asyncpg.Record) -> 
         feed.from_now()
         return False
     feed.continue_after(at)
-    feed.start_at(max(row["stream_from"], at.offset - _LOOK_BACK))
+    feed.start_at(max(row["stream_from"], at.offset - LOOK_BACK))
     return True
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from api import stateless
 from api.deps import Api, api_of
 from api.disconnects import client_gone
 from api.errors import ApiError, ServerStopping
@@ -47,18 +48,29 @@ async def join(request: web.Request) -> web.StreamResponse:
     cancels = query_flag(request, "cancel_on_disconnect")
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
-        raise ApiError(404, "Run not found")
+        return await _answer_gone(api, run_id, thread_id)
     output = Output(str(row["thread_id"]), run_id, from_start=False, frame_wait_seconds=api.settings.frame_wait_seconds)
     api.live.attach(output)
     try:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
-            raise ApiError(404, "Run not found")
+            return await _answer_gone(api, run_id, thread_id)
         output.end = output.end or end_in(row)
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
         return await _answer(api, request, output, headers, cancels=cancels)
     finally:
         api.live.detach(output)
+
+
+async def _answer_gone(api: Api, run_id: str, thread_id: str | None) -> web.Response:
+    """A stateless run may have ended, and been deleted, while its client was on the way back."""
+    gone = await stateless.find(api, run_id, None) if thread_id is None else None
+    if gone is None:
+        raise ApiError(404, "Run not found")
+    values, error = await stateless.output(api, gone)
+    if error is not None:
+        return raw_reply(b'{"__error__":%b}' % error)
+    return raw_reply(_GONE if values is None else values)
 
 
 async def _answer(

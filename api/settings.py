@@ -38,6 +38,8 @@ class ApiSettings:
     answer_wait_seconds: float = 0.05
     # How long after a run's end its last frames may take to arrive before the stream is closed without them.
     frame_wait_seconds: float = 10.0
+    # How long after its end a stateless run, which is deleted then, can still be streamed again or joined.
+    resumable_seconds: float = 120.0
     state_update_timeout_seconds: float = 60.0
     cancel_wait_timeout_seconds: float = 120.0
     # A stream whose client reads slower than the run emits keeps at most this much in memory, then re-reads the log.

@@ -25,6 +25,17 @@ async def exists(db: Reader, thread_id: str) -> bool:
     return bool(await db.fetchval("SELECT EXISTS (SELECT 1 FROM threads WHERE thread_id = $1)", thread_id))
 
 
+async def was_deleted(db: Reader, thread_id: str, within_seconds: float) -> bool:
+    """Whether there was such a thread, and it was deleted no longer ago than this."""
+    return bool(
+        await db.fetchval(
+            "SELECT deleted_at > now() - make_interval(secs => $2) FROM aggregates WHERE key = $1",
+            thread_id,
+            within_seconds,
+        )
+    )
+
+
 async def for_run(db: Reader, thread_id: str) -> asyncpg.Record | None:
     """`(metadata, config)`: what a new run inherits from its thread."""
     return await db.fetchrow("SELECT metadata, config FROM threads WHERE thread_id = $1", thread_id)

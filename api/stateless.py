@@ -1,0 +1,111 @@
+"""Stateless runs that are gone: their thread went with their end, what they emitted is still in the log for a while.
+
+A client whose connection broke comes back to `/runs/{run_id}/stream` or `/join`, perhaps after the end, perhaps at
+another server. All there is then is the run's id: the thread's is made from it, its tombstone tells when it went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from hashlib import blake2b
+from uuid import UUID
+
+from api.deps import Api
+from api.progress import FrameId, Progress
+from engine.log.port import Log, OffsetGone, Topic
+from engine.log.records import Frames, partition_of
+from projections.queries import threads
+
+# A crash of the log's database may have moved frames that were not flushed to somewhat lower offsets.
+LOOK_BACK = 256
+_CLOCKS_DIFFER_MS = 60_000
+_TAIL_WAIT_SECONDS = 5.0
+_VALUES = frozenset((b"values", b"~output"))
+
+
+def thread_of(run_id: str) -> str:
+    """The id of a stateless run's own thread: a UUIDv7 of the same time."""
+    raw = UUID(run_id).bytes
+    made = bytearray(raw[:6] + blake2b(raw, digest_size=10, person=b"stateless").digest())
+    made[6] = 0x70 | (made[6] & 0x0F)
+    made[8] = 0x80 | (made[8] & 0x3F)
+    return str(UUID(bytes=bytes(made)))
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A run that has ended and is deleted, and where in `stream` its first frame can't be before."""
+
+    run_id: str
+    thread_id: str
+    partition: int
+    start: int
+
+
+async def find(api: Api, run_id: str, last: FrameId | None) -> Gone | None:
+    """What is left of a stateless run that went a short while ago, None if there was none."""
+    thread_id = thread_of(run_id)
+    if not await threads.was_deleted(api.pool, thread_id, api.settings.resumable_seconds):
+        return None
+    partition = partition_of(thread_id, api.log.partitions)
+    first, end = await api.log.bounds(Topic.STREAM, partition)
+    if last is not None:
+        start = max(first, last.offset - LOOK_BACK)
+    else:
+        made_ms = int.from_bytes(UUID(run_id).bytes[:6], "big")
+        start = await _first_since(api.log, partition, first, end, made_ms - _CLOCKS_DIFFER_MS)
+    # All its frames were in the log before it ended; our tail may not have come that far yet.
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _TAIL_WAIT_SECONDS
+    while api.live.stream_position(partition) < end and loop.time() < until:
+        await asyncio.sleep(0.01)
+    return Gone(run_id, thread_id, partition, start)
+
+
+async def output(api: Api, gone: Gone) -> tuple[bytes | None, bytes | None]:
+    """`(last values, error)` that the run emitted."""
+    progress = Progress((0, 0))
+    values = error = None
+    at = gone.start
+    end = (await api.log.bounds(Topic.STREAM, gone.partition))[1]
+    while at < end:
+        try:
+            records = await api.log.read(Topic.STREAM, gone.partition, at, end=end)
+        except OffsetGone as missing:
+            at = max(missing.first, at + 1)
+            continue
+        if not records:
+            break
+        at = records[-1].offset + 1
+        for record in records:
+            if record.key != gone.thread_id:
+                continue
+            frames = Frames.decode(record.value)
+            if (first := progress.admit(frames)) is None:
+                continue
+            for name, data in frames.frames[first:]:
+                if name in _VALUES:
+                    values = data
+                elif name == b"error":
+                    error = data
+                elif name == b"metadata":
+                    error = None  # another attempt begins
+    return values, error
+
+
+async def _first_since(log: Log, partition: int, first: int, end: int, at_ms: int) -> int:
+    """The lowest offset whose record is not older than this; timestamps of a log don't decrease."""
+    low, high = first, end
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            found = await log.read(Topic.STREAM, partition, middle, end=high, max_bytes=1)
+        except OffsetGone as gone:
+            low = max(gone.first, middle + 1)
+            continue
+        if not found or found[0].timestamp_ms >= at_ms:
+            high = middle
+        else:
+            low = found[0].offset + 1
+    return low
