@@ -12,6 +12,8 @@ from projections import render
 from projections.render import Blob
 
 JsonObject = dict[str, Any]
+_SINGLE = ("__root__", "__end__")  # channels whose value is the whole state
+
 Channels = Mapping[str, Reference]
 
 # A state that is one channel's value (None: without any), or the channels clients see.
@@ -140,7 +142,7 @@ class State:
         }
 
     def _in_result(self, channel: str) -> bool:
-        return channel == RETURN or (channel == self.out if isinstance(self.out, str) else not internal(channel))
+        return channel == RETURN or channel in _SINGLE or channel == self.out or not internal(channel)
 
     def _result(self, status: TaskStatus, blobs: Mapping[str, Blob]) -> Any:
         for channel, ref in status.output:
@@ -152,7 +154,10 @@ class State:
                 written.setdefault(channel, []).append(render.reference(ref, blobs))
         # Several writes to one channel are told as such.
         result = {name: values[0] if len(values) == 1 else {"$writes": values} for name, values in written.items()}
-        return result.get(self.out) if isinstance(self.out, str) else result
+        single = next((name for name in (*_SINGLE, self.out) if isinstance(name, str) and name in result), None)
+        if single is not None:
+            return result[single]
+        return None if isinstance(self.out, str) else result
 
 
 def _interrupts(status: TaskStatus, blobs: Mapping[str, Blob]) -> list[JsonObject]:

@@ -28,12 +28,12 @@ from engine.executor import loads
 from engine.executor.bridge import Bridged
 from engine.executor.jsonable import dumps
 from engine.executor.loads import Stored, Writes, config_of, ordered
-from engine.executor.plans import Plan, described, half_done, plan_of, plan_of_snapshot
+from engine.executor.plans import Plan, commanded, described, half_done, plan_of, plan_of_snapshot
 from engine.executor.serde import Blob, default_serializer
 from engine.executor.values import Draft, ValueLost, Values
 from engine.log.port import Append, Log, LogUnavailable, Topic
 from engine.references import Reference, needed
-from engine.tasks import TaskStatus, namespace, statuses
+from engine.tasks import NULL_TASK, TaskStatus, namespace, statuses
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +166,8 @@ class ThreadlogSaver(Bridged):
             # As the read model does it: the first regular write of an index stays, a special one is replaced.
             if idx < 0 or (task_id, idx) not in kept:
                 kept[task_id, idx] = (task_path, channel, reference)
+        if entry is not None and entry.again is not None and task_id == NULL_TASK and commanded(entry):
+            self._describe(entry, entry.again)
 
     def _channels(
         self, ns: str, parent_id: str | None, checkpoint: Checkpoint, new_versions: ChannelVersions, draft: Draft
@@ -248,8 +250,10 @@ class ThreadlogSaver(Bridged):
         plan = plan_of(ns if isinstance(ns, str) else "|".join(ns), payload)
         entry = self._entries.get((plan.ns, plan.checkpoint_id))
         if entry is not None:
-            if entry.tasks is None:
+            if entry.tasks is None or commanded(entry):
                 self._describe(entry, plan)
+            else:
+                entry.again = plan
             return
         if plan.checkpoint_id in self._mine:
             return  # put long ago, described then
@@ -314,6 +318,7 @@ class ThreadlogSaver(Bridged):
         draft = Draft()
         found = described(entry, plan, self._values, draft, final=final)
         entry.tasks, entry.out, entry.shown, entry.live = found["tasks"], found["out"], found["shown"], None
+        entry.again = None
         if found["shown"] is None:
             del found["shown"]
         item = {"kind": "tasks", "ns": entry.ns, "checkpoint_id": entry.checkpoint_id, **found}

@@ -59,7 +59,10 @@ _NEWEST_ID = "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = $1 AN
 
 @dataclass(slots=True)
 class Stored:
-    """A checkpoint with its writes, values as references. `live`: its values, until they have been described."""
+    """A checkpoint with its writes, values as references.
+
+    `live`: its values, until they have been described; `again`: what the graph made of it when it was resumed.
+    """
 
     ns: str
     checkpoint_id: str
@@ -72,6 +75,7 @@ class Stored:
     out: list[str] | str | None = None
     shown: dict[str, dict[str, Reference]] | None = None
     live: Mapping[str, Any] | None = None
+    again: Any = None
 
     def tuple(self, thread_id: str, values: dict[str, Any], writes: list[PendingWrite]) -> CheckpointTuple:
         checkpoint: Any = {**_copied(self.checkpoint), "channel_values": values}

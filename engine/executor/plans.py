@@ -10,7 +10,7 @@ from langgraph.types import StateSnapshot
 
 from engine.executor.loads import Stored
 from engine.executor.values import Draft, Values
-from engine.tasks import CONTROL, PUSH
+from engine.tasks import NULL_TASK, PUSH
 
 _MISSING = object()
 _ROOT, _END, _TASKS = "__root__", "__end__", "__pregel_tasks"
@@ -55,36 +55,44 @@ def plan_of_snapshot(entry: Stored, snapshot: StateSnapshot) -> Plan:
 
 def half_done(entry: Stored) -> bool:
     """Whether tasks of the next superstep have written to channels clients see, or a command has."""
-    return any(
-        channel in (_ROOT, _END) or not channel.startswith(("__", "branch:"))
-        for _, channel, _ in entry.writes.values()
-        if channel not in CONTROL
-    )
+    return any(_is_seen(channel) for _, channel, _ in entry.writes.values())
+
+
+def commanded(entry: Stored) -> bool:
+    """Whether a command has written to channels clients see: LangGraph counts that as part of the checkpoint."""
+    return any(_is_seen(entry.writes[key][1]) for key in entry.writes if key[0] == NULL_TASK)
+
+
+def _is_seen(channel: str) -> bool:
+    return channel in (_ROOT, _END) or not channel.startswith(("__", "branch:"))
 
 
 def described(entry: Stored, plan: Plan, values: Values, draft: Draft, *, final: bool) -> dict[str, Any]:
     """`tasks`, `out` and `shown` of a `tasks` item.
 
     `out`: the names of the channels clients see, or the one whose value is the state. `shown`: references of what they
-    see where the checkpoint's own don't tell it: under `step` as the checkpoint was made, under `now` with what is
-    half done applied. `final`: the plan is LangGraph's view of the newest state, the half done included.
+    see where the checkpoint's own don't tell it: under `step` as the checkpoint was made (and a command changed it),
+    under `now` with what is half done applied. `final`: the plan is LangGraph's view of the newest state, the half
+    done included.
     """
-    if not final:
-        _add_paths(entry, plan)
     out, fields = _visible(entry, plan.values)
-    shown = {k: dict(v) for k, v in (entry.shown or {}).items()}
-    step = shown.setdefault("step", {})
-    if final:
-        part = shown["now"] = {} if half_done(entry) else step
-        for name, value in fields.items():
+    shown = {part: dict(references) for part, references in (entry.shown or {}).items()}
+    step = part = shown.setdefault("step", {})
+    if final and half_done(entry):
+        part = shown["now"] = {}
+    for name, value in fields.items():
+        if final or entry.live is None:
+            # The objects the checkpoint was made of are gone, but what is stored the same has the same reference.
             reference = values.reference(name, value, draft)
             if reference != step.get(name, entry.channels.get(name)):
                 part[name] = reference
-    else:
-        for name, value in fields.items():
-            if not _stored_alike(entry, name, value):
-                step[name] = values.reference(name, value, draft)
-    return {"tasks": plan.tasks, "out": out, "shown": {k: v for k, v in shown.items() if v or k == "now"} or None}
+        elif not _stored_alike(entry, name, value):
+            part[name] = values.reference(name, value, draft)
+    tasks = entry.tasks
+    if tasks is None or final:
+        _add_paths(entry, plan)
+        tasks = plan.tasks
+    return {"tasks": tasks, "out": out, "shown": shown if any(shown.values()) or "now" in shown else None}
 
 
 def _visible(entry: Stored, values: Any) -> tuple[list[str] | str, dict[str, Any]]:
@@ -96,16 +104,14 @@ def _visible(entry: Stored, values: Any) -> tuple[list[str] | str, dict[str, Any
         name = _ROOT if _ROOT in versions else _END
     else:
         live = entry.live or {}
-        name = next((k for k, v in live.items() if v is values and values is not None), _END)
+        name = _END if values is None else next((k for k, v in live.items() if v is values), _ROOT)
     return name, {} if values is None else {name: values}
 
 
 def _stored_alike(entry: Stored, name: str, value: Any) -> bool:
     """Whether rendering the stored value of this channel shows `value`."""
     if name in entry.channels:
-        if entry.live is None:
-            return True
-        stored = entry.live.get(name, _MISSING)
+        stored = (entry.live or {}).get(name, _MISSING)
         if type(stored).__name__ == "_DeltaSnapshot":
             stored = stored.value
         if stored is value:
@@ -128,5 +134,5 @@ def _add_paths(entry: Stored, plan: Plan) -> None:
     at = 0
     for index, send in enumerate(sends):
         if at < len(plan.tasks) and plan.tasks[at]["name"] == getattr(send, "node", None):
-            plan.tasks[at]["path"] = [PUSH, index]
+            plan.tasks[at]["path"] = [PUSH, index, False]
             at += 1

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import orjson
 
 from engine.domain import decider
 from engine.domain.commands import Command, CreateRun, ReportRun
@@ -19,8 +20,6 @@ from engine.log.port import Topic
 from engine.log.records import EventRecord, partition_of
 from engine.ports import Accepted, Decided
 from projections.project import project
-
-import orjson
 
 
 class Desk:
