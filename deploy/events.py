@@ -20,7 +20,8 @@ from engine.log.port import Log, Record, Topic
 from engine.log.records import EventRecord, partition_of
 
 _TEXT_LIMIT = 72
-_IDS = ("run_id", "job_id", "checkpoint_id", "assistant_id", "task_id", "executor")
+_IDS = ("run_id", "job_id", "checkpoint_id", "parent_id", "assistant_id", "task_id", "executor")
+_BULKY = ("checkpoint", "metadata", "blobs", "out", "task_path", "info", "digest", "config", "kwargs", "thread_config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def lines_of(happened: Happened, *, as_json: bool, with_key: bool) -> list[str]:
 def _summary(event: dict[str, Any]) -> str:
     parts = []
     for name, value in event.items():
-        if name in ("type", "thread_id"):
+        if name in ("type", "thread_id", *_BULKY):
             continue
         if (shown := _short(name, value)) != "":
             parts.append(f"{name.removesuffix('_id')}={shown}")

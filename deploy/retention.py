@@ -16,11 +16,6 @@ log = logging.getLogger("threadlog.retention")
 EVERY_SECONDS = 60.0
 
 
-def stream_seconds(settings: Settings) -> float:
-    """How long frames are kept: never less than streams are promised to be replayable."""
-    return max(settings.stream_retention_hours * 3600, settings.resumable_stream_ttl_seconds)
-
-
 async def retain_for_ever(source: PostgresLog, pool: asyncpg.Pool, settings: Settings) -> None:
     """A pass per minute, for as long as this runs. Outages are waited out."""
     while True:
@@ -30,7 +25,7 @@ async def retain_for_ever(source: PostgresLog, pool: asyncpg.Pool, settings: Set
             rows = await pool.fetch("SELECT p, cmd_off FROM partitions")
             await source.retain(
                 commands_seconds=settings.commands_retention_hours * 3600,
-                stream_seconds=stream_seconds(settings),
+                stream_seconds=settings.stream_retention_seconds,
                 decided={row["p"]: row["cmd_off"] for row in rows},
             )
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, LogUnavailable) as error:

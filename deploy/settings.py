@@ -199,6 +199,11 @@ class Settings(BaseSettings):
             return self.partitions
         return CLUSTER_PARTITIONS if self.kafka_bootstrap_servers else EMBEDDED_PARTITIONS
 
+    @property
+    def stream_retention_seconds(self) -> float:
+        """How long frames are kept: never less than streams are promised to be replayable."""
+        return max(self.stream_retention_hours * 3600, self.resumable_stream_ttl_seconds)
+
     def to_env(self) -> dict[str, str]:
         """The environment from which another process reads these same settings."""
         env = {}

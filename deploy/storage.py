@@ -80,23 +80,48 @@ async def pool_of(uri: str, *, name: str, size: int) -> AsyncIterator[asyncpg.Po
 
 
 @asynccontextmanager
-async def opened_log(settings: Settings) -> AsyncIterator[Log]:
-    """The log, made if it does not exist.
+async def opened_log(settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[Log]:
+    """The log, made if it does not exist; waited for if it can't be reached at first.
 
     Raises:
         CannotRun: it exists with another number of partitions.
-        LogUnavailable: it can't be reached.
+        LogUnavailable: it couldn't be reached in `patience_seconds`.
     """
-    assert settings.database_uri is not None
-    opened: Log
-    try:
-        opened = await PostgresLog.create(settings.database_uri, settings.partition_count)
-    except ValueError as error:
-        raise CannotRun(str(error)) from None
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            opened = await _open(settings)
+            break
+        except ValueError as error:
+            raise CannotRun(f"{error} (THREADLOG_PARTITIONS)") from None
+        except LogUnavailable as error:
+            waited = time.monotonic() - began
+            if waited > patience_seconds:
+                raise
+            if waited > 3 and not told:
+                told = True
+                log.warning("waiting for the log: %s", error)
+        await asyncio.sleep(0.2)
     try:
         yield opened
     finally:
         await opened.aclose()
+
+
+async def _open(settings: Settings) -> Log:
+    if settings.kafka_bootstrap_servers is None:
+        assert settings.database_uri is not None
+        return await PostgresLog.create(settings.database_uri, settings.partition_count)
+    from engine.log.kafka import KafkaLog  # aiokafka takes time to import, and is not needed otherwise
+
+    return await KafkaLog.create(
+        settings.kafka_bootstrap_servers,
+        prefix=settings.topic_prefix,
+        partitions=settings.partition_count,
+        replication_factor=settings.topic_replication_factor,
+        commands_seconds=settings.commands_retention_hours * 3600,
+        stream_seconds=settings.stream_retention_seconds,
+    )
 
 
 @asynccontextmanager
@@ -116,7 +141,8 @@ async def existing_log(settings: Settings) -> AsyncIterator[Log]:
         partitions = await connection.fetchval("SELECT count(*) FROM partitions")
     finally:
         await connection.close()
-    async with opened_log(settings.model_copy(update={"partitions": partitions})) as opened:
+    as_it_is = settings.model_copy(update={"partitions": partitions})
+    async with opened_log(as_it_is, patience_seconds=5) as opened:
         yield opened
 
 

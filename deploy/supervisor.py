@@ -225,8 +225,9 @@ class Supervisor:
         processes = {c.name: c.process.pid for c in self._children.all if c.running and not c.stopping}
         status = {"supervisor": os.getpid(), "url": self.url, "processes": processes}
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(status, indent=1))
-        fresh.replace(path)
+        with suppress(FileNotFoundError):  # somebody has deleted the folder: no reason to fall over while stopping
+            fresh.write_text(json.dumps(status, indent=1))
+            fresh.replace(path)
 
     # Stop
 
