@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
+import typing_extensions
 from langgraph.pregel import Pregel
-from pydantic import BaseModel, TypeAdapter, create_model
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, create_model
 
 from engine.executor.jsonable import dumps
 
@@ -44,11 +46,11 @@ def digest_of(info: Mapping[str, Any]) -> str:
 def schemas(graph: AnyGraph) -> dict[str, Any]:
     """JSON Schemas: input, output, state, config (the configurable part), context."""
     return {
-        "input": _or_none(graph.get_input_jsonschema, "input schema"),
-        "output": _or_none(graph.get_output_jsonschema, "output schema"),
+        "input": _or_none(lambda: _schema(graph.get_input_jsonschema, _declared(graph, "input")), "input schema"),
+        "output": _or_none(lambda: _schema(graph.get_output_jsonschema, _declared(graph, "output")), "output schema"),
         "state": _or_none(lambda: _state_schema(graph), "state schema"),
-        "config": _or_none(lambda: _config_schema(graph), "config schema"),
-        "context": _or_none(graph.get_context_jsonschema, "context schema"),
+        "config": _or_none(lambda: _context_schema(graph) or {"type": "object", "properties": {}}, "config schema"),
+        "context": _or_none(lambda: _context_schema(graph), "context schema"),
     }
 
 
@@ -106,9 +108,32 @@ def _value_type(channel: Any) -> Any:
     return getattr(channel, "ValueType", Any)
 
 
-def _config_schema(graph: AnyGraph) -> dict[str, Any]:
-    """The schema of `config.configurable`: with today's LangGraph that is the context's."""
-    return graph.get_context_jsonschema() or {"type": "object", "properties": {}}
+def _context_schema(graph: AnyGraph) -> dict[str, Any] | None:
+    """Of the context, and so of `config.configurable`, which mirrors it."""
+    schema: dict[str, Any] | None = _schema(graph.get_context_jsonschema, graph.context_schema)
+    return schema
+
+
+def _declared(graph: AnyGraph, which: str) -> Any:
+    return getattr(getattr(graph, "builder", None), f"{which}_schema", None)
+
+
+def _schema(make: Callable[[], Any], declared: Any) -> Any:
+    """LangGraph's schema; before Python 3.12 pydantic refuses `typing.TypedDict`, so it gets one it takes."""
+    try:
+        return make()
+    except PydanticUserError:
+        if not typing.is_typeddict(declared):
+            raise
+    return TypeAdapter(_typed_dict(declared)).json_schema()
+
+
+def _typed_dict(declared: Any) -> Any:
+    hints = {
+        name: hint if name in declared.__required_keys__ else typing_extensions.NotRequired[hint]
+        for name, hint in typing.get_type_hints(declared, include_extras=False).items()
+    }
+    return typing_extensions.TypedDict(declared.__name__, hints)  # type: ignore[operator]
 
 
 def _names(channels: Any) -> Any:

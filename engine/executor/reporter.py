@@ -61,9 +61,9 @@ class Reporter:
         """Everything added so far is durably in the log when this returns."""
         while self._items or self._in_flight is not None:
             if self._in_flight is not None:
-                await asyncio.shield(self._in_flight)
-                continue
-            self._post(None)
+                await self._landed(self._in_flight)
+            else:
+                self._post(None)
 
     async def applied(self) -> None:
         """Everything added so far is in the log and projected when this returns."""
@@ -88,11 +88,9 @@ class Reporter:
         """Post the last report; it is durably in the log when this returns."""
         self._closed = True
         self._cancel_timer()
-        while self._in_flight is not None:
-            await asyncio.shield(self._in_flight)
-        self._post(outcome)
-        while self._in_flight is not None:
-            await asyncio.shield(self._in_flight)
+        if self._in_flight is not None:
+            await self._landed(self._in_flight)
+        await self._landed(self._post(outcome))
 
     def abandon(self) -> None:
         """Say nothing more: the attempt belongs to somebody else now."""
@@ -114,7 +112,7 @@ class Reporter:
         if self._in_flight is None and not self._closed and (self._items or self._started):
             self._post(None)
 
-    def _post(self, outcome: dict[str, Any] | None) -> None:
+    def _post(self, outcome: dict[str, Any] | None) -> asyncio.Future[int]:
         self._cancel_timer()
         frames = self._frames
         report = ReportRun(
@@ -132,8 +130,15 @@ class Reporter:
         self._number += 1
         self._in_flight = self._outbox.command(frames.partition, frames.thread_id, envelope.encode())
         self._in_flight.add_done_callback(self._acked)
+        return self._in_flight
+
+    async def _landed(self, report: asyncio.Future[int]) -> None:
+        await asyncio.shield(report)
+        self._acked(report)  # its callback may come only after us
 
     def _acked(self, done: asyncio.Future[int]) -> None:
+        if self._in_flight is not done:
+            return
         self._in_flight = None
         if not done.cancelled():
             self._last_offset = done.result()

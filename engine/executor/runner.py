@@ -103,16 +103,20 @@ class Attempt:
             self.stream.close()
         self._stop("lost", "LeaseLost", force=True)
 
-    def _stop(self, reason: str, message: str, *, force: bool = False) -> None:
+    def _stop(self, reason: str, message: str, *, force: bool = False, again: bool = False) -> None:
         if self.task is None or self.task.done() or not (self._working or force):
             return
+        if not again and self._reason is not None and (not force or self._reason == reason):
+            return  # it was told, and may be cleaning up: a second cancellation would cut that short
         if self._reason is None or force:
             self._reason = reason
         self.task.cancel(message)
         if self._again is not None:
             self._again.cancel()
         # user code may swallow a cancellation
-        self._again = self._loop.call_later(_CANCEL_AGAIN_SECONDS, lambda: self._stop(reason, message, force=force))
+        self._again = self._loop.call_later(
+            _CANCEL_AGAIN_SECONDS, lambda: self._stop(reason, message, force=force, again=True)
+        )
 
     # --- the attempt -----------------------------------------------------------------------------------
 

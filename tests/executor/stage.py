@@ -146,7 +146,8 @@ class Stage:
                 case "checkpoint":
                     await self.connection.execute(
                         "INSERT INTO checkpoints (thread_id, ns, checkpoint_id, parent_id, run_id, created_at,"
-                        " metadata, checkpoint, channels) VALUES ($1, $2, $3, $4, $5, now(), $6, $7, $8) ON CONFLICT DO NOTHING",
+                        " metadata, checkpoint, channels) VALUES ($1, $2, $3, $4, $5, now(), $6, $7, $8)"
+                        " ON CONFLICT DO NOTHING",
                         thread, item["ns"], item["checkpoint_id"], item.get("parent_id"), run,
                         json.dumps(item["metadata"]), json.dumps(item["checkpoint"]), json.dumps(item["channels"]),
                     )  # fmt: skip

@@ -30,7 +30,7 @@ async def test_modes_interleave_step_by_step(stage: Stage, serving) -> None:
     assert tasks[1]["id"] == tasks[0]["id"]
     assert tasks[1]["result"] == {"items": ["x"]} and tasks[1]["error"] is None and tasks[1]["interrupts"] == []
     assert [data for name, data in frames if name == "updates"] == [{"a": {"items": ["x"]}}, {"b": {"items": ["y"]}}]
-    checkpoint = [data for name, data in frames if name == "checkpoints"][0]
+    checkpoint = next(data for name, data in frames if name == "checkpoints")
     assert set(checkpoint["config"]["configurable"]) == {
         "checkpoint_ns", "checkpoint_id", "run_id", "thread_id", "graph_id", "assistant_id"
     }  # fmt: skip

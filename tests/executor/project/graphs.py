@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import operator
 import time
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, ClassVar, TypedDict
 
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
@@ -249,3 +249,57 @@ _ticking.add_conditional_edges("tick", lambda s: END if len(s["items"]) >= s.get
 ticking = _ticking.compile()
 
 stateless = _graph(("a", add("x"))).compile(checkpointer=False)
+
+
+class Calls:
+    """What the nodes below did, over all attempts."""
+
+    done: ClassVar[list] = []
+    hold: ClassVar[bool] = True
+
+
+async def _held(state):
+    """Waits for ever while `Calls.hold`: here an attempt can be lost."""
+    Calls.done.append("held")
+    while Calls.hold:
+        await asyncio.sleep(0.01)
+    return {"items": ["held"]}
+
+
+def note(what):
+    def node(state):
+        Calls.done.append(what)
+        return {"items": [what]}
+
+    return node
+
+
+steps = _graph(("one", note("one")), ("held", _held), ("three", note("three"))).compile()
+
+_fan = StateGraph(State)
+_fan.add_node("quick", note("quick"))
+_fan.add_node("held", _held)
+_fan.add_edge(START, "quick")
+_fan.add_edge(START, "held")
+fan = _fan.compile()
+
+
+def _two_questions(state):
+    first = interrupt("first?")
+    second = interrupt("second?")
+    return {"items": [first, second]}
+
+
+_asking = StateGraph(State)
+_asking.add_node("ask", _two_questions)
+_asking.add_node("wait", _held)
+_asking.add_edge(START, "ask")
+_asking.add_edge(START, "wait")
+asking = _asking.compile()
+
+_held_builder = StateGraph(State)
+_held_builder.add_node("held", _held)
+_held_builder.add_edge(START, "held")
+held_only = _held_builder.compile()
+
+outer = _graph(("before", note("before")), ("inner", steps), ("end", note("end"))).compile()

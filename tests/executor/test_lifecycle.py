@@ -1,0 +1,241 @@
+"""Leases, cancellations that race, draining, and a database that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import textwrap
+from pathlib import Path
+
+import asyncpg
+
+from engine.executor.claims import Queue
+from tests.executor.stage import Stage, eventually
+
+
+async def test_an_executor_has_a_row_while_it_lives(stage: Stage, serving) -> None:
+    executor = await serving("noop", slots=7)
+    (row,) = await stage.connection.fetch("SELECT * FROM executors")
+    assert (row["executor_id"], row["slots"], row["graphs"]) == (executor.executor_id, 7, ["noop"])
+    executor.hurry()
+    await executor.drain()
+    await executor.aclose()
+    assert await stage.connection.fetch("SELECT * FROM executors") == []
+
+
+async def test_the_lease_is_renewed(stage: Stage, serving) -> None:
+    await serving("noop", lease_seconds=2.0, renew_seconds=0.05)
+    first = await stage.connection.fetchval("SELECT lease_until FROM executors")
+
+    async def renewed() -> bool:
+        return await stage.connection.fetchval("SELECT lease_until > $1 FROM executors", first)
+
+    await eventually(renewed)
+
+
+async def test_an_executor_that_was_declared_dead_stops_its_runs_in_silence_and_begins_anew(stage, serving) -> None:
+    executor = await serving("slow", "noop", renew_seconds=0.05)
+    before = executor.executor_id
+    run_id = await stage.enqueue("slow", {"items": []})
+    reports = await eventually(lambda: stage.reports(run_id))
+    await stage.connection.execute("DELETE FROM run_queue")
+    await stage.connection.execute("DELETE FROM executors")
+    await eventually(lambda: executor.executor_id != before and not executor.attempts)
+    assert await stage.reports(run_id) == reports
+    await eventually(lambda: stage.connection.fetchval("SELECT executor_id FROM executors"))
+    other = await stage.enqueue("noop", {"items": []})
+    assert (await stage.outcome(other))["status"] == "success"
+    assert (await stage.reports(other))[0]["started"]["executor"] == executor.executor_id
+
+
+async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: Stage, serving, monkeypatch) -> None:
+    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    executor = await serving("slow")
+    run_id = await stage.enqueue("slow", {"items": []})
+    reports = await eventually(lambda: stage.reports(run_id))
+    await stage.connection.execute("UPDATE run_queue SET attempt = 2, owner = 'other'")
+    await eventually(lambda: not executor.attempts)
+    assert await stage.reports(run_id) == reports
+
+
+async def test_the_runs_of_a_deleted_thread_are_stopped(stage: Stage, serving, monkeypatch) -> None:
+    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    executor = await serving("slow")
+    run_id = await stage.enqueue("slow", {"items": []})
+    await eventually(lambda: stage.reports(run_id))
+    await stage.connection.execute("DELETE FROM run_queue")
+    await eventually(lambda: not executor.attempts)
+    assert (await stage.outcome(run_id))["status"] == "interrupted"
+
+
+async def test_a_cancellation_nobody_heard_is_seen_by_the_poll(stage: Stage, serving, monkeypatch) -> None:
+    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    await serving("slow")
+    run_id = await stage.enqueue("slow", {"items": []})
+    await eventually(lambda: stage.reports(run_id))
+    await stage.connection.execute("UPDATE run_queue SET cancel = 'rollback'")
+    assert (await stage.outcome(run_id))["status"] == "interrupted"
+
+
+async def test_a_cancelled_row_is_never_claimed(stage: Stage, serving) -> None:
+    run_id = await stage.enqueue("noop", {"items": []})
+    await stage.connection.execute("UPDATE run_queue SET cancel = 'interrupt'")
+    await serving("noop")
+    other = await stage.enqueue("noop", {"items": []})
+    await stage.outcome(other)
+    assert await stage.reports(run_id) == []
+
+
+async def test_a_run_that_was_queued_without_a_notification_is_found(stage: Stage, serving, monkeypatch) -> None:
+    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    await serving("noop")
+    run_id = await stage.enqueue("noop", {"items": []})
+    await stage.outcome(run_id)
+    await stage.connection.execute(
+        "INSERT INTO run_queue (run_id, thread_id, p, graph_id, attempt, scheduled_at)"
+        " SELECT run_id, thread_id, 0, graph_id, 2, now() FROM runs"
+    )
+    assert (await stage.outcome(run_id, 2))["status"] == "success"
+
+
+async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: Stage, serving, monkeypatch) -> None:
+    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    executor = await serving("noop")
+    executor._draining = True  # it must not claim the row itself before it is taken
+    run_id = await stage.enqueue("noop", {"items": []})
+    queue = Queue(stage.database, graphs=["noop"], durable=True)
+    (claim,) = await queue.claim(executor.executor_id, 10)
+    await queue.aclose()
+    assert claim.run_id == run_id
+    executor._draining = False
+    executor._spawn(executor._claim_loop(), "claim")
+    assert (await stage.outcome(run_id))["status"] == "success"
+
+
+async def test_two_executors_share_the_runs_and_none_is_run_twice(stage: Stage, serving) -> None:
+    one = await serving("noop")
+    two = await serving("noop")
+    runs = [await stage.enqueue("noop", {"items": []}) for _ in range(60)]
+    for run_id in runs:
+        assert (await stage.outcome(run_id))["status"] == "success"
+    by = [(await stage.reports(run_id))[0]["started"]["executor"] for run_id in runs]
+    assert set(by) <= {one.executor_id, two.executor_id}
+    assert len([c for c in await stage.commands("run.report") if c.body.get("started")]) == 60
+
+
+async def test_runs_of_unknown_graphs_are_left_to_others(stage: Stage, serving) -> None:
+    await serving("noop")
+    other = await stage.enqueue("elsewhere", {"items": []})
+    run_id = await stage.enqueue("noop", {"items": []})
+    await stage.outcome(run_id)
+    assert await stage.reports(other) == []
+
+
+async def test_draining_hands_runs_back_at_a_superstep(stage: Stage, serving) -> None:
+    executor = await serving("ticking")
+    run_id = await stage.enqueue("ticking", {"items": [], "n": 1000})
+
+    async def three_steps() -> bool:
+        return [i["kind"] for i in await stage.items(run_id)].count("checkpoint") > 3
+
+    await eventually(three_steps)
+    await executor.drain()
+    outcome = await stage.outcome(run_id)
+    assert outcome["status"] == "released" and outcome["next"] == ["tick"]
+    done = [i["kind"] for i in await stage.items(run_id)].count("checkpoint") - 2
+    await serving("ticking")
+    thread_id = await stage.thread_of(run_id)
+    await stage.enqueue("ticking", thread_id=thread_id, run_id=run_id, attempt=2)
+    await eventually(lambda: stage.items(run_id, 2))
+    await stage.cancel(run_id)
+    await stage.outcome(run_id, 2)
+    values = [data["items"] for name, data in await stage.frames(run_id, 2) if name == "values"]
+    assert values[0] == list(range(done)) and len(values[-1]) > done
+
+
+async def test_draining_cancels_what_reaches_no_superstep_in_time(stage: Stage, serving) -> None:
+    executor = await serving("slow", grace_seconds=0.1)
+    run_id = await stage.enqueue("slow", {"items": []})
+    await eventually(lambda: stage.reports(run_id))
+    await executor.drain()
+    outcome = await stage.outcome(run_id)
+    assert outcome["status"] == "released" and outcome["next"] == ["slow"]
+    waiting = await stage.enqueue("slow", {"items": []})
+    assert [row["owner"] for row in await stage.rows() if str(row["run_id"]) == waiting] == [None]
+
+
+async def test_a_lost_connection_is_made_again(stage: Stage, serving) -> None:
+    executor = await serving("noop", "slow")
+    held = await stage.enqueue("slow", {"items": []})
+    await eventually(lambda: stage.reports(held))
+    admin = await asyncpg.connect(stage.database)
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'threadlog%'"
+        " AND datname = current_database()"
+    )
+    await admin.close()
+    run_id = await stage.enqueue("noop", {"items": []})
+    assert (await stage.outcome(run_id))["status"] == "success"
+    assert list(executor.attempts) == [held]
+
+
+async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving) -> None:
+    executor = await serving("slow")
+    run_id = await stage.enqueue("slow", {"items": []})
+    await eventually(lambda: stage.reports(run_id))
+    executor._wake.clear()
+    await stage.connection.execute("UPDATE run_queue SET owner = NULL")
+    executor._database_lost()
+    executor._woken()
+
+    async def ours() -> bool:
+        return await stage.connection.fetchval("SELECT owner FROM run_queue") == executor.executor_id
+
+    await eventually(ours)
+    assert list(executor.attempts) == [run_id]
+    assert len([r for r in await stage.reports(run_id) if r.get("started")]) == 1
+
+
+PROCESS = """
+import asyncio, sys
+from pathlib import Path
+from engine.executor.process import ExecutorOptions, run, run_executor
+from engine.log.postgres import PostgresLog
+
+async def main():
+    log = await PostgresLog.create({uri!r}, 16)
+    await run_executor(ExecutorOptions(database_uri={uri!r}, config_path=Path({config!r}), grace_seconds=0.2), log)
+    await log.aclose()
+    print("stopped", flush=True)
+
+run(main())
+"""
+
+
+async def test_a_node_that_leaves_the_process_fails_its_run_only(database: str, tmp_path: Path) -> None:
+    from engine.log.postgres import PostgresLog
+
+    log = await PostgresLog.create(database, 16)
+    stage = await Stage.open(database, tmp_path, log)
+    config = stage.config(leaving="leaving", leaving_async="leaving_async", noop="noop", blocking="blocking")
+    script = textwrap.dedent(PROCESS.format(uri=database, config=str(config)))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    try:
+        for graph, error in (("leaving", "SystemExit"), ("leaving_async", "KeyboardInterrupt")):
+            run_id = await stage.enqueue(graph, {"items": []})
+            outcome = await stage.outcome(run_id)
+            assert outcome["status"] == "error" and outcome["error"]["error"] == error
+        run_id = await stage.enqueue("noop", {"items": []})
+        assert (await stage.outcome(run_id))["status"] == "success"
+        hanging = await stage.enqueue("blocking", {"items": [], "n": 300})
+        await eventually(lambda: stage.reports(hanging))
+        process.terminate()
+        assert (await stage.outcome(hanging))["status"] == "released"
+        said, _ = await asyncio.wait_for(process.communicate(), 20)
+        assert (process.returncode, said) == (0, b"stopped\n")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+        await stage.connection.close()
+        await log.aclose()

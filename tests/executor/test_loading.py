@@ -1,0 +1,128 @@
+"""Getting graphs out of users' code, in every shape they come in, and saying what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from langgraph.pregel import Pregel
+
+from engine.executor.loading import GraphLoadError, LoadedGraph, load_graphs
+from engine.langgraph_json import ConfigError, load
+from tests.executor.stage import Stage
+
+CONFIG = {"configurable": {"thread_id": "T"}}
+
+
+def graphs_of(stage: Stage, *names: str) -> dict[str, LoadedGraph]:
+    return dict(load_graphs(load(stage.config(**{name: name for name in names}))).by_id)
+
+
+async def output(graph: LoadedGraph, access: str = "threads.create_run") -> object:
+    async with graph.open(CONFIG, access=access) as opened:
+        assert isinstance(opened, Pregel)
+        return await opened.ainvoke({"items": [], "n": 2})
+
+
+async def test_every_shape_of_graph(stage: Stage) -> None:
+    names = ["noop", "noop_builder", "workflow", "factory", "async_factory", "managed", "managed_sync"]
+    graphs = graphs_of(stage, *names, "runtime_factory")
+    assert [graph.error for graph in graphs.values()] == [None] * 8
+    for name in ("noop", "noop_builder", "async_factory", "managed", "managed_sync"):
+        assert await output(graphs[name]) == {"items": ["x", "y"], "n": 2}, name
+    assert await output(graphs["workflow"]) == {"doubled": 4}
+    assert await output(graphs["factory"]) == {"items": ["T"], "n": 2}
+    assert await output(graphs["runtime_factory"]) == {"items": ["run"], "n": 2}
+    assert await output(graphs["runtime_factory"], "assistants.read") == {"items": ["read"], "n": 2}
+    (module,) = [m for m in sys.modules.values() if getattr(m, "__file__", None) == str(stage.folder / "graphs.py")]
+    assert module.made == ["opened", "closed", "T"]
+
+
+async def test_a_factory_is_called_for_each_run_and_its_context_closed(stage: Stage, serving) -> None:
+    await serving("managed", "factory")
+    for _ in range(2):
+        run_id = await stage.enqueue("managed", {"items": []})
+        assert (await stage.outcome(run_id))["status"] == "success"
+    run_id = await stage.enqueue("factory", {"items": []})
+    await stage.outcome(run_id)
+    assert (await stage.frames(run_id))[-1] == ("values", {"items": [await stage.thread_of(run_id)]})
+
+
+async def test_one_broken_graph_stops_no_other(stage: Stage, serving) -> None:
+    (stage.folder / "broken.py").write_text(
+        "import os\n\ndef helper():\n    raise RuntimeError('no key')\n\nhelper()\n"
+    )
+    (stage.folder / "typo.py").write_text("graph = (\n")
+    (stage.folder / "leaves.py").write_text("import sys\nsys.exit(2)\n")
+    config = stage.config(
+        good="noop", missing="nothing_here", number="not_a_graph", broken="./broken.py:g", typo="./typo.py:g",
+        leaves="./leaves.py:g", module="no.such.module:g",
+    )  # fmt: skip
+    graphs = load_graphs(load(config)).by_id
+    assert graphs["good"].error is None
+    assert f"RuntimeError: no key ({stage.folder / 'broken.py'}:4)" in str(graphs["broken"].error)
+    assert f"({stage.folder / 'typo.py'}:1)" in str(graphs["typo"].error)
+    assert "SystemExit: 2" in str(graphs["leaves"].error)
+    assert 'has no "nothing_here"' in str(graphs["missing"].error) and "noop" in str(graphs["missing"].error)
+    assert "is a int" in str(graphs["number"].error)
+    assert "No module named 'no'" in str(graphs["module"].error)
+    with pytest.raises(GraphLoadError, match="no key"):
+        async with graphs["broken"].open(CONFIG):
+            pass
+
+
+async def test_a_run_on_a_broken_graph_fails_with_the_reason(stage: Stage, serving) -> None:
+    await serving("noop", "nothing_here")
+    run_id = await stage.enqueue("nothing_here", {"items": []})
+    outcome = await stage.outcome(run_id)
+    assert outcome["status"] == "error" and 'has no "nothing_here"' in outcome["error"]["message"]
+    run_id = await stage.enqueue("noop", {"items": []})
+    assert (await stage.outcome(run_id))["status"] == "success"
+
+
+async def test_a_factory_that_asks_for_the_unknown_or_returns_no_graph(stage: Stage) -> None:
+    graphs = graphs_of(stage, "wants_too_much", "add")
+    with pytest.raises(GraphLoadError, match='asks for "b"'):
+        await output(graphs["wants_too_much"])
+    with pytest.raises(GraphLoadError, match="returned a function"):
+        await output(graphs["add"])
+
+
+def test_files_with_the_names_of_other_modules_are_loaded_by_path(stage: Stage) -> None:
+    for name in ("json", "api", "engine"):
+        (stage.folder / f"{name}.py").write_text(
+            "from langgraph.graph import StateGraph, START\n"
+            f"b = StateGraph(dict)\nb.add_node('{name}', lambda s: s)\nb.add_edge(START, '{name}')\n"
+        )
+    config = stage.config(one="./json.py:b", two="./api.py:b", three="./engine.py:b")
+    graphs = load_graphs(load(config)).by_id
+    assert [graph.error for graph in graphs.values()] == [None] * 3
+    assert list(graphs["two"].compiled.nodes) == ["__start__", "api"]
+    import json
+
+    assert json.loads("1") == 1
+
+
+def test_a_package_of_the_projects_that_hides_ours_is_a_clear_error(stage: Stage) -> None:
+    package = stage.folder / "api"
+    package.mkdir()
+    (package / "__init__.py").write_text("x = 1\n")
+    (stage.folder / "agent.py").write_text("from api import x\n")
+    with pytest.raises(ConfigError) as error:
+        load_graphs(load(stage.config(a="./agent.py:x")))
+    assert str(package / "__init__.py") in str(error.value) and "/api" in str(error.value).split("has one")[1]
+
+
+def test_graphs_of_one_package_share_their_modules(stage: Stage) -> None:
+    package: Path = stage.folder / "src" / "my_agents"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "shared.py").write_text("from graphs import noop\n")
+    (package / "one.py").write_text("from .shared import noop\n")
+    (package / "two.py").write_text("from my_agents.shared import noop\n")
+    file = stage.config(one="./src/my_agents/one.py:noop", two="my_agents.two:noop", three="./graphs.py:noop")
+    file.write_text(file.read_text().replace('["."]', '[".", "./src"]'))
+    graphs = load_graphs(load(file)).by_id
+    assert [graph.error for graph in graphs.values()] == [None] * 3
+    assert graphs["one"].compiled is graphs["two"].compiled is graphs["three"].compiled

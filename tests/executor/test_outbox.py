@@ -1,0 +1,209 @@
+"""Order, batches, repeats and back-pressure of the one appender."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from engine.executor import outbox as module
+from engine.executor.outbox import FrameQueue, Outbox
+from engine.executor.reporter import Reporter
+from engine.log.memory import MemoryLog
+from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from engine.log.records import CommandEnvelope, Frames
+from tests.executor.stage import eventually
+
+
+class SlowLog(MemoryLog):
+    """Counts appends, and holds them while `gate` is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.appends: list[list[Append]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        self.appends.append(list(records))
+        await self.gate.wait()
+        return await super().append(records)
+
+
+@pytest.fixture
+async def log() -> SlowLog:
+    return SlowLog()
+
+
+@pytest.fixture
+async def outbox(log: SlowLog) -> AsyncIterator[Outbox]:
+    opened = Outbox(log)
+    yield opened
+    log.gate.set()
+    await opened.aclose()
+
+
+def frames_of(outbox: Outbox, run_id: str = "r", partition: int = 1) -> FrameQueue:
+    return outbox.frames(run_id=run_id, thread_id="t", attempt=1, partition=partition)
+
+
+async def read(log: MemoryLog, partition: int = 1) -> list[tuple[int, bytes]]:
+    """Frames with their numbers, repeats included."""
+    found: list[tuple[int, bytes]] = []
+    for record in await log.read(Topic.STREAM, partition, 0, max_bytes=1 << 30):
+        batch = Frames.decode(record.value)
+        found += [(batch.seq + i, data) for i, (_, data) in enumerate(batch.frames)]
+    return found
+
+
+async def test_frames_precede_the_command_that_speaks_of_them(log: SlowLog, outbox: Outbox) -> None:
+    queue = frames_of(outbox)
+    for i in range(3):
+        queue.put(b"values", b"%d" % i)
+    done = outbox.command(1, "t", b"{}")
+    assert await done == 0
+    assert [record.topic for batch in log.appends for record in batch] == [Topic.STREAM, Topic.COMMANDS]
+    assert await read(log) == [(0, b"0"), (1, b"1"), (2, b"2")]
+    assert queue.count == 3
+
+
+async def test_what_gathers_during_an_append_is_one_append(log: SlowLog, outbox: Outbox) -> None:
+    log.gate.clear()
+    first = outbox.command(1, "t", b"first")
+    await eventually(lambda: log.appends)
+    rest = [outbox.command(p, "t", b"%d" % p) for p in range(4)]
+    queue = frames_of(outbox)
+    queue.put(b"custom", b"1")
+    log.gate.set()
+    await asyncio.gather(first, *rest)
+    assert [len(batch) for batch in log.appends] == [1, 5]
+
+
+async def test_failed_appends_are_repeated_with_the_same_bytes(log: SlowLog, outbox: Outbox) -> None:
+    queue = frames_of(outbox)
+    queue.put(b"custom", b"0")
+    await outbox.drained()
+    log.fail_next(LogUnavailable("away"))
+    log.fail_next(AppendUnknown("no answer"), landed=True)
+    queue.put(b"custom", b"1")
+    await outbox.command(1, "t", b"command")
+    records = await log.read(Topic.COMMANDS, 1, 0)
+    assert [record.value for record in records] == [b"command", b"command"]
+    numbers = [number for number, _ in await read(log)]
+    assert sorted(set(numbers)) == [0, 1] and numbers[-1] == 1
+
+
+async def test_the_last_seconds_of_the_stream_are_sent_again_when_the_database_was_lost(log, outbox) -> None:
+    queue = frames_of(outbox)
+    for i in range(5):
+        queue.put(b"custom", b"%d" % i)
+    await outbox.drained()
+    outbox.connection_lost()
+    await outbox.drained()
+    assert [data for _, data in await read(log)] == [b"%d" % i for i in (*range(5), *range(5))]
+
+
+async def test_frames_from_threads_keep_their_order_and_none_is_lost(log: SlowLog, outbox: Outbox) -> None:
+    queues = [frames_of(outbox, f"run-{n}", n) for n in range(4)]
+
+    def write(queue: FrameQueue) -> None:
+        for i in range(5000):
+            queue.put(b"custom", b"%d" % i)
+
+    threads = [threading.Thread(target=write, args=(queue,)) for queue in queues]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        await asyncio.sleep(0.001)
+    await outbox.drained()
+    for n, queue in enumerate(queues):
+        assert await read(log, n) == [(i, b"%d" % i) for i in range(5000)]
+        assert queue.count == 5000
+
+
+async def test_large_batches_are_split(log: SlowLog, outbox: Outbox) -> None:
+    queue = frames_of(outbox)
+    big = b"x" * 100_000
+    for _ in range(60):
+        queue.put(b"values", big)
+    await outbox.command(1, "t", b"after")
+    assert len(await read(log)) == 60
+    assert max(sum(len(r.value) for r in batch) for batch in log.appends) < 3 * 1024 * 1024
+    assert max(len(r.value) for r in await log.read(Topic.STREAM, 1, 0, max_bytes=1 << 30)) < 400_000
+    assert log.appends[-1][-1].topic == Topic.COMMANDS
+
+
+async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, outbox: Outbox, monkeypatch) -> None:
+    monkeypatch.setattr(module, "FULL_BYTES", 1000)
+    log.gate.clear()
+    queue = frames_of(outbox)
+    for _ in range(4):
+        queue.put(b"values", b"x" * 500)
+    await eventually(lambda: log.appends)
+    for _ in range(4):
+        queue.put(b"values", b"x" * 500)
+    assert outbox.full
+    waiting = asyncio.create_task(outbox.room())
+    log.gate.set()
+    await waiting
+    assert not outbox.full
+
+
+async def _not_applied(partition: int, offset: int) -> None:
+    raise AssertionError("nobody asked")
+
+
+def reporter_of(outbox: Outbox, applied: Any = _not_applied) -> Reporter:
+    return Reporter(outbox, frames_of(outbox), executor="e", applied=applied)
+
+
+async def reports(log: MemoryLog) -> list[dict[str, Any]]:
+    return [CommandEnvelope.decode(r.value).body for r in await log.read(Topic.COMMANDS, 1, 0)]
+
+
+async def test_a_report_that_ends_a_short_attempt_holds_everything(log: SlowLog, outbox: Outbox) -> None:
+    reporter = reporter_of(outbox)
+    reporter.add({"kind": "checkpoint", "n": 1})
+    reporter.add({"kind": "tasks", "n": 2})
+    await reporter.finish({"status": "success"})
+    (report,) = await reports(log)
+    assert report["started"]["executor"] == "e" and report["outcome"] == {"status": "success"}
+    assert [item["n"] for item in report["items"]] == [1, 2]
+
+
+async def test_flush_and_applied_wait_for_what_they_promise(log: SlowLog, outbox: Outbox) -> None:
+    asked: list[tuple[int, int]] = []
+
+    async def applied(partition: int, offset: int) -> None:
+        asked.append((partition, offset))
+
+    reporter = reporter_of(outbox, applied)
+    reporter.add({"n": 1})
+    await reporter.flush()
+    assert len(await reports(log)) == 1
+    await reporter.flush()
+    assert len(await reports(log)) == 1
+    reporter.add({"n": 2})
+    await reporter.applied()
+    assert asked == [(1, 1)]
+
+
+async def test_after_settling_items_are_reported_as_they_come_one_report_in_flight(log, outbox) -> None:
+    reporter = reporter_of(outbox)
+    reporter.settle()
+    await eventually(lambda: log.appends)
+    log.gate.clear()
+    for n in range(3):
+        reporter.add({"n": n})
+    await eventually(lambda: len(log.appends) == 2)
+    reporter.add({"n": 3})
+    log.gate.set()
+    await reporter.finish({"status": "success"})
+    bodies = await reports(log)
+    assert [[i["n"] for i in b.get("items", [])] for b in bodies] in ([[], [0, 1, 2], [3]], [[], [0, 1, 2], [3], []])
+    assert bodies[0]["started"] and bodies[-1]["outcome"]
+    ids = [CommandEnvelope.decode(r.value).id for r in await log.read(Topic.COMMANDS, 1, 0)]
+    assert ids == [f"r:1:{n}" for n in range(len(ids))]
