@@ -15,8 +15,13 @@ class Ports:
     controller: int
 
 
-def properties(node: int, ports: Sequence[Ports], data: Path) -> Mapping[str, str | int]:
-    """The settings of node number `node` (from 1) of `len(ports)` nodes, each broker and controller in one process."""
+def properties(
+    node: int, ports: Sequence[Ports], data: Path, *, advertised: int | None = None
+) -> Mapping[str, str | int]:
+    """The settings of node number `node` (from 1) of `len(ports)` nodes, each broker and controller in one process.
+
+    `advertised`: the port clients are told to connect to, when it is not the node's own.
+    """
     nodes = len(ports)
     mine = ports[node - 1]
     copies = min(nodes, 3)
@@ -25,7 +30,7 @@ def properties(node: int, ports: Sequence[Ports], data: Path) -> Mapping[str, st
         "node.id": node,
         "controller.quorum.voters": ",".join(f"{i}@127.0.0.1:{p.controller}" for i, p in enumerate(ports, 1)),
         "listeners": f"PLAINTEXT://127.0.0.1:{mine.client},CONTROLLER://127.0.0.1:{mine.controller}",  # loopback only
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{mine.client}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised or mine.client}",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": str(data),

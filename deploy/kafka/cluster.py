@@ -31,12 +31,16 @@ class KafkaCluster:
     """Kafka nodes as child processes; all methods block. Ports stay the same over restarts, and so does the data.
 
     Nodes are numbered from 1. Without a `directory` the data is temporary and gone after `stop`. On Linux the nodes end
-    with the thread that started them, however that ends.
+    with the thread that started them, however that ends. `advertised`: the port of a proxy on loopback that clients of
+    a single node are to go through; it has to pass them on to `port`.
     """
 
-    def __init__(self, nodes: int = 1, directory: Path | None = None) -> None:
+    def __init__(self, nodes: int = 1, directory: Path | None = None, *, advertised: int | None = None) -> None:
         if nodes not in (1, 3):
             raise ValueError(f"a cluster has 1 or 3 nodes (a majority must remain when one is lost), not {nodes}")
+        if advertised is not None and nodes != 1:
+            raise ValueError("only a single node can be behind a proxy")
+        self._advertised = advertised
         self._temporary = directory is None
         self._directory = directory.absolute() if directory is not None else Path(tempfile.mkdtemp(prefix="tl-kafka-"))
         self._ports = [Ports(*pair) for pair in _free_ports(nodes)]
@@ -45,7 +49,12 @@ class KafkaCluster:
     @property
     def bootstrap(self) -> str:
         """The nodes' addresses, as `KAFKA_BOOTSTRAP_SERVERS` wants them."""
-        return ",".join(f"127.0.0.1:{ports.client}" for ports in self._ports)
+        return ",".join(f"127.0.0.1:{self._advertised or ports.client}" for ports in self._ports)
+
+    @property
+    def port(self) -> int:
+        """Where the first node listens."""
+        return self._ports[0].client
 
     @property
     def nodes(self) -> int:
@@ -129,7 +138,9 @@ class KafkaCluster:
             id_file.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
         formatting = []
         for node in range(1, self.nodes + 1):
-            self._config(node).write_text(render(properties(node, self._ports, self._data(node))))
+            self._config(node).write_text(
+                render(properties(node, self._ports, self._data(node), advertised=self._advertised))
+            )
             if not (self._data(node) / "meta.properties").exists():
                 command = [
                     *self._java(folder), "kafka.tools.StorageTool", "format", "--ignore-formatted",

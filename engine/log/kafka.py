@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 # A broker that does not answer in this time is taken for dead: its connection is closed, the request repeated.
 REQUEST_SECONDS = 5.0
+DELIVERY_SECONDS = 8.0
 CREATE_SECONDS = 30.0
 FETCH_BYTES = 1024 * 1024
 
@@ -64,14 +65,18 @@ def topic_settings(
 class KafkaLog:
     """The log port on Apache Kafka; every promise of `engine.log.port.Log`. Offsets may have gaps (chunks)."""
 
-    def __init__(self, client: AIOKafkaClient, names: Mapping[Topic, str], partitions: int) -> None:
+    def __init__(
+        self, client: AIOKafkaClient, names: Mapping[Topic, str], partitions: int, *, delivery_seconds: float
+    ) -> None:
         self._client = client
         self._names = names
         self._partitions = partitions
         self._fetcher = Fetcher(client)
         # Frames have connections of their own, so that tokens never delay commands and events.
-        self._control = Producer(client, "append", request_seconds=REQUEST_SECONDS)
-        self._stream = Producer(client, "append-stream", request_seconds=REQUEST_SECONDS)
+        self._control, self._stream = (
+            Producer(client, group, request_seconds=REQUEST_SECONDS, delivery_seconds=delivery_seconds)
+            for group in ("append", "append-stream")
+        )
 
     @classmethod
     async def create(
@@ -83,11 +88,13 @@ class KafkaLog:
         replication_factor: int = -1,
         commands_seconds: float = 7 * 86_400,
         stream_seconds: float = 86_400,
+        delivery_seconds: float = DELIVERY_SECONDS,
         **security: Any,
     ) -> KafkaLog:
         """Creates the topics that are absent (`replication_factor` -1: the brokers' default) and opens the log.
 
-        `security`: aiokafka's `security_protocol`, `ssl_context`, `sasl_…`. Raises `ValueError` when a topic exists
+        An append that the brokers do not take fails after `delivery_seconds`, and if it may have been sent, at most
+        five more. `security`: aiokafka's `security_protocol`, `ssl_context`, `sasl_…`. Raises `ValueError` when a topic exists
         with another number of partitions, `LogUnavailable`.
         """
         names = {topic: f"{prefix}{topic}" for topic in Topic}
@@ -126,7 +133,7 @@ class KafkaLog:
         except BaseException:
             await client.close()
             raise
-        return cls(client, names, partitions)
+        return cls(client, names, partitions, delivery_seconds=delivery_seconds)
 
     @property
     def partitions(self) -> int:

@@ -26,9 +26,6 @@ from engine.log.port import Append, AppendUnknown, LogUnavailable
 
 log = logging.getLogger(__name__)
 
-# A partition that took nothing for this long fails what is queued for it. A request in flight then is still waited for,
-# so that a call ends after at most this and the client's request time-out.
-DELIVERY_SECONDS = 8.0
 BACKOFF_SECONDS = 0.05
 # Brokers refuse batches above 1 MiB by default (message.max.bytes, with 12 bytes of overhead).
 BATCH_BYTES = 1_000_000
@@ -132,12 +129,17 @@ class _Lane:
 
 
 class Producer:
-    """Group commit per partition: while a batch is in flight the next one gathers. One request in flight per node."""
+    """Group commit per partition: while a batch is in flight the next one gathers. One request in flight per node.
 
-    def __init__(self, client: AIOKafkaClient, group: str, *, request_seconds: float) -> None:
+    A partition that took nothing for `delivery_seconds` fails what is queued for it. A request in flight then is still
+    waited for, so that a call ends after at most this and `request_seconds` (the client's time-out of a request).
+    """
+
+    def __init__(self, client: AIOKafkaClient, group: str, *, request_seconds: float, delivery_seconds: float) -> None:
         self._client = client
         self._group = group  # which of the client's connections: another producer's requests do not delay these
         self._timeout_ms = int(request_seconds * 1000 * 0.8)  # brokers give up on followers before we give up on them
+        self._patience = delivery_seconds
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._ready: dict[_Lane, None] = {}  # in order
         self._busy: set[int] = set()
@@ -321,7 +323,7 @@ class Producer:
             item.call.settle(None, whole=item.slot is not None)
 
     def _retry(self, lane: _Lane, error: Exception) -> None:
-        if time.monotonic() - lane.since > DELIVERY_SECONDS or self._closed:
+        if time.monotonic() - lane.since > self._patience or self._closed:
             self._fail(lane, error)
             return
         self._client.force_metadata_update()
