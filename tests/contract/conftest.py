@@ -15,6 +15,8 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.servers import Server
+
 from .gate import Gate
 
 APP = Path(__file__).parent / "app"
@@ -32,10 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def url(request: pytest.FixtureRequest) -> str:
+def url(server: Server) -> str:
     """Where the server under test listens."""
-    given = os.environ.get("THREADLOG_TEST_URL")
-    return given.rstrip("/") if given else request.getfixturevalue("server").url
+    return server.url
 
 
 @pytest.fixture

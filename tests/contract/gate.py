@@ -23,6 +23,10 @@ class Gate:
         """Let every run pass, or only this one."""
         (self.folder / (f"open-{run_id}" if run_id else "open")).touch()
 
+    def linger(self) -> None:
+        """Cancelled runs take seconds to clean up."""
+        (self.folder / "linger").touch()
+
     def journal(self, run_id: str | None = None) -> list[str]:
         """What happened, as `enter`, `cancelled`, `exit` in order: of one run, or of all as `word run_id`."""
         path = self.folder / "journal"

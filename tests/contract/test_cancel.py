@@ -52,6 +52,20 @@ async def test_107_a_running_run_is_cancelled_where_it_stands(
     assert (await client.runs.wait(thread_id, "gated", input=None))["items"] == ["first", "held", "last"]
 
 
+async def test_107_a_cancelled_node_may_take_its_time_to_clean_up(
+    client: LangGraphClient, thread_id: str, gate: Gate
+) -> None:
+    gate.linger()
+    run = await client.runs.create(thread_id, "gated", input=gate.input)
+    await gate.entered(run["run_id"])
+    await client.runs.cancel(thread_id, run["run_id"])
+    next_run = await client.runs.create(thread_id, "noop", input={"items": []})
+    assert (await ended(client, thread_id, run["run_id"]))["status"] == "interrupted"
+    values = await client.runs.join(thread_id, next_run["run_id"])
+    assert gate.journal(run["run_id"]) == ["enter", "cancelled", "exit"]
+    assert values["items"] == ["first", "a", "b"]
+
+
 async def test_108_cancel_can_wait_until_the_run_has_stopped(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:

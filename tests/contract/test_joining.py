@@ -156,12 +156,14 @@ async def test_130_the_filter_keeps_metadata_and_error(
 
 
 @pytest.mark.star
-async def test_130_an_unknown_run_is_404_before_the_stream_begins(client: LangGraphClient, thread_id: str) -> None:
+async def test_130_an_unknown_run_is_404_before_the_stream_begins(
+    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
+) -> None:
     with pytest.raises(NotFoundError):
         async for _ in client.runs.join_stream(thread_id, str(uuid4())):
             pass
-    with pytest.raises(NotFoundError):
-        await client.runs.join(thread_id, str(uuid4()))
+    joining = await http.get(f"/threads/{thread_id}/runs/{uuid4()}/join")
+    assert (joining.status_code, joining.json()) == (404, {"detail": "Run not found"})
 
 
 async def test_131_the_sdk_replays_a_finished_run(client: LangGraphClient, thread_id: str) -> None:

@@ -22,13 +22,13 @@ def is_open(folder: str, run_id: str) -> bool:
 
 
 async def passage(folder: str, run_id: str) -> None:
-    """Wait at the gate; a cancelled visitor needs a moment to leave, and says so when it has left."""
+    """Wait at the gate; a cancelled visitor needs a moment (with a file `linger`, a long one) to leave."""
     note(folder, "enter", run_id)
     try:
         while not is_open(folder, run_id):
             await asyncio.sleep(0.01)
     except asyncio.CancelledError:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(2.5 if (Path(folder) / "linger").exists() else 0.2)
         note(folder, "cancelled", run_id)
         raise
     finally:
