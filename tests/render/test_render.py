@@ -1,0 +1,250 @@
+"""A value looks the same whether it was just produced (streams) or read back without its types (states)."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import re
+import uuid
+from collections import OrderedDict, defaultdict, deque, namedtuple
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
+from langgraph.checkpoint.serde import jsonplus
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from langgraph.store.base import Item
+from langgraph.types import Command, Interrupt, Overwrite, Send
+from pydantic import BaseModel, SecretStr
+from pydantic.v1 import BaseModel as OldModel
+
+from engine.executor.jsonable import dumps
+from engine.executor.serde import default_serializer, pack
+from engine.executor.values import Draft, Values
+from projections import render
+from projections.render import Blob
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    PAIR = (1, 2)
+
+
+class Text(enum.StrEnum):
+    A = "a"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Inner(BaseModel):
+    when: datetime
+    tags: set[str]
+
+
+class Outer(BaseModel):
+    inner: Inner
+    more: dict[str, Any] = {}
+
+
+class Old(OldModel):
+    x: int
+    nested: dict[str, Any] = {}
+
+
+@dataclasses.dataclass
+class Record:
+    x: int
+    _hidden: Any = None
+    nested: Any = None
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class Slotted:
+    x: Any
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+Point = namedtuple("Point", "x y")
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901)
+MODEL = Outer(inner=Inner(when=NOW, tags={"t"}), more={"deep": Record(1, nested=[Pair(1, None)])})
+
+VALUES: dict[str, Any] = {
+    "none": None,
+    "true": True,
+    "int": 2**53,
+    "negative": -(2**63),
+    "unsigned": 2**64 - 1,
+    "float": 0.1,
+    "nan": math.nan,
+    "infinite": [math.inf, -math.inf],
+    "text": "ünï\u0000 \U0001f600",
+    "surrogate": "a\ud800b",
+    "list": [1, [2, [3]]],
+    "tuple": (1, (2,)),
+    "dict": {"a": {"b": None}},
+    "bytes": b"\x00\xff",
+    "bytes inside": {"a": [b"x", bytearray(b"y")]},
+    "bytearray": bytearray(b"abc"),
+    "int keys": {1: "a", -2: {3: "b"}},
+    "other keys": {None: 1, True: 2, 1.5: 3},
+    "tuple keys": {(1, 2): "a"},
+    "set": {1},
+    "frozenset": frozenset(("a",)),
+    "deque": deque([1, {2}]),
+    "ordered": OrderedDict(b=1, a=2),
+    "default dict": defaultdict(list, a=[1]),
+    "datetime": NOW,
+    "datetime utc": NOW.replace(tzinfo=UTC, microsecond=0),
+    "datetime zone": datetime(2026, 7, 1, tzinfo=ZoneInfo("Europe/Berlin")),
+    "date": date(2026, 1, 2),
+    "time": time(1, 2, 3),
+    "time utc": time(1, 2, tzinfo=UTC),
+    "time zone": time(1, 2, 3, 4, tzinfo=timezone(timedelta(hours=-3))),
+    "timedelta": timedelta(days=1, seconds=2, microseconds=3),
+    "timezone": timezone(timedelta(hours=1)),
+    "named timezone": timezone(timedelta(hours=1), "here"),
+    "zone": ZoneInfo("Europe/Berlin"),
+    "uuid": uuid.UUID(int=5),
+    "decimal": Decimal("1.10"),
+    "path": Path("/tmp/a"),
+    "pattern": re.compile("a+", re.I),
+    "address": [ip_address("::1"), ip_network("10.0.0.0/8")],
+    "enum": [Colour.RED, Colour.PAIR, Text.A, Number.ONE],
+    "model": MODEL,
+    "old model": Old(x=1, nested={"m": MODEL}),
+    "dataclass": Record(1, _hidden="h", nested={"d": Slotted(NOW)}),
+    "named tuple": [Pair(1, {2}), Point(1, 2)],
+    "secret": {"s": SecretStr("hunter2")},
+    "send": Send("node", {"x": MODEL}),
+    "interrupt": Interrupt(value={"q": [Colour.RED]}, id="abc"),
+    "command": Command(goto="a", update={"x": 1}),
+    "overwrite": Overwrite([1]),
+    "delta snapshot": _DeltaSnapshot([HumanMessage("hi", id="1")]),
+    "error": ValueError("kaboom"),
+    "item": Item(namespace=("a", "b"), key="k", value={"v": 1}, created_at=NOW, updated_at=NOW),
+    "document": Document("text", metadata={"n": 1}),
+    "messages": [
+        SystemMessage("s", id="0"),
+        HumanMessage([{"type": "text", "text": "hi"}], id="1", additional_kwargs={"k": 1}),
+        AIMessage("a", id="2", tool_calls=[{"name": "t", "args": {"q": 1}, "id": "c"}],
+                  usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}),
+        AIMessageChunk("chunk", id="3"),
+        ToolMessage("r", tool_call_id="c", artifact=Record(1), id="4"),
+        RemoveMessage(id="5"),
+    ],
+    "everything at once": {"a": [MODEL, {1: {b"x"}}], "b": (Colour.PAIR, NOW)},
+}  # fmt: skip
+
+
+def as_read_back(value: Any) -> bytes:
+    """What the API sends of a stored value."""
+    type_, data = default_serializer().dumps_typed(value)
+    return orjson.dumps(render.value(*pack(type_, data)))
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_stored_and_live_values_look_the_same(name: str) -> None:
+    assert as_read_back(VALUES[name]) == dumps(VALUES[name])
+
+
+def test_what_clients_see_of_a_few() -> None:
+    shown = {name: orjson.loads(dumps(VALUES[name])) for name in VALUES}
+    assert shown["datetime"] == "2026-01-02T03:04:05.678901"
+    assert shown["uuid"] == "00000000-0000-0000-0000-000000000005"
+    assert shown["decimal"] == "1.10"
+    assert shown["timedelta"] == 86402.000003
+    assert shown["bytes"] == "AP8="
+    assert shown["secret"] == {"s": "**********"}
+    assert shown["infinite"] == [None, None]
+    assert shown["int keys"] == {"1": "a", "-2": {"3": "b"}}
+    assert shown["error"] == "ValueError('kaboom')"
+    assert shown["send"]["node"] == "node"
+    assert shown["dataclass"] == {"x": 1, "_hidden": "h", "nested": {"d": {"x": "2026-01-02T03:04:05.678901"}}}
+    ai = shown["messages"][2]
+    assert (ai["type"], ai["id"], ai["tool_calls"][0]["args"], ai["content"]) == ("ai", "2", {"q": 1}, "a")
+
+
+JSON_LIKE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary()
+    | st.datetimes() | st.dates() | st.times() | st.timedeltas() | st.uuids() | st.decimals(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers(-99, 99), inner, max_size=4)
+    | st.builds(Pair, inner, inner) | st.builds(Slotted, inner) | st.tuples(inner),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(JSON_LIKE)
+def test_any_value_looks_the_same(value: Any) -> None:
+    assert orjson.loads(as_read_back(value)) == orjson.loads(dumps(value))
+
+
+@given(JSON_LIKE | st.lists(st.integers(0, 3), max_size=40))
+def test_references_render_to_the_value(value: Any) -> None:
+    values, draft = Values(default_serializer()), Draft()
+    reference = values.reference("c", value, draft)
+    draft.seal()
+    rendered = render.reference(reference, {name: Blob(*blob) for name, blob in draft.sealed.items()})
+    assert orjson.loads(orjson.dumps(rendered)) == orjson.loads(dumps(value))
+
+
+def test_arrays_are_nested_lists() -> None:
+    numpy = pytest.importorskip("numpy")
+    for array in (
+        numpy.arange(6, dtype="<f8").reshape(2, 3),
+        numpy.asfortranarray(numpy.arange(6, dtype=">i4").reshape(2, 3)),
+        numpy.arange(6).reshape(2, 3)[:, ::2],
+        numpy.float32([0.1]),
+        numpy.array(["a", "bc"]),
+        numpy.array([True]),
+        numpy.array(3.5),
+    ):
+        assert as_read_back({"a": array}) == dumps({"a": array})
+
+
+def test_the_extension_codes_are_the_serializers() -> None:
+    names = ("CONSTRUCTOR_SINGLE_ARG", "CONSTRUCTOR_POS_ARGS", "CONSTRUCTOR_KW_ARGS", "METHOD_SINGLE_ARG",
+             "PYDANTIC_V1", "PYDANTIC_V2", "NUMPY_ARRAY", "DELTA_SNAPSHOT")  # fmt: skip
+    assert [getattr(jsonplus, f"EXT_{name}") for name in names] == [
+        render.SINGLE_ARGUMENT, render.POSITIONAL, render.KEYWORDS, render.METHOD, render.PYDANTIC_V1,
+        render.PYDANTIC_V2, render.NUMPY, render.DELTA_SNAPSHOT,
+    ]  # fmt: skip
+    assert len([name for name in vars(jsonplus) if name.startswith("EXT_")]) == 8
+
+
+def test_rendering_imports_no_type_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    type_, data = default_serializer().dumps_typed([MODEL, Record(1), Colour.RED])
+    monkeypatch.setattr("importlib.import_module", lambda *_: pytest.fail("imported"))
+    assert render.value(type_, data)[1]["x"] == 1
+
+
+def test_live_values_without_a_stored_form_are_shown_somehow() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    assert orjson.loads(dumps({"f": len, "t": int, "big": 2**70, "loop": loop, "o": object}))["big"] == 2**70
+    assert dumps({(1, 2): object}).startswith(b'{"[1, 2]":')
+
+
+def test_a_missing_value_says_so() -> None:
+    with pytest.raises(render.Gone):
+        render.reference({"h": "x"}, {})
+    with pytest.raises(render.Gone):
+        render.reference({"s": [["x", 1]]}, {})
+    with pytest.raises(render.UnknownType):
+        render.value("pickle", b"")
