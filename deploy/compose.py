@@ -20,7 +20,7 @@ from api.settings import ApiSettings, Cors
 from deploy.children import OWNER
 from deploy.retention import retain_for_ever
 from deploy.settings import Settings
-from deploy.storage import opened_log, pool_of, prepared_database, value_reader
+from deploy.storage import opened_log, pool_of, prepared_database
 from engine.gateway import LocalGateway, LogGateway
 from engine.journal import Journal, LogJournal
 from engine.langgraph_json import load as load_langgraph_json
@@ -32,6 +32,7 @@ from engine.tail import EventTail
 from projections.applied import PostgresApplied
 from projections.journal import PostgresJournal
 from projections.ledger import PostgresLedger
+from projections.verify import reader_of_values
 
 log = logging.getLogger("threadlog")
 
@@ -111,7 +112,7 @@ def owner_name(role: str) -> str:
 async def _processor(parts: AsyncExitStack, settings: Settings, uri: str, source: Log) -> Processor:
     """A processor that has its share of the partitions."""
     pool = await parts.enter_async_context(pool_of(uri, name="engine", size=_ENGINE_CONNECTIONS))
-    read_value = value_reader(source)
+    read_value = reader_of_values(source)
     ledger = PostgresLedger(pool, read_value)
     journal: Journal
     if isinstance(source, PostgresLog):

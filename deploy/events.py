@@ -182,4 +182,25 @@ def _short(name: str, value: Any) -> str:
 
 async def verify(settings: Settings, *, as_json: bool) -> int:
     """Rebuild the read models beside the live ones and print every difference; 0 when there is none."""
-    raise NotImplementedError(as_json)
+    from projections.verify import TABLES
+    from projections.verify import verify as differences_of
+
+    assert settings.database_uri is not None
+    async with existing_log(settings) as log:
+        found = await differences_of(settings.database_uri, log)
+    for difference in found:
+        if as_json:
+            click.echo(orjson.dumps(difference, default=str))
+            continue
+        where = f"{difference.table} {', '.join(f'{name}={value}' for name, value in difference.key.items())}"
+        if difference.live is None or difference.rebuilt is None:
+            missing = "the read models lack it" if difference.live is None else "the log does not know it"
+            click.echo(f"{where}: {missing}")
+        else:
+            for name, value in difference.live.items():
+                click.echo(
+                    f"{where}: {name} is {_short('', value)}, the log says {_short('', difference.rebuilt[name])}"
+                )
+    if not found and not as_json:
+        click.echo(f"No difference: {len(TABLES)} tables are what the log says.")
+    return 1 if found else 0

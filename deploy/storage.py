@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
 
 from deploy.settings import Settings, without_password
-from engine.log.port import Log, LogUnavailable, Topic
+from engine.log.port import Log, LogUnavailable
 from engine.log.postgres import PostgresLog
 from engine.log.postgres_append import AWAY
 from projections.schema import migrate
@@ -144,15 +144,3 @@ async def existing_log(settings: Settings) -> AsyncIterator[Log]:
     as_it_is = settings.model_copy(update={"partitions": partitions})
     async with opened_log(as_it_is, patience_seconds=5) as opened:
         yield opened
-
-
-def value_reader(source: Log) -> Callable[[int, int], Awaitable[bytes]]:
-    """Reads one record's value from the `values` topic, by partition and offset. Raises `LogUnavailable`."""
-
-    async def read(partition: int, offset: int) -> bytes:
-        found = await source.read(Topic.VALUES, partition, offset, end=offset + 1)
-        if not found:
-            raise LogUnavailable(f"values[{partition}] has no record at {offset} yet")
-        return found[0].value
-
-    return read

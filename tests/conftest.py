@@ -1,11 +1,14 @@
-"""Fixtures every test may use: a Postgres per session, a fresh database per test."""
+"""Fixtures every test may use: a Postgres per session, a fresh database per test, real servers in both modes."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -14,7 +17,7 @@ import pytest
 from deploy.postgres import temporary_postgres
 from deploy.settings import EMBEDDED_PARTITIONS
 from projections.schema import migrate
-from projections.schema import migrate
+from tests import servers
 
 # Nothing in the tests survives a power cut, so nothing waits for the disk. Chaos tests start their own servers.
 _FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "500"}
@@ -95,3 +98,75 @@ async def empty_database(postgres_uri: str) -> AsyncIterator[str]:
     await _execute(postgres_uri, f"CREATE DATABASE {name}")
     yield database_of(postgres_uri, name)
     await _execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+# --- real servers -----------------------------------------------------------------------------------------------------
+
+_GIVEN_URL = os.environ.get("THREADLOG_TEST_URL", "").rstrip("/")
+_MODES = ["given"] if _GIVEN_URL else ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
+
+
+@dataclass(frozen=True)
+class GivenServer:
+    """Some server that runs already and has the graphs of tests/contract/app."""
+
+    url: str
+    mode: str = "given"
+
+
+@pytest.fixture(scope="session", params=_MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Where a server's log is: `embedded` (in Postgres) or `kafka`. A test that uses this, or a server, runs in both."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def start_server(mode: str, request: pytest.FixtureRequest) -> Callable[..., servers.Server]:
+    """Starts servers of this mode with a log of their own: `start_server(config, **as_servers_start)`."""
+
+    def start(config: Path, *, env: dict[str, str] | None = None, **options: Any) -> servers.Server:
+        log: dict[str, str] = {}
+        if mode == "kafka":
+            log = {
+                "KAFKA_BOOTSTRAP_SERVERS": request.getfixturevalue("kafka_bootstrap"),
+                "THREADLOG_TOPIC_PREFIX": f"test-{uuid.uuid4().hex[:12]}.",
+                "THREADLOG_PARTITIONS": str(EMBEDDED_PARTITIONS),
+            }
+        return servers.start(config, mode=mode, env={**log, **(env or {})}, **options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server(mode: str, request: pytest.FixtureRequest) -> Iterator[servers.Server | GivenServer]:
+    """A server with the graphs of tests/contract/app, for the whole session: not to be broken (see own_server)."""
+    if _GIVEN_URL:
+        yield GivenServer(_GIVEN_URL)
+        return
+    running = request.getfixturevalue("start_server")(Path(__file__).parent / "contract" / "app" / "langgraph.json")
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def own_server(start_server: Callable[..., servers.Server]) -> Iterator[Callable[..., servers.Server]]:
+    """Starts servers for one test, which may break them; they are stopped afterwards."""
+    started: list[servers.Server] = []
+
+    def start(config: Path, **options: Any) -> servers.Server:
+        started.append(start_server(config, **options))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests on one session's server stay with one worker: another would have to start a server of its own."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "mode" in callspec.params and "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(f"server-{callspec.params['mode']}"))
