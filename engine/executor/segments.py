@@ -9,11 +9,13 @@ Elements are compared by signature: equal signatures mean equal stored bytes.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 Signature = Hashable
 _FAN = 16
+_ALIKE = 64  # segments remembered that begin with the same element, the longest ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,10 @@ class Segments:
         """From now on `split` may refer to this segment."""
         if segment.hash not in self._hashes and segment.signatures:
             self._hashes.add(segment.hash)
-            self._by_first.setdefault(segment.signatures[0], []).append(segment)
+            alike = self._by_first.setdefault(segment.signatures[0], [])
+            insort(alike, segment, key=_shortness)
+            if len(alike) > _ALIKE:
+                self._hashes.discard(alike.pop().hash)
             self._elements.update(segment.signatures)
 
     def clear(self) -> None:
@@ -82,12 +87,14 @@ class Segments:
         return parts
 
     def _longest(self, signatures: Sequence[Signature], at: int) -> Segment | None:
-        best: Segment | None = None
         for segment in self._by_first.get(signatures[at], ()):
-            n = len(segment.signatures)
-            if (best is None or n > len(best.signatures)) and tuple(signatures[at : at + n]) == segment.signatures:
-                best = segment
-        return best
+            if tuple(signatures[at : at + len(segment.signatures)]) == segment.signatures:
+                return segment
+        return None
+
+
+def _shortness(segment: Segment) -> int:
+    return -len(segment.signatures)
 
 
 def _level(part: Part) -> int:
