@@ -128,8 +128,8 @@ class _Lane:
     async def drop(self) -> None:
         connection, self._connection, self._append = self._connection, None, None
         if connection is not None:
-            connection.terminate()
-            with contextlib.suppress(asyncpg.PostgresError, *AWAY):
+            with contextlib.suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back to the pool by itself
+                connection.terminate()
                 await self.pool.release(connection)
 
 

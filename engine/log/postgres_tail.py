@@ -266,8 +266,8 @@ class Feeds:
                 log.exception("tail: the reader failed, starting it again")
             finally:
                 if connection is not None:
-                    connection.terminate()
-                    with contextlib.suppress(asyncpg.PostgresError, *AWAY):
+                    with contextlib.suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back by itself
+                        connection.terminate()
                         await self._pool.release(connection)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, BACKOFF_SECONDS[1])
