@@ -45,8 +45,8 @@ Item = Batch | Done | Happened
 class Feed:
     """What a stream hands on, in order: `Batch`es, then `Done` per run.
 
-    A feed starts live, or at `start_at`, an offset of `stream` from which it reads the log until it has caught up.
-    A consumer too slow for `buffer_bytes` is put back to reading the log.
+    From its `with` on it misses nothing: it continues with the log from there, or from an earlier offset given to
+    `start_at`, until it has caught up with the tail. A consumer too slow for `buffer_bytes` is put back to the log.
     """
 
     def __init__(self, live: Live, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
@@ -64,6 +64,7 @@ class Feed:
 
     def __enter__(self) -> Self:
         self._live.attach(self)
+        self._read_from = self._live.stream_position(self._partition)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,13 +185,19 @@ class RunFeed(Feed):
         self._give_up_at: float | None = None
         self._frame_wait_seconds = frame_wait_seconds
 
-    def from_start(self) -> None:
-        """No frame has been seen yet, the first will be."""
-        self.progress = Progress((0, 0))
-
-    def from_now(self) -> None:
-        """What has passed by so far is not asked for."""
+    def __enter__(self) -> Self:
+        super().__enter__()
         self.progress = Progress(self._live.progress(str(self.run_id)))
+        return self
+
+    def before_first(self) -> None:
+        """The run does not exist yet: there is nothing to read of it. Call it right after the `with`."""
+        self.progress = Progress((0, 0))
+        self._read_from = None
+
+    def from_start(self) -> None:
+        """The client has nothing yet."""
+        self.progress = Progress((0, 0))
 
     def continue_after(self, at: FrameId) -> None:
         """The client has everything up to this frame."""

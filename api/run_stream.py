@@ -29,7 +29,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
     with feed_of(api, new.thread_id, new.run_id) as feed:
-        feed.from_start()
+        feed.before_first()
         await submit(api, new)
         response = await open_stream(request, new.headers("stream"))
         view = RunView(feed, ModeFilter(()), ids=new.resumable, new=True)
@@ -115,18 +115,14 @@ def end_in(row: asyncpg.Record) -> End | None:
 
 
 def _position(feed: RunFeed, last_event_id: str | None, row: asyncpg.Record) -> bool:
-    """Set the feed to where the client was; False: to now."""
-    if last_event_id is None or last_event_id == "":
-        feed.from_now()
-        return False
-    last_event_id = last_event_id.strip()
+    """Set the feed to where the client was; False: it stays where it is, now."""
+    last_event_id = (last_event_id or "").strip()
     if last_event_id in _FROM_START:
         feed.from_start()
         feed.start_at(row["stream_from"])
         return True
     at = FrameId.parse(last_event_id)
     if at is None:
-        feed.from_now()
         return False
     feed.continue_after(at)
     feed.start_at(max(row["stream_from"], at.offset - LOOK_BACK))

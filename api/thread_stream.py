@@ -78,8 +78,8 @@ async def join(request: web.Request) -> web.StreamResponse:
     after = FrameId.parse(last_event_id)
     feed = ThreadFeed(api.live, api.log, thread_id, buffer_bytes=api.settings.client_buffer_bytes, after=after)
     with feed:
-        await require(api, thread_id)
         position = api.live.stream_position(partition_of(thread_id, api.log.partitions))
+        await require(api, thread_id)
         if after is not None or last_event_id in _FROM_START:
             await _replay(api, feed, thread_id, after, position)
         response = await open_stream(request, {"Location": request.path})
