@@ -90,8 +90,27 @@ BEGIN
     END IF;
     FOREACH l IN ARRAY lost LOOP
         IF l.run_ids IS NULL THEN
-            DELETE FROM checkpoints c WHERE c.thread_id = l.thread_id AND c.checkpoint_id <> (
-                SELECT max(n.checkpoint_id) FROM checkpoints n WHERE n.thread_id = c.thread_id AND n.ns = c.ns);
+            -- The newest of each namespace stays, and the ancestors that its delta channels are rebuilt from: up to
+            -- where each has a stored value.
+            WITH RECURSIVE newest AS (
+                SELECT DISTINCT ON (ns) ns, checkpoint_id, parent_id, channels, checkpoint -> 'channel_versions' AS written,
+                    CASE jsonb_typeof(metadata -> 'counters_since_delta_snapshot') WHEN 'object'
+                        THEN metadata -> 'counters_since_delta_snapshot' ELSE '{}' END AS deltas
+                FROM checkpoints WHERE thread_id = l.thread_id ORDER BY ns, checkpoint_id DESC
+            ), kept AS (
+                SELECT n.ns, n.checkpoint_id, n.parent_id, ARRAY(
+                    SELECT d FROM jsonb_object_keys(n.deltas) d
+                    WHERE n.channels -> d IS NULL AND n.written -> d IS NOT NULL) AS missing
+                FROM newest n
+                UNION ALL
+                SELECT p.ns, p.checkpoint_id, p.parent_id,
+                    ARRAY(SELECT d FROM unnest(k.missing) d WHERE p.channels -> d IS NULL)
+                FROM kept k JOIN checkpoints p
+                    ON p.thread_id = l.thread_id AND p.ns = k.ns AND p.checkpoint_id = k.parent_id
+                WHERE cardinality(k.missing) > 0
+            )
+            DELETE FROM checkpoints c WHERE c.thread_id = l.thread_id AND NOT EXISTS (
+                SELECT FROM kept k WHERE k.ns = c.ns AND k.checkpoint_id = c.checkpoint_id);
         ELSE
             DELETE FROM checkpoint_writes WHERE thread_id = l.thread_id AND run_id = ANY (l.run_ids);
             DELETE FROM checkpoints WHERE thread_id = l.thread_id AND run_id = ANY (l.run_ids);
@@ -104,6 +123,10 @@ BEGIN
             WHERE t.thread_id = l.thread_id AND t.checkpoint_id IS DISTINCT FROM n.newest;
         thinned := thinned || l.thread_id;
     END LOOP;
+    -- A run in flight may refer, in what it has not reported yet, to values it has read from checkpoints that are gone.
+    thinned := ARRAY(SELECT t FROM unnest(thinned) t WHERE NOT EXISTS (
+        SELECT FROM run_queue q
+        WHERE q.thread_id = t AND q.owner IS NOT NULL AND (q.cancel IS NULL OR q.cancel = 'interrupt')));
     IF cardinality(thinned) > 0 THEN
         PERFORM drop_orphan_values(thinned);
     END IF;
