@@ -75,8 +75,8 @@ class PostgresApplied:
                 log.warning("lost the database, connecting again: %r", error)
             finally:
                 if conn is not None:
-                    conn.terminate()
-                    with suppress(asyncpg.PostgresError, *AWAY):
+                    with suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back by itself
+                        conn.terminate()
                         await self._pool.release(conn)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, BACKOFF_SECONDS[1])

@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 COMMIT_SECONDS = 30.0
 
 _COMMIT = (
-    "SELECT expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7), move_partitions($8), project_rows("
+    # In this order: an old term is told that it is fenced, not that the heads have moved.
+    "SELECT move_partitions($8), expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7), project_rows("
     + ", ".join(f"${i}" for i in range(9, 9 + ARGUMENTS))
     + ")"
 )
@@ -139,6 +140,9 @@ class PostgresJournal:
                     return await self._unknown(attempt, error)
                 attempt.undo()
                 if error.sqlstate == "TL002":
+                    if locked:
+                        # Not commands: a stale announcement is in `events`. The partitions are opened again behind it.
+                        attempt.fail()
                     locked = True
                 elif (fenced := fenced_by(error)) is not None:
                     for turn in alive:
@@ -194,21 +198,21 @@ class PostgresJournal:
         return again
 
     async def _connection(self) -> Any:
-        if self._conn is None or self._conn.is_closed():
-            await self._drop()
-            try:
+        try:
+            if self._conn is None or self._conn.is_closed():
+                await self._drop()
                 self._conn = await self._pool.acquire(timeout=CONNECT_SECONDS)
                 self._commit = await self._conn.prepare(_COMMIT)
-            except AWAY as error:
-                await self._drop()
-                raise LogUnavailable(f"the database is away: {error!r}") from error
+        except AWAY as error:
+            await self._drop()
+            raise LogUnavailable(f"the database is away: {error!r}") from error
         return self._conn
 
     async def _drop(self) -> None:
         conn, self._conn, self._commit = self._conn, None, None
         if conn is not None:
-            conn.terminate()
-            with suppress(asyncpg.PostgresError, *AWAY):
+            with suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back to the pool by itself
+                conn.terminate()
                 await self._pool.release(conn)
 
     async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> None:

@@ -43,23 +43,25 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[Rows]:
     for p, accepted in batches:
         for item in accepted:
             record = item.record
-            at = time_of(record.at)
             if record.cmd_id.startswith("due:"):  # whatever it was decided to, the timer has fired
                 rows.timers.pop(record.cmd_id, None)
                 rows.fired.add(record.cmd_id)
-            deleted_at = None
+            at = deleted_at = None
             for event in record.events:
                 kind = event["type"]
+                if kind in _SILENT:  # also of what was refused because it has no proper time
+                    continue
+                if at is None:
+                    at = time_of(record.at)
                 if kind in runs.LOSSES and rows.must_flush_before_loss(event["thread_id"]):
                     rows = Rows()
                     done.append(rows)
                 handler = _HANDLERS.get(kind)
-                if handler is not None:
-                    handler(rows, event, at, p)
-                    if kind in _TOMBSTONES:
-                        deleted_at = at
-                elif kind not in _SILENT:
+                if handler is None:
                     raise UnknownEvent(f"{kind} in events[{p}] at offset {item.offset}")
+                handler(rows, event, at, p)
+                if kind in _TOMBSTONES:
+                    deleted_at = at
             if item.state is not None:
                 rows.aggregates[record.key] = (p, item.state, deleted_at)
     return done
@@ -71,11 +73,15 @@ async def project(
     read_value: ReadValue,
     *,
     applied: str | None = None,
+    quiet: bool = False,
 ) -> None:
-    """Fold and write within the caller's transaction. `applied`: what to tell the listeners of `threadlog_applied`."""
+    """Fold and write within the caller's transaction.
+
+    `applied`: what to tell the listeners of `threadlog_applied`; `quiet`: notify nobody, it is a rebuild.
+    """
     folds = fold(batches)
     for rows in folds:
         if rows.awaited:
             await rows.fetch(read_value)
     for rows in folds:
-        await conn.execute(PROJECT_ROWS, *rows.arguments(applied if rows is folds[-1] else None))
+        await conn.execute(PROJECT_ROWS, *rows.arguments(applied if rows is folds[-1] else None, quiet=quiet))

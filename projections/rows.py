@@ -215,6 +215,17 @@ class Rows:
         _forget(self.awaited, thread_id)
         self.touched.discard(thread_id)
 
+    def _notices(self, applied: str | None) -> list[str]:
+        """Channel and payload in turn."""
+        notices: list[str] = []
+        if any(row.cancel is None for row in self.queued.values()):
+            notices += ("threadlog_queue", "run")
+        for run_id in self.looks:
+            notices += ("threadlog_queue", f"cancel:{run_id}")
+        if applied:
+            notices += ("threadlog_applied", applied)
+        return notices
+
     async def fetch(self, read_value: ReadValue) -> None:
         """Bring in the values that events only point at. Raises what `read_value` raises."""
         awaited = list(self.awaited.items())
@@ -223,15 +234,12 @@ class Rows:
             self.values.setdefault(key, (kind, value))
         self.awaited.clear()
 
-    def arguments(self, applied: str | None) -> list[Any]:
-        """The arguments of `project_rows`, in its order. `applied`: payload for `threadlog_applied`, or None."""
-        notices: list[str] = []
-        if any(row.cancel is None for row in self.queued.values()):
-            notices += ("threadlog_queue", "run")
-        for run_id in self.looks:
-            notices += ("threadlog_queue", f"cancel:{run_id}")
-        if applied:
-            notices += ("threadlog_applied", applied)
+    def arguments(self, applied: str | None, *, quiet: bool = False) -> list[Any]:
+        """The arguments of `project_rows`, in its order.
+
+        `applied`: payload for `threadlog_applied`, or None; `quiet`: nobody is to be notified, it is a rebuild.
+        """
+        notices = [] if quiet else self._notices(applied)
         return [
             list(self.gone_threads),
             [(run_id, *gone) for run_id, gone in self.gone_runs.items()],

@@ -61,6 +61,19 @@ async def migrate(conn_or_dsn: asyncpg.Connection | str, schema: str = "public",
                 await conn.execute("INSERT INTO schema_versions VALUES ($1, now())", version)
         count = await conn.fetchval("SELECT count(*) FROM partitions")
         if count == 0:
-            await conn.execute("INSERT INTO partitions (p) SELECT generate_series(0, $1::int - 1)", partitions)
+            await _add_partitions(conn, partitions)
         elif count != partitions:
             raise PartitionsFixed(f"the database was set up for {count} partitions, asked for {partitions}")
+
+
+async def create_beside(conn: asyncpg.Connection, schema: str, partitions: int) -> None:
+    """Make the tables in a new schema and look at that one only, until the caller's transaction ends."""
+    await conn.execute(f'CREATE SCHEMA "{schema}"')
+    await conn.execute(f'SET LOCAL search_path TO "{schema}"')
+    for _, sql in migrations():
+        await conn.execute(sql)
+    await _add_partitions(conn, partitions)
+
+
+async def _add_partitions(conn: asyncpg.Connection, partitions: int) -> None:
+    await conn.execute("INSERT INTO partitions (p) SELECT generate_series(0, $1::int - 1)", partitions)
