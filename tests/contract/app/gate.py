@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+PATIENCE_SECONDS = 90  # a test that failed leaves nobody waiting for ever
+
 
 def note(folder: str, word: str, run_id: str = "") -> None:
     """Append one line to the folder's journal; one write, so lines of several processes never mix."""
@@ -25,7 +27,10 @@ async def passage(folder: str, run_id: str) -> None:
     """Wait at the gate; a cancelled visitor needs a moment (with a file `linger`, a long one) to leave."""
     note(folder, "enter", run_id)
     try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not is_open(folder, run_id):
+            if time.monotonic() > deadline:
+                raise TimeoutError("nobody opened the gate")
             await asyncio.sleep(0.01)
     except asyncio.CancelledError:
         await asyncio.sleep(2.5 if (Path(folder) / "linger").exists() else 0.2)
@@ -38,6 +43,7 @@ async def passage(folder: str, run_id: str) -> None:
 def blocking_passage(folder: str, run_id: str) -> None:
     """The same for a node that blocks its thread: it cannot be cancelled."""
     note(folder, "enter", run_id)
-    while not is_open(folder, run_id):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_open(folder, run_id) and time.monotonic() < deadline:
         time.sleep(0.01)
     note(folder, "exit", run_id)
