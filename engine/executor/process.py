@@ -33,9 +33,10 @@ from engine.log.port import Log
 
 logger = logging.getLogger(__name__)
 
-_YOUNG_AT_MOST = 8  # runs that may be short ones work side by side; more would only make all of them slower
-_WAITING_SECONDS = 0.015  # no superstep passed for so long: the run waits for something, others can begin
-_YOUNG_SECONDS = 0.25  # after this nobody is young any more
+_YOUNG_AT_MOST = 16  # runs that may be short ones work side by side; more would only make all of them slower
+_WAITING_SECONDS = 0.03  # no superstep passed for so long: the run waits for something, others can begin …
+_WAITING_LAGS = 10  # … plus this many times the loop's lag: on a busy machine a superstep takes as much longer
+_YOUNG_SECONDS = 1.0  # after this nobody is young any more
 _SWEEP_SECONDS = 0.005
 _POLL_SECONDS = 1.0  # what notifications may have missed
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
@@ -88,6 +89,7 @@ class Executor:
         self._stopped = asyncio.Event()
         self._hurry = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
+        self._lag = 0.0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- life ------------------------------------------------------------------------------------------
@@ -281,12 +283,15 @@ class Executor:
 
     def _settle(self) -> None:
         """Runs that wait for something make room for others to begin, and say that they run."""
-        self._sweep = None
         now = self._loop.time()
+        if self._sweep is not None:
+            self._lag += (max(0.0, now - self._sweep.when()) - self._lag) * 0.3
+        self._sweep = None
+        waiting = _WAITING_SECONDS + _WAITING_LAGS * self._lag
         for run_id, attempt in list(self._young.items()):
             if not attempt.working:
                 del self._young[run_id]
-            elif now - attempt.progress >= _WAITING_SECONDS or now - attempt.started >= _YOUNG_SECONDS:
+            elif now - attempt.progress >= waiting or now - attempt.started >= _YOUNG_SECONDS:
                 del self._young[run_id]
                 attempt.reporter.settle()
         self._wake.set()

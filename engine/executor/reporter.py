@@ -79,10 +79,11 @@ class Reporter:
     # --- what the runner uses --------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """The attempt is not a short one: say that it runs, and report from now on as it goes."""
+        """The attempt is not a short one: report from now on as it goes."""
         if not self._settled and not self._closed:
             self._settled = True
-            self._gather(0.0)
+            if self._items:
+                self._gather(0.0)
 
     async def finish(self, outcome: dict[str, Any]) -> None:
         """Post the last report; it is durably in the log when this returns."""
@@ -109,7 +110,7 @@ class Reporter:
 
     def _post_gathered(self) -> None:
         self._timer = None
-        if self._in_flight is None and not self._closed and (self._items or self._started):
+        if self._in_flight is None and not self._closed and self._items:
             self._post(None)
 
     def _post(self, outcome: dict[str, Any] | None) -> asyncio.Future[int]:

@@ -37,7 +37,8 @@ async def test_an_executor_that_was_declared_dead_stops_its_runs_in_silence_and_
     executor = await serving("slow", "noop", renew_seconds=0.05)
     before = executor.executor_id
     run_id = await stage.enqueue("slow", {"items": []})
-    reports = await eventually(lambda: stage.reports(run_id))
+    await eventually(lambda: stage.items(run_id))
+    reports = await stage.reports(run_id)
     await stage.connection.execute("DELETE FROM run_queue")
     await stage.connection.execute("DELETE FROM executors")
     await eventually(lambda: executor.executor_id != before and not executor.attempts)
@@ -52,7 +53,8 @@ async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: S
     monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
-    reports = await eventually(lambda: stage.reports(run_id))
+    await eventually(lambda: stage.items(run_id))
+    reports = await stage.reports(run_id)
     await stage.connection.execute("UPDATE run_queue SET attempt = 2, owner = 'other'")
     await eventually(lambda: not executor.attempts)
     assert await stage.reports(run_id) == reports

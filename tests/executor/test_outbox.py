@@ -193,6 +193,7 @@ async def test_flush_and_applied_wait_for_what_they_promise(log: SlowLog, outbox
 
 async def test_after_settling_items_are_reported_as_they_come_one_report_in_flight(log, outbox) -> None:
     reporter = reporter_of(outbox)
+    reporter.add({"n": -1})
     reporter.settle()
     await eventually(lambda: log.appends)
     log.gate.clear()
@@ -203,7 +204,10 @@ async def test_after_settling_items_are_reported_as_they_come_one_report_in_flig
     log.gate.set()
     await reporter.finish({"status": "success"})
     bodies = await reports(log)
-    assert [[i["n"] for i in b.get("items", [])] for b in bodies] in ([[], [0, 1, 2], [3]], [[], [0, 1, 2], [3], []])
+    assert [[i["n"] for i in b.get("items", [])] for b in bodies] in (
+        [[-1], [0, 1, 2], [3]],
+        [[-1], [0, 1, 2], [3], []],
+    )
     assert bodies[0]["started"] and bodies[-1]["outcome"]
     ids = [CommandEnvelope.decode(r.value).id for r in await log.read(Topic.COMMANDS, 1, 0)]
     assert ids == [f"r:1:{n}" for n in range(len(ids))]

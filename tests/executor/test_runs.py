@@ -11,7 +11,9 @@ def names(frames: list[tuple[str, Any]]) -> list[str]:
     return [name for name, _ in frames]
 
 
-async def test_a_short_run_is_one_report_with_everything_in_it(stage: Stage, serving) -> None:
+async def test_a_short_run_is_one_report_with_everything_in_it(stage: Stage, serving, monkeypatch) -> None:
+    monkeypatch.setattr("engine.executor.process._WAITING_SECONDS", 60)
+    monkeypatch.setattr("engine.executor.process._YOUNG_SECONDS", 60)
     executor = await serving("noop")
     run_id = await stage.enqueue("noop", {"items": ["in"]})
     outcome = await stage.outcome(run_id)
@@ -158,9 +160,14 @@ async def test_with_durability_sync_every_step_is_in_the_log_before_the_next_beg
 async def test_a_waiting_run_says_that_it_runs_and_shows_its_steps(stage: Stage, serving) -> None:
     await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
-    reports = await eventually(lambda: stage.reports(run_id))
+    await eventually(lambda: stage.items(run_id))
+    reports = await stage.reports(run_id)
     assert reports[0]["started"] and not reports[0].get("outcome")
-    assert [i["kind"] for i in reports[0]["items"]].count("checkpoint") == 3
+
+    async def three_checkpoints() -> bool:
+        return [i["kind"] for i in await stage.items(run_id)].count("checkpoint") == 3
+
+    await eventually(three_checkpoints)
     await stage.cancel(run_id)
     assert (await stage.outcome(run_id))["status"] == "interrupted"
 
