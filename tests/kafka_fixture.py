@@ -1,7 +1,7 @@
 """A real Apache Kafka for tests: one node per test session, shared by the workers of pytest-xdist.
 
-Registered by tests/conftest.py. A test that asks for `kafka` is skipped where Java or Maven Central are missing, with the
-reason in the summary; under `CI=true` it fails instead. Tests that stop brokers start a `KafkaCluster` of their own.
+Registered by tests/conftest.py. A test that asks for `kafka_bootstrap` is skipped where Java or Maven Central are
+missing, with the reason in the summary; under `CI=true` it fails instead. Tests that stop brokers start their own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 from deploy.kafka import available
 
 _ANNOUNCED = "KAFKA_BOOTSTRAP_SERVERS="
+_keepers: list[subprocess.Popen[str]] = []  # referred to until the end: they outlive the test that started them
 
 
 def require_kafka() -> None:
@@ -32,7 +33,7 @@ def require_kafka() -> None:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap address of the session's node. Use topics of your own (`kafka_prefix`) and leave the node alone."""
     require_kafka()
     folder = tmp_path_factory.getbasetemp()
@@ -84,9 +85,11 @@ def _start(folder: Path) -> str:
             start_new_session=True,  # it ends by itself, not by a Ctrl-C at the tests
         )
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(_ANNOUNCED):
-            return line.removeprefix(_ANNOUNCED).strip()
+    with process.stdout:
+        for line in process.stdout:
+            if line.startswith(_ANNOUNCED):
+                _keepers.append(process)
+                return line.removeprefix(_ANNOUNCED).strip()
     pytest.fail(f"Apache Kafka did not start:\n{log.read_text()[-2000:]}", pytrace=False)
 
 
