@@ -182,6 +182,7 @@ class RunFeed(Feed):
         super().__init__(live, log, thread_id, run_id, buffer_bytes=buffer_bytes)
         self.progress = Progress()
         self.end: End | None = None
+        self._continued = False
         self._give_up_at: float | None = None
         self._frame_wait_seconds = frame_wait_seconds
 
@@ -202,11 +203,14 @@ class RunFeed(Feed):
     def continue_after(self, at: FrameId) -> None:
         """The client has everything up to this frame."""
         self.progress = Progress((at.attempt, at.number + 1))
+        self._continued = True
 
     def ended(self, end: End) -> None:
         """The run has ended like this."""
         if self.end is None:
             self.end = end
+            if self._continued and self.counted():
+                self.progress.error_seen = True  # the client has all there is, an `error` included
             self.waiter.notify()
 
     def accept(self, offset: int, frames: Frames) -> list[Item]:
