@@ -64,6 +64,7 @@ class Supervisor:
             changed=self._write_status,
         )
         self._pending: set[asyncio.Task[None]] = set()
+        self._watchers: list[asyncio.Task[None]] = []
 
     @property
     def url(self) -> str:
@@ -83,14 +84,11 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal)
         try:
             await self._start()
-            watchers = [asyncio.create_task(self._watch_postgres())]
-            if self._settings.reload:
-                watchers.append(asyncio.create_task(self._watch_files()))
             await self._stop.wait()
-            for watcher in watchers:
-                watcher.cancel()
-            await asyncio.gather(*watchers, return_exceptions=True)
         finally:
+            for watcher in self._watchers:
+                watcher.cancel()
+            await asyncio.gather(*self._watchers, return_exceptions=True)
             await self._shut_down()
         if self._failed:
             raise CannotStart(self._failed)
@@ -113,12 +111,15 @@ class Supervisor:
         names = [f"executor-{number}" for number in range(1, self._settings.executors + 1)]
         if names:
             await self._children.start(names[0], "executor")
+        if self._settings.reload:
+            self._watchers.append(asyncio.create_task(self._watch_files()))
         if self._postgres:
             self._postgres.start(say=lambda step: self._out(f"database    {step}"))
+            self._watchers.append(asyncio.create_task(self._watch_postgres()))
         # One executor is enough to be ready: the others would only take the processor from it meanwhile.
         await self._until_ready()
         for name in names[1:]:
-            if not self._stop.is_set():
+            if not self._stop.is_set() and self._children.named(name) is None:
                 await self._children.start(name, "executor")
 
     def _where_the_log_is(self) -> str:
@@ -182,7 +183,8 @@ class Supervisor:
         return True
 
     async def _watch_postgres(self) -> None:
-        while self._postgres is not None:
+        assert self._postgres is not None
+        while True:
             await asyncio.sleep(0.2)
             if self._postgres.pid is None:
                 self._say("database", "the embedded Postgres died; starting it again")

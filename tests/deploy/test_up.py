@@ -1,0 +1,211 @@
+"""`threadlog up`: starts, says what it does, mends what breaks, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from langgraph_sdk import get_client, get_sync_client
+from langgraph_sdk.errors import APIError
+
+from tests import servers
+from tests.servers import Server, ServerFailed
+
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+
+class State(TypedDict):
+    said: str
+
+def speak(state):
+    return {"said": "VERSION"}
+
+builder = StateGraph(State)
+builder.add_node("speak", speak)
+builder.add_edge(START, "speak")
+graph = builder.compile()
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """An application with one graph, `agent`, that says `one`."""
+    (tmp_path / "langgraph.json").write_text('{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}}')
+    (tmp_path / "agent.py").write_text(GRAPH.replace("VERSION", "one"))
+    return tmp_path / "langgraph.json"
+
+
+@pytest.fixture
+def up() -> Iterator[Callable[..., Server]]:
+    """Starts embedded servers for one test."""
+    started: list[Server] = []
+
+    def start(config: Path, **options: object) -> Server:
+        started.append(servers.start(config, **options))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def ask(server: Server) -> str:
+    with get_sync_client(url=server.url, api_key=None) as client:
+        return client.runs.wait(None, "agent", input={"said": ""})["said"]
+
+
+def wait_for_answer(server: Server, wanted: str) -> None:
+    """Ask until the answer is the wanted one: what is away is answered with 503 meanwhile."""
+    deadline = time.monotonic() + 60
+    answer: object = None
+    while answer != wanted:
+        assert time.monotonic() < deadline, f"{answer!r}\n{server.output}"
+        try:
+            answer = ask(server)
+        except (httpx.HTTPError, APIError) as error:
+            answer = error
+
+
+def test_it_says_where_what_and_when_and_stops_clean(app: Path, up: Callable[..., Server]) -> None:
+    server = up(app, executors=1)
+    assert "graphs      agent" in server.lines
+    assert f"data        {server.data_dir}" in server.lines
+    assert re.search(r"^ready       http://127\.0\.0\.1:\d+ after \d+\.\d s", server.output, re.MULTILINE)
+    assert ask(server) == "one"
+    began = time.monotonic()
+    assert server.end() == 0  # raises when processes are left
+    assert time.monotonic() - began < servers.STOP_SECONDS
+    assert not (server.data_dir / "processes.json").exists()
+    assert "Traceback" not in server.output
+
+
+def test_sigterm_stops_it_too_and_the_next_start_knows_everything(app: Path, up: Callable[..., Server]) -> None:
+    first = up(app, executors=1)
+    with get_sync_client(url=first.url, api_key=None) as client:
+        thread = client.threads.create(metadata={"mine": True})
+        client.runs.wait(thread["thread_id"], "agent", input={"said": ""})
+    assert first.end(signal.SIGTERM) == 0
+    second = up(app, executors=1, data_dir=first.data_dir)
+    with get_sync_client(url=second.url, api_key=None) as client:
+        assert client.threads.get_state(thread["thread_id"])["values"] == {"said": "one"}
+
+
+@pytest.mark.parametrize("name", ["server", "executor-1", "postgres"])
+def test_what_dies_is_started_again_and_works(app: Path, up: Callable[..., Server], name: str) -> None:
+    server = up(app, executors=1)
+    server.wait_replaced(name, server.kill(name))
+    wait_for_answer(server, "one")
+
+
+def test_a_killed_supervisor_takes_everything_with_it(app: Path, up: Callable[..., Server]) -> None:
+    first = up(app, executors=2)
+    server_and_executors = servers.descendants(first.process.pid)
+    assert len(server_and_executors) >= 4
+    first.process.kill()
+    first.process.wait()
+    _, alive = psutil.wait_procs(server_and_executors, timeout=20)
+    assert alive == []
+    second = up(app, executors=1, data_dir=first.data_dir)
+    assert ask(second) == "one"
+
+
+def test_a_second_one_on_the_same_folder_is_refused(app: Path, up: Callable[..., Server]) -> None:
+    first = up(app, executors=1)
+    with pytest.raises(ServerFailed, match=f"in use by process {first.process.pid}"):
+        up(app, data_dir=first.data_dir)
+    assert ask(first) == "one"
+
+
+def test_a_broken_graph_is_named_with_its_place_and_the_others_work(app: Path, up: Callable[..., Server]) -> None:
+    app.write_text('{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph", "bad": "./bad.py:graph"}}')
+    (app.parent / "bad.py").write_text("import os\n\nraise ValueError('not today')\n")
+    server = up(app, executors=1)
+    assert ask(server) == "one"
+    assert f"graph bad cannot be imported: ValueError: not today ({app.parent / 'bad.py'}:3)" in server.output
+
+
+def test_reload_loads_the_graph_anew_when_its_file_changes(app: Path, up: Callable[..., Server]) -> None:
+    server = up(app, executors=1, arguments=("--reload",))
+    assert ask(server) == "one"
+    old = server.pids["executor-1"]
+    (app.parent / "agent.py").write_text(GRAPH.replace("VERSION", "two"))
+    server.wait_line(lambda line: "changed: agent.py" in line)
+    server.wait_replaced("executor-1", old)
+    psutil.wait_procs([psutil.Process(old)] if psutil.pid_exists(old) else [], timeout=20)
+    assert ask(server) == "two"
+
+
+def test_reload_outlives_a_mistake_in_the_file(app: Path, up: Callable[..., Server]) -> None:
+    server = up(app, executors=1, arguments=("--reload",))
+    (app.parent / "agent.py").write_text("this is no Python\n")
+    server.wait_line(lambda line: "SyntaxError" in line and "agent.py:1" in line)
+    (app.parent / "agent.py").write_text(GRAPH.replace("VERSION", "three"))
+    server.wait_line(lambda line: "is ready: agent" in line)
+    wait_for_answer(server, "three")
+
+
+async def test_events_lists_follows_and_verifies(app: Path, up: Callable[..., Server]) -> None:
+    server = up(app, executors=1)
+    async with get_client(url=server.url, api_key=None) as client:
+        thread = await client.threads.create()
+        await client.runs.wait(thread["thread_id"], "agent", input={"said": ""})
+        listed = await asyncio.to_thread(server.threadlog, "events", "--thread", thread["thread_id"])
+        assert listed.returncode == 0, listed.stderr
+        types = [line.split()[2] for line in listed.stdout.splitlines()]
+        assert types[:3] == ["thread.created", "run.created", "run.scheduled"]
+        assert "run.succeeded" in types
+
+        following = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "deploy.cli", "events", "--follow", "--thread", thread["thread_id"],
+            env={**servers.clean_environment(), "THREADLOG_DATA_DIR": str(server.data_dir)},
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert following.stdout is not None
+            for _ in types:
+                await asyncio.wait_for(following.stdout.readline(), 30)
+            await client.threads.update(thread["thread_id"], metadata={"seen": True})
+            line = (await asyncio.wait_for(following.stdout.readline(), 30)).decode()
+            assert line.split()[2] == "thread.updated"
+        finally:
+            following.terminate()
+            await following.wait()
+
+        unknown = await asyncio.to_thread(
+            server.threadlog, "events", "--thread", "0199b2c0-0000-7000-8000-000000000000"
+        )
+        assert unknown.returncode == 1
+        verified = await asyncio.to_thread(server.threadlog, "events", "--verify")
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert "No difference" in verified.stdout
+
+
+def test_the_demo_goes_as_promised(tmp_path: Path, mode: str, request: pytest.FixtureRequest) -> None:
+    env = {"THREADLOG_PORT": "0", "THREADLOG_DATA_DIR": str(tmp_path / "data"), "THREADLOG_EXECUTORS": "2"}
+    if mode == "kafka":
+        env["KAFKA_BOOTSTRAP_SERVERS"] = request.getfixturevalue("kafka_bootstrap")
+        env["THREADLOG_TOPIC_PREFIX"] = f"demo-{os.urandom(4).hex()}."
+        env["THREADLOG_PARTITIONS"] = "16"
+    secrets = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "SUPPORT_AGENT_MODEL")
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.examples.demo", "--once"],
+        env={**{n: v for n, v in servers.clean_environment().items() if n not in secrets}, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "attempt 2" in done.stdout
+    assert "Everything went as promised." in done.stdout
