@@ -52,6 +52,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/lint-imports --no-cache
 
 unit: $(VENV)/.dev
+	@$(PY) -c 'from deploy.kafka import available; from deploy.kafka.jars import version; \
+		can, why = available(lambda line: print(line, flush=True)); \
+		print(f"Kafka tests: run against Apache Kafka {version()}" if can else f"Kafka tests: skipped, {why}", flush=True)'
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 # Apache Kafka on loopback, until Ctrl-C: make kafka, then KAFKA_BOOTSTRAP_SERVERS=… threadlog up

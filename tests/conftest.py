@@ -19,6 +19,8 @@ from deploy.settings import EMBEDDED_PARTITIONS
 from projections.schema import migrate
 from tests import servers
 
+pytest_plugins = ["tests.kafka_fixture"]
+
 # Nothing in the tests survives a power cut, so nothing waits for the disk. Chaos tests start their own servers.
 _FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "500"}
 
@@ -116,7 +118,7 @@ class GivenServer:
 
 @pytest.fixture(scope="session", params=_MODES)
 def mode(request: pytest.FixtureRequest) -> str:
-    """Where a server's log is: `embedded` (in Postgres) or `kafka`. A test that uses this, or a server, runs in both."""
+    """Where a server's log is: `embedded` (in Postgres) or `kafka`. Tests that use this, or a server, run in both."""
     return request.param
 
 
