@@ -57,8 +57,6 @@ def make_marker(cors: CorsPolicy) -> Callable[[web.Request, web.StreamResponse],
 def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, ApiError):
         return reply({"detail": error.detail}, error.status, error.headers)
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return reply({"detail": "The request body is larger than this server accepts"}, 413)
     if isinstance(error, web.HTTPException):
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return reply({"detail": error.reason}, error.status, headers)

@@ -16,12 +16,22 @@ M = TypeVar("M", bound=BaseModel)
 
 async def json_body(request: web.Request) -> Any:
     """The body, whatever content type it claims to have; NUL characters become U+FFFD, as Postgres can't hold them."""
-    raw = await request.read()
+    limit = request.client_max_size
+    if (request.content_length or 0) > limit:  # said at once, without waiting for so many bytes
+        raise too_large(limit)
+    try:
+        raw = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large(limit) from None
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise ApiError(422, "Invalid JSON in request body") from None
     return _without_nul(value) if b"\\u0000" in raw else value
+
+
+def too_large(limit: int) -> ApiError:
+    return ApiError(413, f"The request body is larger than the {limit} bytes that HTTP_MAX_REQUEST_BODY_BYTES allows")
 
 
 async def body(request: web.Request, model: type[M]) -> M:
