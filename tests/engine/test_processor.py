@@ -1,0 +1,387 @@
+"""The processor over both journals: deciding, ordering, owning partitions, timers, lost attempts, failures."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from engine.domain.commands import CancelRun, ReportRun
+from engine.log.memory import MemoryLog
+from engine.log.port import AppendUnknown, LogUnavailable, Topic
+from engine.log.records import partition_of
+from engine.processor import NotOwner
+from projections.journal import PostgresJournal
+from tests.engine.world import PARTITIONS, World, create_run, create_thread, eventually, finish, new_id, thread_in
+
+
+async def test_an_answered_command_is_in_the_read_models(world: World) -> None:
+    engine = await world.engine()
+    thread = create_thread(metadata={"a": 1})
+    decided = await engine.submit(thread)
+    assert [event["type"] for event in decided.events] == ["thread.created"]
+    row = (await world.rows("SELECT * FROM threads"))[0]
+    assert str(row["thread_id"]) == thread.thread_id and row["created_at"] == datetime.fromisoformat(decided.at)
+    assert await world.verify() == []
+
+
+async def test_a_run_from_creation_to_its_end(world: World) -> None:
+    engine = await world.engine()
+    run = create_run(new_id())
+    created = await engine.submit(run)
+    assert [event["type"] for event in created.events][:3] == ["thread.created", "run.created", "run.scheduled"]
+    await world.append(finish(run.thread_id, run.run_id))
+    await world.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
+    assert await world.rows("SELECT * FROM run_queue") == []
+    assert await world.verify() == []
+
+
+async def test_a_refusal_is_an_answer(world: World) -> None:
+    engine = await world.engine()
+    thread = create_thread()
+    await engine.submit(thread)
+    assert (await engine.submit(thread)).events[0]["code"] == "conflict"
+
+
+async def test_the_same_command_id_counts_once(world: World) -> None:
+    engine = await world.engine()
+    run = create_run(new_id())
+    await engine.submit(run, id="the same")
+    assert (await engine.submit(run, id="the same")).events == [{"type": "command.repeated"}]
+    assert len(await world.rows("SELECT * FROM runs")) == 1
+
+
+async def test_commands_of_others_and_of_this_process_are_decided_in_offset_order(world: World) -> None:
+    engine = await world.engine()
+    threads = [thread_in(p) for p in (3, 3, 5)]
+    for thread_id in threads:
+        await engine.submit(create_thread(thread_id))
+    own = [engine.submit(create_run(threads[n % 3])) for n in range(120)]
+    others = [world.append(create_run(threads[n % 3])) for n in range(120)]
+    await asyncio.gather(*(call for pair in zip(own, others, strict=True) for call in pair))
+    await eventually(lambda: _answer(engine.heard.events().count("run.created") == 240))
+    for p in (3, 5):
+        records = [(offset, record) for partition, offset, record in engine.heard.records if partition == p]
+        assert [offset for offset, _ in records] == sorted({offset for offset, _ in records})
+        commands = [record.cmd_off for _, record in records]
+        _, head = await world.log.bounds(Topic.COMMANDS, p)
+        assert commands == list(range(head)), "every command of the partition exactly once, in order"
+    assert await world.verify() == []
+
+
+async def test_own_commands_are_decided_in_the_order_they_were_handed_in(world: World) -> None:
+    engine = await world.engine()
+    thread_id = new_id()
+    runs = [create_run(thread_id) for _ in range(50)]
+    await asyncio.gather(*(engine.submit(run) for run in runs))
+    created = [e["run_id"] for _, _, r in engine.heard.records for e in r.events if e["type"] == "run.created"]
+    assert created == [run.run_id for run in runs]
+
+
+async def test_a_command_nobody_can_understand_holds_up_nothing(world: World) -> None:
+    from engine.log.port import Append
+
+    engine = await world.engine()
+    thread = create_thread(thread_in(0))
+    bad = [Append(Topic.COMMANDS, 0, "x", value) for value in (b"\xff", b"[]", b'{"id":1}')]
+    await world.log.append(bad)
+    await world.append(thread)
+    await world.until("SELECT count(*) = 1 FROM threads")
+    expected = ["command.rejected"] * 3 + ["thread.created"]
+    await eventually(lambda: _answer(engine.heard.events() == expected))
+
+
+# --- ownership -------------------------------------------------------------------------------------------------------
+
+
+async def test_one_processor_takes_everything_at_once(world: World) -> None:
+    engine = await world.engine()
+    assert engine.processor.owned == list(range(PARTITIONS))
+
+
+async def test_partitions_spread_over_processors_and_come_back(world: World) -> None:
+    one = await world.engine("one")
+    two = await world.engine("two")
+    assert sorted(one.processor.owned + two.processor.owned) == list(range(PARTITIONS))
+    assert len(two.processor.owned) == PARTITIONS // 2
+    await two.stop()
+    world.engines.remove(two)
+    await eventually(lambda: _answer(one.processor.owned == list(range(PARTITIONS))))
+
+
+async def _answer(value: bool) -> bool:
+    return value
+
+
+async def test_a_command_reaches_the_processor_that_owns_it(world: World) -> None:
+    one = await world.engine("one")
+    thread = create_thread(thread_in(PARTITIONS - 1))
+    await one.submit(thread)
+    two = await world.engine("two")
+    assert two.processor.owns_key(thread.thread_id)
+    own, foreign = create_run(thread_in(0)), create_run(thread.thread_id)
+    # Through the log, from a process that hears of events from `one`: it is told by what is projected there.
+    await one.submit(own)
+    await two.submit(foreign)
+    assert len(await world.rows("SELECT * FROM runs")) == 2
+    assert await world.verify() == []
+
+
+async def test_a_processor_that_lost_its_partitions_changes_nothing(world: World) -> None:
+    engine = await world.engine("one", lease_seconds=60.0)
+    thread = create_thread()
+    await engine.submit(thread)
+    p = partition_of(thread.thread_id, PARTITIONS)
+    theft = "UPDATE partitions SET owner = 'thief', epoch = epoch + 1, lease_until = now() + interval '1 hour'"
+    await world.pool.execute(f"{theft} WHERE p = $1", p)
+    # Decided by the old term at once: the guard refuses it, whether or not the theft has been noticed.
+    lost = asyncio.create_task(engine.submit(create_run(thread.thread_id, "00000000-0000-4000-8000-000000000001")))
+    await eventually(lambda: _answer(not engine.processor.owns(p)))
+    assert await world.rows("SELECT * FROM runs") == []
+    # When the thief is gone, the partition is decided again, with nothing lost.
+    await world.pool.execute("UPDATE partitions SET owner = NULL WHERE p = $1", p)
+    assert (await lost).events[0]["type"] == "run.created"
+    assert await world.verify() == []
+
+
+async def test_a_killed_processor_is_continued_by_its_successor_at_once(world: World) -> None:
+    first = await world.engine("same name", lease_seconds=3600.0)
+    run = create_run(new_id())
+    await first.submit(run)
+    for task in (*first.processor._tasks, first.processor._tail):
+        if task is not None:
+            task.cancel()
+    world.engines.remove(first)
+    second = await world.engine("same name", lease_seconds=3600.0)
+    assert second.processor.owned == list(range(PARTITIONS))
+    assert (await second.submit(create_run(run.thread_id))).events[0]["type"] == "run.created"
+    with pytest.raises(RuntimeError):  # the first one's terms are over: its journal can't commit any more
+        await _commit_with_old_term(first, run.thread_id)
+    await first.journal.aclose()
+    assert await world.verify() == []
+
+
+async def _commit_with_old_term(engine: Any, thread_id: str) -> None:
+    from engine.gateway import envelope_for
+    from engine.journal import Turn
+
+    term = engine.processor._partitions[partition_of(thread_id, PARTITIONS)].term
+    envelope = envelope_for(create_run(thread_id), thread_id, None, None)
+    await engine.journal.commit([Turn(term, [(term.decided + 1000, envelope)])])
+    await engine.journal.settle()
+    if term.dead:
+        raise RuntimeError("the term is over")
+
+
+async def test_a_restart_goes_on_where_it_stopped(world: World) -> None:
+    first = await world.engine("one")
+    run = create_run(new_id())
+    await first.submit(run)
+    await first.stop()
+    world.engines.remove(first)
+    await world.append(finish(run.thread_id, run.run_id))  # nobody is there to decide it
+    await world.engine("two")
+    await world.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
+    assert await world.verify() == []
+
+
+async def test_a_stopped_processor_refuses(world: World) -> None:
+    engine = await world.engine()
+    await engine.stop()
+    with pytest.raises(LogUnavailable):
+        await engine.submit(create_thread())
+
+
+# --- timers and lost attempts ----------------------------------------------------------------------------------------
+
+
+def in_seconds(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="microseconds")
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.6])
+async def test_a_delayed_run_gets_its_turn_when_it_is_due(world: World, delay: float) -> None:
+    engine = await world.engine()
+    run = create_run(new_id(), due_at=in_seconds(delay))
+    await engine.submit(run)
+    await world.until("SELECT count(*) = 1 FROM run_queue WHERE run_id = $1", run.run_id)
+    assert await world.rows("SELECT * FROM timers") == []
+    await eventually(lambda: _answer(f"due:{run.run_id}" in [r.cmd_id for _, _, r in engine.heard.records]))
+    assert await world.verify() == []
+
+
+async def test_a_timer_survives_its_processor(world: World) -> None:
+    first = await world.engine("one")
+    run = create_run(new_id(), due_at=in_seconds(0.5))
+    await first.submit(run)
+    await first.stop()
+    world.engines.remove(first)
+    await world.engine("two")
+    await world.until("SELECT count(*) = 1 FROM run_queue WHERE run_id = $1", run.run_id)
+
+
+async def test_an_attempt_whose_executor_is_gone_is_tried_again(world: World) -> None:
+    engine = await world.engine()
+    run = create_run(new_id())
+    await engine.submit(run)
+    await world.pool.execute("INSERT INTO executors VALUES ('dead', now() - interval '1 second', 1)")
+    await world.pool.execute("UPDATE run_queue SET owner = 'dead'")
+    await world.until("SELECT count(*) = 1 FROM run_queue WHERE attempt = 2 AND owner IS NULL")
+    await eventually(lambda: _answer(engine.heard.events().count("run.lease_expired") == 1))
+
+
+async def test_an_attempt_of_a_living_executor_is_left_alone(world: World) -> None:
+    engine = await world.engine()
+    lost, kept = create_run(new_id()), create_run(new_id())
+    await engine.submit(lost)
+    await engine.submit(kept)
+    await world.pool.execute("INSERT INTO executors VALUES ('alive', now() + interval '1 hour', 1)")
+    await world.pool.execute("UPDATE run_queue SET owner = 'alive' WHERE run_id = $1", kept.run_id)
+    await world.pool.execute("UPDATE run_queue SET owner = 'never registered' WHERE run_id = $1", lost.run_id)
+    engine.processor.look()
+    await world.until("SELECT count(*) = 1 FROM run_queue WHERE run_id = $1 AND attempt = 2", lost.run_id)
+    row = (await world.rows("SELECT attempt, owner FROM run_queue WHERE run_id = $1", kept.run_id))[0]
+    assert (row["attempt"], row["owner"]) == (1, "alive")
+
+
+async def test_a_run_cancelled_before_anybody_claimed_it_frees_its_thread(world: World) -> None:
+    engine = await world.engine()
+    run = create_run(new_id())
+    await engine.submit(run)
+    await engine.submit(CancelRun(thread_id=run.thread_id, run_id=run.run_id))
+    await world.until("SELECT count(*) = 0 FROM run_queue")
+    assert (await world.rows("SELECT status FROM runs"))[0]["status"] == "interrupted"
+    assert (await engine.submit(create_run(run.thread_id, multitask_strategy="reject"))).events[0][
+        "type"
+    ] == "run.created"
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+async def test_when_all_connections_die_everything_goes_on(world: World) -> None:
+    engine = await world.engine()
+    thread_id = new_id()
+    await engine.submit(create_thread(thread_id))
+    calls = [asyncio.create_task(engine.submit(create_run(thread_id))) for _ in range(20)]
+    await _kill_connections(world)
+    calls += [asyncio.create_task(engine.submit(create_run(thread_id))) for _ in range(20)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    unexpected = [a for a in answers if isinstance(a, BaseException) and not isinstance(a, LogUnavailable)]
+    assert unexpected == []
+    accepted = [a for a in answers if not isinstance(a, BaseException) and a.events[0]["type"] == "run.created"]
+    assert (await engine.submit(create_run(thread_id))).events[0]["type"] == "run.created"
+    runs = await world.rows("SELECT * FROM runs")
+    assert len(runs) >= len(accepted) + 1
+    assert await world.verify() == []
+
+
+async def _kill_connections(world: World) -> None:
+    conn = await asyncpg.connect(world.dsn)
+    await conn.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    await conn.close()
+
+
+async def test_a_transaction_killed_in_the_middle_is_begun_again(embedded: World) -> None:
+    engine = await embedded.engine()
+    run = create_run(new_id())
+    p = partition_of(run.thread_id, PARTITIONS)
+    blocker = await asyncpg.connect(embedded.dsn)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("SELECT FROM partitions WHERE p = $1 FOR UPDATE", p)
+    call = asyncio.create_task(engine.submit(run))
+    blocked = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND query LIKE '%log_append%' AND wait_event_type = 'Lock'"
+    )
+    await embedded.until(f"SELECT count(*) = 1 FROM ({blocked}) AS b")
+    await blocker.execute(f"SELECT pg_terminate_backend(pid) FROM ({blocked}) AS b")
+    await transaction.rollback()
+    await blocker.close()
+    assert (await call).events[0]["type"] == "thread.created"
+    assert engine.heard.events().count("run.created") == 1
+    assert await embedded.verify() == []
+
+
+class _LosesAnswers(PostgresJournal):
+    """Its connection breaks right after the database committed."""
+
+    lost = 0
+
+    async def write(self, *args: Any) -> None:
+        await super().write(*args)
+        if not self.lost:
+            self.lost += 1
+            raise ConnectionResetError("the answer is lost")
+
+
+async def test_a_commit_whose_answer_is_lost_is_found_in_the_log(embedded: World, monkeypatch: Any) -> None:
+    monkeypatch.setattr("tests.engine.world.PostgresJournal", _LosesAnswers)
+    engine = await embedded.engine()
+    decided = await engine.submit(create_run(new_id()))
+    assert [event["type"] for event in decided.events][:2] == ["thread.created", "run.created"]
+    assert engine.journal.lost == 1  # type: ignore[attr-defined]
+    assert len(await embedded.rows("SELECT * FROM runs")) == 1
+    assert await embedded.verify() == []
+
+
+async def test_what_postgres_cannot_store_is_refused_and_holds_up_nobody(embedded: World) -> None:
+    import random
+
+    engine = await embedded.engine()
+    run, other = create_run(thread_in(1)), create_run(thread_in(1))
+    await engine.submit(run)
+    await engine.submit(other)
+    ns = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))  # too long for an index
+    item = {"kind": "checkpoint", "ns": ns, "checkpoint_id": new_id(), "metadata": {}, "checkpoint": {}, "channels": {}}
+    report = ReportRun(thread_id=run.thread_id, run_id=run.run_id, attempt=1, items=[item])
+    answers = await asyncio.gather(engine.submit(report), engine.submit(finish(other.thread_id, other.run_id)))
+    assert answers[0].events[0]["code"] == "invalid"
+    assert "run.succeeded" in [event["type"] for event in answers[1].events]
+    assert await embedded.verify() == []
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_an_append_that_fails_is_decided_again_in_a_new_term(apart: World, landed: bool) -> None:
+    engine = await apart.engine()
+    run = create_run(new_id())
+    await engine.submit(run)
+    assert isinstance(apart.log, MemoryLog)
+    await apart.append(finish(run.thread_id, run.run_id))
+    apart.log.fail_next(AppendUnknown("lost"), landed=landed)  # the next append is the event record's
+    await apart.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
+    await eventually(lambda: _answer(engine.heard.events().count("run.succeeded") == 1))
+    assert await apart.verify() == []
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_a_command_whose_append_is_unknown_is_sent_again_and_counts_once(apart: World, landed: bool) -> None:
+    engine = await apart.engine()
+    assert isinstance(apart.log, MemoryLog)
+    apart.log.fail_next(AppendUnknown("lost"), landed=landed)  # the next append is the command's
+    assert "run.created" in [event["type"] for event in (await engine.submit(create_run(new_id()))).events]
+    assert len(await apart.rows("SELECT * FROM runs")) == 1
+
+
+async def test_a_log_that_is_away_is_said_so(apart: World) -> None:
+    engine = await apart.engine()
+    assert isinstance(apart.log, MemoryLog)
+    apart.log.fail_next(LogUnavailable("away"))
+    with pytest.raises(LogUnavailable):
+        await engine.submit(create_thread())
+    assert await apart.rows("SELECT * FROM threads") == []
+
+
+async def test_a_submission_that_is_not_owned_is_refused(apart: World) -> None:
+    engine = await apart.engine()
+    from engine.gateway import envelope_for
+
+    with pytest.raises(NotOwner):  # this journal takes commands from the log only
+        await engine.processor.submit(envelope_for(create_thread(), "x", None, None))

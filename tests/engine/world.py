@@ -1,0 +1,163 @@
+"""A log and a database with processors on them, over each journal."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import asyncpg
+
+from engine.domain import decider
+from engine.domain.commands import Command, CreateRun, CreateThread, ReportRun
+from engine.gateway import LocalGateway, LogGateway, envelope_for
+from engine.journal import Journal, LogJournal
+from engine.log.memory import MemoryLog
+from engine.log.port import Append, Log, Topic
+from engine.log.postgres import PostgresLog
+from engine.log.records import EventRecord, partition_of
+from engine.ports import Decided, Gateway
+from engine.processor import Processor
+from projections.journal import PostgresJournal
+from projections.ledger import PostgresLedger
+from projections.verify import Difference, reader_of_values, verify
+
+Kind = Literal["postgres", "memory"]
+KINDS: tuple[Kind, ...] = ("postgres", "memory")
+PARTITIONS = 16
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[int, int, EventRecord]] = []
+
+    def projected(self, partition: int, offset: int, record: EventRecord) -> None:
+        self.records.append((partition, offset, record))
+
+    def events(self) -> list[str]:
+        return [event["type"] for _, _, record in self.records for event in record.events]
+
+
+@dataclass(eq=False)
+class Engine:
+    """A processor with its journal and gateway."""
+
+    processor: Processor
+    journal: Journal
+    gateway: Gateway
+    heard: Heard = field(default_factory=Heard)
+
+    async def submit(self, command: Command, **names: Any) -> Decided:
+        return await self.gateway.submit(command, key=key_of(command), **names)
+
+    async def stop(self) -> None:
+        await self.processor.stop()
+        await self.journal.aclose()
+
+
+@dataclass(eq=False)
+class World:
+    """Everything the processors of a test share."""
+
+    kind: Kind
+    dsn: str
+    pool: asyncpg.Pool
+    log: Log
+    engines: list[Engine] = field(default_factory=list)
+
+    async def engine(
+        self, owner: str = "one", *, ready: bool = True, source: Log | None = None, **names: Any
+    ) -> Engine:
+        source = source or self.log
+        read_value = reader_of_values(source)
+        ledger = PostgresLedger(self.pool, read_value)
+        journal: Journal
+        if self.kind == "postgres":
+            assert isinstance(source, PostgresLog)
+            journal = PostgresJournal(source, ledger, self.pool, read_value)
+        else:
+            journal = LogJournal(source, ledger)
+        processor = Processor(source, ledger, journal, owner=owner, renew_seconds=0.1, **names)
+        through_log = LogGateway(source)
+        processor.add_listener(through_log)
+        engine = Engine(processor, journal, LocalGateway(processor, through_log))
+        processor.add_listener(engine.heard)
+        self.engines.append(engine)
+        await processor.start()
+        if ready:
+            await processor.ready()
+        return engine
+
+    async def append(self, command: Command, id: str | None = None) -> None:
+        """Put a command into the log as another process does."""
+        key = key_of(command)
+        envelope = envelope_for(command, key, id, None)
+        await self.log.append([Append(Topic.COMMANDS, partition_of(key, PARTITIONS), key, envelope.encode())])
+
+    async def verify(self) -> list[Difference]:
+        return await verify(self.dsn, self.log)
+
+    async def rows(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        return await self.pool.fetch(query, *args)
+
+    async def until(self, query: str, *args: Any, timeout: float = 20) -> None:
+        """Wait until the query answers true."""
+
+        async def holds() -> bool:
+            return bool(await self.pool.fetchval(query, *args))
+
+        await eventually(holds, timeout=timeout)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], timeout: float = 20) -> None:
+    """Wait until this is true, looking again and again."""
+    async with asyncio.timeout(timeout):
+        while not await holds():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def world_of(kind: Kind, dsn: str) -> AsyncIterator[World]:
+    pool = await asyncpg.create_pool(dsn, min_size=0, max_size=20)
+    log: Log = await PostgresLog.create(dsn, PARTITIONS) if kind == "postgres" else MemoryLog(PARTITIONS)
+    world = World(kind, dsn, pool, log)
+    try:
+        yield world
+    finally:
+        for engine in world.engines:
+            await engine.stop()
+        await log.aclose()
+        await pool.close()
+
+
+def key_of(command: Command) -> str:
+    return decider.key_of(command)
+
+
+def thread_in(partition: int) -> str:
+    """A new thread id of this partition."""
+    return next(id_ for id_ in iter(new_id, "") if partition_of(id_, PARTITIONS) == partition)
+
+
+def create_run(thread_id: str, run_id: str | None = None, **names: Any) -> CreateRun:
+    run = {"assistant_id": None, "metadata": {}, "kwargs": {}}
+    return CreateRun(thread_id=thread_id, run_id=run_id or new_id(), graph_id="g", run=run, create_thread={}, **names)
+
+
+def finish(thread_id: str, run_id: str, attempt: int = 1, **outcome: Any) -> ReportRun:
+    return ReportRun(
+        thread_id=thread_id, run_id=run_id, attempt=attempt, outcome={"status": "success", "frames": 0, **outcome}
+    )
+
+
+def create_thread(thread_id: str | None = None, **names: Any) -> CreateThread:
+    return CreateThread(thread_id=thread_id or new_id(), **names)

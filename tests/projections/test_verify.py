@@ -1,0 +1,128 @@
+"""Verify finds what differs from the log, and nothing while the engine is at work."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine.domain.commands import CreateAssistant, DeleteRun, DeleteThread, ReportRun, UpdateAssistant
+from engine.log.port import Append, Topic
+from engine.log.records import partition_of
+from projections.verify import Difference
+from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id, world_of
+from tests.projections.story import ckpt
+
+
+@pytest.fixture
+async def world(database: str):
+    async with world_of("postgres", database) as world:
+        yield world
+
+
+def checkpoint(n: int) -> dict[str, object]:
+    return {
+        "kind": "checkpoint", "ns": "", "checkpoint_id": ckpt(n), "parent_id": None, "metadata": {"step": n},
+        "checkpoint": {"v": 4, "id": ckpt(n)}, "channels": {"c": {"h": f"hash-{n}"}},
+        "blobs": [{"h": f"hash-{n}", "t": "msgpack", "b": "aGVsbG8="}],
+    }  # fmt: skip
+
+
+async def some_history(world: World) -> str:
+    """Threads, runs, checkpoints, assistants; answers a thread with a finished run."""
+    engine = await world.engine()
+    kept, deleted = create_run(new_id()), create_run(new_id())
+    for run in (kept, deleted):
+        await engine.submit(run)
+        report = ReportRun(thread_id=run.thread_id, run_id=run.run_id, attempt=1, items=[checkpoint(0), checkpoint(1)])
+        await engine.submit(report)
+        await engine.submit(finish(run.thread_id, run.run_id))
+    again = create_run(kept.thread_id)
+    await engine.submit(again)
+    items = [checkpoint(2)]
+    await engine.submit(ReportRun(thread_id=kept.thread_id, run_id=again.run_id, attempt=1, items=items))
+    await engine.submit(DeleteRun(thread_id=kept.thread_id, run_id=again.run_id))
+    await engine.submit(DeleteThread(thread_id=deleted.thread_id))
+    assistant = CreateAssistant(assistant_id=new_id(), graph_id="g")
+    await engine.submit(assistant)
+    await engine.submit(UpdateAssistant(assistant_id=assistant.assistant_id, metadata={"a": 1}))
+    return kept.thread_id
+
+
+async def test_live_and_rebuilt_tables_are_equal(world: World) -> None:
+    await some_history(world)
+    assert await world.verify() == []
+    assert await world.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'") == []
+
+
+@pytest.mark.parametrize(
+    ("tamper", "table", "column"),
+    [
+        ("UPDATE threads SET metadata = '{\"x\": 1}'", "threads", "metadata"),
+        ("UPDATE runs SET status = 'error' WHERE status = 'success'", "runs", "status"),
+        ("UPDATE checkpoints SET channels = '{}'", "checkpoints", "channels"),
+        ("UPDATE channel_values SET data = 'x'", "channel_values", "data"),
+        ("UPDATE aggregates SET deleted_at = NULL WHERE deleted_at IS NOT NULL", "aggregates", "deleted_at"),
+        ("UPDATE partitions SET cmd_off = cmd_off + 1", "partitions", "cmd_off"),
+    ],
+)
+async def test_a_tampered_row_is_found(world: World, tamper: str, table: str, column: str) -> None:
+    await some_history(world)
+    await world.engines[0].processor.stop()
+    await world.pool.execute(tamper)
+    differences = await world.verify()
+    assert differences and {d.table for d in differences} == {table}
+    assert all(d.live is not None and d.rebuilt is not None for d in differences)
+    assert all(list(d.live or {}) == [column] and d.live != d.rebuilt for d in differences)
+
+
+async def test_a_missing_and_an_invented_row_are_found(world: World) -> None:
+    thread_id = await some_history(world)
+    await world.engines[0].processor.stop()
+    invented = "INSERT INTO graphs VALUES ('invented', 'd', '{}', now())"
+    await world.pool.execute(invented)
+    await world.pool.execute("DELETE FROM threads WHERE thread_id = $1", thread_id)
+    found = {d.table: d for d in await world.verify()}
+    assert found["graphs"].live is not None and found["graphs"].rebuilt is None
+    assert found["threads"].live is None and found["threads"].rebuilt is not None
+    assert str(found["threads"].key["thread_id"]) == thread_id
+
+
+async def test_leases_are_not_history(world: World) -> None:
+    await some_history(world)
+    await world.engines[0].submit(create_run(new_id()))
+    await world.pool.execute("INSERT INTO executors VALUES ('me', now() + interval '1 hour', 1)")
+    await world.pool.execute("UPDATE run_queue SET owner = 'me'")
+    assert await world.verify() == []
+
+
+async def test_a_large_value_is_read_from_the_values_topic(world: World) -> None:
+    engine = await world.engine()
+    run = create_run(new_id())
+    p = partition_of(run.thread_id, PARTITIONS)
+    [offset] = await world.log.append([Append(Topic.VALUES, p, run.thread_id, b"large")])
+    item = {**checkpoint(0), "blobs": [{"h": "hash-0", "t": "msgpack+zstd", "at": offset}]}
+    await engine.submit(run)
+    await engine.submit(ReportRun(thread_id=run.thread_id, run_id=run.run_id, attempt=1, items=[item]))
+    assert [bytes(row["data"]) for row in await world.rows("SELECT data FROM channel_values")] == [b"large"]
+    assert await world.verify() == []
+
+
+async def test_nothing_differs_while_the_engine_is_at_work(world: World) -> None:
+    engine = await world.engine()
+    done = False
+
+    async def work() -> None:
+        while not done:
+            run = create_run(new_id())
+            await engine.submit(run)
+            await engine.submit(finish(run.thread_id, run.run_id))
+            await engine.submit(create_thread())
+
+    workers = [asyncio.create_task(work()) for _ in range(4)]
+    found: list[Difference] = []
+    for _ in range(3):
+        found += await world.verify()
+    done = True
+    await asyncio.gather(*workers)
+    assert found == []
