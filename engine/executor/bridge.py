@@ -32,6 +32,7 @@ class Bridged(BaseCheckpointSaver[int]):
         super().__init__(serde=serde)
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
+        self._at_once = False
 
     @property
     def _on_loop(self) -> bool:
@@ -40,15 +41,23 @@ class Bridged(BaseCheckpointSaver[int]):
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         if not self._on_loop:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        try:  # on the loop itself nothing can be waited for, but most calls need not wait
+        self._at_once = True  # on the loop itself nothing can be waited for, but most calls need not wait
+        try:
             work.send(None)
         except StopIteration as done:
             return cast(T, done.value)
+        finally:
+            self._at_once = False
         work.close()
-        raise RuntimeError(
-            "A graph was called synchronously on the event loop and its checkpointer has to wait. "
-            "Use `await graph.ainvoke(…)` inside async nodes."
-        )
+        raise AssertionError(f"{work} waits without saying so")
+
+    def _will_wait(self) -> None:
+        """To be called before anything that waits."""
+        if self._at_once:
+            raise RuntimeError(
+                "A graph was called synchronously on the event loop and its checkpointer has to wait. "
+                "Use `await graph.ainvoke(…)` inside async nodes."
+            )
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         return self._wait(self.aget_tuple(config))

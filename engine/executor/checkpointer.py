@@ -109,6 +109,8 @@ class ThreadlogSaver(Bridged):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         ns, parent_id = self._own(config)
+        if self._sync:
+            self._will_wait()
         draft = Draft()
         entry = Stored(
             ns=ns,
@@ -192,6 +194,7 @@ class ThreadlogSaver(Bridged):
     async def _send(self, item: dict[str, Any], draft: Draft) -> None:
         """Hand an item over with the values it needs; large ones are durable in the `values` topic before."""
         if not self._sent_at_once(item, draft):
+            self._will_wait()
             await draft.seal_aside()
             item["blobs"] = draft.items(await self._append_large(draft))
             self._reporter.add(item)
@@ -275,6 +278,7 @@ class ThreadlogSaver(Bridged):
 
     async def flush(self) -> None:
         """Everything put so far is durable."""
+        self._will_wait()
         while self._behind:
             await asyncio.gather(*self._behind)
         await self._reporter.flush()
@@ -382,6 +386,7 @@ class ThreadlogSaver(Bridged):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         configurable = config["configurable"]
         if (thread_id := str(configurable["thread_id"])) != self.thread_id:
+            self._will_wait()
             return await loads.one_of_thread(self._pool, self.serde, thread_id, config)
         ns, checkpoint_id = configurable.get("checkpoint_ns", ""), get_checkpoint_id(config)
         entry = await self._load(ns, checkpoint_id, configurable)
@@ -394,12 +399,15 @@ class ThreadlogSaver(Bridged):
                 return entry
             if checkpoint_id is not None and self._fresh and wanted not in self._mine:
                 return None
+            self._will_wait()
             if wanted in self._mine or (ns, wanted) in self._early:
                 await self._reporter.applied()
         elif ns in self._put_into:
+            self._will_wait()
             await self._reporter.applied()
         elif self._nothing_stored(ns, configurable):
             return None
+        self._will_wait()
         entry = await loads.row(self._pool, self.thread_id, ns, wanted)
         if entry is None:
             return None
@@ -445,6 +453,7 @@ class ThreadlogSaver(Bridged):
         names = needed(references)
         blobs = self._values.kept(names)
         if missing := names - blobs.keys():
+            self._will_wait()
             blobs |= await loads.blobs(self._pool, self.thread_id, missing)
             if missing := names - blobs.keys():  # put by this attempt and dropped from memory
                 await self._reporter.applied()
@@ -467,8 +476,10 @@ class ThreadlogSaver(Bridged):
             ns = configurable.get("checkpoint_ns")
             if ns is not None and ns not in self._put_into and self._nothing_stored(ns, configurable):
                 return
+            self._will_wait()
             if self._put_into or self._early:
                 await self._reporter.applied()
+        self._will_wait()
         for found in await loads.several(self._pool, self.serde, thread_id, config, filter, before, limit):
             yield found
 
@@ -480,6 +491,7 @@ class ThreadlogSaver(Bridged):
         configurable = config["configurable"]
         thread_id, ns = str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
         if thread_id != self.thread_id:
+            self._will_wait()
             rows = await loads.chain(self._pool, thread_id, ns, get_checkpoint_id(config), channels)
             return await loads.delta_history(self._pool, self.serde, thread_id, rows, channels)
         target = await self._load(ns, get_checkpoint_id(config), configurable)
@@ -487,6 +499,7 @@ class ThreadlogSaver(Bridged):
             return {name: {"writes": []} for name in channels}
         found = self._chain_in_memory(target, channels)
         if found is None:
+            self._will_wait()
             await self._reporter.applied()
             found = await loads.chain(self._pool, thread_id, ns, target.checkpoint_id, channels)
         return loads.histories(
@@ -522,6 +535,7 @@ class ThreadlogSaver(Bridged):
         await self._delete({"kind": "delete", "what": "prune"})
 
     async def _delete(self, item: dict[str, Any]) -> None:
+        self._will_wait()
         self._reporter.add(item)
         await self._reporter.applied()
         self._entries.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -46,20 +47,21 @@ class StandaloneReporter:
         self._gateway, self._thread_id = gateway, thread_id
         self._items: list[dict[str, Any]] = []
         self._made = False
+        self._one_at_a_time = asyncio.Lock()
 
     def add(self, item: dict[str, Any]) -> None:
         self._items.append(item)
 
     async def flush(self) -> None:
-        if not self._items:
-            return
-        if not self._made:
-            await submit(
-                self._gateway, CreateThread(thread_id=self._thread_id, if_exists="do_nothing"), self._thread_id
-            )
-            self._made = True
-        items, self._items = self._items, []
-        await submit(self._gateway, ImportCheckpoints(thread_id=self._thread_id, items=items), self._thread_id)
+        async with self._one_at_a_time:
+            if not self._items:
+                return
+            if not self._made:
+                creation = CreateThread(thread_id=self._thread_id, if_exists="do_nothing")
+                await submit(self._gateway, creation, self._thread_id)
+                self._made = True
+            items, self._items = self._items, []
+            await submit(self._gateway, ImportCheckpoints(thread_id=self._thread_id, items=items), self._thread_id)
 
     async def applied(self) -> None:
         await self.flush()  # the gateway answers when it is projected
@@ -80,6 +82,7 @@ class StandaloneSaver(Bridged):
 
     def thread(self, thread_id: str) -> ThreadlogSaver:
         """The checkpointer of one thread."""
+        self._will_wait()
         thread_id = str(thread_id)
         if thread_id not in self._threads:
             uuid.UUID(thread_id)  # anything else is no thread
@@ -134,14 +137,17 @@ class StandaloneSaver(Bridged):
         return await thread.aget_delta_channel_history(config=config, channels=channels)
 
     async def adelete_thread(self, thread_id: str) -> None:
+        self._will_wait()
         self._threads.pop(str(thread_id), None)
         await self._gateway.submit(DeleteThread(thread_id=str(thread_id)), key=str(thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        self._will_wait()
         for thread_id in await loads.threads_of_runs(self._pool, run_ids):
             await self.thread(thread_id).adelete_for_runs(run_ids)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        self._will_wait()
         for thread_id in map(str, thread_ids):
             if strategy == "delete":
                 await self.adelete_thread(thread_id)
@@ -152,6 +158,7 @@ class StandaloneSaver(Bridged):
                 raise ValueError(f"unknown strategy {strategy!r}: keep_latest or delete")
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        self._will_wait()
         source, target = str(source_thread_id), str(target_thread_id)
         reporter = StandaloneReporter(self._gateway, target)
         async with self._pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
 from collections.abc import Mapping
@@ -30,16 +31,18 @@ class Desk:
         self.log = MemoryLog(4)
         self._states: dict[str, Mapping[str, Any]] = {}
         self._offsets = itertools.count()
-        self.submitted = 0
+        self._one_at_a_time = asyncio.Lock()
         self.event_bytes = 0
 
     async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
-        self.submitted += 1
+        async with self._one_at_a_time:
+            return await self._decide(command, key, id or str(uuid.uuid4()))
+
+    async def _decide(self, command: Command, key: str, cmd_id: str) -> Decided:
         # Over the wire and back, as in life: what is not plain JSON does not get through.
         body = orjson.loads(orjson.dumps(to_body(command)))
         command = command_from_wire(command.type, body)
         at = datetime.now(UTC).isoformat(timespec="microseconds")
-        cmd_id = id or str(uuid.uuid4())
         before = self._states.get(key, decider.EMPTY)
         events = decider.decide(before, key, command, cmd_id=cmd_id, at=at)
         after = decider.fold(before, key, cmd_id, at, events)
