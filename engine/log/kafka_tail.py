@@ -207,5 +207,7 @@ class Tail:
             self._at[place] = first
             self._joiners.pop(place, None)
         else:
-            self._floor[place] = max(self._at[place], self._floor.get(place, 0))
-            self._at[place] = await self._fetcher.offset(place, LATEST)
+            end = await self._fetcher.offset(place, LATEST)
+            if end < self._at[place]:  # it may have got there meanwhile
+                self._floor[place] = max(self._at[place], self._floor.get(place, 0))
+                self._at[place] = end

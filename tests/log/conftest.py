@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.kafka_fixture import kafka_bootstrap, kafka_prefix  # noqa: F401 (fixtures)
 from tests.log.systems import InKafka, InMemory, InPostgres, System
 
 
