@@ -1,0 +1,235 @@
+"""Feeds: whatever the pace of emitting, reading and the log's tail, every frame is handed on once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from api.feeds import Batch, Done, RunFeed, ThreadFeed
+from api.live import Live, header_of
+from api.progress import End, FrameId, Progress, end_of
+from engine.log.memory import MemoryLog
+from engine.log.port import Append, Topic
+from engine.log.records import EventRecord, Frames
+
+THREAD = "thread"
+
+
+def record(run_id: str, seq: int, count: int, *, attempt: int = 1, size: int = 10) -> Append:
+    frames = Frames(run_id, THREAD, attempt, seq, [(b"custom", b"%d.%0*d" % (seq + i, size, 0)) for i in range(count)])
+    return Append(Topic.STREAM, 0, THREAD, frames.encode())
+
+
+def tell(live: Live, event: dict[str, object]) -> None:
+    live.projected(0, 0, EventRecord(1, 0, "c", THREAD, "2026-11-21T00:00:00+00:00", [{"thread_id": THREAD, **event}]))
+
+
+def succeeded(frames: int, *, attempt: int = 1) -> dict[str, object]:
+    return {"type": "run.succeeded", "run_id": "run", "attempt": attempt, "frames": frames}
+
+
+def run_feed(live: Live, log: MemoryLog, buffer_bytes: int = 1_000_000) -> RunFeed:
+    return RunFeed(live, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2)
+
+
+def numbers(items: list[object]) -> list[int]:
+    found = []
+    for item in items:
+        if isinstance(item, Batch):
+            found += [item.frames.seq + i for i in range(item.first, len(item.frames.frames))]
+    return found
+
+
+async def drain(feed: RunFeed, pause: float = 0) -> list[int]:
+    found: list[int] = []
+    while (items := await feed.next(1)) is not None:
+        found += numbers(items)
+        await asyncio.sleep(pause)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_every_frame_once_and_in_order(seed: int) -> None:
+    rng = random.Random(seed)
+    log = MemoryLog(1)
+    live = Live(log)
+    await live.start()
+    total = 400
+    joined_at = rng.randrange(total)
+    written = asyncio.Event()
+
+    async def emit() -> None:
+        seq = 0
+        while seq < total:
+            count = min(rng.randint(1, 20), total - seq)
+            batch = [record("run", seq, count)]
+            if rng.random() < 0.3:  # an append that was repeated
+                batch.append(record("run", max(0, seq - 5), min(5, seq) + count))
+            if rng.random() < 0.5:
+                batch.append(record("another", seq, count))
+            await log.append(batch)
+            seq += count
+            if seq > joined_at:
+                written.set()
+            await asyncio.sleep(0)
+        tell(live, succeeded(total))
+
+    feeds = [run_feed(live, log, buffer_bytes=rng.choice((1, 500, 1_000_000))) for _ in range(4)]
+    emitting = None
+    with feeds[0], feeds[1], feeds[2]:
+        feeds[0].before_first()
+        feeds[1].before_first()
+        feeds[2].before_first()
+        readers = [
+            asyncio.create_task(drain(feed, pause)) for feed, pause in zip(feeds, (0, 0.001, 0.003), strict=False)
+        ]
+        emitting = asyncio.create_task(emit())
+        await written.wait()
+        with feeds[3]:
+            feeds[3].from_start()
+            feeds[3].start_at(0)
+            readers.append(asyncio.create_task(drain(feeds[3], 0.001)))
+            found = await asyncio.gather(*readers)
+        await emitting
+    assert found == [list(range(total))] * 4
+    assert live._sinks == {}
+    await live.aclose()
+    await log.aclose()
+
+
+async def test_a_slow_reader_holds_little_and_misses_nothing() -> None:
+    log = MemoryLog(1)
+    live = Live(log)
+    await live.start()
+    with run_feed(live, log, buffer_bytes=2_000) as feed:
+        feed.before_first()
+        for seq in range(200):
+            await log.append([record("run", seq, 1, size=500)])
+        while live.stream_position(0) < 200:
+            await asyncio.sleep(0)
+        assert feed._queued_bytes <= 2_000 and len(feed._queue) <= 4
+        tell(live, succeeded(200))
+        assert await drain(feed) == list(range(200))
+    await live.aclose()
+    await log.aclose()
+
+
+async def test_a_gap_left_by_retention_is_skipped() -> None:
+    log = MemoryLog(1)
+    live = Live(log)
+    await log.append([record("run", seq, 1) for seq in range(10)])
+    log.trim(Topic.STREAM, 0, 4)
+    await live.start()
+    with run_feed(live, log) as feed:
+        feed.from_start()
+        feed.start_at(0)
+        feed.ended(End("success", 1, 10))
+        assert await drain(feed) == [4, 5, 6, 7, 8, 9]
+    await live.aclose()
+    await log.aclose()
+
+
+async def test_frames_that_never_come_do_not_hold_the_end_for_ever() -> None:
+    log = MemoryLog(1)
+    live = Live(log)
+    await live.start()
+    feed = RunFeed(live, log, THREAD, "run", buffer_bytes=1000, frame_wait_seconds=0.05)
+    with feed:
+        feed.before_first()
+        tell(live, succeeded(5))
+        assert await drain(feed) == []
+    await live.aclose()
+    await log.aclose()
+
+
+async def test_a_new_attempt_ends_the_one_before() -> None:
+    log = MemoryLog(1)
+    live = Live(log)
+    await live.start()
+    with run_feed(live, log) as feed:
+        feed.before_first()
+        await log.append([record("run", 0, 3), record("run", 0, 2, attempt=2), record("run", 3, 3)])
+        tell(live, succeeded(2, attempt=2))
+        assert await drain(feed) == [0, 1, 2, 0, 1]
+    await live.aclose()
+    await log.aclose()
+
+
+async def test_a_slow_reader_of_a_thread_sees_each_run_end_after_its_frames() -> None:
+    log = MemoryLog(1)
+    live = Live(log)
+    await live.start()
+    with ThreadFeed(live, log, THREAD, buffer_bytes=100) as feed:
+        for n in range(5):
+            for seq in range(4):
+                await log.append([record(f"run-{n}", seq, 1)])
+            tell(live, {**succeeded(4), "run_id": f"run-{n}"})
+            await asyncio.sleep(0)
+        found: list[object] = []
+        while len(found) < 25:
+            items = await feed.next(5)
+            assert items
+            for item in items:
+                if isinstance(item, Done):
+                    found.append(item.run_id)
+                elif isinstance(item, Batch):
+                    found += [(item.frames.run_id, number) for number in numbers([item])]
+    expected: list[object] = []
+    for n in range(5):
+        expected += [*((f"run-{n}", seq) for seq in range(4)), f"run-{n}"]
+    assert found == expected
+    await live.aclose()
+    await log.aclose()
+
+
+async def test_one_faulty_listener_harms_nobody() -> None:
+    log = MemoryLog(1)
+    live = Live(log)
+    await live.start()
+
+    class Faulty:
+        thread_id = THREAD
+        run_id = None
+
+        def on_frames(self, offset: int, size: int, frames: Frames) -> None:
+            raise RuntimeError
+
+        def on_event(self, offset: int, event: dict[str, object]) -> None:
+            raise RuntimeError
+
+        def on_shutdown(self) -> None:
+            pass
+
+    live.attach(Faulty())
+    with run_feed(live, log) as feed:
+        feed.before_first()
+        await log.append([record("run", 0, 3)])
+        tell(live, succeeded(3))
+        assert await drain(feed) == [0, 1, 2]
+    await live.aclose()
+    await log.aclose()
+
+
+def test_a_frame_id_is_read_as_it_is_written() -> None:
+    for known in (FrameId(0, 1, 0), FrameId(12, 3, 999_999), FrameId(5, 1, 2, beyond=3)):
+        assert FrameId.parse(str(known)) == known
+    for strange in ("", "-1", "1", "a-b", "1-2-3-4", "1-", "²-1"):
+        assert FrameId.parse(strange) is None
+
+
+def test_a_header_is_read_without_its_frames() -> None:
+    for count in (0, 1, 7):
+        frames = Frames("r", "t", 2, 5, [(b"values", b"{}")] * count)
+        head = header_of(frames.encode())
+        assert (head.run_id, head.thread_id, head.attempt, head.seq, len(head.frames)) == ("r", "t", 2, 5, count)
+
+
+def test_what_ends_a_run() -> None:
+    assert end_of({"type": "run.succeeded", "run_id": "r", "attempt": 2, "frames": 3}, "r") == End("success", 2, 3)
+    assert end_of({"type": "run.succeeded", "run_id": "other", "attempt": 2, "frames": 3}, "r") is None
+    assert end_of({"type": "thread.deleted"}, "r") == End("gone")
+    assert end_of({"type": "run.started", "run_id": "r"}, "r") is None
+    progress = Progress((0, 0))
+    assert progress.reached(End("interrupted")) and not progress.reached(End("success", 1, 1))
