@@ -22,57 +22,56 @@ from engine.ports import Decided
 from .house import House, house
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status", "detail"),
-    [
-        ("GET", "/nowhere", None, 404, "Not Found"),
-        ("PUT", "/threads/search", None, 405, "Method Not Allowed"),
-        ("GET", "/runs/crons", None, 404, "Not Found"),
-        ("POST", "/runs/crons/search", b"{}", 404, "Not Found"),
-        ("PUT", "/store/items", b"{}", 404, "Not Found"),
-        ("GET", "/threads/nonsense", None, 422, "Invalid thread ID: must be a UUID"),
-        ("GET", f"/threads/{uuid4()}", None, 404, "not found"),
-        ("GET", f"/threads/{uuid4()}/runs", None, 404, "not found"),
-        ("GET", f"/threads/{uuid4()}/runs/nonsense", None, 422, "Invalid run ID"),
-        ("GET", f"/threads/{uuid4()}/runs?limit=many", None, 400, "limit"),
-        ("GET", f"/threads/{uuid4()}/runs?limit=-1", None, 422, "limit"),
-        ("POST", "/threads", b"", 422, "Invalid JSON in request body"),
-        ("POST", "/threads", b"{", 422, "Invalid JSON in request body"),
-        ("POST", "/threads", b"\xff\xfe", 422, "Invalid JSON in request body"),
-        ("POST", "/threads", b"[]", 422, "must be a JSON object"),
-        ("POST", "/threads", b'{"thread_id": "x"}', 422, "thread_id: must be a UUID"),
-        ("POST", "/threads", b'{"metadata": 3}', 422, "metadata:"),
-        ("POST", "/threads", b'{"ttl": {"ttl": -1}}', 422, "ttl.ttl:"),
-        ("POST", "/threads/search", b'{"limit": 0}', 422, "limit:"),
-        ("POST", "/threads/search", b'{"limit": 1001}', 422, "limit:"),
-        ("POST", "/threads/search", b'{"sort_by": "mood"}', 422, "sort_by:"),
-        ("POST", "/threads/search", b'{"select": ["error"]}', 422, "select:"),
-        ("POST", "/threads/search", b'{"ids": ["x"]}', 400, "Invalid thread ID x"),
-        ("POST", "/threads/search", b'{"extract": {"a": "error.message"}}', 422, "extract.a:"),
-        ("POST", "/threads/search", b'{"extract": {"a": "values.x["}}', 422, "extract.a:"),
-        ("POST", "/runs/wait", b"{}", 422, "assistant_id:"),
-        ("POST", "/runs/wait", b'{"assistant_id": "noop", "stream_mode": "sometimes"}', 422, "stream_mode"),
-        ("POST", "/runs/wait", b'{"assistant_id": "noop", "interrupt_before": 3}', 422, "interrupt_before:"),
-        ("POST", "/runs/wait", b'{"assistant_id": "noop", "webhook": ""}', 422, "webhook:"),
-        ("POST", "/runs/wait", b'{"assistant_id": "nope"}', 422, "Invalid assistant: 'nope'"),
-        ("POST", "/runs", f'{{"assistant_id": "{uuid4()}"}}'.encode(), 404, "Thread or assistant not found."),
-        ("POST", f"/threads/{uuid4()}/runs", b'{"assistant_id": "noop"}', 404, "Thread or assistant not found."),
-        ("POST", "/runs/batch", b"[]", 422, "at least one run"),
-        ("POST", "/runs/cancel", b"{}", 422, "status"),
-        ("POST", "/runs/cancel?action=explode", b'{"status": "all"}', 422, "action"),
-        ("GET", f"/threads/{uuid4()}/stream?stream_modes=all", None, 422, "stream_modes"),
-        ("GET", f"/threads/{uuid4()}/runs/{uuid4()}/stream?stream_mode=all", None, 422, "stream_mode"),
-        ("GET", f"/threads/{uuid4()}/history?limit=0", None, 422, "limit"),
-    ],
-)
-async def test_an_error_is_json_with_a_sentence(
-    api: House, method: str, path: str, body: bytes | None, status: int, detail: str
-) -> None:
-    async with api.client.request(method, path, data=body) as answer:
-        assert answer.status == status, await answer.text()
-        assert answer.content_type == "application/json"
-        assert detail in (await answer.json())["detail"]
-        assert (status == 405) == ("Allow" in answer.headers)
+REFUSED: list[tuple[str, str, bytes | None, int, str]] = [
+    ("GET", "/nowhere", None, 404, "Not Found"),
+    ("PUT", "/threads/search", None, 405, "Method Not Allowed"),
+    ("GET", "/runs/crons", None, 404, "Not Found"),
+    ("POST", "/runs/crons/search", b"{}", 404, "Not Found"),
+    ("PUT", "/store/items", b"{}", 404, "Not Found"),
+    ("GET", "/threads/nonsense", None, 422, "Invalid thread ID: must be a UUID"),
+    ("GET", f"/threads/{uuid4()}", None, 404, "not found"),
+    ("GET", f"/threads/{uuid4()}/runs", None, 404, "not found"),
+    ("GET", f"/threads/{uuid4()}/runs/nonsense", None, 422, "Invalid run ID"),
+    ("GET", f"/threads/{uuid4()}/runs?limit=many", None, 400, "limit"),
+    ("GET", f"/threads/{uuid4()}/runs?limit=-1", None, 422, "limit"),
+    ("POST", "/threads", b"", 422, "Invalid JSON in request body"),
+    ("POST", "/threads", b"{", 422, "Invalid JSON in request body"),
+    ("POST", "/threads", b"\xff\xfe", 422, "Invalid JSON in request body"),
+    ("POST", "/threads", b"[]", 422, "must be a JSON object"),
+    ("POST", "/threads", b'{"thread_id": "x"}', 422, "thread_id: must be a UUID"),
+    ("POST", "/threads", b'{"metadata": 3}', 422, "metadata:"),
+    ("POST", "/threads", b'{"ttl": {"ttl": -1}}', 422, "ttl.ttl:"),
+    ("POST", "/threads/search", b'{"limit": 0}', 422, "limit:"),
+    ("POST", "/threads/search", b'{"limit": 1001}', 422, "limit:"),
+    ("POST", "/threads/search", b'{"sort_by": "mood"}', 422, "sort_by:"),
+    ("POST", "/threads/search", b'{"select": ["error"]}', 422, "select:"),
+    ("POST", "/threads/search", b'{"ids": ["x"]}', 400, "Invalid thread ID x"),
+    ("POST", "/threads/search", b'{"extract": {"a": "error.message"}}', 422, "extract.a:"),
+    ("POST", "/threads/search", b'{"extract": {"a": "values.x["}}', 422, "extract.a:"),
+    ("POST", "/runs/wait", b"{}", 422, "assistant_id:"),
+    ("POST", "/runs/wait", b'{"assistant_id": "noop", "stream_mode": "sometimes"}', 422, "stream_mode"),
+    ("POST", "/runs/wait", b'{"assistant_id": "noop", "interrupt_before": 3}', 422, "interrupt_before:"),
+    ("POST", "/runs/wait", b'{"assistant_id": "noop", "webhook": ""}', 422, "webhook:"),
+    ("POST", "/runs/wait", b'{"assistant_id": "nope"}', 422, "Invalid assistant: 'nope'"),
+    ("POST", "/runs", f'{{"assistant_id": "{uuid4()}"}}'.encode(), 404, "Thread or assistant not found."),
+    ("POST", f"/threads/{uuid4()}/runs", b'{"assistant_id": "noop"}', 404, "Thread or assistant not found."),
+    ("POST", "/runs/batch", b"[]", 422, "at least one run"),
+    ("POST", "/runs/cancel", b"{}", 422, "status"),
+    ("POST", "/runs/cancel?action=explode", b'{"status": "all"}', 422, "action"),
+    ("GET", f"/threads/{uuid4()}/stream?stream_modes=all", None, 422, "stream_modes"),
+    ("GET", f"/threads/{uuid4()}/runs/{uuid4()}/stream?stream_mode=all", None, 422, "stream_mode"),
+    ("GET", f"/threads/{uuid4()}/history?limit=0", None, 422, "limit"),
+]
+
+
+async def test_an_error_is_json_with_a_sentence(api: House) -> None:
+    for method, path, body, status, detail in REFUSED:
+        async with api.client.request(method, path, data=body) as answer:
+            text = await answer.text()
+            assert answer.status == status, (method, path, body, text)
+            assert answer.content_type == "application/json"
+            assert detail in (await answer.json())["detail"], (method, path, body, text)
+            assert (status == 405) == ("Allow" in answer.headers)
 
 
 async def test_every_answer_has_a_request_id(api: House) -> None:
