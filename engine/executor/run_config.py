@@ -132,8 +132,8 @@ def run_config(claim: Claim, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
     if isinstance(given.get("max_concurrency"), int):
         config["max_concurrency"] = given["max_concurrency"]
-    if isinstance(given.get("run_name"), str):
-        config["run_name"] = given["run_name"]
+    name = given.get("run_name")
+    config["run_name"] = name if isinstance(name, str) else claim.graph_id
     return config
 
 

@@ -28,7 +28,7 @@ from engine.executor.reporter import Applied, Reporter
 from engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_config
 from engine.executor.run_config import command_of, durability, run_config, stream_modes
 from engine.executor.state_update import apply_state_update, checkpoint_event
-from engine.executor.streaming import RunStream
+from engine.executor.streaming import RunStream, describe_error
 from engine.log.port import Log
 
 logger = logging.getLogger(__name__)
@@ -217,13 +217,19 @@ class Attempt:
                 plan = await plan_attempt(claim, graph, saver, self._pool, given, config)
             if plan.breakpoint is not None:
                 saver.planned("", checkpoint_event(plan.breakpoint))
-                stream.stopped_at_breakpoint(plan.breakpoint)
+                stream.stopped_at_breakpoint(_output(graph, plan.breakpoint.values))
             else:
-                await self._stream_graph(graph, plan, saver, stream)
+                try:
+                    await self._stream_graph(graph, plan, saver, stream)
+                except Exception:  # what else the superstep has done is part of the state all the same
+                    if graph.checkpointer is not False:
+                        await saver.finish(graph, state_config(claim.thread_id, saver))
+                    raise
             if graph.checkpointer is not False:
                 await saver.finish(graph, state_config(claim.thread_id, saver))
                 if not stream.has_values:
-                    stream.values = (await graph.aget_state(state_config(claim.thread_id, saver))).values
+                    state = await graph.aget_state(state_config(claim.thread_id, saver))
+                    stream.values = _output(graph, state.values)
         return "success"
 
     async def _stream_graph(self, graph: AnyGraph, plan: Plan, saver: AttemptSaver, stream: RunStream) -> None:
@@ -250,6 +256,8 @@ class Attempt:
             "durability": None if graph.checkpointer is False else durability(kwargs),
             "control": self.control,
         }
+        if "events" not in stream.modes:  # clients see the output schema's channels; LangChain's events tell all
+            options["output_keys"] = graph.output_channels
         call: Any = graph  # its overloads know stream modes by their literals
         if "events" in stream.modes:
             async for event in call.astream_events(plan.input, config, version="v2", **options):
@@ -280,13 +288,16 @@ class Attempt:
         )
 
 
+def _output(graph: AnyGraph, values: Any) -> Any:
+    """The part of a state that the output schema has."""
+    names = graph.output_channels
+    if isinstance(names, str) or not isinstance(values, Mapping):
+        return values
+    return {name: values[name] for name in names if name in values}
+
+
 def _ignore(_: Any) -> None:
     """The stream writer of a run nobody asked custom events of."""
-
-
-def describe_error(error: BaseException) -> dict[str, Any]:
-    """`{error: class name, message}` as clients see it."""
-    return {"error": type(error).__name__, "message": str(error)}
 
 
 def context_for(graph: AnyGraph, context: Any) -> Any:

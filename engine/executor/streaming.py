@@ -82,8 +82,12 @@ class RunStream:
                 self.values = payload
             if "values" not in self.modes:
                 return
-        elif mode == "debug" and payload["type"] == "checkpoint":
-            payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
+        elif mode == "debug":
+            inner = payload["payload"]
+            told = _debug_checkpoint(inner) if payload["type"] == "checkpoint" else _public_task(inner)
+            payload = {**payload, "payload": told}
+        elif mode == "tasks":
+            payload = _public_task(payload)
         if mode not in self.modes:
             return
         self.frame(ns, mode, dumps(payload))
@@ -117,7 +121,9 @@ class RunStream:
             self._make_way()
 
     def event(self, event: Any) -> None:
-        """One of LangChain's `astream_events`."""
+        """One of LangChain's `astream_events`; what the graph itself streams there comes as frames of its modes."""
+        if event["event"] == "on_chain_stream" and event["run_id"] == self._queue.run_id:
+            return
         self.frame((), "events", dumps(event))
 
     def _make_way(self) -> None:
@@ -135,11 +141,11 @@ class RunStream:
         queue = self._queue
         self._put(b"metadata", dumps({"run_id": queue.run_id, "attempt": queue.attempt}))
 
-    def stopped_at_breakpoint(self, state: Any) -> None:
+    def stopped_at_breakpoint(self, values: Any) -> None:
         """An earlier attempt already stood at this breakpoint: say so again."""
-        self.values = state.values
+        self.values = values
         if "values" in self.modes:
-            self._put(b"values", dumps(state.values))
+            self._put(b"values", dumps(values))
         if "updates" in self.modes:
             self._put(b"updates", b'{"__interrupt__":[]}')
 
@@ -182,6 +188,19 @@ def _public_config(config: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
+def _public_task(task: dict[str, Any]) -> dict[str, Any]:
+    """A task whose error is told like that of a run (states tell its `repr`)."""
+    error = task.get("error")
+    if not isinstance(error, BaseException):
+        return task
+    return {**task, "error": describe_error(error)}
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """`{error: class name, message}` as clients see it."""
+    return {"error": type(error).__name__, "message": str(error)}
+
+
 def _public_checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
     return {
         **payload,
@@ -189,7 +208,7 @@ def _public_checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
         "parent_config": _public_config(payload["parent_config"]),
         "tasks": [
             {**task, "state": _public_config(task["state"])} if isinstance(task.get("state"), dict) else task
-            for task in payload["tasks"]
+            for task in map(_public_task, payload["tasks"])
         ],
     }
 
@@ -210,8 +229,8 @@ def _debug_checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
         "checkpoint": _pointer(payload["config"]),
         "parent_checkpoint": _pointer(payload["parent_config"]),
         "tasks": [
-            {**task, "checkpoint": _pointer(task.get("state")), "state": None}
-            if isinstance(task.get("state"), dict | None)
+            {**{k: v for k, v in task.items() if k != "state"}, "checkpoint": _pointer(task["state"])}
+            if isinstance(task.get("state"), dict)
             else task
             for task in payload["tasks"]
         ],

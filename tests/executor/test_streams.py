@@ -116,7 +116,30 @@ async def test_events_are_langchains_and_combine_with_other_modes(stage: Stage, 
     frames = await frames_of(stage, "chat", {"messages": [("user", "hi")]}, "events", "values")
     kinds = [data["event"] for name, data in frames if name == "events"]
     assert kinds[0] == "on_chain_start" and kinds[-1] == "on_chain_end" and "on_chat_model_stream" in kinds
+    assert frames[1][1]["name"] == "chat" and not any(
+        data["name"] == "chat" and data["event"] == "on_chain_stream" for name, data in frames if name == "events"
+    )
     assert [data["messages"][-1]["content"] for name, data in frames if name == "values"][-1] == "one two three"
+
+
+async def test_values_and_updates_show_the_output_schema_only(stage: Stage, serving) -> None:
+    await serving("narrow")
+    frames = await frames_of(stage, "narrow", {"q": "hi"}, "values", "updates")
+    assert frames[1:] == [
+        ("updates", {"think": None}),
+        ("updates", {"say": {"a": "hix"}}),
+        ("values", {"a": "hix"}),
+    ]
+    stopped = await stage.enqueue("narrow", {"q": "hi"}, stream_mode=["updates"], interrupt_before=["say"])
+    await stage.outcome(stopped)
+    assert (await stage.frames(stopped))[-1] == ("~output", {})
+
+
+async def test_a_failed_task_tells_its_error_as_a_run_does(stage: Stage, serving) -> None:
+    await serving("failing")
+    frames = await frames_of(stage, "failing", {"items": []}, "tasks")
+    failed = [data for name, data in frames if name == "tasks"][-1]
+    assert failed["name"] == "boom" and failed["error"] == {"error": "ValueError", "message": "kaboom"}
 
 
 async def test_odd_modes_are_accepted(stage: Stage, serving) -> None:

@@ -36,6 +36,26 @@ def add(what):
     return lambda state: {"items": [what]}
 
 
+class Question(TypedDict):
+    q: str
+
+
+class Answer(TypedDict):
+    a: str
+
+
+class Thought(Question, Answer):
+    secret: str
+
+
+narrow = _graph(
+    ("think", lambda state: {"secret": "x"}),
+    ("say", lambda state: {"a": state["q"] + state["secret"]}),
+    state=Thought,
+    input_schema=Question,
+    output_schema=Answer,
+).compile()
+
 noop_builder = _graph(("a", add("x")), ("b", add("y")))
 noop = noop_builder.compile()
 
