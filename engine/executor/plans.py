@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 from langgraph.types import StateSnapshot
 
 from engine.executor.loads import Stored
+from engine.executor.serde import UnserializableState
 from engine.executor.values import Draft, Values
 from engine.tasks import NULL_TASK, PUSH
+
+logger = logging.getLogger(__name__)
 
 _MISSING = object()
 _ROOT, _END, _TASKS = "__root__", "__end__", "__pregel_tasks"
@@ -81,13 +85,16 @@ def described(entry: Stored, plan: Plan, values: Values, draft: Draft, *, final:
     if final and half_done(entry):
         part = shown["now"] = {}
     for name, value in fields.items():
-        if final or entry.live is None:
-            # The objects the checkpoint was made of are gone, but what is stored the same has the same reference.
-            reference = values.reference(name, value, draft)
-            if reference != step.get(name, entry.channels.get(name)):
-                part[name] = reference
-        elif not _stored_alike(entry, name, value):
-            part[name] = values.reference(name, value, draft)
+        try:
+            if final or entry.live is None:
+                # The objects the checkpoint was made of are gone, but what is stored the same has the same reference.
+                reference = values.reference(name, value, draft)
+                if reference != step.get(name, entry.channels.get(name)):
+                    part[name] = reference
+            elif not _stored_alike(entry, name, value):
+                part[name] = values.reference(name, value, draft)
+        except UnserializableState as error:
+            logger.warning("clients don't see a part of the state: %s", error)
     tasks = entry.tasks
     if tasks is None or final:
         _add_paths(entry, plan)

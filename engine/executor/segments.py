@@ -53,6 +53,9 @@ class Segments:
                 self._hashes.discard(alike.pop().hash)
             self._elements.update(segment.signatures)
 
+    def __contains__(self, hash: str) -> bool:
+        return hash in self._hashes
+
     def clear(self) -> None:
         self._by_first.clear()
         self._hashes.clear()

@@ -29,7 +29,7 @@ from engine.references import Reference, hashes
 
 LARGE_BYTES = 32 * 1024  # compressed, above this a value travels in the `values` topic
 _BACKGROUND_BYTES = 256 * 1024  # above this, compressing would hold up the loop
-_KEPT_BYTES = 32 * 1024 * 1024  # of what an attempt has put, for reading it again before it is projected
+_KEPT_BYTES = 16 * 1024 * 1024  # of what an attempt has put, for reading it again before it is projected
 _SHORT_LIST = 8
 _INLINE_LIST = 64
 _SCALARS = (int, float, str, bool)
@@ -197,7 +197,8 @@ class Values:
             at = 0
             for name, n in segments:
                 self._known.add(name)
-                self._segments.add(Segment(name, tuple(signature(element) for element in value[at : at + n])))
+                if name not in self._segments:
+                    self._segments.add(Segment(name, tuple(signature(element) for element in value[at : at + n])))
                 at += n
         elif (fields := reference.get("d")) is not None:
             for k, r in fields.items():

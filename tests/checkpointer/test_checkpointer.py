@@ -123,7 +123,7 @@ async def test_what_memory_has_dropped_is_read_from_the_read_models(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.executor.values._KEPT_BYTES", 1000)
-    monkeypatch.setattr("engine.executor.checkpointer._CHECKPOINTS_KEPT", 2)
+    monkeypatch.setattr("engine.executor.memory._CHECKPOINTS_KEPT", 2)
     run = await desk.run(thread_id())
     ids: list[str] = []
     for n in range(5):

@@ -1,0 +1,73 @@
+"""What stands at the end of an attempt: the tasks still to run and the interrupts that wait for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from engine.executor.jsonable import dumps
+from engine.executor.loads import Stored, ordered
+from engine.executor.memory import Memory
+from engine.executor.plans import half_done
+from engine.tasks import TaskStatus, namespace, statuses
+
+
+def next_tasks(memory: Memory) -> list[str]:
+    """Names of the tasks that still have to run after the newest root checkpoint."""
+    root = memory.root()
+    return [] if root is None else [task["name"] for task, status in _tasks(root) if not status.finished]
+
+
+def interrupts(memory: Memory) -> dict[str, list[dict[str, Any]]]:
+    """Interrupts that wait for an answer, `{id, value}` in JSON, by the task that raised them, at any depth."""
+    root = memory.root()
+    out: dict[str, list[dict[str, Any]]] = {}
+    if root is not None:
+        for interrupt_id, (task_id, value) in _pending(root, memory).items():
+            out.setdefault(task_id, []).append({"id": interrupt_id, "value": value})
+    return out
+
+
+def unclear(memory: Memory) -> bool:
+    """Whether only the graph can tell what clients see of the newest state."""
+    root = memory.root()
+    return root is not None and (root.tasks is None or _half_done(root, memory))
+
+
+def _tasks(checkpoint: Stored) -> Iterator[tuple[dict[str, Any], TaskStatus]]:
+    found = statuses(ordered(checkpoint.writes))
+    for task in checkpoint.tasks or ():
+        yield task, found.get(task["id"]) or TaskStatus()
+
+
+def _below(checkpoint: Stored, task: dict[str, Any], memory: Memory) -> Iterator[Stored]:
+    """The newest checkpoints of the graphs a task calls: its subgraph's, and those of further ones, numbered."""
+    first = namespace(checkpoint.ns, task)
+    for ns in memory.namespaces():
+        numbered = ns.startswith(first + "|") and ns[len(first) + 1 :].isdigit()
+        if (ns == first or numbered) and (child := memory.get(ns, memory.newest(ns))) is not None:
+            yield child
+
+
+def _half_done(checkpoint: Stored, memory: Memory) -> bool:
+    return half_done(checkpoint) or any(
+        _half_done(child, memory)
+        for task in checkpoint.tasks or ()
+        if task.get("sub")
+        for child in _below(checkpoint, task, memory)
+    )
+
+
+def _pending(checkpoint: Stored, memory: Memory) -> dict[str, tuple[str, Any]]:
+    """Interrupt id -> (task id, value). A subgraph's interrupt stands with each task above it: the deepest counts."""
+    out: dict[str, tuple[str, Any]] = {}
+    for task, status in _tasks(checkpoint):
+        if status.finished or not status.interrupts:
+            continue
+        raised = {i.id: (task["id"], orjson.loads(dumps(i.value))) for i in memory.interrupts(checkpoint, task["id"])}
+        for child in _below(checkpoint, task, memory):
+            raised.update((k, v) for k, v in _pending(child, memory).items() if k in raised)
+        out |= raised
+    return out
