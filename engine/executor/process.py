@@ -262,8 +262,10 @@ class Executor:
         self._young[claim.run_id] = attempt
         attempt.task = asyncio.create_task(attempt.run(), name=f"run {claim.run_id}")
         attempt.task.add_done_callback(lambda task: self._finished(attempt, task))
-        if claim.cancel or self._cancelled_early.pop(claim.run_id, None) is not None:
+        if claim.cancel:
             attempt.cancel(claim.cancel)
+        if self._cancelled_early.pop(claim.run_id, None) is not None:  # or it was about an attempt before this one
+            self._spawn(self._cancel(claim.run_id), "cancel")
         if self._sweep is None:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._settle)
 

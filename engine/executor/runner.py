@@ -74,6 +74,8 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self._working = True
         self._reason: str | None = None  # why it has to stop: cancel, timeout, drain, lost
+        self._begun = False
+        self._told: str | None = None  # what to stop with, told before it began
         self._again: asyncio.TimerHandle | None = None
 
     @property
@@ -110,6 +112,9 @@ class Attempt:
             return  # it was told, and may be cleaning up: a second cancellation would cut that short
         if self._reason is None or force:
             self._reason = reason
+        if not self._begun:
+            self._told = message  # a task cancelled before its first step never runs, and would report nothing
+            return
         self.task.cancel(message)
         if self._again is not None:
             self._again.cancel()
@@ -121,6 +126,7 @@ class Attempt:
     # --- the attempt -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
+        self._begun = True
         limit = self._loop.call_later(self._timeout, self._stop, "timeout", "Timeout")
         try:
             outcome = await self._outcome()
@@ -138,6 +144,9 @@ class Attempt:
         """Work, and say what became of it: the `outcome` of `ReportRun` without `frames`."""
         result: dict[str, Any] | None = None
         try:
+            if self._told is not None and self.task is not None:
+                self.task.cancel(self._told)
+                await asyncio.sleep(0)
             if self.claim.kind == "state_update":
                 result = await self._update_state()
                 status, error = "success", None

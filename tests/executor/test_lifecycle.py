@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import textwrap
+import uuid
 from pathlib import Path
 
 import asyncpg
 
-from engine.executor.claims import Queue
+from engine.executor.claims import Claim, Queue
+from engine.executor.process import Executor
 from tests.executor.stage import Stage, eventually
 
 
@@ -86,6 +88,29 @@ async def test_a_cancelled_row_is_never_claimed(stage: Stage, serving) -> None:
     other = await stage.enqueue("noop", {"items": []})
     await stage.outcome(other)
     assert await stage.reports(run_id) == []
+
+
+async def test_a_cancellation_of_somebody_elses_attempt_does_not_stop_ours(stage: Stage, serving) -> None:
+    executor = await serving("noop")
+    first, run_id = (str(uuid.uuid4()) for _ in range(2))
+    await stage.connection.execute("SELECT pg_notify('threadlog_queue', $1)", f"cancel:{run_id}")
+    await stage.connection.execute("SELECT pg_notify('threadlog_queue', $1)", f"cancel:{first}")
+    await eventually(lambda: first in executor._cancelled_early)
+    await stage.enqueue("noop", {"items": []}, run_id=run_id, attempt=2)
+    assert (await stage.outcome(run_id, 2))["status"] == "success"
+
+
+async def test_an_attempt_stopped_before_its_first_step_still_reports(stage: Stage, serving, monkeypatch) -> None:
+    begin = Executor._begin
+
+    def begin_cancelled(executor: Executor, claim: Claim) -> None:
+        begin(executor, claim)
+        executor.attempts[claim.run_id].cancel("interrupt")
+
+    monkeypatch.setattr(Executor, "_begin", begin_cancelled)
+    await serving("noop")
+    run_id = await stage.enqueue("noop", {"items": []})
+    assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
 async def test_a_run_that_was_queued_without_a_notification_is_found(stage: Stage, serving, monkeypatch) -> None:
