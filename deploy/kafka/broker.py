@@ -55,13 +55,13 @@ def properties(
         "num.replica.fetchers": 1,
         "num.recovery.threads.per.data.dir": 2,  # restart after kill -9 reads all segments not yet checkpointed
         "background.threads": 2,
-        "log.cleaner.dedupe.buffer.size": 4 * 1024 * 1024,  # the default takes 128 MiB of heap at the start
-        "log.index.size.max.bytes": 1024
-        * 1024,  # preallocated twice per partition; 1 MiB indexes half a GiB of records
+        "log.cleaner.dedupe.buffer.size": 4_194_304,  # the default takes 128 MiB of heap at the start
+        "log.index.size.max.bytes": 1_048_576,  # preallocated twice per partition; 1 MiB indexes half a GiB of records
         "socket.request.max.bytes": 16 * 1024 * 1024,
-        # A dead or hung node is noticed in two seconds instead of nine: tests kill nodes and wait for the new leader.
+        # A dead or hung node is noticed in three seconds instead of nine: tests kill nodes and wait for what follows.
+        # Not sooner, or a machine that is busy for a moment takes a living one out.
         "broker.heartbeat.interval.ms": 300,
-        "broker.session.timeout.ms": 2_000,
+        "broker.session.timeout.ms": 3_000,
         "controller.quorum.election.timeout.ms": 500,
         "controller.quorum.election.backoff.max.ms": 500,
         "controller.quorum.fetch.timeout.ms": 1_500,

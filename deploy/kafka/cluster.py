@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from deploy.kafka.broker import JAVA_OPTIONS, READY_LINE, Ports, properties, render
@@ -32,15 +32,23 @@ class KafkaCluster:
 
     Nodes are numbered from 1. Without a `directory` the data is temporary and gone after `stop`. On Linux the nodes end
     with the thread that started them, however that ends. `advertised`: the port of a proxy on loopback that clients of
-    a single node are to go through; it has to pass them on to `port`.
+    a single node are to go through; it has to pass them on to `port`. `settings` go before those of `broker.py`.
     """
 
-    def __init__(self, nodes: int = 1, directory: Path | None = None, *, advertised: int | None = None) -> None:
+    def __init__(
+        self,
+        nodes: int = 1,
+        directory: Path | None = None,
+        *,
+        advertised: int | None = None,
+        settings: Mapping[str, str | int] | None = None,
+    ) -> None:
         if nodes not in (1, 3):
             raise ValueError(f"a cluster has 1 or 3 nodes (a majority must remain when one is lost), not {nodes}")
         if advertised is not None and nodes != 1:
             raise ValueError("only a single node can be behind a proxy")
         self._advertised = advertised
+        self._settings = settings or {}
         self._temporary = directory is None
         self._directory = directory.absolute() if directory is not None else Path(tempfile.mkdtemp(prefix="tl-kafka-"))
         self._ports = [Ports(*pair) for pair in _free_ports(nodes)]
@@ -138,9 +146,8 @@ class KafkaCluster:
             id_file.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
         formatting = []
         for node in range(1, self.nodes + 1):
-            self._config(node).write_text(
-                render(properties(node, self._ports, self._data(node), advertised=self._advertised))
-            )
+            settings = properties(node, self._ports, self._data(node), advertised=self._advertised)
+            self._config(node).write_text(render({**settings, **self._settings}))
             if not (self._data(node) / "meta.properties").exists():
                 command = [
                     *self._java(folder), "kafka.tools.StorageTool", "format", "--ignore-formatted",

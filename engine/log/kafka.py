@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import errors
@@ -93,9 +93,9 @@ class KafkaLog:
     ) -> KafkaLog:
         """Creates the topics that are absent (`replication_factor` -1: the brokers' default) and opens the log.
 
-        An append that the brokers do not take fails after `delivery_seconds`, and if it may have been sent, at most
-        five more. `security`: aiokafka's `security_protocol`, `ssl_context`, `sasl_…`. Raises `ValueError` when a topic exists
-        with another number of partitions, `LogUnavailable`.
+        An append that the brokers do not take fails after `delivery_seconds`, if it may have been sent at most five
+        seconds later. `security`: aiokafka's `security_protocol`, `ssl_context`, `sasl_…`. Raises `ValueError` when a
+        topic exists with another number of partitions, `LogUnavailable`.
         """
         names = {topic: f"{prefix}{topic}" for topic in Topic}
         wanted = {
@@ -117,11 +117,15 @@ class KafkaLog:
         )
         try:
             await client.bootstrap()
-            await client.set_topics(names.values())
-            missing = [name for name in wanted if client.cluster.partitions_for_topic(name) is None]
-            if missing:
-                await _create_topics(client, {name: wanted[name] for name in missing}, partitions, replication_factor)
             async with asyncio.timeout(CREATE_SECONDS):
+                await client.set_topics(names.values())
+                while not client.cluster.brokers():  # the controller does not count the one we asked as alive yet
+                    await asyncio.sleep(RETRY_SECONDS)
+                    await client.force_metadata_update()
+                missing = {name for name in wanted if client.cluster.partitions_for_topic(name) is None}
+                if missing:
+                    topics = {name: wanted[name] for name in missing}
+                    await _create_topics(client, topics, partitions, replication_factor)
                 while not all(_complete(client, name, partitions) for name in names.values()):
                     await client.force_metadata_update()
                     await asyncio.sleep(RETRY_SECONDS)
@@ -232,7 +236,7 @@ async def _create_topics(
         log.info("created the topic %s", name)
 
 
-async def _wait_for_leaders(client: AIOKafkaClient, topics: Sequence[str], partitions: int) -> None:
+async def _wait_for_leaders(client: AIOKafkaClient, topics: Collection[str], partitions: int) -> None:
     """A new topic's leaders are in the metadata a while before they take appends: they are asked."""
     fetcher = Fetcher(client)
     places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]

@@ -1,0 +1,1 @@
+"""What only the log in Apache Kafka does, and the cluster that tests and development run."""
