@@ -25,6 +25,7 @@ from api.known import Known
 from api.metrics import HttpMetrics
 from api.openapi import describe, routes_of
 from api.routes import Route
+from api.thread_lookup import ThreadLookup
 
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
 ROUTES: tuple[Route, ...] = (
@@ -43,7 +44,7 @@ ROUTES: tuple[Route, ...] = (
 def make_app(deps: ApiDeps) -> web.Application:
     """The api over these parts. Starts `deps.live` with itself and ends every stream when it shuts down."""
     given = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
-    api = Api(**given, known=Known(), disconnects=Disconnects(), metrics=HttpMetrics())
+    api = Api(**given, known=Known(), threads=ThreadLookup(deps.pool), disconnects=Disconnects(), metrics=HttpMetrics())
     cors = CorsPolicy(api.settings.cors)
     app = web.Application(
         middlewares=[make_edge(cors, api.metrics)], client_max_size=max(1, api.settings.max_body_bytes)
@@ -72,4 +73,5 @@ async def _shutdown(app: web.Application) -> None:
 
 async def _cleanup(app: web.Application) -> None:
     app[API].disconnects.close()
+    await app[API].threads.aclose()
     await app[API].live.aclose()

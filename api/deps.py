@@ -12,6 +12,7 @@ from api.known import Known
 from api.live import Live
 from api.metrics import HttpMetrics
 from api.settings import ApiSettings
+from api.thread_lookup import ThreadLookup
 from engine.log.port import Log
 from engine.ports import Gateway
 
@@ -32,6 +33,7 @@ class Api(ApiDeps):
     """`ApiDeps` and what the application makes of them."""
 
     known: Known = field(kw_only=True)
+    threads: ThreadLookup = field(kw_only=True)
     disconnects: Disconnects = field(kw_only=True)
     metrics: HttpMetrics = field(kw_only=True)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, TypeVar
-from uuid import UUID
 
 import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from api.errors import ApiError, describe
+from api.known import as_uuid
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,10 +60,10 @@ def _without_nul(value: Any) -> Any:
 
 def path_uuid(request: web.Request, name: str, what: str) -> str:
     """The canonical form of a UUID in the path, or 422."""
-    try:
-        return str(UUID(request.match_info[name]))
-    except ValueError:
-        raise ApiError(422, f"Invalid {what} ID: must be a UUID") from None
+    found = as_uuid(request.match_info[name])
+    if found is None:
+        raise ApiError(422, f"Invalid {what} ID: must be a UUID")
+    return found
 
 
 def query_int(request: web.Request, name: str, default: int, low: int, high: int) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
 from aiohttp import web
 from uuid_utils import uuid7
 
@@ -21,7 +20,6 @@ from api.replies import now_text, same_time
 from api.stateless import thread_of
 from engine.domain.commands import CreateRun
 from engine.log.records import partition_of
-from projections.queries import threads
 
 # What the server decides: a client's value for these is dropped.
 _RESERVED_METADATA = frozenset(("thread_id", "run_id"))
@@ -78,10 +76,9 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
     if thread_id is None:
         thread_id = thread_of(run_id)
     else:
-        row = await threads.for_run(api.pool, thread_id)
-        if row is not None:
-            thread_metadata = orjson.loads(row["metadata"])
-            thread_config = orjson.loads(row["config"])
+        inherited = await api.threads.get(thread_id)
+        if inherited is not None:
+            thread_metadata, thread_config = inherited.metadata, inherited.config
         elif asked.if_not_exists != "create":
             raise _unknown()
     run_config, run_context = _config(request, asked, assistant, thread_config, config or {}, context)

@@ -36,9 +36,11 @@ async def was_deleted(db: Reader, thread_id: str, within_seconds: float) -> bool
     )
 
 
-async def for_run(db: Reader, thread_id: str) -> asyncpg.Record | None:
-    """`(metadata, config)`: what a new run inherits from its thread."""
-    return await db.fetchrow("SELECT metadata, config FROM threads WHERE thread_id = $1", thread_id)
+async def for_runs(db: Reader, thread_ids: Sequence[str]) -> list[asyncpg.Record]:
+    """`(thread_id, metadata, config)`: what new runs inherit from their threads."""
+    return await db.fetch(
+        "SELECT thread_id::text, metadata, config FROM threads WHERE thread_id = ANY($1::uuid[])", thread_ids
+    )
 
 
 def _where(metadata: str | None, status: str | None, ids: Sequence[str] | None) -> tuple[str, list[Any]]:

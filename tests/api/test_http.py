@@ -21,7 +21,6 @@ from engine.ports import Decided
 
 from .house import House, house
 
-
 REFUSED: list[tuple[str, str, bytes | None, int, str]] = [
     ("GET", "/nowhere", None, 404, "Not Found"),
     ("PUT", "/threads/search", None, 405, "Method Not Allowed"),
