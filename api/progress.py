@@ -60,8 +60,13 @@ class FrameId:
     number: int
     beyond: int = 0
 
+    @property
+    def place(self) -> int:
+        """The second part; one more for the frame after it."""
+        return self.attempt * _ATTEMPT + self.number
+
     def __str__(self) -> str:
-        text = f"{self.offset}-{self.attempt * _ATTEMPT + self.number}"
+        text = f"{self.offset}-{self.place}"
         return f"{text}-{self.beyond}" if self.beyond else text
 
     @staticmethod

@@ -62,11 +62,11 @@ def render_frames(batch: Batch, wanted: Callable[[bytes], bool], *, ids: bool) -
         frames = frames[batch.first :]
     if not ids:
         return b"".join([b"event: %b\ndata: %b\n\n" % frame for frame in frames if wanted(frame[0])])
-    attempt, number = batch.frames.attempt, batch.frames.seq + batch.first
+    first = FrameId(batch.offset, batch.frames.attempt, batch.frames.seq + batch.first)
     return b"".join(
         [
-            block(name, data, FrameId(batch.offset, attempt, number + i))
-            for i, (name, data) in enumerate(frames)
+            b"event: %b\ndata: %b\nid: %d-%d\n\n" % (name, data, batch.offset, place)
+            for place, (name, data) in enumerate(frames, start=first.place)
             if wanted(name)
         ]
     )
