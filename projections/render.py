@@ -13,12 +13,13 @@ import re
 import struct
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import date, time, timedelta, timezone
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import orjson
 import ormsgpack
 import zstandard
 
@@ -37,6 +38,24 @@ class Blob(NamedTuple):
 
     type: str
     data: bytes
+
+
+class Blobs(dict[str, Blob]):
+    """Values by hash. What states share is rendered once and shared by them: don't change it."""
+
+    def __init__(self, blobs: Iterable[tuple[str, Blob]] = ()) -> None:
+        super().__init__(blobs)
+        self._shown: dict[str, Any] = {}
+
+    def shown(self, name: str) -> Any:
+        """A value, rendered. Raises `Gone`, `UnknownType`."""
+        if name not in self._shown:
+            try:
+                blob = self[name]
+            except KeyError:
+                raise Gone(f"value {name} is not stored") from None
+            self._shown[name] = value(*blob)
+        return self._shown[name]
 
 
 class UnknownType(ValueError):
@@ -58,7 +77,7 @@ class _PerThread(threading.local):
 _CONTEXT = _PerThread()
 
 
-def reference(ref: Reference, blobs: Mapping[str, Blob]) -> Any:
+def reference(ref: Reference, blobs: Blobs) -> Any:
     """The value behind a reference.
 
     Raises:
@@ -66,17 +85,14 @@ def reference(ref: Reference, blobs: Mapping[str, Blob]) -> Any:
     """
     if "b" in ref:
         return value(ref["t"], b64decode(ref["b"]))
-    try:
-        if (segments := ref.get("s")) is not None:
-            whole: list[Any] = []
-            for name, _ in segments:
-                whole += value(*blobs[name])
-            return whole
-        if (fields := ref.get("d")) is not None:
-            return {k: reference(r, blobs) for k, r in fields.items()}
-        return value(*blobs[ref["h"]])
-    except KeyError as missing:
-        raise Gone(f"value {missing} is not stored") from None
+    if (segments := ref.get("s")) is not None:
+        whole: list[Any] = []
+        for name, _ in segments:
+            whole += blobs.shown(name)
+        return whole
+    if (fields := ref.get("d")) is not None:
+        return {k: reference(r, blobs) for k, r in fields.items()}
+    return blobs.shown(ref["h"])
 
 
 def value(type_: str, data: bytes) -> Any:
@@ -104,7 +120,12 @@ def _msgpack(data: bytes) -> Any:
     except ormsgpack.MsgpackDecodeError:  # keys that are not strings
         found = ormsgpack.unpackb(data, ext_hook=_extension, option=ormsgpack.OPT_NON_STR_KEYS)
         return _clean(found)
-    return _clean(found) if _BINARY.search(data) else found
+    if _BINARY.search(data):
+        try:
+            orjson.dumps(found)  # much faster than looking for bytes here; mostly there are none
+        except orjson.JSONEncodeError:
+            return _clean(found)
+    return found
 
 
 def _clean(found: Any) -> Any:

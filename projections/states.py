@@ -9,7 +9,7 @@ from typing import Any
 from engine.references import Reference
 from engine.tasks import RETURN, TaskStatus, namespace, path
 from projections import render
-from projections.render import Blob
+from projections.render import Blobs
 
 JsonObject = dict[str, Any]
 _SINGLE = ("__root__", "__end__")  # channels whose value is the whole state
@@ -40,7 +40,7 @@ def references(found: Visible) -> Iterable[Reference]:
     return found.values() if isinstance(found, dict) else (ref for ref in found if ref is not None)
 
 
-def rendered(found: Visible, blobs: Mapping[str, Blob]) -> Any:
+def rendered(found: Visible, blobs: Blobs) -> Any:
     """`values` of a state."""
     if isinstance(found, dict):
         return {name: render.reference(ref, blobs) for name, ref in found.items()}
@@ -92,7 +92,7 @@ class State:
                 state.nest(states)
                 self.below[ns] = state
 
-    def to_json(self, blobs: Mapping[str, Blob], *, subgraphs: bool) -> JsonObject:
+    def to_json(self, blobs: Blobs, *, subgraphs: bool) -> JsonObject:
         """Raises `render.Gone` when `blobs` lacks a value."""
         tasks = [self._task(task, blobs, subgraphs) for task in self.tasks]
         parents = self.metadata.get("parents") or {}
@@ -118,7 +118,7 @@ class State:
     def _status(self, task: JsonObject) -> TaskStatus:
         return self.statuses.get(task["id"]) or TaskStatus()
 
-    def _task(self, task: JsonObject, blobs: Mapping[str, Blob], subgraphs: bool) -> JsonObject:
+    def _task(self, task: JsonObject, blobs: Blobs, subgraphs: bool) -> JsonObject:
         status = self._status(task)
         checkpoint: JsonObject | None = None
         state: JsonObject | None = None
@@ -144,7 +144,7 @@ class State:
     def _in_result(self, channel: str) -> bool:
         return channel == RETURN or channel in _SINGLE or channel == self.out or not internal(channel)
 
-    def _result(self, status: TaskStatus, blobs: Mapping[str, Blob]) -> Any:
+    def _result(self, status: TaskStatus, blobs: Blobs) -> Any:
         for channel, ref in status.output:
             if channel == RETURN:
                 return render.reference(ref, blobs)
@@ -160,7 +160,7 @@ class State:
         return None if isinstance(self.out, str) else result
 
 
-def _interrupts(status: TaskStatus, blobs: Mapping[str, Blob]) -> list[JsonObject]:
+def _interrupts(status: TaskStatus, blobs: Blobs) -> list[JsonObject]:
     found: list[Any] = []
     for ref in status.interrupts:
         raised = render.reference(ref, blobs)

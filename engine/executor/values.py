@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -39,6 +40,9 @@ _DEEPEST = 3
 _NUMBERS = 65_536  # a longer list of numbers is data (an embedding, a sample), not a history
 
 _SIGNING = JsonPlusSerializer()
+_PLAIN_MESSAGES: WeakKeyDictionary[type, bool] = (
+    WeakKeyDictionary()
+)  # whether a class is one of LangChain's own messages
 
 
 class ValueLost(RuntimeError):
@@ -248,7 +252,10 @@ def signature(element: Any) -> Signature:
         return "b", element
     if kind is float:
         return "f", repr(element)
-    if isinstance(element, BaseMessage) and kind.__module__.startswith("langchain_core.messages"):
+    if (plain := _PLAIN_MESSAGES.get(kind)) is None:
+        plain = issubclass(kind, BaseMessage) and kind.__module__.startswith("langchain_core.messages")
+        _PLAIN_MESSAGES[kind] = plain
+    if plain:
         # The fields decide what is stored, and marshal reads them twice as fast as the serializer. Not by identity:
         # nodes do change messages in place.
         try:

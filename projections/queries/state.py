@@ -5,7 +5,7 @@ Read within one repeatable-read transaction, or values deleted meanwhile make th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 import asyncpg
@@ -15,7 +15,7 @@ from engine.references import needed
 from engine.tasks import statuses
 from engine.thread_export import export_items
 from projections.queries.connection import Reader
-from projections.render import Blob, Gone
+from projections.render import Blob, Blobs, Gone
 from projections.states import NO_STATE, State, references, rendered, visible
 
 JsonObject = dict[str, Any]
@@ -104,12 +104,12 @@ async def get_values(conn: Reader, thread_ids: Collection[str]) -> dict[str, Any
             for row in await conn.fetch(_VALUES, list(thread_ids))
         }
         wanted = [(thread_id, name) for thread_id, seen in found.items() for name in needed(references(seen))]
-        blobs: dict[str, dict[str, Blob]] = {}
+        blobs: dict[str, Blobs] = {}
         if wanted:
             threads, names = zip(*wanted, strict=True)
             for thread_id, name, type_, data in await conn.fetch(_BLOBS_OF, list(threads), list(names)):
-                blobs.setdefault(thread_id, {})[name] = Blob(type_, data)
-        return {thread_id: rendered(seen, blobs.get(thread_id, {})) for thread_id, seen in found.items()}
+                blobs.setdefault(thread_id, Blobs())[name] = Blob(type_, data)
+        return {thread_id: rendered(seen, blobs.get(thread_id, Blobs())) for thread_id, seen in found.items()}
 
     return await _again(read)
 
@@ -123,11 +123,10 @@ async def _again(read: Callable[[], Awaitable[T]]) -> T:
     return await read()
 
 
-async def _blobs(conn: Reader, thread_id: str, states: Collection[State]) -> Mapping[str, Blob]:
+async def _blobs(conn: Reader, thread_id: str, states: Collection[State]) -> Blobs:
     names = needed(ref for state in states for ref in state.references())
-    if not names:
-        return {}
-    return {name: Blob(type_, data) for name, type_, data in await conn.fetch(_BLOBS, thread_id, list(names))}
+    rows = await conn.fetch(_BLOBS, thread_id, list(names)) if names else ()
+    return Blobs((name, Blob(type_, data)) for name, type_, data in rows)
 
 
 def _state(row: asyncpg.Record, *, live: bool) -> State:
@@ -149,4 +148,3 @@ def _state(row: asyncpg.Record, *, live: bool) -> State:
 
 def _json(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)
-

@@ -32,7 +32,7 @@ from engine.executor.jsonable import dumps
 from engine.executor.serde import default_serializer, pack
 from engine.executor.values import Draft, Values
 from projections import render
-from projections.render import Blob
+from projections.render import Blob, Blobs
 
 
 class Colour(enum.Enum):
@@ -200,7 +200,7 @@ def test_references_render_to_the_value(value: Any) -> None:
     values, draft = Values(default_serializer()), Draft()
     reference = values.reference("c", value, draft)
     draft.seal()
-    rendered = render.reference(reference, {name: Blob(*blob) for name, blob in draft.sealed.items()})
+    rendered = render.reference(reference, Blobs((name, Blob(*blob)) for name, blob in draft.sealed.items()))
     assert orjson.loads(orjson.dumps(rendered)) == orjson.loads(dumps(value))
 
 
@@ -243,8 +243,8 @@ def test_live_values_without_a_stored_form_are_shown_somehow() -> None:
 
 def test_a_missing_value_says_so() -> None:
     with pytest.raises(render.Gone):
-        render.reference({"h": "x"}, {})
+        render.reference({"h": "x"}, Blobs())
     with pytest.raises(render.Gone):
-        render.reference({"s": [["x", 1]]}, {})
+        render.reference({"s": [["x", 1]]}, Blobs())
     with pytest.raises(render.UnknownType):
         render.value("pickle", b"")
