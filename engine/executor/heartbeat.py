@@ -16,6 +16,7 @@ LEASE_SECONDS = 6.0
 RENEW_SECONDS = 1.5
 
 _REGISTER = """
+WITH long_dead AS (DELETE FROM executors WHERE lease_until < now() - interval '1 hour' AND executor_id <> $1)
 INSERT INTO executors (executor_id, lease_until, slots, graphs)
 VALUES ($1, now() + make_interval(secs => $2), $3, $4)
 ON CONFLICT (executor_id) DO UPDATE SET lease_until = excluded.lease_until, slots = excluded.slots,

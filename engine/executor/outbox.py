@@ -13,8 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
 from engine.log.records import Frames
@@ -28,12 +27,8 @@ _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take mo
 _RESEND_SECONDS = 2.0  # stream appends are not flushed to disk by a Postgres log: wal_writer_delay x 3 = 0.6 s at most
 _RESEND_BYTES = 64 * 1024 * 1024
 _BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+LOST_FRAME = b"~lost"  # stands for a frame the log refused
 FULL_BYTES = 32 * 1024 * 1024  # above this, runs wait between supersteps and threads that write wait at once
-
-
-class Frame(NamedTuple):
-    name: bytes
-    data: bytes
 
 
 class FrameQueue:
@@ -65,6 +60,13 @@ class FrameQueue:
 class _Command:
     record: Append
     done: asyncio.Future[int]
+
+
+def _without_data(record: Append) -> Append:
+    """The same frames without what is in them, so that readers do not wait for their numbers for ever."""
+    batch = Frames.decode(record.value)
+    empty = replace(batch, frames=[(LOST_FRAME, b"null")] * len(batch.frames))
+    return replace(record, value=empty.encode())
 
 
 class Outbox:
@@ -107,7 +109,10 @@ class Outbox:
         self._signal.set()
 
     def command(self, partition: int, key: str, value: bytes) -> asyncio.Future[int]:
-        """Append an encoded command envelope; the future holds its offset once it is durably in the log."""
+        """Append an encoded command envelope; the future holds its offset once it is durably in the log.
+
+        It holds an exception when the log refuses this very record, whatever the reason.
+        """
         done: asyncio.Future[int] = self._loop.create_future()
         self._commands.append(_Command(Append(Topic.COMMANDS, partition, key, value), done))
         self.queued_bytes += len(value)
@@ -130,6 +135,7 @@ class Outbox:
 
     async def drained(self) -> None:
         """Wait until everything posted so far is in the log."""
+        await asyncio.sleep(0)  # what threads put is known to the loop now
         await self._idle.wait()
 
     # --- the appender ------------------------------------------------------------------------------
@@ -237,10 +243,23 @@ class Outbox:
                     self._again = []
                 await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
                 failures += 1
-            except Exception:
-                logger.exception("append of %d records failed", len(records))
-                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+            except Exception as error:
+                if len(records) > 1:  # one of them is at fault; the others must not suffer
+                    frames = records[: len(records) - len(commands)]
+                    for record in frames:
+                        await self._append([record], [])
+                    for command in commands:
+                        await self._append([command.record], [command])
+                    return
+                logger.exception("a record of %d bytes cannot be appended", len(records[0].value))
+                if commands:
+                    if not commands[0].done.done():
+                        commands[0].done.set_exception(error)
+                    return
+                records = [_without_data(records[0])]
                 failures += 1
+                if failures > 3:
+                    return
         if failures:
             logger.info("the log takes appends again")
         for command, offset in zip(commands, offsets[len(offsets) - len(commands) :], strict=True):

@@ -25,6 +25,7 @@ from engine.executor.claims import Claim, Queue, QueueListener, connect
 from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
 from engine.executor.loading import Graphs, LoadedGraph, load_graphs
 from engine.executor.outbox import Outbox
+from engine.executor.reads import PatientPool
 from engine.executor.registration import announce_assistants, announce_graphs
 from engine.executor.run_config import ServerFacts
 from engine.executor.runner import Attempt
@@ -38,9 +39,12 @@ _WAITING_SECONDS = 0.03  # no superstep passed for so long: the run waits for so
 _WAITING_LAGS = 10  # … plus this many times the loop's lag: on a busy machine a superstep takes as much longer
 _YOUNG_SECONDS = 1.0  # after this nobody is young any more
 _SWEEP_SECONDS = 0.005
+_BATCH_AT_LEAST = 2  # claimed at once, doubled while the queue has more: an idle executor beside us gets its share
 _POLL_SECONDS = 1.0  # what notifications may have missed
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
 _KNOWN_ATTEMPTS = 65_536
+_NODE_THREADS = "node"
+_THREADS_SECONDS = 0.5  # idle threads end at once, user code may never
 
 _DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
@@ -77,6 +81,7 @@ class Executor:
         self.options = options
         self.executor_id = options.executor_id
         self._log = log
+        self._loop = asyncio.get_running_loop()
         self._facts = ServerFacts.of(options.api_url).metadata()
         self.attempts: dict[str, Attempt] = {}
         self._young: dict[str, Attempt] = {}
@@ -84,6 +89,7 @@ class Executor:
         self._cancelled_early: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._hungry = True
+        self._batch = _BATCH_AT_LEAST
         self._claim_again = False
         self._draining = False
         self._stopped = asyncio.Event()
@@ -101,9 +107,8 @@ class Executor:
             engine.langgraph_json.ConfigError: the configuration cannot be used.
         """
         options = self.options
-        self._loop = asyncio.get_running_loop()
         self._loop.set_default_executor(
-            concurrent.futures.ThreadPoolExecutor(max_workers=max(64, options.slots), thread_name_prefix="node")
+            concurrent.futures.ThreadPoolExecutor(max_workers=max(64, options.slots), thread_name_prefix=_NODE_THREADS)
         )
         config = load(options.config_path)
         self.graphs: Graphs = load_graphs(config)
@@ -116,13 +121,7 @@ class Executor:
         announce_assistants(self.graphs, self.outbox, self._log.partitions)
         names = sorted(self.graphs.by_id)
         self._queue = Queue(options.database_uri, graphs=names, durable=not options.log_in_database)
-        self._pool = await asyncpg.create_pool(
-            options.database_uri,
-            min_size=1,
-            max_size=options.pool_size,
-            command_timeout=60,
-            server_settings={"application_name": "threadlog-executor"},
-        )
+        self._pool = await PatientPool.connect(options.database_uri, size=options.pool_size)
         self._listener = QueueListener(
             options.database_uri, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
         )
@@ -148,7 +147,7 @@ class Executor:
         await self._heartbeat.stop()
         await self.outbox.aclose()
         await self._queue.aclose()
-        self._pool.terminate()
+        self._pool.close()
 
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
@@ -219,7 +218,7 @@ class Executor:
         while not self._draining:
             await self._wake.wait()
             self._wake.clear()
-            limit = self._free()
+            limit = min(self._free(), self._batch)
             if limit <= 0 or not self._hungry:
                 continue  # woken again when a slot is free
             self._hungry = False
@@ -241,7 +240,10 @@ class Executor:
             for claim in claims:
                 self._begin(claim)
             if len(claims) == limit:
+                self._batch = min(self._batch * 2, _YOUNG_AT_MOST)
                 self._woken()
+            else:
+                self._batch = _BATCH_AT_LEAST
 
     def _begin(self, claim: Claim) -> None:
         attempt = Attempt(
@@ -464,9 +466,18 @@ def run(main: Coroutine[Any, Any, None]) -> None:
             if task.done():
                 raise
     loop.run_until_complete(loop.shutdown_asyncgens())
-    if any(thread.name.startswith("node") and thread.is_alive() for thread in threading.enumerate()):
+    loop.close()
+    if _node_threads_stay():
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-    loop.close()
+
+
+def _node_threads_stay() -> bool:
+    """Whether user code still runs in a thread: the interpreter would wait for it for ever."""
+    deadline = time.monotonic() + _THREADS_SECONDS
+    nodes = [thread for thread in threading.enumerate() if thread.name.startswith(_NODE_THREADS)]
+    for thread in nodes:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return any(thread.is_alive() for thread in nodes)

@@ -93,6 +93,10 @@ class Reporter:
             await self._landed(self._in_flight)
         await self._landed(self._post(outcome))
 
+    def forget(self) -> None:
+        """Drop the items that were not posted."""
+        self._items.clear()
+
     def abandon(self) -> None:
         """Say nothing more: the attempt belongs to somebody else now."""
         self._closed = True
@@ -134,14 +138,17 @@ class Reporter:
         return self._in_flight
 
     async def _landed(self, report: asyncio.Future[int]) -> None:
-        await asyncio.shield(report)
-        self._acked(report)  # its callback may come only after us
+        try:
+            await asyncio.shield(report)
+        finally:
+            if report.done():
+                self._acked(report)  # its callback may come only after us
 
     def _acked(self, done: asyncio.Future[int]) -> None:
         if self._in_flight is not done:
             return
         self._in_flight = None
-        if not done.cancelled():
+        if not done.cancelled() and done.exception() is None:
             self._last_offset = done.result()
             if self._settled and self._items:
                 self._gather()

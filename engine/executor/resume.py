@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, NULL_TASK_ID, RESUME
 from langgraph.checkpoint.base import CheckpointTuple
@@ -22,6 +21,7 @@ from langgraph.types import Command
 
 from engine.executor.checkpointer import ThreadlogSaver
 from engine.executor.claims import Claim
+from engine.executor.reads import PatientPool
 from engine.executor.run_config import at_newest
 
 AnyGraph = Pregel[Any, Any, Any, Any]
@@ -59,7 +59,7 @@ class Plan:
 
 
 async def plan_attempt(
-    claim: Claim, graph: AnyGraph, saver: AttemptSaver, pool: asyncpg.Pool, given: Any, config: dict[str, Any]
+    claim: Claim, graph: AnyGraph, saver: AttemptSaver, pool: PatientPool, given: Any, config: dict[str, Any]
 ) -> Plan:
     """How attempt 2 and later of a run begin."""
     if await pool.fetchval(_OWN_CHECKPOINT, claim.thread_id, claim.run_id):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import asyncpg
 from langgraph._internal._constants import (
@@ -24,6 +24,7 @@ from engine.executor.claims import Claim
 from engine.executor.loading import LoadedGraph
 from engine.executor.messages import MessageHandler, tool_handler
 from engine.executor.outbox import FrameQueue, Outbox
+from engine.executor.reads import PatientPool
 from engine.executor.reporter import Applied, Reporter
 from engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_config
 from engine.executor.run_config import command_of, durability, run_config, stream_modes
@@ -54,7 +55,7 @@ class Attempt:
         executor: str,
         outbox: Outbox,
         log: Log,
-        pool: asyncpg.Pool,
+        pool: PatientPool,
         applied: Applied,
         facts: Mapping[str, Any],
         timeout_seconds: float,
@@ -138,7 +139,13 @@ class Attempt:
         if self._reason == "lost":
             return
         outcome["frames"] = self.queue.count
-        await self.reporter.finish(outcome)
+        try:
+            await self.reporter.finish(outcome)
+        except Exception as refused:  # the log does not take what the run has to say: then say that
+            logger.error("run %s: its report was refused", self.claim.run_id, exc_info=refused)
+            self.reporter.forget()
+            error = {"error": type(refused).__name__, "message": f"The run's report could not be stored: {refused}"}
+            await self.reporter.finish({"status": "error", "error": error, "frames": self.queue.count})
 
     async def _outcome(self) -> dict[str, Any]:
         """Work, and say what became of it: the `outcome` of `ReportRun` without `frames`."""
@@ -287,7 +294,7 @@ class Attempt:
 
     def _saver(self) -> AttemptSaver:
         return AttemptSaver(
-            pool=self._pool,
+            pool=cast(asyncpg.Pool, self._pool),
             log=self._log,
             reporter=self.reporter,
             thread_id=self.claim.thread_id,

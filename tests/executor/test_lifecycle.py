@@ -9,9 +9,12 @@ import uuid
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from engine.executor.claims import Claim, Queue
 from engine.executor.process import Executor
+from engine.executor.reads import PatientPool
+from engine.log.postgres import PostgresLog
 from tests.executor.stage import Stage, eventually
 
 
@@ -206,6 +209,27 @@ async def test_a_lost_connection_is_made_again(stage: Stage, serving) -> None:
     assert list(executor.attempts) == [held]
 
 
+class ComingAndGoing:
+    """asyncpg's pool while the server restarts."""
+
+    def __init__(self) -> None:
+        self.troubles = [ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up"), OSError("gone")]
+
+    async def fetchval(self, query: str) -> int:
+        if self.troubles:
+            raise self.troubles.pop()
+        if query != "SELECT 1":
+            raise asyncpg.PostgresSyntaxError("syntax")
+        return 1
+
+
+async def test_reads_wait_while_the_database_is_away_and_fail_when_they_are_wrong() -> None:
+    pool = PatientPool(ComingAndGoing())  # type: ignore[arg-type]
+    assert await pool.fetchval("SELECT 1") == 1
+    with pytest.raises(asyncpg.PostgresSyntaxError):
+        await pool.fetchval("SELEKT")
+
+
 async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving) -> None:
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
@@ -240,8 +264,6 @@ run(main())
 
 
 async def test_a_node_that_leaves_the_process_fails_its_run_only(database: str, tmp_path: Path) -> None:
-    from engine.log.postgres import PostgresLog
-
     log = await PostgresLog.create(database, 16)
     stage = await Stage.open(database, tmp_path, log)
     config = stage.config(leaving="leaving", leaving_async="leaving_async", noop="noop", blocking="blocking")

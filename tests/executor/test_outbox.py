@@ -152,6 +152,36 @@ async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, outbox: O
     assert not outbox.full
 
 
+class PickyLog(SlowLog):
+    """Refuses records that are too large, as no retry can help."""
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        if any(len(record.value) > 10_000 for record in records):
+            raise ValueError("too large")
+        return await super().append(records)
+
+
+async def test_a_record_the_log_refuses_harms_no_other() -> None:
+    log = PickyLog()
+    outbox = Outbox(log)
+    good, bad = frames_of(outbox, "good", 0), frames_of(outbox, "bad", 1)
+    good.put(b"values", b"1")
+    bad.put(b"values", b"x" * 20_000)
+    bad.put(b"values", b"2")
+    fine = outbox.command(2, "t", b"fine")
+    refused = outbox.command(3, "t", b"x" * 20_000)
+    assert await fine == 0
+    with pytest.raises(ValueError, match="too large"):
+        await refused
+    await outbox.drained()
+    assert await read(log, 0) == [(0, b"1")]
+    assert await read(log, 1) == [(0, b"null"), (1, b"null")]
+    bad.put(b"values", b"3")
+    await outbox.drained()
+    assert (await read(log, 1))[-1] == (2, b"3")
+    await outbox.aclose()
+
+
 async def _not_applied(partition: int, offset: int) -> None:
     raise AssertionError("nobody asked")
 

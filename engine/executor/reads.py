@@ -1,0 +1,57 @@
+"""Reads of the read models that wait while the database is away: a run in flight outlives a restart of Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from engine.log.postgres_append import PASSING
+
+logger = logging.getLogger(__name__)
+
+_BACK_OFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
+
+
+class PatientPool:
+    """The part of `asyncpg.Pool` that attempts read through. Only for statements that may be repeated."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @staticmethod
+    async def connect(dsn: str, *, size: int) -> PatientPool:
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            command_timeout=60,
+            server_settings={"application_name": "threadlog-executor"},
+        )
+        return PatientPool(pool)
+
+    async def fetch(self, query: str, *arguments: Any) -> Any:
+        return await self._patiently(self._pool.fetch, query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: Any) -> Any:
+        return await self._patiently(self._pool.fetchrow, query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        return await self._patiently(self._pool.fetchval, query, *arguments)
+
+    def close(self) -> None:
+        self._pool.terminate()
+
+    async def _patiently(self, read: Callable[..., Awaitable[Any]], query: str, *arguments: Any) -> Any:
+        failures = 0
+        while True:
+            try:
+                return await read(query, *arguments)
+            except PASSING as error:
+                if failures == 2 or failures % 60 == 59:
+                    logger.warning("waiting for the database: %s", error)
+                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+                failures += 1
