@@ -1,0 +1,54 @@
+"""The public JavaScript client against a real server: one conversation of everything."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parent
+
+pytestmark = pytest.mark.js
+
+
+@pytest.fixture(scope="session")
+def installed() -> Path:
+    """The folder with the client installed, exactly as locked; skipped where Node.js or the registry is missing."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not node or not npm:
+        pytest.skip("no Node.js: node and npm are not on the path")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.lstrip("v").split(".")[0]) < 20:
+        pytest.skip(f"Node.js 20 or newer is needed, here is {version.strip()}")
+    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
+    with (FOLDER / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # workers of pytest-xdist install one after another
+        mark = FOLDER / "node_modules" / ".installed"
+        if not mark.exists() or mark.read_text() != wanted:
+            install = subprocess.run(
+                [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+                cwd=FOLDER,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=110,
+            )
+            if install.returncode and re.search(r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|network", install.stderr):
+                pytest.skip("the npm registry can't be reached")
+            assert install.returncode == 0, install.stderr
+            mark.write_text(wanted)
+    return FOLDER
+
+
+def test_the_javascript_client_works(installed: Path, server: Any) -> None:
+    done = subprocess.run(
+        ["node", "smoke.mjs", server.url], cwd=installed, capture_output=True, text=True, check=False, timeout=110
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^ok ", done.stdout, re.M)) == 9
