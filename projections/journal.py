@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 
 from engine.journal import OnFailed, OnProjected, Submission, Turn, take_over
-from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
 from engine.log.postgres import PostgresLog
 from engine.log.postgres_append import AWAY, CONNECT_SECONDS, group
 from engine.log.records import CommandEnvelope, EventRecord
@@ -164,6 +164,7 @@ class PostgresJournal:
                 attempt.fail()
                 raise
             else:
+                self._log.committed(attempt.appended)
                 for batch, term in attempt.batches:
                     term.projected(batch)
                     self._projected(batch, attempt.submissions.get(batch.partition, {}))
@@ -246,6 +247,7 @@ class _Attempt:
         self._journal, self._conn, self._turns = journal, conn, turns
         self.batches: list[tuple[Batch, Term]] = []
         self.submissions: dict[int, dict[int, Submission]] = {}
+        self.appended: list[Record] = []  # the commands of this process, as they will be in the log
 
     async def run(self, locked: bool) -> None:
         if not locked:
@@ -301,7 +303,9 @@ class _Attempt:
                     assert record is not None
                     decided.append(record)
                     self.submissions[p][offset] = submission
-                    appends.append(Append(Topic.COMMANDS, p, envelope.key, envelope.encode()))
+                    value = envelope.encode()
+                    appends.append(Append(Topic.COMMANDS, p, envelope.key, value))
+                    self.appended.append(Record(Topic.COMMANDS, p, offset, envelope.key, value, 0))
             if not decided:
                 continue
             expected[Topic.EVENTS, p] = event_offset

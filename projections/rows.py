@@ -240,7 +240,7 @@ class Rows:
         `applied`: payload for `threadlog_applied`, or None; `quiet`: nobody is to be notified, it is a rebuild.
         """
         notices = [] if quiet else self._notices(applied)
-        return [
+        arguments: list[Any] = [
             list(self.gone_threads),
             [(run_id, *gone) for run_id, gone in self.gone_runs.items()],
             self.lost,
@@ -274,6 +274,7 @@ class Rows:
             [(key, p, text(state), deleted_at) for key, (p, state, deleted_at) in self.aggregates.items()],
             notices,
         ]  # fmt: skip
+        return [argument or None for argument in arguments]  # a null costs less than an empty array
 
 
 def _forget(table: dict[Any, Any], thread_id: str) -> None:

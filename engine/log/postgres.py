@@ -115,6 +115,13 @@ class PostgresLog:
         groups = group(records)
         return groups.offsets(await connection.fetchval(APPEND, *groups.arguments))
 
+    def committed(self, records: Sequence[Record]) -> None:
+        """Tells the tails of this process what `append_in` appended, after the commit: they need not read it then.
+
+        Tails of `commands` learn of it only with the next record of others: the processor knows what it appends.
+        """
+        self._feeds.committed(records)
+
     async def read_in(
         self,
         connection: Any,

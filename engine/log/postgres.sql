@@ -38,9 +38,10 @@ END $$;
 
 -- Appends records and answers with the offset of each group's first record. A group is a topic-partition with a count of
 -- records; groups are sorted; the records follow in the groups' order, r_group says which group (from 1) each belongs to.
+-- Left alone, the server would plan the statements anew every time: it estimates the arrays' lengths only then.
 CREATE OR REPLACE FUNCTION log_append(
     g_topics text[], g_partitions int[], g_counts int[], r_group int[], r_keys text[], r_values bytea[]
-) RETURNS bigint[] LANGUAGE plpgsql AS $$
+) RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     bases  bigint[] := '{}';
     starts bigint[] := '{}';                    -- base offset minus the ordinal of the record before the group

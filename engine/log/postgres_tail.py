@@ -6,7 +6,7 @@ import asyncio
 import bisect
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -131,7 +131,7 @@ class _Feed:
     def begin(self, at: int) -> None:
         self.start = self.next = at
 
-    def push(self, records: list[Record], upto: int) -> None:
+    def push(self, records: list[Record], upto: int, *, wake: bool = True) -> None:
         assert self.next is not None
         if records and records[0].offset < self.next:
             records = records[bisect.bisect_left(records, self.next, key=_offset) :]
@@ -142,10 +142,11 @@ class _Feed:
             self._forget()
         self._records += records
         self._bytes += sum(len(record.value) for record in records)
-        for waiter in self.waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-        self.waiting.clear()
+        if wake:
+            for waiter in self.waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self.waiting.clear()
 
     def _forget(self) -> None:
         keep, size = len(self._records), 0
@@ -212,6 +213,16 @@ class Feeds:
                     feed.waiting.discard(waiter)
                 self._leave(place, feed)
 
+    def committed(self, records: Sequence[Record]) -> None:
+        """Takes in what this process itself has appended in a transaction, so that its feeds need not read it.
+
+        Tails of `commands` are not woken: the processor, their only reader, knows what it appends.
+        """
+        for record in records:
+            feed = self._feeds.get((record.topic, record.partition))
+            if feed is not None and feed.next == record.offset:  # else others' records are in between: they are read
+                feed.push([record], record.offset + 1, wake=record.topic is not Topic.COMMANDS)
+
     async def aclose(self) -> None:
         """Ends the reader and all tails."""
         self._closed = True
@@ -254,6 +265,8 @@ class Feeds:
             connection = None
             try:
                 connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+                # The query of `read_places` takes ten times as long to plan as to run.
+                await connection.execute("SET plan_cache_mode = force_generic_plan")
                 await connection.add_listener(CHANNEL, self._notified)
                 connection.add_termination_listener(self._lost)
                 backoff = BACKOFF_SECONDS[0]

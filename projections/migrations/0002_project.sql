@@ -124,9 +124,9 @@ BEGIN
         thinned := thinned || l.thread_id;
     END LOOP;
     -- A run in flight may refer, in what it has not reported yet, to values it has read from checkpoints that are gone.
+    -- (Whether it has been claimed is not history: a rebuild would not know.)
     thinned := ARRAY(SELECT t FROM unnest(thinned) t WHERE NOT EXISTS (
-        SELECT FROM run_queue q
-        WHERE q.thread_id = t AND q.owner IS NOT NULL AND (q.cancel IS NULL OR q.cancel = 'interrupt')));
+        SELECT FROM run_queue q WHERE q.thread_id = t AND (q.cancel IS NULL OR q.cancel = 'interrupt')));
     IF cardinality(thinned) > 0 THEN
         PERFORM drop_orphan_values(thinned);
     END IF;
@@ -167,6 +167,7 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Arguments that are NULL have no rows.
 CREATE FUNCTION project_rows(
     gone_threads uuid[], gone_runs gone_run[], lost lost_checkpoints[],
     new_threads threads[], thread_changes thread_change[],
@@ -178,13 +179,13 @@ CREATE FUNCTION project_rows(
     notices text[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF cardinality(gone_threads) + cardinality(gone_runs) + cardinality(lost) > 0 THEN
-        PERFORM project_removals(gone_threads, gone_runs, lost);
+    IF gone_threads IS NOT NULL OR gone_runs IS NOT NULL OR lost IS NOT NULL THEN
+        PERFORM project_removals(gone_threads, gone_runs, coalesce(lost, '{}'));
     END IF;
-    IF cardinality(new_threads) > 0 THEN
+    IF new_threads IS NOT NULL THEN
         INSERT INTO threads SELECT * FROM unnest(new_threads);
     END IF;
-    IF cardinality(thread_changes) > 0 THEN
+    IF thread_changes IS NOT NULL THEN
         UPDATE threads t SET
             updated_at = coalesce(u.updated_at, t.updated_at),
             state_updated_at = CASE WHEN u.checkpoint_id > coalesce(t.checkpoint_id, '')
@@ -198,10 +199,10 @@ BEGIN
             ttl = coalesce(u.ttl, t.ttl)
             FROM unnest(thread_changes) u WHERE t.thread_id = u.thread_id;
     END IF;
-    IF cardinality(new_runs) > 0 THEN
+    IF new_runs IS NOT NULL THEN
         INSERT INTO runs SELECT * FROM unnest(new_runs);
     END IF;
-    IF cardinality(run_changes) > 0 THEN        -- a final status is never changed
+    IF run_changes IS NOT NULL THEN        -- a final status is never changed
         UPDATE runs t SET
             updated_at = CASE WHEN t.status IN ('pending', 'running') THEN coalesce(u.updated_at, t.updated_at)
                 ELSE t.updated_at END,
@@ -211,7 +212,7 @@ BEGIN
             frames = coalesce(u.frames, t.frames)
             FROM unnest(run_changes) u WHERE t.run_id = u.run_id;
     END IF;
-    IF cardinality(queued) > 0 THEN
+    IF queued IS NOT NULL THEN
         INSERT INTO run_queue AS t
             SELECT q.run_id, q.thread_id, q.p, q.kind, coalesce(q.graph_id, r.graph_id, o.graph_id), q.attempt,
                 q.scheduled_at, q.fresh, q.payload, q.cancel, q.owner
@@ -221,19 +222,19 @@ BEGIN
                 attempt = excluded.attempt, scheduled_at = excluded.scheduled_at, fresh = excluded.fresh,
                 payload = coalesce(excluded.payload, t.payload), cancel = excluded.cancel, owner = NULL;
     END IF;
-    IF cardinality(stops) > 0 THEN
+    IF stops IS NOT NULL THEN
         UPDATE run_queue t SET cancel = s.action FROM unnest(stops) s WHERE t.run_id = s.run_id;
     END IF;
-    IF cardinality(unqueued) > 0 THEN
+    IF unqueued IS NOT NULL THEN
         DELETE FROM run_queue WHERE run_id = ANY (unqueued);
     END IF;
-    IF cardinality(fired) > 0 THEN
+    IF fired IS NOT NULL THEN
         DELETE FROM timers WHERE id = ANY (fired);
     END IF;
-    IF cardinality(new_timers) > 0 THEN
+    IF new_timers IS NOT NULL THEN
         INSERT INTO timers SELECT * FROM unnest(new_timers) ON CONFLICT (id) DO NOTHING;
     END IF;
-    IF cardinality(new_checkpoints) > 0 THEN
+    IF new_checkpoints IS NOT NULL THEN
         INSERT INTO checkpoints AS t SELECT * FROM unnest(new_checkpoints)
             ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE SET
                 parent_id = excluded.parent_id, run_id = excluded.run_id, created_at = excluded.created_at,
@@ -241,34 +242,34 @@ BEGIN
                 tasks = coalesce(excluded.tasks, t.tasks), out = coalesce(excluded.out, t.out),
                 shown = coalesce(excluded.shown, t.shown);
     END IF;
-    IF cardinality(plans) > 0 THEN
+    IF plans IS NOT NULL THEN
         UPDATE checkpoints t SET
             tasks = coalesce(u.tasks, t.tasks), out = coalesce(u.out, t.out), shown = coalesce(u.shown, t.shown)
             FROM unnest(plans) u
             WHERE t.thread_id = u.thread_id AND t.ns = u.ns AND t.checkpoint_id = u.checkpoint_id;
     END IF;
-    IF cardinality(new_writes) > 0 THEN
+    IF new_writes IS NOT NULL THEN
         INSERT INTO checkpoint_writes AS t SELECT * FROM unnest(new_writes)
             ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE SET
                 task_path = excluded.task_path, channel = excluded.channel, value = excluded.value,
                 run_id = excluded.run_id
                 WHERE excluded.idx < 0;
     END IF;
-    IF cardinality(new_values) > 0 THEN
+    IF new_values IS NOT NULL THEN
         INSERT INTO channel_values SELECT * FROM unnest(new_values) ON CONFLICT (thread_id, hash) DO NOTHING;
     END IF;
-    IF cardinality(assistant_changes) > 0 THEN
+    IF assistant_changes IS NOT NULL THEN
         PERFORM project_assistants(assistant_changes);
     END IF;
-    IF cardinality(new_graphs) > 0 THEN
+    IF new_graphs IS NOT NULL THEN
         INSERT INTO graphs SELECT * FROM unnest(new_graphs) ON CONFLICT (graph_id) DO UPDATE SET
             digest = excluded.digest, info = excluded.info, updated_at = excluded.updated_at;
     END IF;
-    IF cardinality(new_aggregates) > 0 THEN
+    IF new_aggregates IS NOT NULL THEN
         INSERT INTO aggregates SELECT * FROM unnest(new_aggregates) ON CONFLICT (key) DO UPDATE SET
             state = excluded.state, deleted_at = excluded.deleted_at;
     END IF;
-    IF cardinality(notices) > 0 THEN            -- channel and payload in turn
+    IF notices IS NOT NULL THEN            -- channel and payload in turn
         FOR i IN 1 .. cardinality(notices) BY 2 LOOP
             PERFORM pg_notify(notices[i], notices[i + 1]);
         END LOOP;
@@ -281,4 +282,19 @@ BEGIN
     IF got IS DISTINCT FROM expected THEN
         RAISE EXCEPTION 'the heads have moved' USING ERRCODE = 'TL002';
     END IF;
+END $$;
+
+-- The statements above are planned once per session. Left alone, the server would plan each anew every time, because it
+-- estimates the arrays' lengths only then (ten times the cost of running them); and a plan made while a table was empty
+-- would scan it all until the next ANALYZE.
+DO $$
+DECLARE
+    f text;
+BEGIN
+    FOREACH f IN ARRAY ARRAY['move_partitions', 'project_removals', 'project_assistants', 'project_rows'] LOOP
+        EXECUTE format('ALTER FUNCTION %I SET plan_cache_mode = force_generic_plan', f);
+        EXECUTE format('ALTER FUNCTION %I SET enable_seqscan = off', f);
+        EXECUTE format('ALTER FUNCTION %I SET enable_hashjoin = off', f);
+        EXECUTE format('ALTER FUNCTION %I SET enable_mergejoin = off', f);
+    END LOOP;
 END $$;
