@@ -29,6 +29,7 @@ define install_into_venv
 	@echo "installing threadlog[$(1)] into $(VENV) …"
 	@if command -v uv >/dev/null; then uv pip install --quiet --compile-bytecode --python $(PY) -e '.[$(1)]'; \
 	else $(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(1)]'; fi
+	@$(PY) -m compileall -q engine projections api deploy
 	@touch $@
 endef
 

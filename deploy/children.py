@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deploy.logs import PROCESS_NAME
+from deploy.owner import OWNER
 from deploy.parent import PARENT_PID
 
-OWNER = "THREADLOG_OWNER"  # the name a process puts on its leases
 CANNOT_RUN = 78  # EX_CONFIG: the exit code of a process whose settings can't work, so that a restart won't help
 
 _BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)

@@ -1,14 +1,14 @@
-"""The composition root: which objects a process consists of, and how they are started and stopped together."""
+"""The composition root of api and engine: which objects they consist of, how these start and stop together.
+
+That of the executor is `deploy.execute`: neither needs what the other imports.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import os
 import signal
-import socket
-import uuid
 from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from api.app import make_app
 from api.deps import ApiDeps
 from api.live import Live
 from api.settings import ApiSettings, Cors
-from deploy.children import OWNER
+from deploy.owner import owner_name
 from deploy.retention import retain_for_ever
 from deploy.settings import Settings
 from deploy.storage import opened_log, pool_of, prepared_database
@@ -81,32 +81,6 @@ async def run_api(settings: Settings) -> None:
         await _follow_events(parts, uri, source, live, gateway)
         await _serve(parts, settings, uri, source, live, gateway)
         await _until_told_to_stop()
-
-
-async def run_executor(settings: Settings) -> None:
-    """Execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
-    # Imported here: the other processes have no use for langgraph, which takes most of a second.
-    from engine.executor.process import ExecutorOptions
-    from engine.executor.process import run_executor as run
-
-    uri = await prepared_database(settings)
-    async with opened_log(settings) as source:
-        options = ExecutorOptions(
-            database_uri=uri,
-            config_path=settings.config,
-            executor_id=owner_name("executor"),
-            slots=settings.n_jobs_per_worker,
-            timeout_seconds=settings.bg_job_timeout_secs,
-            grace_seconds=settings.bg_job_shutdown_grace_period_secs,
-            api_url=f"http://{settings.host}:{settings.port}",
-            log_in_database=not settings.kafka_bootstrap_servers,
-        )
-        await run(options, source)
-
-
-def owner_name(role: str) -> str:
-    """The name on this process's leases: its supervisor's choice, or one that nobody else has."""
-    return os.environ.get(OWNER) or f"{socket.gethostname()}:{role}:{uuid.uuid4().hex[:12]}"
 
 
 async def _processor(parts: AsyncExitStack, settings: Settings, uri: str, source: Log) -> Processor:
