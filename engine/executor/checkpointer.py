@@ -458,8 +458,8 @@ def _plain_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dic
     """Metadata as LangGraph's savers store it, in plain JSON that jsonb accepts."""
     out: dict[str, Any] = dict(get_serializable_checkpoint_metadata(config, metadata))
     for key, value in out.items():
-        if isinstance(value, bool | None) or (isinstance(value, str) and value.isascii()):
-            continue
+        if not value or value is True or (isinstance(value, str) and value.isascii()):
+            continue  # as nearly all are
         if type(value) is int and -(2**53) < value < 2**53:
             continue
         out[key] = _without_nul(orjson.loads(dumps(value)))

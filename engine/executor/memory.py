@@ -79,6 +79,8 @@ class Memory:
 
     def _keep(self, checkpoint: Stored) -> None:
         self._checkpoints[checkpoint.ns, checkpoint.checkpoint_id] = checkpoint
+        if (root := ("", self.head or "")) in self._checkpoints:
+            self._checkpoints.move_to_end(root)  # what the attempt leaves is told by the newest root checkpoint
         while len(self._checkpoints) > _CHECKPOINTS_KEPT:
             self._checkpoints.popitem(last=False)
 

@@ -37,11 +37,14 @@ class _EveryType(set[tuple[str, ...]]):
         return True
 
 
+_PERMISSIVE = JsonPlusSerializer(__unpack_ext_hook__=_create_msgpack_ext_hook(_EveryType()))
+
+
 def default_serializer() -> SerializerProtocol:
-    """LangGraph's serializer. The user's own types load without a warning, unless LANGGRAPH_STRICT_MSGPACK is set."""
-    if STRICT_MSGPACK_ENABLED:
-        return JsonPlusSerializer()
-    return JsonPlusSerializer(__unpack_ext_hook__=_create_msgpack_ext_hook(_EveryType()))
+    """LangGraph's serializer. The user's own types load without a warning, unless LANGGRAPH_STRICT_MSGPACK is set:
+    then only those that the graph's schemas name.
+    """
+    return JsonPlusSerializer() if STRICT_MSGPACK_ENABLED else _PERMISSIVE
 
 
 class Blob(NamedTuple):

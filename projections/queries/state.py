@@ -59,6 +59,9 @@ async def get_state(
     of the next tasks. At most three queries.
     """
 
+    if "\0" in ns + (checkpoint_id or ""):
+        return dict(NO_STATE)  # Postgres takes no such text, so there is none
+
     async def read() -> JsonObject:
         if checkpoint_id is None:
             row = await conn.fetchrow(_NEWEST, thread_id, ns)
@@ -86,8 +89,11 @@ async def get_history(
 ) -> list[JsonObject]:
     """The states of a namespace, newest first: below checkpoint `before`, with this in their metadata. Two queries."""
 
+    contained = orjson.dumps(metadata or {}).decode()
+    if "\0" in ns + (before or "") or "\\u0000" in contained:
+        return []  # Postgres takes no such text, so there is none
+
     async def read() -> list[JsonObject]:
-        contained = orjson.dumps(metadata or {}).decode()
         states = [_state(r, live=False) for r in await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit)]
         blobs = await _blobs(conn, thread_id, states)
         return [state.to_json(blobs, subgraphs=False) for state in states]

@@ -13,11 +13,14 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel
 
 from engine.executor.checkpointer import ThreadlogSaver
 from engine.executor.serde import UnserializableState
+from engine.executor.standalone import StandaloneSaver
 from engine.executor.values import LARGE_BYTES
 from engine.log.memory import MemoryLog
 from engine.log.port import LogUnavailable, Topic
@@ -473,3 +476,64 @@ async def test_interrupts_are_told_as_json(desk: Desk) -> None:
 def test_the_synchronous_half_is_complete() -> None:
     for name in ("get_tuple", "list", "put", "put_writes", "delete_thread", "delete_for_runs", "copy_thread", "prune"):
         assert getattr(ThreadlogSaver, name) is not getattr(ThreadlogSaver.__mro__[2], name)
+
+
+class Mine(BaseModel):
+    """A type of the user's."""
+
+    x: int
+
+
+async def test_the_users_types_load_without_a_warning(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    run = await desk.run(thread_id())
+    await put(run, {"a": Mine(x=1), "list": [Mine(x=n) for n in range(20)]})
+    found = await run.saver.aget_tuple(at(run))
+    assert found is not None
+    assert found.checkpoint["channel_values"]["a"] == Mine(x=1)
+    assert found.checkpoint["channel_values"]["list"][3] == Mine(x=3)
+    assert caplog.records == []
+
+
+async def test_a_strict_serializer_is_widened_by_the_graph(desk: Desk) -> None:
+    run = await desk.run(thread_id())
+    saver = run.saver
+    saver.serde = saver._values.serde = JsonPlusSerializer(allowed_msgpack_modules=None)
+    await put(run, {"a": Mine(x=1)})
+    found = await saver.aget_tuple(at(run))
+    assert found is not None
+    assert found.checkpoint["channel_values"]["a"] == {"x": 1}, "not loaded as what it was"
+    assert saver.with_allowlist([(Mine.__module__, "Mine")]) is saver, "one checkpointer, one memory"
+    found = await saver.aget_tuple(at(run))
+    assert found is not None
+    assert found.checkpoint["channel_values"]["a"] == Mine(x=1)
+
+
+async def test_a_standalone_checkpointer_is_called_synchronously_from_threads(desk: Desk) -> None:
+    saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
+    graph = graphs.talking().compile(checkpointer=saver)
+    config: Any = {"configurable": {"thread_id": thread_id()}}
+    await asyncio.to_thread(graph.invoke, graphs.chat_input("hi"), config)
+    state = await asyncio.to_thread(graph.get_state, config)
+    assert [message.type for message in state.values["messages"]] == ["human", "ai"]
+    assert len(await asyncio.to_thread(lambda: list(graph.get_state_history(config)))) == 4
+    with pytest.raises(RuntimeError, match="ainvoke"):
+        graph.invoke(graphs.chat_input("again"), config)
+    await asyncio.to_thread(saver.prune, [config["configurable"]["thread_id"]])
+    assert (await graph.aget_state(config)).values == state.values
+
+
+async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_read_models(desk: Desk) -> None:
+    """What an attempt learnt by reading is enough to continue without storing anything again."""
+    tid = thread_id()
+    messages = [HumanMessage(f"message {n} " * 30, id=str(n)) for n in range(50)]
+    parent = None
+    sizes = []
+    for n in range(10, 50, 5):
+        run = await desk.run(tid)
+        found = await run.saver.aget_tuple(at(run))
+        before = found.checkpoint["channel_values"]["messages"] if found else []
+        parent = await put(run, {"messages": [*before, *messages[len(before) : n]]}, None, parent)
+        sizes.append(sum(n for name, n in run.reported[0]["channels"]["messages"]["s"]))
+        assert len(blobs(run)) == 1, "only what is new"
+        await run.end()
+    assert sizes == list(range(10, 50, 5))
