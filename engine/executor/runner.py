@@ -188,19 +188,24 @@ class Attempt:
             self.stream.close()
         return outcome
 
-    async def _cancelled(self, cancelled: asyncio.CancelledError) -> tuple[str, dict[str, Any] | None]:
-        """Why we were cancelled. LangGraph hands over the task that still puts its affairs in order."""
+    async def _in_order(self, ended: BaseException) -> None:
+        """After a cancellation LangGraph hands over the task that still puts its affairs in order: wait for it."""
+        if not isinstance(ended, asyncio.CancelledError):
+            return
         task = asyncio.current_task()
-        if task is not None:
-            while task.cancelling():
-                task.uncancel()
-        leftover = [arg for arg in cancelled.args if isinstance(arg, asyncio.Task) and not arg.done()]
+        while task is not None and task.cancelling():
+            task.uncancel()
+        leftover = [arg for arg in ended.args if isinstance(arg, asyncio.Task) and not arg.done()]
         if leftover:
             try:
                 await asyncio.wait(leftover, timeout=_EXIT_SECONDS)
             except asyncio.CancelledError:
                 if task is not None:
                     task.uncancel()
+
+    async def _cancelled(self, cancelled: asyncio.CancelledError) -> tuple[str, dict[str, Any] | None]:
+        """Why we were cancelled: the status of the attempt, and its error."""
+        await self._in_order(cancelled)
         match self._reason:
             case "timeout":
                 return "timeout", {
@@ -237,8 +242,9 @@ class Attempt:
             else:
                 try:
                     await self._stream_graph(graph, plan, saver, stream)
-                except Exception:  # what else the superstep has done is part of the state all the same
-                    if graph.checkpointer is not False:
+                except BaseException as ended:  # what else the superstep has done is part of the state all the same
+                    await self._in_order(ended)
+                    if graph.checkpointer is not False and self._reason != "lost":
                         await saver.finish(graph, state_config(claim.thread_id, saver))
                     raise
             if graph.checkpointer is not False:
@@ -290,7 +296,10 @@ class Attempt:
         saver = self.saver = self._saver()
         config = {"configurable": {"thread_id": self.claim.thread_id}}
         async with self._graph.open(config, access="threads.update") as graph:
-            return await apply_state_update(graph, saver, self.claim, self._facts)
+            try:
+                return await apply_state_update(graph, saver, self.claim, self._facts)
+            finally:
+                await saver.finish()
 
     def _saver(self) -> AttemptSaver:
         return AttemptSaver(
