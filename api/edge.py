@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from uuid import uuid4
 
+import asyncpg
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -60,6 +61,8 @@ def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, web.HTTPException):
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return reply({"detail": error.reason}, error.status, headers)
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
+        return reply({"detail": "A NUL character can't be part of an id, a name or a filter"}, 422)
     if isinstance(error, ConnectionResetError) and (request.transport is None or request.transport.is_closing()):
         raise error  # the client is gone; aiohttp knows what to do
     if is_away(error):

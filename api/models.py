@@ -41,7 +41,7 @@ Uuid = Annotated[str, AfterValidator(_uuid)]
 StreamModes = Annotated[list[StreamMode], BeforeValidator(_listed)]
 Nodes = Annotated[Any, BeforeValidator(_nodes)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
-Offset = Annotated[int, Field(ge=0)]
+Offset = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class Body(BaseModel):
@@ -105,7 +105,7 @@ class AssistantVersions(Body):
 
 
 class AssistantLatest(Body):
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 # --- threads
@@ -115,7 +115,7 @@ class Ttl(Body):
     """`ttl` in minutes."""
 
     strategy: Literal["delete", "keep_latest"] = "delete"
-    ttl: Annotated[float, Field(gt=0)]
+    ttl: Annotated[float, Field(gt=0, le=100_000_000)]
 
 
 ThreadTtl = Annotated[Ttl, BeforeValidator(_ttl)]

@@ -27,7 +27,10 @@ async def json_body(request: web.Request) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise ApiError(422, "Invalid JSON in request body") from None
-    return _without_nul(value) if b"\\u0000" in raw else value
+    try:
+        return _without_nul(value) if b"\\u0000" in raw else value
+    except RecursionError:
+        raise ApiError(422, "The request body is nested too deeply") from None
 
 
 def too_large(limit: int) -> ApiError:

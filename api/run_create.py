@@ -13,7 +13,7 @@ from uuid_utils import uuid7
 
 from api.assistants import mirrored
 from api.deps import REQUEST_ID, Api
-from api.errors import ApiError, raise_if_rejected
+from api.errors import ApiError, ServerStopping, raise_if_rejected
 from api.known import Assistant, as_uuid, default_assistant_id
 from api.models import JsonObject, RunCreate
 from api.replies import now_text, same_time
@@ -67,6 +67,8 @@ class NewRun:
 
 async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: str | None) -> NewRun:
     """Merge and check everything that can be checked before the command is sent. `thread_id` None: stateless."""
+    if api.live.closing:
+        raise ServerStopping
     config, context = mirrored(asked.config, asked.context)
     assistant = await resolve_assistant(api, asked.assistant_id)
     thread_metadata: JsonObject = {}

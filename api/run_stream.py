@@ -31,11 +31,9 @@ async def create(request: web.Request) -> web.StreamResponse:
     with feed_of(api, new.thread_id, new.run_id) as feed:
         feed.before_first()
         await submit(api, new)
-        response = await open_stream(request, new.headers("stream"))
         view = RunView(feed, ModeFilter(()), ids=new.resumable, new=True)
         cancels = new.asked.on_disconnect == "cancel"
-        await _follow(api, request, response, feed, view, cancels=cancels)
-    return response
+        return await _follow(api, request, new.headers("stream"), feed, view, cancels=cancels)
 
 
 async def join(request: web.Request) -> web.StreamResponse:
@@ -58,16 +56,15 @@ async def join(request: web.Request) -> web.StreamResponse:
         end = end_in(row)
         resumable = row["resumable"] == "true"
         replays = _position(feed, request.headers.get("Last-Event-ID"), row) if resumable else False
-        location = request.path
-        response = await open_stream(request, {"Location": location, "Content-Location": location.rpartition("/")[0]})
+        headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
         if end is not None and not replays:
+            response = await open_stream(request, headers)
             await response.write_eof()
             return response
         if end is not None:
             feed.ended(end)
         view = RunView(feed, ModeFilter(modes), ids=resumable, new=False)
-        await _follow(api, request, response, feed, view, cancels=cancels)
-    return response
+        return await _follow(api, request, headers, feed, view, cancels=cancels)
 
 
 async def _replay_gone(
@@ -130,16 +127,20 @@ def _position(feed: RunFeed, last_event_id: str | None, row: asyncpg.Record) -> 
 
 
 async def _follow(
-    api: Api, request: web.Request, response: web.StreamResponse, feed: RunFeed, view: RunView, *, cancels: bool
-) -> None:
+    api: Api, request: web.Request, headers: dict[str, str], feed: RunFeed, view: RunView, *, cancels: bool
+) -> web.StreamResponse:
+    """Stream until the run's end; `cancels`: the run goes with the last client that says so."""
     if not cancels:
+        response = await open_stream(request, headers)
         await pump(api, request, response, feed, view.render, view.ending)
-        return
+        return response
     run_id = str(feed.run_id)
     with api.disconnects.cancels(run_id) as is_last:
         delivered = False
         try:
+            response = await open_stream(request, headers)
             delivered = await pump(api, request, response, feed, view.render, view.ending)
         finally:
             if not delivered and feed.end is None and client_gone(request) and is_last():
                 await cancel_quietly(api, feed.thread_id, run_id)
+    return response

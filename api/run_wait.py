@@ -10,7 +10,7 @@ from aiohttp import web
 from api import stateless
 from api.deps import Api, api_of
 from api.disconnects import client_gone
-from api.errors import ApiError, ServerStopping
+from api.errors import ApiError
 from api.models import RunCreate
 from api.output import Output
 from api.progress import End
@@ -90,9 +90,11 @@ async def _answer(
 async def _deliver(api: Api, request: web.Request, output: Output, headers: dict[str, str]) -> web.StreamResponse:
     with api.disconnects.watch(request, output.close):
         if await output.wait(api.settings.answer_wait_seconds):
-            if output.closed:
-                raise ConnectionResetError if client_gone(request) else ServerStopping
-            return raw_reply(await result(api, output), headers=headers)
+            if not output.closed:
+                return raw_reply(await result(api, output), headers=headers)
+            if client_gone(request):
+                raise ConnectionResetError
+            # The server stops, the run goes on: what is sent of the answer says where to come back to.
         response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
         await response.prepare(request)
         try:

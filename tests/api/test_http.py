@@ -60,6 +60,16 @@ REFUSED: list[tuple[str, str, bytes | None, int, str]] = [
     ("GET", f"/threads/{uuid4()}/stream?stream_modes=all", None, 422, "stream_modes"),
     ("GET", f"/threads/{uuid4()}/runs/{uuid4()}/stream?stream_mode=all", None, 422, "stream_mode"),
     ("GET", f"/threads/{uuid4()}/history?limit=0", None, 422, "limit"),
+    ("GET", f"/threads/{uuid4()}/state/%00", None, 422, "NUL"),
+    ("GET", f"/threads/{uuid4()}/runs?status=%00", None, 422, "NUL"),
+    ("GET", "/threads/%00", None, 422, "must be a UUID"),
+    ("POST", "/threads/search", b'{"offset": 9000000000000000000000}', 422, "offset"),
+    ("POST", "/threads", b'{"ttl": 1e300}', 422, "ttl"),
+    ("POST", "/threads", b'{"metadata": {"a": NaN}}', 422, "Invalid JSON"),
+    ("POST", "/threads", b'{"metadata": {"a": "\\ud800"}}', 422, "Invalid JSON"),
+    ("POST", "/runs", b'{"assistant_id": "no\\u0000op"}', 422, "Invalid assistant"),
+    ("POST", "/assistants", b'{"graph_id": "noop", "name": 3}', 422, "name:"),
+    ("POST", "/assistants/search", b'{"select": ["mood"]}', 422, "select:"),
 ]
 
 
