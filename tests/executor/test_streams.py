@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from engine.log.port import AppendUnknown, LogUnavailable
-from tests.executor.stage import Stage
+from tests.executor.stage import Stage, eventually
 
 
 async def frames_of(stage: Stage, graph: str, input: Any, *modes: str, **kwargs: Any) -> list[tuple[str, Any]]:
@@ -109,6 +111,48 @@ async def test_subgraph_events_carry_their_namespace_and_only_on_request(stage: 
     within = await frames_of(stage, "parent", given, "updates", subgraphs=True)
     assert [name.split(":")[0] for name, _ in within] == ["metadata", "updates|child", "updates"]
     assert list(within[1][1]) == ["model"] and list(within[2][1]) == ["child"]
+
+
+async def test_a_graph_called_synchronously_in_a_node_streams_and_checkpoints_like_any_subgraph(stage, serving) -> None:
+    await serving("calling")
+    run_id = await stage.enqueue("calling", {"items": []}, stream_mode=["updates"], subgraphs=True)
+    await stage.outcome(run_id)
+    names = [name.split(":")[0] for name, _ in await stage.frames(run_id)]
+    assert names == ["metadata", "updates|call", "updates|call", "updates", "~output"]
+    items = await stage.items(run_id)
+    inner = [i for i in items if i["kind"] == "checkpoint" and i["ns"].startswith("call:")]
+    assert len(inner) == 4
+    planned = {i["checkpoint_id"] for i in items if i["kind"] == "tasks"}
+    assert {i["checkpoint_id"] for i in inner} <= planned
+
+
+async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stage, serving, monkeypatch) -> None:
+    monkeypatch.setattr("engine.executor.outbox.FULL_BYTES", 20_000)
+    gate, append = asyncio.Event(), stage.log.append
+
+    async def held(records):
+        await gate.wait()
+        return await append(records)
+
+    executor = await serving("tokens")
+    monkeypatch.setattr(stage.log, "append", held)
+    run_id = await stage.enqueue("tokens", {"items": [], "n": 50_000}, stream_mode=["custom"])
+    await eventually(lambda: executor.outbox.full)
+    queue = executor.attempts[run_id].queue
+    before = await settled(lambda: queue.count)
+    assert before < 10_000
+    gate.set()
+    await stage.outcome(run_id)
+    assert [data["token"] for name, data in await stage.frames(run_id) if name == "custom"] == list(range(50_000))
+
+
+async def settled(value: Callable[[], int]) -> int:
+    """The value, once it has stopped growing."""
+    last = -1
+    while last != value():
+        last = value()
+        await asyncio.sleep(0.1)
+    return last
 
 
 async def test_events_are_langchains_and_combine_with_other_modes(stage: Stage, serving) -> None:

@@ -157,6 +157,13 @@ chat = _graph(("model", _model), state=MessagesState).compile()
 parent = _graph(("child", chat), state=MessagesState).compile()
 
 
+def _calls_synchronously(state):
+    return {"items": ["got", *noop.invoke({"items": []})["items"]]}
+
+
+calling = _graph(("call", _calls_synchronously)).compile()
+
+
 @task
 def double(n: int) -> int:
     return n * 2
