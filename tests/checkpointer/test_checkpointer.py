@@ -294,10 +294,16 @@ async def test_a_wide_dict_stores_what_changed_of_it(desk: Desk) -> None:
     assert list(found.checkpoint["channel_values"]["__root__"]) == list(state)
 
 
-async def test_a_chat_is_stored_in_proportion_to_what_is_said(desk: Desk) -> None:
+@pytest.mark.parametrize("nested", [False, True], ids=["a graph", "a subgraph"])
+async def test_a_chat_is_stored_in_proportion_to_what_is_said(desk: Desk, nested: bool) -> None:
     graph = StateGraph(MessagesState)
     graph.add_node("model", lambda s: {"messages": [AIMessage(noise(150, len(s["messages"])).hex())]})
     graph.add_edge(START, "model")
+    if nested:
+        outer = StateGraph(MessagesState)
+        outer.add_node("agent", graph.compile())
+        outer.add_edge(START, "agent")
+        graph = outer
     thread = Thread(desk, graph)
     turns, said = 100, 0
     for n in range(turns):
@@ -308,7 +314,7 @@ async def test_a_chat_is_stored_in_proportion_to_what_is_said(desk: Desk) -> Non
         "SELECT sum(length(data)) FROM channel_values WHERE thread_id = $1", uuid.UUID(thread.thread_id)
     )
     assert stored < 6 * said, "the square would be a hundred times as much"
-    assert desk.event_bytes < turns * 14_000
+    assert desk.event_bytes < turns * (40_000 if nested else 14_000)
 
 
 async def test_a_state_that_cannot_be_stored_is_named(desk: Desk) -> None:
