@@ -297,7 +297,8 @@ class Executor:
                 del self._young[run_id]
             elif now - attempt.progress >= waiting or now - attempt.started >= _YOUNG_SECONDS:
                 del self._young[run_id]
-                attempt.reporter.settle()
+                if attempt.claim.kind == "run":  # a state update is reported as a whole
+                    attempt.reporter.settle()
         self._wake.set()
         if self._young:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._settle)

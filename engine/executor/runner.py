@@ -139,6 +139,8 @@ class Attempt:
         if self._reason == "lost":
             return
         outcome["frames"] = self.queue.count
+        if self.claim.kind == "state_update" and outcome["status"] != "success":
+            self.reporter.forget()  # all of an update or nothing: what did not end well leaves the thread as it was
         try:
             await self.reporter.finish(outcome)
         except Exception as refused:  # the log does not take what the run has to say: then say that

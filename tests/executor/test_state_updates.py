@@ -87,5 +87,8 @@ async def test_a_wrong_update_is_an_error_with_its_class(stage: Stage, serving) 
     _, outcome = await update(stage, "noop", thread_id, [{"values": {"items": []}, "as_node": "nobody"}])
     assert outcome["status"] == "error"
     assert outcome["error"]["error"] == "InvalidUpdateError" and "nobody" in outcome["error"]["message"]
+    good = [{"values": {"items": ["1"]}, "as_node": "a"}]
+    job, outcome = await update(stage, "noop", thread_id, good, [{"values": {}, "as_node": "nobody"}])
+    assert outcome["status"] == "error" and await stage.items(job) == []
     _, outcome = await update(stage, "noop", thread_id, [])
     assert outcome["error"]["error"] == "ValueError"
