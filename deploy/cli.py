@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.langgraph_json import LanggraphJson
 
 F = TypeVar("F", bound=Callable[..., Any])
+Work = Callable[[], Coroutine[Any, Any, Any]]
 
 
 def _option(*names: str, env: str, **options: Any) -> Callable[[F], F]:
@@ -75,15 +76,10 @@ def up(**given: Any) -> None:
     end_with_parent()
     settings, app = _settings(given), _application(given)
     from deploy.logs import configure_logging
-    from deploy.postgres import PostgresFailed
-    from deploy.supervisor import CannotStart
     from deploy.supervisor import up as run
 
     configure_logging(settings)
-    try:
-        sys.exit(run(settings, app))
-    except (CannotStart, PostgresFailed) as error:
-        raise Readable(str(error)) from None
+    sys.exit(_run(lambda: run(settings, app), _on_asyncio))
 
 
 @main.command()
@@ -205,22 +201,18 @@ def _serve(role: str, given: dict[str, Any], **options: Any) -> None:
     from deploy.logs import configure_logging
 
     configure_logging(settings)
-    # Imported by the role: half of the time a process takes to start are its imports.
-    root = import_module("deploy.execute" if role == "run_executor" else "deploy.compose")
-    _run(lambda: getattr(root, role)(settings, **options), in_executor=role == "run_executor")
+    executes = role == "run_executor"
+    # Only what the role needs: half of the time a process takes to start are its imports.
+    root = import_module("deploy.execute" if executes else "deploy.compose")
+    _run(lambda: getattr(root, role)(settings, **options), _in_executor if executes else None)
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, Any]], *, in_executor: bool = False) -> Any:
+def _run(work: Work, run: Callable[[Work], Any] | None = None) -> Any:
+    """Run to the end, on uvloop unless told otherwise; failures that the user can mend end in their sentence."""
     from deploy.failures import readable
 
     try:
-        if in_executor:
-            from engine.executor.process import run  # copes with what user code may do to the loop
-
-            return run(work())
-        import uvloop
-
-        return uvloop.run(work())
+        return (run or _on_uvloop)(work)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -228,6 +220,24 @@ def _run(work: Callable[[], Coroutine[Any, Any, Any]], *, in_executor: bool = Fa
         if known is None:
             raise
         raise Readable(known.sentence, exit_code=_cannot_run() if known.hopeless else 1) from None
+
+
+def _on_uvloop(work: Work) -> Any:
+    import uvloop
+
+    return uvloop.run(work())
+
+
+def _on_asyncio(work: Work) -> Any:
+    import asyncio
+
+    return asyncio.run(work())
+
+
+def _in_executor(work: Work) -> Any:
+    from engine.executor.process import run  # copes with what user code may do to the loop
+
+    return run(work())
 
 
 def _cannot_run() -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from deploy.postgres import PostgresFailed
 from deploy.settings import BadSettings
 from deploy.storage import CannotRun, DatabaseAway
 from engine.langgraph_json import ConfigError
@@ -25,7 +26,7 @@ class Failure:
 def readable(error: BaseException) -> Failure | None:
     """The failure behind an exception; None when it is a bug, whose traceback is wanted."""
     match error:
-        case CannotRun() | ConfigError() | BadSettings():
+        case CannotRun() | PostgresFailed() | ConfigError() | BadSettings():
             return Failure(str(error), hopeless=True)
         case SchemaTooNew() | PartitionsFixed():
             return Failure(f"{error}. Set DATABASE_URI to another database, or THREADLOG_PARTITIONS.", hopeless=True)

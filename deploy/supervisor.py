@@ -17,16 +17,14 @@ import asyncpg
 from deploy.children import Child, Children
 from deploy.postgres import EmbeddedPostgres, PostgresFailed
 from deploy.settings import Settings
+from deploy.storage import CannotRun, database_ready
 from engine.langgraph_json import LanggraphJson
 from engine.langgraph_json import load as load_langgraph_json
 
 STOP_SECONDS = 5.0  # how long runs may take to reach a step where they can be handed over, unless told otherwise
 _SERVER_STOP_SECONDS = 8.0
+_SERVICE_SECONDS = 5.0  # how long a given Postgres or Kafka may take to answer
 _SLOW_SECONDS = 3.0  # from then on a start is reported on
-
-
-class CannotStart(Exception):
-    """The server cannot be started; the message says why and what to do."""
 
 
 class Supervisor:
@@ -75,9 +73,10 @@ class Supervisor:
         """Start everything, report when it is ready, wait for SIGINT or SIGTERM, stop everything.
 
         Raises:
-            CannotStart, PostgresFailed: before anything was served.
+            CannotRun, DatabaseAway, PostgresFailed: before anything was served.
         """
         _check_port(self._settings.host, self._settings.port)
+        await self._check_services()
         self._data_dir.mkdir(parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -91,7 +90,7 @@ class Supervisor:
             await asyncio.gather(*self._watchers, return_exceptions=True)
             await self._shut_down()
         if self._failed:
-            raise CannotStart(self._failed)
+            raise CannotRun(self._failed)
         return 0
 
     # Start
@@ -121,6 +120,20 @@ class Supervisor:
         for name in names[1:]:
             if not self._stop.is_set() and self._children.named(name) is None:
                 await self._children.start(name, "executor")
+
+    async def _check_services(self) -> None:
+        """What is not ours to start has to be there: better to say so now than after a minute of waiting."""
+        settings = self._settings
+        if self._postgres is None:
+            assert settings.database_uri is not None
+            await database_ready(settings.database_uri, patience_seconds=_SERVICE_SECONDS)
+        if settings.kafka_bootstrap_servers:
+            addresses = settings.kafka_bootstrap_servers.split(",")
+            if not any(await asyncio.gather(*(_answers(address.strip()) for address in addresses))):
+                raise CannotRun(
+                    f"no Kafka broker answers at {settings.kafka_bootstrap_servers}: start it, or correct "
+                    "KAFKA_BOOTSTRAP_SERVERS"
+                )
 
     def _where_the_log_is(self) -> str:
         if self._settings.kafka_bootstrap_servers:
@@ -285,10 +298,26 @@ def _check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CannotStart(
+            raise CannotRun(
                 f"port {port} on {host} cannot be used ({error.strerror}): stop the program that has it, or choose "
                 "another with --port"
             ) from None
+
+
+async def _answers(address: str) -> bool:
+    """Whether anybody listens at `host:port` within some seconds."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_SERVICE_SECONDS):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                    writer.close()
+                    return True
+                except OSError:
+                    await asyncio.sleep(0.2)
+    except (TimeoutError, ValueError):
+        return False
 
 
 async def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
@@ -318,10 +347,6 @@ def _what_is_missing(status: int, body: bytes) -> str:
         return "waiting for the graphs to load"
 
 
-def up(settings: Settings, app: LanggraphJson) -> int:
-    """Run the supervisor until it is told to stop."""
-
-    async def main() -> int:
-        return await Supervisor(settings, app, out=lambda line: print(line, flush=True)).run()
-
-    return asyncio.run(main())
+async def up(settings: Settings, app: LanggraphJson) -> int:
+    """Run a supervisor until it is told to stop; answers the exit code."""
+    return await Supervisor(settings, app, out=lambda line: print(line, flush=True)).run()

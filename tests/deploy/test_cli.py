@@ -87,9 +87,22 @@ def test_up_with_a_bad_langgraph_json_names_what_is_wrong(app: Path, text: str, 
 
 def test_up_on_a_port_in_use_says_so_before_it_starts_anything(app: Path, busy_port: int) -> None:
     done = threadlog(app, "up", "--port", str(busy_port))
-    assert done.returncode == 1
+    assert done.returncode != 0
     assert f"port {busy_port} on 127.0.0.1 cannot be used" in done.stderr
     assert not (app / ".threadlog").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("DATABASE_URI", "postgresql://ada:secret@127.0.0.1:1/db", "postgresql://ada:…@127.0.0.1:1/db does not answer"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", "no Kafka broker answers at 127.0.0.1:1"),
+    ],
+)
+def test_up_with_a_service_that_is_away_says_so(app: Path, variable: str, value: str, complaint: str) -> None:
+    done = threadlog(app, "up", **{variable: value})
+    assert done.returncode != 0
+    assert complaint in done.stderr
 
 
 def test_a_bad_setting_is_named(app: Path) -> None:

@@ -127,6 +127,13 @@ def test_a_second_one_on_the_same_folder_is_refused(app: Path, up: Callable[...,
     assert ask(first) == "one"
 
 
+def test_the_number_of_partitions_cannot_change_afterwards(app: Path, up: Callable[..., Server]) -> None:
+    first = up(app, executors=1)
+    first.end()
+    with pytest.raises(ServerFailed, match="set up for 16 partitions, asked for 8"):
+        up(app, data_dir=first.data_dir, env={"THREADLOG_PARTITIONS": "8"})
+
+
 def test_a_broken_graph_is_named_with_its_place_and_the_others_work(app: Path, up: Callable[..., Server]) -> None:
     app.write_text('{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph", "bad": "./bad.py:graph"}}')
     (app.parent / "bad.py").write_text("import os\n\nraise ValueError('not today')\n")

@@ -1,0 +1,148 @@
+"""`threadlog api`, `engine` and `executor` as processes of their own, on a shared Postgres, in both modes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from langgraph_sdk import get_sync_client
+from langgraph_sdk.errors import APIError
+
+from deploy.parent import PARENT_PID
+from tests.servers import clean_environment
+
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+
+class State(TypedDict):
+    said: str
+
+builder = StateGraph(State)
+builder.add_node("speak", lambda state: {"said": "hello"})
+builder.add_edge(START, "speak")
+graph = builder.compile()
+"""
+
+
+class Parts:
+    """Processes of one cluster."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._folder = folder
+        self._env = {
+            **clean_environment(), **env, "THREADLOG_PORT": str(port), PARENT_PID: str(os.getpid())
+        }  # fmt: skip
+        self.all: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def start(self, role: str) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{role}-{len(self.all)}.log").open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "deploy.cli", role],
+                cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self.all.append((role, process))
+        return process
+
+    def said(self) -> str:
+        return "\n".join(f"{path.name}:\n{path.read_text()}" for path in sorted(self._folder.glob("*.log")))
+
+    def wait_ok(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/ok", timeout=5):
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, self.said()
+                time.sleep(0.05)
+
+    def ask(self) -> str:
+        """The graph's answer; while an engine takes over, requests are answered with 503."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with get_sync_client(url=self.url, api_key=None) as client:
+                    return client.runs.wait(None, "agent", input={"said": ""})["said"]
+            except (APIError, httpx.HTTPError):
+                assert time.monotonic() < deadline, self.said()
+
+    def stop(self) -> dict[str, int]:
+        """Stop all in the order of a careful operator; answers exit codes by role."""
+        codes: dict[str, int] = {}
+        for wanted in ("executor", "api", "engine"):
+            for role, process in self.all:
+                if role == wanted and process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+                    codes[role] = process.wait(30)
+        return codes
+
+    def kill(self) -> None:
+        for _, process in self.all:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def parts(tmp_path: Path, empty_database: str, mode: str, request: pytest.FixtureRequest) -> Iterator[Parts]:
+    (tmp_path / "langgraph.json").write_text('{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}}')
+    (tmp_path / "agent.py").write_text(GRAPH)
+    env = {"DATABASE_URI": empty_database, "THREADLOG_PARTITIONS": "16"}
+    if mode == "kafka":
+        env["KAFKA_BOOTSTRAP_SERVERS"] = request.getfixturevalue("kafka_bootstrap")
+        env["THREADLOG_TOPIC_PREFIX"] = request.getfixturevalue("kafka_prefix")
+    started = Parts(tmp_path, env)
+    yield started
+    started.kill()
+
+
+def test_the_parts_work_together_started_in_any_order_and_stop_clean(parts: Parts) -> None:
+    for role in ("executor", "api", "engine"):
+        parts.start(role)
+    parts.wait_ok()
+    assert parts.ask() == "hello"
+    assert parts.stop() == {"executor": 0, "api": 0, "engine": 0}, parts.said()
+    assert "Traceback" not in parts.said()
+
+
+def test_another_engine_takes_over_when_one_is_killed(parts: Parts) -> None:
+    first = parts.start("engine")
+    for role in ("engine", "api", "executor"):
+        parts.start(role)
+    parts.wait_ok()
+    assert parts.ask() == "hello"
+    first.kill()
+    for _ in range(8):  # their threads lie in partitions of both engines
+        assert parts.ask() == "hello"
+
+
+def test_a_second_api_answers_too(parts: Parts) -> None:
+    for role in ("engine", "executor", "api"):
+        parts.start(role)
+    parts.wait_ok()
+    other = Parts(parts._folder, {name: parts._env[name] for name in parts._env if name != "THREADLOG_PORT"})
+    try:
+        other.start("api")
+        other.wait_ok()
+        with (
+            get_sync_client(url=parts.url, api_key=None) as here,
+            get_sync_client(url=other.url, api_key=None) as there,
+        ):
+            thread = here.threads.create()
+            there.runs.wait(thread["thread_id"], "agent", input={"said": ""})
+            assert here.threads.get_state(thread["thread_id"])["values"] == {"said": "hello"}
+    finally:
+        other.kill()
