@@ -1,0 +1,35 @@
+"""Fifty runs in flight, every process is killed or restarted: nothing is lost, nothing happens twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.kafka import KafkaCluster
+from tests.chaos.storm import shuffled, storm
+from tests.kafka_fixture import require_kafka
+
+SEED = 20
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def broker(mode: str) -> Iterator[KafkaCluster | None]:
+    """A node of the test's own, as it is going to be killed; none in embedded mode."""
+    if mode != "kafka":
+        yield None
+        return
+    require_kafka()
+    with KafkaCluster() as cluster:
+        yield cluster
+
+
+async def test_nothing_is_lost_and_nothing_happens_twice(mode: str, broker: KafkaCluster | None) -> None:
+    async with storm(mode, SEED, broker) as one:
+        await one.run(shuffled(mode, SEED))
+        account = await one.settle()
+    # The storm has hit what it was to hit.
+    assert any(run.lost for run in account.runs.values())
+    assert one.load.outages
