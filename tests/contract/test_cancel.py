@@ -52,6 +52,7 @@ async def test_107_a_running_run_is_cancelled_where_it_stands(
     assert (await client.runs.wait(thread_id, "gated", input=None))["items"] == ["first", "held", "last"]
 
 
+@pytest.mark.star
 async def test_107_a_cancelled_node_may_take_its_time_to_clean_up(
     client: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
@@ -133,6 +134,7 @@ async def test_111_many_runs_are_cancelled_by_id(
     assert (await http.post("/runs/cancel", json=body)).status_code == 404
 
 
+@pytest.mark.star
 async def test_111_many_runs_are_cancelled_by_status(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     running = await client.runs.create(thread_id, "gated", input=gate.input)
     await gate.entered(running["run_id"])

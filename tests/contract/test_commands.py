@@ -118,12 +118,19 @@ async def test_095_an_interrupt_of_a_subgraph_is_resumed_through_the_parent(
     assert asked["__interrupt__"][0]["value"] == {"question": "ok?"}
     [parent_task] = (await client.threads.get_state(thread_id, subgraphs=True))["tasks"]
     [leaf] = parent_task["state"]["tasks"]
-    thread = await client.threads.get(thread_id)
-    assert list(thread["interrupts"]) == [leaf["id"]]
-    assert thread["interrupts"][leaf["id"]][0]["id"] == asked["__interrupt__"][0]["id"]
+    [[shown]] = (await client.threads.get(thread_id))["interrupts"].values()
+    assert shown["id"] == leaf["interrupts"][0]["id"] == asked["__interrupt__"][0]["id"]
     values = await client.runs.wait(thread_id, "family", command={"resume": "yes"})
     assert values["items"] == ["before", "before", "thought", "yes", "after"]
     assert (await client.threads.get(thread_id))["status"] == "idle"
+
+
+@pytest.mark.star
+async def test_095_the_thread_shows_it_under_the_leaf_task(client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "family", input={"items": []})
+    [parent_task] = (await client.threads.get_state(thread_id, subgraphs=True))["tasks"]
+    [leaf] = parent_task["state"]["tasks"]
+    assert list((await client.threads.get(thread_id))["interrupts"]) == [leaf["id"]]
 
 
 @pytest.mark.parametrize("form", ["checkpoint_id", "checkpoint", "configurable"])

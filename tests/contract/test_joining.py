@@ -86,6 +86,7 @@ async def test_127_an_id_continues_after_it(client: LangGraphClient, http: httpx
         assert facts(rest) == facts(everything[position + 1 :])
 
 
+@pytest.mark.star
 async def test_127_an_error_is_replayed_too(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     run_id = await finished_run(client, thread_id, "flaky", n=0)
     seen = await replay(http, thread_id, run_id, "-1")
@@ -113,6 +114,7 @@ async def test_128_a_late_joiner_of_a_live_run_sees_only_what_follows(
     assert "error" not in {frame.event for frame in seen}
 
 
+@pytest.mark.star
 async def test_129_all_joiners_see_the_same(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:

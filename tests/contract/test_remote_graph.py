@@ -83,6 +83,7 @@ async def test_the_history_of_a_remote_graph(url: str) -> None:
     assert [state.next for state in before] == [("__start__",)]
 
 
+@pytest.mark.star
 async def test_the_history_of_a_remote_graph_before_a_checkpoint(url: str) -> None:
     graph = RemoteGraph("noop", url=url)
     config = on_thread()

@@ -177,9 +177,9 @@ async def test_122_an_interrupt_is_an_update_and_a_value(client: LangGraphClient
     assert [part.data for part in stopped[1:]] == [{"a": {"items": ["a"]}}, {"__interrupt__": []}]
 
 
-@pytest.mark.parametrize("mode", ["values", "updates", "custom"])
-async def test_123_an_error_is_the_last_event(http: httpx.AsyncClient, thread_id: str, mode: str) -> None:
-    body = {"assistant_id": "flaky", "input": {"items": [], "n": 0}, "stream_mode": [mode]}
+@pytest.mark.parametrize("stream_mode", ["values", "updates", "custom"])
+async def test_123_an_error_is_the_last_event(http: httpx.AsyncClient, thread_id: str, stream_mode: str) -> None:
+    body = {"assistant_id": "flaky", "input": {"items": [], "n": 0}, "stream_mode": [stream_mode]}
     async with http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as stream:
         seen = await events(stream)
     assert [frame.event for frame in seen].count("error") == 1
