@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
-from engine.log.postgres_append import APPEND, CONNECT_SECONDS, PASSING, Appender, check, group
+from engine.log.postgres_append import APPEND, APPEND_ONE, CONNECT_SECONDS, PASSING, Appender, check, group
 from engine.log.postgres_tail import BATCH_BYTES, Feeds, Found, read_places
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
@@ -17,10 +17,11 @@ _SCHEMA_LOCK = 0x7468_6C6F  # "thlo": processes that start together apply the sc
 
 # Retention deletes in transactions of this many rows, so that none takes long.
 _TRIM_ROWS = 5_000
+_NO_LIMIT = 2**63 - 1
 
 
 class PostgresLog:
-    """The log port on Postgres; every promise of `engine.log.port.Log`, with gapless offsets.
+    """The log port on Postgres; every promise of `engine.log.port.Log` but one (see `append`), with gapless offsets.
 
     `append_in`, `read_in`, `read_many_in` and `lock_heads_in` run inside the caller's transaction, for a processor that
     decides, appends and projects in one.
@@ -65,7 +66,11 @@ class PostgresLog:
         return self._partitions
 
     async def append(self, records: Sequence[Append]) -> list[int]:
-        """As the port says; one transaction, all or nothing. Overlapping calls share transactions (group commit)."""
+        """As the port says; one transaction, all or nothing. Overlapping calls share transactions (group commit).
+
+        A call with stream records only does not wait for the disk: a crash of the server (not of this process) may
+        forget what it appended in the last 0.6 seconds. No offset is used again then: the stream goes on after a gap.
+        """
         return await self._appender.append(records)
 
     async def read(
@@ -112,6 +117,9 @@ class PostgresLog:
         check(records, self._partitions)
         if not records:
             return []
+        if len(records) == 1:
+            (r,) = records
+            return [await connection.fetchval(APPEND_ONE, r.topic, r.partition, r.key, r.value)]
         groups = group(records)
         return groups.offsets(await connection.fetchval(APPEND, *groups.arguments))
 
@@ -199,29 +207,28 @@ class PostgresLog:
         for partition in range(self._partitions):
             if partition in decided:
                 await self._retain(Topic.COMMANDS, partition, commands_seconds, decided[partition] + 1)
-            await self._retain(Topic.STREAM, partition, stream_seconds, None)
+            await self._retain(Topic.STREAM, partition, stream_seconds, _NO_LIMIT)
 
-    async def _retain(self, topic: Topic, partition: int, seconds: float, limit: int | None) -> None:
+    async def _retain(self, topic: Topic, partition: int, seconds: float, limit: int) -> None:
         while True:
-            first, head = await self.bounds(topic, partition)
-            stop = min(first + _TRIM_ROWS, head if limit is None else min(limit, head))
+            first, _ = await self.bounds(topic, partition)
             try:
-                # Offsets have no gaps and times do not decrease: the oldest that stays is found without an index.
-                keep = await self._pool.fetchval(
-                    f"SELECT min(off) FROM log_{topic.value} WHERE partition = $1 AND off >= $2 AND off < $3 "
-                    "AND at >= clock_timestamp() - make_interval(secs => $4)",
+                # Times do not decrease with the offset, so the last old one is found without an index on them.
+                last = await self._pool.fetchval(
+                    "SELECT max(off) FILTER (WHERE at < clock_timestamp() - make_interval(secs => $5)) FROM "
+                    f"(SELECT off, at FROM log_{topic.value} WHERE partition = $1 AND off >= $2 AND off < $3 "
+                    "ORDER BY off LIMIT $4) AS oldest",
                     partition,
                     first,
-                    stop,
+                    limit,
+                    _TRIM_ROWS,
                     seconds,
                 )
             except PASSING as error:
                 raise LogUnavailable(f"the log's database can't be read: {error!r}") from error
-            below = stop if keep is None else keep
-            if below > first:
-                await self.trim(topic, partition, below)
-            if keep is not None or below < first + _TRIM_ROWS:
+            if last is None:
                 return
+            await self.trim(topic, partition, last + 1)
 
     def _check(self, topic: Topic, partition: int) -> None:
         if not 0 <= partition < self._partitions:
@@ -234,6 +241,7 @@ async def _migrate(connection: Any, partitions: int) -> None:
     stored = await connection.fetchval("SELECT partitions FROM log_settings")
     if stored is None:
         await connection.execute("INSERT INTO log_settings (partitions) VALUES ($1)", partitions)
+        await connection.execute("INSERT INTO log_alive DEFAULT VALUES")
         await connection.execute(
             "INSERT INTO log_heads (topic, partition) "
             "SELECT t, p FROM unnest($1::text[]) AS t, generate_series(0, $2::int - 1) AS p",

@@ -15,6 +15,7 @@ import asyncpg
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
+APPEND_ONE = "SELECT log_append_one($1, $2, $3, $4)"
 
 # One transaction takes what has gathered while the one before was in flight, up to this much.
 GROUP_RECORDS = 2_000
@@ -94,28 +95,40 @@ class _Call:
 
 
 class _Lane:
-    """A connection of its own with at most one transaction in flight."""
+    """A connection of its own with at most one transaction in flight.
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    The lane of stream records does not wait for the disk: the executors keep what they sent last and send it again when
+    a crash of the server may have forgotten it, and offsets are not used twice (`log_skip_forgotten`).
+    """
+
+    def __init__(self, pool: asyncpg.Pool, *, waits_for_disk: bool) -> None:
         self.pool = pool
+        self.waits_for_disk = waits_for_disk
         self.task: asyncio.Task[None] | None = None
         self.busy = False
         self.mixed = False  # the transaction in flight has records that belong to the other lane too
         self._connection: Any = None
         self._append: Any = None
+        self._append_one: Any = None
 
-    async def append(self, arguments: tuple[Any, ...]) -> list[int]:
+    async def append(self, records: Sequence[Append]) -> list[int]:
         try:
-            if self._connection is None or self._connection.is_closed():
+            if self._is_lost():
                 await self.drop()
                 self._connection = await self.pool.acquire(timeout=CONNECT_SECONDS)
+                if not self.waits_for_disk:
+                    await self._connection.execute("SET synchronous_commit = off")
                 self._append = await self._connection.prepare(APPEND)
+                self._append_one = await self._connection.prepare(APPEND_ONE)
         except (asyncpg.PostgresError, *AWAY) as error:
             await self.drop()
             raise LogUnavailable(f"the log's database can't be reached: {error!r}") from error
         try:
-            bases: list[int] = await self._append.fetchval(*arguments, timeout=APPEND_SECONDS)
-            return bases
+            if len(records) == 1:
+                (r,) = records
+                return [await self._append_one.fetchval(r.topic, r.partition, r.key, r.value, timeout=APPEND_SECONDS)]
+            groups = group(records)
+            return groups.offsets(await self._append.fetchval(*groups.arguments, timeout=APPEND_SECONDS))
         except _REFUSED as error:
             await self.drop()
             raise LogUnavailable(f"the log's database is going down: {error!r}") from error
@@ -125,8 +138,14 @@ class _Lane:
         except asyncpg.PostgresError as error:
             raise LogUnavailable(f"the log's database did not accept the append: {error!r}") from error
 
+    def _is_lost(self) -> bool:
+        try:
+            return self._connection is None or self._connection.is_closed()
+        except asyncpg.InterfaceError:  # the pool has noticed first, and taken it back
+            return True
+
     async def drop(self) -> None:
-        connection, self._connection, self._append = self._connection, None, None
+        connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back to the pool by itself
                 connection.terminate()
@@ -144,8 +163,8 @@ class Appender:
     def __init__(self, pool: asyncpg.Pool, partitions: int) -> None:
         self._partitions = partitions
         self._queue: deque[_Call] = deque()
-        self._control = _Lane(pool)
-        self._stream = _Lane(pool)
+        self._control = _Lane(pool, waits_for_disk=True)
+        self._stream = _Lane(pool, waits_for_disk=False)
         self._closed = False
 
     async def append(self, records: Sequence[Append]) -> list[int]:
@@ -158,7 +177,7 @@ class Appender:
         kind = _Kind.CONTROL if not streams else _Kind.STREAM if streams == len(records) else _Kind.MIXED
         call = _Call(records, kind, asyncio.get_running_loop().create_future())
         self._queue.append(call)
-        self._start()
+        self._start(self._stream if kind is _Kind.STREAM else self._control)
         return await call.done
 
     async def aclose(self) -> None:
@@ -173,17 +192,17 @@ class Appender:
                 await lane.task
             await lane.drop()
 
-    def _start(self) -> None:
-        for lane in (self._control, self._stream):
-            if lane.task is None and self._queue:
-                lane.task = asyncio.create_task(self._work(lane))
+    def _start(self, lane: _Lane) -> None:
+        if lane.task is None:
+            lane.task = asyncio.create_task(self._work(lane))
 
     async def _work(self, lane: _Lane) -> None:
         try:
             while calls := self._take(lane):
                 await self._commit(lane, calls)
                 lane.mixed = lane.busy = False
-                self._start()  # the other lane may have waited for this one
+                if self._queue:  # the other lane may have waited for this one
+                    self._start(self._stream if lane is self._control else self._control)
         finally:
             lane.task = None
 
@@ -222,8 +241,7 @@ class Appender:
     async def _commit(self, lane: _Lane, calls: list[_Call]) -> None:
         records = [record for call in calls for record in call.records]
         try:
-            groups = group(records)
-            offsets = groups.offsets(await lane.append(groups.arguments))
+            offsets = await lane.append(records)
         except Exception as error:
             for call in calls:
                 if not call.done.done():

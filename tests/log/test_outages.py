@@ -24,7 +24,7 @@ from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Record, 
 from engine.log.postgres import PostgresLog
 from tests.kafka_fixture import require_kafka
 from tests.log.proxy import Proxy
-from tests.log.systems import PARTITIONS, InKafka, InPostgres, System
+from tests.log.systems import PARTITIONS, InKafka, InPostgres, System, until
 
 EVENTS = Topic.EVENTS
 
@@ -69,7 +69,8 @@ class BreakableKafka(InKafka):
 
 @pytest.fixture(scope="module")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
-    with temporary_postgres({"fsync": "off"}) as server:
+    # What is not flushed when it is acknowledged is not flushed by chance either: it is lost when the server is killed.
+    with temporary_postgres({"wal_writer_delay": "10s", "checkpoint_timeout": "1h"}) as server:
         yield server
 
 
@@ -177,6 +178,18 @@ async def test_an_append_while_the_log_is_away_is_not_in_the_log(breakable: Brea
     assert await contents(log) == ["before", "after"]
 
 
+async def test_the_first_append_after_an_outage_that_nobody_noticed_succeeds(breakable: Breakable) -> None:
+    log = await breakable.open()
+    await log.append([event("before")])
+    await breakable.kill()
+    await until(lambda: not breakable.proxy.connections)
+    await breakable.start()
+    for _ in range(10):
+        await asyncio.sleep(0)  # the end of the connection is read by now, although nobody waited for it
+    await log.append([event("after"), Append(Topic.STREAM, 0, "k", b"x")])
+    assert await contents(log) == ["before", "after"]
+
+
 async def test_reading_while_the_log_is_away_says_so(breakable: Breakable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.log.kafka_fetch.READ_SECONDS", 0.5)
     log = await breakable.open()
@@ -275,6 +288,57 @@ async def test_an_append_that_is_lost_on_its_way_is_unknown_and_not_in_the_log(
 
     await log.append([event("after")])
     assert await contents(log) == ["before", "after"]
+
+
+@pytest.mark.xdist_group("outages-postgres")
+async def test_a_crash_may_forget_stream_records_but_no_stream_offset_is_used_twice(
+    breakable_postgres: BreakablePostgres,
+) -> None:
+    def frames(value: str, partition: int = 0) -> Append:
+        return Append(Topic.STREAM, partition, "thread", value.encode())
+
+    reader, writer = await breakable_postgres.open(), await breakable_postgres.open()
+    seen: dict[int, bytes] = {}
+    async with aclosing(reader.tail({(Topic.STREAM, 0): 0})) as tail:
+
+        async def see(offset: int) -> None:
+            while offset not in seen:
+                for record in await anext(tail):
+                    assert record.offset not in seen
+                    seen[record.offset] = record.value
+
+        (durable,) = await writer.append([frames("with an event")])
+        await writer.append([event("flushes what was before")])
+        for i in range(50):
+            (last,) = await writer.append([frames(f"before {i}")])
+        await see(last)
+        await breakable_postgres.kill()
+        await breakable_postgres.start()
+
+        kept = {record.offset for record in await (await breakable_postgres.open()).read(Topic.STREAM, 0, 0)}
+        assert durable in kept
+        assert last not in kept, "nothing flushed it (or this test tests nothing)"
+        for i in range(3):
+            while True:
+                try:
+                    (offset,) = await writer.append([frames(f"after {i}")])
+                    break
+                except LogUnavailable:
+                    await asyncio.sleep(0.02)
+            assert offset > last
+            await see(offset)
+    (elsewhere, _) = await writer.append([frames("elsewhere", partition=1), event("x")])
+    assert elsewhere >= 1_000_000, "every partition of the stream goes ahead"
+
+
+@pytest.mark.xdist_group("outages-postgres")
+async def test_a_clean_restart_forgets_nothing_and_leaves_no_gap(breakable_postgres: BreakablePostgres) -> None:
+    log = await breakable_postgres.open()
+    assert await log.append([Append(Topic.STREAM, 0, "k", b"%d" % i) for i in range(3)]) == [0, 1, 2]
+    breakable_postgres.server.restart()
+    again = await breakable_postgres.open()
+    assert await again.append([Append(Topic.STREAM, 0, "k", b"3")]) == [3]
+    assert [record.value for record in await again.read(Topic.STREAM, 0, 0)] == [b"0", b"1", b"2", b"3"]
 
 
 @pytest.mark.kafka
