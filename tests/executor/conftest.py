@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.executor.process import Executor
+from engine.executor.worker import Executor
 from tests.executor.stage import Stage
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from engine.executor.process import Executor, ExecutorOptions
+from engine.executor.worker import Executor, ExecutorOptions
 from engine.log.memory import MemoryLog
 from engine.log.port import Topic
 from engine.log.records import CommandEnvelope, Frames, partition_of

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from engine.executor.claims import Claim, Queue
-from engine.executor.process import Executor
 from engine.executor.reads import PatientPool
+from engine.executor.worker import Executor
 from engine.log.postgres import PostgresLog
 from tests.executor.stage import Stage, eventually
 
@@ -55,7 +55,7 @@ async def test_an_executor_that_was_declared_dead_stops_its_runs_in_silence_and_
 
 
 async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.items(run_id))
@@ -66,7 +66,7 @@ async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: S
 
 
 async def test_the_runs_of_a_deleted_thread_are_stopped(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
@@ -76,7 +76,7 @@ async def test_the_runs_of_a_deleted_thread_are_stopped(stage: Stage, serving, m
 
 
 async def test_a_cancellation_nobody_heard_is_seen_by_the_poll(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
     await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
@@ -117,7 +117,7 @@ async def test_an_attempt_stopped_before_its_first_step_still_reports(stage: Sta
 
 
 async def test_a_run_that_was_queued_without_a_notification_is_found(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
     await serving("noop")
     run_id = await stage.enqueue("noop", {"items": []})
     await stage.outcome(run_id)
@@ -129,7 +129,7 @@ async def test_a_run_that_was_queued_without_a_notification_is_found(stage: Stag
 
 
 async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.process._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("noop")
     executor._draining = True  # it must not claim the row itself before it is taken
     run_id = await stage.enqueue("noop", {"items": []})

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from engine.executor.process import Executor
+from engine.executor.worker import Executor
 from tests.executor.stage import Stage, eventually
 
 

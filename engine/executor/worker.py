@@ -1,0 +1,417 @@
+"""The executor at work: claims runs, works on many at once, and hands them on when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import gc
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from engine.executor.claims import Claim, Queue, QueueListener, connect
+from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
+from engine.executor.loading import Graphs, LoadedGraph, load_graphs
+from engine.executor.outbox import Outbox
+from engine.executor.reads import PatientPool
+from engine.executor.registration import announce_assistants, announce_graphs
+from engine.executor.run_config import ServerFacts
+from engine.executor.runner import Attempt
+from engine.langgraph_json import GraphSpec, load
+from engine.log.port import Log
+
+logger = logging.getLogger(__name__)
+
+_YOUNG_AT_MOST = 16  # runs that may be short ones work side by side; more would only make all of them slower
+_WAITING_SECONDS = 0.03  # no superstep passed for so long: the run waits for something, others can begin …
+_WAITING_LAGS = 10  # … plus this many times the loop's lag: on a busy machine a superstep takes as much longer
+_YOUNG_SECONDS = 1.0  # after this nobody is young any more
+_SWEEP_SECONDS = 0.005
+_BATCH_AT_LEAST = 2  # claimed at once, doubled while the queue has more: an idle executor beside us gets its share
+_POLL_SECONDS = 1.0  # what notifications may have missed
+_STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
+_KNOWN_ATTEMPTS = 65_536
+NODE_THREADS = "node"
+
+_DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+
+def new_executor_id() -> str:
+    return f"executor-{uuid.uuid4().hex[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorOptions:
+    """Everything an executor is told from outside.
+
+    `log_in_database`: the log is in the Postgres of `database_uri`, so claims need not be flushed to disk.
+    `grace_seconds`: what runs get to reach a superstep in, when the process has to stop.
+    """
+
+    database_uri: str
+    config_path: Path
+    executor_id: str = field(default_factory=new_executor_id)
+    slots: int = 512
+    timeout_seconds: float = 86_400.0
+    grace_seconds: float = 180.0
+    api_url: str = "http://127.0.0.1:2024"
+    log_in_database: bool = False
+    pool_size: int = 8
+    lease_seconds: float = LEASE_SECONDS
+    renew_seconds: float = RENEW_SECONDS
+
+
+class Executor:
+    """One executor. `start`, then `serve` until `drain`; `aclose` at the end."""
+
+    def __init__(self, options: ExecutorOptions, log: Log) -> None:
+        self.options = options
+        self.executor_id = options.executor_id
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._facts = ServerFacts.of(options.api_url).metadata()
+        self.attempts: dict[str, Attempt] = {}
+        self._young: dict[str, Attempt] = {}
+        self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._cancelled_early: dict[str, float] = {}
+        self._wake = asyncio.Event()
+        self._hungry = True
+        self._batch = _BATCH_AT_LEAST
+        self._claim_again = False
+        self._draining = False
+        self._stopped = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._lag = 0.0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- life ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Graphs loaded, this executor registered and ready to claim.
+
+        Raises:
+            engine.langgraph_json.ConfigError: the configuration cannot be used.
+        """
+        options = self.options
+        self._loop.set_default_executor(
+            concurrent.futures.ThreadPoolExecutor(max_workers=max(64, options.slots), thread_name_prefix=NODE_THREADS)
+        )
+        config = load(options.config_path)
+        self.graphs: Graphs = load_graphs(config)
+        for broken in self.graphs.broken:
+            logger.error("%s", broken.error)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        self.outbox = Outbox(self._log)
+        announce_assistants(self.graphs, self.outbox, self._log.partitions)
+        names = sorted(self.graphs.by_id)
+        self._queue = Queue(options.database_uri, graphs=names, durable=not options.log_in_database)
+        self._pool = await PatientPool.connect(options.database_uri, size=options.pool_size)
+        self._listener = QueueListener(
+            options.database_uri, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
+        )
+        await asyncio.gather(self._begin_heartbeat(), self._listener.start())
+        self._spawn(self._poll(), "poll")
+        self._spawn(announce_graphs(self.graphs, self.outbox, self._log.partitions), "announce graphs")
+
+    async def serve(self) -> None:
+        """Claim and run until drained."""
+        claiming = self._spawn(self._claim_loop(), "claim")
+        await self._stopped.wait()
+        claiming.cancel()
+        await asyncio.gather(claiming, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Everything that was said is in the log; the executor's row is gone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.aclose()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.outbox.drained(), 10)
+        await self._heartbeat.stop()
+        await self.outbox.aclose()
+        await self._queue.aclose()
+        self._pool.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s failed", task.get_name(), exc_info=task.exception())
+
+    # --- the lease ---------------------------------------------------------------------------------------
+
+    async def _begin_heartbeat(self) -> None:
+        options = self.options
+        self._heartbeat = Heartbeat(
+            options.database_uri,
+            self.executor_id,
+            slots=options.slots,
+            graphs=sorted(self.graphs.by_id),
+            lost=self._lease_lost,
+            late=self._lease_late,
+            lease_seconds=options.lease_seconds,
+            renew_seconds=options.renew_seconds,
+        )
+        connection = await connect(options.database_uri, durable=False, name="threadlog-executor")
+        try:
+            await self._heartbeat.start(connection)
+        finally:
+            await connection.close(timeout=2)
+
+    def _lease_lost(self) -> None:
+        """We were declared dead: what we run belongs to others. Begin anew under another id."""
+        if self._stopped.is_set():
+            return
+        logger.warning("executor %s lost its lease; its %d runs go on elsewhere", self.executor_id, len(self.attempts))
+        for attempt in list(self.attempts.values()):
+            attempt.lose()
+        self.executor_id = new_executor_id()
+        self._spawn(self._register_anew(), "register anew")
+
+    async def _register_anew(self) -> None:
+        while True:
+            try:
+                await self._begin_heartbeat()
+            except _DATABASE_AWAY as error:
+                logger.warning("cannot register yet: %s", error)
+                await asyncio.sleep(0.5)
+                continue
+            self._woken()
+            return
+
+    def _lease_late(self) -> None:
+        logger.warning("executor %s renewed its lease late", self.executor_id)
+        self._spawn(self._check_mine(), "check own runs")
+
+    # --- claiming ------------------------------------------------------------------------------------------
+
+    def _woken(self) -> None:
+        self._hungry = True
+        self._wake.set()
+
+    def _free(self) -> int:
+        return min(self.options.slots - len(self.attempts), _YOUNG_AT_MOST - len(self._young))
+
+    async def _claim_loop(self) -> None:
+        while not self._draining:
+            await self._wake.wait()
+            self._wake.clear()
+            limit = min(self._free(), self._batch)
+            if limit <= 0 or not self._hungry:
+                continue  # woken again when a slot is free
+            self._hungry = False
+            try:
+                if self._claim_again:
+                    self._claim_again = False
+                    held = [(a.claim.run_id, a.claim.attempt) for a in self.attempts.values()]
+                    await self._queue.claim_again(self.executor_id, held)
+                    await self._check_mine()
+                owner = self.executor_id
+                claims = await self._queue.claim(owner, limit)
+            except _DATABASE_AWAY as error:
+                logger.warning("cannot claim runs: %s", error)
+                await asyncio.sleep(0.2)
+                self._woken()
+                continue
+            if owner != self.executor_id:
+                continue  # the lease was lost meanwhile: these are others' by now
+            for claim in claims:
+                self._begin(claim)
+            if len(claims) == limit:
+                self._batch = min(self._batch * 2, _YOUNG_AT_MOST)
+                self._woken()
+            else:
+                self._batch = _BATCH_AT_LEAST
+
+    def _begin(self, claim: Claim) -> None:
+        attempt = Attempt(
+            claim,
+            self._graph(claim.graph_id),
+            executor=self.executor_id,
+            outbox=self.outbox,
+            log=self._log,
+            pool=self._pool,
+            applied=self._applied,
+            facts=self._facts,
+            timeout_seconds=self.options.timeout_seconds,
+        )
+        self._known[(claim.run_id, claim.attempt)] = None
+        while len(self._known) > _KNOWN_ATTEMPTS:
+            self._known.popitem(last=False)
+        self.attempts[claim.run_id] = attempt
+        self._young[claim.run_id] = attempt
+        attempt.task = asyncio.create_task(attempt.run(), name=f"run {claim.run_id}")
+        attempt.task.add_done_callback(lambda task: self._finished(attempt, task))
+        if claim.cancel:
+            attempt.cancel(claim.cancel)
+        if self._cancelled_early.pop(claim.run_id, None) is not None:  # or it was about an attempt before this one
+            self._spawn(self._cancel(claim.run_id), "cancel")
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._settle)
+
+    def _graph(self, graph_id: str) -> LoadedGraph:
+        known = self.graphs.by_id.get(graph_id)
+        return known or LoadedGraph(GraphSpec(graph_id, "", "", False), error=f"graph {graph_id} is not known here")
+
+    def _finished(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        run_id = attempt.claim.run_id
+        if self.attempts.get(run_id) is attempt:
+            del self.attempts[run_id]
+        if self._young.get(run_id) is attempt:
+            del self._young[run_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("run %s could not be reported", run_id, exc_info=error)
+        self._wake.set()
+
+    def _settle(self) -> None:
+        """Runs that wait for something make room for others to begin, and say that they run."""
+        now = self._loop.time()
+        if self._sweep is not None:
+            self._lag += (max(0.0, now - self._sweep.when()) - self._lag) * 0.3
+        self._sweep = None
+        waiting = _WAITING_SECONDS + _WAITING_LAGS * self._lag
+        for run_id, attempt in list(self._young.items()):
+            if not attempt.working:
+                del self._young[run_id]
+            elif now - attempt.progress >= waiting or now - attempt.started >= _YOUNG_SECONDS:
+                del self._young[run_id]
+                if attempt.claim.kind == "run":  # a state update is reported as a whole
+                    attempt.reporter.settle()
+        self._wake.set()
+        if self._young:
+            self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._settle)
+
+    async def _applied(self, partition: int, offset: int) -> None:
+        pause = 0.001
+        while True:
+            done = await self._pool.fetchval("SELECT cmd_off >= $2 FROM partitions WHERE p = $1", partition, offset)
+            if done:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    # --- cancelling ------------------------------------------------------------------------------------------
+
+    def _cancel_heard(self, run_id: str) -> None:
+        if run_id in self.attempts:
+            self._spawn(self._cancel(run_id), "cancel")
+        else:  # perhaps it is just being claimed
+            now = time.monotonic()
+            self._cancelled_early[run_id] = now
+            while self._cancelled_early:
+                oldest = next(iter(self._cancelled_early))
+                if self._cancelled_early[oldest] > now - 10:
+                    break
+                del self._cancelled_early[oldest]
+
+    async def _cancel(self, run_id: str) -> None:
+        action: str | None = "interrupt"
+        with contextlib.suppress(*_DATABASE_AWAY):
+            action = await self._queue.cancel_of(run_id)
+        if (attempt := self.attempts.get(run_id)) is not None and action is not None:
+            attempt.cancel(action)
+
+    def _database_lost(self) -> None:
+        self._claim_again = True
+        self.outbox.connection_lost()
+
+    async def _poll(self) -> None:
+        """Once a second: what notifications may have missed."""
+        orphans: set[tuple[str, int]] = set()
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            try:
+                orphans = await self._check_mine(orphans)
+            except _DATABASE_AWAY as error:
+                logger.debug("cannot look at the queue: %s", error)
+            self._woken()
+
+    async def _check_mine(self, suspects: set[tuple[str, int]] | None = None) -> set[tuple[str, int]]:
+        """Compare what we run with what the queue says is ours; returns rows that are ours but that we never saw.
+
+        Such a row's claim was answered into a broken connection. Seen twice, it is taken up.
+        """
+        held = {run_id: attempt for run_id, attempt in self.attempts.items() if attempt.working}
+        rows = await self._queue.mine(self.executor_id)
+        for run_id, attempt in held.items():
+            if not attempt.working:
+                continue
+            row = rows.get(run_id)
+            if row is None:
+                await self._check_gone(run_id, attempt)
+            elif row[0] != attempt.claim.attempt:
+                attempt.lose()
+            elif row[1] is not None:
+                attempt.cancel(row[1])
+        unseen = {(run, row[0]) for run, row in rows.items() if (run, row[0]) not in self._known}
+        for run_id, number in unseen & (suspects or set()):
+            logger.warning("run %s attempt %d was claimed but never arrived; claiming it again", run_id, number)
+            await self._queue.give_back(self.executor_id, run_id, number)
+        return unseen
+
+    async def _check_gone(self, run_id: str, attempt: Attempt) -> None:
+        """Our row is not ours any more: the thread was deleted, or another executor has the run."""
+        if await self._queue.cancel_of(run_id) == "delete":
+            attempt.cancel("delete")
+        else:
+            attempt.lose()
+
+    # --- stopping ----------------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Do not wait for supersteps: stop what runs and hand it back now."""
+        self._hurry.set()
+
+    async def drain(self) -> None:
+        """Claim no more; let runs reach a superstep and hand them back; cancel and hand back what does not."""
+        if self._draining:
+            self.hurry()
+            return
+        self._draining = True
+        self._wake.set()
+        for attempt in list(self.attempts.values()):
+            attempt.control.request_drain("shutdown")
+        if self.attempts:
+            logger.info("stopping: %d runs are handed on", len(self.attempts))
+        await self._wait_for_attempts(self.options.grace_seconds, self._hurry)
+        for attempt in list(self.attempts.values()):
+            attempt.hand_back()
+        await self._wait_for_attempts(_STOP_SECONDS, None)
+        if self.attempts:
+            logger.warning("%d runs did not stop; their lease is left to others", len(self.attempts))
+            for attempt in list(self.attempts.values()):
+                attempt.lose()
+        self._stopped.set()
+
+    async def _wait_for_attempts(self, seconds: float, early: asyncio.Event | None) -> None:
+        deadline = self._loop.time() + seconds
+        hurry = asyncio.ensure_future(early.wait()) if early is not None else None
+        try:
+            while self.attempts and (left := deadline - self._loop.time()) > 0:
+                tasks: list[asyncio.Future[Any]] = [a.task for a in self.attempts.values() if a.task is not None]
+                if hurry is not None:
+                    if hurry.done():
+                        return
+                    tasks.append(hurry)
+                await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(0)  # let the finished ones be taken out
+        finally:
+            if hurry is not None:
+                hurry.cancel()
