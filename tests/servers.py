@@ -55,7 +55,7 @@ class Server:
         """Process ids by name: `server` (api and engine in one) or `api` and `engine`, `executor-1`, …, `postgres`."""
         status = json.loads((self.data_dir / "processes.json").read_text())
         pids = dict(status["processes"])
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ValueError):  # it is empty for a moment
             pids["postgres"] = int((self.data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
         return pids
 
