@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -60,18 +59,24 @@ class Storm:
 
     async def settle(self) -> Told:
         """End the load and check everything. Raises `Broken`."""
-        problems: list[str] = []
-        try:
-            await self.load.stop()
-            await self._rest()
-            await self._fresh_runs()
-        except Stuck as error:
-            problems.append(str(error))
+        await self.load.stop()
+        await self._rest()
+        await self._fresh_runs()
+        account, problems = await self._account()
+        if problems:
+            raise Broken(self._complaint(problems, account))
+        return account
+
+    async def autopsy(self, error: Exception) -> Broken:
+        """What there is to say after something else went wrong."""
+        account, problems = await self._account()
+        return Broken(self._complaint([f"{type(error).__name__}: {error}", *problems], account))
+
+    async def _account(self) -> tuple[Told, list[str]]:
         async with existing_log(self.settings) as log:
             account = await told(log)
         attempts = stays(self.marks)
-        problems += self.load.failed
-        problems += sorted(set(self.load.unclean))
+        problems = [*self.load.failed, *sorted(set(self.load.unclean))]
         problems += checks.ends(account, self.load)
         problems += checks.one_at_a_time(attempts, self.target.paused)
         problems += checks.streams(account, attempts, self.load)
@@ -80,9 +85,7 @@ class Storm:
         verified = await asyncio.to_thread(self.target.server.threadlog, "events", "--verify")
         if verified.returncode != 0:
             problems.append(f"events --verify: {verified.stdout}{verified.stderr}")
-        if problems:
-            raise Broken(self._complaint(problems, account))
-        return account
+        return account, problems
 
     async def _rest(self) -> None:
         """Wait until nothing is queued, scheduled or busy: requests without an answer may have begun runs too."""
@@ -140,12 +143,12 @@ async def storm(mode: str, seed: int, broker: KafkaCluster | None = None) -> Asy
             )
             load = Load(server.url, marks, seed=seed)
             try:
+                one = Storm(Target(server, broker), load, marks, mode, seed, settings)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # the client tells of each reconnection
-                    yield Storm(Target(server, broker), load, marks, mode, seed, settings)
-            except BaseException:
-                print(f"chaos: {mode} mode, seed {seed}", file=sys.stderr)
-                raise
+                    yield one
+            except (Stuck, servers.ServerFailed) as error:
+                raise await one.autopsy(error) from error
             finally:
                 await load.aclose()
         finally:
