@@ -162,13 +162,17 @@ class ReportRun(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireLease(Command):
-    """The executor of this attempt is gone (command id `lease:{run_id}:{attempt}`)."""
+    """The executor of this attempt is gone (command id `lease:{run_id}:{attempt}`).
+
+    `max_attempts`: how many attempts may be lost like this before the run fails, the first included.
+    """
 
     type: ClassVar[str] = "run.expire_lease"
     thread_id: str
     run_id: str
     attempt: int
     executor: str
+    max_attempts: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,9 +56,6 @@ from engine.domain.events import (
 from engine.domain.thread import Slot, Thread, Waiting, scheduled, settle, shortened
 from engine.domain.wire import check_fields
 
-MAX_FAILURES = 3
-"""Attempts of one run that may be lost with their executor; after the last the run has failed."""
-
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
 BUSY_UPDATE = "Thread is already running a task. Wait for it to finish or cancel it first."
 
@@ -399,11 +396,11 @@ def _expire_lease(s: Thread, c: ExpireLease, at: str) -> list[Event]:
         stopped = RunStopped(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt)
         return [stopped, *_stopped(s, slot, slot.planned, {})]
     lost = RunLeaseExpired(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt, executor=c.executor)
-    if slot.failures + 1 < MAX_FAILURES:
+    if slot.failures + 1 < c.max_attempts:
         return [lost, _again(s, slot)]
     error = {
         "error": "RunAttemptsExhausted",
-        "message": f"The executor was lost in each of {MAX_FAILURES} attempts; the run is not tried again.",
+        "message": f"The executor was lost in each of {slot.failures + 1} attempts; the run is not tried again.",
     }
     if slot.kind == "state_update":
         return [lost, *_update_failed(s, slot, error)]
