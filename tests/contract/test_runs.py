@@ -268,10 +268,10 @@ async def test_079_wait_shows_the_interrupt(client: LangGraphClient, thread_id: 
     assert interrupt["id"] == (await client.threads.get_state(thread_id))["interrupts"][0]["id"]
 
 
-async def test_080_a_long_run_is_waited_for_with_signs_of_life(
+async def test_080_and_125_a_long_run_is_waited_for_with_signs_of_life(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
-    """Statement 125 and 131's silence are seen here too, so that only one test needs these twelve seconds."""
+    """The heartbeats of a silent stream are seen here too, so that only one test needs these twelve seconds."""
     run = await client.runs.create(thread_id, "gated", input=gate.input)
     location = f"/threads/{thread_id}/runs/{run['run_id']}"
 
