@@ -1,18 +1,17 @@
-"""Which exceptions are the user's to solve, and the sentence that says how."""
+"""Failures that are the user's to mend, and the sentences that say how."""
 
 from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
 
-import asyncpg
 
-from deploy.postgres import PostgresFailed
-from deploy.settings import BadSettings
-from deploy.storage import CannotRun, DatabaseAway
-from engine.langgraph_json import ConfigError
-from engine.log.port import LogUnavailable
-from projections.schema import PartitionsFixed, SchemaTooNew
+class CannotRun(Exception):
+    """This process cannot work as it is set up; the message says what to change."""
+
+
+class DatabaseAway(Exception):
+    """Postgres did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,15 @@ class Failure:
 
 def readable(error: BaseException) -> Failure | None:
     """The failure behind an exception; None when it is a bug, whose traceback is wanted."""
+    # Imported when something has failed: a supervisor that starts its processes should not wait for these.
+    import asyncpg
+
+    from deploy.postgres import PostgresFailed
+    from deploy.settings import BadSettings
+    from engine.langgraph_json import ConfigError
+    from engine.log.port import LogUnavailable
+    from projections.schema import PartitionsFixed, SchemaTooNew
+
     match error:
         case CannotRun() | PostgresFailed() | ConfigError() | BadSettings():
             return Failure(str(error), hopeless=True)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from deploy.failures import CannotRun, DatabaseAway
 from deploy.settings import Settings, without_password
 from engine.log.port import Log, LogUnavailable
 from engine.log.postgres import PostgresLog
@@ -20,14 +21,6 @@ log = logging.getLogger("threadlog")
 
 PATIENCE_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
-
-
-class CannotRun(Exception):
-    """This process cannot work as it is set up; the message says what to change."""
-
-
-class DatabaseAway(Exception):
-    """Postgres did not answer in time."""
 
 
 async def database_ready(uri: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import asyncpg
+import psutil
 
 from deploy.children import Child, Children
+from deploy.failures import CannotRun
 from deploy.postgres import EmbeddedPostgres, PostgresFailed
 from deploy.settings import Settings
-from deploy.storage import CannotRun, database_ready
 from engine.langgraph_json import LanggraphJson
 from engine.langgraph_json import load as load_langgraph_json
 
@@ -32,7 +32,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, app: LanggraphJson, *, out: Callable[[str], None] = print) -> None:
         self._out = out
-        self._began = time.monotonic()
+        self._began = psutil.Process().create_time()  # what a user waits for includes our own imports
         self._stop = asyncio.Event()
         self._impatient = asyncio.Event()
         self._failed: str | None = None
@@ -123,6 +123,8 @@ class Supervisor:
 
     async def _check_services(self) -> None:
         """What is not ours to start has to be there: better to say so now than after a minute of waiting."""
+        from deploy.storage import database_ready
+
         settings = self._settings
         if self._postgres is None:
             assert settings.database_uri is not None
@@ -146,12 +148,12 @@ class Supervisor:
             status, body = await _get(self._settings.host, self._settings.port, "/ok")
             if status == 200:
                 self._ready = True
-                took = time.monotonic() - self._began
+                took = time.time() - self._began
                 self._out(f"ready       {self.url} after {took:.1f} s, docs at {self.url}/docs. Ctrl-C stops it.")
                 return
             if time.monotonic() - reported > _SLOW_SECONDS:
                 reported = time.monotonic()
-                waited = reported - self._began
+                waited = time.time() - self._began
                 self._out(f"starting    {_what_is_missing(status, body)} ({waited:.0f} s)")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 0.05)
@@ -175,6 +177,8 @@ class Supervisor:
 
     async def _end_lease(self, executor_id: str) -> None:
         """The dead hold no lease: tell the database now what it would notice in some seconds."""
+        import asyncpg
+
         assert self._settings.database_uri is not None
         try:
             connection = await asyncpg.connect(self._settings.database_uri, timeout=5)
