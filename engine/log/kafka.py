@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,7 @@ class KafkaLog:
         self._names = names
         self._partitions = partitions
         self._fetcher = Fetcher(client)
+        self._tails: weakref.WeakSet[Tail] = weakref.WeakSet()
         # Frames have connections of their own, so that tokens never delay commands and events.
         self._control, self._stream = (
             Producer(client, group, request_seconds=REQUEST_SECONDS, delivery_seconds=delivery_seconds)
@@ -201,12 +203,17 @@ class KafkaLog:
         return first, await self._fetcher.offset(place, LATEST)
 
     def tail(self, positions: Mapping[tuple[Topic, int], int]) -> AsyncGenerator[list[Record], None]:
-        """As the port says. Each tail has connections of its own: follow many partitions with one."""
+        """As the port says; it also ends when the log is closed. Each tail has connections of its own: follow many
+        partitions with one."""
         for topic, partition in positions:
             self._check(topic, partition)
-        return Tail(self._client, self._fetcher, self._names, positions).batches()
+        tail = Tail(self._client, self._fetcher, self._names, positions)
+        self._tails.add(tail)
+        return tail.batches()
 
     async def aclose(self) -> None:
+        for tail in self._tails:
+            tail.stop()
         await asyncio.gather(self._control.aclose(), self._stream.aclose())
         await self._client.close()
 

@@ -52,13 +52,21 @@ class Tail:
         self._replan = asyncio.Event()
         self._followers: dict[int, asyncio.Task[None]] = {}
         self._batches: asyncio.Queue[list[Record]] = asyncio.Queue(AHEAD)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Ends the generator after what it has fetched already."""
+        self._stopped = True
+        if self._batches.empty():
+            self._batches.put_nowait([])
 
     async def batches(self) -> AsyncGenerator[list[Record], None]:
         self._client.cluster.add_listener(self._metadata_changed)
         leading = asyncio.create_task(self._lead())
         try:
-            while True:
-                yield await self._batches.get()
+            while not self._stopped or not self._batches.empty():
+                if batch := await self._batches.get():
+                    yield batch
         finally:
             self._client.cluster.remove_listener(self._metadata_changed)
             tasks = [leading, *self._followers.values()]

@@ -45,7 +45,13 @@ class PostgresLog:
             raise ValueError(f"a log needs at least one partition, not {partitions}")
         owns_pool = isinstance(pool_or_dsn, str)
         if isinstance(pool_or_dsn, str):
-            pool = asyncpg.create_pool(pool_or_dsn, min_size=0, max_size=8, timeout=CONNECT_SECONDS)
+            pool = asyncpg.create_pool(
+                pool_or_dsn,
+                min_size=0,
+                max_size=8,
+                timeout=CONNECT_SECONDS,
+                server_settings={"plan_cache_mode": "force_generic_plan"},  # planning costs more than running
+            )
         else:
             pool = pool_or_dsn
         try:

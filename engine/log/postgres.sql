@@ -28,8 +28,9 @@ DECLARE
     t text;
 BEGIN
     FOREACH t IN ARRAY ARRAY['commands', 'events', 'stream', 'values'] LOOP
+        CONTINUE WHEN to_regclass('log_' || t) IS NOT NULL;  -- ALTER TABLE would lock out those that append
         EXECUTE format(
-            'CREATE TABLE IF NOT EXISTS log_%s (
+            'CREATE TABLE log_%s (
                 partition int NOT NULL,
                 off       bigint NOT NULL,
                 at        timestamptz NOT NULL,   -- never decreases with off: taken while the head is locked

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.log.port import Append, Log, OffsetGone, Record, Topic
-from tests.log.systems import PARTITIONS, System
+from engine.log.port import Append, Log, LogUnavailable, OffsetGone, Record, Topic
+from tests.log.systems import PARTITIONS, System, until
 
 COMMANDS, EVENTS, VALUES, STREAM = Topic.COMMANDS, Topic.EVENTS, Topic.VALUES, Topic.STREAM
 
@@ -391,3 +391,21 @@ async def test_a_tail_that_is_closed_leaves_the_others_alone(system: System) -> 
         await asyncio.gather(cancelled, return_exceptions=True)
         await log.append([event(1)])
         assert values(await take(staying, 2)) == [b"0", b"1"]
+
+
+@pytest.mark.parametrize("system", ["in_postgres", pytest.param("in_kafka", marks=pytest.mark.kafka)], indirect=True)
+async def test_closing_the_log_ends_its_tails_and_refuses_appends(system: System) -> None:
+    log = await system.open()
+    batches: list[list[Record]] = []
+
+    async def follow() -> None:
+        async for batch in log.tail({(EVENTS, 0): 0}):
+            batches.append(batch)
+
+    following = asyncio.create_task(follow())
+    await log.append([event("x")])
+    await until(lambda: bool(batches))
+    await log.aclose()
+    await following
+    with pytest.raises(LogUnavailable, match="closed"):
+        await log.append([event("late")])

@@ -11,7 +11,7 @@ import pytest
 
 from engine.log.port import Append, LogUnavailable, OffsetGone, Topic
 from engine.log.postgres import PostgresLog
-from tests.log.systems import PARTITIONS, InPostgres, until
+from tests.log.systems import PARTITIONS, InPostgres
 
 COMMANDS, EVENTS, STREAM = Topic.COMMANDS, Topic.EVENTS, Topic.STREAM
 
@@ -232,18 +232,3 @@ async def test_a_pool_that_was_given_stays_open(in_postgres: InPostgres) -> None
         assert await pool.fetchval("SELECT count(*) FROM log_events") == 1
         with pytest.raises(LogUnavailable, match="closed"):
             await log.append([event("late")])
-
-
-async def test_closing_the_log_ends_its_tails(in_postgres: InPostgres) -> None:
-    log = await PostgresLog.create(in_postgres.dsn, PARTITIONS)
-    batches = []
-
-    async def follow() -> None:
-        async for batch in log.tail({(EVENTS, 0): 0}):
-            batches.append(batch)
-
-    following = asyncio.create_task(follow())
-    await log.append([event("x")])
-    await until(lambda: bool(batches))
-    await log.aclose()
-    await following
