@@ -39,14 +39,14 @@ def url(server: Server) -> str:
     return server.url
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def client(url: str) -> AsyncIterator[LangGraphClient]:
     """The unmodified public client."""
     async with get_client(url=url, api_key=None) as client:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Plain HTTP, for what the client does not show: headers, framing, bad input."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
