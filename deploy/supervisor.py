@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ from deploy.postgres import EmbeddedPostgres, PostgresFailed
 from deploy.settings import Settings
 from engine.langgraph_json import LanggraphJson
 from engine.langgraph_json import load as load_langgraph_json
+
+log = logging.getLogger("threadlog.up")
 
 STOP_SECONDS = 5.0  # how long runs may take to reach a step where they can be handed over, unless told otherwise
 _SERVER_STOP_SECONDS = 8.0
@@ -353,4 +356,16 @@ def _what_is_missing(status: int, body: bytes) -> str:
 
 async def up(settings: Settings, app: LanggraphJson) -> int:
     """Run a supervisor until it is told to stop; answers the exit code."""
-    return await Supervisor(settings, app, out=lambda line: print(line, flush=True)).run()
+    return await Supervisor(settings, app, out=_log_line if settings.log_json else _print_line).run()
+
+
+def _log_line(line: str) -> None:
+    if line.startswith("{"):  # a child's, complete as it is
+        _print_line(line)
+    else:
+        log.info(" ".join(line.split()))
+
+
+def _print_line(line: str) -> None:
+    with suppress(BrokenPipeError):  # whoever read along has gone; the server goes on
+        print(line, flush=True)

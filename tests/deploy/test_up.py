@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -216,3 +217,20 @@ def test_the_demo_goes_as_promised(tmp_path: Path, mode: str, request: pytest.Fi
     assert done.returncode == 0, done.stdout + done.stderr
     assert "attempt 2" in done.stdout
     assert "Everything went as promised." in done.stdout
+
+
+def test_with_log_json_every_line_is_an_object_that_names_its_process(app: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "deploy.cli", "up", "--config", str(app), "--data-dir", str(tmp_path / "data")],
+        env={**servers.clean_environment(), "LOG_JSON": "true", "THREADLOG_PORT": "0", "THREADLOG_EXECUTORS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(json.loads(line))
+        if lines[-1]["message"].startswith("ready"):
+            process.send_signal(signal.SIGINT)
+    assert process.wait() == 0
+    assert {"server", "executor-1"} < {line["process"] for line in lines}
+    assert lines[-1]["message"] == "stopped"
