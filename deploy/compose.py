@@ -96,7 +96,7 @@ async def _processor(parts: AsyncExitStack, settings: Settings, uri: str, source
     else:
         journal = LogJournal(source, ledger)
     parts.push_async_callback(journal.aclose)
-    processor = Processor(source, ledger, journal, owner=owner_name("engine"))
+    processor = Processor(source, ledger, journal, owner=owner_name("engine"), max_attempts=settings.bg_job_max_retries)
     await processor.start()
     parts.push_async_callback(processor.stop)
     await processor.ready()
