@@ -67,12 +67,14 @@ class Processor:
         owner: str,
         lease_seconds: float = 2.0,
         renew_seconds: float = 0.5,
+        max_attempts: int = 3,
     ) -> None:
         """`owner`: unique among processors alive; one that starts again under the name of its dead predecessor takes
-        its partitions at once."""
+        its partitions at once. `max_attempts`: of a run whose executors die."""
         self._log, self._ledger, self._journal = source, ledger, journal
         self.owner = owner
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
+        self._max_attempts = max_attempts
         self._partitions: dict[int, _Partition] = {}
         self._busy: dict[int, None] = {}  # partitions with something to decide, in order of arrival
         self._waiting: dict[int, deque[Submission]] = {}  # for partitions that are nobody's at the moment
@@ -223,6 +225,7 @@ class Processor:
                     "run_id": lost.run_id,
                     "attempt": lost.attempt,
                     "executor": lost.executor,
+                    "max_attempts": self._max_attempts,
                 }
                 id_ = f"lease:{lost.run_id}:{lost.attempt}"
                 self._set_timer(CommandEnvelope(id_, "run.expire_lease", lost.thread_id, "", body), 0)
