@@ -71,7 +71,8 @@ class Log(Protocol):
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Append durably and return the offsets, in the order given.
 
-        Records of one topic-partition keep their order, also across calls of one process that overlap.
+        Records of one topic-partition keep their order, also across calls of one process that overlap. A call with
+        stream records only need not wait for the disk: see `engine.log.postgres` for what a crash of the server means.
         Raises `LogUnavailable` or `AppendUnknown`; with several records the error speaks of all of them.
         """
         ...
