@@ -22,6 +22,7 @@ def is_away(error: BaseException) -> bool:
         error,
         (
             LogUnavailable,
+            asyncpg.InternalClientError,  # of a connection that the server ended while nobody used it
             asyncpg.PostgresConnectionError,
             asyncpg.exceptions.OperatorInterventionError,
             asyncpg.exceptions.InsufficientResourcesError,

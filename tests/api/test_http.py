@@ -125,7 +125,12 @@ class AwayGateway:
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(LogUnavailable("gone"), 503), (AppendUnknown("who knows"), 503), (RuntimeError("a bug"), 500)],
+    [
+        (LogUnavailable("gone"), 503),
+        (AppendUnknown("who knows"), 503),
+        (asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"), 503),
+        (RuntimeError("a bug"), 500),
+    ],
 )
 async def test_a_log_that_is_away_is_503_and_a_bug_is_500(database: str, error: Exception, status: int) -> None:
     log = MemoryLog(4)
