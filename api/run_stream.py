@@ -15,7 +15,7 @@ from api.progress import End, FrameId
 from api.requests import body, path_uuid, query_flag, query_list
 from api.run_cancel import cancel_quietly
 from api.run_create import prepare, submit
-from api.sse import ModeFilter, RunView, open_stream, pump
+from api.sse import ModeFilter, RunView, open_stream, place, pump
 from api.stateless import LOOK_BACK, find
 from projections.queries import runs
 
@@ -33,7 +33,9 @@ async def create(request: web.Request) -> web.StreamResponse:
         await submit(api, new)
         view = RunView(feed, ModeFilter(()), ids=new.resumable, new=True)
         cancels = new.asked.on_disconnect == "cancel"
-        return await _follow(api, request, new.headers("stream"), feed, view, cancels=cancels)
+        # Whoever is cut off before the first event comes back for all of them, not for what is next.
+        first = place(b"0") if new.resumable else b""
+        return await _follow(api, request, new.headers("stream"), feed, view, cancels=cancels, first=first)
 
 
 async def join(request: web.Request) -> web.StreamResponse:
@@ -127,19 +129,26 @@ def _position(feed: RunFeed, last_event_id: str | None, row: asyncpg.Record) -> 
 
 
 async def _follow(
-    api: Api, request: web.Request, headers: dict[str, str], feed: RunFeed, view: RunView, *, cancels: bool
+    api: Api,
+    request: web.Request,
+    headers: dict[str, str],
+    feed: RunFeed,
+    view: RunView,
+    *,
+    cancels: bool,
+    first: bytes = b"",
 ) -> web.StreamResponse:
     """Stream until the run's end; `cancels`: the run goes with the last client that says so."""
     if not cancels:
         response = await open_stream(request, headers)
-        await pump(api, request, response, feed, view.render, view.ending)
+        await pump(api, request, response, feed, view.render, view.ending, first=first)
         return response
     run_id = str(feed.run_id)
     with api.disconnects.cancels(run_id) as is_last:
         delivered = False
         try:
             response = await open_stream(request, headers)
-            delivered = await pump(api, request, response, feed, view.render, view.ending)
+            delivered = await pump(api, request, response, feed, view.render, view.ending, first=first)
         finally:
             if not delivered and feed.end is None and client_gone(request) and is_last():
                 await cancel_quietly(api, feed.thread_id, run_id)

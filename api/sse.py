@@ -37,6 +37,11 @@ def block(name: bytes, data: bytes, frame_id: object = None) -> bytes:
     return b"event: %b\ndata: %b\nid: %b\n\n" % (name, data, str(frame_id).encode())
 
 
+def place(event_id: bytes) -> bytes:
+    """A block that is no event and only tells the client what it has: it says so when it comes back."""
+    return b"id: %b\n\n" % event_id
+
+
 class ModeFilter:
     """Which frames a joiner wants; remembers its decision per name, as a run has few names and many frames."""
 
@@ -103,13 +108,17 @@ async def pump(
     feed: Feed,
     render: Callable[[list[Item]], Any],
     ending: Callable[[], bytes] | None = None,
+    *,
+    first: bytes = b"",
 ) -> bool:
-    """Write what the feed has until it ends; False when the client was gone before.
+    """Write `first`, then what the feed has until it ends; False when the client was gone before.
 
     `render` may be a coroutine function. A log that is away cuts the stream: the client resumes where it was.
     """
     with api.disconnects.watch(request, feed.close):
         try:
+            if first:
+                await response.write(first)
             while (items := await feed.next(api.settings.heartbeat_seconds)) is not None:
                 if not items:
                     await response.write(_HEARTBEAT)

@@ -207,6 +207,18 @@ async def test_a_resumable_run_is_replayed_from_anywhere(api: House) -> None:
         assert shown(filtered) == [start(run_id), ("values", 1), ("values", 2), ("error", ERROR)], query
 
 
+async def test_who_is_cut_off_before_the_first_event_misses_none(api: House) -> None:
+    thread_id = await api.thread()
+    async with created(api, thread_id, stream_resumable=True) as (answer, run_id):
+        block = await answer.content.readuntil(b"\n\n")
+        answer.close()
+    assert block.startswith(b"id: ") and block.count(b"\n") == 2  # no event: nothing but the id
+    await api.emit(thread_id, run_id, [start(run_id), ("custom", 1)])
+    await api.report(thread_id, run_id, "success", frames=2)
+    path = f"/threads/{thread_id}/runs/{run_id}/stream"
+    assert shown(await read_all(api, path, last_event_id=block[4:-2].decode())) == [start(run_id), ("custom", 1)]
+
+
 async def test_messages_tuple_selects_messages_and_namespaces_belong_to_their_mode(api: House) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id, stream_resumable=True))["run_id"]
