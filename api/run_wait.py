@@ -64,13 +64,21 @@ async def join(request: web.Request) -> web.StreamResponse:
 
 async def _answer_gone(api: Api, run_id: str, thread_id: str | None) -> web.Response:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
-    gone = await stateless.find(api, run_id, None) if thread_id is None else None
-    if gone is None:
+    left = await _emitted(api, run_id) if thread_id is None else None
+    if left is None:
         raise ApiError(404, "Run not found")
+    return raw_reply(left)
+
+
+async def _emitted(api: Api, run_id: str) -> bytes | None:
+    """The answer from what a stateless run emitted that is gone with its thread; None if there was none such."""
+    gone = await stateless.find(api, run_id, None)
+    if gone is None:
+        return None
     values, error = await stateless.output(api, gone)
     if error is not None:
-        return raw_reply(b'{"__error__":%b}' % error)
-    return raw_reply(_GONE if values is None else values)
+        return b'{"__error__":%b}' % error
+    return _GONE if values is None else values
 
 
 async def _answer(
@@ -122,7 +130,7 @@ async def result(api: Api, output: Output) -> bytes:
         return orjson.dumps({"__error__": end.error or {"error": "Error", "message": ""}})
     if end.kind == "success" and output.complete and output.values is not None:
         return _with_interrupts(output.values, end.interrupts) if end.interrupts else output.values
-    return orjson.dumps(await stored(api, output.thread_id, output.run_id or "", end))
+    return await _left(api, output.thread_id, output.run_id or "", end)
 
 
 def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
@@ -133,13 +141,16 @@ def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
     return orjson.dumps({**found, "__interrupt__": [one for of_task in interrupts.values() for one in of_task]})
 
 
-async def stored(api: Api, thread_id: str, run_id: str, end: End) -> Any:
+async def _left(api: Api, thread_id: str, run_id: str, end: End) -> bytes:
     """The values that the run left in the thread: at its last checkpoint, or the newest if it wrote none."""
     checkpoint_id = await runs.last_checkpoint(api.pool, thread_id, run_id)
     found = await state.get_state(api.pool, thread_id, checkpoint_id=checkpoint_id)
     values = found["values"]
+    # Who came back to a stateless run before its end has not seen all it emitted, and its thread went with the end.
+    if values == {} and (emitted := await _emitted(api, run_id)) is not None:
+        return emitted
     if end.kind == "success" and found["interrupts"]:
         values = decoded(values)
         if isinstance(values, dict):
-            return {**values, "__interrupt__": found["interrupts"]}
-    return values
+            values = {**values, "__interrupt__": found["interrupts"]}
+    return orjson.dumps(values)

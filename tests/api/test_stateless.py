@@ -47,6 +47,17 @@ async def test_after_its_end_a_stateless_run_can_be_streamed_again_for_a_while(a
     assert await api.call("GET", f"/runs/{run_id}/join") == {"n": 2}
 
 
+async def test_who_comes_back_before_the_end_of_a_stateless_run_gets_its_result(api: House) -> None:
+    """The last values went by while the client was away, and the thread goes with the end."""
+    run = await api.call("POST", "/runs", {"assistant_id": "noop"})
+    run_id, thread_id = run["run_id"], run["thread_id"]
+    await api.emit(thread_id, run_id, [("values", {"n": 1}), ("values", {"n": 2})])
+    async with api.client.get(f"/runs/{run_id}/join") as answer:
+        assert await answer.content.readexactly(1) == b"\n"
+        await api.report(thread_id, run_id, "success", frames=2)
+        assert await answer.json() == {"n": 2}
+
+
 async def test_what_failed_is_told_after_its_end(api: House) -> None:
     run = await api.call("POST", "/runs", {"assistant_id": "noop"})
     run_id, thread_id = run["run_id"], run["thread_id"]
