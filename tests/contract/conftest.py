@@ -27,10 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("THREADLOG_TEST_REFERENCE"):
-        for item in items:
-            if item.get_closest_marker("star"):
-                item.add_marker(pytest.mark.skip(reason="beyond the reference server"))
+    reference = os.environ.get("THREADLOG_TEST_REFERENCE")
+    given = os.environ.get("THREADLOG_TEST_URL")
+    for item in items:
+        if reference and item.get_closest_marker("star"):
+            item.add_marker(pytest.mark.skip(reason="beyond the reference server"))
+        if given and "own_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason="starts a server of its own, which is not the given one"))
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ async def test_a_run_that_ended_while_the_client_was_away_is_still_told(
     assert numbers == list(range(30))
 
 
+@pytest.mark.star
 @pytest.mark.parametrize("cut_at", [0, 5, 20])
 async def test_a_stream_cut_again_and_again_repeats_and_skips_nothing(
     client: LangGraphClient, url: str, thread_id: str, cut_at: int
