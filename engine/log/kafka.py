@@ -14,7 +14,7 @@ from typing import Any
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.structs import TopicPartition
 
 from engine.log.kafka_append import Call, Producer
@@ -35,9 +35,7 @@ _MIB = 1024 * 1024
 _HOUR_MS = 3_600_000
 
 
-def topic_settings(
-    topic: Topic, *, replication_factor: int, commands_seconds: float, stream_seconds: float
-) -> dict[str, str]:
+def topic_settings(topic: Topic, *, copies: int, commands_seconds: float, stream_seconds: float) -> dict[str, str]:
     """The settings a topic is created with, and why."""
     settings = {
         "cleanup.policy": "delete",  # never compaction: every record counts, not the last of each key
@@ -45,9 +43,9 @@ def topic_settings(
         "max.message.bytes": str(_MIB + 12),  # the brokers' default, said here because chunks are cut to fit it
         "unclean.leader.election.enable": "false",  # an acknowledged record is never traded for availability
     }
-    if replication_factor > 1:
+    if copies > 0:
         # One copy may be away: appends neither stop then, nor are acknowledged by one copy only (with three).
-        settings["min.insync.replicas"] = str(replication_factor - 1 if replication_factor > 2 else 1)
+        settings["min.insync.replicas"] = str(copies - 1 if copies > 2 else 1)
     # Retention takes whole segments, none before its newest record is old enough: segments are a part of what is kept.
     if topic is Topic.COMMANDS:
         kept = int(commands_seconds * 1000)
@@ -100,15 +98,6 @@ class KafkaLog:
         topic exists with another number of partitions, `LogUnavailable`.
         """
         names = {topic: f"{prefix}{topic}" for topic in Topic}
-        wanted = {
-            name: topic_settings(
-                topic,
-                replication_factor=replication_factor,
-                commands_seconds=commands_seconds,
-                stream_seconds=stream_seconds,
-            )
-            for topic, name in names.items()
-        }
         client = AIOKafkaClient(
             bootstrap_servers=bootstrap,
             client_id="threadlog",
@@ -124,15 +113,21 @@ class KafkaLog:
                 while not client.cluster.brokers():  # the controller does not count the one we asked as alive yet
                     await asyncio.sleep(RETRY_SECONDS)
                     await client.force_metadata_update()
-                missing = {name for name in wanted if client.cluster.partitions_for_topic(name) is None}
+                missing = {t: name for t, name in names.items() if client.cluster.partitions_for_topic(name) is None}
                 if missing:
-                    topics = {name: wanted[name] for name in missing}
-                    await _create_topics(client, topics, partitions, replication_factor)
+                    copies = replication_factor if replication_factor > 0 else await _default_copies(client)
+                    settings = {
+                        name: topic_settings(
+                            topic, copies=copies, commands_seconds=commands_seconds, stream_seconds=stream_seconds
+                        )
+                        for topic, name in missing.items()
+                    }
+                    await _create_topics(client, settings, partitions, replication_factor)
                 while not all(_complete(client, name, partitions) for name in names.values()):
                     await client.force_metadata_update()
                     await asyncio.sleep(RETRY_SECONDS)
                 if missing:
-                    await _wait_for_leaders(client, missing, partitions)
+                    await _wait_for_leaders(client, missing.values(), partitions)
         except (errors.KafkaError, OSError) as error:
             await client.close()
             raise LogUnavailable(f"Kafka at {bootstrap} can't be used: {error!r}") from error
@@ -224,6 +219,15 @@ class KafkaLog:
     def _check(self, topic: Topic, partition: int) -> None:
         if not 0 <= partition < self._partitions:
             raise ValueError(f"{topic}: partition {partition} of a log with {self._partitions} partitions")
+
+
+async def _default_copies(client: AIOKafkaClient) -> int:
+    """The brokers' default replication factor; 0 if they do not tell."""
+    node = client.get_random_node()
+    of_a_broker = 4
+    request = DescribeConfigsRequest([(of_a_broker, str(node), ["default.replication.factor"])])
+    ((code, _, _, _, entries),) = (await client.send(node, request)).resources
+    return int(entries[0][1]) if code == 0 and entries else 0
 
 
 async def _create_topics(
