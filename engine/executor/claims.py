@@ -11,7 +11,11 @@ from typing import Any
 import asyncpg
 import orjson
 
+from engine.log.postgres_append import AWAY
+
 logger = logging.getLogger(__name__)
+
+DATABASE_AWAY = (asyncpg.PostgresError, *AWAY)
 
 _CLAIM = """
 WITH free AS (
@@ -157,7 +161,7 @@ class QueueListener:
             gone = asyncio.Event()
             try:
                 connection = await connect(self._dsn, durable=True, name="threadlog-executor-listen")
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except DATABASE_AWAY as error:
                 logger.debug("cannot listen for runs yet: %s", error)
                 ready.set()
                 await asyncio.sleep(back_off)
@@ -171,7 +175,7 @@ class QueueListener:
                 self._wake()
                 await gone.wait()
                 self._lost()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_AWAY as error:
                 logger.debug("listening for runs failed: %s", error)
                 self._lost()
                 await asyncio.sleep(back_off)

@@ -10,6 +10,8 @@ from typing import Any
 
 import asyncpg
 
+from engine.executor.claims import DATABASE_AWAY
+
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 6.0
@@ -111,7 +113,7 @@ class Heartbeat:
                 if was_late:
                     self._tell(self._late)
                 pause = self._renew
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except DATABASE_AWAY as error:
                 logger.debug("the lease could not be renewed: %s", error)
                 pause = self._renew / 5
             try:
@@ -127,7 +129,7 @@ class Heartbeat:
             if self._retire:
                 await connection.execute(_RETIRE, self.executor_id)
             await connection.close(timeout=1)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except DATABASE_AWAY as error:
             logger.debug("the executor's row stays until its lease has passed: %s", error)
 
     def _tell(self, what: Callable[[], Any]) -> None:

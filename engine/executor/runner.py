@@ -45,6 +45,7 @@ class Attempt:
     """A claimed run, or the job of a state update, in this process.
 
     `run()` ends when its outcome is durably in the log. It raises nothing but the cancellation of its own task.
+    `after`: an attempt on the same thread that has lost it and is still about to stop here: it is waited for.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class Attempt:
         applied: Applied,
         facts: Mapping[str, Any],
         timeout_seconds: float,
+        after: asyncio.Task[None] | None = None,
     ) -> None:
-        self.claim, self._graph = claim, graph
+        self.claim, self._graph, self._after = claim, graph, after
         self._outbox, self._log, self._pool = outbox, log, pool
         self._facts, self._timeout = facts, timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -156,6 +158,8 @@ class Attempt:
             if self._told is not None and self.task is not None:
                 self.task.cancel(self._told)
                 await asyncio.sleep(0)
+            if self._after is not None:
+                await asyncio.wait([self._after])
             if self.claim.kind == "state_update":
                 result = await self._update_state()
                 status, error = "success", None

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
-from engine.executor.claims import Claim, Queue, QueueListener, connect
+from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
 from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
 from engine.executor.loading import Graphs, LoadedGraph, load_graphs
 from engine.executor.outbox import Outbox
@@ -40,8 +38,6 @@ _POLL_SECONDS = 1.0  # what notifications may have missed
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
 _KNOWN_ATTEMPTS = 65_536
 NODE_THREADS = "node"
-
-_DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 
 def new_executor_id() -> str:
@@ -79,6 +75,7 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self._facts = ServerFacts.of(options.api_url).metadata()
         self.attempts: dict[str, Attempt] = {}
+        self._on_thread: dict[str, Attempt] = {}
         self._young: dict[str, Attempt] = {}
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._cancelled_early: dict[str, float] = {}
@@ -189,7 +186,7 @@ class Executor:
         while True:
             try:
                 await self._begin_heartbeat()
-            except _DATABASE_AWAY as error:
+            except DATABASE_AWAY as error:
                 logger.warning("cannot register yet: %s", error)
                 await asyncio.sleep(0.5)
                 continue
@@ -225,7 +222,7 @@ class Executor:
                     await self._check_mine()
                 owner = self.executor_id
                 claims = await self._queue.claim(owner, limit)
-            except _DATABASE_AWAY as error:
+            except DATABASE_AWAY as error:
                 logger.warning("cannot claim runs: %s", error)
                 await asyncio.sleep(0.2)
                 self._woken()
@@ -241,6 +238,10 @@ class Executor:
                 self._batch = _BATCH_AT_LEAST
 
     def _begin(self, claim: Claim) -> None:
+        # Whoever is still at work on that thread here has lost it: this claim says so before anybody else does.
+        before = self._on_thread.get(claim.thread_id)
+        if before is not None and before.working:
+            before.lose()
         attempt = Attempt(
             claim,
             self._graph(claim.graph_id),
@@ -251,11 +252,13 @@ class Executor:
             applied=self._applied,
             facts=self._facts,
             timeout_seconds=self.options.timeout_seconds,
+            after=before.task if before is not None and before.working else None,
         )
         self._known[(claim.run_id, claim.attempt)] = None
         while len(self._known) > _KNOWN_ATTEMPTS:
             self._known.popitem(last=False)
         self.attempts[claim.run_id] = attempt
+        self._on_thread[claim.thread_id] = attempt
         self._young[claim.run_id] = attempt
         attempt.task = asyncio.create_task(attempt.run(), name=f"run {claim.run_id}")
         attempt.task.add_done_callback(lambda task: self._finished(attempt, task))
@@ -274,6 +277,8 @@ class Executor:
         run_id = attempt.claim.run_id
         if self.attempts.get(run_id) is attempt:
             del self.attempts[run_id]
+        if self._on_thread.get(attempt.claim.thread_id) is attempt:
+            del self._on_thread[attempt.claim.thread_id]
         if self._young.get(run_id) is attempt:
             del self._young[run_id]
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -323,7 +328,7 @@ class Executor:
 
     async def _cancel(self, run_id: str) -> None:
         action: str | None = "interrupt"
-        with contextlib.suppress(*_DATABASE_AWAY):
+        with contextlib.suppress(*DATABASE_AWAY):
             action = await self._queue.cancel_of(run_id)
         if (attempt := self.attempts.get(run_id)) is not None and action is not None:
             attempt.cancel(action)
@@ -339,7 +344,7 @@ class Executor:
             await asyncio.sleep(_POLL_SECONDS)
             try:
                 orphans = await self._check_mine(orphans)
-            except _DATABASE_AWAY as error:
+            except DATABASE_AWAY as error:
                 logger.debug("cannot look at the queue: %s", error)
             self._woken()
 

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import uuid
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -34,6 +35,28 @@ async def test_the_lease_is_renewed(stage: Stage, serving) -> None:
 
     async def renewed() -> bool:
         return await stage.connection.fetchval("SELECT lease_until > $1 FROM executors", first)
+
+    await eventually(renewed)
+
+
+async def test_the_lease_is_renewed_whatever_became_of_the_connection(stage: Stage, serving, monkeypatch) -> None:
+    """What asyncpg says of a connection that the server ended while nobody used it is none of its usual errors."""
+    ask, failed = asyncpg.Connection.fetchval, []
+
+    async def fail_once(connection: asyncpg.Connection, *args: Any, **more: Any) -> Any:
+        if not failed:
+            failed.append(args)
+            raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+        return await ask(connection, *args, **more)
+
+    executor = await serving("noop", renew_seconds=0.05)
+    monkeypatch.setattr(asyncpg.Connection, "fetchval", fail_once)
+    await eventually(lambda: failed)
+    lease = "SELECT lease_until FROM executors WHERE executor_id = $1"
+    before = (await stage.connection.fetchrow(lease, executor.executor_id))[0]
+
+    async def renewed() -> bool:
+        return (await stage.connection.fetchrow(lease, executor.executor_id))[0] > before
 
     await eventually(renewed)
 
@@ -250,6 +273,7 @@ async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving) 
 PROCESS = """
 import asyncio, sys
 from pathlib import Path
+from typing import Any
 from engine.executor.process import ExecutorOptions, run, run_executor
 from engine.log.postgres import PostgresLog
 

@@ -130,3 +130,19 @@ async def test_a_breakpoint_reached_by_the_first_attempt_holds_for_the_second(st
         outcome = await stage.outcome(run_id, 2)
         assert outcome["status"] == "success" and outcome["next"] == ["b"], stop
         assert (await stage.frames(run_id, 2))[-1] == ("values", {"items": ["x"]})
+
+
+async def test_an_attempt_waits_until_the_one_before_has_stopped_in_this_process(stage: Stage, serving) -> None:
+    """The lease ran out while the database was away: the executor itself claims the next attempt."""
+    executor = await serving("lingering")
+    run_id = await stage.enqueue("lingering", {"items": []})
+    await eventually(lambda: calls(stage).done == ["begins"])
+    async with stage.connection.transaction():
+        await stage.connection.execute("DELETE FROM run_queue")
+        await stage.enqueue("lingering", run_id=run_id, thread_id=await stage.thread_of(run_id), attempt=2)
+    await eventually(lambda: len(calls(stage).done) >= 3)
+    calls(stage).hold = False
+    assert (await stage.outcome(run_id, 2))["status"] == "success"
+    assert calls(stage).done == ["begins", "ends", "begins", "ends"]
+    assert all("outcome" not in report or report["outcome"] is None for report in await stage.reports(run_id))
+    await eventually(lambda: not executor.attempts)

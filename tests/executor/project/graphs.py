@@ -293,6 +293,21 @@ async def _held(state):
     return {"items": ["held"]}
 
 
+async def _lingering(state):
+    """Takes a moment to stop when it is cancelled."""
+    Calls.done.append("begins")
+    try:
+        while Calls.hold:
+            await asyncio.sleep(0.01)
+    finally:
+        await asyncio.sleep(0.1)
+        Calls.done.append("ends")
+    return {"items": ["lingered"]}
+
+
+lingering = _graph(("l", _lingering)).compile()
+
+
 def note(what):
     def node(state):
         Calls.done.append(what)
