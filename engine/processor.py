@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import ceil
 
+from engine.acceptance import Acceptance
 from engine.journal import Journal, Submission, Turn
 from engine.log.port import Append, Log, LogUnavailable, Topic
-from engine.log.records import CommandEnvelope, partition_of
+from engine.log.records import CommandEnvelope, EventRecord, partition_of
 from engine.ports import Commit, Decided, EventListener, Ledger, Position
 from engine.term import Term, envelope_of
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 # Commands in one transaction, over all partitions: enough to share its cost, few enough to keep it short.
 TURN_COMMANDS = 256
+TURN_BYTES = 8_000_000
 # Commands read ahead and not decided yet; reading pauses above.
 READ_AHEAD = 10_000
 BACKOFF_SECONDS = (0.05, 1.0)
@@ -45,7 +47,7 @@ class _Partition:
     """An owned partition. `term` is None between a term that died and the next."""
 
     term: Term | None = None
-    commands: deque[tuple[int, CommandEnvelope]] = field(default_factory=deque)
+    commands: deque[tuple[int, CommandEnvelope, int]] = field(default_factory=deque)  # with its size in bytes
     local: deque[Submission] = field(default_factory=deque)
 
     @property
@@ -78,6 +80,7 @@ class Processor:
         self._partitions: dict[int, _Partition] = {}
         self._busy: dict[int, None] = {}  # partitions with something to decide, in order of arrival
         self._waiting: dict[int, deque[Submission]] = {}  # for partitions that are nobody's at the moment
+        self._told: dict[int, Position] = {}  # how far the listeners have been told, per partition
         self._gained: list[Position] = []
         self._surplus: list[int] = []
         self._stolen: set[int] = set()
@@ -168,7 +171,11 @@ class Processor:
             self._wake.set()
         else:
             self._waiting.setdefault(p, deque()).append(submission)
-        return await submission.done
+        try:
+            return await submission.done
+        finally:
+            if (waiting := self._waiting.get(p)) is not None and submission in waiting:
+                waiting.remove(submission)
 
     def add_listener(self, listener: EventListener) -> None:
         """Tell it every projected record from now on; it must not block."""
@@ -285,7 +292,8 @@ class Processor:
                     one = self._partitions.get(record.partition)
                     if one is None or one.term is None or record.offset <= one.term.decided:
                         continue
-                    one.commands.append((record.offset, envelope_of(record.value, record.key)))
+                    envelope = envelope_of(record.value, record.key)
+                    one.commands.append((record.offset, envelope, len(record.value)))
                     self._backlog += 1
                     self._busy[record.partition] = None
                 if self._busy:
@@ -294,7 +302,8 @@ class Processor:
                     self._room.clear()
                     await self._room.wait()
         except Exception:
-            log.exception("reading commands failed; the partitions are opened again")
+            log.exception("reading commands failed and begins anew")
+            await asyncio.sleep(BACKOFF_SECONDS[1])
             self._tail = None
             self._wake.set()
         finally:
@@ -357,6 +366,7 @@ class Processor:
             if self._tail is None and self._partitions:
                 await self._start_tail()
             return
+        await self._catch_up(positions)
         terms = [Term(position, at=utc_now()) for position in positions]
         for term in terms:
             one = self._partitions.setdefault(term.partition, _Partition())
@@ -379,6 +389,26 @@ class Processor:
         if len(self.owned) >= self._log.partitions // self._processors:
             self._ready.set()
 
+    async def _catch_up(self, positions: Sequence[Position]) -> None:
+        """Tell what was projected since this processor last did: by a commit whose answer was lost, or by others."""
+        for position in positions:
+            p = position.partition
+            told = self._told.get(p)
+            if told is not None and self._listeners:
+                acceptance = Acceptance(told.log_epoch, told.cmd_off)
+                start = told.ev_off + 1
+                while start <= position.ev_off:
+                    records = await self._log.read(Topic.EVENTS, p, start, end=position.ev_off + 1)
+                    if not records:
+                        break
+                    for raw in records:
+                        record = EventRecord.decode(raw.value)
+                        if acceptance.accepts(record):
+                            self._tell(p, raw.offset, record)
+                    start = records[-1].offset + 1
+                    self._told[p] = Position(p, 0, acceptance.epoch, start - 1, _known(acceptance.cmd_off))
+            self._told[p] = position
+
     async def _give_back(self) -> None:
         surplus, self._surplus = [p for p in self._surplus if p in self._partitions], []
         await self._journal.settle()
@@ -400,20 +430,21 @@ class Processor:
 
     def _gather(self) -> list[Turn]:
         turns: list[Turn] = []
-        left = TURN_COMMANDS
+        left, size = TURN_COMMANDS, TURN_BYTES
         for p in list(self._busy):
             one = self._partitions.get(p)
             if one is None or one.term is None:
                 continue
-            if left <= 0:
+            if left <= 0 or size <= 0:
                 break
             del self._busy[p]
             turn = Turn(one.term)
-            while one.commands and left > 0:
-                turn.commands.append(one.commands.popleft())
-                left -= 1
+            while one.commands and left > 0 and size > 0:
+                offset, envelope, length = one.commands.popleft()
+                turn.commands.append((offset, envelope))
+                left, size = left - 1, size - length
             self._backlog -= len(turn.commands)
-            while one.local and left > 0:
+            while one.local and not one.commands and left > 0:
                 submission = one.local.popleft()
                 if not submission.done.done():  # else given up by its caller
                     turn.local.append(submission)
@@ -438,7 +469,7 @@ class Processor:
                     _refuse(turn.local)
                     continue
                 one.local.extendleft(reversed([s for s in turn.local if not s.done.done() and not s.held]))
-                undecided = [command for command in turn.commands if command[0] > turn.term.decided]
+                undecided = [(offset, envelope, 0) for offset, envelope in turn.commands if offset > turn.term.decided]
                 if not turn.term.dead:
                     one.commands.extendleft(reversed(undecided))
                     self._backlog += len(undecided)
@@ -459,21 +490,26 @@ class Processor:
     # --- after a projection ------------------------------------------------------------------------------------------
 
     def _projected(self, commit: Commit, submissions: Mapping[int, Submission]) -> None:
+        p = commit.partition
+        self._told[p] = Position(p, commit.epoch, commit.log_epoch, commit.ev_off, commit.cmd_off)
         for accepted in commit.records:
             record = accepted.record
             submission = submissions.get(record.cmd_off) if submissions else None
             if submission is not None and not submission.done.done():
-                submission.done.set_result(Decided(commit.partition, accepted.offset, record.events, record.at))
+                submission.done.set_result(Decided(p, accepted.offset, record.events, record.at))
             for event in record.events:
                 if event["type"] == "run.created" and event.get("due_at") is not None:
                     self._expect(event)
                 elif event.get("stopping"):
                     self._look.set()  # if no executor has claimed it, nobody else will say that it has stopped
-            for listener in self._listeners:
-                try:
-                    listener.projected(commit.partition, accepted.offset, record)
-                except Exception:
-                    log.exception("a listener failed at events[%d] offset %d", commit.partition, accepted.offset)
+            self._tell(p, accepted.offset, record)
+
+    def _tell(self, p: int, offset: int, record: EventRecord) -> None:
+        for listener in self._listeners:
+            try:
+                listener.projected(p, offset, record)
+            except Exception:
+                log.exception("a listener failed at events[%d] offset %d", p, offset)
 
     def _expect(self, event: Mapping[str, str]) -> None:
         seconds = (datetime.fromisoformat(event["due_at"]) - datetime.now(UTC)).total_seconds()
@@ -487,3 +523,8 @@ def _refuse(submissions: deque[Submission] | list[Submission]) -> None:
     for submission in submissions:
         if not submission.done.done():
             submission.done.set_exception(NotOwner("another processor has taken the partition"))
+
+
+def _known(cmd_off: int | None) -> int:
+    assert cmd_off is not None  # only a reader that begins where retention left off does not know
+    return cmd_off

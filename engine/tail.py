@@ -17,6 +17,8 @@ from engine.ports import EventListener
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -73,24 +75,35 @@ class EventTail:
                 await task
 
     async def _follow_log(self) -> None:
-        tail = self._log.tail({(Topic.EVENTS, p): upto + 1 for p, upto in self._upto.items()})
-        try:
-            async for records in tail:
-                for raw in records:
-                    record = EventRecord.decode(raw.value)
-                    if self._acceptance[raw.partition].accepts(record):
-                        self._held[raw.partition].append((raw.offset, record))
-                for p in {raw.partition for raw in records}:
-                    self._tell(p)
-        finally:
-            await tail.aclose()
+        next_ = {p: upto + 1 for p, upto in self._upto.items()}
+        while True:
+            tail = self._log.tail({(Topic.EVENTS, p): offset for p, offset in next_.items()})
+            try:
+                async for records in tail:
+                    for raw in records:
+                        record = EventRecord.decode(raw.value)
+                        next_[raw.partition] = raw.offset + 1
+                        if self._acceptance[raw.partition].accepts(record):
+                            self._held[raw.partition].append((raw.offset, record))
+                    for p in {raw.partition for raw in records}:
+                        self._tell(p)
+            except Exception:
+                log.exception("following events failed and begins anew")
+            finally:
+                await tail.aclose()
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow_applied(self) -> None:
-        async for moved in self._applied.follow():
-            for p, upto in moved.items():
-                if upto > self._upto.get(p, upto):
-                    self._upto[p] = upto
-                    self._tell(p)
+        while True:
+            try:
+                async for moved in self._applied.follow():
+                    for p, upto in moved.items():
+                        if upto > self._upto.get(p, upto):
+                            self._upto[p] = upto
+                            self._tell(p)
+            except Exception:
+                log.exception("following the read models failed and begins anew")
+            await asyncio.sleep(RETRY_SECONDS)
 
     def _tell(self, p: int) -> None:
         held, upto = self._held[p], self._upto[p]

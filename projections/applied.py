@@ -71,7 +71,7 @@ class PostgresApplied:
                             moved = dict(heard)
                             heard.clear()
                             yield moved
-            except AWAY as error:
+            except (asyncpg.PostgresError, *AWAY) as error:
                 log.warning("lost the database, connecting again: %r", error)
             finally:
                 if conn is not None:

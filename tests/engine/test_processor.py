@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import asyncpg
 import pytest
 
 from engine.domain.commands import CancelRun, ReportRun
+from engine.gateway import LogGateway
 from engine.log.memory import MemoryLog
 from engine.log.port import AppendUnknown, LogUnavailable, Topic
 from engine.log.records import partition_of
 from engine.processor import NotOwner
+from engine.tail import EventTail
+from projections.applied import PostgresApplied
 from projections.journal import PostgresJournal
 from tests.engine.world import PARTITIONS, World, create_run, create_thread, eventually, finish, new_id, thread_in
 
@@ -328,6 +332,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_in_the_log(embedded: World
     decided = await engine.submit(create_run(new_id()))
     assert [event["type"] for event in decided.events][:2] == ["thread.created", "run.created"]
     assert engine.journal.lost == 1  # type: ignore[attr-defined]
+    assert engine.heard.events().count("run.created") == 1  # the listeners are told all the same
     assert len(await embedded.rows("SELECT * FROM runs")) == 1
     assert await embedded.verify() == []
 
@@ -385,3 +390,73 @@ async def test_a_submission_that_is_not_owned_is_refused(apart: World) -> None:
 
     with pytest.raises(NotOwner):  # this journal takes commands from the log only
         await engine.processor.submit(envelope_for(create_thread(), "x", None, None))
+
+
+async def test_partitions_that_change_hands_all_the_time_lose_and_repeat_nothing(world: World) -> None:
+    """Thieves bump the epochs under load: what is being decided just then must not count, and must not be lost."""
+    one = await world.engine("one", lease_seconds=0.5)
+    two = await world.engine("two", lease_seconds=0.5)
+    gateway = LogGateway(world.log, deadline_seconds=60)
+    tail = EventTail(world.log, PostgresApplied(world.pool))
+    tail.add_listener(gateway)
+    await tail.start()
+    threads = [thread_in(p) for p in range(PARTITIONS)]
+    accepted: list[str] = []
+
+    async def client(thread_id: str) -> None:
+        for _ in range(6):
+            run = create_run(thread_id)
+            answer = await gateway.submit(run, key=thread_id)
+            assert "run.created" in [event["type"] for event in answer.events]
+            accepted.append(run.run_id)
+
+    async def thief() -> None:
+        steal = (
+            "UPDATE partitions SET epoch = epoch + 1, owner = CASE owner WHEN 'one' THEN 'two' ELSE 'one' END, "
+            "lease_until = now() + interval '0.5 seconds' WHERE p = $1"
+        )
+        while True:
+            for p in range(PARTITIONS):
+                await world.pool.execute(steal, p)
+                await asyncio.sleep(0.02)
+
+    stealing = asyncio.create_task(thief())
+    try:
+        await asyncio.gather(*(client(thread_id) for thread_id in threads))
+    finally:
+        stealing.cancel()
+        await asyncio.gather(stealing, return_exceptions=True)
+        await tail.stop()
+    assert sorted(accepted) == sorted(str(row["run_id"]) for row in await world.rows("SELECT run_id FROM runs"))
+    for engine in (one, two):  # none tells anything twice, or out of order
+        told = [(p, offset) for p, offset, _ in engine.heard.records]
+        assert len(told) == len(set(told))
+        assert all(a[1] < b[1] for a, b in pairwise(sorted(told, key=lambda one: one[0])) if a[0] == b[0])
+    assert await world.verify() == []
+
+
+async def test_a_rollback_in_the_batch_that_saved_what_it_removes(embedded: World) -> None:
+    engine = await embedded.engine()
+    run = create_run(new_id())
+    await engine.submit(run)
+    item = {
+        "kind": "checkpoint", "ns": "", "checkpoint_id": "1f0e0001-0000-6000-8000-000000000000", "metadata": {},
+        "checkpoint": {}, "channels": {"c": {"h": "x"}}, "blobs": [{"h": "x", "t": "msgpack", "b": "aGk="}],
+    }  # fmt: skip
+    await asyncio.gather(  # decided in one turn
+        engine.submit(ReportRun(thread_id=run.thread_id, run_id=run.run_id, attempt=1, items=[item])),
+        engine.submit(CancelRun(thread_id=run.thread_id, run_id=run.run_id, action="rollback")),
+        engine.submit(create_run(run.thread_id)),
+    )
+    assert await embedded.rows("SELECT * FROM checkpoints") == await embedded.rows("SELECT * FROM channel_values") == []
+    assert await embedded.verify() == []
+
+
+async def test_more_processors_than_partitions(world: World) -> None:
+    engines = [await world.engine(f"engine {n}", ready=False) for n in range(PARTITIONS + 2)]
+
+    async def spread() -> bool:
+        counts = [len(engine.processor.owned) for engine in engines]
+        return sum(counts) == PARTITIONS and max(counts) == 1
+
+    await eventually(spread, timeout=60)
