@@ -84,9 +84,7 @@ class Frames:
 
     def encode(self) -> bytes:
         lines = [
-            orjson.dumps(
-                {"run_id": self.run_id, "thread_id": self.thread_id, "attempt": self.attempt, "seq": self.seq}
-            )
+            orjson.dumps({"run_id": self.run_id, "thread_id": self.thread_id, "attempt": self.attempt, "seq": self.seq})
         ]
         for name, data in self.frames:
             lines.append(name)
