@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -56,14 +57,21 @@ _TIMERS = """
 SELECT id, p, key, type, body, extract(epoch FROM due_at - now())::float8 AS in_seconds FROM timers
 WHERE p = ANY ($1::int[]) AND due_at <= now() + make_interval(secs => $2) ORDER BY due_at LIMIT 1000
 """
-# A stopped attempt that nobody has claimed can't be claimed any more: there is nobody to wait for.
+# After an outage of more than a moment executors get this long to renew their leases, which ran out meanwhile though
+# they are alive: they try again after at most a third of a second, and then need a connection.
+OUTAGE_SECONDS = 1.0
+GRACE_SECONDS = 3.0
+
 _LOST_ATTEMPTS = """
 SELECT q.p, q.thread_id::text, q.run_id::text, q.attempt, q.owner FROM run_queue q
 WHERE q.owner IN (
     SELECT o.owner FROM (SELECT DISTINCT owner FROM run_queue WHERE owner IS NOT NULL) o
     LEFT JOIN executors e ON e.executor_id = o.owner WHERE e.lease_until IS NULL OR e.lease_until < now()
 ) AND q.p = ANY ($1::int[])
-UNION ALL
+LIMIT 1000
+"""
+# A stopped attempt that nobody has claimed can't be claimed any more: there is nobody to wait for.
+_STOPPED_UNCLAIMED = """
 SELECT p, thread_id::text, run_id::text, attempt, '' FROM run_queue
 WHERE owner IS NULL AND cancel IS NOT NULL AND p = ANY ($1::int[])
 LIMIT 1000
@@ -89,6 +97,8 @@ class PostgresLedger:
         self._pool = pool
         self._read_value = read_value
         self._notify_applied = notify_applied
+        self._away_since: float | None = None  # by the monotonic clock, as the next
+        self._leases_count_from = 0.0
 
     async def beat(self, owner: str, lease_seconds: float) -> Standing:
         async with self._connection() as conn:
@@ -130,7 +140,9 @@ class PostgresLedger:
 
     async def lost_attempts(self, partitions: Sequence[int]) -> list[LostAttempt]:
         async with self._connection() as conn:
-            rows = await conn.fetch(_LOST_ATTEMPTS, list(partitions), timeout=STATEMENT_SECONDS)
+            rows = await conn.fetch(_STOPPED_UNCLAIMED, list(partitions), timeout=STATEMENT_SECONDS)
+            if time.monotonic() >= self._leases_count_from:
+                rows += await conn.fetch(_LOST_ATTEMPTS, list(partitions), timeout=STATEMENT_SECONDS)
         return [LostAttempt(*row) for row in rows]
 
     async def project(self, commits: Sequence[Commit]) -> None:
@@ -147,9 +159,19 @@ class PostgresLedger:
     async def _connection(self) -> AsyncIterator[Any]:
         try:
             async with self._pool.acquire(timeout=CONNECT_SECONDS) as conn:
+                self._is_back()
                 yield conn
         except PASSING as error:
+            if self._away_since is None:
+                self._away_since = time.monotonic()
             raise LogUnavailable(f"the database is away: {error!r}") from error
+
+    def _is_back(self) -> None:
+        if self._away_since is not None:
+            now = time.monotonic()
+            if now - self._away_since >= OUTAGE_SECONDS:
+                self._leases_count_from = now + GRACE_SECONDS
+            self._away_since = None
 
 
 async def move_and_project(
