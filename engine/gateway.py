@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 import uuid_utils
 
+from engine.alarms import utc_now
 from engine.domain.commands import Command
 from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
 from engine.log.records import CommandEnvelope, EventRecord, partition_of
 from engine.ports import Decided, Gateway
-from engine.processor import NotOwner, Processor, utc_now
+from engine.processor import NotOwner, Processor
 
 DEADLINE_SECONDS = 10.0
 BACKOFF_SECONDS = (0.05, 1.0)

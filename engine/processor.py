@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from math import ceil
 
-from engine.acceptance import Acceptance
+from engine.alarms import Alarms, utc_now
 from engine.journal import Journal, Submission, Turn
+from engine.listeners import Listeners
 from engine.log.port import Append, Log, LogUnavailable, Topic
-from engine.log.records import CommandEnvelope, EventRecord, partition_of
+from engine.log.records import CommandEnvelope, partition_of
 from engine.ports import Commit, Decided, EventListener, Ledger, Position
 from engine.term import Term, envelope_of
 
@@ -35,11 +35,6 @@ BACKOFF_SECONDS = (0.05, 1.0)
 
 class NotOwner(LogUnavailable):
     """The partition of this command belongs to another processor: send it through the log."""
-
-
-def utc_now() -> str:
-    """The time as the log has it: ISO-8601, UTC, microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 @dataclass(slots=True, eq=False)
@@ -76,16 +71,15 @@ class Processor:
         self._log, self._ledger, self._journal = source, ledger, journal
         self.owner = owner
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
-        self._max_attempts = max_attempts
         self._partitions: dict[int, _Partition] = {}
         self._busy: dict[int, None] = {}  # partitions with something to decide, in order of arrival
         self._waiting: dict[int, deque[Submission]] = {}  # for partitions that are nobody's at the moment
-        self._told: dict[int, Position] = {}  # how far the listeners have been told, per partition
         self._gained: list[Position] = []
         self._surplus: list[int] = []
         self._stolen: set[int] = set()
-        self._timers: dict[str, asyncio.TimerHandle | asyncio.Task[None] | None] = {}
-        self._listeners: list[EventListener] = []
+        self._listeners = Listeners(source)
+        # Looked for at every renewal: twice as far ahead misses nothing.
+        self._alarms = Alarms(ledger, self._send, horizon_seconds=2 * renew_seconds, max_attempts=max_attempts)
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
         self._room = asyncio.Event()
@@ -93,7 +87,6 @@ class Processor:
         self._backlog = 0
         self._tail: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._sending: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._processors = 1
         journal.bind(self._projected, self._wake.set)
@@ -118,12 +111,7 @@ class Processor:
             with suppress(asyncio.CancelledError):
                 await task
         await self._end_tail()
-        for timer in self._timers.values():
-            if timer is not None:
-                timer.cancel()
-        for sending in self._sending:
-            sending.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
+        await self._alarms.stop()
         with suppress(LogUnavailable):
             await self._ledger.leave(self.owner)
         for p in list(self._partitions):
@@ -179,7 +167,7 @@ class Processor:
 
     def add_listener(self, listener: EventListener) -> None:
         """Tell it every projected record from now on; it must not block."""
-        self._listeners.append(listener)
+        self._listeners.add(listener)
 
     def remove_listener(self, listener: EventListener) -> None:
         self._listeners.remove(listener)
@@ -223,48 +211,17 @@ class Processor:
         self._tell_ready()
         owned = self.owned
         if owned:
-            for timer in await self._ledger.timers(owned, 2 * self._renew_seconds):
-                envelope = CommandEnvelope(timer.id, timer.type, timer.key, "", dict(timer.body))
-                self._set_timer(envelope, timer.in_seconds)
-            for lost in await self._ledger.lost_attempts(owned):
-                body = {
-                    "thread_id": lost.thread_id,
-                    "run_id": lost.run_id,
-                    "attempt": lost.attempt,
-                    "executor": lost.executor,
-                    "max_attempts": self._max_attempts,
-                }
-                id_ = f"lease:{lost.run_id}:{lost.attempt}"
-                self._set_timer(CommandEnvelope(id_, "run.expire_lease", lost.thread_id, "", body), 0)
-
-    def _set_timer(self, envelope: CommandEnvelope, in_seconds: float) -> None:
-        """Send this command then; once, however often it is found due meanwhile."""
-        if envelope.id not in self._timers:
-            delay = max(0.0, in_seconds)
-            self._timers[envelope.id] = asyncio.get_running_loop().call_later(delay, self._fire, envelope)
-
-    def _fire(self, envelope: CommandEnvelope) -> None:
-        self._timers[envelope.id] = None
-        task = asyncio.create_task(self._send(envelope))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+            await self._alarms.look(owned)
 
     async def _send(self, envelope: CommandEnvelope) -> None:
-        timed = CommandEnvelope(envelope.id, envelope.type, envelope.key, utc_now(), envelope.body)
-        p = partition_of(timed.key, self._log.partitions)
-        try:
-            if p not in self._partitions:
-                return  # its new owner sends it
-            if self.takes_submissions:
-                await self.submit(timed)
-            else:
-                await self._log.append([Append(Topic.COMMANDS, p, timed.key, timed.encode())])
-                # Until it is projected it is found due again; what is sent twice is decided once.
-                await asyncio.sleep(self._renew_seconds)
-        except LogUnavailable as error:
-            log.warning("%s could not be sent and will be tried again: %s", timed.id, error)
-        finally:
-            self._timers.pop(envelope.id, None)
+        p = partition_of(envelope.key, self._log.partitions)
+        if p not in self._partitions:
+            return  # its new owner sends it
+        if self.takes_submissions:
+            await self.submit(envelope)
+        else:
+            await self._log.append([Append(Topic.COMMANDS, p, envelope.key, envelope.encode())])
+            await asyncio.sleep(self._renew_seconds)  # until it is projected it would be found due again
 
     # --- commands of others ------------------------------------------------------------------------------------------
 
@@ -366,7 +323,7 @@ class Processor:
             if self._tail is None and self._partitions:
                 await self._start_tail()
             return
-        await self._catch_up(positions)
+        await self._listeners.catch_up(positions)
         terms = [Term(position, at=utc_now()) for position in positions]
         for term in terms:
             one = self._partitions.setdefault(term.partition, _Partition())
@@ -388,26 +345,6 @@ class Processor:
     def _tell_ready(self) -> None:
         if len(self.owned) >= self._log.partitions // self._processors:
             self._ready.set()
-
-    async def _catch_up(self, positions: Sequence[Position]) -> None:
-        """Tell what was projected since this processor last did: by a commit whose answer was lost, or by others."""
-        for position in positions:
-            p = position.partition
-            told = self._told.get(p)
-            if told is not None and self._listeners:
-                acceptance = Acceptance(told.log_epoch, told.cmd_off)
-                start = told.ev_off + 1
-                while start <= position.ev_off:
-                    records = await self._log.read(Topic.EVENTS, p, start, end=position.ev_off + 1)
-                    if not records:
-                        break
-                    for raw in records:
-                        record = EventRecord.decode(raw.value)
-                        if acceptance.accepts(record):
-                            self._tell(p, raw.offset, record)
-                    start = records[-1].offset + 1
-                    self._told[p] = Position(p, 0, acceptance.epoch, start - 1, _known(acceptance.cmd_off))
-            self._told[p] = position
 
     async def _give_back(self) -> None:
         surplus, self._surplus = [p for p in self._surplus if p in self._partitions], []
@@ -490,41 +427,20 @@ class Processor:
     # --- after a projection ------------------------------------------------------------------------------------------
 
     def _projected(self, commit: Commit, submissions: Mapping[int, Submission]) -> None:
-        p = commit.partition
-        self._told[p] = Position(p, commit.epoch, commit.log_epoch, commit.ev_off, commit.cmd_off)
         for accepted in commit.records:
             record = accepted.record
             submission = submissions.get(record.cmd_off) if submissions else None
             if submission is not None and not submission.done.done():
-                submission.done.set_result(Decided(p, accepted.offset, record.events, record.at))
+                submission.done.set_result(Decided(commit.partition, accepted.offset, record.events, record.at))
             for event in record.events:
                 if event["type"] == "run.created" and event.get("due_at") is not None:
-                    self._expect(event)
+                    self._alarms.expect(event)
                 elif event.get("stopping"):
                     self._look.set()  # if no executor has claimed it, nobody else will say that it has stopped
-            self._tell(p, accepted.offset, record)
-
-    def _tell(self, p: int, offset: int, record: EventRecord) -> None:
-        for listener in self._listeners:
-            try:
-                listener.projected(p, offset, record)
-            except Exception:
-                log.exception("a listener failed at events[%d] offset %d", p, offset)
-
-    def _expect(self, event: Mapping[str, str]) -> None:
-        seconds = (datetime.fromisoformat(event["due_at"]) - datetime.now(UTC)).total_seconds()
-        if seconds < 2 * self._renew_seconds:  # later ones are found in time by looking
-            body = {"thread_id": event["thread_id"], "run_id": event["run_id"]}
-            envelope = CommandEnvelope(f"due:{event['run_id']}", "run.due", event["thread_id"], "", body)
-            self._set_timer(envelope, seconds)
+        self._listeners.projected(commit)
 
 
 def _refuse(submissions: deque[Submission] | list[Submission]) -> None:
     for submission in submissions:
         if not submission.done.done():
             submission.done.set_exception(NotOwner("another processor has taken the partition"))
-
-
-def _known(cmd_off: int | None) -> int:
-    assert cmd_off is not None  # only a reader that begins where retention left off does not know
-    return cmd_off

@@ -1,0 +1,82 @@
+"""Commands that nobody asks for: of due timers and of attempts whose executor is gone, each sent once at its time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.log.port import LogUnavailable
+from engine.log.records import CommandEnvelope
+from engine.ports import Ledger
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[CommandEnvelope], Awaitable[None]]
+
+
+def utc_now() -> str:
+    """The time as the log has it: ISO-8601, UTC, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Alarms:
+    """Finds what is due in the owned partitions and sends it; ids are deterministic, so sending twice is a no-op."""
+
+    def __init__(self, ledger: Ledger, send: Send, *, horizon_seconds: float, max_attempts: int) -> None:
+        """`send` answers when it need not be sent again, raises `LogUnavailable` when it has to. What is due within
+        `horizon_seconds` is sent on time; `look` has to be called at least that often."""
+        self._ledger, self._send = ledger, send
+        self._horizon_seconds = horizon_seconds
+        self._max_attempts = max_attempts
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._sending: dict[str, asyncio.Task[None]] = {}
+
+    async def look(self, partitions: Sequence[int]) -> None:
+        """Look what is, or soon will be, due in these partitions."""
+        for timer in await self._ledger.timers(partitions, self._horizon_seconds):
+            self._set(timer.id, timer.type, timer.key, timer.body, timer.in_seconds)
+        for lost in await self._ledger.lost_attempts(partitions):
+            body = {
+                "thread_id": lost.thread_id,
+                "run_id": lost.run_id,
+                "attempt": lost.attempt,
+                "executor": lost.executor,
+                "max_attempts": self._max_attempts,
+            }
+            self._set(f"lease:{lost.run_id}:{lost.attempt}", "run.expire_lease", lost.thread_id, body, 0)
+
+    def expect(self, created: Mapping[str, Any]) -> None:
+        """A delayed run was created: should it be due before the next look, it is sent on time."""
+        seconds = (datetime.fromisoformat(created["due_at"]) - datetime.now(UTC)).total_seconds()
+        if seconds < self._horizon_seconds:
+            thread_id, run_id = created["thread_id"], created["run_id"]
+            self._set(f"due:{run_id}", "run.due", thread_id, {"thread_id": thread_id, "run_id": run_id}, seconds)
+
+    async def stop(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        sending = list(self._sending.values())
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+
+    def _set(self, id_: str, type_: str, key: str, body: Mapping[str, Any], in_seconds: float) -> None:
+        if id_ not in self._timers and id_ not in self._sending:
+            delay = max(0.0, in_seconds)
+            fire = asyncio.get_running_loop().call_later
+            self._timers[id_] = fire(delay, self._fire, CommandEnvelope(id_, type_, key, "", dict(body)))
+
+    def _fire(self, envelope: CommandEnvelope) -> None:
+        del self._timers[envelope.id]
+        self._sending[envelope.id] = asyncio.create_task(self._send_once(envelope))
+
+    async def _send_once(self, envelope: CommandEnvelope) -> None:
+        try:
+            await self._send(CommandEnvelope(envelope.id, envelope.type, envelope.key, utc_now(), envelope.body))
+        except LogUnavailable as error:
+            log.warning("%s could not be sent and will be found due again: %s", envelope.id, error)
+        finally:
+            del self._sending[envelope.id]
