@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -20,7 +22,7 @@ DATABASE_AWAY = (asyncpg.PostgresError, *AWAY)
 _CLAIM = """
 WITH free AS (
     SELECT run_id FROM run_queue
-    WHERE owner IS NULL AND cancel IS NULL AND graph_id = ANY($2::text[])
+    WHERE owner IS NULL AND cancel IS NULL AND graph_id = ANY($2::text[]) AND scheduled_at >= $4
     ORDER BY scheduled_at
     LIMIT $3
     FOR UPDATE SKIP LOCKED
@@ -37,7 +39,13 @@ _CLAIM_AGAIN = """
 UPDATE run_queue SET owner = $1
 FROM unnest($2::uuid[], $3::int[]) AS mine (run_id, attempt)
 WHERE run_queue.run_id = mine.run_id AND run_queue.attempt = mine.attempt AND owner IS NULL
+RETURNING run_queue.run_id::text
 """
+
+# So long after a connection was lost runs scheduled before are left to those who may have had them, and forgotten
+# claims: they are back by then, as they try again every second.
+_LEAVE_TO_OTHERS_SECONDS = 2.0
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 _GIVE_BACK = """
 WITH given AS (
@@ -89,26 +97,36 @@ class Queue:
     def __init__(self, dsn: str, *, graphs: Sequence[str], durable: bool) -> None:
         self._dsn, self._graphs, self._durable = dsn, list(graphs), durable
         self._connection: asyncpg.Connection | None = None
+        self._since = _EVER  # claim what was scheduled from then on …
+        self._until = 0.0  # … until then, by the monotonic clock
         self._lock = asyncio.Lock()
 
     async def _ready(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, durable=self._durable, name="threadlog-executor")
+            lost = self._connection is not None
+            connection = await connect(self._dsn, durable=self._durable, name="threadlog-executor")
+            if lost and not self._durable:
+                self._since = await connection.fetchval("SELECT clock_timestamp()")
+                self._until = time.monotonic() + _LEAVE_TO_OTHERS_SECONDS
+            self._connection = connection
         return self._connection
 
     async def claim(self, owner: str, limit: int) -> list[Claim]:
         """Up to `limit` attempts, now this executor's."""
         async with self._lock:
-            rows = await (await self._ready()).fetch(_CLAIM, owner, self._graphs, limit)
+            connection = await self._ready()
+            since = self._since if time.monotonic() < self._until else _EVER
+            rows = await connection.fetch(_CLAIM, owner, self._graphs, limit, since)
         return [_claim(row) for row in rows]
 
-    async def claim_again(self, owner: str, attempts: Iterable[tuple[str, int]]) -> None:
-        """Take back what a crashed database forgot we had, unless somebody else has it by now."""
+    async def claim_again(self, owner: str, attempts: Iterable[tuple[str, int]]) -> set[str]:
+        """Take back what a crashed database forgot we had, unless somebody else has it by now; answers the run ids."""
         runs = list(attempts)
         async with self._lock:
-            await (await self._ready()).execute(
+            rows = await (await self._ready()).fetch(
                 _CLAIM_AGAIN, owner, [run for run, _ in runs], [attempt for _, attempt in runs]
             )
+        return {row[0] for row in rows}
 
     async def give_back(self, owner: str, run_id: str, attempt: int) -> None:
         """Make a row of ours free for anybody."""

@@ -372,7 +372,12 @@ class Executor:
         return unseen
 
     async def _check_gone(self, run_id: str, attempt: Attempt) -> None:
-        """Our row is not ours any more: the thread was deleted, or another executor has the run."""
+        """Our row is not ours any more: the thread was deleted, or another executor has the run.
+
+        Or the database crashed and has forgotten that we claimed it: then it is nobody's, and ours again.
+        """
+        if await self._queue.claim_again(self.executor_id, [(run_id, attempt.claim.attempt)]):
+            return
         if await self._queue.cancel_of(run_id) == "delete":
             attempt.cancel("delete")
         else:

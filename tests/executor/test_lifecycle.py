@@ -270,6 +270,45 @@ async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving) 
     assert len([r for r in await stage.reports(run_id) if r.get("started")]) == 1
 
 
+async def test_the_poll_takes_a_forgotten_claim_back_instead_of_giving_up_the_run(
+    stage: Stage, serving, monkeypatch
+) -> None:
+    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
+    executor = await serving("slow")
+    run_id = await stage.enqueue("slow", {"items": []})
+    await eventually(lambda: stage.reports(run_id))
+    mine = executor.attempts[run_id]
+    # One statement, or the claim loop could be quicker: nobody may see the row without an owner.
+    await stage.connection.execute("UPDATE run_queue SET owner = NULL, graph_id = 'of nobody here'")
+
+    async def ours() -> bool:
+        return await stage.connection.fetchval("SELECT owner FROM run_queue") == executor.executor_id
+
+    await eventually(ours)
+    assert executor.attempts == {run_id: mine} and mine.working
+
+
+async def test_after_a_lost_connection_older_runs_are_left_to_whoever_may_have_had_them(
+    stage: Stage, monkeypatch
+) -> None:
+    monkeypatch.setattr("engine.executor.claims._LEAVE_TO_OTHERS_SECONDS", 60.0)
+    queue = Queue(stage.database, graphs=["noop"], durable=False)
+    older = await stage.enqueue("noop", {"items": []})
+    assert await queue.mine("somebody") == {}
+    assert queue._connection is not None
+    await queue._connection.close()
+    assert await queue.claim("somebody", 5) == []
+    newer = await stage.enqueue("noop", {"items": []})
+    assert [claim.run_id for claim in await queue.claim("somebody", 5)] == [newer]
+    assert await queue.claim_again("somebody", [(newer, 1), (older, 2)]) == set()
+    assert await queue.claim_again("who had it", [(older, 1)]) == {older}
+    monkeypatch.setattr("engine.executor.claims._LEAVE_TO_OTHERS_SECONDS", 0.0)
+    another = await stage.enqueue("noop", {"items": []})
+    await queue._connection.close()
+    assert [claim.run_id for claim in await queue.claim("somebody", 5)] == [another]
+    await queue.aclose()
+
+
 PROCESS = """
 import asyncio, sys
 from pathlib import Path
