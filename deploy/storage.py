@@ -57,11 +57,19 @@ async def prepared_database(settings: Settings) -> str:
     return settings.database_uri
 
 
+async def _leave_as_it_is(connection: object) -> None:
+    """Nobody changes a session's settings, so the round trip that resets them after every query is saved."""
+
+
 @asynccontextmanager
 async def pool_of(uri: str, *, name: str, size: int) -> AsyncIterator[asyncpg.Pool]:
     """Connections for one purpose, `name`d in `pg_stat_activity`."""
     pool = await asyncpg.create_pool(
-        uri, min_size=1, max_size=size, server_settings={"application_name": f"threadlog-{name}"}
+        uri,
+        min_size=1,
+        max_size=size,
+        reset=_leave_as_it_is,
+        server_settings={"application_name": f"threadlog-{name}"},
     )
     try:
         yield pool
