@@ -1,60 +1,102 @@
-"""Leases after an outage: who could not renew its own because the database was away is not taken for dead."""
+"""Leases of partitions, and the guard of every projection."""
 
 from __future__ import annotations
 
-import time
-import uuid
-from typing import Any
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
 from engine.log.port import LogUnavailable
-from engine.log.records import partition_of
-from projections import ledger as module
+from engine.ports import Fenced, Position
+from engine.term import Batch
 from projections.ledger import PostgresLedger
+from tests.projections.story import Story, T, no_values
+
+ALL = 16
 
 
-async def no_values(partition: int, offset: int) -> bytes:
-    raise AssertionError("nothing is read here")
-
-
-@pytest.mark.parametrize("outage_seconds", [0.0, 3600.0])
-async def test_after_an_outage_leases_count_only_when_executors_could_renew_them(
-    database: str, outage_seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`outage_seconds`: what counts as one. A connection that is merely lost delays nothing."""
-    monkeypatch.setattr(module, "OUTAGE_SECONDS", outage_seconds)
-    monkeypatch.setattr(module, "GRACE_SECONDS", 0.2)
-    away = False
-
-    async def connect(*args: Any, **more: Any) -> asyncpg.Connection:
-        if away:
-            raise ConnectionRefusedError
-        return await asyncpg.connect(*args, **more)
-
-    pool = await asyncpg.create_pool(database, min_size=0, max_size=2, connect=connect)
-    ledger = PostgresLedger(pool, no_values)
-    run_id, thread_id = str(uuid.uuid4()), str(uuid.uuid4())
-    partitions = list(range(await pool.fetchval("SELECT count(*) FROM partitions")))
-    await pool.execute("INSERT INTO executors VALUES ('late', now() - interval '1 second', 1)")
-    await pool.execute(
-        "INSERT INTO run_queue (run_id, thread_id, p, kind, graph_id, attempt, scheduled_at, fresh, owner) "
-        "VALUES ($1, $2, $3, 'run', 'g', 1, now(), true, 'late')",
-        run_id,
-        thread_id,
-        partition_of(thread_id, len(partitions)),
-    )
-    assert [lost.run_id for lost in await ledger.lost_attempts(partitions)] == [run_id]
-    away = True
-    await pool.expire_connections()
-    with pytest.raises(LogUnavailable):
-        await ledger.lost_attempts(partitions)
-    away = False
-    back = await ledger.lost_attempts(partitions)
-    assert [lost.run_id for lost in back] == ([] if outage_seconds == 0.0 else [run_id])
-    deadline = time.monotonic() + 20
-    while not (back := await ledger.lost_attempts(partitions)):
-        assert time.monotonic() < deadline
-    assert [lost.run_id for lost in back] == [run_id]
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
+    pool = await asyncpg.create_pool(database, min_size=0, max_size=4)
+    yield pool
     await pool.close()
+
+
+@pytest.fixture
+def ledger(pool: asyncpg.Pool) -> PostgresLedger:
+    return PostgresLedger(pool, no_values)
+
+
+def numbers(positions: list[Position]) -> list[int]:
+    return [position.partition for position in positions]
+
+
+async def test_each_take_begins_a_new_epoch(ledger: PostgresLedger) -> None:
+    assert numbers(await ledger.take("me", 60, 3, [])) == [0, 1, 2]
+    again = await ledger.retake("me", 60, [1, 2])
+    assert [(p.partition, p.epoch) for p in again] == [(1, 2), (2, 2)]
+
+
+async def test_what_another_holds_is_not_taken_before_its_lease_ends(ledger: PostgresLedger) -> None:
+    await ledger.take("other", 60, 10, [])
+    await ledger.take("gone", 0, 2, [])
+    assert numbers(await ledger.take("me", 60, ALL, [])) == [10, 11, 12, 13, 14, 15]
+    assert await ledger.retake("me", 60, [0, 1]) == []
+
+
+async def test_a_successor_of_the_same_name_takes_its_own_at_once(ledger: PostgresLedger) -> None:
+    await ledger.take("me", 3600, ALL, [])
+    assert len(await ledger.take("me", 3600, ALL, [])) == ALL
+    assert numbers(await ledger.take("me", 3600, ALL, [0, 1, 2])) == list(range(3, ALL))
+
+
+async def test_a_beat_renews_and_counts_who_is_alive(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
+    await ledger.take("me", 1, 2, [])
+    await ledger.beat("other", 60)
+    await ledger.beat("dead", 0)
+    standing = await ledger.beat("me", 3600)
+    assert (dict(standing.held), standing.processors) == ({0: 1, 1: 1}, 2)
+    left = await pool.fetch(
+        "SELECT lease_until > now() + interval '30 minutes' AS far FROM partitions WHERE owner = 'me'"
+    )
+    assert [row["far"] for row in left] == [True, True]
+
+
+async def test_what_is_given_back_is_free(ledger: PostgresLedger) -> None:
+    await ledger.take("me", 3600, ALL, [])
+    await ledger.release("me", [4, 5])
+    assert numbers(await ledger.take("other", 60, ALL, [])) == [4, 5]
+    await ledger.release("other", [0])  # not its own: nothing happens
+    await ledger.leave("me")
+    assert len(await ledger.take("other", 60, ALL, [4, 5])) == ALL - 2
+
+
+def batch(p: int, epoch: int, ev_off: int) -> Batch:
+    created = Story().then({"type": "thread.created", "thread_id": T}).accepted
+    return Batch(p, epoch, created, ev_off=ev_off, cmd_off=0, log_epoch=epoch, length=1)
+
+
+async def test_the_guard_names_the_partitions_and_applies_nothing(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
+    await ledger.take("me", 60, 3, [])
+    await ledger.take("thief", 60, 0, [])
+    await pool.execute("UPDATE partitions SET epoch = epoch + 1 WHERE p IN (1, 2)")
+    with pytest.raises(Fenced) as fenced:
+        await ledger.project([batch(0, 1, 5), batch(1, 1, 5), batch(2, 1, 5)])
+    assert fenced.value.partitions == (1, 2)
+    assert await pool.fetchval("SELECT count(*) FROM threads") == 0
+    assert await pool.fetchval("SELECT max(ev_off) FROM partitions") == -1
+
+
+async def test_nothing_is_projected_twice(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
+    await ledger.take("me", 60, 1, [])
+    await ledger.project([batch(0, 1, 5)])
+    with pytest.raises(Fenced):
+        await ledger.project([batch(0, 1, 5)])
+    assert await pool.fetchval("SELECT ev_off FROM partitions WHERE p = 0") == 5
+
+
+async def test_a_database_that_is_away_is_said_so(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
+    await pool.close()
+    with pytest.raises(LogUnavailable):
+        await ledger.beat("me", 60)
