@@ -54,9 +54,7 @@ class Decided:
 class Gateway(Protocol):
     """Sends commands and answers after they are applied: any later read on any replica sees their effect."""
 
-    async def submit(
-        self, command: Command, *, key: str, id: str | None = None, actor: str | None = None
-    ) -> Decided:
+    async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
         """Append the command and wait until its events are projected.
 
         Raises `engine.log.port.LogUnavailable` when the log or the database is away (the api answers 503): the command
