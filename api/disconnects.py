@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 _EVERY_SECONDS = 0.2
+_CUT = web.RequestKey("cut", bool)
 
 
 class Disconnects:
@@ -61,5 +62,14 @@ class Disconnects:
 
 
 def client_gone(request: web.Request) -> bool:
+    """Whether the client has closed the connection (that we have not cut)."""
     transport = request.transport
-    return transport is None or transport.is_closing()
+    return _CUT not in request and (transport is None or transport.is_closing())
+
+
+def cut(request: web.Request) -> None:
+    """Close the connection in the middle: the client must not take what it has for all there is, and comes back."""
+    transport = request.transport
+    if transport is not None and not transport.is_closing():
+        request[_CUT] = True
+        transport.abort()

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from api import stateless
 from api.deps import Api, api_of
-from api.disconnects import client_gone
+from api.disconnects import client_gone, cut
 from api.errors import ApiError
 from api.models import RunCreate
 from api.output import Output
@@ -19,7 +19,6 @@ from api.requests import body, path_uuid, query_flag
 from api.run_cancel import cancel_quietly
 from api.run_create import prepare, submit
 from api.run_stream import end_in
-from api.sse import abort
 from projections.queries import runs, state
 
 _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: Run not found"}})
@@ -109,14 +108,13 @@ async def _deliver(api: Api, request: web.Request, output: Output, headers: dict
             while not await output.wait(api.settings.heartbeat_seconds):
                 await response.write(b"\n")
             if output.closed:
-                abort(request)  # not an end the client may take for the result
+                cut(request)  # not an end the client may take for the result
             else:
                 await response.write_eof(await result(api, output))
-        except ConnectionResetError:
-            pass
-        except Exception:
-            abort(request)
-            raise
+        except Exception as error:
+            if not (isinstance(error, ConnectionResetError) and client_gone(request)):
+                cut(request)  # it may as well be a connection to the database that was reset
+                raise
     return response
 
 

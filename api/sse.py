@@ -9,10 +9,10 @@ import orjson
 from aiohttp import web
 
 from api.deps import Api
-from api.disconnects import client_gone
+from api.disconnects import client_gone, cut
+from api.errors import is_away
 from api.feeds import Batch, Feed, Item, RunFeed
 from api.progress import FrameId
-from engine.log.port import LogUnavailable
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -113,7 +113,7 @@ async def pump(
 ) -> bool:
     """Write `first`, then what the feed has until it ends; False when the client was gone before.
 
-    `render` may be a coroutine function. A log that is away cuts the stream: the client resumes where it was.
+    `render` may be a coroutine function. Whatever fails cuts the stream: the client resumes where it was.
     """
     with api.disconnects.watch(request, feed.close):
         try:
@@ -133,15 +133,9 @@ async def pump(
             if ending is not None and not feed.closed and (last := ending()):
                 await response.write(last)
             await response.write_eof()
-        except ConnectionResetError:
-            return False
-        except LogUnavailable:
-            abort(request)
-            return False
+        except Exception as error:
+            cut(request)
+            if is_away(error):  # the log, the database, or the client itself
+                return False
+            raise
     return True
-
-
-def abort(request: web.Request) -> None:
-    """Cut the connection: the client must not take what it has for all there is."""
-    if request.transport is not None:
-        request.transport.abort()

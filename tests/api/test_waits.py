@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
+import asyncpg
 import orjson
+import pytest
 
 from .checkpoints import checkpoint
 from .house import House
@@ -152,3 +155,38 @@ async def test_a_wait_is_cut_at_shutdown_so_that_its_client_comes_back(api: Hous
             raise AssertionError("the body ended as if it were complete")
     code, refused = await api.ask("POST", f"/threads/{thread_id}/runs/wait", {"assistant_id": "noop"})
     assert code == 503 and "stopping" in refused["detail"]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("the database's"), asyncpg.CannotConnectNowError("starting")])
+async def test_a_database_that_goes_away_while_the_result_is_read_cuts_the_answer(
+    api: House, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it got so far, headers and a newline, must not look complete; and the client was not the one that left."""
+    thread_id = await api.thread()
+    run_id = (await api.run(thread_id))["run_id"]
+
+    async def away(*_: object, **__: object) -> None:
+        raise error
+
+    async with api.client.get(f"/threads/{thread_id}/runs/{run_id}/join?cancel_on_disconnect=true") as answer:
+        assert await answer.content.readexactly(1) == b"\n"
+        monkeypatch.setattr(asyncpg.Pool, "fetchval", away)
+        await api.report(thread_id, run_id, "success")
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+    monkeypatch.undo()
+    await status(api, thread_id, run_id, "success")
+
+
+async def test_a_connection_cut_by_the_server_does_not_cancel_the_run(api: House) -> None:
+    thread_id = await api.thread()
+    body = orjson.dumps({"assistant_id": "noop", "on_disconnect": "cancel"})
+    async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:
+        run_id = answer.headers["Content-Location"].rpartition("/")[2]
+        assert await answer.content.readexactly(1) == b"\n"
+        api.live.shutdown()
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+    while api.live._sinks:
+        await asyncio.sleep(0.01)
+    assert await api.pool.fetchval("SELECT status FROM runs WHERE run_id = $1", run_id) == "pending"
