@@ -51,3 +51,7 @@ def configure_logging(settings: Settings) -> None:
         # These speak of every request and every metadata refresh.
         for chatty in ("aiohttp.access", "aiokafka", "asyncio", "httpx", "httpcore", "watchfiles"):
             logging.getLogger(chatty).setLevel(max(root.level, logging.WARNING))
+        # Whoever uses them says what is wrong, once: a pool without a database says it with a traceback per connection,
+        # and a topic that is about to be made is no error.
+        for resigned in ("asyncpg.pool", "aiokafka.cluster"):
+            logging.getLogger(resigned).setLevel(logging.CRITICAL)
