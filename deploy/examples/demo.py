@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 import sys
 import textwrap
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from langgraph_sdk.schema import StreamPart
 
 APP = Path(__file__).parent / "support_agent" / "langgraph.json"
 ASSISTANT = "support"
+PORT = 2024
 SCRIPTED = not any(os.environ.get(n) for n in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "SUPPORT_AGENT_MODEL"))
 WAREHOUSES = 5
 
@@ -250,6 +252,24 @@ class Conversation:
         expect(any("run.lease_expired" in line for line in lines), "the log does not tell of the crash")
 
 
+def _another_port() -> list[str]:
+    """`--port` with a free one, when another program has the usual one and no certain one was asked for."""
+    if "THREADLOG_PORT" in os.environ:
+        return []
+    with socket.socket() as usual:
+        usual.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            usual.bind(("127.0.0.1", PORT))
+            return []
+        except OSError:
+            pass
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    screen.line(f"Another program has port {PORT}: this server takes {port}. THREADLOG_PORT=… chooses one.", "33")
+    return ["--port", str(port)]
+
+
 class Server:
     """`threadlog up` with the example, its output shown beside the conversation."""
 
@@ -261,7 +281,7 @@ class Server:
     @staticmethod
     async def start() -> Server:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploy.cli", "up", "--config", str(APP),
+            sys.executable, "-m", "deploy.cli", "up", "--config", str(APP), *_another_port(),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is ours to handle
         )  # fmt: skip
