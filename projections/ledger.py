@@ -19,7 +19,15 @@ from projections.rows import ReadValue
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
 
-# Rows are locked in the order of their number everywhere, so that processors never wait for each other in a circle.
+# Rows are locked in the order of their number everywhere, so that processors never wait for each other in a circle; and
+# by a statement of their own, because an UPDATE that has to wait may pass over a row that was changed meanwhile.
+_LOCK_MINE = "SELECT p FROM partitions WHERE owner = $1 ORDER BY p FOR NO KEY UPDATE"
+_LOCK_THESE = "SELECT p FROM partitions WHERE owner = $1 AND p = ANY ($2::int[]) ORDER BY p FOR NO KEY UPDATE"
+# What another has locked is being taken, or is alive: this one need not wait for it.
+_LOCK_FREE = """
+SELECT p FROM partitions WHERE owner IS NULL OR lease_until < now() OR owner = $1 AND NOT p = ANY ($2::int[])
+ORDER BY p LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+"""
 _BEAT = """
 WITH me AS (
     INSERT INTO processors VALUES ($1, now() + make_interval(secs => $2))
@@ -27,31 +35,17 @@ WITH me AS (
 ), dead AS (
     DELETE FROM processors WHERE lease_until < now() - interval '1 minute' AND owner <> $1
 ), held AS (
-    UPDATE partitions SET lease_until = now() + make_interval(secs => $2)
-    WHERE p IN (SELECT p FROM partitions WHERE owner = $1 ORDER BY p FOR NO KEY UPDATE) AND owner = $1
-    RETURNING p, epoch
+    UPDATE partitions SET lease_until = now() + make_interval(secs => $2) WHERE p = ANY ($3::int[]) RETURNING p, epoch
 )
 SELECT (SELECT count(*) FROM processors WHERE owner <> $1 AND lease_until > now()) + 1 AS processors,
     ARRAY(SELECT p FROM held) AS partitions, ARRAY(SELECT epoch FROM held) AS epochs
 """
 _TAKE = """
 UPDATE partitions SET epoch = epoch + 1, owner = $1, lease_until = now() + make_interval(secs => $2)
-WHERE p IN (
-    SELECT p FROM partitions WHERE {which} ORDER BY p LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
-)
-RETURNING p, epoch, log_epoch, ev_off, cmd_off
+WHERE p = ANY ($3::int[]) RETURNING p, epoch, log_epoch, ev_off, cmd_off
 """
-_TAKE_FREE = _TAKE.format(which="owner IS NULL OR lease_until < now() OR owner = $1 AND NOT p = ANY ($4::int[])")
-_RETAKE = _TAKE.format(which="owner = $1 AND p = ANY ($4::int[])")
-_RELEASE = """
-UPDATE partitions SET owner = NULL, lease_until = NULL
-WHERE p IN (SELECT p FROM partitions WHERE owner = $1 AND p = ANY ($2::int[]) ORDER BY p FOR NO KEY UPDATE)
-"""
-_LEAVE = """
-WITH gone AS (DELETE FROM processors WHERE owner = $1)
-UPDATE partitions SET owner = NULL, lease_until = NULL
-WHERE p IN (SELECT p FROM partitions WHERE owner = $1 ORDER BY p FOR NO KEY UPDATE)
-"""
+_RELEASE = "UPDATE partitions SET owner = NULL, lease_until = NULL WHERE p = ANY ($1::int[])"
+_LEAVE = "DELETE FROM processors WHERE owner = $1"
 _LOAD = "SELECT key, state FROM aggregates WHERE key = ANY ($1::text[])"
 _TIMERS = """
 SELECT id, p, key, type, body, extract(epoch FROM due_at - now())::float8 AS in_seconds FROM timers
@@ -101,28 +95,29 @@ class PostgresLedger:
         self._leases_count_from = 0.0
 
     async def beat(self, owner: str, lease_seconds: float) -> Standing:
-        async with self._connection() as conn:
-            row = await conn.fetchrow(_BEAT, owner, lease_seconds, timeout=STATEMENT_SECONDS)
-        assert row is not None
+        async with self._locked(_LOCK_MINE, owner) as (conn, mine):
+            row = await conn.fetchrow(_BEAT, owner, lease_seconds, mine, timeout=STATEMENT_SECONDS)
         return Standing(dict(zip(row["partitions"], row["epochs"], strict=True)), row["processors"])
 
     async def take(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
-        return await self._take(_TAKE_FREE, owner, lease_seconds, limit, list(held))
+        async with self._locked(_LOCK_FREE, owner, list(held), limit) as (conn, free):
+            return await self._take(conn, owner, lease_seconds, free)
 
     async def retake(self, owner: str, lease_seconds: float, partitions: Sequence[int]) -> list[Position]:
-        return await self._take(_RETAKE, owner, lease_seconds, len(partitions), list(partitions))
+        async with self._locked(_LOCK_THESE, owner, list(partitions)) as (conn, mine):
+            return await self._take(conn, owner, lease_seconds, mine)
 
-    async def _take(self, query: str, *args: Any) -> list[Position]:
-        async with self._connection() as conn:
-            rows = await conn.fetch(query, *args, timeout=STATEMENT_SECONDS)
+    async def _take(self, conn: Any, owner: str, lease_seconds: float, partitions: list[int]) -> list[Position]:
+        rows = await conn.fetch(_TAKE, owner, lease_seconds, partitions, timeout=STATEMENT_SECONDS)
         return [Position(*row) for row in sorted(rows, key=lambda row: row["p"])]
 
     async def release(self, owner: str, partitions: Sequence[int]) -> None:
-        async with self._connection() as conn:
-            await conn.execute(_RELEASE, owner, list(partitions), timeout=STATEMENT_SECONDS)
+        async with self._locked(_LOCK_THESE, owner, list(partitions)) as (conn, mine):
+            await conn.execute(_RELEASE, mine, timeout=STATEMENT_SECONDS)
 
     async def leave(self, owner: str) -> None:
-        async with self._connection() as conn:
+        async with self._locked(_LOCK_MINE, owner) as (conn, mine):
+            await conn.execute(_RELEASE, mine, timeout=STATEMENT_SECONDS)
             await conn.execute(_LEAVE, owner, timeout=STATEMENT_SECONDS)
 
     async def load(self, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -165,6 +160,12 @@ class PostgresLedger:
             if self._away_since is None:
                 self._away_since = time.monotonic()
             raise LogUnavailable(f"the database is away: {error!r}") from error
+
+    @asynccontextmanager
+    async def _locked(self, query: str, *args: Any) -> AsyncIterator[tuple[Any, list[int]]]:
+        """A transaction that has locked the rows this query names."""
+        async with self._connection() as conn, conn.transaction():
+            yield conn, [row["p"] for row in await conn.fetch(query, *args, timeout=STATEMENT_SECONDS)]
 
     def _is_back(self) -> None:
         if self._away_since is not None:
