@@ -116,7 +116,8 @@ async def test_the_server_ends_with_a_killed_parent_and_the_next_start_takes_ove
     server = EmbeddedPostgres(folder)
     try:
         server.start()
-        assert not orphan.is_running()
+        # Nobody may have waited for it yet, now that its parent is gone: then it is a zombie.
+        assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
         assert await ask(server.uri, "SELECT 1") == 1
     finally:
         server.stop()
