@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -22,7 +20,7 @@ DATABASE_AWAY = (asyncpg.PostgresError, *AWAY)
 _CLAIM = """
 WITH free AS (
     SELECT run_id FROM run_queue
-    WHERE owner IS NULL AND cancel IS NULL AND graph_id = ANY($2::text[]) AND scheduled_at >= $4
+    WHERE owner IS NULL AND cancel IS NULL AND graph_id = ANY($2::text[]) {unless}
     ORDER BY scheduled_at
     LIMIT $3
     FOR UPDATE SKIP LOCKED
@@ -34,18 +32,23 @@ RETURNING q.run_id::text, q.thread_id::text, q.p, q.kind, q.graph_id, q.attempt,
           r.assistant_id::text, r.kwargs, r.metadata, r.temporary
 """
 
-# A claim is not flushed to disk (see `connect`): after a crash of the database it may have been forgotten.
-_CLAIM_AGAIN = """
-UPDATE run_queue SET owner = $1
-FROM unnest($2::uuid[], $3::int[]) AS mine (run_id, attempt)
-WHERE run_queue.run_id = mine.run_id AND run_queue.attempt = mine.attempt AND owner IS NULL
-RETURNING run_queue.run_id::text
-"""
+# Claims that are not flushed to disk (see `connect`) may be forgotten by a crash of the database. Two executors must
+# not work on the same attempt, so nobody claims until all who are alive have claimed theirs again.
+_UNLESS_FORGOTTEN = """
+AND NOT EXISTS (
+    SELECT FROM executors e WHERE e.lease_until > now()
+    AND NOT EXISTS (SELECT FROM executors_here h WHERE h.executor_id = e.executor_id)
+)"""
 
-# So long after a connection was lost runs scheduled before are left to those who may have had them, and forgotten
-# claims: they are back by then, as they try again every second.
-_LEAVE_TO_OTHERS_SECONDS = 2.0
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_CHECK_IN = """
+WITH here AS (INSERT INTO executors_here VALUES ($1) ON CONFLICT DO NOTHING),
+again AS (
+    UPDATE run_queue SET owner = $1
+    FROM unnest($2::uuid[], $3::int[]) AS held (run_id, attempt)
+    WHERE run_queue.run_id = held.run_id AND run_queue.attempt = held.attempt AND owner IS NULL
+)
+SELECT pg_notify('threadlog_queue', 'run')
+"""
 
 _GIVE_BACK = """
 WITH given AS (
@@ -81,7 +84,7 @@ class Claim:
 async def connect(dsn: str, *, durable: bool, name: str) -> asyncpg.Connection:
     """A connection for the queue.
 
-    With `durable` unset commits are not waited for: with the log in the same Postgres, nothing an attempt reports
+    With `durable` unset commits do not wait for the disk: with the log in the same Postgres, nothing an attempt reports
     can be on disk before its claim is, so a claim lost in a crash is one that nothing came of yet.
     """
     return await asyncpg.connect(
@@ -92,51 +95,54 @@ async def connect(dsn: str, *, durable: bool, name: str) -> asyncpg.Connection:
 
 
 class Queue:
-    """The run queue as one executor sees it. Reconnects by itself; while the database is away calls raise."""
+    """The run queue as one executor sees it. Reconnects by itself; while the database is away calls raise.
 
-    def __init__(self, dsn: str, *, graphs: Sequence[str], durable: bool) -> None:
-        self._dsn, self._graphs, self._durable = dsn, list(graphs), durable
+    `held()`: the attempts `(run_id, attempt)` that this process has claimed and not lost, for when the database may
+    have forgotten.
+    """
+
+    def __init__(
+        self, dsn: str, *, graphs: Sequence[str], durable: bool, held: Callable[[], Iterable[tuple[str, int]]]
+    ) -> None:
+        self._dsn, self._graphs, self._durable, self._held = dsn, list(graphs), durable, held
+        self._claim = _CLAIM.format(unless="" if durable else _UNLESS_FORGOTTEN)
         self._connection: asyncpg.Connection | None = None
-        self._since = _EVER  # claim what was scheduled from then on …
-        self._until = 0.0  # … until then, by the monotonic clock
+        self._here: str | None = None  # who has checked in on this connection
         self._lock = asyncio.Lock()
 
-    async def _ready(self) -> asyncpg.Connection:
+    async def _ready(self, owner: str | None = None) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            lost = self._connection is not None
-            connection = await connect(self._dsn, durable=self._durable, name="threadlog-executor")
-            if lost and not self._durable:
-                self._since = await connection.fetchval("SELECT clock_timestamp()")
-                self._until = time.monotonic() + _LEAVE_TO_OTHERS_SECONDS
-            self._connection = connection
+            self._connection = await connect(self._dsn, durable=self._durable, name="threadlog-executor")
+            self._here = None
+        if owner is not None and owner != self._here:
+            held = list(self._held())
+            await self._connection.execute(_CHECK_IN, owner, [run for run, _ in held], [number for _, number in held])
+            self._here = owner
         return self._connection
+
+    async def check_in(self, owner: str) -> None:
+        """Take back what a crashed database forgot we had. Every call here does it once on each connection.
+
+        To be called before `owner` registers: others do not claim while an executor is alive that has not checked in.
+        """
+        async with self._lock:
+            await self._ready(owner)
 
     async def claim(self, owner: str, limit: int) -> list[Claim]:
         """Up to `limit` attempts, now this executor's."""
         async with self._lock:
-            connection = await self._ready()
-            since = self._since if time.monotonic() < self._until else _EVER
-            rows = await connection.fetch(_CLAIM, owner, self._graphs, limit, since)
+            rows = await (await self._ready(owner)).fetch(self._claim, owner, self._graphs, limit)
         return [_claim(row) for row in rows]
-
-    async def claim_again(self, owner: str, attempts: Iterable[tuple[str, int]]) -> set[str]:
-        """Take back what a crashed database forgot we had, unless somebody else has it by now; answers the run ids."""
-        runs = list(attempts)
-        async with self._lock:
-            rows = await (await self._ready()).fetch(
-                _CLAIM_AGAIN, owner, [run for run, _ in runs], [attempt for _, attempt in runs]
-            )
-        return {row[0] for row in rows}
 
     async def give_back(self, owner: str, run_id: str, attempt: int) -> None:
         """Make a row of ours free for anybody."""
         async with self._lock:
-            await (await self._ready()).execute(_GIVE_BACK, owner, run_id, attempt)
+            await (await self._ready(owner)).execute(_GIVE_BACK, owner, run_id, attempt)
 
     async def mine(self, owner: str) -> dict[str, tuple[int, str | None]]:
         """`run_id → (attempt, cancel)` of this executor's rows."""
         async with self._lock:
-            rows = await (await self._ready()).fetch(_MINE, owner)
+            rows = await (await self._ready(owner)).fetch(_MINE, owner)
         return {row["run_id"]: (row["attempt"], row["cancel"]) for row in rows}
 
     async def cancel_of(self, run_id: str) -> str | None:

@@ -18,7 +18,11 @@ LEASE_SECONDS = 6.0
 RENEW_SECONDS = 1.5
 
 _REGISTER = """
-WITH long_dead AS (DELETE FROM executors WHERE lease_until < now() - interval '1 hour' AND executor_id <> $1)
+WITH long_dead AS (
+    DELETE FROM executors WHERE lease_until < now() - interval '1 hour' AND executor_id <> $1 RETURNING executor_id
+), forgotten AS (
+    DELETE FROM executors_here WHERE executor_id IN (SELECT executor_id FROM long_dead)
+)
 INSERT INTO executors (executor_id, lease_until, slots, graphs)
 VALUES ($1, now() + make_interval(secs => $2), $3, $4)
 ON CONFLICT (executor_id) DO UPDATE SET lease_until = excluded.lease_until, slots = excluded.slots,
@@ -33,7 +37,10 @@ WHERE e.executor_id = $1 AND old.executor_id = e.executor_id
 RETURNING old.lease_until < now()
 """
 
-_RETIRE = "DELETE FROM executors WHERE executor_id = $1"
+_RETIRE = """
+WITH gone AS (DELETE FROM executors_here WHERE executor_id = $1)
+DELETE FROM executors WHERE executor_id = $1
+"""
 
 
 class Heartbeat:

@@ -91,6 +91,11 @@ class Attempt:
         """The graph still runs; afterwards the outcome only has to reach the log."""
         return self._working
 
+    @property
+    def lost(self) -> bool:
+        """It belongs to somebody else by now."""
+        return self._reason == "lost"
+
     # --- stopping ------------------------------------------------------------------------------------
 
     def cancel(self, action: str | None = None) -> None:

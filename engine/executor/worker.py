@@ -82,7 +82,6 @@ class Executor:
         self._wake = asyncio.Event()
         self._hungry = True
         self._batch = _BATCH_AT_LEAST
-        self._claim_again = False
         self._draining = False
         self._stopped = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -112,7 +111,7 @@ class Executor:
         self.outbox = Outbox(self._log)
         announce_assistants(self.graphs, self.outbox, self._log.partitions)
         names = sorted(self.graphs.by_id)
-        self._queue = Queue(options.database_uri, graphs=names, durable=not options.log_in_database)
+        self._queue = Queue(options.database_uri, graphs=names, durable=not options.log_in_database, held=self._held)
         self._pool = await PatientPool.connect(options.database_uri, size=options.pool_size)
         self._listener = QueueListener(
             options.database_uri, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
@@ -166,7 +165,9 @@ class Executor:
             lease_seconds=options.lease_seconds,
             renew_seconds=options.renew_seconds,
         )
-        connection = await connect(options.database_uri, durable=False, name="threadlog-executor")
+        await self._queue.check_in(self.executor_id)
+        # A crash must not forget who is alive: others wait for them to say what they hold.
+        connection = await connect(options.database_uri, durable=True, name="threadlog-executor")
         try:
             await self._heartbeat.start(connection)
         finally:
@@ -203,6 +204,9 @@ class Executor:
         self._hungry = True
         self._wake.set()
 
+    def _held(self) -> list[tuple[str, int]]:
+        return [(a.claim.run_id, a.claim.attempt) for a in self.attempts.values() if not a.lost]
+
     def _free(self) -> int:
         return min(self.options.slots - len(self.attempts), _YOUNG_AT_MOST - len(self._young))
 
@@ -215,11 +219,6 @@ class Executor:
                 continue  # woken again when a slot is free
             self._hungry = False
             try:
-                if self._claim_again:
-                    self._claim_again = False
-                    held = [(a.claim.run_id, a.claim.attempt) for a in self.attempts.values()]
-                    await self._queue.claim_again(self.executor_id, held)
-                    await self._check_mine()
                 owner = self.executor_id
                 claims = await self._queue.claim(owner, limit)
             except DATABASE_AWAY as error:
@@ -334,7 +333,6 @@ class Executor:
             attempt.cancel(action)
 
     def _database_lost(self) -> None:
-        self._claim_again = True
         self.outbox.connection_lost()
 
     async def _poll(self) -> None:
@@ -372,12 +370,7 @@ class Executor:
         return unseen
 
     async def _check_gone(self, run_id: str, attempt: Attempt) -> None:
-        """Our row is not ours any more: the thread was deleted, or another executor has the run.
-
-        Or the database crashed and has forgotten that we claimed it: then it is nobody's, and ours again.
-        """
-        if await self._queue.claim_again(self.executor_id, [(run_id, attempt.claim.attempt)]):
-            return
+        """Our row is not ours any more: the thread was deleted, or another executor has the run."""
         if await self._queue.cancel_of(run_id) == "delete":
             attempt.cancel("delete")
         else:

@@ -89,6 +89,11 @@ CREATE TABLE executors (
     graphs      text[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 
+-- Executors that have claimed again what they hold since the server last crashed: recovery empties unlogged tables.
+CREATE UNLOGGED TABLE executors_here (
+    executor_id text PRIMARY KEY
+);
+
 CREATE TABLE timers (
     id     text PRIMARY KEY,                    -- also the id of the command it fires
     p      int NOT NULL,

@@ -156,7 +156,7 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: Stage, serving, 
     executor = await serving("noop")
     executor._draining = True  # it must not claim the row itself before it is taken
     run_id = await stage.enqueue("noop", {"items": []})
-    queue = Queue(stage.database, graphs=["noop"], durable=True)
+    queue = Queue(stage.database, graphs=["noop"], durable=True, held=list)
     (claim,) = await queue.claim(executor.executor_id, 10)
     await queue.aclose()
     assert claim.run_id == run_id
@@ -253,60 +253,55 @@ async def test_reads_wait_while_the_database_is_away_and_fail_when_they_are_wron
         await pool.fetchval("SELEKT")
 
 
-async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving) -> None:
-    executor = await serving("slow")
-    run_id = await stage.enqueue("slow", {"items": []})
-    await eventually(lambda: stage.reports(run_id))
-    executor._wake.clear()
-    await stage.connection.execute("UPDATE run_queue SET owner = NULL")
-    executor._database_lost()
-    executor._woken()
-
-    async def ours() -> bool:
-        return await stage.connection.fetchval("SELECT owner FROM run_queue") == executor.executor_id
-
-    await eventually(ours)
-    assert list(executor.attempts) == [run_id]
-    assert len([r for r in await stage.reports(run_id) if r.get("started")]) == 1
+FORGET = "UPDATE run_queue SET owner = NULL; TRUNCATE executors_here"  # as a crash of the database may
 
 
-async def test_the_poll_takes_a_forgotten_claim_back_instead_of_giving_up_the_run(
-    stage: Stage, serving, monkeypatch
-) -> None:
+async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving, monkeypatch) -> None:
     monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
-    executor = await serving("slow")
+    executor = await serving("slow", log_in_database=True)
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
-    mine = executor.attempts[run_id]
-    # One statement, or the claim loop could be quicker: nobody may see the row without an owner.
-    await stage.connection.execute("UPDATE run_queue SET owner = NULL, graph_id = 'of nobody here'")
+    mine, connection = executor.attempts[run_id], executor._queue._connection
+    async with executor._queue._lock:
+        await stage.connection.execute(FORGET)
+        await connection.close()
 
     async def ours() -> bool:
         return await stage.connection.fetchval("SELECT owner FROM run_queue") == executor.executor_id
 
     await eventually(ours)
     assert executor.attempts == {run_id: mine} and mine.working
+    assert len([r for r in await stage.reports(run_id) if r.get("started")]) == 1
 
 
-async def test_after_a_lost_connection_older_runs_are_left_to_whoever_may_have_had_them(
-    stage: Stage, monkeypatch
-) -> None:
-    monkeypatch.setattr("engine.executor.claims._LEAVE_TO_OTHERS_SECONDS", 60.0)
-    queue = Queue(stage.database, graphs=["noop"], durable=False)
+async def test_after_a_crash_nobody_claims_until_all_who_live_have_taken_back_what_they_hold(stage: Stage) -> None:
+    held: list[tuple[str, int]] = []
+    one, two = (
+        Queue(stage.database, graphs=["noop"], durable=False, held=lambda held=held: held) for held in (held, [])
+    )
+    for name, queue in (("one", one), ("two", two)):
+        await queue.check_in(name)
+        await stage.connection.execute("INSERT INTO executors VALUES ($1, now() + interval '1 hour', 1)", name)
     older = await stage.enqueue("noop", {"items": []})
-    assert await queue.mine("somebody") == {}
-    assert queue._connection is not None
-    await queue._connection.close()
-    assert await queue.claim("somebody", 5) == []
+    (claim,) = await one.claim("one", 5)
+    assert claim.run_id == older
+    held.append((older, 1))
+    for queue in (one, two):
+        await queue._connection.close()
+    await stage.connection.execute(FORGET)
     newer = await stage.enqueue("noop", {"items": []})
-    assert [claim.run_id for claim in await queue.claim("somebody", 5)] == [newer]
-    assert await queue.claim_again("somebody", [(newer, 1), (older, 2)]) == set()
-    assert await queue.claim_again("who had it", [(older, 1)]) == {older}
-    monkeypatch.setattr("engine.executor.claims._LEAVE_TO_OTHERS_SECONDS", 0.0)
-    another = await stage.enqueue("noop", {"items": []})
-    await queue._connection.close()
-    assert [claim.run_id for claim in await queue.claim("somebody", 5)] == [another]
-    await queue.aclose()
+    assert await two.claim("two", 5) == []
+    assert await one.mine("one") == {older: (1, None)}
+    assert [claim.run_id for claim in await two.claim("two", 5)] == [newer]
+    # Who is dead is not waited for.
+    for queue in (one, two):
+        await queue._connection.close()
+    await stage.connection.execute(FORGET)
+    assert await two.claim("two", 5) == []
+    await stage.connection.execute("UPDATE executors SET lease_until = now() WHERE executor_id = 'one'")
+    assert {claim.run_id for claim in await two.claim("two", 5)} == {older, newer}
+    for queue in (one, two):
+        await queue.aclose()
 
 
 PROCESS = """
