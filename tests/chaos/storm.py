@@ -130,11 +130,12 @@ class Storm:
 async def storm(mode: str, seed: int, broker: KafkaCluster | None = None) -> AsyncIterator[Storm]:
     """A fresh server in this mode, its log in `broker` if that is given."""
     marks = Path(tempfile.mkdtemp(prefix="tl-marks-"))
+    env = {FOLDER: str(marks), "BG_JOB_MAX_RETRIES": "100"}  # no run may fail, however often its executor is killed
     log: dict[str, str] = {}
     if broker is not None:
         log = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, "THREADLOG_PARTITIONS": str(EMBEDDED_PARTITIONS)}
     try:
-        server = await asyncio.to_thread(servers.start, CONFIG, mode=mode, env={**log, FOLDER: str(marks)})
+        server = await asyncio.to_thread(servers.start, CONFIG, mode=mode, env={**log, **env})
         try:
             settings = Settings.load(
                 database_uri=server.database_uri,
