@@ -12,6 +12,7 @@ from langgraph_sdk import get_client
 from tests.chaos.history import Event, Run, Stay, Told, event_of
 from tests.chaos.load import Load, Seen
 
+
 def ends(told: Told, load: Load) -> Iterator[str]:
     """Every accepted run is in the log, and every run there ended, exactly once and well."""
     for run_id in load.accepted:
