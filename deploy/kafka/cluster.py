@@ -151,7 +151,7 @@ class KafkaCluster:
             if not (self._data(node) / "meta.properties").exists():
                 command = [
                     *self._java(folder), "kafka.tools.StorageTool", "format", "--ignore-formatted",
-                    "--cluster-id", id_file.read_text(), "--config", str(self._config(node)),
+                    f"--cluster-id={id_file.read_text()}", "--config", str(self._config(node)),
                 ]  # fmt: skip
                 formatting.append(
                     subprocess.Popen(

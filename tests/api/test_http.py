@@ -60,7 +60,7 @@ REFUSED: list[tuple[str, str, bytes | None, int, str]] = [
     ("GET", f"/threads/{uuid4()}/stream?stream_modes=all", None, 422, "stream_modes"),
     ("GET", f"/threads/{uuid4()}/runs/{uuid4()}/stream?stream_mode=all", None, 422, "stream_mode"),
     ("GET", f"/threads/{uuid4()}/history?limit=0", None, 422, "limit"),
-    ("GET", f"/threads/{uuid4()}/state/%00", None, 422, "NUL"),
+    ("GET", f"/threads/{uuid4()}/state/%00", None, 404, "not found"),  # no checkpoint has such an id
     ("GET", f"/threads/{uuid4()}/runs?status=%00", None, 422, "NUL"),
     ("GET", "/threads/%00", None, 422, "must be a UUID"),
     ("POST", "/threads/search", b'{"offset": 9000000000000000000000}', 422, "offset"),
