@@ -6,13 +6,17 @@ import asyncio
 import os
 import random
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import asyncpg
 import psutil
 
+from deploy.children import OWNER
 from deploy.kafka import KafkaCluster
+from deploy.parent import PARENT_PID
 from tests.servers import Server
 
 _PAUSE_SECONDS = 8.0  # longer than any lease
@@ -112,6 +116,44 @@ def pause(process: str) -> Fault:
     return fault
 
 
+def second_engine(meanwhile: Fault | None = None, end: signal.Signals = signal.SIGKILL) -> Fault:
+    """Another engine takes its share of the partitions; `meanwhile` something happens; then it ends."""
+
+    async def fault(target: Target) -> None:
+        server = target.server
+        env = psutil.Process(server.pids["engine"]).environ()
+        owner = f"second-{os.urandom(4).hex()}"
+        with (server.data_dir / "second-engine.log").open("ab") as said:
+            engine = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "deploy.cli", "engine",
+                env={**env, OWNER: owner, PARENT_PID: str(os.getpid())},
+                stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said,
+            )  # fmt: skip
+        try:
+            await _owns_partitions(server.database_uri, owner)
+            if meanwhile is not None:
+                await meanwhile(target)
+        finally:
+            with suppress(ProcessLookupError):
+                engine.send_signal(end)
+            await engine.wait()
+        await asyncio.to_thread(server.wait_ok, 60)
+
+    return fault
+
+
+async def _owns_partitions(uri: str, owner: str) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            connection = await asyncpg.connect(uri)
+            try:
+                if await connection.fetchval("SELECT EXISTS (SELECT FROM partitions WHERE owner = $1)", owner):
+                    return
+            finally:
+                await connection.close()
+            await asyncio.sleep(0.05)
+
+
 def together(*faults: Fault) -> Fault:
     async def fault(target: Target) -> None:
         await asyncio.gather(*[one(target) for one in faults])
@@ -163,5 +205,9 @@ ALL_FAULTS: Mapping[str, Mapping[str, Fault]] = {
         "crash Postgres, kill the engine": together(_CRASH_POSTGRES, kill("engine")),
         "crash the broker, kill the engine": together(crash_broker, kill("engine")),
         "crash the broker, kill executor-2": together(crash_broker, kill("executor-2")),
+        "kill a second engine": second_engine(),
+        "stop a second engine": second_engine(end=signal.SIGTERM),
+        "a second engine, and pause the first": second_engine(pause("engine")),
+        "a second engine, and kill the first": second_engine(kill("engine")),
     },
 }

@@ -122,6 +122,8 @@ class Storm:
                 file.write(orjson.dumps([happened.partition, happened.offset, happened.timestamp_ms, happened.record]))
                 file.write(b"\n")
         shutil.copytree(self.marks, kept / "marks")
+        for log in self.target.server.data_dir.glob("*.log"):
+            shutil.copy(log, kept)
         shown = "\n".join(f"- {problem[:500]}" for problem in problems[:_SHOWN])
         return f"{len(problems)} problems in {self.mode} mode with seed {self.seed}; all about it in {kept}\n{shown}"
 

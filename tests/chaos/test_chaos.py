@@ -27,6 +27,8 @@ def broker(mode: str) -> Iterator[KafkaCluster | None]:
 
 
 async def test_nothing_is_lost_and_nothing_happens_twice(mode: str, broker: KafkaCluster | None) -> None:
+    if mode == "given":
+        pytest.skip("somebody's server is not for us to break")
     async with storm(mode, SEED, broker) as one:
         await one.run(shuffled(mode, SEED))
         account = await one.settle()
