@@ -206,7 +206,11 @@ class Conversation:
         )
         screen.customer("Please do a stock audit.")
         stream = self._client.runs.stream(
-            self.thread_id, ASSISTANT, input=said("Please do a stock audit."), stream_mode=["updates", "custom"]
+            self.thread_id,
+            ASSISTANT,
+            input=said("Please do a stock audit."),
+            stream_mode=["updates", "custom"],
+            durability="sync",  # a step begins when the one before is in the log: a crash repeats no finished step
         )
         walks: list[tuple[str, int]] = []
         attempts = [1]

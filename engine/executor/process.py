@@ -12,6 +12,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from engine.executor.loading import Graphs
 from engine.executor.worker import NODE_THREADS, Executor, ExecutorOptions
 from engine.log.port import Log
 
@@ -37,11 +38,18 @@ async def run_executor(options: ExecutorOptions, log: Log) -> None:
         if threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(number, lambda: draining.append(loop.create_task(executor.drain())))
     await executor.start()
-    logger.info("executor %s is ready: %s", executor.executor_id, ", ".join(sorted(executor.graphs.by_id)))
+    logger.info("executor %s is ready: %s", executor.executor_id, _usable(executor.graphs))
     try:
         await executor.serve()
     finally:
         await executor.aclose()
+
+
+def _usable(graphs: Graphs) -> str:
+    """`one, two (broken: three)`."""
+    broken = sorted(graph.graph_id for graph in graphs.broken)
+    usable = ", ".join(sorted(graphs.by_id.keys() - broken)) or "no graph"
+    return f"{usable} (broken: {', '.join(broken)})" if broken else usable
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
