@@ -49,6 +49,8 @@ class Feed:
     `start_at`, until it has caught up with the tail. A consumer too slow for `buffer_bytes` is put back to the log.
     """
 
+    prompt = True
+
     def __init__(self, live: Live, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
         self.thread_id = thread_id
         self.run_id = run_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -21,6 +21,11 @@ class Sink(Protocol):
 
     thread_id: str
     run_id: str | None
+
+    @property
+    def prompt(self) -> bool:
+        """Whether it wants frames as they come, not only with the end."""
+        ...
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
         """A record of the `stream` topic, `size` bytes long."""
@@ -77,6 +82,7 @@ class Live:
         self._next = [0] * log.partitions
         self._progress: dict[str, tuple[int, int]] = {}
         self._shared: list[Callable[[dict[str, Any]], None]] = []
+        self._hurry: Callable[[str], Awaitable[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self.closing = False
 
@@ -119,6 +125,19 @@ class Live:
     def on_shared(self, listener: Callable[[dict[str, Any]], None]) -> None:
         """Call `listener` with every event of an assistant or a graph (to drop what was cached of it)."""
         self._shared.append(listener)
+
+    def listened(self, thread_id: str) -> bool:
+        """Whether a sink waits for frames of this thread as they come."""
+        return any(sink.prompt for sink in self._sinks.get(thread_id, ()))
+
+    def hurries_with(self, hurry: Callable[[str], Awaitable[None]]) -> None:
+        """`hurry(thread_id)` has executors hand over the frames that they keep because nobody waits for them."""
+        self._hurry = hurry
+
+    async def catch_up(self, thread_id: str) -> None:
+        """Before joining what may be under way: what was written up to now has been handed out when this returns."""
+        if self._hurry is not None:
+            await self._hurry(thread_id)
 
     def stream_position(self, partition: int) -> int:
         """The offset of `stream` from which on frames are handed out live; no frame yet to come is before it."""

@@ -51,6 +51,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
         return await _replay_gone(request, api, run_id, thread_id, modes)
+    await api.live.catch_up(str(row["thread_id"]))
     with feed_of(api, str(row["thread_id"]), run_id) as feed:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:

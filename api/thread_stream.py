@@ -76,6 +76,7 @@ async def join(request: web.Request) -> web.StreamResponse:
             raise ApiError(422, f"stream_modes: {mode!r} is not one of {', '.join(_MODES)}")
     last_event_id = (request.headers.get("Last-Event-ID") or "").strip()
     after = FrameId.parse(last_event_id)
+    await api.live.catch_up(thread_id)
     feed = ThreadFeed(api.live, api.log, thread_id, buffer_bytes=api.settings.client_buffer_bytes, after=after)
     with feed:
         position = api.live.stream_position(partition_of(thread_id, api.log.partitions))

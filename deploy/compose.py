@@ -24,6 +24,7 @@ from deploy.storage import opened_log, pool_of, prepared_database
 from engine.gateway import LocalGateway, LogGateway
 from engine.journal import Journal, LogJournal
 from engine.langgraph_json import load as load_langgraph_json
+from engine.link import LinkServer
 from engine.log.port import Log
 from engine.log.postgres import PostgresLog
 from engine.ports import EventListener, Gateway
@@ -48,12 +49,18 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
     """
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
-        source = await parts.enter_async_context(opened_log(settings))
-        processor = await _processor(parts, settings, uri, source)
+        source = await parts.enter_async_context(opened_log(settings, quiet=alone))
+        processor, journal = await _processor(parts, settings, uri, source, notify_applied=not alone)
         live = Live(source)
         if alone:
             processor.add_listener(live)
             gateway = LocalGateway(processor)
+            if settings.link is not None and isinstance(source, PostgresLog) and isinstance(journal, PostgresJournal):
+                link = LinkServer(processor, source, settings.link, listened=live.listened)
+                await link.start()
+                parts.push_async_callback(link.aclose)
+                live.hurries_with(link.hurry)
+                journal.executors = link
         else:
             through_log = LogGateway(source)
             await _follow_events(parts, uri, source, live, through_log)
@@ -67,7 +74,7 @@ async def run_engine(settings: Settings) -> None:
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
-        processor = await _processor(parts, settings, uri, source)
+        processor, _ = await _processor(parts, settings, uri, source)
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
         await _until_told_to_stop()
 
@@ -83,14 +90,16 @@ async def run_api(settings: Settings) -> None:
         await _until_told_to_stop()
 
 
-async def _processor(parts: AsyncExitStack, settings: Settings, uri: str, source: Log) -> Processor:
-    """A processor that has its share of the partitions."""
+async def _processor(
+    parts: AsyncExitStack, settings: Settings, uri: str, source: Log, *, notify_applied: bool = True
+) -> tuple[Processor, Journal]:
+    """A processor that has its share of the partitions, and its journal."""
     pool = await parts.enter_async_context(pool_of(uri, name="engine", size=_ENGINE_CONNECTIONS))
     read_value = reader_of_values(source)
     ledger = PostgresLedger(pool, read_value)
     journal: Journal
     if isinstance(source, PostgresLog):
-        journal = PostgresJournal(source, ledger, pool, read_value)
+        journal = PostgresJournal(source, ledger, pool, read_value, notify_applied=notify_applied)
         trimming = asyncio.create_task(retain_for_ever(source, pool, settings), name="retention")
         parts.push_async_callback(_end, trimming)
     else:
@@ -100,7 +109,7 @@ async def _processor(parts: AsyncExitStack, settings: Settings, uri: str, source
     await processor.start()
     parts.push_async_callback(processor.stop)
     await processor.ready()
-    return processor
+    return processor, journal
 
 
 async def _follow_events(parts: AsyncExitStack, uri: str, source: Log, *listeners: EventListener) -> None:

@@ -22,5 +22,6 @@ async def run_executor(settings: Settings) -> None:
             grace_seconds=settings.bg_job_shutdown_grace_period_secs,
             api_url=f"http://{settings.host}:{settings.port}",
             log_in_database=not settings.kafka_bootstrap_servers,
+            link=settings.link,
         )
         await run_until_told_to_stop(options, source)

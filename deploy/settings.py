@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Executor processes under `threadlog up`. Unset: one per core.",
     )
+    link: Path | None = Field(
+        None,
+        validation_alias="THREADLOG_LINK",
+        description="Socket between the engine and the executors of one machine; `threadlog up` sets it for itself.",
+    )
     reload: bool = Field(
         False,
         validation_alias="THREADLOG_RELOAD",

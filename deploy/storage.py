@@ -81,8 +81,10 @@ async def pool_of(uri: str, *, name: str, size: int) -> AsyncIterator[asyncpg.Po
 
 
 @asynccontextmanager
-async def opened_log(settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[Log]:
-    """The log, made if it does not exist; waited for if it can't be reached at first.
+async def opened_log(
+    settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS, quiet: bool = False
+) -> AsyncIterator[Log]:
+    """The log, made if it does not exist; waited for if it can't be reached at first. `quiet`: see `PostgresLog`.
 
     Raises:
         CannotRun: it exists with another number of partitions.
@@ -91,7 +93,7 @@ async def opened_log(settings: Settings, *, patience_seconds: float = PATIENCE_S
     began, told = time.monotonic(), False
     while True:
         try:
-            opened = await _open(settings)
+            opened = await _open(settings, quiet)
             break
         except ValueError as error:
             raise CannotRun(f"{error} (THREADLOG_PARTITIONS)") from None
@@ -109,10 +111,10 @@ async def opened_log(settings: Settings, *, patience_seconds: float = PATIENCE_S
         await opened.aclose()
 
 
-async def _open(settings: Settings) -> Log:
+async def _open(settings: Settings, quiet: bool) -> Log:
     if settings.kafka_bootstrap_servers is None:
         assert settings.database_uri is not None
-        return await PostgresLog.create(settings.database_uri, settings.partition_count)
+        return await PostgresLog.create(settings.database_uri, settings.partition_count, quiet=quiet)
     from engine.log.kafka import KafkaLog  # aiokafka takes time to import, and is not needed otherwise
 
     return await KafkaLog.create(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +52,7 @@ class Supervisor:
                 "config": app.path,
                 "data_dir": self._data_dir,
                 "port": port,
+                "link": _link_in(self._data_dir) if self._postgres and not settings.kafka_bootstrap_servers else None,
             }
         )
         self._drain_seconds = (
@@ -297,6 +300,15 @@ def _free_port(host: str) -> int:
     with socket.socket(_family(host)) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def _link_in(data_dir: Path) -> Path:
+    """Where executors find the engine. The path of a socket has 107 bytes at most."""
+    path = data_dir / "link.sock"
+    if len(os.fsencode(path)) <= 100:
+        return path
+    name = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"threadlog-{name}.sock"
 
 
 def _check_port(host: str, port: int) -> None:

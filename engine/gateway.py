@@ -73,7 +73,7 @@ class LogGateway:
         """Answers who waits for this command."""
         for answer in self._waiting.get(record.cmd_id, ()):
             if not answer.done():
-                answer.set_result(Decided(partition, offset, record.events, record.at))
+                answer.set_result(Decided(partition, offset, record.events, record.at, record.cmd_off))
 
     @contextmanager
     def _wait_for(self, cmd_id: str) -> Iterator[asyncio.Future[Decided]]:

@@ -26,13 +26,25 @@ MAX_APPENDS = 8
 class Submission:
     """A command handed in by this process. `done` gets what became of it once that is projected.
 
-    `held`: it may be in the log; its journal finds out when the partition is opened again.
+    `held`: it may be in the log; its journal finds out when the partition is opened again. `value`: the envelope's
+    bytes if they are known; `frames`: records of `stream` that go into the log with it.
     """
 
     envelope: CommandEnvelope
     partition: int
     done: asyncio.Future[Decided]
     held: bool = False
+    value: bytes | None = None
+    frames: Sequence[Append] = ()
+
+    def refused(self, envelope: CommandEnvelope) -> None:
+        """Put another command in its place: its own can't be stored."""
+        self.envelope, self.value, self.frames = envelope, None, ()
+
+    def encoded(self) -> bytes:
+        if self.value is None:
+            self.value = self.envelope.encode()
+        return self.value
 
 
 @dataclass(slots=True, eq=False)

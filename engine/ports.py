@@ -42,13 +42,15 @@ class Accepted:
 class Decided:
     """What became of a command: the events, once they are projected. `events[0]` may be `command.rejected`.
 
-    `at`: the event record's time (ISO-8601, UTC): what the read models hold as created_at or updated_at.
+    `offset`: of the event record; `cmd_off`: of the command. `at`: the event record's time (ISO-8601, UTC): what the
+    read models hold as created_at or updated_at.
     """
 
     partition: int
     offset: int
     events: list[dict[str, Any]]
     at: str = ""
+    cmd_off: int = -1
 
 
 class Gateway(Protocol):
@@ -60,6 +62,19 @@ class Gateway(Protocol):
         Raises `engine.log.port.LogUnavailable` when the log or the database is away (the api answers 503): the command
         is then either not in the log or, with `AppendUnknown`, safe to send again with the same id.
         """
+        ...
+
+
+class Executors(Protocol):
+    """Executors that can be woken without a notification of the database."""
+
+    @property
+    def linked(self) -> bool:
+        """Whether there are any."""
+        ...
+
+    def wake(self, queued: Sequence[tuple[str, str]]) -> None:
+        """These (run id, thread id) can be claimed."""
         ...
 
 

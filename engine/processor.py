@@ -142,16 +142,19 @@ class Processor:
         """Whether `submit` works: the log is in the same database as the read models."""
         return self._journal.takes_submissions
 
-    async def submit(self, envelope: CommandEnvelope) -> Decided:
+    async def submit(
+        self, envelope: CommandEnvelope, *, value: bytes | None = None, frames: Sequence[Append] = ()
+    ) -> Decided:
         """Decide a command of this process, in the partition's order; answers once its events are projected.
 
-        Cancelling it may leave the command in the log. Raises `NotOwner` when another processor takes the partition
-        before that, `AppendUnknown` when the same happens after an append of unknown outcome.
+        `value`: the envelope as it was encoded; `frames`: stream records to append in the same transaction. Cancelling
+        it may leave the command in the log. Raises `NotOwner` when another processor takes the partition before that,
+        `AppendUnknown` when the same happens after an append of unknown outcome.
         """
         if self._stopping or not self.takes_submissions:
             raise NotOwner("commands are taken from the log" if not self._stopping else "the processor is stopping")
         p = partition_of(envelope.key, self._log.partitions)
-        submission = Submission(envelope, p, asyncio.get_running_loop().create_future())
+        submission = Submission(envelope, p, asyncio.get_running_loop().create_future(), value=value, frames=frames)
         one = self._partitions.get(p)
         if one is not None:
             one.local.append(submission)
@@ -431,7 +434,9 @@ class Processor:
             record = accepted.record
             submission = submissions.get(record.cmd_off) if submissions else None
             if submission is not None and not submission.done.done():
-                submission.done.set_result(Decided(commit.partition, accepted.offset, record.events, record.at))
+                submission.done.set_result(
+                    Decided(commit.partition, accepted.offset, record.events, record.at, record.cmd_off)
+                )
             for event in record.events:
                 if event["type"] == "run.created" and event.get("due_at") is not None:
                     self._alarms.expect(event)

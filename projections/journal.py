@@ -19,7 +19,7 @@ from engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
 from engine.log.postgres import PostgresLog
 from engine.log.postgres_append import AWAY, CONNECT_SECONDS, group
 from engine.log.records import CommandEnvelope, EventRecord
-from engine.ports import Decided
+from engine.ports import Decided, Executors
 from engine.term import Batch, Term, envelope_of
 from projections.ledger import PostgresLedger, applied_payload, fenced_by, moves
 from projections.project import ARGUMENTS, PROJECT_ROWS, fold
@@ -59,12 +59,14 @@ class PostgresJournal:
         *,
         notify_applied: bool = True,
     ) -> None:
-        """One connection of `pool` is kept; it uses asyncpg's own codecs."""
+        """One connection of `pool` is kept; it uses asyncpg's own codecs. `notify_applied`: others wait for commits."""
         self._log, self._ledger, self._pool, self._read_value = source, ledger, pool, read_value
         self._notify_applied = notify_applied
+        self.executors: Executors | None = None  # to wake while they are linked; else they are notified
         self._conn: Any = None
         self._commit: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
+        self._claimable: list[tuple[str, str]] = []  # of the transaction in flight
         self._projected: OnProjected
 
     @property
@@ -124,7 +126,7 @@ class PostgresJournal:
         else:
             s = turn.local[0]
             e = s.envelope
-            s.envelope = CommandEnvelope(e.id, reason, e.key, e.at, {}, e.actor, e.trace)
+            s.refused(CommandEnvelope(e.id, reason, e.key, e.at, {}, e.actor, e.trace))
         await self._commit_alive([turn])
 
     async def _commit_alive(self, turns: Sequence[Turn]) -> None:
@@ -164,7 +166,10 @@ class PostgresJournal:
                 attempt.fail()
                 raise
             else:
-                self._log.committed(attempt.appended)
+                claimable, self._claimable = self._claimable, []
+                if claimable and self.executors is not None:
+                    self.executors.wake(claimable)
+                self._log.committed(attempt.appended, attempt.heads)
                 for batch, term in attempt.batches:
                     term.projected(batch)
                     self._projected(batch, attempt.submissions.get(batch.partition, {}))
@@ -190,7 +195,7 @@ class PostgresJournal:
             found = await self._log.read(Topic.EVENTS, partition, offset, end=offset + 1)
             if found and found[0].value == record.encode():
                 if not submission.done.done():
-                    submission.done.set_result(Decided(partition, offset, record.events, record.at))
+                    submission.done.set_result(Decided(partition, offset, record.events, record.at, record.cmd_off))
             elif not submission.done.done():
                 again.append(submission)
         for submission in again:
@@ -203,6 +208,7 @@ class PostgresJournal:
             if self._conn is None or self._conn.is_closed():
                 await self._drop()
                 self._conn = await self._pool.acquire(timeout=CONNECT_SECONDS)
+                await self._log.hush(self._conn)
                 self._commit = await self._conn.prepare(_COMMIT)
         except AWAY as error:
             await self._drop()
@@ -216,8 +222,8 @@ class PostgresJournal:
                 conn.terminate()
                 await self._pool.release(conn)
 
-    async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> None:
-        """Append and project, as one statement whenever the batch folds to one set of rows."""
+    async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> list[int]:
+        """Append and project, as one statement whenever the batch folds to one set of rows; answers the offsets."""
         groups = group(appends)
         applied = applied_payload(batches) if self._notify_applied else None
         try:
@@ -225,19 +231,21 @@ class PostgresJournal:
             for rows in folds:
                 if rows.awaited:
                     await rows.fetch(self._read_value)
-            arguments = [rows.arguments(applied if rows is folds[-1] else None) for rows in folds]
+            wakes = self.executors is None or not self.executors.linked
+            arguments = [rows.arguments(applied if rows is folds[-1] else None, wakes=wakes) for rows in folds]
+            self._claimable = [] if wakes else [run for rows in folds for run in rows.claimable()]
         except LogUnavailable:
             raise
         except Exception as error:
             raise Unprojectable(f"{type(error).__name__}: {error}") from error
         first = (*groups.arguments, expected, moves(batches), *arguments[0])
         if len(arguments) == 1:
-            await self._commit.fetch(*first, timeout=COMMIT_SECONDS)
-            return
+            return groups.offsets(await self._commit.fetchval(*first, column=1, timeout=COMMIT_SECONDS))
         async with conn.transaction():
-            await self._commit.fetch(*first, timeout=COMMIT_SECONDS)
+            bases = await self._commit.fetchval(*first, column=1, timeout=COMMIT_SECONDS)
             for more in arguments[1:]:
                 await conn.execute(PROJECT_ROWS, *more, timeout=COMMIT_SECONDS)
+        return groups.offsets(bases)
 
 
 class _Attempt:
@@ -247,7 +255,8 @@ class _Attempt:
         self._journal, self._conn, self._turns = journal, conn, turns
         self.batches: list[tuple[Batch, Term]] = []
         self.submissions: dict[int, dict[int, Submission]] = {}
-        self.appended: list[Record] = []  # the commands of this process, as they will be in the log
+        self.appended: list[Record] = []  # the commands and frames of this process, as they are in the log
+        self.heads: dict[tuple[Topic, int], int] = {}  # the next offset of every topic-partition appended to
 
     async def run(self, locked: bool) -> None:
         if not locked:
@@ -303,8 +312,9 @@ class _Attempt:
                     assert record is not None
                     decided.append(record)
                     self.submissions[p][offset] = submission
-                    value = envelope.encode()
+                    value = submission.encoded()
                     appends.append(Append(Topic.COMMANDS, p, envelope.key, value))
+                    appends += submission.frames
                     self.appended.append(Record(Topic.COMMANDS, p, offset, envelope.key, value, 0))
             if not decided:
                 continue
@@ -316,8 +326,12 @@ class _Attempt:
             assert batch is not None
             self.batches.append((batch, term))
         if self.batches:
-            offsets = [expected[place] for place in sorted(expected)]
-            await self._journal.write(self._conn, appends, offsets, [batch for batch, _ in self.batches])
+            firsts = [expected[place] for place in sorted(expected)]
+            offsets = await self._journal.write(self._conn, appends, firsts, [batch for batch, _ in self.batches])
+            for append, offset in zip(appends, offsets, strict=True):
+                self.heads[append.topic, append.partition] = offset + 1
+                if append.topic is Topic.STREAM:
+                    self.appended.append(Record(append.topic, append.partition, offset, append.key, append.value, 0))
 
     async def _provide(self) -> None:
         """States of commands that were read with the heads locked; the others' have been provided."""

@@ -215,10 +215,14 @@ class Rows:
         _forget(self.awaited, thread_id)
         self.touched.discard(thread_id)
 
-    def _notices(self, applied: str | None) -> list[str]:
+    def claimable(self) -> list[tuple[str, str]]:
+        """`(run_id, thread_id)` of what executors can claim from now on."""
+        return [(run_id, row.thread_id) for run_id, row in self.queued.items() if row.cancel is None]
+
+    def _notices(self, applied: str | None, wakes: bool) -> list[str]:
         """Channel and payload in turn."""
         notices: list[str] = []
-        if any(row.cancel is None for row in self.queued.values()):
+        if wakes and any(row.cancel is None for row in self.queued.values()):
             notices += ("threadlog_queue", "run")
         for run_id in self.looks:
             notices += ("threadlog_queue", f"cancel:{run_id}")
@@ -234,12 +238,13 @@ class Rows:
             self.values.setdefault(key, (kind, value))
         self.awaited.clear()
 
-    def arguments(self, applied: str | None, *, quiet: bool = False) -> list[Any]:
+    def arguments(self, applied: str | None, *, quiet: bool = False, wakes: bool = True) -> list[Any]:
         """The arguments of `project_rows`, in its order.
 
-        `applied`: payload for `threadlog_applied`, or None; `quiet`: nobody is to be notified, it is a rebuild.
+        `applied`: payload for `threadlog_applied`, or None; `wakes`: executors are notified of what they can claim;
+        `quiet`: nobody is to be notified of anything, it is a rebuild.
         """
-        notices = [] if quiet else self._notices(applied)
+        notices = [] if quiet else self._notices(applied, wakes)
         arguments: list[Any] = [
             list(self.gone_threads),
             [(run_id, *gone) for run_id, gone in self.gone_runs.items()],

@@ -13,15 +13,18 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
+from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from engine.log.records import Frames
 
 logger = logging.getLogger(__name__)
 
 _LINGER_IDLE_SECONDS = 0.001  # frames wait this long for more (a short run then needs one append, not two) …
 _LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append
+_LINGER_PATIENT_SECONDS = 0.02  # frames nobody waits for
 _BATCH_BYTES = 2 * 1024 * 1024
 _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take more at once
 _RESEND_SECONDS = 2.0  # stream appends are not flushed to disk by a Postgres log: wal_writer_delay x 3 = 0.6 s at most
@@ -31,10 +34,16 @@ LOST_FRAME = b"~lost"  # stands for a frame the log refused
 FULL_BYTES = 32 * 1024 * 1024  # above this, runs wait between supersteps and threads that write wait at once
 
 
+class Appending(Protocol):
+    """What the outbox needs of a log."""
+
+    async def append(self, records: Sequence[Append]) -> list[int]: ...
+
+
 class FrameQueue:
     """The frames of one attempt that are not in the log yet. `put` may be called from any thread."""
 
-    __slots__ = ("_outbox", "attempt", "frames", "partition", "run_id", "seq", "thread_id", "waiting")
+    __slots__ = ("_outbox", "attempt", "frames", "partition", "patient", "run_id", "seq", "thread_id", "waiting")
 
     def __init__(self, outbox: Outbox, *, run_id: str, thread_id: str, attempt: int, partition: int) -> None:
         self._outbox = outbox
@@ -42,6 +51,7 @@ class FrameQueue:
         self.frames: deque[tuple[bytes, bytes]] = deque()
         self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
         self.waiting = False  # the outbox knows that there are frames
+        self.patient = False  # nobody waits for them
 
     @property
     def count(self) -> int:
@@ -72,11 +82,16 @@ def _without_data(record: Append) -> Append:
 class Outbox:
     """Appends for one process. Made and closed on its event loop."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Appending) -> None:
+        """`log` may answer anything as the offset of a stream record."""
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._dirty: deque[FrameQueue] = deque()
+        self._patient: dict[FrameQueue, None] = {}
+        self._patience: asyncio.TimerHandle | None = None
+        self._sending: set[FrameQueue] = set()  # whose frames are in the append under way
+        self._awaited: list[tuple[FrameQueue, int, Callable[[], None]]] = []
         self._commands: deque[_Command] = deque()
         self._signal = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -104,9 +119,41 @@ class Outbox:
             self._loop.call_soon_threadsafe(self._wake, queue)
 
     def _wake(self, queue: FrameQueue) -> None:
-        self._dirty.append(queue)
         self._idle.clear()
-        self._signal.set()
+        if queue.patient:
+            self._patient[queue] = None
+            if self._patience is None:
+                self._patience = self._loop.call_later(_LINGER_PATIENT_SECONDS, self._no_more_patience)
+        else:
+            self._dirty.append(queue)
+            self._signal.set()
+
+    def _no_more_patience(self) -> None:
+        self._patience = None
+        for queue in list(self._patient):
+            self.hurry(queue)
+
+    def hurry(self, queue: FrameQueue) -> None:
+        """The frames of this queue go out with the next append."""
+        if queue in self._patient:
+            del self._patient[queue]
+            self._dirty.append(queue)
+            self._signal.set()
+
+    def when_sent(self, queue: FrameQueue, call: Callable[[], None]) -> None:
+        """Call when the frames this queue has now are in the log (at once if they are)."""
+        if queue.waiting or queue in self._sending:
+            self._awaited.append((queue, queue.count, call))
+        else:
+            call()
+
+    def _tell_sent(self) -> None:
+        awaited, self._awaited = self._awaited, []
+        for queue, count, call in awaited:
+            if queue.seq >= count or not queue.waiting:
+                call()
+            else:
+                self._awaited.append((queue, count, call))
 
     def command(self, partition: int, key: str, value: bytes) -> asyncio.Future[int]:
         """Append an encoded command envelope; the future holds its offset once it is durably in the log.
@@ -153,6 +200,8 @@ class Outbox:
 
     async def aclose(self) -> None:
         """Stop; what is not in the log by now is dropped."""
+        if self._patience is not None:
+            self._patience.cancel()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -172,10 +221,13 @@ class Outbox:
                 self._signal.set()
             if records:
                 await self._append(records, commands)
+            self._sending.clear()
+            if self._awaited:
+                self._tell_sent()
             self._last_append = time.monotonic()
             if self.queued_bytes <= FULL_BYTES // 2:
                 self._room.set()
-            if not self._dirty and not self._commands and not self._again:
+            if not self._dirty and not self._patient and not self._commands and not self._again:
                 self.queued_bytes = 0
                 self._idle.set()
 
@@ -197,6 +249,7 @@ class Outbox:
         while self._dirty and size < _BATCH_BYTES:
             queue = self._dirty.popleft()
             queue.waiting = False  # before taking: a frame put from now on wakes us again
+            self._sending.add(queue)
             size += self._take(queue, records)
             if queue.frames and not queue.waiting:
                 queue.waiting = True

@@ -133,6 +133,7 @@ class Reporter:
         )
         self._started, self._items = None, []
         self._number += 1
+        self._outbox.hurry(frames)
         self._in_flight = self._outbox.command(frames.partition, frames.thread_id, envelope.encode())
         self._in_flight.add_done_callback(self._acked)
         return self._in_flight

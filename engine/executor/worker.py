@@ -10,13 +10,14 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
 from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
+from engine.executor.link import Link
 from engine.executor.loading import Graphs, LoadedGraph, load_graphs
 from engine.executor.outbox import Outbox
 from engine.executor.reads import PatientPool
@@ -49,7 +50,8 @@ class ExecutorOptions:
     """Everything an executor is told from outside.
 
     `log_in_database`: the log is in the Postgres of `database_uri`, so claims need not be flushed to disk.
-    `grace_seconds`: what runs get to reach a superstep in, when the process has to stop.
+    `grace_seconds`: what runs get to reach a superstep in, when the process has to stop. `link`: the socket of the
+    engine's `engine.link.LinkServer`, if it is on this machine.
     """
 
     database_uri: str
@@ -63,6 +65,7 @@ class ExecutorOptions:
     pool_size: int = 8
     lease_seconds: float = LEASE_SECONDS
     renew_seconds: float = RENEW_SECONDS
+    link: Path | None = None
 
 
 class Executor:
@@ -108,7 +111,12 @@ class Executor:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        self.outbox = Outbox(self._log)
+        self._link = (
+            Link(options.link, self._log, wake=self._woken, listen=self._listened, load=lambda: len(self.attempts))
+            if options.link is not None
+            else None
+        )
+        self.outbox = Outbox(self._link or self._log)
         announce_assistants(self.graphs, self.outbox, self._log.partitions)
         names = sorted(self.graphs.by_id)
         self._queue = Queue(options.database_uri, graphs=names, durable=not options.log_in_database, held=self._held)
@@ -117,6 +125,8 @@ class Executor:
             options.database_uri, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
         )
         await asyncio.gather(self._begin_heartbeat(), self._listener.start())
+        if self._link is not None:
+            await self._link.start()
         self._spawn(self._poll(), "poll")
         self._spawn(announce_graphs(self.graphs, self.outbox, self._log.partitions), "announce graphs")
 
@@ -137,6 +147,8 @@ class Executor:
             await asyncio.wait_for(self.outbox.drained(), 10)
         await self._heartbeat.stop()
         await self.outbox.aclose()
+        if self._link is not None:
+            await self._link.aclose()
         await self._queue.aclose()
         self._pool.close()
 
@@ -204,6 +216,16 @@ class Executor:
         self._hungry = True
         self._wake.set()
 
+    def _listened(self, thread_id: str, heard: Callable[[], None]) -> None:
+        """Somebody waits for the frames of this thread from now on; `heard` when those up to now are in the log."""
+        attempt = self._on_thread.get(thread_id)
+        if attempt is None:
+            heard()
+            return
+        attempt.queue.patient = False
+        self.outbox.hurry(attempt.queue)
+        self.outbox.when_sent(attempt.queue, heard)
+
     def _held(self) -> list[tuple[str, int]]:
         return [(a.claim.run_id, a.claim.attempt) for a in self.attempts.values() if not a.lost]
 
@@ -230,6 +252,8 @@ class Executor:
                 continue  # the lease was lost meanwhile: these are others' by now
             for claim in claims:
                 self._begin(claim)
+            if self._link is not None:
+                self._link.claimed()
             if len(claims) == limit:
                 self._batch = min(self._batch * 2, _YOUNG_AT_MOST)
                 self._woken()
@@ -253,6 +277,7 @@ class Executor:
             timeout_seconds=self.options.timeout_seconds,
             after=before.task if before is not None and before.working else None,
         )
+        attempt.queue.patient = self._link is not None and self._link.quiet(claim.run_id)
         self._known[(claim.run_id, claim.attempt)] = None
         while len(self._known) > _KNOWN_ATTEMPTS:
             self._known.popitem(last=False)

@@ -55,6 +55,9 @@ BEGIN
     END IF;
 END $$;
 
+-- A process whose readers are itself sets threadlog.quiet and notifies others of many appends at once: a notification
+-- makes commits wait for each other, and wakes every session that listens to anything.
+
 -- Appends records and answers with the offset of each group's first record. A group is a topic-partition with a count
 -- of records; groups are sorted; the records follow in the groups' order, r_group says which group (from 1) each is of.
 -- Left alone, the server would plan the statements anew every time: it estimates the arrays' lengths only then.
@@ -67,6 +70,7 @@ DECLARE
     n      bigint := 0;
     h      bigint;
     moved  text := '';
+    quiet  boolean := coalesce(current_setting('threadlog.quiet', true), '') = 'on';
     now_   timestamptz;
 BEGIN
     IF 'stream' = ANY (g_topics) AND NOT EXISTS (SELECT FROM log_alive) THEN
@@ -78,7 +82,7 @@ BEGIN
         bases := bases || (h - g_counts[g]);
         starts := starts || (h - g_counts[g] - n - 1);
         n := n + g_counts[g];
-        IF g_topics[g] <> 'values' THEN         -- nobody tails values: they are read where an event points at them
+        IF NOT quiet AND g_topics[g] <> 'values' THEN  -- nobody tails values: they are read where an event points at them
             moved := moved || ',' || g_topics[g] || ':' || g_partitions[g] || ':' || h;
             IF length(moved) > 7000 THEN        -- the limit of a notification is 8000 bytes
                 PERFORM pg_notify('threadlog_log', substr(moved, 2));
@@ -132,6 +136,8 @@ BEGIN
         INSERT INTO log_values (partition, off, at, key, value) VALUES (p, h, clock_timestamp(), k, v);
         RETURN h;                               -- not notified, as above
     END IF;
-    PERFORM pg_notify('threadlog_log', t || ':' || p || ':' || (h + 1));
+    IF coalesce(current_setting('threadlog.quiet', true), '') <> 'on' THEN
+        PERFORM pg_notify('threadlog_log', t || ':' || p || ':' || (h + 1));
+    END IF;
     RETURN h;
 END $$;

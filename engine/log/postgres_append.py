@@ -16,6 +16,7 @@ from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
 APPEND_ONE = "SELECT log_append_one($1, $2, $3, $4)"
+QUIET = "SET threadlog.quiet = on"
 
 # One transaction takes what has gathered while the one before was in flight, up to this much.
 GROUP_RECORDS = 2_000
@@ -101,8 +102,9 @@ class _Lane:
     a crash of the server may have forgotten it, and offsets are not used twice (`log_skip_forgotten`).
     """
 
-    def __init__(self, pool: asyncpg.Pool, *, waits_for_disk: bool) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, waits_for_disk: bool, quiet: bool) -> None:
         self.pool = pool
+        self.quiet = quiet
         self.waits_for_disk = waits_for_disk
         self.task: asyncio.Task[None] | None = None
         self.busy = False
@@ -118,6 +120,8 @@ class _Lane:
                 self._connection = await self.pool.acquire(timeout=CONNECT_SECONDS)
                 if not self.waits_for_disk:
                     await self._connection.execute("SET synchronous_commit = off")
+                if self.quiet:
+                    await self._connection.execute(QUIET)
                 self._append = await self._connection.prepare(APPEND)
                 self._append_one = await self._connection.prepare(APPEND_ONE)
         except (asyncpg.PostgresError, *AWAY) as error:
@@ -160,11 +164,12 @@ class Appender:
     topic-partition keeps its order.
     """
 
-    def __init__(self, pool: asyncpg.Pool, partitions: int) -> None:
+    def __init__(self, pool: asyncpg.Pool, partitions: int, *, quiet: bool = False) -> None:
+        """`quiet`: nobody is notified, the caller does that."""
         self._partitions = partitions
         self._queue: deque[_Call] = deque()
-        self._control = _Lane(pool, waits_for_disk=True)
-        self._stream = _Lane(pool, waits_for_disk=False)
+        self._control = _Lane(pool, waits_for_disk=True, quiet=quiet)
+        self._stream = _Lane(pool, waits_for_disk=False, quiet=quiet)
         self._closed = False
 
     async def append(self, records: Sequence[Append]) -> list[int]:

@@ -213,15 +213,21 @@ class Feeds:
                     feed.waiting.discard(waiter)
                 self._leave(place, feed)
 
-    def committed(self, records: Sequence[Record]) -> None:
-        """Takes in what this process itself has appended in a transaction, so that its feeds need not read it.
+    def committed(self, records: Sequence[Record], *, also_commands: bool = False) -> None:
+        """Takes in what this process itself has appended, so that its feeds need not read it.
 
-        Tails of `commands` are not woken: the processor, their only reader, knows what it appends.
+        Tails of `commands` are woken only on request: what the processor, their only reader, decides it need not be
+        told.
         """
         for record in records:
             feed = self._feeds.get((record.topic, record.partition))
-            if feed is not None and feed.next == record.offset:  # else others' records are in between: they are read
-                feed.push([record], record.offset + 1, wake=record.topic is not Topic.COMMANDS)
+            if feed is None or feed.next is None or record.offset < feed.next:
+                continue
+            if feed.next == record.offset:
+                feed.push([record], record.offset + 1, wake=also_commands or record.topic is not Topic.COMMANDS)
+            else:  # others' records are in between: all of it is read
+                feed.hint = max(feed.hint, record.offset + 1)
+                self._wake.set()
 
     async def aclose(self) -> None:
         """Ends the reader and all tails."""

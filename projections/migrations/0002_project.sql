@@ -276,12 +276,14 @@ BEGIN
     END IF;
 END $$;
 
--- Raises TL002 unless an append got the offsets it was decided for: others have appended meanwhile.
-CREATE FUNCTION expect_offsets(got bigint[], expected bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Answers the offsets an append got. Raises TL002 unless the first of them (those of commands and events) are the ones it
+-- was decided for: others have appended meanwhile.
+CREATE FUNCTION expect_offsets(got bigint[], expected bigint[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
 BEGIN
-    IF got IS DISTINCT FROM expected THEN
+    IF got[1 : cardinality(expected)] IS DISTINCT FROM expected THEN
         RAISE EXCEPTION 'the heads have moved' USING ERRCODE = 'TL002';
     END IF;
+    RETURN got;
 END $$;
 
 -- The statements above are planned once per session. Left alone, the server would plan each anew every time, because it

@@ -190,6 +190,7 @@ async def test_one_faulty_listener_harms_nobody() -> None:
     await live.start()
 
     class Faulty:
+        prompt = True
         thread_id = THREAD
         run_id = None
 

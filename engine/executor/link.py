@@ -1,0 +1,139 @@
+"""The executor's end of the link to the engine of the same machine (`engine.link`): appends, and being woken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.framing import Framed
+from engine.log.port import Append, AppendUnknown, Log, LogUnavailable
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 15.0  # the engine gives up after 10
+_AGAIN_SECONDS = 0.2
+_KNOWN_QUIET = 10_000
+_ERRORS = {"unknown": AppendUnknown, "unavailable": LogUnavailable}
+
+
+class Link:
+    """Connects to the engine and connects again, until closed; appends go straight to the log while there is no link.
+
+    `wake()`: there may be something to claim; `listen(thread_id, heard)`: somebody waits for this thread's frames, and
+    `heard()` is to be called when those up to now are in the log; `load()`: how many attempts there are.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        log: Log,
+        *,
+        wake: Callable[[], None],
+        listen: Callable[[str, Callable[[], None]], None],
+        load: Callable[[], int],
+    ) -> None:
+        self._path, self._log = path, log
+        self._wake, self._listen, self._load = wake, listen, load
+        self._framed: Framed | None = None
+        self._gone = asyncio.Event()
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[list[int]]] = {}
+        self._quiet: OrderedDict[str, str] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Linked when this returns, if the engine is there."""
+        tried = asyncio.Event()
+        self._task = asyncio.create_task(self._run(tried), name="link")
+        await tried.wait()
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        """As `Log.append` of stream records and commands; through the link the offsets of stream records are -1."""
+        framed = self._framed
+        if framed is None:
+            return await self._log.append(records)
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        framed.send(["append", number, self._load(), [[r.topic.value, r.partition, r.key, r.value] for r in records]])
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                offsets = await answer
+        except TimeoutError:
+            raise AppendUnknown(f"the engine did not answer in {_ANSWER_SECONDS:g} s") from None
+        finally:
+            self._waiting.pop(number, None)
+        return [-1] * (len(records) - len(offsets)) + offsets
+
+    def claimed(self) -> None:
+        """What there was to claim has been claimed."""
+        if self._framed is not None:
+            self._framed.send(["claimed", self._load()])
+
+    def _heard(self, number: int) -> None:
+        if self._framed is not None:
+            self._framed.send(["heard", number])
+
+    def quiet(self, run_id: str) -> bool:
+        """Whether nobody waits for the frames of this run, which has just been claimed."""
+        return self._quiet.pop(run_id, None) is not None
+
+    # --- the connection
+
+    async def _run(self, tried: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._gone.clear()
+            try:
+                _, framed = await loop.create_unix_connection(
+                    lambda: Framed(self._received, self._closed), str(self._path)
+                )
+            except OSError as error:
+                logger.debug("no link to the engine yet: %s", error)
+                tried.set()
+                await asyncio.sleep(_AGAIN_SECONDS)
+                continue
+            self._framed = framed
+            tried.set()
+            self._wake()  # from now on the engine may notify nobody else
+            try:
+                await self._gone.wait()
+            finally:
+                framed.close()
+
+    def _closed(self) -> None:
+        self._framed = None
+        self._quiet.clear()
+        self._gone.set()
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(AppendUnknown("the link to the engine broke before it answered"))
+        self._wake()
+
+    def _received(self, message: Any) -> None:
+        match message:
+            case ["done", number, offsets]:
+                if (answer := self._waiting.get(number)) is not None and not answer.done():
+                    answer.set_result(offsets)
+            case ["failed", number, why, text]:
+                if (answer := self._waiting.get(number)) is not None and not answer.done():
+                    answer.set_exception(_ERRORS.get(why, ValueError)(text))
+            case ["wake", quiet]:
+                self._quiet.update(quiet)
+                while len(self._quiet) > _KNOWN_QUIET:
+                    self._quiet.popitem(last=False)
+                self._wake()
+            case ["listen", number, thread_id]:
+                for run_id in [run for run, thread in self._quiet.items() if thread == thread_id]:
+                    del self._quiet[run_id]
+                self._listen(thread_id, lambda: self._heard(number))

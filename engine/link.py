@@ -1,0 +1,212 @@
+"""The link between the engine and the executors of one machine: a shortcut beside the log, for when it is in Postgres.
+
+Without it an executor appends to the log, the database notifies the engine, and the engine reads the record back; and a
+new run wakes every executor, of which one finds it. Through the link an executor hands its commands to the processor
+as the api of that process does (`Processor.submit`), its frames are appended by the process that tails them, and one
+executor is woken. Nothing rests on it: what it carries is in the log before it is answered, and an executor whose link
+breaks appends by itself (a command sent twice has the same id, a frame the same number) and looks for runs each second.
+
+Messages: `["append", id, load, [[topic, partition, key, value], …]]` → `["done", id, offsets of the commands]` or
+`["failed", id, why, message]`; `["wake", {run_id: thread_id}]` (runs whose frames nobody waits for) → `["claimed",
+load]`; `["listen", id, thread_id]` (somebody waits for them now) → `["heard", id]` (those up to now are in the log).
+`load`: the attempts an executor has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from engine.framing import Framed
+from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from engine.log.postgres import PostgresLog
+from engine.ports import Decided
+from engine.processor import Processor
+from engine.term import envelope_of
+
+log = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 10.0
+# An executor that has not claimed so long after it was woken is busy: the others are woken too.
+_BUSY_SECONDS = 0.02
+_HEARD_SECONDS = 0.2
+
+Queued = tuple[str, str]  # run id, thread id
+
+
+class LinkServer:
+    """The engine's end. `start` it before the executors look for it; `aclose` it before the processor stops."""
+
+    def __init__(
+        self, processor: Processor, source: PostgresLog, path: Path, *, listened: Callable[[str], bool]
+    ) -> None:
+        """`listened(thread_id)`: whether somebody waits for the frames of this thread as they come."""
+        self._processor, self._log, self._path, self._listened = processor, source, path, listened
+        self._sessions: list[_Session] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._path.unlink(missing_ok=True)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._accept, str(self._path))
+
+    async def aclose(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for session in list(self._sessions):
+            session.close()
+        self._path.unlink(missing_ok=True)
+
+    @property
+    def linked(self) -> bool:
+        """Whether an executor is there to be woken."""
+        return bool(self._sessions)
+
+    def wake(self, queued: Sequence[Queued]) -> None:
+        """These runs can be claimed: tell as many executors as there are runs, the least busy first."""
+        quiet = {run_id: thread_id for run_id, thread_id in queued if not self._listened(thread_id)}
+        for _ in range(min(len(queued), len(self._sessions))):
+            min(self._sessions, key=_load).expected += 1
+        for session in self._sessions:
+            if session.expected:
+                session.wake(quiet)
+
+    async def hurry(self, thread_id: str) -> None:
+        """Somebody waits for the frames of this thread from now on. Those up to now are in the log when this returns
+        (or after a moment, if an executor is too busy to answer)."""
+        heard = [session.listen(thread_id) for session in self._sessions]
+        if heard:
+            await asyncio.wait(heard, timeout=_HEARD_SECONDS)
+
+    def _accept(self) -> Framed:
+        session = _Session(self)
+        self._sessions.append(session)
+        return session.framed
+
+    def left(self, session: _Session) -> None:
+        if session in self._sessions:
+            self._sessions.remove(session)
+        if session.expected:
+            self.wake_others(session)
+
+    def wake_others(self, session: _Session) -> None:
+        for other in self._sessions:
+            if other is not session:
+                other.wake({})
+
+    async def take(self, records: Sequence[Append]) -> list[int]:
+        """Everything in the log and projected; answers the commands' offsets.
+
+        A thread's frames go with its first command, in one transaction. Raises as `Log.append` does.
+        """
+        frames: dict[str, list[Append]] = {}
+        for record in records:
+            if record.topic is not Topic.COMMANDS:
+                frames.setdefault(record.key, []).append(record)
+        submitted = []
+        for record in records:
+            if record.topic is Topic.COMMANDS:
+                envelope = envelope_of(record.value, record.key)
+                own = frames.pop(record.key, ())
+                submitted.append(self._processor.submit(envelope, value=record.value, frames=own))
+        work: list[Any] = list(submitted)
+        if frames:
+            work.append(self._log.append([record for own in frames.values() for record in own]))
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                done = await asyncio.gather(*work, return_exceptions=True)
+        except TimeoutError:
+            raise AppendUnknown(f"the commands were not applied in {DEADLINE_SECONDS} s") from None
+        failed = [one for one in done if isinstance(one, BaseException)]
+        if failed and len(work) > 1:
+            raise next((f for f in failed if not isinstance(f, LogUnavailable)), None) or AppendUnknown(str(failed[0]))
+        if failed:
+            raise failed[0]
+        return [decided.cmd_off for decided in done[: len(submitted)] if isinstance(decided, Decided)]
+
+
+def _load(session: _Session) -> int:
+    return session.load + session.expected
+
+
+class _Session:
+    """One executor's connection."""
+
+    def __init__(self, server: LinkServer) -> None:
+        self._server = server
+        self.framed = Framed(self._received, self._closed)
+        self.load = 0  # attempts it has, as it last said
+        self.expected = 0  # runs it was woken for since
+        self._timer: asyncio.TimerHandle | None = None
+        self._listens: dict[int, asyncio.Future[None]] = {}
+        self._number = 0
+        self._appends: set[asyncio.Task[None]] = set()
+
+    def wake(self, quiet: dict[str, str]) -> None:
+        self.framed.send(["wake", quiet])
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._busy)
+
+    def listen(self, thread_id: str) -> asyncio.Future[None]:
+        """Done when the executor has handed over the frames it had."""
+        self._number += 1
+        heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._listens[self._number] = heard
+        self.framed.send(["listen", self._number, thread_id])
+        return heard
+
+    def close(self) -> None:
+        self.framed.close()
+
+    def _busy(self) -> None:
+        self._timer = None
+        if self.expected:
+            self.expected = 0
+            self._server.wake_others(self)
+
+    def _received(self, message: Any) -> None:
+        match message:
+            case ["append", id, load, records]:
+                self.load = load
+                task = asyncio.get_running_loop().create_task(self._append(id, records))
+                self._appends.add(task)
+                task.add_done_callback(self._appends.discard)
+            case ["claimed", load]:
+                self.load, self.expected = load, 0
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+            case ["heard", id]:
+                if (heard := self._listens.pop(id, None)) is not None and not heard.done():
+                    heard.set_result(None)
+            case _:
+                log.warning("an executor said something unknown on its link")
+                self.close()
+
+    def _closed(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for heard in self._listens.values():
+            if not heard.done():
+                heard.set_result(None)
+        self._server.left(self)
+
+    async def _append(self, id: int, records: list[list[Any]]) -> None:
+        try:
+            offsets = await self._server.take([Append(Topic(t), p, key, value) for t, p, key, value in records])
+        except AppendUnknown as error:
+            answer: list[Any] = ["failed", id, "unknown", str(error)]
+        except LogUnavailable as error:
+            answer = ["failed", id, "unavailable", str(error)]
+        except Exception as error:
+            log.exception("records of an executor can't be taken")
+            answer = ["failed", id, "refused", f"{type(error).__name__}: {error}"]
+        else:
+            answer = ["done", id, offsets]
+        with suppress(Exception):
+            self.framed.send(answer)

@@ -1,0 +1,259 @@
+"""The link of engine and executors on one machine: what it carries is in the log, and it may break at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from engine.executor.link import Link
+from engine.framing import Framed
+from engine.gateway import envelope_for
+from engine.link import LinkServer
+from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from engine.log.postgres import PostgresLog
+from engine.log.records import Frames, partition_of
+from projections.journal import PostgresJournal
+from tests.engine.world import PARTITIONS, Engine, World, create_run, eventually, finish, key_of, new_id, world_of
+
+
+class Executor:
+    """What an executor has of a link: it counts how often it is woken, and answers."""
+
+    def __init__(self, server: Server, load: int = 0, *, answers: bool = True) -> None:
+        self.woken = 0
+        self.load = load
+        self.listens: list[str] = []
+        self._answers = answers
+        self.link = Link(server.path, server.world.log, wake=self._wake, listen=self._listen, load=lambda: self.load)
+
+    def _wake(self) -> None:
+        self.woken += 1
+        if self._answers:
+            self.link.claimed()
+
+    def _listen(self, thread_id: str, heard: Callable[[], None]) -> None:
+        self.listens.append(thread_id)
+        heard()
+
+
+class Server:
+    """An engine with the link's other end."""
+
+    def __init__(self, world: World, engine: Engine, path: Path) -> None:
+        self.world, self.engine, self.path = world, engine, path
+        self.listened: set[str] = set()
+        self.executors: list[Executor] = []
+        assert isinstance(world.log, PostgresLog)
+        self.link = LinkServer(engine.processor, world.log, path, listened=lambda thread: thread in self.listened)
+        assert isinstance(engine.journal, PostgresJournal)
+        engine.journal.executors = self.link
+
+    async def executor(self, load: int = 0, **names: Any) -> Executor:
+        executor = Executor(self, load, **names)
+        self.executors.append(executor)
+        await executor.link.start()
+        executor.link.claimed()  # tells its load
+
+        async def known() -> bool:
+            return len(self.link._sessions) == len(self.executors) and self.link._sessions[-1].load == load
+
+        await eventually(known)
+        executor.woken = 0
+        return executor
+
+    async def aclose(self) -> None:
+        for executor in self.executors:
+            await executor.link.aclose()
+        await self.link.aclose()
+
+
+@pytest.fixture
+async def server(database: str) -> AsyncIterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with world_of("postgres", database) as world:
+            opened = Server(world, await world.engine(), Path(folder) / "link")
+            await opened.link.start()
+            yield opened
+            await opened.aclose()
+
+
+def report_of(command: Any, id: str | None = None) -> Append:
+    key = key_of(command)
+    value = envelope_for(command, key, id, None).encode()
+    return Append(Topic.COMMANDS, partition_of(key, PARTITIONS), key, value)
+
+
+def frames_of(thread: str, run: str, *data: bytes, seq: int = 0) -> Append:
+    frames = Frames(run, thread, 1, seq, [(b"values", d) for d in data])
+    return Append(Topic.STREAM, partition_of(thread, PARTITIONS), thread, frames.encode())
+
+
+async def test_a_command_and_its_frames_are_in_the_log_when_they_are_answered(server: Server) -> None:
+    world, executor = server.world, await server.executor()
+    thread, run, p = new_id(), new_id(), 0
+    await server.engine.submit(create_run(thread, run))
+    p = partition_of(thread, PARTITIONS)
+    records = [frames_of(thread, run, b"1", b"2"), report_of(finish(thread, run, frames=2))]
+    offsets = await executor.link.append(records)
+    assert offsets == [-1, (await world.log.bounds(Topic.COMMANDS, p))[1] - 1]
+    assert [r.value for r in await world.log.read(Topic.STREAM, p, 0)] == [records[0].value]
+    assert (await world.log.read(Topic.COMMANDS, p, offsets[1]))[0].value == records[1].value
+    assert (await world.rows("SELECT status FROM runs WHERE run_id = $1", run))[0]["status"] == "success"
+    transactions = await world.rows(
+        "SELECT (SELECT xmin FROM log_stream WHERE partition = $1) AS a, "
+        "(SELECT xmin FROM log_commands WHERE partition = $1 AND off = $2) AS b", p, offsets[1],
+    )  # fmt: skip
+    assert transactions[0]["a"] == transactions[0]["b"]
+    assert await world.verify() == []
+
+
+async def test_frames_alone_are_appended_and_reach_the_tails_of_the_engine(server: Server) -> None:
+    executor = await server.executor()
+    thread, run = new_id(), new_id()
+    p = partition_of(thread, PARTITIONS)
+    tail = server.world.log.tail({(Topic.STREAM, p): 0})
+    first = asyncio.ensure_future(anext(tail))
+    await executor.link.append([frames_of(thread, run, b"1")])
+    assert [record.offset for record in await first] == [0]
+    await tail.aclose()
+
+
+async def test_commands_sent_twice_count_once(server: Server) -> None:
+    executor = await server.executor()
+    thread, run = new_id(), new_id()
+    await server.engine.submit(create_run(thread, run))
+    report = report_of(finish(thread, run), id="report-1")
+    await executor.link.append([report])
+    await executor.link.append([report])
+    await server.world.log.append([report])  # as it does when the link has broken
+    await server.engine.submit(create_run(thread, new_id()))
+    assert server.engine.heard.events().count("run.succeeded") == 1
+    assert await server.world.verify() == []
+
+
+async def test_without_a_link_appends_go_to_the_log(server: Server) -> None:
+    executor = await server.executor()
+    await server.link.aclose()
+
+    async def broken() -> bool:
+        return executor.link._framed is None
+
+    await eventually(broken)
+    thread, run = new_id(), new_id()
+    await server.engine.submit(create_run(thread, run))
+    await executor.link.append([report_of(finish(thread, run))])
+    await server.world.until("SELECT status = 'success' FROM runs WHERE run_id = $1", run)
+
+
+async def test_a_link_that_breaks_before_the_answer_leaves_it_open(server: Server) -> None:
+    executor = await server.executor()
+    thread, run = new_id(), new_id()
+    await server.engine.submit(create_run(thread, run))
+    async with server.world.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM partitions FOR UPDATE")  # the engine can't commit meanwhile
+        append = asyncio.ensure_future(executor.link.append([report_of(finish(thread, run))]))
+        sessions = server.link._sessions
+
+        async def taken() -> bool:
+            return bool(sessions and sessions[0]._appends)
+
+        await eventually(taken)
+        sessions[0].close()
+        with pytest.raises(AppendUnknown):
+            await append
+    await server.world.until("SELECT status = 'success' FROM runs WHERE run_id = $1", run)
+
+
+async def test_an_engine_that_stops_says_so(server: Server) -> None:
+    executor = await server.executor()
+    await server.engine.processor.stop()
+    with pytest.raises(LogUnavailable):
+        await executor.link.append([report_of(finish(new_id(), new_id()))])
+
+
+async def test_the_least_busy_executor_is_woken_and_the_database_notifies_nobody(server: Server, database: str) -> None:
+    busy, idle = await server.executor(load=3), await server.executor(load=1)
+    heard: list[str] = []
+    connection = await asyncpg.connect(database)
+    await connection.add_listener("threadlog_queue", lambda *notice: heard.append(str(notice[3])))
+    await server.engine.submit(create_run(new_id()))
+
+    async def woken() -> bool:
+        return idle.woken == 1
+
+    await eventually(woken)
+    await connection.execute("SELECT pg_notify('threadlog_queue', 'last')")
+
+    async def last() -> bool:
+        return "last" in heard
+
+    await eventually(last)
+    assert (busy.woken, heard) == (0, ["last"])
+    await connection.close()
+
+
+async def test_when_nobody_is_linked_the_database_notifies(server: Server, database: str) -> None:
+    heard = asyncio.Event()
+    connection = await asyncpg.connect(database)
+    await connection.add_listener("threadlog_queue", lambda *_: heard.set())
+    await server.engine.submit(create_run(new_id()))
+    async with asyncio.timeout(10):
+        await heard.wait()
+    await connection.close()
+
+
+async def test_an_executor_that_does_not_come_to_claim_leaves_the_run_to_others(server: Server) -> None:
+    stuck, other = await server.executor(load=0, answers=False), await server.executor(load=9)
+    await server.engine.submit(create_run(new_id()))
+
+    async def both() -> bool:
+        return stuck.woken == 1 and other.woken == 1
+
+    await eventually(both)
+
+
+async def test_who_listens_decides_whether_frames_may_wait(server: Server) -> None:
+    executor = await server.executor()
+    waited, listened, late = new_id(), new_id(), new_id()
+    server.listened.add(listened)
+    runs = {thread: new_id() for thread in (waited, listened, late)}
+    for thread, run in runs.items():
+        await server.engine.submit(create_run(thread, run))
+
+    async def woken() -> bool:
+        return executor.woken == 3
+
+    await eventually(woken)
+    await server.link.hurry(late)
+    assert executor.listens == [late]
+    assert {t: executor.link.quiet(r) for t, r in runs.items()} == {waited: True, listened: False, late: False}
+
+
+async def test_what_is_no_message_ends_the_connection_and_nothing_else(server: Server) -> None:
+    executor = await server.executor()
+    for noise in (b"\x00\x00\x00\x01\xc1", b"GET / HTTP/1.1\r\n\r\n" * 10, Framed.packed(["dance"]), Framed.packed(7)):
+        reader, writer = await asyncio.open_unix_connection(str(server.path))
+        writer.write(noise)
+        writer.write_eof()
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+    thread, run = new_id(), new_id()
+    await server.engine.submit(create_run(thread, run))
+    assert len(await executor.link.append([report_of(finish(thread, run))])) == 1
+
+
+async def test_a_message_may_come_in_any_pieces() -> None:
+    got: list[Any] = []
+    framed = Framed(got.append, lambda: None)
+    messages = [["a", 1], ["b", b"\x00" * 300], {}]
+    for byte in b"".join(Framed.packed(m) for m in messages):
+        framed.data_received(bytes([byte]))
+    framed.data_received(b"".join(Framed.packed(m) for m in messages))
+    assert got == messages * 2
