@@ -51,6 +51,7 @@ class LinkServer:
 
     async def start(self) -> None:
         self._path.unlink(missing_ok=True)
+        self._log.when_lost(self.sever)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._accept, str(self._path))
 
@@ -60,6 +61,14 @@ class LinkServer:
         for session in list(self._sessions):
             session.close()
         self._path.unlink(missing_ok=True)
+
+    def sever(self) -> None:
+        """The database went away and may have forgotten frames: executors have to send them before anything else.
+
+        What came through their links and is not in the log yet is dropped, so that nothing overtakes that.
+        """
+        for session in list(self._sessions):
+            session.sever()
 
     @property
     def linked(self) -> bool:
@@ -160,6 +169,11 @@ class _Session:
         return heard
 
     def close(self) -> None:
+        self.framed.close()
+
+    def sever(self) -> None:
+        for append in self._appends:
+            append.cancel()
         self.framed.close()
 
     def _busy(self) -> None:

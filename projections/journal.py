@@ -178,6 +178,7 @@ class PostgresJournal:
     async def _unknown(self, attempt: _Attempt, error: BaseException) -> None:
         """The connection is gone and with it the answer: the partitions are opened again, and tell."""
         log.warning("the database was lost in the middle of a transaction: %r", error)
+        self._log.lost()
         await self._drop()
         for batch, _ in attempt.batches:
             submissions = attempt.submissions.get(batch.partition, {})
@@ -211,6 +212,7 @@ class PostgresJournal:
                 await self._log.hush(self._conn)
                 self._commit = await self._conn.prepare(_COMMIT)
         except AWAY as error:
+            self._log.lost()
             await self._drop()
             raise LogUnavailable(f"the database is away: {error!r}") from error
         return self._conn

@@ -24,7 +24,8 @@ class Link:
     """Connects to the engine and connects again, until closed; appends go straight to the log while there is no link.
 
     `wake()`: there may be something to claim; `listen(thread_id, heard)`: somebody waits for this thread's frames, and
-    `heard()` is to be called when those up to now are in the log; `load()`: how many attempts there are.
+    `heard()` is to be called when those up to now are in the log; `load()`: how many attempts there are; `lost()`: the
+    link broke, perhaps because the database did.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Link:
         wake: Callable[[], None],
         listen: Callable[[str, Callable[[], None]], None],
         load: Callable[[], int],
+        lost: Callable[[], None],
     ) -> None:
         self._path, self._log = path, log
-        self._wake, self._listen, self._load = wake, listen, load
+        self._wake, self._listen, self._load, self._lost = wake, listen, load, lost
         self._framed: Framed | None = None
         self._gone = asyncio.Event()
         self._number = 0
@@ -118,6 +120,7 @@ class Link:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(AppendUnknown("the link to the engine broke before it answered"))
+        self._lost()
         self._wake()
 
     def _received(self, message: Any) -> None:

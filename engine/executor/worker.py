@@ -112,7 +112,14 @@ class Executor:
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         self._link = (
-            Link(options.link, self._log, wake=self._woken, listen=self._listened, load=lambda: len(self.attempts))
+            Link(
+                options.link,
+                self._log,
+                wake=self._woken,
+                listen=self._listened,
+                load=lambda: len(self.attempts),
+                lost=self._database_lost,
+            )
             if options.link is not None
             else None
         )

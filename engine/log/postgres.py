@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class PostgresLog:
         self._owns_pool = owns_pool
         self._partitions = partitions
         self._quiet = quiet
-        self._appender = Appender(pool, partitions, quiet=quiet)
+        self._appender = Appender(pool, partitions, lost=self.lost, quiet=quiet)
+        self._when_lost: Callable[[], None] = lambda: None
         self._feeds = Feeds(pool)
         self._notices = Notices(pool)
 
@@ -154,6 +155,14 @@ class PostgresLog:
         """Appends on this connection notify nobody, if this log is a quiet one: `committed` does."""
         if self._quiet:
             await connection.execute(QUIET)
+
+    def when_lost(self, call: Callable[[], None]) -> None:
+        """Call when the database was found to be away: it may have forgotten the stream's last moments."""
+        self._when_lost = call
+
+    def lost(self) -> None:
+        """A transaction of the caller found the database away."""
+        self._when_lost()
 
     def committed(self, records: Sequence[Record], heads: Mapping[tuple[Topic, int], int]) -> None:
         """Tells the tails of this process what `append_in` appended, after the commit: they need not read it then.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -164,8 +164,12 @@ class Appender:
     topic-partition keeps its order.
     """
 
-    def __init__(self, pool: asyncpg.Pool, partitions: int, *, quiet: bool = False) -> None:
-        """`quiet`: nobody is notified, the caller does that."""
+    def __init__(
+        self, pool: asyncpg.Pool, partitions: int, *, lost: Callable[[], None] = lambda: None, quiet: bool = False
+    ) -> None:
+        """`lost`: called when the database went away, before any append learns of it; `quiet`: nobody is notified of
+        appends, the caller does that."""
+        self._lost = lost
         self._partitions = partitions
         self._queue: deque[_Call] = deque()
         self._control = _Lane(pool, waits_for_disk=True, quiet=quiet)
@@ -248,6 +252,8 @@ class Appender:
         try:
             offsets = await lane.append(records)
         except Exception as error:
+            if isinstance(error, LogUnavailable):
+                self._lost()
             for call in calls:
                 if not call.done.done():
                     call.done.set_exception(error)

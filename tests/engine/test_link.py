@@ -26,11 +26,16 @@ class Executor:
     """What an executor has of a link: it counts how often it is woken, and answers."""
 
     def __init__(self, server: Server, load: int = 0, *, answers: bool = True) -> None:
-        self.woken = 0
+        self.woken = self.lost = 0
         self.load = load
         self.listens: list[str] = []
         self._answers = answers
-        self.link = Link(server.path, server.world.log, wake=self._wake, listen=self._listen, load=lambda: self.load)
+        self.link = Link(
+            server.path, server.world.log, wake=self._wake, listen=self._listen, load=lambda: self.load, lost=self._lost
+        )
+
+    def _lost(self) -> None:
+        self.lost += 1
 
     def _wake(self) -> None:
         self.woken += 1
@@ -168,6 +173,43 @@ async def test_a_link_that_breaks_before_the_answer_leaves_it_open(server: Serve
         with pytest.raises(AppendUnknown):
             await append
     await server.world.until("SELECT status = 'success' FROM runs WHERE run_id = $1", run)
+
+
+async def test_a_lost_database_cuts_the_links_and_drops_what_came_through_them(server: Server) -> None:
+    """An executor sends again what the database may have forgotten before anything else of a run is in the log."""
+    executor, other = await server.executor(), await server.executor(load=1)
+    thread, run = new_id(), new_id()
+    await server.engine.submit(create_run(thread, run))
+    p = partition_of(thread, PARTITIONS)
+    async with server.world.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM partitions FOR UPDATE")
+        append = asyncio.ensure_future(
+            executor.link.append([frames_of(thread, run, b"2", seq=1), report_of(finish(thread, run), id="late")])
+        )
+
+        async def waits() -> bool:
+            return bool(
+                await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            )
+
+        await eventually(waits)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+            "AND wait_event_type = 'Lock'"
+        )
+        with pytest.raises(AppendUnknown):
+            await append
+    assert executor.lost == 1
+
+    async def all_lost() -> bool:
+        return other.lost == 1
+
+    await eventually(all_lost)
+    await server.engine.submit(create_run(new_id()))  # the engine is back
+    assert await server.world.log.read(Topic.STREAM, p, 0) == []
+    assert "run.succeeded" not in server.engine.heard.events()
+    await executor.link.append([report_of(finish(thread, run), id="late")])
+    assert await server.world.verify() == []
 
 
 async def test_an_engine_that_stops_says_so(server: Server) -> None:
