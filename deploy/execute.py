@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 from deploy.owner import owner_name
 from deploy.settings import Settings
 from deploy.storage import opened_log, prepared_database
 from engine.executor.process import ExecutorOptions
 from engine.executor.process import run_executor as run_until_told_to_stop
 
+# Beside the api on one machine: when user code takes all cores, requests are still answered.
+_NICE = 5
+
 
 async def run_executor(settings: Settings) -> None:
     """Execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
+    if settings.link is not None:
+        os.nice(_NICE)
     uri = await prepared_database(settings)
     async with opened_log(settings) as source:
         options = ExecutorOptions(

@@ -14,7 +14,7 @@ from deploy.failures import CannotRun, DatabaseAway
 from deploy.settings import Settings, without_password
 from engine.log.port import Log, LogUnavailable
 from engine.log.postgres import PostgresLog
-from engine.log.postgres_append import AWAY
+from engine.log.postgres_append import AWAY, leave_as_it_is
 from projections.schema import migrate
 
 log = logging.getLogger("threadlog")
@@ -57,10 +57,6 @@ async def prepared_database(settings: Settings) -> str:
     return settings.database_uri
 
 
-async def _leave_as_it_is(connection: object) -> None:
-    """Nobody changes a session's settings, so the round trip that resets them after every query is saved."""
-
-
 @asynccontextmanager
 async def pool_of(uri: str, *, name: str, size: int) -> AsyncIterator[asyncpg.Pool]:
     """Connections for one purpose, `name`d in `pg_stat_activity`."""
@@ -68,7 +64,7 @@ async def pool_of(uri: str, *, name: str, size: int) -> AsyncIterator[asyncpg.Po
         uri,
         min_size=1,
         max_size=size,
-        reset=_leave_as_it_is,
+        reset=leave_as_it_is,
         server_settings={"application_name": f"threadlog-{name}"},
     )
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from engine.log.postgres_append import PASSING
+from engine.log.postgres_append import PASSING, leave_as_it_is
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class PatientPool:
             min_size=1,
             max_size=size,
             command_timeout=60,
+            reset=leave_as_it_is,
             server_settings={"application_name": "threadlog-executor"},
         )
         return PatientPool(pool)

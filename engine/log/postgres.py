@@ -10,7 +10,17 @@ from typing import Any
 import asyncpg
 
 from engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
-from engine.log.postgres_append import APPEND, APPEND_ONE, CONNECT_SECONDS, PASSING, QUIET, Appender, check, group
+from engine.log.postgres_append import (
+    APPEND,
+    APPEND_ONE,
+    CONNECT_SECONDS,
+    PASSING,
+    QUIET,
+    Appender,
+    check,
+    group,
+    leave_as_it_is,
+)
 from engine.log.postgres_notify import Notices
 from engine.log.postgres_tail import BATCH_BYTES, Feeds, Found, read_places
 
@@ -56,6 +66,7 @@ class PostgresLog:
                 pool_or_dsn,
                 min_size=0,
                 max_size=8,
+                reset=leave_as_it_is,
                 timeout=CONNECT_SECONDS,
                 server_settings={"plan_cache_mode": "force_generic_plan"},  # planning costs more than running
             )

@@ -43,6 +43,10 @@ PASSING = (*AWAY, asyncpg.InsufficientResourcesError, asyncpg.OperatorInterventi
 _REFUSED = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.TooManyConnectionsError)
 
 
+async def leave_as_it_is(connection: object) -> None:
+    """For pools none of whose users changes the session: the round trip that resets it after every use is saved."""
+
+
 @dataclass(frozen=True, slots=True)
 class Groups:
     """Records as `log_append` wants them: sorted by topic and partition; `slots` finds each record's offset again."""
