@@ -6,6 +6,7 @@ from binascii import a2b_base64
 from datetime import datetime
 from typing import Any
 
+from engine.compression import pack_value
 from projections.rows import CheckpointRow, Rows, plain, time_of
 from projections.threads import state_moved
 
@@ -70,7 +71,9 @@ def _keep_values(rows: Rows, event: dict[str, Any], p: int) -> None:
         key = (event["thread_id"], blob["h"])
         if key in rows.values:
             continue
-        if "b" in blob:
+        if "d" in blob:
+            rows.values[key] = pack_value(blob["t"], blob["d"].encode("latin-1"))
+        elif "b" in blob:
             rows.values[key] = (blob["t"], a2b_base64(blob["b"]))
         else:
             rows.awaited[key] = (blob["t"], p, blob["at"])

@@ -11,7 +11,6 @@ import json
 import math
 import re
 import struct
-import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterable
 from datetime import date, time, timedelta, timezone
@@ -21,8 +20,8 @@ from zoneinfo import ZoneInfo
 
 import orjson
 import ormsgpack
-import zstandard
 
+from engine.compression import unpack_value
 from engine.plain import SECRET, plain, seconds, text_of_bytes
 from engine.references import Reference
 
@@ -30,7 +29,6 @@ from engine.references import Reference
 SINGLE_ARGUMENT, POSITIONAL, KEYWORDS, METHOD, PYDANTIC_V1, PYDANTIC_V2, NUMPY, DELTA_SNAPSHOT = range(8)
 
 _BINARY = re.compile(rb"[\xc4\xc5\xc6]")  # the first byte of msgpack's bin types; text has it now and then
-_ZSTD = "+zstd"
 
 
 class Blob(NamedTuple):
@@ -69,14 +67,6 @@ class Gone(LookupError):
     """A value was deleted between the queries of one reading: read again."""
 
 
-class _PerThread(threading.local):
-    def __init__(self) -> None:
-        self.decompress = zstandard.ZstdDecompressor().decompress
-
-
-_CONTEXT = _PerThread()
-
-
 def reference(ref: Reference, blobs: Blobs) -> Any:
     """The value behind a reference.
 
@@ -101,8 +91,7 @@ def value(type_: str, data: bytes) -> Any:
     Raises:
         UnknownType: of a serialisation other than LangGraph's own.
     """
-    if type_.endswith(_ZSTD):
-        type_, data = type_.removesuffix(_ZSTD), _CONTEXT.decompress(data)
+    type_, data = unpack_value(type_, data)
     if type_ == "msgpack":
         return _msgpack(data)
     if type_ == "null":

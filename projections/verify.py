@@ -15,6 +15,7 @@ import asyncpg
 import orjson
 
 from engine.acceptance import Acceptance
+from engine.compression import unpack_value
 from engine.domain import decider
 from engine.domain.decider import EMPTY, States
 from engine.domain.wire import event_from_wire
@@ -148,12 +149,18 @@ async def _compare(conn: asyncpg.Connection, table: str, live: str, rebuilt: str
         left = {name: row[f"live_{name}"] for name in text} if row["in_live"] else None
         right = {name: row[f"rebuilt_{name}"] for name in text} if row["in_rebuilt"] else None
         if left is not None and right is not None:
+            if table == "channel_values" and _content(left) == _content(right):
+                continue  # compressed by another release of zstd
             changed = [n for n, is_json in compared if not _equal(left[n], right[n], is_json)]
             if not changed:
                 continue
             left, right = {n: left[n] for n in changed}, {n: right[n] for n in changed}
         differences.append(Difference(table, at, left, right))
     return differences
+
+
+def _content(value: Mapping[str, Any]) -> tuple[str, bytes]:
+    return unpack_value(value["type"], value["data"])
 
 
 def _equal(left: Any, right: Any, is_json: bool) -> bool:

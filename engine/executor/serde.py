@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-import zstandard
 from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer, _create_msgpack_ext_hook
 
+from engine.compression import pack_value, unpack_value
+
 INLINE_BYTES = 100  # a value up to this size stands in the reference itself
-_COMPRESS_BYTES = 512  # below, compression costs more than it saves
-_ZSTD = "+zstd"
-_ZSTD_LEVEL = 3
 
 
 class UnserializableState(TypeError):
@@ -54,17 +51,6 @@ class Blob(NamedTuple):
     data: bytes
 
 
-class _PerThread(threading.local):
-    """zstd contexts: costly to make, not to be shared between threads."""
-
-    def __init__(self) -> None:
-        self.compress = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
-        self.decompress = zstandard.ZstdDecompressor().decompress
-
-
-_ZSTD_OF_THREAD = _PerThread()
-
-
 def content_hash(type_: str, data: bytes) -> str:
     """The name of a value: BLAKE2b-128 over type and uncompressed data, base64url without padding."""
     digest = blake2b(type_.encode(), digest_size=16)
@@ -75,18 +61,12 @@ def content_hash(type_: str, data: bytes) -> str:
 
 def pack(type_: str, data: bytes) -> Blob:
     """Compress, if that is worth it."""
-    if len(data) > _COMPRESS_BYTES:
-        packed = _ZSTD_OF_THREAD.compress(data)
-        if len(packed) < len(data):
-            return Blob(type_ + _ZSTD, packed)
-    return Blob(type_, data)
+    return Blob(*pack_value(type_, data))
 
 
 def unpack(type_: str, data: bytes) -> tuple[str, bytes]:
     """The serializer's own type and bytes of a stored value."""
-    if type_.endswith(_ZSTD):
-        return type_.removesuffix(_ZSTD), _ZSTD_OF_THREAD.decompress(data)
-    return type_, data
+    return unpack_value(type_, data)
 
 
 def inline(type_: str, data: bytes) -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import orjson
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -29,10 +30,13 @@ from engine.executor.serde import (
 from engine.references import Reference, hashes
 
 LARGE_BYTES = 32 * 1024  # compressed, above this a value travels in the `values` topic
+_PLAIN_BYTES = 4 * 1024  # up to this much a value travels as it is: records are compressed, and often say it twice
+_PLAIN_GROWTH = 2  # unless it is binary data, which JSON text makes that much longer
 _BACKGROUND_BYTES = 256 * 1024  # above this, compressing would hold up the loop
 _KEPT_BYTES = 16 * 1024 * 1024  # of what an attempt has put, for reading it again before it is projected
 _SHORT_LIST = 8
 _INLINE_LIST = 64
+_INPUT = "__start__"
 _SCALARS = (int, float, str, bool)
 _FIELDS = 64
 _WIDE_TEXT = 2048
@@ -61,7 +65,7 @@ class Draft:
         """Compress what is to be stored."""
         for name, (type_, data) in self.raw.items():
             if name not in self.sealed:
-                self.sealed[name] = pack(type_, data)
+                self.sealed[name] = Blob(type_, data) if len(data) <= _PLAIN_BYTES else pack(type_, data)
 
     async def seal_aside(self) -> None:
         """Compress, the big ones in a thread."""
@@ -84,9 +88,18 @@ class Draft:
         return [
             {"h": name, "t": blob.type, "at": offsets[name]}
             if name in offsets
-            else {"h": name, "t": blob.type, "b": b64encode(blob.data).decode("ascii")}
+            else {"h": name, "t": blob.type, **_data(blob.data)}
             for name, blob in self.sealed.items()
         ]
+
+
+def _data(data: bytes) -> dict[str, str]:
+    """A value's bytes in an item."""
+    if len(data) <= _PLAIN_BYTES:
+        text = data.decode("latin-1")
+        if text.isascii() or len(orjson.dumps(text)) <= _PLAIN_GROWTH * len(data):
+            return {"d": text}
+    return {"b": b64encode(data).decode("ascii")}
 
 
 class Values:
@@ -115,7 +128,7 @@ class Values:
                     return inline(type_, data)
             if len(value) <= _NUMBERS or type(value[0]) not in (int, float):
                 return {"s": self._list(channel, value, draft)}
-        elif kind is dict and _depth < _DEEPEST and _wide(value):
+        elif kind is dict and _depth < _DEEPEST and (_wide(value) or (channel == _INPUT and _shared(value))):
             return {"d": {k: self.reference(channel, v, draft, _depth + 1) for k, v in value.items()}}
         type_, data = self._dumps(channel, value)
         if len(data) <= INLINE_BYTES:
@@ -222,15 +235,25 @@ def _wide(value: dict[Any, Any]) -> bool:
     wide = False
     if len(value) > _FIELDS:
         return False
-    for key, field_value in value.items():
-        if type(key) is not str or not (key.isascii() or _encodable(key)):
-            return False
+    if not _named(value):
+        return False
+    for field_value in value.values():
         kind = type(field_value)
         if kind is str or kind is bytes:
             wide = wide or len(field_value) > _WIDE_TEXT
         elif kind is list or kind is dict:
             wide = wide or len(field_value) >= _SHORT_LIST
     return wide
+
+
+def _named(value: dict[Any, Any]) -> bool:
+    """Whether all keys can be keys of JSON."""
+    return all(type(key) is str and (key.isascii() or _encodable(key)) for key in value)
+
+
+def _shared(value: dict[Any, Any]) -> bool:
+    """Whether an input has lists: field by field they are the same values as the writes made of them."""
+    return len(value) <= _FIELDS and any(type(v) is list and v for v in value.values()) and _named(value)
 
 
 def _encodable(key: str) -> bool:

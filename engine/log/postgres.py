@@ -20,6 +20,7 @@ from engine.log.postgres_append import (
     check,
     group,
     leave_as_it_is,
+    stored,
 )
 from engine.log.postgres_notify import Notices
 from engine.log.postgres_tail import BATCH_BYTES, Feeds, Found, read_places
@@ -158,7 +159,7 @@ class PostgresLog:
             return []
         if len(records) == 1:
             (r,) = records
-            return [await connection.fetchval(APPEND_ONE, r.topic, r.partition, r.key, r.value)]
+            return [await connection.fetchval(APPEND_ONE, r.topic, r.partition, r.key, stored(r))]
         groups = group(records)
         return groups.offsets(await connection.fetchval(APPEND, *groups.arguments))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 
+from engine.compression import pack_record
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
@@ -21,6 +22,9 @@ QUIET = "SET threadlog.quiet = on"
 # One transaction takes what has gathered while the one before was in flight, up to this much.
 GROUP_RECORDS = 2_000
 GROUP_BYTES = 16 * 1024 * 1024
+
+# What is stored compressed. Frames go by too fast for that and are soon forgotten; values are compressed already.
+COMPRESSED = frozenset({Topic.COMMANDS, Topic.EVENTS})
 
 # An append waits at most this long for a connection, and then for the transaction (which waits for the head's lock).
 CONNECT_SECONDS = 5.0
@@ -67,6 +71,11 @@ def check(records: Sequence[Append], partitions: int) -> None:
             raise ValueError(f"{record.topic}: the key {record.key!r} has a NUL character")
 
 
+def stored(record: Append) -> bytes:
+    """A record's value as its row holds it."""
+    return pack_record(record.value) if record.topic in COMPRESSED else record.value
+
+
 def group(records: Sequence[Append]) -> Groups:
     by_place: dict[tuple[Topic, int], list[int]] = {}
     for i, record in enumerate(records):
@@ -81,7 +90,7 @@ def group(records: Sequence[Append]) -> Groups:
             slots[i] = (g, index)
             r_group.append(g + 1)
             keys.append(records[i].key)
-            values.append(records[i].value)
+            values.append(stored(records[i]))
     counts = [len(by_place[place]) for place in places]
     return Groups(([t for t, _ in places], [p for _, p in places], counts, r_group, keys, values), slots)
 
@@ -134,7 +143,7 @@ class _Lane:
         try:
             if len(records) == 1:
                 (r,) = records
-                return [await self._append_one.fetchval(r.topic, r.partition, r.key, r.value, timeout=APPEND_SECONDS)]
+                return [await self._append_one.fetchval(r.topic, r.partition, r.key, stored(r), timeout=APPEND_SECONDS)]
             groups = group(records)
             return groups.offsets(await self._append.fetchval(*groups.arguments, timeout=APPEND_SECONDS))
         except _REFUSED as error:

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from engine.compression import pack_record
 from engine.domain import decider
 from engine.domain.commands import Command, CreateRun, ReportRun
 from engine.domain.wire import command_from_wire, event_to_wire, to_body
@@ -50,7 +51,7 @@ class Desk:
         wire = [event_to_wire(event) for event in events]
         record = EventRecord(epoch=1, cmd_off=offset, cmd_id=cmd_id, key=key, at=at, events=wire)
         encoded = record.encode()
-        self.event_bytes += len(encoded)
+        self.event_bytes += len(pack_record(encoded))  # as the Postgres log stores it
         partition = partition_of(key, self.log.partitions)
         async with self.pool.acquire() as conn, conn.transaction():
             accepted = Accepted(offset, EventRecord.decode(encoded), decider.dump(after))

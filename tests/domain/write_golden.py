@@ -40,7 +40,7 @@ A = "00000000-0000-4000-8000-0000000000bb"
 ERROR = {"error": "ValueError", "message": "kaboom"}
 INTERRUPTS = {"task": [{"id": "i", "value": {"question": "ok?"}}]}
 STARTED = {"executor": "x", "at": at(1)}
-BLOB = {"h": "hash", "t": "msgpack", "b": "AA=="}
+BLOB = {"h": "hash", "t": "msgpack", "d": "\x91\xa5hello"}
 SAVED = {
     **checkpoint("cp1"), "parent_id": "cp0", "metadata": {"source": "loop", "step": 1}, "checkpoint": {"v": 4},
     "channels": {"messages": {"s": [["hash", 1]]}}, "blobs": [BLOB],
