@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from typing import Any
 
 Reference = dict[str, Any]
@@ -23,3 +25,11 @@ def hashes(reference: Reference) -> Iterator[str]:
 def needed(references: Iterable[Reference]) -> set[str]:
     """All content hashes these references need."""
     return {h for reference in references for h in hashes(reference)}
+
+
+def content_hash(type_: str, data: bytes) -> str:
+    """The name of a value: BLAKE2b-128 over type and uncompressed data, base64url without padding."""
+    digest = blake2b(type_.encode(), digest_size=16)
+    digest.update(b"\0")
+    digest.update(data)
+    return urlsafe_b64encode(digest.digest())[:22].decode("ascii")

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 import asyncpg
 import orjson
 
+from engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
 from engine.references import Reference, needed
 
 Item = dict[str, Any]
 
-_CHECKPOINTS = """SELECT c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, c.checkpoint::text, c.channels::text,
-        c.tasks::text, c.out::text, c.shown::text, (
+_CHECKPOINTS = f"""SELECT c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, c.checkpoint::text, c.channels::text,
+        c.tasks::text, c.out::text, c.shown::text, c.created_at, c.run_id::text, c.parts, {PARTS} AS found, (
             SELECT json_agg(json_build_array(w.task_id, w.task_path, w.idx, w.channel, w.value)
                 ORDER BY w.task_id, w.idx)::text
             FROM checkpoint_writes w
@@ -53,7 +54,8 @@ async def export_items(conn: Reader, thread_id: str, target_id: str) -> AsyncIte
 
 def _items(row: asyncpg.Record, thread_id: str, target_id: str) -> list[Item]:
     at = {"ns": row["ns"], "checkpoint_id": row["checkpoint_id"]}
-    metadata = orjson.loads(row["metadata"])
+    parts, found = row["parts"], loaded(row["found"])
+    metadata = whole_metadata(orjson.loads(row["metadata"]), parts, found, row["run_id"])
     if metadata.get("thread_id") == thread_id:
         metadata["thread_id"] = target_id
     items: list[Item] = [
@@ -62,8 +64,8 @@ def _items(row: asyncpg.Record, thread_id: str, target_id: str) -> list[Item]:
             **at,
             "parent_id": row["parent_id"],
             "metadata": metadata,
-            "checkpoint": orjson.loads(row["checkpoint"]),
-            "channels": orjson.loads(row["channels"]),
+            "checkpoint": whole_checkpoint(orjson.loads(row["checkpoint"]), row["checkpoint_id"], row["created_at"]),
+            "channels": whole_channels(orjson.loads(row["channels"]), parts, found),
         }
     ]
     if row["tasks"] is not None:

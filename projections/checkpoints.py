@@ -6,6 +6,7 @@ from binascii import a2b_base64
 from datetime import datetime
 from typing import Any
 
+from engine.checkpoint_rows import PART_TYPE, compact
 from engine.compression import pack_value
 from projections.rows import CheckpointRow, Rows, plain, time_of
 from projections.threads import state_moved
@@ -13,15 +14,22 @@ from projections.threads import state_moved
 
 def saved(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
     thread_id, ns, checkpoint_id = event["thread_id"], plain(event.get("ns", "")), event["checkpoint_id"]
-    checkpoint = event.get("checkpoint", {})
+    checkpoint, run_id = event.get("checkpoint", {}), event.get("run_id")
+    created_at = _time(checkpoint, at)
+    stored = compact(
+        checkpoint_id, created_at, run_id, event.get("metadata", {}), checkpoint, event.get("channels", {})
+    )
     row = CheckpointRow(
         parent_id=event.get("parent_id"),
-        run_id=event.get("run_id"),
-        created_at=_time(checkpoint, at),
-        metadata=event.get("metadata", {}),
-        checkpoint=checkpoint,
-        channels=event.get("channels", {}),
+        run_id=run_id,
+        created_at=created_at,
+        metadata=stored.metadata,
+        checkpoint=stored.checkpoint,
+        channels=stored.channels,
+        parts=stored.parts,
     )
+    for name, data in stored.needs.items():
+        rows.values[thread_id, name] = (PART_TYPE, data)
     before = rows.checkpoints.get((thread_id, ns, checkpoint_id))
     if before is not None:
         row.tasks, row.out, row.shown = before.tasks, before.out, before.shown

@@ -148,6 +148,7 @@ class CheckpointRow:
     metadata: Any
     checkpoint: Any
     channels: Any
+    parts: str | None = None
     tasks: Any = None
     out: Any = None
     shown: Any = None
@@ -317,5 +318,5 @@ def _run_row(run_id: str, row: RunRow) -> tuple[Any, ...]:
 def _checkpoint_row(key: CheckpointKey, row: CheckpointRow) -> tuple[Any, ...]:
     return (
         *key, row.parent_id, row.run_id, row.created_at, clean_text(row.metadata), text(row.checkpoint),
-        clean_text(row.channels), _opt(row.tasks), _opt(row.out), _opt(row.shown),
+        clean_text(row.channels), _opt(row.tasks), _opt(row.out), _opt(row.shown), row.parts,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
 from engine.executor.serde import Blob
 from engine.executor.values import Values
 from engine.references import Reference, needed
@@ -27,8 +28,8 @@ Writes = dict[tuple[str, int], tuple[str, str, Reference]]  # (task id, idx) -> 
 Pool: TypeAlias = "asyncpg.Pool"  # the class itself is not generic at run time
 
 # Everything as text: what codecs a connection has does not matter.
-_COLUMNS = """ns, checkpoint_id, parent_id, metadata::text, checkpoint::text, channels::text,
-    tasks::text, out::text, shown::text, (
+_COLUMNS = f"""ns, checkpoint_id, parent_id, metadata::text, checkpoint::text, channels::text,
+    tasks::text, out::text, shown::text, created_at, run_id::text, parts, {PARTS}, (
         SELECT json_agg(json_build_array(w.task_id, w.idx, w.task_path, w.channel, w.value))::text
         FROM checkpoint_writes w
         WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
@@ -38,7 +39,8 @@ _NEWEST = f"""SELECT {_COLUMNS} FROM checkpoints c WHERE thread_id = $1 AND ns =
     ORDER BY checkpoint_id DESC LIMIT 1"""
 _SEVERAL = f"""SELECT {_COLUMNS} FROM checkpoints c
     WHERE thread_id = $1 AND ($2::text IS NULL OR ns = $2) AND ($3::text IS NULL OR checkpoint_id = $3)
-        AND ($4::text IS NULL OR checkpoint_id < $4) AND metadata @> $5::text::jsonb
+        AND ($4::text IS NULL OR checkpoint_id < $4)
+        AND ($5::text = '{{}}' OR checkpoint_metadata(c) @> $5::text::jsonb)
     ORDER BY checkpoint_id DESC LIMIT $6"""
 _BLOBS = "SELECT hash, type, data FROM channel_values WHERE thread_id = $1 AND hash = ANY ($2::text[])"
 # The ancestors a delta channel is rebuilt from: for each channel up to the nearest one that stores its value.
@@ -108,14 +110,30 @@ def ordered(writes: Writes) -> list[tuple[str, str, Reference]]:
 
 
 def _stored(row: asyncpg.Record) -> Stored:
-    ns, checkpoint_id, parent_id, metadata, checkpoint, channels, tasks, out, shown, writes = row
+    (
+        ns,
+        checkpoint_id,
+        parent_id,
+        metadata,
+        checkpoint,
+        channels,
+        tasks,
+        out,
+        shown,
+        at,
+        run_id,
+        parts,
+        found,
+        writes,
+    ) = row
+    held = loaded(found)
     return Stored(
         ns=ns,
         checkpoint_id=checkpoint_id,
         parent_id=parent_id,
-        checkpoint=orjson.loads(checkpoint),
-        metadata=orjson.loads(metadata),
-        channels=orjson.loads(channels),
+        checkpoint=whole_checkpoint(orjson.loads(checkpoint), checkpoint_id, at),
+        metadata=whole_metadata(orjson.loads(metadata), parts, held, run_id),
+        channels=whole_channels(orjson.loads(channels), parts, held),
         writes={
             (task_id, idx): (path, channel, value)
             for task_id, idx, path, channel, value in (orjson.loads(writes) if writes else ())

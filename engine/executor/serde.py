@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode, urlsafe_b64encode
-from hashlib import blake2b
+from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
@@ -49,14 +48,6 @@ class Blob(NamedTuple):
 
     type: str
     data: bytes
-
-
-def content_hash(type_: str, data: bytes) -> str:
-    """The name of a value: BLAKE2b-128 over type and uncompressed data, base64url without padding."""
-    digest = blake2b(type_.encode(), digest_size=16)
-    digest.update(b"\0")
-    digest.update(data)
-    return urlsafe_b64encode(digest.digest())[:22].decode("ascii")
 
 
 def pack(type_: str, data: bytes) -> Blob:

@@ -21,13 +21,12 @@ from engine.executor.serde import (
     INLINE_BYTES,
     Blob,
     UnserializableState,
-    content_hash,
     inline,
     inlined,
     pack,
     unpack,
 )
-from engine.references import Reference, hashes
+from engine.references import Reference, content_hash, hashes
 
 LARGE_BYTES = 32 * 1024  # compressed, above this a value travels in the `values` topic
 _PLAIN_BYTES = 4 * 1024  # up to this much a value travels as it is: records are compressed, and often say it twice

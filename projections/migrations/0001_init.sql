@@ -111,12 +111,13 @@ CREATE TABLE checkpoints (
     parent_id     text COLLATE "C",
     run_id        uuid,
     created_at    timestamptz NOT NULL,
-    metadata      jsonb NOT NULL DEFAULT '{}',
-    checkpoint    json NOT NULL,                -- {v, id, ts, channel_versions, versions_seen, updated_channels}
+    metadata      jsonb NOT NULL DEFAULT '{}',  -- of this step; the rest of it is in the first of the parts
+    checkpoint    json NOT NULL,                -- {channel_versions, versions_seen, updated_channels}
     channels      json NOT NULL,                -- channel -> value reference
     tasks         json,                         -- [{id, name, path, …}] of the next superstep
     out           json,                         -- channels clients see: a list, or the name of the only one
     shown         json,                         -- rendered-only value references (delta channels)
+    parts         text,                         -- hashes of what rows have in common (engine.checkpoint_rows)
     PRIMARY KEY (thread_id, ns, checkpoint_id)
 );
 

@@ -43,6 +43,22 @@ BEGIN
     END IF;
 END $$;
 
+-- The whole metadata of a checkpoint (engine.checkpoint_rows).
+CREATE FUNCTION checkpoint_metadata(c checkpoints) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    facts jsonb;
+BEGIN
+    IF c.parts IS NOT NULL THEN
+        SELECT convert_from(data, 'UTF8')::jsonb INTO facts FROM channel_values
+            WHERE thread_id = c.thread_id AND hash = split_part(c.parts, ' ', 1);
+    END IF;
+    IF facts IS NULL THEN
+        RETURN c.metadata;
+    END IF;
+    RETURN (facts - '~run') || coalesce((SELECT jsonb_object_agg(name, c.run_id::text)
+        FROM jsonb_array_elements_text(facts -> '~run') AS name), '{}') || c.metadata;
+END $$;
+
 -- Values of these threads that no checkpoint and no write refers to any more.
 CREATE FUNCTION drop_orphan_values(of_threads uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -58,6 +74,16 @@ BEGIN
             SELECT jsonb_path_query(d.doc, 'lax $.**.s[*][0]') #>> '{}'
         ) r
         WHERE d.thread_id = v.thread_id AND r.hash = v.hash
+    ) AND NOT EXISTS (
+        SELECT FROM checkpoints c WHERE c.thread_id = v.thread_id AND v.hash = ANY (string_to_array(c.parts, ' '))
+    ) AND NOT EXISTS (                          -- segments that are named in a list
+        SELECT FROM (
+            SELECT DISTINCT c.thread_id, l.hash
+                FROM checkpoints c, LATERAL unnest((string_to_array(c.parts, ' '))[2:]) AS l (hash)
+                WHERE c.thread_id = ANY (of_threads)
+        ) l JOIN channel_values list ON list.thread_id = l.thread_id AND list.hash = l.hash,
+            LATERAL json_array_elements(convert_from(list.data, 'UTF8')::json) AS segment
+        WHERE l.thread_id = v.thread_id AND segment ->> 0 = v.hash
     );
 END $$;
 
@@ -239,6 +265,7 @@ BEGIN
             ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE SET
                 parent_id = excluded.parent_id, run_id = excluded.run_id, created_at = excluded.created_at,
                 metadata = excluded.metadata, checkpoint = excluded.checkpoint, channels = excluded.channels,
+                parts = excluded.parts,
                 tasks = coalesce(excluded.tasks, t.tasks), out = coalesce(excluded.out, t.out),
                 shown = coalesce(excluded.shown, t.shown);
     END IF;

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import asyncpg
 import orjson
 
-from engine.references import needed
+from engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from engine.references import Reference, needed
 from engine.tasks import statuses
 from engine.thread_export import export_items
 from projections.queries.connection import Reader
@@ -23,8 +24,9 @@ T = TypeVar("T")
 
 __all__ = ["export_items", "get_history", "get_state", "get_values"]
 
-_COLUMNS = """c.thread_id::text, c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, c.checkpoint ->> 'ts' AS ts,
-    c.channels::text, c.tasks::text, c.out::text, c.shown::text, (
+_COLUMNS = f"""c.thread_id::text, c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, c.checkpoint::text,
+    c.created_at, c.channels::text, c.tasks::text, c.out::text, c.shown::text, c.run_id::text, c.parts,
+    {PARTS} AS found, (
         SELECT json_agg(json_build_array(w.task_id, w.channel, w.value) ORDER BY w.task_path, w.task_id, w.idx)::text
         FROM checkpoint_writes w
         WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
@@ -39,9 +41,9 @@ _BELOW = f"""SELECT DISTINCT ON (c.ns) {_COLUMNS} FROM checkpoints c
     ORDER BY c.ns, c.checkpoint_id DESC"""
 _HISTORY = f"""SELECT {_COLUMNS} FROM checkpoints c
     WHERE c.thread_id = $1 AND c.ns = $2 AND ($3::text IS NULL OR c.checkpoint_id < $3)
-        AND c.metadata @> $4::text::jsonb
+        AND ($4::text = '{{}}' OR checkpoint_metadata(c) @> $4::text::jsonb)
     ORDER BY c.checkpoint_id DESC LIMIT $5"""
-_VALUES = """SELECT c.thread_id::text, c.channels::text, c.out::text, c.shown::text
+_VALUES = f"""SELECT c.thread_id::text, c.channels::text, c.out::text, c.shown::text, c.parts, {PARTS} AS found
     FROM threads t JOIN checkpoints c ON c.thread_id = t.thread_id AND c.ns = '' AND c.checkpoint_id = t.checkpoint_id
     WHERE t.thread_id = ANY ($1::uuid[])"""
 _BLOBS = "SELECT hash, type, data FROM channel_values WHERE thread_id = $1 AND hash = ANY ($2::text[])"
@@ -106,7 +108,7 @@ async def get_values(conn: Reader, thread_ids: Collection[str]) -> dict[str, Any
 
     async def read() -> dict[str, Any]:
         found = {
-            row["thread_id"]: visible(orjson.loads(row["channels"]), _json(row["out"]), _json(row["shown"]), live=True)
+            row["thread_id"]: visible(_channels(row), _json(row["out"]), _json(row["shown"]), live=True)
             for row in await conn.fetch(_VALUES, list(thread_ids))
         }
         wanted = [(thread_id, name) for thread_id, seen in found.items() for name in needed(references(seen))]
@@ -137,19 +139,25 @@ async def _blobs(conn: Reader, thread_id: str, states: Collection[State]) -> Blo
 
 def _state(row: asyncpg.Record, *, live: bool) -> State:
     out = _json(row["out"])
+    found = loaded(row["found"])
+    checkpoint = whole_checkpoint(orjson.loads(row["checkpoint"]), row["checkpoint_id"], row["created_at"])
     return State(
         thread_id=row["thread_id"],
         ns=row["ns"],
         checkpoint_id=row["checkpoint_id"],
         parent_id=row["parent_id"],
-        metadata=orjson.loads(row["metadata"]),
-        created_at=row["ts"],
-        values=visible(orjson.loads(row["channels"]), out, _json(row["shown"]), live=live),
+        metadata=whole_metadata(orjson.loads(row["metadata"]), row["parts"], found, row["run_id"]),
+        created_at=checkpoint.get("ts"),
+        values=visible(_channels(row), out, _json(row["shown"]), live=live),
         out=out,
         tasks=_json(row["tasks"]) or [],
         statuses=statuses(_json(row["writes"]) or ()),
         live=live,
     )
+
+
+def _channels(row: asyncpg.Record) -> dict[str, Reference]:
+    return whole_channels(orjson.loads(row["channels"]), row["parts"], loaded(row["found"]))
 
 
 def _json(text: str | None) -> Any:

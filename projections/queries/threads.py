@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from engine.checkpoint_rows import PARTS, loaded, whole_channels
 from projections.queries.connection import Reader
 
 _COLUMNS = (
@@ -122,8 +123,9 @@ async def existing(db: Reader, thread_ids: Sequence[str]) -> list[str]:
 async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
     """Bytes stored for a thread: checkpoint rows, channel values (in all and by channel), pending writes."""
     checkpoints = await db.fetch(
-        "SELECT channels, octet_length(checkpoint::text) + octet_length(metadata::text) + octet_length(channels::text) "
-        "+ coalesce(octet_length(tasks::text), 0) AS bytes FROM checkpoints WHERE thread_id = $1",
+        "SELECT c.channels, c.parts, octet_length(c.checkpoint::text) + octet_length(c.metadata::text) "
+        "+ octet_length(c.channels::text) + coalesce(octet_length(c.tasks::text), 0) AS bytes, "
+        f"{PARTS} AS found FROM checkpoints c WHERE c.thread_id = $1",
         thread_id,
     )
     sizes = {
@@ -141,7 +143,8 @@ async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
     versions: dict[str, set[bytes]] = {}
     hashes: dict[str, set[str]] = {}
     for row in checkpoints:
-        for channel, reference in orjson.loads(row["channels"]).items():
+        channels = whole_channels(orjson.loads(row["channels"]), row["parts"], loaded(row["found"]))
+        for channel, reference in channels.items():
             versions.setdefault(channel, set()).add(orjson.dumps(reference))
             hashes.setdefault(channel, set()).update(_hashes(reference))
     checkpoint_bytes = sum(row["bytes"] for row in checkpoints)

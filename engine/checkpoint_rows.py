@@ -1,0 +1,130 @@
+"""What a checkpoint's row leaves out: what its other columns tell, and what it has in common with other rows.
+
+The common parts are JSON values of the thread (`channel_values`), named in the column `parts`, space-separated: first
+the facts (metadata that is the same for many runs; `-` for none), then lists of segments that `channels` refer to as
+`{"l": index in parts, "s": the rest}`. Pure; the `whole_…` functions undo what `compact` did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from engine.references import Reference, content_hash
+
+Json = dict[str, Any]
+
+# Selects the parts of row `c` as one JSON object, for `loaded`.
+PARTS = """(SELECT json_object_agg(part.hash, convert_from(part.data, 'UTF8')::json)::text FROM channel_values part
+        WHERE c.parts IS NOT NULL AND part.thread_id = c.thread_id
+            AND part.hash = ANY (string_to_array(c.parts, ' ')))"""
+PART_TYPE = "json"
+
+# Metadata that differs from step to step; SQL looks into some of it.
+_OWN = frozenset({"source", "step", "parents", "counters_since_delta_snapshot"})
+_OF_RUN = "~run"  # in facts: names of the fields that are the run's id
+_MIN_FACTS = 64
+_GROUP = 8  # segments: what leads is kept aside in multiples of this many, so that many rows have it in common
+_NO_FACTS = "-"
+_FORMAT = 4
+_ABSENT: Mapping[str, Any] = {}
+
+
+class Compact(NamedTuple):
+    """The columns of a row, and the parts it needs by hash."""
+
+    metadata: Json
+    checkpoint: Json
+    channels: dict[str, Any]
+    parts: str | None
+    needs: dict[str, bytes]
+
+
+def compact(
+    checkpoint_id: str,
+    created_at: datetime,
+    run_id: str | None,
+    metadata: Json,
+    checkpoint: Json,
+    channels: Mapping[str, Reference],
+) -> Compact:
+    needs: dict[str, bytes] = {}
+    own, facts = _split(metadata, run_id)
+    names = [_NO_FACTS if facts is None else _need(needs, facts)]
+    shorter: dict[str, Any] = {}
+    for channel, reference in channels.items():
+        segments = reference.get("s")
+        if segments is not None and len(segments) > _GROUP:
+            at = len(segments) - len(segments) % _GROUP
+            shorter[channel] = {"l": len(names), "s": segments[at:]}
+            names.append(_need(needs, orjson.dumps(segments[:at])))
+        else:
+            shorter[channel] = reference
+    implied = _implied(checkpoint_id, created_at)
+    rest = {k: v for k, v in checkpoint.items() if k not in implied or v != implied[k]}
+    for name in implied:
+        if name not in checkpoint:
+            rest[name] = None
+    return Compact(own, rest, shorter, None if names == [_NO_FACTS] else " ".join(names), needs)
+
+
+def whole_checkpoint(stored: Json, checkpoint_id: str, created_at: datetime) -> Json:
+    """The checkpoint without its values, as it was saved."""
+    implied = _implied(checkpoint_id, created_at)
+    return {k: v for k, v in {**implied, **stored}.items() if v is not None or k not in implied}
+
+
+def whole_metadata(own: Json, parts: str | None, found: Mapping[str, Any], run_id: str | None) -> Json:
+    """The metadata as it was saved. `found`: the row's parts by hash."""
+    facts = found.get(parts.split(" ", 1)[0]) if parts else None
+    if facts is None:
+        return own
+    return {**{k: v for k, v in facts.items() if k != _OF_RUN}, **dict.fromkeys(facts.get(_OF_RUN, ()), run_id), **own}
+
+
+def whole_channels(stored: dict[str, Any], parts: str | None, found: Mapping[str, Any]) -> dict[str, Reference]:
+    """The channels' references as they were saved. `found`: the row's parts by hash."""
+    if parts is None or " " not in parts:
+        return stored
+    names = parts.split(" ")
+    return {
+        channel: {"s": [*found[names[reference["l"]]], *reference["s"]]} if "l" in reference else reference
+        for channel, reference in stored.items()
+    }
+
+
+def part_names(parts: str | None) -> Iterator[str]:
+    """The hashes of the parts a row needs."""
+    return (name for name in (parts or _NO_FACTS).split(" ") if name != _NO_FACTS)
+
+
+def loaded(parts: str | None) -> Mapping[str, Any]:
+    """What `PARTS` has selected."""
+    return orjson.loads(parts) if parts else _ABSENT
+
+
+def _split(metadata: Json, run_id: str | None) -> tuple[Json, bytes | None]:
+    own = {k: v for k, v in metadata.items() if k in _OWN}
+    if len(own) == len(metadata) or _OF_RUN in metadata:
+        return metadata, None
+    of_run = [] if run_id is None else [k for k, v in metadata.items() if v == run_id and k not in own]
+    facts = {k: v for k, v in metadata.items() if k not in own and k not in of_run}
+    if of_run:
+        facts[_OF_RUN] = of_run
+    encoded = orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)
+    if len(encoded) < _MIN_FACTS or b"\\u0000" in encoded:
+        return metadata, None
+    return own, encoded
+
+
+def _need(needs: dict[str, bytes], data: bytes) -> str:
+    name = content_hash(PART_TYPE, data)
+    needs[name] = data
+    return name
+
+
+def _implied(checkpoint_id: str, created_at: datetime) -> Json:
+    return {"v": _FORMAT, "ts": created_at.astimezone(UTC).isoformat(), "id": checkpoint_id}
