@@ -150,7 +150,7 @@ async def main(number: int) -> None:
                     await talks(desk, short(), [human() for _ in range(turns)])
                     await talks(desk, talk(), [human() for _ in range(turns)])
                     await talks(desk, asking(), [human(), Command(resume=said(3))])
-                    await talks(desk, agent(turns), [{"document": {"text": said(9)}, "steps": 0}])
+                    await talks(desk, agent(turns), [{"document": said(9), "steps": 0}])
     # Commands are compressed with the same dictionary.
     records += [CommandEnvelope(str(uuid.uuid4()), "run.create", str(uuid.uuid4()), "", {}).encode() for _ in range(20)]
     CHANCE.shuffle(records)

@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 import uuid
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,9 @@ class Stage:
         for item in body.get("items", []):
             for blob in item.get("blobs", []):
                 await self.connection.execute(
-                    "INSERT INTO channel_values VALUES ($1, $2, $3, decode($4, 'base64')) ON CONFLICT DO NOTHING",
-                    thread, blob["h"], blob["t"], blob["b"],
+                    "INSERT INTO channel_values VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+                    thread, blob["h"], blob["t"],
+                    blob["d"].encode("latin-1") if "d" in blob else b64decode(blob["b"]),
                 )  # fmt: skip
             match item["kind"]:
                 case "checkpoint":
