@@ -21,7 +21,7 @@ Json = dict[str, Any]
 PARTS = """(SELECT json_object_agg(part.hash, convert_from(part.data, 'UTF8')::json)::text FROM channel_values part
         WHERE c.parts IS NOT NULL AND part.thread_id = c.thread_id
             AND part.hash = ANY (string_to_array(c.parts, ' ')))"""
-PART_TYPE = "json"
+PART_TYPE = "part"  # no serializer's: a value with the same bytes is another one
 
 # Metadata that differs from step to step; SQL looks into some of it.
 _OWN = frozenset({"source", "step", "parents", "counters_since_delta_snapshot"})
@@ -29,7 +29,7 @@ _OF_RUN = "~run"  # in facts: names of the fields that are the run's id
 _MIN_FACTS = 64
 _GROUP = 8  # segments: what leads is kept aside in multiples of this many, so that many rows have it in common
 _NO_FACTS = "-"
-_FORMAT = 4
+_FORMAT = 4  # of LangGraph's checkpoints; stored rows lack it, so it stays even if a later LangGraph has another
 _ABSENT: Mapping[str, Any] = {}
 
 

@@ -60,30 +60,31 @@ BEGIN
 END $$;
 
 -- Values of these threads that no checkpoint and no write refers to any more.
-CREATE FUNCTION drop_orphan_values(of_threads uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION drop_orphan_values(of_threads uuid[]) RETURNS void LANGUAGE plpgsql SET enable_hashjoin = on AS $$
 BEGIN
     DELETE FROM channel_values v WHERE v.thread_id = ANY (of_threads) AND NOT EXISTS (
         SELECT FROM (
-            SELECT c.thread_id, jsonb_build_array(c.channels, c.shown, c.tasks, c.out) AS doc
-                FROM checkpoints c WHERE c.thread_id = ANY (of_threads)
+            SELECT d.thread_id, r.hash FROM (
+                SELECT c.thread_id, jsonb_build_array(c.channels, c.shown, c.tasks, c.out) AS doc
+                    FROM checkpoints c WHERE c.thread_id = ANY (of_threads)
+                UNION ALL
+                SELECT w.thread_id, w.value::jsonb FROM checkpoint_writes w WHERE w.thread_id = ANY (of_threads)
+            ) d, LATERAL (
+                SELECT jsonb_path_query(d.doc, 'strict $.**.h') #>> '{}' AS hash
+                UNION ALL
+                SELECT jsonb_path_query(d.doc, 'lax $.**.s[*][0]') #>> '{}'
+            ) r
             UNION ALL
-            SELECT w.thread_id, w.value::jsonb FROM checkpoint_writes w WHERE w.thread_id = ANY (of_threads)
-        ) d, LATERAL (
-            SELECT jsonb_path_query(d.doc, 'strict $.**.h') #>> '{}' AS hash
-            UNION ALL
-            SELECT jsonb_path_query(d.doc, 'lax $.**.s[*][0]') #>> '{}'
-        ) r
-        WHERE d.thread_id = v.thread_id AND r.hash = v.hash
-    ) AND NOT EXISTS (
-        SELECT FROM checkpoints c WHERE c.thread_id = v.thread_id AND v.hash = ANY (string_to_array(c.parts, ' '))
-    ) AND NOT EXISTS (                          -- segments that are named in a list
-        SELECT FROM (
-            SELECT DISTINCT c.thread_id, l.hash
-                FROM checkpoints c, LATERAL unnest((string_to_array(c.parts, ' '))[2:]) AS l (hash)
+            SELECT c.thread_id, part FROM checkpoints c, LATERAL unnest(string_to_array(c.parts, ' ')) part
                 WHERE c.thread_id = ANY (of_threads)
-        ) l JOIN channel_values list ON list.thread_id = l.thread_id AND list.hash = l.hash,
-            LATERAL json_array_elements(convert_from(list.data, 'UTF8')::json) AS segment
-        WHERE l.thread_id = v.thread_id AND segment ->> 0 = v.hash
+            UNION ALL                           -- segments that are named in a list
+            SELECT l.thread_id, segment ->> 0 FROM (
+                SELECT DISTINCT c.thread_id, part
+                    FROM checkpoints c, LATERAL unnest((string_to_array(c.parts, ' '))[2:]) part
+                    WHERE c.thread_id = ANY (of_threads)
+            ) l JOIN channel_values list ON list.thread_id = l.thread_id AND list.hash = l.part,
+                LATERAL json_array_elements(convert_from(list.data, 'UTF8')::json) AS segment
+        ) needed WHERE needed.thread_id = v.thread_id AND needed.hash = v.hash
     );
 END $$;
 
