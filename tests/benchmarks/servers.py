@@ -37,6 +37,7 @@ class Running:
     url: str
     pid: int
     cold_start_s: float
+    data: Path
 
     def tree(self) -> list[psutil.Process]:
         root = psutil.Process(self.pid)
@@ -87,26 +88,26 @@ def kinds(*, kafka: str | None) -> list[Kind]:
 
 
 @contextmanager
-def running(kind: Kind, log: Path) -> Iterator[Running]:
+def running(kind: Kind, log: Path, app: Path = APP) -> Iterator[Running]:
     """Start a server in a copy of the app with fresh data, wait until it answers, and stop it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    app = folder / "app"
-    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = folder / "app"
+    shutil.copytree(app, copy, ignore=shutil.ignore_patterns("__pycache__"))
     if kind.label == "aegra":
-        shutil.copy(app / "langgraph.json", app / "aegra.json")
+        shutil.copy(copy / "langgraph.json", copy / "aegra.json")
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = [part.format(port=port, app=app, data=folder / "data") for part in kind.command]
+    command = [part.format(port=port, app=copy, data=folder / "data") for part in kind.command]
     started = time.perf_counter()
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command, cwd=app, env={**os.environ, **kind.environment}, stdout=out, stderr=out, start_new_session=True
+            command, cwd=copy, env={**os.environ, **kind.environment}, stdout=out, stderr=out, start_new_session=True
         )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_for(url, process)
-        yield Running(kind.label, url, process.pid, time.perf_counter() - started)
+        yield Running(kind.label, url, process.pid, time.perf_counter() - started, folder / "data")
     finally:
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         if process.poll() is None:

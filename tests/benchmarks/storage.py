@@ -1,10 +1,13 @@
-"""What conversations and agents cost in bytes and time, beside langgraph-checkpoint-postgres on the same server.
+"""What a long conversation and a long-running agent cost in bytes and time, beside langgraph-checkpoint-postgres.
 
-    python -m tests.benchmarks.storage [--turns 500] [--steps 200]
+    python -m tests.benchmarks.storage [--turns 500] [--steps 200] [--detail]
 
-The checkpointer's side is measured with everything behind it: commands decided, events projected, in one process.
-`tables` is what the rows hold (without indexes and bloat), `log` what the events (as the Postgres log stores them) and
-the values topic hold.
+threadlog is measured as a whole: `threadlog up` with its log in Postgres, driven over HTTP. Bytes are those of the
+relations (rows, TOAST and indexes) less those of an empty server. `kept` is everything but the frames of the streams
+(kept for hours, listed beside it) and the commands' copy of what the events say again (kept for days, counted in `now`).
+LangGraph's saver is used in this process on a server of its own; its bytes are those of its three tables.
+
+Times are medians over ten turns. What LangGraph itself needs for these turns is measured with its saver in memory.
 """
 
 from __future__ import annotations
@@ -12,69 +15,56 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import statistics
+import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import asyncpg
-from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.graph import START, MessagesState, StateGraph
 
-from deploy.postgres import temporary_postgres
-from engine.log.port import Topic
-from projections.queries.state import get_history, get_state
-from tests.checkpointer.desk import Desk
+from deploy.postgres import running_uri, temporary_postgres
+from tests.benchmarks.client import Client
+from tests.benchmarks.servers import kinds, running
+from tests.benchmarks.storage_app import graphs
 
-OURS = ("checkpoints", "checkpoint_writes", "channel_values")
+APP = Path(__file__).parent / "storage_app"
 THEIRS = ("checkpoints", "checkpoint_writes", "checkpoint_blobs")
-WORDS = [f"{a}{b}" for a in ("con", "re", "pro", "de", "in", "ex") for b in ("vert", "port", "duce", "struct", "form")]
+PASSING = ("log_commands", "log_stream")
+TURN_WORDS = 100  # of the user; the answer has twice as many
 
 
 class Cost(NamedTuple):
-    tables: int
-    log: int
-    seconds: float
-    cpu: float
-    state_seconds: float
+    """`sizes`: bytes by table; `turns`: all bytes after each tenth of the inputs; times in seconds, one per input."""
+
+    sizes: dict[str, int]
+    growth: list[int]
+    writing: list[float]
+    reading: list[float]
 
 
-def words(n: int, seed: int) -> str:
-    return " ".join(random.Random(seed).choices(WORDS, k=n))
+async def sizes(pool: asyncpg.Pool | asyncpg.Connection) -> dict[str, int]:
+    rows = await pool.fetch(
+        "SELECT relname AS name, pg_total_relation_size(oid)::bigint AS bytes FROM pg_class "
+        "WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
+    return {row["name"]: row["bytes"] for row in rows}
 
 
-def chat() -> Any:
-    """One answer per turn, no model behind it."""
-    graph = StateGraph(MessagesState)
-    graph.add_node("model", lambda s: {"messages": [AIMessage(words(60, len(s["messages"])))]})
-    graph.add_edge(START, "model")
-    return graph
-
-
-class Work(TypedDict):
-    document: str  # the Postgres saver writes strings into every checkpoint
-    steps: int
-
-
-def agent(steps: int) -> Any:
-    """Steps that carry a large value along."""
-    graph = StateGraph(Work)
-    graph.add_node("step", lambda s: {"steps": s["steps"] + 1})
-    graph.add_edge(START, "step")
-    graph.add_conditional_edges("step", lambda s: "step" if s["steps"] < steps else "__end__", ["step", "__end__"])
-    return graph
-
-
-def noise(megabytes: float) -> str:
-    return random.Random(0).randbytes(int(megabytes * 500_000)).hex()
-
-
-async def table_bytes(pool: asyncpg.Pool, tables: tuple[str, ...]) -> int:
-    sizes = [await pool.fetchval(f"SELECT coalesce(sum(pg_column_size(t)), 0) FROM {table} t") for table in tables]
-    return int(sum(sizes))
+async def parts(pool: asyncpg.Connection) -> list[tuple[str, int]]:
+    """Tables without what belongs to them, their TOAST tables, and indexes, by size."""
+    rows = await pool.fetch(
+        "SELECT relname AS name, pg_relation_size(oid)::bigint AS bytes FROM pg_class "
+        "WHERE relkind IN ('r', 'i', 't') AND relnamespace IN ('public'::regnamespace, 'pg_toast'::regnamespace) "
+        "ORDER BY 2 DESC LIMIT 25"
+    )
+    named = dict(await pool.fetch("SELECT reltoastrelid::regclass::text, relname || ' (TOAST)' FROM pg_class"))
+    return [(named.get(f"pg_toast.{row['name']}", row["name"]), row["bytes"]) for row in rows]
 
 
 @asynccontextmanager
@@ -89,81 +79,122 @@ async def database(uri: str) -> AsyncIterator[str]:
         await admin.close()
 
 
-async def ours(uri: str, graph: Any, inputs: list[Any], limit: int) -> Cost:
-    async with database(uri) as dsn, asyncpg.create_pool(dsn, min_size=2, max_size=4) as pool:
-        for path in sorted((Path(__file__).parents[2] / "projections" / "migrations").glob("*.sql")):
-            await pool.execute(path.read_text())
-        desk, thread_id = Desk(pool), str(uuid.uuid4())
-        begun, cpu = time.perf_counter(), time.process_time()
-        for given in inputs:
-            run = await desk.run(thread_id)
-            compiled = graph.compile(checkpointer=run.saver)
-            config = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}, "recursion_limit": limit}
-            async for ns, _, payload in compiled.astream(given, config, stream_mode=["checkpoints"], subgraphs=True):
-                run.saver.planned(ns, payload)
-            await run.saver.finish(compiled, config)
-            await run.end()
-        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-        in_values = [
-            len(record.value)
-            for partition in range(desk.log.partitions)
-            for record in await desk.log.read(Topic.VALUES, partition, 0, max_bytes=1 << 40)
-        ]
-        begun = time.perf_counter()
-        async with pool.acquire() as conn:
-            await get_state(conn, thread_id)
-            await get_history(conn, thread_id, limit=10)
-        return Cost(
-            await table_bytes(pool, OURS), desk.event_bytes + sum(in_values), seconds, cpu, time.perf_counter() - begun
-        )
+async def ours(graph: str, inputs: list[Any], *, detail: bool) -> Cost:
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        with running(kinds(kafka=None)[0], Path(log.name), app=APP) as server:
+            uri = running_uri(server.data / "postgres")
+            assert uri is not None
+            connection = await asyncpg.connect(uri)
+            async with Client(server.url) as client:
+                warm = await client.thread()
+                await client.wait(warm, graph, inputs[0])
+                await client.call("DELETE", f"/threads/{warm}")
+                await connection.execute("VACUUM")
+                before = await sizes(connection)
+                thread = await client.thread()
+                body = {"assistant_id": graph, "stream_mode": ["updates"], "config": {"recursion_limit": 10_000}}
+                writing, reading, growth = [], [], []
+                for n, given in enumerate(inputs):
+                    begun = time.perf_counter()
+                    async for _ in client.stream("POST", f"/threads/{thread}/runs/stream", {**body, "input": given}):
+                        pass
+                    writing.append(time.perf_counter() - begun)
+                    begun = time.perf_counter()
+                    await client.call("GET", f"/threads/{thread}/state")
+                    reading.append(time.perf_counter() - begun)
+                    if (n + 1) % max(len(inputs) // 10, 1) == 0:
+                        growth.append(sum((await sizes(connection)).values()) - sum(before.values()))
+            after = await sizes(connection)
+            if detail:
+                for name, size in await parts(connection):
+                    print(f"    {name:40} {size / 1e3:10.0f} kB")
+            await connection.close()
+            return Cost({name: after[name] - before.get(name, 0) for name in after}, growth, writing, reading)
 
 
-async def theirs(uri: str, graph: Any, inputs: list[Any], limit: int) -> Cost:
+async def theirs(uri: str, graph: Any, inputs: list[Any]) -> Cost:
     async with database(uri) as dsn, AsyncPostgresSaver.from_conn_string(dsn) as saver:
         await saver.setup()
-        compiled = graph.compile(checkpointer=saver)
-        config = {"configurable": {"thread_id": str(uuid.uuid4())}, "recursion_limit": limit}
-        begun, cpu = time.perf_counter(), time.process_time()
-        for given in inputs:
-            async for _ in compiled.astream(given, config, stream_mode=["checkpoints"], subgraphs=True):
-                pass
-        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        pool = await asyncpg.connect(dsn)
+        try:
+            cost = await alone(graph, inputs, saver, pool)
+            found = await sizes(pool)
+            return cost._replace(sizes={table: found[table] for table in THEIRS})
+        finally:
+            await pool.close()
+
+
+async def alone(graph: Any, inputs: list[Any], saver: Any, pool: asyncpg.Connection | None = None) -> Cost:
+    """LangGraph in this process."""
+    graph = graph.copy(update={"checkpointer": saver})
+    config: Any = {"configurable": {"thread_id": str(uuid.uuid4())}, "recursion_limit": 10_000}
+    writing, reading, growth = [], [], []
+    for n, given in enumerate(inputs):
         begun = time.perf_counter()
-        await compiled.aget_state(config)
-        _ = [state async for state in compiled.aget_state_history(config, limit=10)]
-        read = time.perf_counter() - begun
-        async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
-            return Cost(await table_bytes(pool, THEIRS), 0, seconds, cpu, read)
+        async for _ in graph.astream(given, config, stream_mode="updates"):
+            pass
+        writing.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        await graph.aget_state(config)
+        reading.append(time.perf_counter() - begun)
+        if pool is not None and (n + 1) % max(len(inputs) // 10, 1) == 0:
+            found = await sizes(pool)
+            growth.append(sum(found[table] for table in THEIRS))
+    return Cost({}, growth, writing, reading)
 
 
-async def compare(name: str, uri: str, make: Callable[[], Any], inputs: list[Any], said: int, limit: int) -> None:
-    print(f"\n{name}: {said / 1e6:.2f} MB of content")
-    print(f"{'':12} {'tables':>12} {'log':>12} {'ms/input':>10} {'CPU ms/input':>13} {'state+10 hist':>14}")
-    for who, measure in (("threadlog", ours), ("postgres", theirs)):
-        cost = await measure(uri, make(), inputs, limit)
-        n = len(inputs)
-        print(
-            f"{who:12} {cost.tables / 1e6:9.2f} MB {cost.log / 1e6:9.2f} MB {cost.seconds / n * 1e3:10.2f} "
-            f"{cost.cpu / n * 1e3:13.2f} {cost.state_seconds * 1e3:11.1f} ms"
-        )
+def early_and_late(seconds: list[float]) -> tuple[float, float]:
+    """Milliseconds around the tenth input, and at the end."""
+    return statistics.median(seconds[5:15]) * 1e3, statistics.median(seconds[-10:]) * 1e3
+
+
+async def compare(name: str, uri: str, graph: str, inputs: list[Any], said: int, *, detail: bool) -> None:
+    print(f"\n{name}: {said / 1e6:.2f} MB of content", flush=True)
+    compiled = getattr(graphs, graph)
+    peer = await theirs(uri, compiled, inputs)
+    floor = await alone(compiled, inputs, InMemorySaver())
+    mine = await ours(graph, inputs, detail=detail)
+    now = sum(mine.sizes.values()) - mine.sizes["log_stream"]
+    kept = now - mine.sizes["log_commands"]
+    theirs_bytes = sum(peer.sizes.values())
+    for table, size in sorted(mine.sizes.items(), key=lambda item: -item[1]):
+        if size > 50_000:
+            print(f"  {table:26} {size / 1e6:9.2f} MB")
+    print(f"  langgraph-checkpoint-postgres {theirs_bytes / 1e6:9.2f} MB")
+    print(f"  threadlog now (without frames){now / 1e6:9.2f} MB  1/{theirs_bytes / now:.1f}")
+    print(f"  threadlog kept                {kept / 1e6:9.2f} MB  1/{theirs_bytes / kept:.1f}")
+    if len(inputs) >= 20:
+        for who, cost in (("threadlog", mine), ("langgraph-checkpoint-postgres", peer)):
+            tenths = [b - a for a, b in zip([0, *cost.growth], cost.growth, strict=False)]
+            per = len(inputs) // 10
+            print(f"  kB per input, {who}: " + " ".join(f"{tenth / per / 1e3:.1f}" for tenth in tenths))
+        for what in ("writing", "reading"):
+            for who, cost in (("threadlog", mine), ("langgraph in memory", floor), ("checkpoint-postgres", peer)):
+                early, late = early_and_late(getattr(cost, what))
+                print(f"  ms {what} {who:22} 10th {early:8.2f}   last {late:8.2f}")
+    else:
+        print(f"  s: threadlog {mine.writing[0]:.2f}, in memory {floor.writing[0]:.2f}, postgres {peer.writing[0]:.2f}")
 
 
 async def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--turns", type=int, default=500)
     options.add_argument("--steps", type=int, default=200)
+    options.add_argument("--detail", action="store_true", help="list the largest relations")
     asked = options.parse_args()
     with temporary_postgres({"fsync": "off"}) as server:
-        turns = [{"messages": [HumanMessage(words(40, 1_000_000 + n))]} for n in range(asked.turns)]
-        said = sum(len(words(60, n)) + len(words(40, 1_000_000 + n)) for n in range(asked.turns))
-        await compare(f"a chat of {asked.turns} turns", server.uri, chat, turns, said, 25)
-        document = noise(1)
-        given = [{"document": document, "steps": 0}]
-        limit = asked.steps + 5
-        await compare(
-            f"an agent of {asked.steps} steps with a constant value", server.uri, lambda: agent(asked.steps), given,
-            len(document), limit,
-        )  # fmt: skip
+        said = [graphs.words(TURN_WORDS, 1_000_000 + n) for n in range(asked.turns)]
+        turns = [{"messages": [{"type": "human", "content": text}]} for text in said]
+        content = sum(len(text) for text in said) + sum(len(graphs.words(200, n)) for n in range(asked.turns))
+        if asked.turns:
+            await compare(f"a chat of {asked.turns} turns", server.uri, "chat", turns, content, detail=asked.detail)
+        if asked.steps:
+            text = random.Random(0).randbytes(500_000).hex()
+            fields = {str(n): text[n * 1000 : (n + 1) * 1000] for n in range(1000)}
+            for kind, document in (("string", text), ("dict", fields)):
+                given = [{"document": document, "steps_left": asked.steps}]
+                title = f"an agent of {asked.steps} steps with a constant {kind}"
+                await compare(title, server.uri, "agent", given, len(text), detail=asked.detail)
 
 
 if __name__ == "__main__":

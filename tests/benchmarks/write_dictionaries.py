@@ -25,7 +25,8 @@ from deploy.postgres import temporary_postgres
 from engine import compression
 from engine.domain.commands import CreateRun, ReportRun
 from engine.log.records import CommandEnvelope, EventRecord
-from tests.benchmarks.storage import agent, database
+from tests.benchmarks.storage import database
+from tests.benchmarks.storage_app.graphs import working
 from tests.checkpointer.desk import Desk, Run
 
 FOLDER = Path(compression.__file__).with_name("dictionaries")
@@ -150,7 +151,7 @@ async def main(number: int) -> None:
                     await talks(desk, short(), [human() for _ in range(turns)])
                     await talks(desk, talk(), [human() for _ in range(turns)])
                     await talks(desk, asking(), [human(), Command(resume=said(3))])
-                    await talks(desk, agent(turns), [{"document": said(9), "steps": 0}])
+                    await talks(desk, working, [{"document": said(9), "steps_left": turns}])
     # Commands are compressed with the same dictionary.
     records += [CommandEnvelope(str(uuid.uuid4()), "run.create", str(uuid.uuid4()), "", {}).encode() for _ in range(20)]
     CHANCE.shuffle(records)
