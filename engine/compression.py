@@ -19,10 +19,11 @@ _RECORDS.precompute_compress(level=_LEVEL)
 _VALUES.precompute_compress(level=_LEVEL)
 
 # A stored record: as it is, unless its first byte says otherwise. No record of ours begins with one of these.
-_PLAIN, _RECORDS_1 = 0, 1
+_PLAIN, _RECORDS_1, _ZSTD_ALONE = 0, 1, 2
 _RESERVED = 16
 _SMALL_RECORD = 160
 _SMALL_VALUE = 64
+_SMALL_FRAMES, _FRAMES_LEVEL = 4096, 1
 
 # What is appended to a value's type.
 _ZSTD, _ZSTD_VALUES_1 = "+zstd", "+zstd1"
@@ -35,6 +36,7 @@ class _PerThread(threading.local):
         # The dictionary is named by what stands before the data.
         self.pack_record = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_RECORDS, write_dict_id=False).compress
         self.pack_value = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_VALUES, write_dict_id=False).compress
+        self.pack_frames = zstandard.ZstdCompressor(level=_FRAMES_LEVEL).compress
         self.unpack_record = zstandard.ZstdDecompressor(dict_data=_RECORDS).decompress
         self.unpack_value = zstandard.ZstdDecompressor(dict_data=_VALUES).decompress
         self.unpack = zstandard.ZstdDecompressor().decompress
@@ -56,14 +58,25 @@ def pack_record(value: bytes) -> bytes:
     return b"\x00" + value if value and value[0] < _RESERVED else value
 
 
+def pack_frames(value: bytes) -> bytes:
+    """Stream frames as they are stored: only large ones smaller, they go by fast and are soon forgotten."""
+    if len(value) >= _SMALL_FRAMES:
+        packed = _OF_THREAD.pack_frames(value)
+        if len(packed) < len(value):
+            return b"\x02" + packed
+    return b"\x00" + value if value and value[0] < _RESERVED else value
+
+
 def unpack_record(stored: bytes) -> bytes:
-    """The record that was stored. Raises `UnknownCompression`."""
+    """The record, or the frames, that were stored. Raises `UnknownCompression`."""
     if not stored or (how := stored[0]) >= _RESERVED:
         return stored
     if how == _RECORDS_1:
         return _OF_THREAD.unpack_record(stored[1:])
     if how == _PLAIN:
         return stored[1:]
+    if how == _ZSTD_ALONE:
+        return _OF_THREAD.unpack(stored[1:])
     raise UnknownCompression(f"a record is compressed in the way {how}")
 
 

@@ -33,3 +33,18 @@ def content_hash(type_: str, data: bytes) -> str:
     digest.update(b"\0")
     digest.update(data)
     return urlsafe_b64encode(digest.digest())[:22].decode("ascii")
+
+
+# Stands for NUL, which Postgres' jsonb can't hold and commands therefore can't contain. No byte is this character.
+_NUL = "\u0100"
+
+
+def data_to_text(data: bytes) -> str:
+    """Bytes as a string for JSON, a character each: short where they are text for the most part."""
+    text = data.decode("latin-1")
+    return text.replace("\0", _NUL) if "\0" in text else text
+
+
+def text_to_data(text: str) -> bytes:
+    """Undoes `data_to_text`. Raises `UnicodeEncodeError`, a `ValueError`, for what it never makes."""
+    return text.replace(_NUL, "\0").encode("latin-1")

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.checkpoint_rows import PART_TYPE, compact
 from engine.compression import pack_value
+from engine.references import text_to_data
 from projections.rows import CheckpointRow, Rows, plain, time_of
 from projections.threads import state_moved
 
@@ -80,7 +81,7 @@ def _keep_values(rows: Rows, event: dict[str, Any], p: int) -> None:
         if key in rows.values:
             continue
         if "d" in blob:
-            rows.values[key] = pack_value(blob["t"], blob["d"].encode("latin-1"))
+            rows.values[key] = pack_value(blob["t"], text_to_data(blob["d"]))
         elif "b" in blob:
             rows.values[key] = (blob["t"], a2b_base64(blob["b"]))
         else:

@@ -95,6 +95,7 @@ class ThreadlogSaver(Bridged):
         self._memory = Memory(fresh=fresh)
         self._plans: dict[str, OrderedDict[str, Plan]] = {}  # ns -> of checkpoints that are not put yet
         self._behind: set[asyncio.Task[None]] = set()
+        self._large = asyncio.Lock()
 
     @property
     def head(self) -> str | None:
@@ -104,6 +105,13 @@ class ThreadlogSaver(Bridged):
     def next(self) -> list[str]:
         """Names of the tasks that still have to run after the newest root checkpoint."""
         return standing.next_tasks(self._memory)
+
+    def keeps(self, channels: Collection[str]) -> bool:
+        """Whether clients can read all of these, and nothing else, from the newest root checkpoint."""
+        newest = self._memory.get("", self._memory.head)
+        if newest is None or not isinstance(newest.out, list) or newest.shown:
+            return False
+        return set(channels) == {name for name in newest.out if name in newest.channels}
 
     def interrupts(self) -> dict[str, list[dict[str, Any]]]:
         """Interrupts that wait for an answer, `{id, value}` in JSON, by the task that raised them."""
@@ -201,10 +209,12 @@ class ThreadlogSaver(Bridged):
         """Hand an item over with the values it needs; large ones are durable in the `values` topic before."""
         if not self._sent_at_once(item, draft):
             self._will_wait()
-            await draft.seal_aside()
-            item["blobs"] = draft.items(await self._append_large(draft))
-            self._reporter.add(item)
-            self._values.commit(draft)
+            async with self._large:  # one after the other: LangGraph puts a write and the checkpoint it makes at once
+                self._values.settle(draft)
+                await draft.seal_aside()
+                item["blobs"] = draft.items(await self._append_large(draft))
+                self._reporter.add(item)
+                self._values.commit(draft)
 
     def _sent_at_once(self, item: dict[str, Any], draft: Draft) -> bool:
         """Hand an item over if that needs no waiting."""

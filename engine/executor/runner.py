@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import is_dataclass
 from typing import Any, cast, get_type_hints
 
@@ -195,9 +195,13 @@ class Attempt:
             if error is not None:
                 self.stream.fail(error)
             elif status != "released":
-                self.stream.output()
+                self.stream.output(self._kept)
             self.stream.close()
         return outcome
+
+    def _kept(self, channels: Collection[str]) -> bool:
+        """Whether these final values can be read from the thread later."""
+        return not self.claim.temporary and self.saver is not None and self.saver.keeps(channels)
 
     async def _in_order(self, ended: BaseException) -> None:
         """After a cancellation LangGraph hands over the task that still puts its affairs in order: wait for it."""

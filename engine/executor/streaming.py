@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from langgraph.config import get_config
@@ -25,6 +25,7 @@ MODES = _GRAPH_MODES | {"messages", "messages-tuple", "custom", "events", "tools
 
 _THREAD_YIELD_EVERY = 64  # a node in a thread lets the loop have the interpreter after so many frames
 _THREAD_WAIT_SECONDS = 0.001
+_LARGE_OUTPUT = 16 * 1024  # bytes of JSON
 
 
 class RunStream:
@@ -153,10 +154,17 @@ class RunStream:
         """The frame of a failed run."""
         self._put(b"error", dumps(error))
 
-    def output(self) -> None:
-        """The final values, for those who wait for the run, when the client's modes do not carry them."""
-        if "values" not in self.modes and self.values is not _NOTHING:
-            self._put(b"~output", dumps(self.values))
+    def output(self, kept: Callable[[Collection[str]], bool]) -> None:
+        """The final values, for those who wait for the run, when the client's modes do not carry them.
+
+        Large ones only if the thread does not have them anyway: `kept(channels)`. A conversation that grows would
+        otherwise be sent with every turn, to nobody as a rule.
+        """
+        if "values" in self.modes or self.values is _NOTHING:
+            return
+        data = dumps(self.values)
+        if len(data) <= _LARGE_OUTPUT or not (isinstance(self.values, dict) and kept(self.values)):
+            self._put(b"~output", data)
 
     @property
     def has_values(self) -> bool:

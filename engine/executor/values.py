@@ -26,7 +26,7 @@ from engine.executor.serde import (
     pack,
     unpack,
 )
-from engine.references import Reference, content_hash, hashes
+from engine.references import Reference, content_hash, data_to_text, hashes
 
 LARGE_BYTES = 32 * 1024  # compressed, above this a value travels in the `values` topic
 _PLAIN_BYTES = 4 * 1024  # up to this much a value travels as it is: records are compressed, and often say it twice
@@ -95,7 +95,7 @@ class Draft:
 def _data(data: bytes) -> dict[str, str]:
     """A value's bytes in an item."""
     if len(data) <= _PLAIN_BYTES:
-        text = data.decode("latin-1")
+        text = data_to_text(data)
         if text.isascii() or len(orjson.dumps(text)) <= _PLAIN_GROWTH * len(data):
             return {"d": text}
     return {"b": b64encode(data).decode("ascii")}
@@ -141,6 +141,12 @@ class Values:
         for name, blob in draft.sealed.items():
             self._known.add(name)
             self._keep(name, blob)
+
+    def settle(self, draft: Draft) -> None:
+        """What has been stored since the draft was made is not stored again."""
+        for name in self._known & draft.raw.keys():
+            del draft.raw[name]
+            draft.sealed.pop(name, None)
 
     def forget(self) -> None:
         """Stored values may have been deleted: refer to none that is not read or written again."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from engine.compression import pack_record
+from engine.compression import pack_frames, pack_record
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
@@ -23,8 +23,8 @@ QUIET = "SET threadlog.quiet = on"
 GROUP_RECORDS = 2_000
 GROUP_BYTES = 16 * 1024 * 1024
 
-# What is stored compressed. Frames go by too fast for that and are soon forgotten; values are compressed already.
-COMPRESSED = frozenset({Topic.COMMANDS, Topic.EVENTS})
+# What is stored compressed; values are already.
+COMPRESSED = {Topic.COMMANDS: pack_record, Topic.EVENTS: pack_record, Topic.STREAM: pack_frames}
 
 # An append waits at most this long for a connection, and then for the transaction (which waits for the head's lock).
 CONNECT_SECONDS = 5.0
@@ -73,7 +73,8 @@ def check(records: Sequence[Append], partitions: int) -> None:
 
 def stored(record: Append) -> bytes:
     """A record's value as its row holds it."""
-    return pack_record(record.value) if record.topic in COMPRESSED else record.value
+    pack = COMPRESSED.get(record.topic)
+    return record.value if pack is None else pack(record.value)
 
 
 def group(records: Sequence[Append]) -> Groups:

@@ -4,7 +4,7 @@
 
 threadlog is measured as a whole: `threadlog up` with its log in Postgres, driven over HTTP. Bytes are those of the
 relations (rows, TOAST and indexes) less those of an empty server. `kept` is everything but the frames of the streams
-(kept for hours, listed beside it) and the commands' copy of what the events say again (kept for days, counted in `now`).
+(kept for hours, listed beside it) and the commands (kept for days, counted in `now`).
 LangGraph's saver is used in this process on a server of its own; its bytes are those of its three tables.
 
 Times are medians over ten turns. What LangGraph itself needs for these turns is measured with its saver in memory.
@@ -80,36 +80,38 @@ async def database(uri: str) -> AsyncIterator[str]:
 
 
 async def ours(graph: str, inputs: list[Any], *, detail: bool) -> Cost:
-    with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        with running(kinds(kafka=None)[0], Path(log.name), app=APP) as server:
-            uri = running_uri(server.data / "postgres")
-            assert uri is not None
-            connection = await asyncpg.connect(uri)
-            async with Client(server.url) as client:
-                warm = await client.thread()
-                await client.wait(warm, graph, inputs[0])
-                await client.call("DELETE", f"/threads/{warm}")
-                await connection.execute("VACUUM")
-                before = await sizes(connection)
-                thread = await client.thread()
-                body = {"assistant_id": graph, "stream_mode": ["updates"], "config": {"recursion_limit": 10_000}}
-                writing, reading, growth = [], [], []
-                for n, given in enumerate(inputs):
-                    begun = time.perf_counter()
-                    async for _ in client.stream("POST", f"/threads/{thread}/runs/stream", {**body, "input": given}):
-                        pass
-                    writing.append(time.perf_counter() - begun)
-                    begun = time.perf_counter()
-                    await client.call("GET", f"/threads/{thread}/state")
-                    reading.append(time.perf_counter() - begun)
-                    if (n + 1) % max(len(inputs) // 10, 1) == 0:
-                        growth.append(sum((await sizes(connection)).values()) - sum(before.values()))
-            after = await sizes(connection)
-            if detail:
-                for name, size in await parts(connection):
-                    print(f"    {name:40} {size / 1e3:10.0f} kB")
-            await connection.close()
-            return Cost({name: after[name] - before.get(name, 0) for name in after}, growth, writing, reading)
+    with (
+        tempfile.NamedTemporaryFile(suffix=".log") as log,
+        running(kinds(kafka=None)[0], Path(log.name), app=APP) as server,
+    ):
+        uri = running_uri(server.data / "postgres")
+        assert uri is not None
+        connection = await asyncpg.connect(uri)
+        async with Client(server.url) as client:
+            warm = await client.thread()
+            await client.wait(warm, graph, inputs[0])
+            await client.call("DELETE", f"/threads/{warm}")
+            await connection.execute("VACUUM")
+            before = await sizes(connection)
+            thread = await client.thread()
+            body = {"assistant_id": graph, "stream_mode": ["updates"], "config": {"recursion_limit": 10_000}}
+            writing, reading, growth = [], [], []
+            for n, given in enumerate(inputs):
+                begun = time.perf_counter()
+                async for _ in client.stream("POST", f"/threads/{thread}/runs/stream", {**body, "input": given}):
+                    pass
+                writing.append(time.perf_counter() - begun)
+                begun = time.perf_counter()
+                await client.call("GET", f"/threads/{thread}/state")
+                reading.append(time.perf_counter() - begun)
+                if (n + 1) % max(len(inputs) // 10, 1) == 0:
+                    growth.append(sum((await sizes(connection)).values()) - sum(before.values()))
+        after = await sizes(connection)
+        if detail:
+            for name, size in await parts(connection):
+                print(f"    {name:40} {size / 1e3:10.0f} kB")
+        await connection.close()
+        return Cost({name: after[name] - before.get(name, 0) for name in after}, growth, writing, reading)
 
 
 async def theirs(uri: str, graph: Any, inputs: list[Any]) -> Cost:

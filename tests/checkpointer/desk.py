@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-import orjson
 
 from engine.compression import pack_record
 from engine.domain import decider
@@ -19,8 +18,9 @@ from engine.domain.wire import command_from_wire, event_to_wire, to_body
 from engine.executor.checkpointer import ThreadlogSaver
 from engine.log.memory import MemoryLog
 from engine.log.port import Topic
-from engine.log.records import EventRecord, partition_of
+from engine.log.records import CommandEnvelope, EventRecord, partition_of
 from engine.ports import Accepted, Decided
+from engine.term import envelope_of
 from projections.project import project
 
 
@@ -41,8 +41,8 @@ class Desk:
 
     async def _decide(self, command: Command, key: str, cmd_id: str) -> Decided:
         # Over the wire and back, as in life: what is not plain JSON does not get through.
-        body = orjson.loads(orjson.dumps(to_body(command)))
-        command = command_from_wire(command.type, body)
+        sent = CommandEnvelope(cmd_id, command.type, key, "", to_body(command)).encode()
+        command = command_from_wire(command.type, envelope_of(sent, key).body)
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         before = self._states.get(key, decider.EMPTY)
         events = decider.decide(before, key, command, cmd_id=cmd_id, at=at)

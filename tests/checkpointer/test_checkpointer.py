@@ -542,3 +542,18 @@ async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_rea
         assert len(blobs(run)) == 1, "only what is new"
         await run.end()
     assert sizes == list(range(10, 50, 5))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\0" * 200, "a\0\\u0000Ā" * 40, bytes(range(256)) * 2, list(range(20)) * 4, {"tokens": [0] * 99}, "é" * 2000],
+    ids=["nul", "escapes", "bytes", "numbers", "zeros", "text"],
+)
+async def test_every_byte_of_a_value_survives_the_log(desk: Desk, value: Any) -> None:
+    run = await desk.run(str(uuid.uuid4()))
+    saved = await put(run, {"x": value})
+    await run.end()
+    again = await desk.run(run.thread_id)
+    found = await again.saver.aget_tuple(at(again, saved))
+    assert found is not None
+    assert found.checkpoint["channel_values"]["x"] == value

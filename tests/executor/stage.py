@@ -22,6 +22,7 @@ from engine.executor.worker import Executor, ExecutorOptions
 from engine.log.memory import MemoryLog
 from engine.log.port import Topic
 from engine.log.records import CommandEnvelope, Frames, partition_of
+from engine.references import text_to_data
 
 PROJECT = Path(__file__).parent / "project"
 
@@ -142,7 +143,7 @@ class Stage:
                 await self.connection.execute(
                     "INSERT INTO channel_values VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
                     thread, blob["h"], blob["t"],
-                    blob["d"].encode("latin-1") if "d" in blob else b64decode(blob["b"]),
+                    text_to_data(blob["d"]) if "d" in blob else b64decode(blob["b"]),
                 )  # fmt: skip
             match item["kind"]:
                 case "checkpoint":
