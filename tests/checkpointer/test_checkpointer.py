@@ -224,6 +224,21 @@ async def test_a_large_value_is_in_the_values_topic_before_it_is_reported(desk: 
     assert found.checkpoint["channel_values"]["big"] == big
 
 
+async def test_a_large_value_put_twice_at_once_is_appended_once(desk: Desk) -> None:
+    """LangGraph puts the writes of a step and the checkpoint made of them at the same time."""
+    run = await desk.run(thread_id())
+    big = noise(300_000)
+    checkpoint_id = str(uuid6())
+    await asyncio.gather(
+        run.saver.aput_writes(at(run, checkpoint_id), [("big", big)], "t"),
+        put(run, {"big": big}),
+        run.saver.aput_writes(at(run, checkpoint_id), [("big", big)], "u"),
+    )
+    ends = [await desk.log.bounds(Topic.VALUES, p) for p in range(desk.log.partitions)]
+    assert sum(end for _, end in ends) == 1
+    assert [len(item["blobs"]) for item in run.reported] == [1, 0, 0], "who refers to it comes after it"
+
+
 async def test_an_append_of_a_large_value_is_repeated_until_it_works(desk: Desk) -> None:
     run = await desk.run(thread_id())
 

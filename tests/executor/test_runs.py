@@ -53,6 +53,18 @@ async def test_a_run_without_the_values_mode_still_leaves_its_output(stage: Stag
     assert [i["value"] for i in (await stage.frames(asked))[-1][1]["__interrupt__"]] == [{"question": "ok?"}]
 
 
+async def test_large_output_that_the_thread_has_is_not_sent_as_well(stage: Stage, serving) -> None:
+    await serving("noop", "stateless")
+    large = {"items": ["x" * 20_000]}
+    run_id = await stage.enqueue("noop", large, stream_mode=["updates"])
+    await stage.outcome(run_id)
+    assert names(await stage.frames(run_id)) == ["metadata", "updates", "updates"]
+    # No checkpoint has the values of this one.
+    run_id = await stage.enqueue("stateless", large, stream_mode=["updates"])
+    await stage.outcome(run_id)
+    assert names(await stage.frames(run_id)) == ["metadata", "updates", "~output"]
+
+
 async def test_nodes_see_ids_user_metadata_and_context(stage: Stage, serving) -> None:
     await serving("seeing")
     run_id = await stage.enqueue(
