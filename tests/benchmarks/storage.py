@@ -7,7 +7,7 @@ relations (rows, TOAST and indexes) less those of an empty server. `kept` is eve
 (kept for hours, listed beside it) and the commands (kept for days, counted in `now`).
 LangGraph's saver is used in this process on a server of its own; its bytes are those of its three tables.
 
-Times are medians over ten turns: of a run that streams its updates, and of the newest state as JSON (which is as long as
+Times are medians over ten turns: of a run that streams its updates, and of the newest state as JSON (as long as
 the conversation). What LangGraph itself needs for them is measured with its saver in memory.
 """
 
