@@ -14,6 +14,7 @@ from engine.log.records import EventRecord, Frames
 logger = logging.getLogger(__name__)
 
 _KNOWN_RUNS = 10_000
+_ASKED_AT_ONCE = 2
 
 
 class Sink(Protocol):
@@ -88,9 +89,13 @@ class Live:
 
     async def start(self) -> None:
         """Begin at the end of the log. Raises `LogUnavailable`."""
-        ends = await asyncio.gather(*(self._log.bounds(Topic.STREAM, p) for p in range(self._log.partitions)))
-        self._next = [end for _, end in ends]
+        few = asyncio.Semaphore(_ASKED_AT_ONCE)  # a connection each, which would be kept
+        self._next = await asyncio.gather(*(self._end_of(p, few) for p in range(self._log.partitions)))
         self._task = asyncio.create_task(self._follow(), name="api.live")
+
+    async def _end_of(self, partition: int, few: asyncio.Semaphore) -> int:
+        async with few:
+            return (await self._log.bounds(Topic.STREAM, partition))[1]
 
     async def aclose(self) -> None:
         """Let go of the log; every attached sink is told."""

@@ -123,6 +123,8 @@ class Executor:
             if options.link is not None
             else None
         )
+        if self._link is not None:
+            await self._link.start()
         self.outbox = Outbox(self._link or self._log)
         announce_assistants(self.graphs, self.outbox, self._log.partitions)
         names = sorted(self.graphs.by_id)
@@ -132,8 +134,6 @@ class Executor:
             options.database_uri, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
         )
         await asyncio.gather(self._begin_heartbeat(), self._listener.start())
-        if self._link is not None:
-            await self._link.start()
         self._spawn(self._poll(), "poll")
         self._spawn(announce_graphs(self.graphs, self.outbox, self._log.partitions), "announce graphs")
 
