@@ -62,8 +62,13 @@ unit: $(VENV)/.dev
 kafka: $(VENV)/.dev
 	@$(PY) -m deploy.kafka
 
-bench: $(VENV)/.dev
-	@$(PY) -m tests.benchmarks $(BENCH_ARGS)
+$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+	$(call install_into_venv,example$(comma)dev$(comma)bench)
+
+# Prints a table, and writes docs/performance/figures.json and its charts. Peers: see tests/benchmarks/servers.py.
+bench: $(VENV)/.bench
+	@$(PY) -m tests.benchmarks --json docs/performance/figures.json $(BENCH_ARGS)
+	@$(PY) -m tests.benchmarks.plots docs/performance/figures.json docs/performance/figures.svg
 
 fmt: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix .
