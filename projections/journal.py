@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from engine.domain.commands import ReportRun
 from engine.journal import OnFailed, OnProjected, Submission, Turn, take_over
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
 from engine.log.postgres import PostgresLog
@@ -119,14 +120,11 @@ class PostgresJournal:
         """Decide a command whose result Postgres can't store to a refusal, so that it does not hold up the others."""
         envelopes = [e for _, e in turn.commands] or [s.envelope for s in turn.local]
         log.error("command %s can't be stored and is refused: %s", envelopes[0].id, error)
-        reason = f"{envelopes[0].type} ({type(error).__name__})"
         if turn.commands:
-            offset, e = turn.commands[0]
-            turn = Turn(turn.term, [(offset, CommandEnvelope(e.id, reason, e.key, e.at, {}, e.actor, e.trace))])
+            offset, envelope = turn.commands[0]
+            turn = Turn(turn.term, [(offset, _refusal(envelope, error))])
         else:
-            s = turn.local[0]
-            e = s.envelope
-            s.refused(CommandEnvelope(e.id, reason, e.key, e.at, {}, e.actor, e.trace))
+            turn.local[0].refused(_refusal(turn.local[0].envelope, error))
         await self._commit_alive([turn])
 
     async def _commit_alive(self, turns: Sequence[Turn]) -> None:
@@ -248,6 +246,17 @@ class PostgresJournal:
             for more in arguments[1:]:
                 await conn.execute(PROJECT_ROWS, *more, timeout=COMMIT_SECONDS)
         return groups.offsets(bases)
+
+
+def _refusal(e: CommandEnvelope, error: Exception) -> CommandEnvelope:
+    """What is decided in the place of a command that can't be stored. A report becomes the end of its run: nobody else
+    would end it."""
+    type_, body = f"{e.type} ({type(error).__name__})", {}
+    if e.type == ReportRun.type:
+        message = f"What the run reported can't be stored: {error}"
+        outcome = {"status": "error", "error": {"error": type(error).__name__, "message": message}, "frames": 0}
+        type_, body = e.type, {k: e.body.get(k) for k in ("thread_id", "run_id", "attempt")} | {"outcome": outcome}
+    return CommandEnvelope(e.id, type_, e.key, e.at, body, e.actor, e.trace)
 
 
 class _Attempt:
