@@ -274,7 +274,12 @@ def _report_run(s: Thread, c: ReportRun, at: str) -> list[Event]:
             )
         )
     if slot.stopping in (None, "interrupt"):
-        saved = _saved(s, c.run_id if slot.kind == "run" else None, c.items)
+        try:
+            saved = _saved(s, c.run_id if slot.kind == "run" else None, c.items)
+        except (ValueError, TypeError, KeyError) as invalid:
+            # Its executor has said all it has to say, and nobody else would end the run.
+            error = {"error": "InvalidReport", "message": str(invalid)}
+            return [*events, *_ended(s, slot, {"status": "error", "error": error, "frames": 0})]
         if saved:
             events.extend(saved)
             s, slot = _with_progress(s, slot, saved)
@@ -303,6 +308,10 @@ _ITEMS: dict[str, tuple[type[CheckpointSaved | WritesSaved | TasksPlanned], tupl
 }  # fmt: skip
 
 
+# A row of an index in Postgres has 2704 bytes at most, of which 100 are needed otherwise, and a character has up to 4.
+_KEY_BYTES = 2600
+
+
 def _saved(s: Thread, run_id: str | None, items: list[JsonObject]) -> list[Event]:
     """The events of a report's items; `run_id` is None for what no run wrote (a state update, a copy)."""
     events: list[Event] = []
@@ -313,6 +322,8 @@ def _saved(s: Thread, run_id: str | None, items: list[JsonObject]) -> list[Event
         if known is not None:
             kept: dict[str, Any] = {name: item[name] for name in known[1] if name in item}
             check_fields(known[0], kept)
+            if sum(len(kept.get(name, "")) * 4 for name in ("ns", "task_id", "checkpoint_id")) > _KEY_BYTES:
+                raise ValueError(f"run.report: a subgraph's namespace is longer than {_KEY_BYTES // 4} characters")
             event = known[0](thread_id=s.thread_id, run_id=run_id, **kept)
         elif kind == "delete" and item.get("what") == "run":
             check_fields(CheckpointsDeleted, {"run_ids": item["run_ids"]})

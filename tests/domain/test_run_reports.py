@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -97,11 +98,17 @@ def test_every_item_becomes_its_event() -> None:
         {"kind": "checkpoint"},
         {"kind": "checkpoint", "checkpoint_id": 7},
         {"kind": "writes", "checkpoint_id": "a", "task_id": "t", "writes": {}},
+        {"kind": "checkpoint", "checkpoint_id": "a", "ns": "sub:" * 500},
     ],
 )
-def test_a_malformed_item_is_an_error_that_names_it(item: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, TypeError), match=r"kind|checkpoint_id|writes"):
-        given(*running()).when(report(items=[item]))
+def test_a_malformed_item_ends_the_run_with_an_error_that_names_it(item: dict[str, Any]) -> None:
+    """Nobody else would end it."""
+    story = given(*running()).when(report(items=[checkpoint("b"), item], status="success"))
+    failed = story.events[0]
+    assert isinstance(failed, RunFailed)
+    assert failed.error is not None
+    assert re.search("kind|checkpoint_id|writes|namespace", failed.error["message"])
+    assert story.types == ["run.failed", "thread.status_changed"]
 
 
 def test_a_whole_run_in_one_report() -> None:

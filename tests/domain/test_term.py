@@ -175,12 +175,12 @@ def test_what_cannot_be_understood_is_rejected_and_does_not_stop_the_partition(
     assert types(decide(term, 1, CreateThread(thread_id=T))) == ["thread.created"]
 
 
-def test_a_malformed_item_rejects_the_whole_report() -> None:
+def test_a_malformed_item_ends_the_run() -> None:
     term = fresh()
     decide(term, 0, create(R1, create_thread={}))
     record = decide(term, 1, report(R1, items=[checkpoint(), {"kind": "checkpoint"}], status="success"))
-    assert types(record) == ["command.rejected"]
-    assert types(decide(term, 2, report(R1, status="success")))[0] == "run.succeeded"
+    assert types(record) == ["run.failed", "thread.status_changed"]
+    assert types(decide(term, 2, report(R1, status="success"))) == ["report.fenced"]
 
 
 @pytest.mark.parametrize(
