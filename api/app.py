@@ -57,6 +57,8 @@ def make_app(deps: ApiDeps) -> web.Application:
             app.router.add_route("HEAD", route.path, route.handler)
     app.on_response_prepare.append(make_marker(cors))
     api.live.on_shared(api.known.changed)
+    if api.alone:
+        api.live.on_thread(api.threads.changed)
     app.on_startup.append(_start)
     app.on_shutdown.append(_shutdown)
     app.on_cleanup.append(_cleanup)

@@ -19,13 +19,17 @@ from engine.ports import Gateway
 
 @dataclass(frozen=True, slots=True)
 class ApiDeps:
-    """What the composition root hands in. `pool` has no JSON codecs: json and jsonb columns are read as text."""
+    """What the composition root hands in. `pool` has no JSON codecs: json and jsonb columns are read as text.
+
+    `alone`: `live` is told of every projected event before anybody is answered, so what is known from events is true.
+    """
 
     pool: asyncpg.Pool
     gateway: Gateway
     log: Log
     live: Live
     settings: ApiSettings = field(default_factory=ApiSettings)
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Live:
         self._next = [0] * log.partitions
         self._progress: dict[str, tuple[int, int]] = {}
         self._shared: list[Callable[[dict[str, Any]], None]] = []
+        self._threads: list[Callable[[str, list[dict[str, Any]]], None]] = []
         self._hurry: Callable[[str], Awaitable[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self.closing = False
@@ -131,6 +132,10 @@ class Live:
         """Call `listener` with every event of an assistant or a graph (to drop what was cached of it)."""
         self._shared.append(listener)
 
+    def on_thread(self, listener: Callable[[str, list[dict[str, Any]]], None]) -> None:
+        """Call `listener(thread_id, events)` with the projected events of every thread."""
+        self._threads.append(listener)
+
     def listened(self, thread_id: str) -> bool:
         """Whether a sink waits for frames of this thread as they come."""
         return any(sink.prompt for sink in self._sinks.get(thread_id, ()))
@@ -158,6 +163,8 @@ class Live:
         events = record.events
         if not events:
             return
+        for told in self._threads:
+            _guarded(told, record.key, events)
         sinks = self._sinks.get(record.key)
         if sinks is not None:
             for event in events:

@@ -1,4 +1,5 @@
-"""What a new run inherits from its thread, read for all runs that are being created at the same moment with one query.
+"""What a new run inherits from its thread: known from the thread's events, or read for all runs that are being created
+at the same moment with one query.
 
 Creating runs is the hottest path there is, and taking a connection out of the pool and putting it back costs several
 times the query: so this keeps one, and whoever comes while it is in use shares the next query.
@@ -7,6 +8,7 @@ times the query: so this keeps one, and whoever comes while it is in use shares 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,26 +26,59 @@ class Inherited:
     metadata: dict[str, Any]
     config: dict[str, Any]
 
+    def with_(self, metadata: dict[str, Any] | None, config: dict[str, Any] | None) -> Inherited:
+        """`metadata` merged at the top level, `config` in the place of the old one."""
+        merged = {**self.metadata, **metadata} if metadata else self.metadata
+        return Inherited(merged, self.config if config is None else config)
 
+
+_KNOWN_THREADS = 4096
 _Waiting = dict[str, list["asyncio.Future[Inherited | None]"]]
 
 
 class ThreadLookup:
-    """One query at a time, each for all threads asked for since the last one began."""
+    """One query at a time, each for all threads asked for since the last one began.
+
+    With `changed` told of every projected event, threads that had some lately are known without a query.
+    """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._known: OrderedDict[str, Inherited] = OrderedDict()
         self._connection: Any = None
         self._waiting: _Waiting = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def get(self, thread_id: str) -> Inherited | None:
         """None: there is no such thread. Raises what asyncpg raises."""
+        if (known := self._known.get(thread_id)) is not None:
+            return known
         future: asyncio.Future[Inherited | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(thread_id, []).append(future)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
         return await future
+
+    def changed(self, thread_id: str, events: list[dict[str, Any]]) -> None:
+        """What these projected events of a thread make of it, as `projections` does in its row."""
+        known = before = self._known.get(thread_id)
+        for event in events:
+            match event["type"]:
+                case "thread.created":
+                    known = Inherited(event.get("metadata", {}), event.get("config", {}))
+                case "thread.updated" if known is not None:
+                    known = known.with_(event.get("metadata"), None)
+                case "run.created" if known is not None:
+                    known = known.with_(event.get("thread_metadata"), event.get("thread_config"))
+                case "thread.deleted":
+                    known = None
+        if known is None:
+            self._known.pop(thread_id, None)
+        elif known is not before:
+            self._known[thread_id] = known
+            self._known.move_to_end(thread_id)
+            if len(self._known) > _KNOWN_THREADS:
+                self._known.popitem(last=False)
 
     async def aclose(self) -> None:
         """Give the connection back."""

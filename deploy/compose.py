@@ -65,7 +65,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
             through_log = LogGateway(source)
             await _follow_events(parts, uri, source, live, through_log)
             gateway = LocalGateway(processor, through_log)
-        await _serve(parts, settings, uri, source, live, gateway)
+        await _serve(parts, settings, uri, source, live, gateway, alone=alone)
         await _until_told_to_stop()
 
 
@@ -123,7 +123,14 @@ async def _follow_events(parts: AsyncExitStack, uri: str, source: Log, *listener
 
 
 async def _serve(
-    parts: AsyncExitStack, settings: Settings, uri: str, source: Log, live: Live, gateway: Gateway
+    parts: AsyncExitStack,
+    settings: Settings,
+    uri: str,
+    source: Log,
+    live: Live,
+    gateway: Gateway,
+    *,
+    alone: bool = False,
 ) -> None:
     """Listen. What is entered into `parts` stops in reverse: no new requests, then the streams, then the rest."""
     pool = await parts.enter_async_context(pool_of(uri, name="api", size=_API_CONNECTIONS))
@@ -133,7 +140,7 @@ async def _serve(
         max_body_bytes=settings.http_max_request_body_bytes,
         graphs=tuple(load_langgraph_json(settings.config).graphs),
     )
-    app = make_app(ApiDeps(pool=pool, gateway=gateway, log=source, live=live, settings=options))
+    app = make_app(ApiDeps(pool=pool, gateway=gateway, log=source, live=live, settings=options, alone=alone))
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
     await runner.setup()
     parts.push_async_callback(runner.cleanup)
