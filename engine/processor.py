@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 # Commands in one transaction, over all partitions: enough to share its cost, few enough to keep it short.
 TURN_COMMANDS = 256
 TURN_BYTES = 8_000_000
+# Reports of executors beside other commands: requests wait for those, and a report costs as much as three.
+REPORTS_BESIDE = 8
 # Commands read ahead and not decided yet; reading pauses above.
 READ_AHEAD = 10_000
 BACKOFF_SECONDS = (0.05, 1.0)
@@ -44,6 +46,7 @@ class _Partition:
     term: Term | None = None
     commands: deque[tuple[int, CommandEnvelope, int]] = field(default_factory=deque)  # with its size in bytes
     local: deque[Submission] = field(default_factory=deque)
+    reports: deque[Submission] = field(default_factory=deque)  # those of executors: nobody waits for their answer
 
     @property
     def next_command(self) -> int:
@@ -157,7 +160,7 @@ class Processor:
         submission = Submission(envelope, p, asyncio.get_running_loop().create_future(), value=value, frames=frames)
         one = self._partitions.get(p)
         if one is not None:
-            one.local.append(submission)
+            (one.local if value is None else one.reports).append(submission)
             self._busy[p] = None
             self._wake.set()
         else:
@@ -367,6 +370,7 @@ class Processor:
         self._busy.pop(p, None)
         self._journal.abandon(p)
         _refuse(one.local)
+        _refuse(one.reports)
 
     def _gather(self) -> list[Turn]:
         turns: list[Turn] = []
@@ -389,9 +393,27 @@ class Processor:
                 if not submission.done.done():  # else given up by its caller
                     turn.local.append(submission)
                     left -= 1
-            if one.commands or one.local:
+            if one.commands or one.local or one.reports:
                 self._busy[p] = None
             if turn.commands or turn.local:
+                turns.append(turn)
+        left = min(left, REPORTS_BESIDE) if turns else left
+        by_partition = {turn.term.partition: turn for turn in turns}
+        for p in list(self._busy):
+            one = self._partitions.get(p)
+            if one is None or one.term is None or one.commands or one.local or not one.reports:
+                continue
+            if left <= 0:
+                break
+            turn = by_partition.get(p) or Turn(one.term)
+            while one.reports and left > 0:
+                submission = one.reports.popleft()
+                if not submission.done.done():
+                    turn.local.append(submission)
+                    left -= 1
+            if not one.reports:
+                del self._busy[p]
+            if p not in by_partition and turn.local:
                 turns.append(turn)
         if self._backlog <= READ_AHEAD // 2:
             self._room.set()
@@ -413,7 +435,7 @@ class Processor:
                 if not turn.term.dead:
                     one.commands.extendleft(reversed(undecided))
                     self._backlog += len(undecided)
-                if one.local or one.commands:
+                if one.local or one.commands or one.reports:
                     self._busy[turn.term.partition] = None
 
     async def _provide(self, turns: Sequence[Turn]) -> None:
