@@ -33,7 +33,7 @@ from engine.tail import EventTail
 from projections.applied import PostgresApplied
 from projections.journal import PostgresJournal
 from projections.ledger import PostgresLedger
-from projections.verify import reader_of_values
+from projections.rebuild import reader_of_values
 
 log = logging.getLogger("threadlog")
 

@@ -187,7 +187,7 @@ async def verify(settings: Settings, *, as_json: bool) -> int:
 
     assert settings.database_uri is not None
     async with existing_log(settings) as log:
-        found = await differences_of(settings.database_uri, log)
+        found = await differences_of(settings.database_uri, log, progress=lambda line: click.echo(line, err=True))
     for difference in found:
         if as_json:
             click.echo(orjson.dumps(difference, default=str))

@@ -29,7 +29,7 @@ from engine.acceptance import Acceptance
 from engine.domain import decider
 from engine.domain.decider import States
 from engine.domain.events import CommandRejected, Event
-from engine.domain.wire import command_from_wire, event_from_wire, event_to_wire, is_time
+from engine.domain.wire import command_from_wire, event_to_wire, is_time
 from engine.log.records import CommandEnvelope, EventRecord
 from engine.ports import Accepted, Fenced, Position
 
@@ -304,8 +304,7 @@ class Term:
         record = entry.record
         assert record is not None
         before = self._states[record.key]
-        events = [event_from_wire(wire) for wire in record.events]
-        entry.states = decider.fold(before, record.key, record.cmd_id, record.at, events)
+        entry.states = decider.fold_wire(before, record.key, record.cmd_id, record.at, record.events)
         entry.changed = entry.states is not before
         self._states[record.key] = entry.states
 

@@ -67,6 +67,25 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[Rows]:
     return done
 
 
+def fold_by_key(p: int, accepted: Sequence[Accepted]) -> list[Rows]:
+    """`fold` of many records of a partition, key by key: a loss in one thread does not divide the fold of the others,
+    and what vanishes again is looked for among the rows of its own thread only. What it leads to is the same.
+
+    Raises:
+        UnknownEvent: an event's type is not in the catalogue.
+    """
+    by_key: dict[str, list[Accepted]] = {}
+    for item in accepted:
+        by_key.setdefault(item.record.key, []).append(item)
+    done: list[Rows] = []
+    for items in by_key.values():
+        folds = fold([(p, items)])
+        for into, rows in zip(done, folds, strict=False):
+            into.take(rows)
+        done += folds[len(done) :]
+    return done
+
+
 async def project(
     conn: asyncpg.Connection,
     batches: Iterable[tuple[int, Sequence[Accepted]]],
@@ -79,7 +98,18 @@ async def project(
 
     `applied`: what to tell the listeners of `threadlog_applied`; `quiet`: notify nobody, it is a rebuild.
     """
-    folds = fold(batches)
+    await write(conn, fold(batches), read_value, applied=applied, quiet=quiet)
+
+
+async def write(
+    conn: asyncpg.Connection,
+    folds: Sequence[Rows],
+    read_value: ReadValue,
+    *,
+    applied: str | None = None,
+    quiet: bool = False,
+) -> None:
+    """Write what was folded, in order, within the caller's transaction; as `project`."""
     for rows in folds:
         if rows.awaited:
             await rows.fetch(read_value)

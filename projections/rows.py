@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+
+# Values of the values topic that are read at the same time.
+_READS = 32
 
 FINAL = frozenset({"success", "error", "timeout", "interrupted"})
 
@@ -216,6 +219,16 @@ class Rows:
         _forget(self.awaited, thread_id)
         self.touched.discard(thread_id)
 
+    def take(self, other: Rows) -> None:
+        """Add the rows of a fold of other keys."""
+        for name in _FIELDS:
+            if found := getattr(other, name):
+                mine = getattr(self, name)
+                if isinstance(mine, list):
+                    mine.extend(found)
+                else:
+                    mine.update(found)
+
     def claimable(self) -> list[tuple[str, str]]:
         """`(run_id, thread_id)` of what executors can claim from now on."""
         return [(run_id, row.thread_id) for run_id, row in self.queued.items() if row.cancel is None]
@@ -234,9 +247,10 @@ class Rows:
     async def fetch(self, read_value: ReadValue) -> None:
         """Bring in the values that events only point at. Raises what `read_value` raises."""
         awaited = list(self.awaited.items())
-        data = await asyncio.gather(*(read_value(p, offset) for _, (_, p, offset) in awaited))
-        for (key, (kind, _, _)), value in zip(awaited, data, strict=True):
-            self.values.setdefault(key, (kind, value))
+        for some in (awaited[i : i + _READS] for i in range(0, len(awaited), _READS)):
+            data = await asyncio.gather(*(read_value(p, offset) for _, (_, p, offset) in some))
+            for (key, (kind, _, _)), value in zip(some, data, strict=True):
+                self.values.setdefault(key, (kind, value))
         self.awaited.clear()
 
     def arguments(self, applied: str | None, *, quiet: bool = False, wakes: bool = True) -> list[Any]:
@@ -281,6 +295,9 @@ class Rows:
             notices,
         ]  # fmt: skip
         return [argument or None for argument in arguments]  # a null costs less than an empty array
+
+
+_FIELDS = tuple(f.name for f in fields(Rows))
 
 
 def _forget(table: dict[Any, Any], thread_id: str) -> None:

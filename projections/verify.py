@@ -14,19 +14,10 @@ from typing import Any
 import asyncpg
 import orjson
 
-from engine.acceptance import Acceptance
 from engine.compression import unpack_value
-from engine.domain import decider
-from engine.domain.decider import EMPTY, States
-from engine.domain.wire import event_from_wire
-from engine.log.port import Log, Topic
-from engine.log.records import EventRecord
-from engine.ports import Accepted
-from projections.project import project
-from projections.rows import ReadValue
+from engine.log.port import Log
+from projections.rebuild import Progress, rebuild
 from projections.schema import create_beside
-
-BATCH_RECORDS = 500
 
 # Per table its key, and the columns that are leases, not history.
 TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
@@ -55,20 +46,12 @@ class Difference:
     rebuilt: Mapping[str, Any] | None
 
 
-def reader_of_values(source: Log) -> ReadValue:
-    """Reads a value from the `values` topic by partition and offset. It raises `LookupError` when it is gone."""
-
-    async def read_value(p: int, offset: int) -> bytes:
-        found = await source.read(Topic.VALUES, p, offset, end=offset + 1)
-        if not found:
-            raise LookupError(f"values[{p}] has nothing at offset {offset}")
-        return found[0].value
-
-    return read_value
-
-
-async def verify(dsn: str, source: Log, *, schema: str = "public", limit: int = 100) -> list[Difference]:
+async def verify(
+    dsn: str, source: Log, *, schema: str = "public", limit: int = 100, progress: Progress | None = None
+) -> list[Difference]:
     """Rebuild, compare, and tell at most `limit` differences per table; none is how it should be.
+
+    `progress` is told a line every few seconds.
 
     The rows in the way of autovacuum meanwhile are those changed while it runs.
     """
@@ -80,49 +63,12 @@ async def verify(dsn: str, source: Log, *, schema: str = "public", limit: int = 
             rows = await conn.fetch(f'SELECT p, ev_off FROM "{schema}".partitions ORDER BY p')
             beside = f"rebuild_{uuid.uuid4().hex[:12]}"
             await create_beside(conn, beside, len(rows))
-            await rebuild(conn, source, {row["p"]: row["ev_off"] for row in rows})
+            await rebuild(conn, source, {row["p"]: row["ev_off"] for row in rows}, progress=progress)
             return [difference for table in TABLES for difference in await _compare(conn, table, schema, beside, limit)]
         finally:
             await transaction.rollback()
     finally:
         await conn.close()
-
-
-async def rebuild(conn: asyncpg.Connection, source: Log, upto: Mapping[int, int]) -> None:
-    """Fill the empty tables in the connection's search_path from the log, up to these offsets of each partition."""
-    read_value = reader_of_values(source)
-    for p, end in upto.items():
-        acceptance = Acceptance()
-        states: dict[str, States] = {}
-        start = 0
-        while start <= end:
-            records = (await source.read(Topic.EVENTS, p, start, end=end + 1))[:BATCH_RECORDS]
-            if not records:
-                raise LookupError(f"events[{p}] ends before {end}, up to which the read models are")
-            accepted: list[Accepted] = []
-            for raw in records:
-                record = EventRecord.decode(raw.value)
-                if acceptance.accepts(record):
-                    accepted.append(Accepted(raw.offset, record, _fold(states, record)))
-            await project(conn, [(p, accepted)], read_value, quiet=True)
-            start = records[-1].offset + 1
-        await conn.execute(
-            "UPDATE partitions SET ev_off = $2, cmd_off = $3, log_epoch = $4 WHERE p = $1",
-            p,
-            end,
-            acceptance.cmd_off,
-            acceptance.epoch,
-        )
-
-
-def _fold(states: dict[str, States], record: EventRecord) -> dict[str, Any] | None:
-    before = states.get(record.key, EMPTY)
-    events = [event_from_wire(event) for event in record.events]
-    after = decider.fold(before, record.key, record.cmd_id, record.at, events)
-    if after is before:
-        return None
-    states[record.key] = after
-    return decider.dump(after)
 
 
 async def _compare(conn: asyncpg.Connection, table: str, live: str, rebuilt: str, limit: int) -> list[Difference]:

@@ -24,12 +24,19 @@ from engine.domain.events import (
     AssistantDeleted,
     AssistantLatestSet,
     AssistantUpdated,
+    CheckpointsDeleted,
     CommandRejected,
     CommandRepeated,
     Event,
     GraphRegistered,
     ReportFenced,
+    RunReleased,
+    RunStarted,
+    ThreadPruned,
+    ThreadUpdated,
+    WritesSaved,
 )
+from engine.domain.wire import event_from_wire
 
 RECENT_COMMANDS = 8
 """How many command ids an aggregate remembers, to recognise a sender's retry."""
@@ -72,6 +79,10 @@ GRAPH = Decider(
 
 _BY_NAME = {d.name: d for d in (THREAD, ASSISTANT, GRAPH)}
 _ASSISTANT_COMMANDS = {c.type for c in (CreateAssistant, UpdateAssistant, SetLatestAssistant, DeleteAssistant)}
+_SILENT = frozenset(e.type for e in SILENT)
+_TRACELESS = _SILENT | {
+    e.type for e in (RunStarted, RunReleased, WritesSaved, ThreadUpdated, ThreadPruned, CheckpointsDeleted)
+}
 _ASSISTANT_EVENTS = (AssistantCreated, AssistantUpdated, AssistantLatestSet, AssistantDeleted)
 
 
@@ -117,6 +128,24 @@ def fold(states: States, key: str, cmd_id: str, at: str, events: Iterable[Event]
         return states
     state = state._replace(recent=(*state.recent[1 - RECENT_COMMANDS :], cmd_id))
     return {**states, decider.name: state}
+
+
+def fold_wire(states: States, key: str, cmd_id: str, at: str, wire: Iterable[dict[str, Any]]) -> States:
+    """`fold` of events as they are on the wire; of those that leave no trace in a state only one is looked at.
+
+    Raises:
+        KeyError: the type of an event is unknown.
+    """
+    events: list[Event] = []
+    traceless = None
+    for one in wire:
+        if one["type"] not in _TRACELESS:
+            events.append(event_from_wire(one))
+        elif one["type"] not in _SILENT:
+            traceless = one
+    if not events and traceless is not None:  # the command is remembered all the same
+        events.append(event_from_wire(traceless))
+    return fold(states, key, cmd_id, at, events)
 
 
 def dump(states: States) -> dict[str, Any]:

@@ -33,8 +33,9 @@ from engine.log.records import EventRecord, partition_of
 from engine.ports import Decided
 from engine.term import Term
 from projections.ledger import PostgresLedger
+from projections.rebuild import reader_of_values, rebuild
 from projections.schema import create_beside, migrate
-from projections.verify import reader_of_values, rebuild, verify
+from projections.verify import verify
 from tests.benchmarks.storage import database, words
 from tests.checkpointer.desk import Desk, Run
 

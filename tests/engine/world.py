@@ -23,7 +23,8 @@ from engine.ports import Decided, Gateway
 from engine.processor import Processor
 from projections.journal import PostgresJournal
 from projections.ledger import PostgresLedger
-from projections.verify import Difference, reader_of_values, verify
+from projections.rebuild import reader_of_values
+from projections.verify import Difference, verify
 
 Kind = Literal["postgres", "memory"]
 KINDS: tuple[Kind, ...] = ("postgres", "memory")

@@ -1,0 +1,171 @@
+"""Fills empty tables with what the log says, as fast as one process can: `threadlog events --verify` compares with it.
+
+Much larger folds than the live projection's, with the records of each key together (keys have no rows in common), so
+that most rows are written once, as they are in the end; records are read and decoded while Postgres writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from engine.acceptance import Acceptance
+from engine.domain import decider
+from engine.domain.decider import EMPTY, States
+from engine.log.port import Log, Record, Topic
+from engine.log.records import EventRecord
+from engine.ports import Accepted
+from projections.project import fold_by_key, write
+from projections.rows import ReadValue
+
+# What is folded at a time: at most so many records, bytes of them, and values that lie elsewhere (over 32 KiB each).
+FOLD_RECORDS = 4_000
+FOLD_BYTES = 16 * 1024 * 1024
+FOLD_VALUES = 100
+REPORT_SECONDS = 5.0
+_YIELD_RECORDS = 32
+
+Progress = Callable[[str], None]
+"""Told a line now and then."""
+
+
+def reader_of_values(source: Log) -> ReadValue:
+    """Reads a value from the `values` topic by partition and offset. It raises `LookupError` when it is gone."""
+
+    async def read_value(p: int, offset: int) -> bytes:
+        found = await source.read(Topic.VALUES, p, offset, end=offset + 1)
+        if not found:
+            raise LookupError(f"values[{p}] has nothing at offset {offset}")
+        return found[0].value
+
+    return read_value
+
+
+async def rebuild(
+    conn: asyncpg.Connection, source: Log, upto: Mapping[int, int], *, progress: Progress | None = None
+) -> None:
+    """Fill the empty tables in the connection's search_path from the log, up to these offsets of each partition.
+
+    Raises:
+        LookupError: the log lacks records before these offsets, or values they point at.
+    """
+    read_value = reader_of_values(source)
+    report = _Report(progress, sum(end + 1 for end in upto.values()))
+    positions: list[tuple[int, int, int, int]] = []
+    writing: asyncio.Task[None] | None = None
+    try:
+        with _collecting_less():
+            for p, end in upto.items():
+                acceptance = Acceptance()
+                states: dict[str, States] = {}
+                async with aclosing(_chunks(source, p, end)) as chunks:
+                    async for records in chunks:
+                        accepted = await _accepted(records, acceptance, states)
+                        folds = fold_by_key(p, accepted)
+                        if writing is not None:
+                            await writing
+                        writing = asyncio.create_task(write(conn, folds, read_value, quiet=True))
+                        report.done(len(records))
+                positions.append((p, end, acceptance.cmd_off, acceptance.epoch))
+            if writing is not None:
+                await writing
+    finally:
+        if writing is not None:
+            writing.cancel()
+            with suppress(asyncio.CancelledError, Exception):  # what it raised has been raised, or something before it
+                await writing
+    await conn.executemany("UPDATE partitions SET ev_off = $2, cmd_off = $3, log_epoch = $4 WHERE p = $1", positions)
+
+
+async def _accepted(records: list[Record], acceptance: Acceptance, states: dict[str, States]) -> list[Accepted]:
+    """Those that count; the last one of each key carries the state after it."""
+    found: list[tuple[int, EventRecord]] = []
+    last: dict[str, int] = {}
+    for n, raw in enumerate(records):
+        if n % _YIELD_RECORDS == 0:
+            await asyncio.sleep(0)  # what is being sent to Postgres and read from the log goes on
+        record = EventRecord.decode(raw.value)
+        if not acceptance.accepts(record):
+            continue
+        before = states.get(record.key, EMPTY)
+        after = decider.fold_wire(before, record.key, record.cmd_id, record.at, record.events)
+        if after is not before:
+            states[record.key] = after
+            last[record.key] = len(found)
+        found.append((raw.offset, record))
+    return [
+        Accepted(offset, record, decider.dump(states[record.key]) if last.get(record.key) == n else None)
+        for n, (offset, record) in enumerate(found)
+    ]
+
+
+async def _chunks(source: Log, p: int, end: int) -> AsyncIterator[list[Record]]:
+    """The records of a partition up to `end`, so many as are to be folded at a time; the next are read meanwhile."""
+    start = 0
+    chunk: list[Record] = []
+    size = values = 0
+    reading: asyncio.Task[list[Record]] | None = None
+    try:
+        while start <= end:
+            if reading is None:
+                reading = asyncio.create_task(source.read(Topic.EVENTS, p, start, end=end + 1))
+            records = await reading
+            reading = None
+            if not records:
+                raise LookupError(f"events[{p}] ends before {end}, up to which the read models are")
+            start = records[-1].offset + 1
+            if start <= end:
+                reading = asyncio.create_task(source.read(Topic.EVENTS, p, start, end=end + 1))
+            for record in records:
+                chunk.append(record)
+                size += len(record.value)
+                values += record.value.count(b'"at":') - 1  # the record's own; a few others are counted that are none
+                if len(chunk) >= FOLD_RECORDS or size >= FOLD_BYTES or values >= FOLD_VALUES:
+                    yield chunk
+                    chunk, size, values = [], 0, 0
+        if chunk:
+            yield chunk
+    finally:
+        if reading is not None:
+            reading.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await reading
+
+
+@contextmanager
+def _collecting_less() -> Iterator[None]:
+    """Without the collector of cycles, which would look again and again at many objects that are in none."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+@dataclass(slots=True)
+class _Report:
+    """Tells how far it is, every few seconds."""
+
+    tell: Progress | None
+    total: int
+    records: int = 0
+    begun: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+
+    def done(self, records: int) -> None:
+        now = time.monotonic()
+        self.records += records
+        if self.tell is not None and now - self.told >= REPORT_SECONDS:
+            self.told = now
+            self.tell(
+                f"{self.records:,} of {self.total:,} event records rebuilt, "
+                f"{self.records / (now - self.begun):,.0f} per second"
+            )
