@@ -10,6 +10,9 @@ import asyncpg
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x7468_7264_6C6F_6701  # any number: "thrdlog", 1
 
+# Secondary indexes by which project_removals finds what vanishes with a thread.
+_READ_BY_REMOVALS = ["runs_thread", "run_queue_thread"]
+
 
 class SchemaTooNew(Exception):
     """The database was migrated by a newer version of threadlog: run that one."""
@@ -67,11 +70,26 @@ async def migrate(conn_or_dsn: asyncpg.Connection | str, schema: str = "public",
 
 
 async def create_beside(conn: asyncpg.Connection, schema: str, partitions: int) -> None:
-    """Make the tables in a new schema and look at that one only, until the caller's transaction ends."""
+    """Make the tables in a new schema and look at that one only, until the caller's transaction ends.
+
+    They are not for the api: they lack the indexes that projecting does not read, and nothing of them is logged.
+    """
     await conn.execute(f'CREATE SCHEMA "{schema}"')
     await conn.execute(f'SET LOCAL search_path TO "{schema}"')
     for _, sql in migrations():
         await conn.execute(sql)
+    for name in await conn.fetch(
+        "SELECT format('DROP INDEX %I.%I', schemaname, indexname) FROM pg_indexes WHERE schemaname = $1 "
+        "AND indexdef NOT LIKE 'CREATE UNIQUE %' AND indexname <> ALL ($2::text[])",
+        schema,
+        _READ_BY_REMOVALS,
+    ):
+        await conn.execute(name[0])
+    for name in await conn.fetch(
+        "SELECT format('ALTER TABLE %I.%I SET UNLOGGED', schemaname, tablename) FROM pg_tables WHERE schemaname = $1",
+        schema,
+    ):
+        await conn.execute(name[0])
     await _add_partitions(conn, partitions)
 
 

@@ -24,6 +24,7 @@ from engine.domain.events import (
     AssistantDeleted,
     AssistantLatestSet,
     AssistantUpdated,
+    CheckpointSaved,
     CheckpointsDeleted,
     CommandRejected,
     CommandRepeated,
@@ -83,6 +84,7 @@ _SILENT = frozenset(e.type for e in SILENT)
 _TRACELESS = _SILENT | {
     e.type for e in (RunStarted, RunReleased, WritesSaved, ThreadUpdated, ThreadPruned, CheckpointsDeleted)
 }
+_SAVED = CheckpointSaved(thread_id="", checkpoint_id="")  # that there is one is all that is kept of it
 _ASSISTANT_EVENTS = (AssistantCreated, AssistantUpdated, AssistantLatestSet, AssistantDeleted)
 
 
@@ -131,7 +133,7 @@ def fold(states: States, key: str, cmd_id: str, at: str, events: Iterable[Event]
 
 
 def fold_wire(states: States, key: str, cmd_id: str, at: str, wire: Iterable[dict[str, Any]]) -> States:
-    """`fold` of events as they are on the wire; of those that leave no trace in a state only one is looked at.
+    """`fold` of events as they are on the wire: what no state depends on is not even made an object.
 
     Raises:
         KeyError: the type of an event is unknown.
@@ -139,9 +141,12 @@ def fold_wire(states: States, key: str, cmd_id: str, at: str, wire: Iterable[dic
     events: list[Event] = []
     traceless = None
     for one in wire:
-        if one["type"] not in _TRACELESS:
+        kind = one["type"]
+        if kind == CheckpointSaved.type:
+            events.append(_SAVED)
+        elif kind not in _TRACELESS:
             events.append(event_from_wire(one))
-        elif one["type"] not in _SILENT:
+        elif kind not in _SILENT:
             traceless = one
     if not events and traceless is not None:  # the command is remembered all the same
         events.append(event_from_wire(traceless))
