@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -57,7 +57,7 @@ async def rebuild(
     """
     read_value = reader_of_values(source)
     report = _Report(progress, sum(end + 1 for end in upto.values()))
-    positions: list[tuple[int, int, int, int]] = []
+    positions: list[tuple[int, int, int | None, int]] = []
     writing: asyncio.Task[None] | None = None
     try:
         with _collecting_less():
@@ -105,7 +105,7 @@ async def _accepted(records: list[Record], acceptance: Acceptance, states: dict[
     ]
 
 
-async def _chunks(source: Log, p: int, end: int) -> AsyncIterator[list[Record]]:
+async def _chunks(source: Log, p: int, end: int) -> AsyncGenerator[list[Record], None]:
     """The records of a partition up to `end`, so many as are to be folded at a time; the next are read meanwhile."""
     start = 0
     chunk: list[Record] = []

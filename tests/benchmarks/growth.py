@@ -100,7 +100,9 @@ QUERIES: dict[str, Query] = {
     "search threads, metadata of none": thread_search(metadata='{"user": "nobody"}'),
     "search threads, metadata by updated_at": thread_search(metadata='{"user": "u77"}', sort_by="updated_at"),
     "search threads, ids": thread_search(ids=[THREAD, THREAD[:-1] + "2"]),
-    **{f"search threads, {status}": thread_search(status=status) for status in ("busy", "interrupted", "error", "idle")},
+    **{
+        f"search threads, {status}": thread_search(status=status) for status in ("busy", "interrupted", "error", "idle")
+    },
     "search threads, busy by updated_at": thread_search(status="busy", sort_by="updated_at"),
     "search threads, interrupted of a user": thread_search(status="interrupted", metadata='{"user": "u100"}'),
     "count threads": lambda db: threads.count(db, metadata=None, status=None),

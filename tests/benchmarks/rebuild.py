@@ -36,7 +36,8 @@ from projections.ledger import PostgresLedger
 from projections.rebuild import reader_of_values, rebuild
 from projections.schema import create_beside, migrate
 from projections.verify import verify
-from tests.benchmarks.storage import database, words
+from tests.benchmarks.storage import database
+from tests.benchmarks.storage_app.graphs import words
 from tests.checkpointer.desk import Desk, Run
 
 ASSISTANT = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
@@ -162,7 +163,9 @@ def copies(kinds: dict[str, Played], threads: int) -> Iterator[tuple[str, list[b
 async def fill(log: PostgresLog, kinds: dict[str, Played], threads: int) -> tuple[int, int]:
     """Answers how many records and events there are."""
     decided = [-1] * EMBEDDED_PARTITIONS
-    heads = [Append(Topic.EVENTS, p, "", EventRecord(0, -1, "", "", "", start=True).encode()) for p in range(len(decided))]
+    heads = [
+        Append(Topic.EVENTS, p, "", EventRecord(0, -1, "", "", "", start=True).encode()) for p in range(len(decided))
+    ]
     await log.append(heads)
     records = events = 0
     waiting: list[tuple[str, list[bytes]]] = []
@@ -234,7 +237,8 @@ async def measure(uri: str, threads: int) -> None:
 
 async def _tables(pool: asyncpg.Pool) -> list[str]:
     rows = await pool.fetch(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('partitions', 'schema_versions')"
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' "
+        "AND tablename NOT IN ('partitions', 'schema_versions')"
     )
     return [row["tablename"] for row in rows]
 
