@@ -34,7 +34,7 @@ def draw(figures: dict[str, dict[str, dict[str, float]]], target: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "threadlog"
+    matplotlib.rcParams |= {"svg.hashsalt": "threadlog", "svg.fonttype": "none"}
     from matplotlib import pyplot
 
     budgets = {(workload, name): (bound, more) for workload, name, bound, more in BUDGETS}
