@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 10.0
 # An executor that has not claimed so long after it was woken is busy: the others are woken too.
 _BUSY_SECONDS = 0.02
+_BUSY_LOAD = 1_000_000
 _HEARD_SECONDS = 0.2
 
 Queued = tuple[str, str]  # run id, thread id
@@ -180,6 +181,7 @@ class _Session:
         self._timer = None
         if self.expected:
             self.expected = 0
+            self.load += _BUSY_LOAD  # the last to be woken, until it says something
             self._server.wake_others(self)
 
     def _received(self, message: Any) -> None:

@@ -38,6 +38,7 @@ _BATCH_AT_LEAST = 2  # claimed at once, doubled while the queue has more: an idl
 _POLL_SECONDS = 1.0  # what notifications may have missed
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
 _KNOWN_ATTEMPTS = 65_536
+_DRAINING_LOAD = 1_000_000
 NODE_THREADS = "node"
 
 
@@ -117,7 +118,7 @@ class Executor:
                 self._log,
                 wake=self._woken,
                 listen=self._listened,
-                load=lambda: len(self.attempts),
+                load=self._load,
                 lost=self._database_lost,
             )
             if options.link is not None
@@ -222,6 +223,9 @@ class Executor:
     def _woken(self) -> None:
         self._hungry = True
         self._wake.set()
+
+    def _load(self) -> int:
+        return len(self.attempts) + (_DRAINING_LOAD if self._draining else 0)
 
     def _listened(self, thread_id: str, heard: Callable[[], None]) -> None:
         """Somebody waits for the frames of this thread from now on; `heard` when those up to now are in the log."""
@@ -421,6 +425,8 @@ class Executor:
             return
         self._draining = True
         self._wake.set()
+        if self._link is not None:
+            self._link.claimed()  # says that others are to be woken first
         for attempt in list(self.attempts.values()):
             attempt.control.request_drain("shutdown")
         if self.attempts:

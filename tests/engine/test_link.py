@@ -258,6 +258,13 @@ async def test_an_executor_that_does_not_come_to_claim_leaves_the_run_to_others(
         return stuck.woken == 1 and other.woken == 1
 
     await eventually(both)
+    await server.engine.submit(create_run(new_id()))  # now the other one comes first
+
+    async def once_more() -> bool:
+        return other.woken == 2
+
+    await eventually(once_more)
+    assert stuck.woken == 1
 
 
 async def test_who_listens_decides_whether_frames_may_wait(server: Server) -> None:
