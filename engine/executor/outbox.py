@@ -1,8 +1,9 @@
 """The one appender of an executor process: stream frames and commands of all its runs leave through here, in batches.
 
-The first thing posted goes out almost at once; what gathers while an append is in flight goes out with the next one.
-Frames posted before a command reach the log before it or in the same append. An append that fails is repeated, the
-same bytes, until it works: the processor drops a repeated command id, readers drop a repeated `(run, attempt, seq)`.
+The first thing posted goes out almost at once; what gathers while some appends are in flight goes out with the next.
+A thread is in one append at a time, so that its frames and commands keep their order: frames posted before a command
+reach the log before it or in the same append. Appends that fail are repeated, the same bytes, until they work, and
+nothing new is sent meanwhile: the processor drops a repeated command id, readers a repeated `(run, attempt, seq)`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _RESEND_SECONDS = 2.0  # stream appends are not flushed to disk by a Postgres lo
 _RESEND_BYTES = 64 * 1024 * 1024
 _BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 LOST_FRAME = b"~lost"  # stands for a frame the log refused
+_IN_FLIGHT = 4  # appends: a run's last report does not wait for the whole of one that has just left
 FULL_BYTES = 32 * 1024 * 1024  # above this, runs wait between supersteps and threads that write wait at once
 
 
@@ -72,6 +74,16 @@ class _Command:
     done: asyncio.Future[int]
 
 
+@dataclass(slots=True)
+class _Batch:
+    """One append: its commands come last in `records`."""
+
+    records: list[Append]
+    commands: list[_Command]
+    threads: set[str]
+    unknown: bool = False  # the log was away: it may have forgotten what it had
+
+
 def _without_data(record: Append) -> Append:
     """The same frames without what is in them, so that readers do not wait for their numbers for ever."""
     batch = Frames.decode(record.value)
@@ -90,7 +102,9 @@ class Outbox:
         self._dirty: deque[FrameQueue] = deque()
         self._patient: dict[FrameQueue, None] = {}
         self._patience: asyncio.TimerHandle | None = None
-        self._sending: set[FrameQueue] = set()  # whose frames are in the append under way
+        self._sending: set[str] = set()  # threads that are in an append under way
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._failed: list[_Batch] = []
         self._awaited: list[tuple[FrameQueue, int, Callable[[], None]]] = []
         self._commands: deque[_Command] = deque()
         self._signal = asyncio.Event()
@@ -142,7 +156,7 @@ class Outbox:
 
     def when_sent(self, queue: FrameQueue, call: Callable[[], None]) -> None:
         """Call when the frames this queue has now are in the log (at once if they are)."""
-        if queue.waiting or queue in self._sending:
+        if queue.waiting or queue.thread_id in self._sending:
             self._awaited.append((queue, queue.count, call))
         else:
             call()
@@ -150,7 +164,7 @@ class Outbox:
     def _tell_sent(self) -> None:
         awaited, self._awaited = self._awaited, []
         for queue, count, call in awaited:
-            if queue.seq >= count or not queue.waiting:
+            if queue.thread_id not in self._sending and (queue.seq >= count or not queue.waiting):
                 call()
             else:
                 self._awaited.append((queue, count, call))
@@ -202,34 +216,92 @@ class Outbox:
         """Stop; what is not in the log by now is dropped."""
         if self._patience is not None:
             self._patience.cancel()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        for task in (self._task, *self._in_flight):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         for command in self._commands:
             command.done.cancel()
 
     async def _run(self) -> None:
         while True:
             await self._signal.wait()
-            if not self._commands and not self._again:
+            if self._failed or self._again:
+                await self._recover()
+                continue
+            if not self._commands:
                 await self._linger()
+                if self._failed or self._again:
+                    continue
             self._signal.clear()
             self._urgent.clear()
-            commands: list[_Command] = []
-            records, more = self._collect(commands)
+            if len(self._in_flight) >= _IN_FLIGHT:
+                continue  # the end of one sets the signal
+            batch, more = self._collect()
             if more:
                 self._signal.set()
-            if records:
-                await self._append(records, commands)
-            self._sending.clear()
-            if self._awaited:
-                self._tell_sent()
-            self._last_append = time.monotonic()
-            if self.queued_bytes <= FULL_BYTES // 2:
-                self._room.set()
-            if not self._dirty and not self._patient and not self._commands and not self._again:
-                self.queued_bytes = 0
-                self._idle.set()
+            if batch.records:
+                self._sending |= batch.threads
+                self._last_append = time.monotonic()
+                task = self._loop.create_task(self._send(batch))
+                self._in_flight.add(task)
+            else:
+                self._look_idle()
+
+    async def _send(self, batch: _Batch) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            offsets = await self._log.append(batch.records)
+        except Exception as error:
+            self._in_flight.discard(task)
+            if isinstance(error, LogUnavailable):
+                known = "unknown whether" if isinstance(error, AppendUnknown) else "not"
+                logger.warning("append of %d records failed (%s in the log): %s", len(batch.records), known, error)
+                batch.unknown = True
+            self._failed.append(batch)
+            self._urgent.set()
+            self._signal.set()
+        else:
+            self._in_flight.discard(task)
+            self._landed(batch, offsets)
+
+    def _landed(self, batch: _Batch, offsets: Sequence[int]) -> None:
+        first = len(batch.records) - len(batch.commands)
+        for command, offset in zip(batch.commands, offsets[first:], strict=True):
+            if not command.done.done():
+                command.done.set_result(offset)
+        self._remember(batch.records[:first])
+        self._over(batch)
+
+    def _over(self, batch: _Batch) -> None:
+        self._sending -= batch.threads
+        self._last_append = time.monotonic()
+        if self._awaited:
+            self._tell_sent()
+        if self.queued_bytes <= FULL_BYTES // 2:
+            self._room.set()
+        if self._dirty or self._commands:
+            self._signal.set()
+        self._look_idle()
+
+    def _look_idle(self) -> None:
+        waiting = self._dirty or self._patient or self._commands or self._again or self._failed
+        if not waiting and not self._sending:
+            self.queued_bytes = 0
+            self._idle.set()
+
+    async def _recover(self) -> None:
+        """What failed is sent again, in order, behind what the log may have forgotten; one append at a time."""
+        while self._in_flight:
+            await asyncio.wait(self._in_flight)
+        failed, self._failed = self._failed, []
+        if any(batch.unknown for batch in failed):
+            self.connection_lost()
+        for batch in failed or [_Batch([], [], set())]:
+            batch.records, self._again = self._again + batch.records, []
+            await self._persist(batch)
+        self._signal.set()
 
     async def _linger(self) -> None:
         """Frames wait a little for company; a command does not."""
@@ -242,26 +314,38 @@ class Outbox:
             finally:
                 handle.cancel()
 
-    def _collect(self, commands: list[_Command]) -> tuple[list[Append], bool]:
+    def _collect(self) -> tuple[_Batch, bool]:
         """What goes into the next append: frames first, then the commands that may speak of them."""
-        records, self._again = self._again, []
-        size = 0
+        batch, size = _Batch([], [], set()), 0
+        busy: list[FrameQueue] = []
         while self._dirty and size < _BATCH_BYTES:
             queue = self._dirty.popleft()
+            if queue.thread_id in self._sending:
+                busy.append(queue)
+                continue
             queue.waiting = False  # before taking: a frame put from now on wakes us again
-            self._sending.add(queue)
-            size += self._take(queue, records)
+            batch.threads.add(queue.thread_id)
+            size += self._take(queue, batch.records)
             if queue.frames and not queue.waiting:
                 queue.waiting = True
                 self._dirty.append(queue)
-        if not self._dirty:
+        more = bool(self._dirty)
+        if not more:
+            later: list[_Command] = []
             while self._commands and size < _BATCH_BYTES:
                 command = self._commands.popleft()
+                if command.record.key in self._sending:
+                    later.append(command)
+                    continue
                 size += len(command.record.value)
-                records.append(command.record)
-                commands.append(command)
+                batch.threads.add(command.record.key)
+                batch.records.append(command.record)
+                batch.commands.append(command)
+            more = bool(self._commands)
+            self._commands.extendleft(reversed(later))
+        self._dirty.extendleft(reversed(busy))
         self.queued_bytes -= size
-        return records, bool(self._dirty or self._commands)
+        return batch, more
 
     @staticmethod
     def _take(queue: FrameQueue, records: list[Append]) -> int:
@@ -280,45 +364,40 @@ class Outbox:
             queue.seq += len(taken)
         return size
 
-    async def _append(self, records: list[Append], commands: list[_Command]) -> None:
+    async def _persist(self, batch: _Batch) -> None:
         failures = 0
+        records, commands = batch.records, batch.commands
         while True:
             try:
                 offsets = await self._log.append(records)
                 break
             except LogUnavailable as error:
-                known = "unknown whether" if isinstance(error, AppendUnknown) else "not"
                 if failures in (0, 10) or failures % 60 == 0:
-                    logger.warning("append of %d records failed (%s in the log): %s", len(records), known, error)
-                if failures == 0:
-                    self.connection_lost()
-                    records = self._again + records
-                    self._again = []
+                    logger.warning("append of %d records failed again: %s", len(records), error)
+                self.connection_lost()
+                records = self._again + records
+                self._again = []
                 await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
                 failures += 1
             except Exception as error:
                 if len(records) > 1:  # one of them is at fault; the others must not suffer
-                    frames = records[: len(records) - len(commands)]
-                    for record in frames:
-                        await self._append([record], [])
+                    for record in records[: len(records) - len(commands)]:
+                        await self._persist(_Batch([record], [], set()))
                     for command in commands:
-                        await self._append([command.record], [command])
-                    return
+                        await self._persist(_Batch([command.record], [command], set()))
+                    return self._over(batch)
                 logger.exception("a record of %d bytes cannot be appended", len(records[0].value))
                 if commands:
                     if not commands[0].done.done():
                         commands[0].done.set_exception(error)
-                    return
+                    return self._over(batch)
                 records = [_without_data(records[0])]
                 failures += 1
                 if failures > 3:
-                    return
+                    return self._over(batch)
         if failures:
             logger.info("the log takes appends again")
-        for command, offset in zip(commands, offsets[len(offsets) - len(commands) :], strict=True):
-            if not command.done.done():
-                command.done.set_result(offset)
-        self._remember(records[: len(records) - len(commands)])
+        self._landed(_Batch(records, commands, batch.threads), offsets)
 
     def _remember(self, records: list[Append]) -> None:
         now = time.monotonic()

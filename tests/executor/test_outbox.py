@@ -82,6 +82,82 @@ async def test_what_gathers_during_an_append_is_one_append(log: SlowLog, outbox:
     assert [len(batch) for batch in log.appends] == [1, 5]
 
 
+async def test_threads_do_not_wait_for_the_appends_of_others_but_for_their_own(log: SlowLog, outbox: Outbox) -> None:
+    log.gate.clear()
+    one, other = frames_of(outbox), outbox.frames(run_id="o", thread_id="other", attempt=1, partition=1)
+    first = outbox.command(1, "t", b"first")
+    await eventually(lambda: len(log.appends) == 1)
+    one.put(b"custom", b"1")
+    second = outbox.command(1, "t", b"second")
+    other.put(b"custom", b"2")
+    third = outbox.command(1, "other", b"third")
+    await eventually(lambda: len(log.appends) == 2)
+    assert [(r.topic, r.key) for r in log.appends[1]] == [(Topic.STREAM, "other"), (Topic.COMMANDS, "other")]
+    more = [outbox.command(1, f"thread {i}", b"more") for i in range(10)]
+    await eventually(lambda: len(log.appends) == 3)
+    log.gate.set()
+    await asyncio.gather(first, second, third, *more)
+    assert [r.value for r in await log.read(Topic.COMMANDS, 1, 0) if r.key == "t"] == [b"first", b"second"]
+    own = [r for batch in log.appends for r in batch if r.key == "t"]
+    assert [r.topic for r in own] == [Topic.COMMANDS, Topic.STREAM, Topic.COMMANDS]
+
+
+async def test_no_more_than_some_appends_are_in_flight(log: SlowLog, outbox: Outbox, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_IN_FLIGHT", 2)
+    log.gate.clear()
+    done = []
+    for i in range(2):
+        done.append(outbox.command(1, f"thread {i}", b"x"))
+        await eventually(lambda i=i: len(log.appends) == i + 1)
+    done += [outbox.command(1, f"thread {i}", b"x") for i in range(2, 9)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(log.appends) == 2
+    log.gate.set()
+    await asyncio.gather(*done)
+    assert [len(batch) for batch in log.appends] == [1, 1, 7]
+
+
+class _BreaksOnce(SlowLog):
+    """The appends in flight when `broken` is set fail; `order` is what was tried afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = asyncio.Event()
+        self.order: list[bytes] = []
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        if not self.broken.is_set():
+            self.appends.append(list(records))
+            await self.broken.wait()
+            raise AppendUnknown("the link broke")
+        self.order += [record.value for record in records]
+        return await super().append(records)
+
+
+async def test_when_appends_fail_nothing_new_overtakes_them() -> None:
+    log = _BreaksOnce()
+    outbox = Outbox(log)
+    try:
+        done = []
+        for i in range(3):
+            done.append(outbox.command(1, f"thread {i}", b"old %d" % i))
+            await eventually(lambda i=i: len(log.appends) == i + 1)
+        log.gate.clear()
+        log.broken.set()
+        await eventually(lambda: log.order)
+        done += [outbox.command(1, f"thread {i}", b"new %d" % i) for i in range(3, 6)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert log.order == [b"old 0"]
+        log.gate.set()
+        await asyncio.gather(*done)
+        assert log.order[:3] == [b"old 0", b"old 1", b"old 2"]
+        assert sorted(log.order[3:]) == [b"new 3", b"new 4", b"new 5"]
+    finally:
+        await outbox.aclose()
+
+
 async def test_failed_appends_are_repeated_with_the_same_bytes(log: SlowLog, outbox: Outbox) -> None:
     queue = frames_of(outbox)
     queue.put(b"custom", b"0")
