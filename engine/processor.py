@@ -12,10 +12,10 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from math import ceil
 
 from engine.alarms import Alarms, utc_now
+from engine.inbox import Inboxes
 from engine.journal import Journal, Submission, Turn
 from engine.listeners import Listeners
 from engine.log.port import Append, Log, LogUnavailable, Topic
@@ -25,34 +25,11 @@ from engine.term import Term, envelope_of
 
 log = logging.getLogger(__name__)
 
-# Commands in one transaction, over all partitions: enough to share its cost, few enough to keep it short.
-TURN_COMMANDS = 256
-TURN_BYTES = 8_000_000
-# Reports of executors beside other commands: requests wait for those, and a report costs as much as three.
-REPORTS_BESIDE = 8
-# Commands read ahead and not decided yet; reading pauses above.
-READ_AHEAD = 10_000
 BACKOFF_SECONDS = (0.05, 1.0)
 
 
 class NotOwner(LogUnavailable):
     """The partition of this command belongs to another processor: send it through the log."""
-
-
-@dataclass(slots=True, eq=False)
-class _Partition:
-    """An owned partition. `term` is None between a term that died and the next."""
-
-    term: Term | None = None
-    commands: deque[tuple[int, CommandEnvelope, int]] = field(default_factory=deque)  # with its size in bytes
-    local: deque[Submission] = field(default_factory=deque)
-    reports: deque[Submission] = field(default_factory=deque)  # those of executors: nobody waits for their answer
-
-    @property
-    def next_command(self) -> int:
-        """The offset to read on from."""
-        assert self.term is not None
-        return max(self.term.decided, self.commands[-1][0] if self.commands else -1) + 1
 
 
 class Processor:
@@ -74,8 +51,7 @@ class Processor:
         self._log, self._ledger, self._journal = source, ledger, journal
         self.owner = owner
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
-        self._partitions: dict[int, _Partition] = {}
-        self._busy: dict[int, None] = {}  # partitions with something to decide, in order of arrival
+        self._partitions = Inboxes()
         self._waiting: dict[int, deque[Submission]] = {}  # for partitions that are nobody's at the moment
         self._gained: list[Position] = []
         self._surplus: list[int] = []
@@ -85,9 +61,7 @@ class Processor:
         self._alarms = Alarms(ledger, self._send, horizon_seconds=2 * renew_seconds, max_attempts=max_attempts)
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
-        self._room = asyncio.Event()
         self._ready = asyncio.Event()
-        self._backlog = 0
         self._tail: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -98,7 +72,6 @@ class Processor:
 
     async def start(self) -> None:
         """Begin to take partitions."""
-        self._room.set()
         self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._lead())]
 
     async def ready(self) -> None:
@@ -117,7 +90,7 @@ class Processor:
         await self._alarms.stop()
         with suppress(LogUnavailable):
             await self._ledger.leave(self.owner)
-        for p in list(self._partitions):
+        for p in self._partitions:
             self._forget(p)
         for submissions in self._waiting.values():
             _refuse(submissions)
@@ -133,7 +106,7 @@ class Processor:
     @property
     def owned(self) -> list[int]:
         """The partitions this processor can decide for right now."""
-        return sorted(p for p, one in self._partitions.items() if one.term is not None)
+        return sorted(self._partitions.terms())
 
     @property
     def alone(self) -> bool:
@@ -161,7 +134,7 @@ class Processor:
         one = self._partitions.get(p)
         if one is not None:
             (one.local if value is None else one.reports).append(submission)
-            self._busy[p] = None
+            self._partitions.busy(p)
             self._wake.set()
         else:
             self._waiting.setdefault(p, deque()).append(submission)
@@ -233,11 +206,8 @@ class Processor:
 
     async def _start_tail(self) -> None:
         await self._end_tail()
-        for one in self._partitions.values():
-            if one.term is not None:
-                self._backlog -= len(one.commands)
-                one.commands.clear()
-        places = {(Topic.COMMANDS, p): one.next_command for p, one in self._partitions.items() if one.term is not None}
+        self._partitions.unread()
+        places = {(Topic.COMMANDS, p): self._partitions[p].next_command for p in self._partitions.terms()}
         if places:
             self._tail = asyncio.create_task(self._follow(places))
 
@@ -256,14 +226,9 @@ class Processor:
                     if one is None or one.term is None or record.offset <= one.term.decided:
                         continue
                     envelope = envelope_of(record.value, record.key)
-                    one.commands.append((record.offset, envelope, len(record.value)))
-                    self._backlog += 1
-                    self._busy[record.partition] = None
-                if self._busy:
+                    self._partitions.read(record.partition, record.offset, envelope, len(record.value))
                     self._wake.set()
-                if self._backlog > READ_AHEAD:
-                    self._room.clear()
-                    await self._room.wait()
+                await self._partitions.room()
         except Exception:
             log.exception("reading commands failed and begins anew")
             await asyncio.sleep(BACKOFF_SECONDS[1])
@@ -280,7 +245,7 @@ class Processor:
             self._wake.clear()
             try:
                 await self._keep_house()
-                turns = self._gather()
+                turns = self._partitions.gather()
                 if turns:
                     await self._take_turns(turns)
                 elif not (self._gained or self._surplus or self._stolen):
@@ -291,9 +256,8 @@ class Processor:
                 backoff = await self._wait(backoff)
             except Exception:
                 log.exception("the engine failed; its terms begin anew")
-                for one in self._partitions.values():
-                    if one.term is not None:
-                        one.term.fail()
+                for term in self._partitions.terms().values():
+                    term.fail()
                 backoff = await self._wait(backoff)
         await self._journal.settle()
 
@@ -311,7 +275,8 @@ class Processor:
         if self._surplus:
             await self._give_back()
         positions, self._gained = self._gained, []
-        fallen = [p for p, one in self._partitions.items() if one.term is None or one.term.dead]
+        terms_now = self._partitions.terms()
+        fallen = [p for p in self._partitions if p not in terms_now or terms_now[p].dead]
         if fallen:
             await self._journal.settle()
             for p in fallen:
@@ -326,20 +291,20 @@ class Processor:
                 log.warning("partition %d was taken by another processor", p)
                 self._forget(p)
         if not positions:
-            if self._tail is None and self._partitions:
+            if self._tail is None and len(self._partitions):
                 await self._start_tail()
             return
         await self._listeners.catch_up(positions)
         terms = [Term(position, at=utc_now()) for position in positions]
         for term in terms:
-            one = self._partitions.setdefault(term.partition, _Partition())
+            one = self._partitions.open(term.partition)
             one.local.extend(self._waiting.pop(term.partition, ()))
             if one.local:
-                self._busy[term.partition] = None
+                self._partitions.busy(term.partition)
         again = await self._journal.open(terms)
         for submission in reversed(again):
             self._partitions[submission.partition].local.appendleft(submission)
-            self._busy[submission.partition] = None
+            self._partitions.busy(submission.partition)
         for term in terms:
             if not term.dead:
                 self._partitions[term.partition].term = term
@@ -363,80 +328,21 @@ class Processor:
             await self._start_tail()
 
     def _forget(self, p: int) -> None:
-        one = self._partitions.pop(p)
-        self._backlog -= len(one.commands)
+        one = self._partitions.close(p)
         if one.term is not None:
             one.term.fail()
-        self._busy.pop(p, None)
         self._journal.abandon(p)
         _refuse(one.local)
         _refuse(one.reports)
-
-    def _gather(self) -> list[Turn]:
-        turns: list[Turn] = []
-        left, size = TURN_COMMANDS, TURN_BYTES
-        for p in list(self._busy):
-            one = self._partitions.get(p)
-            if one is None or one.term is None:
-                continue
-            if left <= 0 or size <= 0:
-                break
-            del self._busy[p]
-            turn = Turn(one.term)
-            while one.commands and left > 0 and size > 0:
-                offset, envelope, length = one.commands.popleft()
-                turn.commands.append((offset, envelope))
-                left, size = left - 1, size - length
-            self._backlog -= len(turn.commands)
-            while one.local and not one.commands and left > 0:
-                submission = one.local.popleft()
-                if not submission.done.done():  # else given up by its caller
-                    turn.local.append(submission)
-                    left -= 1
-            if one.commands or one.local or one.reports:
-                self._busy[p] = None
-            if turn.commands or turn.local:
-                turns.append(turn)
-        left = min(left, REPORTS_BESIDE) if turns else left
-        by_partition = {turn.term.partition: turn for turn in turns}
-        for p in list(self._busy):
-            one = self._partitions.get(p)
-            if one is None or one.term is None or one.commands or one.local or not one.reports:
-                continue
-            if left <= 0:
-                break
-            turn = by_partition.get(p) or Turn(one.term)
-            while one.reports and left > 0:
-                submission = one.reports.popleft()
-                if not submission.done.done():
-                    turn.local.append(submission)
-                    left -= 1
-            if not one.reports:
-                del self._busy[p]
-            if p not in by_partition and turn.local:
-                turns.append(turn)
-        if self._backlog <= READ_AHEAD // 2:
-            self._room.set()
-        return turns
 
     async def _take_turns(self, turns: Sequence[Turn]) -> None:
         try:
             await self._provide(turns)
             await self._journal.commit(turns)
         finally:
-            # What was neither decided nor lost with its term waits for the next turn; the tail reads again what was.
             for turn in turns:
-                one = self._partitions.get(turn.term.partition)
-                if one is None:
+                if not self._partitions.put_back(turn):
                     _refuse(turn.local)
-                    continue
-                one.local.extendleft(reversed([s for s in turn.local if not s.done.done() and not s.held]))
-                undecided = [(offset, envelope, 0) for offset, envelope in turn.commands if offset > turn.term.decided]
-                if not turn.term.dead:
-                    one.commands.extendleft(reversed(undecided))
-                    self._backlog += len(undecided)
-                if one.local or one.commands or one.reports:
-                    self._busy[turn.term.partition] = None
 
     async def _provide(self, turns: Sequence[Turn]) -> None:
         wanted: list[tuple[Term, str]] = []
