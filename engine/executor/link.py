@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,20 @@ class Link:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def append(self, records: Sequence[Append]) -> list[int]:
-        """As `Log.append` of stream records and commands; through the link the offsets of stream records are -1."""
+    def append(self, records: Sequence[Append]) -> Coroutine[Any, Any, list[int]]:
+        """As `Log.append` of stream records and commands; through the link the offsets of stream records are -1, and
+        the records have left when this returns."""
         framed = self._framed
         if framed is None:
-            return await self._log.append(records)
+            return self._log.append(records)
         self._number += 1
         number = self._number
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         framed.send(["append", number, self._load(), [[r.topic.value, r.partition, r.key, r.value] for r in records]])
+        return self._answered(number, answer, len(records))
+
+    async def _answered(self, number: int, answer: asyncio.Future[list[int]], count: int) -> list[int]:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 offsets = await answer
@@ -75,7 +79,7 @@ class Link:
             raise AppendUnknown(f"the engine did not answer in {_ANSWER_SECONDS:g} s") from None
         finally:
             self._waiting.pop(number, None)
-        return [-1] * (len(records) - len(offsets)) + offsets
+        return [-1] * (count - len(offsets)) + offsets
 
     def claimed(self) -> None:
         """What there was to claim has been claimed."""

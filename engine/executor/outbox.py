@@ -9,14 +9,14 @@ nothing new is sent meanwhile: the processor drops a repeated command id, reader
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from engine.log.records import Frames
@@ -24,7 +24,8 @@ from engine.log.records import Frames
 logger = logging.getLogger(__name__)
 
 _LINGER_IDLE_SECONDS = 0.001  # frames wait this long for more (a short run then needs one append, not two) …
-_LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append
+_LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append, …
+_FIRST_FRAMES = 2  # … but for the first of an attempt: that it runs, and the first token
 _LINGER_PATIENT_SECONDS = 0.02  # frames nobody waits for
 _BATCH_BYTES = 2 * 1024 * 1024
 _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take more at once
@@ -39,7 +40,7 @@ FULL_BYTES = 32 * 1024 * 1024  # above this, runs wait between supersteps and th
 class Appending(Protocol):
     """What the outbox needs of a log."""
 
-    async def append(self, records: Sequence[Append]) -> list[int]: ...
+    def append(self, records: Sequence[Append]) -> Coroutine[Any, Any, list[int]]: ...
 
 
 class FrameQueue:
@@ -103,12 +104,13 @@ class Outbox:
         self._patient: dict[FrameQueue, None] = {}
         self._patience: asyncio.TimerHandle | None = None
         self._sending: set[str] = set()  # threads that are in an append under way
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[list[int]]] = set()
         self._failed: list[_Batch] = []
         self._awaited: list[tuple[FrameQueue, int, Callable[[], None]]] = []
         self._commands: deque[_Command] = deque()
-        self._signal = asyncio.Event()
-        self._urgent = asyncio.Event()
+        self._recovery: asyncio.Task[None] | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # of the timer
         self._room = asyncio.Event()
         self._room.set()
         self._idle = asyncio.Event()
@@ -118,7 +120,6 @@ class Outbox:
         self._again: list[Append] = []
         self._last_append = 0.0
         self.queued_bytes = 0
-        self._task = self._loop.create_task(self._run(), name="outbox")
 
     # --- posting ---------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Outbox:
                 self._patience = self._loop.call_later(_LINGER_PATIENT_SECONDS, self._no_more_patience)
         else:
             self._dirty.append(queue)
-            self._signal.set()
+            self._soon(self._linger(queue))
 
     def _no_more_patience(self) -> None:
         self._patience = None
@@ -152,7 +153,7 @@ class Outbox:
         if queue in self._patient:
             del self._patient[queue]
             self._dirty.append(queue)
-            self._signal.set()
+            self._soon()
 
     def when_sent(self, queue: FrameQueue, call: Callable[[], None]) -> None:
         """Call when the frames this queue has now are in the log (at once if they are)."""
@@ -178,8 +179,7 @@ class Outbox:
         self._commands.append(_Command(Append(Topic.COMMANDS, partition, key, value), done))
         self.queued_bytes += len(value)
         self._idle.clear()
-        self._urgent.set()
-        self._signal.set()
+        self._soon()
         return done
 
     # --- back-pressure -----------------------------------------------------------------------------
@@ -209,62 +209,69 @@ class Outbox:
         self._recent_bytes = 0
         if self._again:
             self._idle.clear()
-            self._urgent.set()
-            self._signal.set()
+            self._soon()
 
     async def aclose(self) -> None:
         """Stop; what is not in the log by now is dropped."""
         if self._patience is not None:
             self._patience.cancel()
-        for task in (self._task, *self._in_flight):
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [*self._in_flight, *([self._recovery] if self._recovery else [])]
+        for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         for command in self._commands:
             command.done.cancel()
 
-    async def _run(self) -> None:
-        while True:
-            await self._signal.wait()
-            if self._failed or self._again:
-                await self._recover()
-                continue
-            if not self._commands:
-                await self._linger()
-                if self._failed or self._again:
-                    continue
-            self._signal.clear()
-            self._urgent.clear()
-            if len(self._in_flight) >= _IN_FLIGHT:
-                continue  # the end of one sets the signal
-            batch, more = self._collect()
-            if more:
-                self._signal.set()
-            if batch.records:
-                self._sending |= batch.threads
-                self._last_append = time.monotonic()
-                task = self._loop.create_task(self._send(batch))
-                self._in_flight.add(task)
-            else:
-                self._look_idle()
+    def _soon(self, seconds: float = 0.0) -> None:
+        """Send what there is in so many seconds at the latest."""
+        due = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_at(due, self._flush) if seconds > 0 else self._loop.call_soon(self._flush)
 
-    async def _send(self, batch: _Batch) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            offsets = await self._log.append(batch.records)
-        except Exception as error:
-            self._in_flight.discard(task)
-            if isinstance(error, LogUnavailable):
-                known = "unknown whether" if isinstance(error, AppendUnknown) else "not"
-                logger.warning("append of %d records failed (%s in the log): %s", len(batch.records), known, error)
-                batch.unknown = True
-            self._failed.append(batch)
-            self._urgent.set()
-            self._signal.set()
-        else:
-            self._in_flight.discard(task)
-            self._landed(batch, offsets)
+    def _linger(self, queue: FrameQueue) -> float:
+        """How long frames wait for company; a command does not."""
+        if queue.seq < _FIRST_FRAMES:
+            return _LINGER_IDLE_SECONDS
+        return max(_LINGER_IDLE_SECONDS, self._last_append + _LINGER_BUSY_SECONDS - time.monotonic())
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._recovery is not None:
+            return  # at its end
+        if self._failed or self._again:
+            self._recovery = self._loop.create_task(self._recover(), name="outbox recovery")
+            return
+        more = True
+        while more and len(self._in_flight) < _IN_FLIGHT:
+            batch, more = self._collect()
+            if not batch.records:
+                break
+            self._sending |= batch.threads
+            self._last_append = time.monotonic()
+            append = self._loop.create_task(self._log.append(batch.records))
+            self._in_flight.add(append)
+            append.add_done_callback(partial(self._ended, batch))
+        self._look_idle()
+
+    def _ended(self, batch: _Batch, append: asyncio.Task[list[int]]) -> None:
+        self._in_flight.discard(append)
+        if append.cancelled():
+            return
+        error = append.exception()
+        if error is None:
+            return self._landed(batch, append.result())
+        if isinstance(error, LogUnavailable):
+            known = "unknown whether" if isinstance(error, AppendUnknown) else "not"
+            logger.warning("append of %d records failed (%s in the log): %s", len(batch.records), known, error)
+            batch.unknown = True
+        self._failed.append(batch)
+        self._soon()
 
     def _landed(self, batch: _Batch, offsets: Sequence[int]) -> None:
         first = len(batch.records) - len(batch.commands)
@@ -281,8 +288,10 @@ class Outbox:
             self._tell_sent()
         if self.queued_bytes <= FULL_BYTES // 2:
             self._room.set()
-        if self._dirty or self._commands:
-            self._signal.set()
+        if self._commands:
+            self._soon()
+        elif self._dirty:
+            self._soon(min(map(self._linger, self._dirty)))
         self._look_idle()
 
     def _look_idle(self) -> None:
@@ -293,6 +302,13 @@ class Outbox:
 
     async def _recover(self) -> None:
         """What failed is sent again, in order, behind what the log may have forgotten; one append at a time."""
+        try:
+            await self._send_again()
+        finally:
+            self._recovery = None
+            self._soon()
+
+    async def _send_again(self) -> None:
         while self._in_flight:
             await asyncio.wait(self._in_flight)
         failed, self._failed = self._failed, []
@@ -301,18 +317,6 @@ class Outbox:
         for batch in failed or [_Batch([], [], set())]:
             batch.records, self._again = self._again + batch.records, []
             await self._persist(batch)
-        self._signal.set()
-
-    async def _linger(self) -> None:
-        """Frames wait a little for company; a command does not."""
-        since = time.monotonic() - self._last_append
-        wait = _LINGER_IDLE_SECONDS if since > _LINGER_BUSY_SECONDS else _LINGER_BUSY_SECONDS - since
-        if wait > 0:
-            handle = self._loop.call_later(wait, self._urgent.set)
-            try:
-                await self._urgent.wait()
-            finally:
-                handle.cancel()
 
     def _collect(self) -> tuple[_Batch, bool]:
         """What goes into the next append: frames first, then the commands that may speak of them."""
