@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import asyncpg
@@ -24,6 +24,7 @@ _ORDERS = {
     "state_updated_at": ("state_updated_at", "thread_id"),
 }
 SORT_KEYS = frozenset(_ORDERS)
+SCAN_PAGE = 20  # threads whose states are in memory at a time, and are rendered without a pause
 
 
 async def get(db: Reader, thread_id: str) -> asyncpg.Record | None:
@@ -101,8 +102,8 @@ async def scan(
     ids: Sequence[str] | None,
     sort_by: str = "created_at",
     descending: bool = True,
-    page: int = 100,
-) -> AsyncIterator[list[asyncpg.Record]]:
+    page: int = SCAN_PAGE,
+) -> AsyncGenerator[list[asyncpg.Record]]:
     """`search` without limit, page by page; threads without any state are left out. Needs an open transaction."""
     where, args = _where(metadata, status, ids)
     cursor = await connection.cursor(_ordered(f"{where} AND checkpoint_id IS NOT NULL", sort_by, descending), *args)
