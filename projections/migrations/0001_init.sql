@@ -6,13 +6,12 @@ CREATE TABLE partitions (
     p           int PRIMARY KEY,
     epoch       bigint NOT NULL DEFAULT 0,      -- bumped by every take-over
     log_epoch   bigint NOT NULL DEFAULT 0,      -- highest epoch announced in the projected part of events[p]
-    owner       text,
-    lease_until timestamptz,
+    owner       text,                           -- a processor; whose lease has passed owns nothing
     ev_off      bigint NOT NULL DEFAULT -1,     -- last projected offset of events[p]
     cmd_off     bigint NOT NULL DEFAULT -1      -- last command decided in the projected part of events[p]
 ) WITH (fillfactor = 50);
 
--- Processors alive: partitions are spread evenly over them.
+-- Processors alive: partitions are spread evenly over them. The lease is that of all partitions of its owner.
 CREATE TABLE processors (
     owner       text PRIMARY KEY,
     lease_until timestamptz NOT NULL
