@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -15,6 +16,8 @@ from api.settings import ApiSettings
 from api.thread_lookup import ThreadLookup
 from engine.log.port import Log
 from engine.ports import Gateway
+
+SCANS = 2  # at a time: the others wait, and leave the connections to other requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Api(ApiDeps):
     threads: ThreadLookup = field(kw_only=True)
     disconnects: Disconnects = field(kw_only=True)
     metrics: HttpMetrics = field(kw_only=True)
+    scans: asyncio.Semaphore = field(kw_only=True, default_factory=lambda: asyncio.Semaphore(SCANS))
+    """Held by what reads many states, with a connection of its own for as long as that takes."""
 
 
 API: web.AppKey[Api] = web.AppKey("api", Api)

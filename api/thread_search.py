@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from api.assistants import containment
 from api.containment import contains, follow, parse_path
-from api.deps import Api, api_of
+from api.deps import api_of
 from api.errors import ApiError
 from api.models import ThreadFilter, ThreadSearch
 from api.replies import decoded, page, picked, reply, thread_of
@@ -42,7 +43,7 @@ async def search(request: web.Request) -> web.Response:
     paths = {alias: parse_path(alias, path) for alias, path in (asked.extract or {}).items()}
     needs_values = select is None or "values" in select or any(steps[0] == "values" for steps in paths.values())
     if asked.values:
-        rows, values = await _by_values(api, asked)
+        rows, values = await _by_values(request, asked)
     else:
         rows = await threads.search(
             api.pool,
@@ -70,40 +71,55 @@ async def count(request: web.Request) -> web.Response:
     if not asked.values:
         return reply(await threads.count(api.pool, metadata=containment(asked.metadata), status=asked.status))
     total = 0
-    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        async for rows in threads.scan(connection, metadata=containment(asked.metadata), status=asked.status, ids=None):
-            values = await values_of(connection, rows)
-            total += sum(contains(decoded(values.get(str(row["thread_id"]))), asked.values) for row in rows)
+    async for _ in _with_values(request, asked):
+        total += 1
     return reply(total)
 
 
-async def _by_values(api: Api, asked: ThreadSearch) -> tuple[list[asyncpg.Record], dict[str, Any]]:
-    """Stored values are not searchable by Postgres: render them, page by page, until the asked page is full."""
+async def _by_values(request: web.Request, asked: ThreadSearch) -> tuple[list[asyncpg.Record], dict[str, Any]]:
+    """As many as the asked page needs, and one more if there is one."""
     found: list[asyncpg.Record] = []
     kept: dict[str, Any] = {}
     skip = asked.offset
-    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        async for rows in threads.scan(
-            connection,
-            metadata=containment(asked.metadata),
-            status=asked.status,
-            ids=_ids(asked.ids),
-            sort_by=asked.sort_by or "created_at",
-            descending=asked.sort_order != "asc",
-        ):
+    sort = {"sort_by": asked.sort_by or "created_at", "descending": asked.sort_order != "asc"}
+    async with aclosing(_with_values(request, asked, ids=_ids(asked.ids), **sort)) as matching:
+        async for row, values in matching:
+            if skip:
+                skip -= 1
+                continue
+            found.append(row)
+            kept[str(row["thread_id"])] = values
+            if len(found) > asked.limit:
+                break
+    return found, kept
+
+
+async def _with_values(
+    request: web.Request, asked: ThreadFilter, *, ids: list[str] | None = None, **order: Any
+) -> AsyncGenerator[tuple[asyncpg.Record, Any]]:
+    """The threads that are asked for, with their values.
+
+    Stored values are not searchable by Postgres: they are read and rendered, a few threads at a time, until the caller
+    has enough or the client is gone. Takes as long as there are threads that the rest of the filter leaves; few
+    of these searches run at a time.
+    """
+    api = api_of(request)
+    async with (
+        api.scans,
+        api.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+        aclosing(
+            threads.scan(connection, metadata=containment(asked.metadata), status=asked.status, ids=ids, **order)
+        ) as pages,
+    ):
+        async for rows in pages:
+            if request.transport is None:
+                return
             values = await values_of(connection, rows)
             for row in rows:
-                thread_id = str(row["thread_id"])
-                if not contains(decoded(values.get(thread_id)), asked.values):
-                    continue
-                if skip:
-                    skip -= 1
-                    continue
-                found.append(row)
-                kept[thread_id] = values[thread_id]
-                if len(found) > asked.limit:
-                    return found, kept
-    return found, kept
+                seen = values.get(str(row["thread_id"]))
+                if contains(decoded(seen), asked.values):
+                    yield row, seen
 
 
 async def values_of(db: Any, rows: Sequence[asyncpg.Record]) -> dict[str, Any]:

@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 # Appends of one journal that may be on their way at the same time; the next turn then waits.
 MAX_APPENDS = 8
 
+# What a take-over has in memory at a time, in bytes as they are in the log: of all its partitions together, unless that
+# would be less than the second for each of them.
+PIECE_BYTES = 8 * 1024 * 1024
+MIN_READ_BYTES = 64 * 1024
+
 
 @dataclass(slots=True, eq=False)
 class Submission:
@@ -105,35 +110,40 @@ class Journal(Protocol):
 
 
 async def take_over(source: Log, ledger: Ledger, terms: Sequence[Term], projected: OnProjected) -> None:
-    """Announce these terms and bring the read models up to their announcements; a term that fails to is dead."""
+    """Announce these terms and bring the read models up to their announcements; a term that fails to is dead.
+
+    What was not projected is read back and projected in pieces of `PIECE_BYTES`, however much it is. Should the
+    take-over end between two of them, the next one goes on there.
+    """
     try:
         appends = [Append(Topic.EVENTS, term.partition, "", term.announcement.encode()) for term in terms]
-        offsets = await source.append(appends)
-        await asyncio.gather(*(_read_back(source, term, end) for term, end in zip(terms, offsets, strict=True)))
-        keys = [key for term in terms for key in term.needed()]
-        stored = await ledger.load(keys) if keys else {}
-        for term in terms:
-            for key in term.needed():
-                term.provide(key, stored.get(key))
-        while batches := [batch for term in terms if not term.dead and (batch := term.batch()) is not None]:
-            await project(ledger, terms, batches, projected)
+        ends = {term.partition: end for term, end in zip(terms, await source.append(appends), strict=True)}
+        while reading := [term for term in terms if not (term.ready or term.dead)]:
+            size = max(PIECE_BYTES // len(reading), MIN_READ_BYTES)
+            await asyncio.gather(*(_read_back(source, term, ends[term.partition], size) for term in reading))
+            reading = [term for term in reading if not term.dead]
+            keys = [key for term in reading for key in term.needed()]
+            stored = await ledger.load(keys) if keys else {}
+            for term in reading:
+                for key in term.needed():
+                    term.provide(key, stored.get(key))
+            while batches := [batch for term in reading if not term.dead and (batch := term.batch()) is not None]:
+                await project(ledger, reading, batches, projected)
     except LogUnavailable as error:
         log.warning("the take-over of %s failed: %s", [term.partition for term in terms], error)
         for term in terms:
             term.fail()
 
 
-async def _read_back(source: Log, term: Term, end: int) -> None:
+async def _read_back(source: Log, term: Term, end: int, max_bytes: int) -> None:
+    """The next piece of a term, at most up to its announcement at `end`."""
     try:
-        start = term.read_from
-        while not term.ready:
-            records = await source.read(Topic.EVENTS, term.partition, start, end=end + 1)
-            if not records:
-                raise LogUnavailable(f"events[{term.partition}] ends before {end}, where the announcement is")
-            for record in records:
-                if term.read_back(record.offset, EventRecord.decode(record.value)):
-                    return
-            start = records[-1].offset + 1
+        records = await source.read(Topic.EVENTS, term.partition, term.read_from, end=end + 1, max_bytes=max_bytes)
+        if not records:
+            raise LogUnavailable(f"events[{term.partition}] ends before {end}, where the announcement is")
+        for record in records:
+            if term.read_back(record.offset, EventRecord.decode(record.value)):
+                return
     except Fenced:
         log.info("partition %d was taken by a newer term", term.partition)
 

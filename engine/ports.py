@@ -145,7 +145,7 @@ class Ledger(Protocol):
     """The coordination rows and decider states in Postgres. Everything raises `LogUnavailable` when that is away."""
 
     async def beat(self, owner: str, lease_seconds: float) -> Standing:
-        """Renew the leases of this owner's partitions, and its own."""
+        """Renew the lease of this owner: it is that of its partitions."""
         ...
 
     async def take(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:

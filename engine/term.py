@@ -3,8 +3,11 @@
 The processor does the I/O in this order (in the Postgres mode several steps share a transaction):
 
     term = Term(position)                         # the partitions row has been bumped
-    append term.announcement to `events`, read from position.ev_off + 1 on: `while not term.read_back(offset, record)`
-    for key in term.needed(): term.provide(key, stored state or None)
+    append term.announcement to `events`
+    until term.ready, a piece of `events` at a time, from position.ev_off + 1 on
+        term.read_back(offset, record) of each record
+        for key in term.needed(): term.provide(key, stored state or None)
+        project term.batch() as below, until there is none
     repeat
         commands in offset order: provide term.missing(keys), then record = term.decide(offset, envelope)
         append the records; each is term.acked(offset, record) in the order decided
@@ -127,7 +130,7 @@ class Term:
         return self.ready
 
     def needed(self) -> list[str]:
-        """The keys whose stored state (as of the position the term started from) must be provided before a batch."""
+        """The keys whose stored state (as of what was projected last) must be provided before a batch."""
         return list(self._backlog)
 
     # --- states ------------------------------------------------------------------------------------------------------
@@ -231,9 +234,11 @@ class Term:
 
     def batch(self, limit: int = 1000) -> Batch | None:
         """The next records to project, at most `limit` of the log; None when there are none. Repeatable until
-        `projected`. Raises RuntimeError when states are `needed`."""
+        `projected`. Also while taking over: whether a record counts depends on nothing behind it.
+
+        Raises RuntimeError when states are `needed`."""
         self._alive()
-        if not self.ready or not self._pending:
+        if not self._pending:
             return None
         if self._backlog:
             raise RuntimeError(f"states are needed first: {self.needed()[:5]}")

@@ -25,26 +25,30 @@ _LOCK_MINE = "SELECT p FROM partitions WHERE owner = $1 ORDER BY p FOR NO KEY UP
 _LOCK_THESE = "SELECT p FROM partitions WHERE owner = $1 AND p = ANY ($2::int[]) ORDER BY p FOR NO KEY UPDATE"
 # What another has locked is being taken, or is alive: this one need not wait for it.
 _LOCK_FREE = """
-SELECT p FROM partitions WHERE owner IS NULL OR lease_until < now() OR owner = $1 AND NOT p = ANY ($2::int[])
+SELECT p FROM partitions WHERE CASE WHEN owner = $1 THEN NOT p = ANY ($2::int[]) ELSE owner IS NULL
+    OR NOT EXISTS (SELECT FROM processors o WHERE o.owner = partitions.owner AND o.lease_until >= now()) END
 ORDER BY p LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
 """
+# One lease for all partitions of an owner: renewing it costs the same however many there are, and waits for none.
 _BEAT = """
 WITH me AS (
     INSERT INTO processors VALUES ($1, now() + make_interval(secs => $2))
     ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until
 ), dead AS (
     DELETE FROM processors WHERE lease_until < now() - interval '1 minute' AND owner <> $1
-), held AS (
-    UPDATE partitions SET lease_until = now() + make_interval(secs => $2) WHERE p = ANY ($3::int[]) RETURNING p, epoch
 )
 SELECT (SELECT count(*) FROM processors WHERE owner <> $1 AND lease_until > now()) + 1 AS processors,
-    ARRAY(SELECT p FROM held) AS partitions, ARRAY(SELECT epoch FROM held) AS epochs
+    array_agg(p) AS partitions, array_agg(epoch) AS epochs FROM partitions WHERE owner = $1
 """
 _TAKE = """
-UPDATE partitions SET epoch = epoch + 1, owner = $1, lease_until = now() + make_interval(secs => $2)
+WITH me AS (
+    INSERT INTO processors VALUES ($1, now() + make_interval(secs => $2))
+    ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until
+)
+UPDATE partitions SET epoch = epoch + 1, owner = $1
 WHERE p = ANY ($3::int[]) RETURNING p, epoch, log_epoch, ev_off, cmd_off
 """
-_RELEASE = "UPDATE partitions SET owner = NULL, lease_until = NULL WHERE p = ANY ($1::int[])"
+_RELEASE = "UPDATE partitions SET owner = NULL WHERE p = ANY ($1::int[])"
 _LEAVE = "DELETE FROM processors WHERE owner = $1"
 _LOAD = "SELECT key, state FROM aggregates WHERE key = ANY ($1::text[])"
 _TIMERS = """
@@ -95,9 +99,10 @@ class PostgresLedger:
         self._leases_count_from = 0.0
 
     async def beat(self, owner: str, lease_seconds: float) -> Standing:
-        async with self._locked(_LOCK_MINE, owner) as (conn, mine):
-            row = await conn.fetchrow(_BEAT, owner, lease_seconds, mine, timeout=STATEMENT_SECONDS)
-        return Standing(dict(zip(row["partitions"], row["epochs"], strict=True)), row["processors"])
+        async with self._connection() as conn:
+            row = await conn.fetchrow(_BEAT, owner, lease_seconds, timeout=STATEMENT_SECONDS)
+        held = zip(row["partitions"] or (), row["epochs"] or (), strict=True)
+        return Standing(dict(held), row["processors"])
 
     async def take(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
         async with self._locked(_LOCK_FREE, owner, list(held), limit) as (conn, free):

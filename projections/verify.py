@@ -21,7 +21,7 @@ from projections.schema import create_beside
 
 # Per table its key, and the columns that are leases, not history.
 TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
-    "partitions": (("p",), frozenset({"epoch", "owner", "lease_until"})),
+    "partitions": (("p",), frozenset({"epoch", "owner"})),
     "aggregates": (("key",), frozenset()),
     "threads": (("thread_id",), frozenset()),
     "runs": (("run_id",), frozenset()),

@@ -165,7 +165,7 @@ class KafkaLog:
         position = start
         while end is None or position < end:
             try:
-                fetched = await self._fetcher.fetch(place, position, FETCH_BYTES)
+                fetched = await self._fetcher.fetch(place, position, min(FETCH_BYTES, max_bytes))
             except OutOfRange:
                 first = await self._fetcher.offset(place, EARLIEST)
                 if start < first and not found:

@@ -6,13 +6,12 @@ CREATE TABLE partitions (
     p           int PRIMARY KEY,
     epoch       bigint NOT NULL DEFAULT 0,      -- bumped by every take-over
     log_epoch   bigint NOT NULL DEFAULT 0,      -- highest epoch announced in the projected part of events[p]
-    owner       text,
-    lease_until timestamptz,
+    owner       text,                           -- a processor; whose lease has passed owns nothing
     ev_off      bigint NOT NULL DEFAULT -1,     -- last projected offset of events[p]
     cmd_off     bigint NOT NULL DEFAULT -1      -- last command decided in the projected part of events[p]
 ) WITH (fillfactor = 50);
 
--- Processors alive: partitions are spread evenly over them.
+-- Processors alive: partitions are spread evenly over them. The lease is that of all partitions of its owner.
 CREATE TABLE processors (
     owner       text PRIMARY KEY,
     lease_until timestamptz NOT NULL
@@ -39,9 +38,14 @@ CREATE TABLE threads (
     ttl              json,
     checkpoint_id    text COLLATE "C"           -- newest checkpoint of the root namespace
 ) WITH (fillfactor = 70);
-CREATE INDEX threads_created ON threads (created_at DESC, thread_id);
-CREATE INDEX threads_metadata ON threads USING gin (metadata jsonb_path_ops);
-CREATE INDEX threads_status ON threads (status, created_at DESC) WHERE status <> 'idle';
+-- Every order the api sorts by, ties included. A run writes to them twice, which is little of what it costs; rows were not
+-- updated in place (HOT) with an index of the status alone either (docs/performance/growth.md).
+CREATE INDEX threads_created ON threads (created_at, thread_id);
+CREATE INDEX threads_updated ON threads (updated_at, thread_id);
+CREATE INDEX threads_state_updated ON threads (state_updated_at, thread_id);
+CREATE INDEX threads_status ON threads (status, created_at, thread_id);
+-- Every search reads the pending list from end to end: a short one (kB).
+CREATE INDEX threads_metadata ON threads USING gin (metadata jsonb_path_ops) WITH (gin_pending_list_limit = 256);
 
 CREATE TABLE runs (
     run_id             uuid PRIMARY KEY,
@@ -163,8 +167,10 @@ CREATE TABLE assistants (
     created_at   timestamptz NOT NULL,
     updated_at   timestamptz NOT NULL
 );
-CREATE INDEX assistants_created ON assistants (created_at DESC, assistant_id);
-CREATE INDEX assistants_graph ON assistants (graph_id);
+CREATE INDEX assistants_created ON assistants (created_at, assistant_id);
+CREATE INDEX assistants_updated ON assistants (updated_at, assistant_id);
+CREATE INDEX assistants_name ON assistants (name, assistant_id);
+CREATE INDEX assistants_graph ON assistants (graph_id, assistant_id);
 CREATE INDEX assistants_metadata ON assistants USING gin (metadata jsonb_path_ops);
 
 CREATE TABLE assistant_versions (

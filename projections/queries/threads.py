@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import asyncpg
@@ -15,7 +15,16 @@ _COLUMNS = (
     "thread_id, created_at, updated_at, state_updated_at, metadata, config, status, error, interrupts, ttl, "
     "checkpoint_id"
 )
-SORT_KEYS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
+# Each the columns of an index: the order is total, so that pages neither repeat nor skip.
+_ORDERS = {
+    "thread_id": ("thread_id",),
+    "status": ("status", "created_at", "thread_id"),
+    "created_at": ("created_at", "thread_id"),
+    "updated_at": ("updated_at", "thread_id"),
+    "state_updated_at": ("state_updated_at", "thread_id"),
+}
+SORT_KEYS = frozenset(_ORDERS)
+SCAN_PAGE = 20  # threads whose states are in memory at a time, and are rendered without a pause
 
 
 async def get(db: Reader, thread_id: str) -> asyncpg.Record | None:
@@ -63,7 +72,8 @@ def _ordered(where: str, sort_by: str, descending: bool) -> str:
     if sort_by not in SORT_KEYS:
         raise ValueError(sort_by)
     direction = "DESC" if descending else "ASC"
-    return f"SELECT {_COLUMNS} FROM threads WHERE {where} ORDER BY {sort_by} {direction}, thread_id {direction}"
+    order = ", ".join(f"{column} {direction}" for column in _ORDERS[sort_by])
+    return f"SELECT {_COLUMNS} FROM threads WHERE {where} ORDER BY {order}"
 
 
 async def search(
@@ -77,7 +87,8 @@ async def search(
     limit: int,
     offset: int,
 ) -> list[asyncpg.Record]:
-    """Threads whose metadata contains `metadata` (JSON text); equal sort keys are ordered by id."""
+    """Threads whose metadata contains `metadata` (JSON text); equal sort keys are ordered by id, equal states by
+    creation."""
     where, args = _where(metadata, status, ids)
     sql = f"{_ordered(where, sort_by, descending)} LIMIT ${len(args) + 1} OFFSET ${len(args) + 2}"
     return await db.fetch(sql, *args, limit, offset)
@@ -91,8 +102,8 @@ async def scan(
     ids: Sequence[str] | None,
     sort_by: str = "created_at",
     descending: bool = True,
-    page: int = 100,
-) -> AsyncIterator[list[asyncpg.Record]]:
+    page: int = SCAN_PAGE,
+) -> AsyncGenerator[list[asyncpg.Record]]:
     """`search` without limit, page by page; threads without any state are left out. Needs an open transaction."""
     where, args = _where(metadata, status, ids)
     cursor = await connection.cursor(_ordered(f"{where} AND checkpoint_id IS NOT NULL", sort_by, descending), *args)

@@ -101,7 +101,7 @@ class _Twin:
         stored = json.loads(json.dumps(decider.dump(self.rebuilt)))
         loaded = decider.load(key, stored)
         self.rebuilt = decider.fold(loaded, key, f"c{id}", at, [event_from_wire(w) for w in wire])
-        assert self.live == self.rebuilt
+        assert self.live == self.rebuilt == decider.fold_wire(loaded, key, f"c{id}", at, wire)
         return events
 
 

@@ -77,6 +77,33 @@ def test_what_the_former_term_left_is_read_back_folded_and_projected() -> None:
     assert types(decide(term, 2, report(R1, status="success"))) == ["run.succeeded", "thread.status_changed"]
 
 
+def test_a_piece_is_projected_before_the_announcement_is_reached() -> None:
+    former = fresh(Position(3, 5, 0, -1, -1))
+    first, second = decide(former, 0, CreateThread(thread_id=T)), decide(former, 1, create(R1))
+    other = decide(former, 2, CreateThread(thread_id=U))
+
+    term = Term(Position(partition=3, epoch=7, log_epoch=5, ev_off=0, cmd_off=-1), at=at(0), max_keys=1)
+    assert not term.read_back(1, first)
+    assert not term.read_back(2, EventRecord(5, 1, "c1", U, at(2), other.events, after=0))
+    for key in term.needed():
+        term.provide(key, None)
+    piece = term.batch()
+    assert piece is not None and not term.ready
+    # Nothing of the own epoch: whoever goes on from here still has to drop what older terms than the announced append.
+    assert (piece.epoch, piece.ev_off, piece.cmd_off, piece.log_epoch) == (7, 2, 1, 5)
+    term.projected(piece)
+    stored = {accepted.record.key: accepted.state for accepted in piece.records}
+
+    assert not term.read_back(4, EventRecord(5, 2, "c2", T, at(3), second.events, after=1))
+    assert term.needed() == [T], "not kept in memory, as it is projected"
+    term.provide(T, stored[T])
+    assert term.read_back(5, term.announcement)
+    rest = term.batch()
+    assert rest is not None and [accepted.offset for accepted in rest.records] == [4]
+    assert rest.records[0].state is not None and rest.records[0].state["thread"]["slot"]["run_id"] == R1
+    assert (rest.ev_off, rest.cmd_off, rest.log_epoch) == (5, 2, 7)
+
+
 def test_a_read_back_may_be_projected_in_parts() -> None:
     former = fresh(Position(3, 5, 0, -1, -1))
     records = [decide(former, 0, CreateThread(thread_id=T)), decide(former, 1, create(R1)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -57,10 +58,26 @@ async def test_a_beat_renews_and_counts_who_is_alive(ledger: PostgresLedger, poo
     await ledger.beat("dead", 0)
     standing = await ledger.beat("me", 3600)
     assert (dict(standing.held), standing.processors) == ({0: 1, 1: 1}, 2)
-    left = await pool.fetch(
-        "SELECT lease_until > now() + interval '30 minutes' AS far FROM partitions WHERE owner = 'me'"
-    )
-    assert [row["far"] for row in left] == [True, True]
+    left = await pool.fetch("SELECT owner FROM processors WHERE lease_until > now() + interval '30 minutes'")
+    assert [row["owner"] for row in left] == ["me"]
+    assert (await ledger.beat("nobody's", 60)).held == {}
+
+
+async def test_a_beat_waits_for_no_partition(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
+    await ledger.take("me", 60, ALL, [])
+    async with pool.acquire() as busy, busy.transaction():
+        await busy.execute("SELECT FROM partitions FOR UPDATE")
+        async with asyncio.timeout(10):
+            assert len((await ledger.beat("me", 60)).held) == ALL
+
+
+async def test_a_beat_keeps_all_partitions_and_without_one_all_are_free(ledger: PostgresLedger) -> None:
+    await ledger.take("me", 0, ALL, [])
+    await ledger.beat("me", 60)
+    assert await ledger.take("other", 60, ALL, []) == []
+    await ledger.beat("me", 0)
+    assert len(await ledger.take("other", 60, ALL, [])) == ALL
+    assert (await ledger.beat("me", 60)).held == {}
 
 
 async def test_what_is_given_back_is_free(ledger: PostgresLedger) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from projections.project import UnknownEvent, fold
+from projections.project import UnknownEvent, fold, fold_by_key, write
 from tests.projections.story import (
     R1,
     R2,
+    R3,
     T2,
     A,
     Story,
@@ -21,6 +22,7 @@ from tests.projections.story import (
     ckpt,
     created,
     ended,
+    no_values,
     saved,
     scheduled,
     status,
@@ -35,7 +37,8 @@ Tell = Callable[..., Awaitable[Tables]]
 
 @pytest.fixture
 def tell(conn: asyncpg.Connection, request: pytest.FixtureRequest) -> Tell:
-    """Projects a story and answers the tables; twice, in one batch and record by record, which have to agree."""
+    """Projects a story and answers the tables; in one batch, record by record, and as a rebuild does: they have to
+    agree."""
 
     async def tell(story: Story, read: Any = None) -> Tables:
         names = {"read": read} if read is not None else {}
@@ -44,9 +47,14 @@ def tell(conn: asyncpg.Connection, request: pytest.FixtureRequest) -> Tell:
         await told(conn, [[item] for item in story.accepted], **names)
         one_by_one = await tables(conn)
         await transaction.rollback()
+        transaction = conn.transaction()
+        await transaction.start()
+        await write(conn, fold_by_key(3, story.accepted), names.get("read", no_values), quiet=True)
+        by_key = await tables(conn)
+        await transaction.rollback()
         await told(conn, [story.accepted], **names)
         in_one = await tables(conn)
-        assert in_one == one_by_one
+        assert in_one == one_by_one == by_key
         return in_one
 
     return tell
@@ -323,6 +331,35 @@ async def test_a_registered_graph_is_replaced(tell: Tell) -> None:
             {"type": "graph.registered", "graph_id": "g", "digest": digest, "info": {"d": digest}}, key="graph:g"
         )
     assert only((await tell(story))["graphs"])["digest"] == "two"
+
+
+async def test_by_key_a_loss_divides_only_the_fold_of_its_thread(tell: Tell) -> None:
+    """Two threads take turns; one loses what it saved twice over, the other lives on."""
+    other = {"thread_id": T2}
+    story = Story().then(NEW_THREAD, created(R1), scheduled(R1))
+    story.then({**NEW_THREAD, **other}, created(R3, T2), scheduled(R3, thread_id=T2), key=T2)
+    story.then(saved(0, R1))
+    story.then({**saved(0, R3), **other}, key=T2)
+    story.then({"type": "run.rolled_back", "thread_id": T, "run_id": R1})
+    story.then({**ended(R3), **other}, status("idle", T2), key=T2)
+    story.then(created(R2), scheduled(R2), saved(1, R2))
+    story.then({"type": "run.rolled_back", "thread_id": T, "run_id": R2})
+    story.then({"type": "thread.updated", "thread_id": T2, "metadata": {"b": 2}}, key=T2)
+    in_order, by_key = fold([(3, story.accepted)]), fold_by_key(3, story.accepted)
+    assert len(in_order) == len(by_key) == 3
+    whole = by_key[0]
+    assert whole.threads[T2].status == "idle" and whole.runs[R3].status == "success", "of one fold, in the end state"
+    assert whole.threads[T2].metadata == {"a": 1, "b": 2} and not any(T2 in rows.touched for rows in by_key[1:])
+    assert in_order[0].runs[R3].status == "pending"
+    found = await tell(story)
+    assert [str(run["run_id"]) for run in found["runs"]] == [R3]
+    assert [(str(c["thread_id"]), str(c["run_id"])) for c in found["checkpoints"]] == [(T2, R3)]
+    assert {row["key"] for row in found["aggregates"]} == {T, T2}
+
+
+def test_by_key_an_unknown_event_is_refused_too() -> None:
+    with pytest.raises(UnknownEvent, match=r"thread\.exploded in events\[3\] at offset 1"):
+        fold_by_key(3, Story().then(NEW_THREAD).then({"type": "thread.exploded"}).accepted)
 
 
 def test_an_unknown_event_is_refused() -> None:

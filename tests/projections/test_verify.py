@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
 from engine.domain.commands import CreateAssistant, DeleteRun, DeleteThread, ReportRun, UpdateAssistant
 from engine.log.port import Append, Topic
 from engine.log.records import partition_of
-from projections.verify import Difference
+from projections import rebuild
+from projections.verify import Difference, verify
 from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id, world_of
 from tests.projections.story import ckpt
 
@@ -86,6 +88,22 @@ async def test_a_missing_and_an_invented_row_are_found(world: World) -> None:
     assert found["graphs"].live is not None and found["graphs"].rebuilt is None
     assert found["threads"].live is None and found["threads"].rebuilt is not None
     assert str(found["threads"].key["thread_id"]) == thread_id
+
+
+async def test_a_rebuild_tells_how_far_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await some_history(world)
+    await world.engines[0].processor.stop()
+    monkeypatch.setattr(rebuild, "FOLD_RECORDS", 3)
+    total = await world.pool.fetchval("SELECT sum(ev_off + 1) FROM partitions")
+    lines: list[str] = []
+    assert await verify(world.dsn, world.log, progress=lines.append) == [] == lines, "not before some seconds are over"
+    monkeypatch.setattr(rebuild, "REPORT_SECONDS", 0.0)
+    assert await verify(world.dsn, world.log, progress=lines.append) == []
+    told = [re.fullmatch(r"([\d,]+) of ([\d,]+) event records rebuilt, [\d,]+ per second", line) for line in lines]
+    done = [int(found[1].replace(",", "")) for found in told if found is not None]
+    assert len(done) == len(lines) > PARTITIONS, "a line for every fold, of which some partitions need several"
+    assert done == sorted(set(done)) and done[-1] == total
+    assert {found[2] for found in told if found is not None} == {f"{total:,}"}
 
 
 async def test_leases_are_not_history(world: World) -> None:

@@ -33,6 +33,7 @@ class Owner:
         self.acks: deque[tuple[int, EventRecord]] = deque()
         self.transaction: Batch | None = None
         self.settled = False
+        self.pieces = 0
         self.fired: set[str] = set()
         world.note(f"T{p.number} epoch {self.term.epoch} takes over from ({p.ev_off}, {p.cmd_off})")
         if postgres:
@@ -110,19 +111,15 @@ class Owner:
                 self.announced = offset
             else:
                 term.acked(offset, record)
-        if not term.ready:
-            if self.announced is not None:
-                for offset, record in self.p.events_from(term.read_from, self.announced):
-                    if term.read_back(offset, record):
-                        break
-            return
+        if not term.ready and not term.needed():
+            return self._read_back()
         if term.needed():
             key = world.random.choice(term.needed())
             term.provide(key, self.p.tables.aggregates.get(key))
             return
         x = world.random.random()
         if self.postgres:
-            if x < 0.7:
+            if x < 0.7 and self.transaction is None:
                 self._transact(faults)
         elif x < 0.55:
             self.wire.extend(self._decide())
@@ -130,6 +127,19 @@ class Owner:
             self.transaction = term.batch(world.random.choice((1, 2, 5, 100)))
         if x >= 0.8:
             self._effects()
+
+    def _read_back(self) -> None:
+        """A few records on, or a piece of what has been read is projected, with the rest of the take-over to come."""
+        term, world = self.term, self.world
+        if self.transaction is not None or self.announced is None:
+            return
+        if world.in_pieces and term.unprojected and world.chance(0.6):
+            self.transaction = term.batch(world.random.choice((1, 2, 5, 100)))
+            self.pieces += self.transaction is not None
+            return
+        for offset, record in self.p.events_from(term.read_from, self.announced):
+            if term.read_back(offset, record):
+                break
 
     def _decide(self) -> list[EventRecord]:
         """The next few commands."""

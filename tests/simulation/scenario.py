@@ -32,6 +32,10 @@ class Outcome:
     commands: int
     records: int
     terms: int
+    pieces: int
+    """Projections of take-overs that had more to read back."""
+    given_up: int
+    """Take-overs that ended after such a projection."""
 
 
 class Scenario:
@@ -195,10 +199,14 @@ def run(
     for _ in range(STEPS):
         scenario.step()
     terms = len(scenario.owners)
+    pieces = sum(owner.pieces for owner in scenario.owners)
+    given_up = sum(owner.pieces > 0 and not owner.alive and not owner.term.ready for owner in scenario.owners)
     scenario.quiesce()
     checks.check(world, {owner.p.number: owner.term for owner in scenario.owners})
     return Outcome(
         commands=sum(len(p.commands) for p in world.partitions),
         records=sum(len(p.events) for p in world.partitions),
         terms=terms,
+        pieces=pieces,
+        given_up=given_up,
     )

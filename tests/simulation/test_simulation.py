@@ -31,6 +31,12 @@ def test_what_was_wrong_once_stays_right(seed: int) -> None:
     _holds(seed)
 
 
+def test_take_overs_project_in_pieces_and_end_between_them() -> None:
+    outcomes = [run(seed) for seed in range(CONTROLS)]
+    assert sum(outcome.pieces for outcome in outcomes) > CONTROLS
+    assert sum(outcome.given_up for outcome in outcomes) > CONTROLS // 20
+
+
 def test_without_the_epoch_in_the_projections_guard_most_seeds_violate_an_invariant() -> None:
     violated = sum(_violates(seed, guarded=False) for seed in range(CONTROLS))
     assert violated > CONTROLS // 2, f"only {violated} of {CONTROLS} seeds fail without the guard"

@@ -151,6 +151,7 @@ class World:
     def __init__(self, seed: int, *, guarded: bool = True, chained: bool = True) -> None:
         self.random = random.Random(seed)
         self.guarded, self.chained = guarded, chained
+        self.in_pieces = seed // 2 % 2 == 1  # take-overs; without drawing, so that older seeds stay what they were
         self.harshness = self.random.choice((0.1, 0.3, 1.0))
         self.now = 0.0
         self.partitions = [Partition(n) for n in range(PARTITIONS)]

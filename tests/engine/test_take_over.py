@@ -1,0 +1,121 @@
+"""A take-over that finds much to project does so in pieces: each is in the read models before the next is read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from engine import journal
+from engine.journal import take_over
+from engine.log.port import LogUnavailable, Record, Topic
+from engine.log.records import EventRecord
+from engine.ports import Commit
+from engine.term import Term
+from projections.ledger import PostgresLedger
+from projections.rebuild import reader_of_values
+from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id
+
+TABLES = "aggregates, threads, runs, run_queue, timers, checkpoints, checkpoint_writes, channel_values"
+
+
+class Watched:
+    """The log, which tells where its events are read, and is away from the `last` read on."""
+
+    def __init__(self, world: World, last: int | None = None) -> None:
+        self._log, self._pool, self._last = world.log, world.pool, last
+        self.reads = 0
+        self.ahead: list[tuple[int, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def read(self, topic: Topic, partition: int, start: int, **names: Any) -> list[Record]:
+        if topic is Topic.EVENTS:
+            self.reads += 1
+            if self._last is not None and self.reads > self._last:
+                raise LogUnavailable("as the test wishes")
+            projected = await self._pool.fetchval("SELECT ev_off FROM partitions WHERE p = $1", partition)
+            if projected != start - 1:
+                self.ahead.append((start, projected))
+        return await self._log.read(topic, partition, start, **names)
+
+
+@pytest.fixture
+async def forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """A log of some hundred records, none of which is projected; pieces are of a few records."""
+    engine = await world.engine()
+    for n in range(30):
+        run = create_run(new_id())
+        await engine.submit(run)
+        await engine.submit(finish(run.thread_id, run.run_id))
+        if n % 3 == 0:
+            await engine.submit(create_run(run.thread_id))
+            await engine.submit(create_thread())
+    await engine.stop()
+    world.engines.clear()
+    await world.pool.execute(f"TRUNCATE {TABLES}")
+    await world.pool.execute("UPDATE partitions SET ev_off = -1, cmd_off = -1, log_epoch = 0")
+    monkeypatch.setattr(journal, "PIECE_BYTES", 1)
+    monkeypatch.setattr(journal, "MIN_READ_BYTES", 1_000)
+    yield world
+
+
+async def taken(world: World, source: Any) -> tuple[list[Term], list[Commit]]:
+    """Takes everything over; answers the terms and what they projected."""
+    ledger = PostgresLedger(world.pool, reader_of_values(world.log))
+    terms = [Term(position) for position in await ledger.take("two", 60, PARTITIONS, [])]
+    commits: list[Commit] = []
+    await take_over(source, ledger, terms, lambda commit, _: commits.append(commit))
+    return terms, commits
+
+
+async def everything(world: World) -> int:
+    """How many records there are but announcements."""
+    found = [record for p in range(PARTITIONS) for record in await world.log.read(Topic.EVENTS, p, 0)]
+    return sum(not EventRecord.decode(record.value).start for record in found)
+
+
+async def test_a_piece_is_projected_before_the_next_is_read(forgotten: World) -> None:
+    source = Watched(forgotten)
+    terms, commits = await taken(forgotten, source)
+    assert all(term.ready and not term.dead and not term.unprojected for term in terms)
+    assert source.reads > 2 * PARTITIONS and source.ahead == []
+    assert sum(len(commit.records) for commit in commits) == await everything(forgotten)
+    assert max(len(commit.records) for commit in commits) < 10
+    assert await forgotten.verify() == []
+
+
+async def test_the_next_take_over_goes_on_after_the_last_piece(forgotten: World) -> None:
+    """The log goes away in the middle, again and again."""
+    records = 0
+    for last in (PARTITIONS, PARTITIONS + 3, PARTITIONS + 9):
+        terms, commits = await taken(forgotten, Watched(forgotten, last))
+        records += sum(len(commit.records) for commit in commits)
+        assert commits and all(term.dead for term in terms)
+        assert await forgotten.verify() == []
+    source = Watched(forgotten)
+    terms, commits = await taken(forgotten, source)
+    assert not any(term.dead for term in terms) and source.ahead == []
+    assert records + sum(len(commit.records) for commit in commits) == await everything(forgotten)
+    assert await forgotten.verify() == []
+
+
+async def test_a_take_over_that_is_overtaken_leaves_the_rest_to_the_next(forgotten: World) -> None:
+    """Another processor takes one of the partitions after the first piece."""
+    ledger = PostgresLedger(forgotten.pool, reader_of_values(forgotten.log))
+    terms = [Term(position) for position in await ledger.take("two", 60, PARTITIONS, [])]
+    stolen: list[int] = []
+
+    class Robbed(Watched):
+        async def read(self, topic: Topic, partition: int, start: int, **names: Any) -> list[Record]:
+            if self.reads == PARTITIONS and not stolen:
+                stolen.append(partition)
+                await forgotten.pool.execute("UPDATE partitions SET epoch = epoch + 1 WHERE p = $1", partition)
+            return await super().read(topic, partition, start, **names)
+
+    await take_over(Robbed(forgotten), ledger, terms, lambda commit, _: None)
+    assert [term.partition for term in terms if term.dead] == stolen
+    assert all(term.ready for term in terms if not term.dead)
+    assert await forgotten.verify() == []
