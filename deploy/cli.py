@@ -115,6 +115,19 @@ def executor(**given: Any) -> None:
     _serve("run_executor", given)
 
 
+@main.command(name="fork-server", hidden=True)
+@click.argument("control", type=int)
+@click.argument("roles", nargs=-1)
+def fork_server(control: int, roles: tuple[str, ...]) -> None:
+    """Become the processes of a supervisor, which asks through its socket."""
+    from deploy.parent import end_with_parent
+
+    end_with_parent()
+    from deploy.fork_server import serve
+
+    main(serve(control, roles), prog_name="threadlog")
+
+
 @main.command()
 @click.option("--thread", "thread_id", help="Only the events of this thread.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")

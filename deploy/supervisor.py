@@ -66,6 +66,7 @@ class Supervisor:
             died=self._on_death,
             hopeless=self._on_hopeless,
             changed=self._write_status,
+            others=lambda: {pid} if self._postgres and (pid := self._postgres.pid) else set(),
         )
         self._pending: set[asyncio.Task[None]] = set()
         self._watchers: list[asyncio.Task[None]] = []
@@ -108,6 +109,9 @@ class Supervisor:
         if self._postgres:
             self._out(f"data        {self._data_dir}")
         # The processes start while the database does: they need a second for their imports, and wait for it.
+        if self._settings.executors:
+            embedded = [] if self._settings.kafka_bootstrap_servers else ["api-and-engine"]
+            await self._children.start_forking(*embedded, "executor")
         if self._settings.kafka_bootstrap_servers:
             await self._children.start("api", "api")
             await self._children.start("engine", "engine")
