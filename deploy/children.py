@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from deploy.fork_server import ForkedHere
 from deploy.forked import Forks
 from deploy.logs import PROCESS_NAME
 from deploy.owner import OWNER
@@ -28,7 +29,7 @@ CANNOT_RUN = 78  # EX_CONFIG: the exit code of a process whose settings can't wo
 _BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
 _STABLE_SECONDS = 10.0  # who lived this long starts with the shortest back-off again
 _LAST_WORDS_SECONDS = 1.0  # for the output of who has ended: what it has started itself may keep the pipe for ever
-_FORK_SERVER = "fork-server"
+FORK_SERVER = "fork-server"
 
 
 class Process(Protocol):
@@ -110,11 +111,14 @@ class Children:
         """The present process of that name."""
         return next((c for c in self.all if c.name == name and c.running and not c.stopping), None)
 
-    async def start_forking(self, *roles: str) -> None:
-        """From now on processes of these roles are forked, if the system can do it; they start faster in this order."""
+    async def start_forking(self, server: ForkedHere, *roles: str) -> None:
+        """From now on processes of these roles are forked, first by this server, if the system can do it."""
         if self._forks.possible():
             self._forked_roles = roles
-            await self.start(_FORK_SERVER, _FORK_SERVER, *roles)
+            self._watch_over(FORK_SERVER, FORK_SERVER, roles, await self._forks.use(server), owner=FORK_SERVER)
+        else:
+            server.control.close()
+            os.close(server.output)
 
     async def start(self, name: str, role: str, *arguments: str, failures: int = 0) -> Child:
         """Start a process; from then on it is restarted, with growing pauses, until it is told to stop."""
@@ -131,6 +135,11 @@ class Children:
             "PYTHONUNBUFFERED": "1",
         }
         process = await self._fork(name, role, arguments, env) or await self._execute(role, arguments, env)
+        return self._watch_over(name, role, arguments, process, owner=owner, failures=failures)
+
+    def _watch_over(
+        self, name: str, role: str, arguments: tuple[str, ...], process: Process, *, owner: str, failures: int = 0
+    ) -> Child:
         child = Child(name, role, arguments, process, owner, time.monotonic(), failures)
         child.watcher = asyncio.create_task(self._watch(child), name=f"watch {name}")
         self.all.append(child)
@@ -141,12 +150,12 @@ class Children:
         if role not in self._forked_roles:
             return None
         process = await self._forks.fork(name, [role, *arguments], env)
-        if process is None and not self._forks.connected and (server := self.named(_FORK_SERVER)):
+        if process is None and not self._forks.connected and (server := self.named(FORK_SERVER)):
             server.signal(signal.SIGKILL)  # it hangs, if it lives; a new one is started
         return process
 
     async def _execute(self, role: str, arguments: tuple[str, ...], env: dict[str, str]) -> Process:
-        control = self._forks.control() if role == _FORK_SERVER else None
+        control = self._forks.control() if role == FORK_SERVER else None
         try:
             inherited = (control.fileno(),) if control else ()
             with self._forks.expecting():

@@ -75,11 +75,17 @@ def up(**given: Any) -> None:
 
     end_with_parent()
     settings, app = _settings(given), _application(given)
+    from deploy.fork_server import fork_here
     from deploy.logs import configure_logging
+    from deploy.supervisor import forked_roles
     from deploy.supervisor import up as run
 
+    server = fork_here(forked_roles(settings)) if settings.executors else None
+    if isinstance(server, list):  # this is a process that it forked
+        main(server, prog_name="threadlog")
+        return
     configure_logging(settings)
-    sys.exit(_run(lambda: run(settings, app), _on_asyncio))
+    sys.exit(_run(lambda: run(settings, app, server), _on_asyncio))
 
 
 @main.command()

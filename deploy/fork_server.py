@@ -7,6 +7,9 @@ Here the supervisor asks through a socket and becomes the parent: the server for
 its nearest ancestor that adopts (`deploy.parent.adopt_orphans`). So children do not die with the fork server, nor
 outlive the supervisor.
 
+The first fork server is itself forked from the supervisor (`fork_here`), before that has an event loop; its successors
+are new interpreters.
+
 Kept out of this process, because children would share it: threads, event loops, connections, the user's code.
 
 The protocol, on a stream socket: a request is the length of its JSON (4 bytes) with two file descriptors, then the JSON
@@ -28,7 +31,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from io import FileIO, TextIOWrapper
+from typing import BinaryIO, TextIO, cast
 
+from deploy.parent import PARENT_PID, end_with_parent
 from deploy.title import set_process_title
 
 NUMBER = struct.Struct("!I")
@@ -42,6 +48,53 @@ _IMPORTS = {
                  "langgraph.pregel", "langchain_core.messages", "langchain_core.tools",
                  "langchain_core.language_models.chat_models"),
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedHere:
+    """A fork server that this process has just forked: the socket to ask it, and where its output can be read."""
+
+    pid: int
+    control: socket.socket
+    output: int
+
+
+def fork_here(roles: Sequence[str]) -> ForkedHere | list[str] | None:
+    """Fork a fork server from this process, which must have neither threads nor an event loop.
+
+    Returns in this process what is needed to use it, None where it can't be done; in what the fork server forks the
+    arguments of the command that is to be run there, as `serve` does.
+    """
+    if sys.platform != "linux":
+        return None
+    ours, theirs = socket.socketpair()
+    output_of, output_to = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        os.close(output_of)
+        os.close(output_to)
+        return None
+    if pid:
+        theirs.close()
+        os.close(output_to)
+        return ForkedHere(pid, ours, output_of)
+    ours.close()
+    os.close(output_of)
+    os.environ[PARENT_PID] = str(parent)
+    end_with_parent()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    _lead_session(output_to)
+    if not sys.flags.safe_path:
+        del sys.path[:1]  # as -P does for the other processes: neither a script's folder nor the current one
+    return serve(theirs.detach(), roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +194,26 @@ def _become(request: _Request) -> None:
     if not os.read(request.begin, 1):
         os._exit(0)  # the supervisor does not want it any more
     os.close(request.begin)
-    os.setsid()
-    for standard in (1, 2):  # standard input is nothing, as the fork server's
-        os.dup2(request.output, standard)
-    os.close(request.output)
+    _lead_session(request.output)
     os.environ.clear()
     os.environ.update(request.env)
     sys.argv[1:] = request.arguments
     set_process_title(f"threadlog {request.name}")
     gc.enable()
+
+
+def _lead_session(output: int) -> None:
+    """Leave the parent's session and write to `output`, unbuffered; standard input is nothing, as the parent's."""
+    os.setsid()
+    for standard in (1, 2):
+        os.dup2(output, standard)
+    os.close(output)
+    sys.stdout = _unbuffered(1, sys.stdout)
+    sys.stderr = _unbuffered(2, sys.stderr)
+
+
+def _unbuffered(descriptor: int, before: TextIO) -> TextIO:
+    """A stream as a new interpreter makes it under PYTHONUNBUFFERED."""
+    raw = FileIO(descriptor, "w", closefd=False)
+    # The interface asks for a buffer, the interpreter itself does without here.
+    return TextIOWrapper(cast(BinaryIO, raw), before.encoding, before.errors, write_through=True)

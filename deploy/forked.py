@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from deploy.fork_server import NUMBER
+from deploy.fork_server import NUMBER, ForkedHere
 from deploy.parent import adopt_orphans
 
 _PATIENCE_SECONDS = 30.0  # the fork server may still be importing, on a busy machine
@@ -81,6 +81,15 @@ class Forks:
         self._server, theirs = socket.socketpair()
         self._server.setblocking(False)
         return theirs
+
+    async def use(self, first: ForkedHere) -> ForkedProcess:
+        """Ask this one from now on."""
+        self.close()
+        self._server = first.control
+        self._server.setblocking(False)
+        with self.expecting():
+            process = self._forked[first.pid] = ForkedProcess(first.pid, await _reader(first.output))
+        return process
 
     def close(self) -> None:
         """Have no fork server any more: it ends."""
