@@ -72,6 +72,7 @@ def fork_here(roles: Sequence[str]) -> ForkedHere | list[str] | None:
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
+    gc.freeze()  # a collector writes to whatever it looks at, and what is written to is no longer shared
     try:
         pid = os.fork()
     except OSError:
