@@ -1,4 +1,8 @@
-"""The processes of a supervisor: started with its settings, their output prefixed, restarted when they die."""
+"""The processes of a supervisor: started with its settings, their output prefixed, restarted when they die.
+
+Where the system can do it they are forked from one process that has imported what they need (`deploy.fork_server`),
+else each is a new interpreter.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from deploy.fork_server import ForkedHere
+from deploy.forked import Forks
 from deploy.logs import PROCESS_NAME
 from deploy.owner import OWNER
 from deploy.parent import PARENT_PID
@@ -21,6 +28,25 @@ CANNOT_RUN = 78  # EX_CONFIG: the exit code of a process whose settings can't wo
 
 _BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
 _STABLE_SECONDS = 10.0  # who lived this long starts with the shortest back-off again
+_LAST_WORDS_SECONDS = 1.0  # for the output of who has ended: what it has started itself may keep the pipe for ever
+FORK_SERVER = "fork-server"
+
+
+class Process(Protocol):
+    """What is needed of a process, however it was started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+
+    def send_signal(self, signal: int) -> None: ...
+
+    async def wait(self) -> int: ...
 
 
 @dataclass
@@ -30,7 +56,7 @@ class Child:
     name: str
     role: str
     arguments: tuple[str, ...]
-    process: asyncio.subprocess.Process
+    process: Process
     owner: str
     started: float
     failures: int = 0
@@ -55,6 +81,7 @@ class Children:
         died: called with the dead child before it is restarted (not when it was told to stop).
         hopeless: called when a process says that it cannot run as it is set up; True: it is not restarted.
         changed: called when a process was started or has ended.
+        others: pids of children of this process that somebody else waits for.
     """
 
     def __init__(
@@ -65,11 +92,15 @@ class Children:
         died: Callable[[Child], None],
         hopeless: Callable[[Child], bool],
         changed: Callable[[], None] = lambda: None,
+        others: Callable[[], set[int]] = set,
     ) -> None:
         self._env = env
         self._say, self._died, self._hopeless, self._changed = say, died, hopeless, changed
         self._closed = False
         self._life = uuid.uuid4().hex[:8]
+        self._forks = Forks(lambda: {*others(), *(child.process.pid for child in self.all)})
+        self._forked_roles: tuple[str, ...] = ()
+        self._forwarding: set[asyncio.Task[None]] = set()
         self.all: list[Child] = []
 
     def close(self) -> None:
@@ -79,6 +110,15 @@ class Children:
     def named(self, name: str) -> Child | None:
         """The present process of that name."""
         return next((c for c in self.all if c.name == name and c.running and not c.stopping), None)
+
+    async def start_forking(self, server: ForkedHere, *roles: str) -> None:
+        """From now on processes of these roles are forked, first by this server, if the system can do it."""
+        if self._forks.possible():
+            self._forked_roles = roles
+            self._watch_over(FORK_SERVER, FORK_SERVER, roles, await self._forks.use(server), owner=FORK_SERVER)
+        else:
+            server.control.close()
+            os.close(server.output)
 
     async def start(self, name: str, role: str, *arguments: str, failures: int = 0) -> Child:
         """Start a process; from then on it is restarted, with growing pauses, until it is told to stop."""
@@ -94,17 +134,41 @@ class Children:
             PARENT_PID: str(os.getpid()),
             "PYTHONUNBUFFERED": "1",
         }
-        # -P: a folder of the user's called `deploy` or `api` must not be taken for ours.
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "deploy.cli", role, *arguments,
-            env=env, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor, who stops them in order
-        )  # fmt: skip
+        process = await self._fork(name, role, arguments, env) or await self._execute(role, arguments, env)
+        return self._watch_over(name, role, arguments, process, owner=owner, failures=failures)
+
+    def _watch_over(
+        self, name: str, role: str, arguments: tuple[str, ...], process: Process, *, owner: str, failures: int = 0
+    ) -> Child:
         child = Child(name, role, arguments, process, owner, time.monotonic(), failures)
         child.watcher = asyncio.create_task(self._watch(child), name=f"watch {name}")
         self.all.append(child)
         self._changed()
         return child
+
+    async def _fork(self, name: str, role: str, arguments: tuple[str, ...], env: dict[str, str]) -> Process | None:
+        if role not in self._forked_roles:
+            return None
+        process = await self._forks.fork(name, [role, *arguments], env)
+        if process is None and not self._forks.connected and (server := self.named(FORK_SERVER)):
+            server.signal(signal.SIGKILL)  # it hangs, if it lives; a new one is started
+        return process
+
+    async def _execute(self, role: str, arguments: tuple[str, ...], env: dict[str, str]) -> Process:
+        control = self._forks.control() if role == FORK_SERVER else None
+        try:
+            inherited = (control.fileno(),) if control else ()
+            with self._forks.expecting():
+                # -P: a folder of the user's called `deploy` or `api` must not be taken for ours.
+                return await asyncio.create_subprocess_exec(
+                    sys.executable, "-P", "-m", "deploy.cli", role, *map(str, inherited), *arguments,
+                    env=env, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT, pass_fds=inherited,
+                    start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor, who stops them in order
+                )  # fmt: skip
+        finally:
+            if control:
+                control.close()
 
     def stop(self, child: Child) -> None:
         """Ask a process to end; it is not restarted."""
@@ -125,8 +189,11 @@ class Children:
         await self.stopped(children, 5)
 
     async def _watch(self, child: Child) -> None:
-        await self._forward(child)
+        forwarding = asyncio.create_task(self._forward(child), name=f"output of {child.name}")
+        self._forwarding.add(forwarding)
+        forwarding.add_done_callback(self._forwarding.discard)
         code = await child.process.wait()
+        await asyncio.wait([forwarding], timeout=_LAST_WORDS_SECONDS)
         self.all.remove(child)
         if child.stopping or self._closed:
             self._changed()

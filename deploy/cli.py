@@ -75,11 +75,17 @@ def up(**given: Any) -> None:
 
     end_with_parent()
     settings, app = _settings(given), _application(given)
+    from deploy.fork_server import fork_here
     from deploy.logs import configure_logging
+    from deploy.supervisor import forked_roles
     from deploy.supervisor import up as run
 
+    server = fork_here(forked_roles(settings)) if settings.executors else None
+    if isinstance(server, list):  # this is a process that it forked
+        main(server, prog_name="threadlog")
+        return
     configure_logging(settings)
-    sys.exit(_run(lambda: run(settings, app), _on_asyncio))
+    sys.exit(_run(lambda: run(settings, app, server), _on_asyncio))
 
 
 @main.command()
@@ -113,6 +119,19 @@ def executor(**given: Any) -> None:
     """Start one executor process (needs DATABASE_URI)."""
     _application(given)
     _serve("run_executor", given)
+
+
+@main.command(name="fork-server", hidden=True)
+@click.argument("control", type=int)
+@click.argument("roles", nargs=-1)
+def fork_server(control: int, roles: tuple[str, ...]) -> None:
+    """Become the processes of a supervisor, which asks through its socket."""
+    from deploy.parent import end_with_parent
+
+    end_with_parent()
+    from deploy.fork_server import serve
+
+    main(serve(control, roles), prog_name="threadlog")
 
 
 @main.command()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 PARENT_PID = "THREADLOG_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def parent_death_signal(how: signal.Signals) -> Callable[[], None] | None:
@@ -54,3 +55,13 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def adopt_orphans() -> bool:
+    """From now on, this process is the parent of descendants whose own parent has ended; False where it cannot be.
+
+    It then has to collect their exit codes, of those it never heard of too.
+    """
+    if sys.platform != "linux":
+        return False
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)

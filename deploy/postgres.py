@@ -42,6 +42,7 @@ _PORT = 5432  # only a part of the socket's name
 SERVER_SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",  # the unix socket only: nobody else on the network, and 30 % less latency than loopback TCP
     "max_connections": "200",
+    "max_pred_locks_per_transaction": "10",  # no transaction is serializable; the least, as these cost memory
     "shared_buffers": "128MB",
     "synchronous_commit": "on",  # an acknowledged command is on disk
     "wal_level": "minimal",  # no replicas to feed: less to write

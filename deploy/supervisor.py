@@ -19,6 +19,7 @@ import psutil
 
 from deploy.children import Child, Children
 from deploy.failures import CannotRun
+from deploy.fork_server import ForkedHere
 from deploy.postgres import EmbeddedPostgres, PostgresFailed
 from deploy.settings import Settings
 from engine.langgraph_json import LanggraphJson
@@ -29,14 +30,24 @@ log = logging.getLogger("threadlog.up")
 STOP_SECONDS = 5.0  # how long runs may take to reach a step where they can be handed over, unless told otherwise
 _SERVER_STOP_SECONDS = 8.0
 _SERVICE_SECONDS = 5.0  # how long a given Postgres or Kafka may take to answer
+_CONNECTIONS = 60  # to Postgres: 30 of the server at most, those of other commands, of people and their tools
+_CONNECTIONS_OF_EXECUTOR = 20  # at most; each one allowed costs 40 kB, used or not
 _SLOW_SECONDS = 3.0  # from then on a start is reported on
 
 
 class Supervisor:
     """One `threadlog up`. `run` returns when it was told to stop, with the exit code."""
 
-    def __init__(self, settings: Settings, app: LanggraphJson, *, out: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        app: LanggraphJson,
+        *,
+        fork_server: ForkedHere | None = None,
+        out: Callable[[str], None] = print,
+    ) -> None:
         self._out = out
+        self._fork_server = fork_server
         self._began = psutil.Process().create_time()  # what a user waits for includes our own imports
         self._stop = asyncio.Event()
         self._impatient = asyncio.Event()
@@ -45,7 +56,10 @@ class Supervisor:
         self._app = app
         port = settings.port or _free_port(settings.host)
         self._data_dir = settings.data_dir.absolute()
-        self._postgres = None if settings.database_uri else EmbeddedPostgres(self._data_dir / "postgres")
+        self._postgres = None
+        if not settings.database_uri:
+            connections = str(_CONNECTIONS + _CONNECTIONS_OF_EXECUTOR * settings.executors)
+            self._postgres = EmbeddedPostgres(self._data_dir / "postgres", settings={"max_connections": connections})
         self._settings = settings.model_copy(
             update={
                 "database_uri": self._postgres.uri if self._postgres else settings.database_uri,
@@ -66,6 +80,7 @@ class Supervisor:
             died=self._on_death,
             hopeless=self._on_hopeless,
             changed=self._write_status,
+            others=lambda: {pid} if self._postgres and (pid := self._postgres.pid) else set(),
         )
         self._pending: set[asyncio.Task[None]] = set()
         self._watchers: list[asyncio.Task[None]] = []
@@ -108,6 +123,8 @@ class Supervisor:
         if self._postgres:
             self._out(f"data        {self._data_dir}")
         # The processes start while the database does: they need a second for their imports, and wait for it.
+        if self._fork_server:
+            await self._children.start_forking(self._fork_server, *forked_roles(self._settings))
         if self._settings.kafka_bootstrap_servers:
             await self._children.start("api", "api")
             await self._children.start("engine", "engine")
@@ -366,9 +383,15 @@ def _what_is_missing(status: int, body: bytes) -> str:
         return "waiting for the graphs to load"
 
 
-async def up(settings: Settings, app: LanggraphJson) -> int:
+def forked_roles(settings: Settings) -> tuple[str, ...]:
+    """The roles of the processes that a fork server makes under these settings, in the order of their start."""
+    return ("executor",) if settings.kafka_bootstrap_servers else ("api-and-engine", "executor")
+
+
+async def up(settings: Settings, app: LanggraphJson, fork_server: ForkedHere | None = None) -> int:
     """Run a supervisor until it is told to stop; answers the exit code."""
-    return await Supervisor(settings, app, out=_log_line if settings.log_json else _print_line).run()
+    out = _log_line if settings.log_json else _print_line
+    return await Supervisor(settings, app, fork_server=fork_server, out=out).run()
 
 
 def _log_line(line: str) -> None:

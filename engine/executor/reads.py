@@ -26,7 +26,7 @@ class PatientPool:
     async def connect(dsn: str, *, size: int) -> PatientPool:
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,  # a process that only waits needs none
             max_size=size,
             command_timeout=60,
             reset=leave_as_it_is,

@@ -30,6 +30,7 @@ _SCHEMA_LOCK = 0x7468_6C6F  # "thlo": processes that start together apply the sc
 
 # Retention deletes in transactions of this many rows, so that none takes long.
 _TRIM_ROWS = 5_000
+_IDLE_SECONDS = 10.0  # a connection not used for so long is closed: a burst (the start, too) leaves 4 MB per connection
 _NO_LIMIT = 2**63 - 1
 
 
@@ -67,6 +68,7 @@ class PostgresLog:
                 pool_or_dsn,
                 min_size=0,
                 max_size=8,
+                max_inactive_connection_lifetime=_IDLE_SECONDS,
                 reset=leave_as_it_is,
                 timeout=CONNECT_SECONDS,
                 server_settings={"plan_cache_mode": "force_generic_plan"},  # planning costs more than running
