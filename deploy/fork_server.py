@@ -34,8 +34,9 @@ from importlib import import_module
 from io import FileIO, TextIOWrapper
 from typing import BinaryIO, TextIO, cast
 
+from setproctitle import setproctitle
+
 from deploy.parent import PARENT_PID, end_with_parent
-from deploy.title import set_process_title
 
 NUMBER = struct.Struct("!I")
 
@@ -113,7 +114,7 @@ def serve(control: int, roles: Sequence[str]) -> list[str]:
     Returns in the children, and only there: the arguments of the command they are to run. While nobody asks, what
     `roles` need is imported, in this order.
     """
-    set_process_title("threadlog fork-server")
+    setproctitle("threadlog fork-server")
     gc.disable()  # nothing here is garbage, and a collection would only make pages differ between the children
     ahead = list(roles)
     with socket.socket(fileno=control) as supervisor:
@@ -199,7 +200,7 @@ def _become(request: _Request) -> None:
     os.environ.clear()
     os.environ.update(request.env)
     sys.argv[1:] = request.arguments
-    set_process_title(f"threadlog {request.name}")
+    setproctitle(f"threadlog {request.name}")
     gc.enable()
 
 

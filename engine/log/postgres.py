@@ -30,7 +30,7 @@ _SCHEMA_LOCK = 0x7468_6C6F  # "thlo": processes that start together apply the sc
 
 # Retention deletes in transactions of this many rows, so that none takes long.
 _TRIM_ROWS = 5_000
-_IDLE_SECONDS = 10.0  # a connection not used for so long is closed: a burst (the start, too) leaves 4 MB per connection
+_IDLE_SECONDS = 2.0  # a connection not used for so long is closed: a burst (the start, too) leaves 4 MB per connection
 _NO_LIMIT = 2**63 - 1
 
 
@@ -67,7 +67,7 @@ class PostgresLog:
             pool = asyncpg.create_pool(
                 pool_or_dsn,
                 min_size=0,
-                max_size=8,
+                max_size=5,
                 max_inactive_connection_lifetime=_IDLE_SECONDS,
                 reset=leave_as_it_is,
                 timeout=CONNECT_SECONDS,
@@ -78,8 +78,7 @@ class PostgresLog:
         try:
             if owns_pool:
                 await pool
-            async with pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
-                await _migrate(connection, partitions)
+            await _migrated(pool_or_dsn, partitions)
         except BaseException as error:
             if owns_pool:
                 pool.terminate()
@@ -291,6 +290,19 @@ class PostgresLog:
     def _check(self, topic: Topic, partition: int) -> None:
         if not 0 <= partition < self._partitions:
             raise ValueError(f"{topic}: partition {partition} of a log with {self._partitions} partitions")
+
+
+async def _migrated(pool_or_dsn: asyncpg.Pool | str, partitions: int) -> None:
+    """Of a pool of one's own no connection is used: many processes open the log and never read it."""
+    if not isinstance(pool_or_dsn, str):
+        async with pool_or_dsn.acquire(timeout=CONNECT_SECONDS) as pooled, pooled.transaction():
+            return await _migrate(pooled, partitions)
+    connection = await asyncpg.connect(pool_or_dsn, timeout=CONNECT_SECONDS)
+    try:
+        async with connection.transaction():
+            await _migrate(connection, partitions)
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS)
 
 
 async def _migrate(connection: Any, partitions: int) -> None:

@@ -166,7 +166,10 @@ def stays(folder: Path) -> dict[str, list[Stay]]:
     for path in folder.glob("*.jsonl"):
         of_thread: dict[tuple[str, int, int], Stay] = {}
         for line in path.read_text().splitlines():
-            mark = json.loads(line)
+            try:
+                mark = json.loads(line)
+            except json.JSONDecodeError:  # empty, or cut by SIGKILL: that process did not get further
+                continue
             key = (mark["run"], mark["attempt"], mark["pid"])
             stay = of_thread.setdefault(key, Stay(*key, begin=mark["at"], end=mark["at"]))
             stay.end = max(stay.end, mark["at"])

@@ -104,7 +104,7 @@ def wait_started(server: Server, name: str) -> None:
 
 def is_forked(server: Server, name: str) -> bool:
     """A forked process has a title, a new interpreter the command line it was started with."""
-    return " ".join(psutil.Process(server.pids[name]).cmdline()) == f"threadlog {name}"
+    return " ".join(psutil.Process(server.pids[name]).cmdline()).strip() == f"threadlog {name}"
 
 
 def test_each_process_has_its_own_name_environment_output_and_chance(app: Path, up: Callable[..., Server]) -> None:

@@ -12,6 +12,7 @@ FOLDER = "CHAOS_MARKS"  # the environment variable that names the folder
 def mark(config: Any, what: str, step: int, **more: Any) -> None:
     """Append a line, in one write, so that lines of several processes never mix.
 
+    SIGKILL can cut a write where it crosses a page, so a line begins a new one, whatever is before it.
     `at` is in nanoseconds of the system's monotonic clock, which all processes of a machine share.
     """
     ids = config["configurable"]
@@ -27,6 +28,6 @@ def mark(config: Any, what: str, step: int, **more: Any) -> None:
     path = Path(os.environ[FOLDER]) / f"{ids['thread_id']}.jsonl"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, json.dumps(line).encode() + b"\n")
+        os.write(descriptor, b"\n" + json.dumps(line).encode() + b"\n")
     finally:
         os.close(descriptor)
