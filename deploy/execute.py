@@ -13,7 +13,7 @@ from engine.executor.process import ExecutorOptions
 from engine.executor.process import run_executor as run_until_told_to_stop
 
 # Beside the api on one machine: when user code takes all cores, requests are still answered. 7 is a fifth of its share:
-# at 5 a burst of runs was accepted a fifth more slowly, at 10 anything else on the machine held runs up.
+# with 5 a burst of runs was accepted more slowly, with 10 no faster.
 _NICE = 7
 _AUTOGROUP = Path("/proc/self/autogroup")
 
