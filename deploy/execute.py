@@ -7,20 +7,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from deploy.owner import owner_name
+from deploy.parent import PARENT_PID
 from deploy.settings import Settings
 from deploy.storage import opened_log, prepared_database
 from engine.executor.process import ExecutorOptions
 from engine.executor.process import run_executor as run_until_told_to_stop
 
-# Beside the api on one machine: when user code takes all cores, requests are still answered. 7 is a fifth of its share:
-# with 5 a burst of runs was accepted more slowly, with 10 no faster.
+# Under a supervisor, beside the api on one machine: when user code takes all cores, requests are still answered. 7 is a
+# fifth of its share: with 5 a burst of runs was accepted more slowly, with 10 no faster.
 _NICE = 7
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 
 async def run_executor(settings: Settings) -> None:
     """Execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
-    if settings.link is not None:
+    if PARENT_PID in os.environ:
         _yield_to_the_api()
     uri = await prepared_database(settings)
     async with opened_log(settings) as source:

@@ -205,3 +205,13 @@ def test_what_an_executor_leaves_running_neither_hides_its_end_nor_stays_a_zombi
     wait_started(server, "executor-1")
     left.kill()
     assert psutil.wait_procs([left], timeout=20)[1] == []
+
+
+def test_executors_leave_the_processor_to_the_server(app: Path, up: Callable[..., Server]) -> None:
+    server = up(app, executors=1)
+    wait_started(server, "executor-1")
+    nice = {name: psutil.Process(server.pids[name]).nice() for name in ("server", "executor-1")}
+    assert nice["executor-1"] == min(19, nice["server"] + 7)
+    group = Path(f"/proc/{server.pids['executor-1']}/autogroup")
+    if group.exists() and Path("/proc/sys/kernel/sched_autogroup_enabled").read_text().strip() == "1":
+        assert group.read_text().split()[-1] == "7"
