@@ -42,6 +42,7 @@ async def run_executor(settings: Settings) -> None:
 def _yield_to_the_api() -> None:
     os.nice(_NICE)
     # Where Linux schedules sessions as groups (sched(7), "The autogroup feature"), a process' own nice value counts
-    # within its session only; each of ours has one of its own.
-    with suppress(OSError):
-        _AUTOGROUP.write_text(str(_NICE))
+    # within its session only; the supervisor gives each of its processes one of its own.
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            _AUTOGROUP.write_text(str(_NICE))

@@ -7,6 +7,7 @@ gets the next number (`python -m tests.benchmarks.write_dictionaries`). What is 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import zstandard
@@ -51,20 +52,18 @@ class UnknownCompression(ValueError):
 
 def pack_record(value: bytes) -> bytes:
     """A record's bytes as they are stored, smaller where that is worth it."""
-    if len(value) >= _SMALL_RECORD:
-        packed = _OF_THREAD.pack_record(value)
-        if len(packed) < len(value):
-            return b"\x01" + packed
-    return b"\x00" + value if value and value[0] < _RESERVED else value
+    return _packed(value, _RECORDS_1, _OF_THREAD.pack_record if len(value) >= _SMALL_RECORD else None)
 
 
 def pack_frames(value: bytes) -> bytes:
     """Stream frames as they are stored: only large ones smaller, they go by fast and are soon forgotten."""
-    if len(value) >= _SMALL_FRAMES:
-        packed = _OF_THREAD.pack_frames(value)
-        if len(packed) < len(value):
-            return b"\x02" + packed
-    return b"\x00" + value if value and value[0] < _RESERVED else value
+    return _packed(value, _ZSTD_ALONE, _OF_THREAD.pack_frames if len(value) >= _SMALL_FRAMES else None)
+
+
+def _packed(value: bytes, how: int, pack: Callable[[bytes], bytes] | None) -> bytes:
+    if pack is not None and len(packed := pack(value)) < len(value):
+        return bytes([how]) + packed
+    return bytes([_PLAIN]) + value if value and value[0] < _RESERVED else value
 
 
 def unpack_record(stored: bytes) -> bytes:

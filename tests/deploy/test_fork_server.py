@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -64,19 +64,6 @@ def app(tmp_path: Path) -> Path:
     (tmp_path / "langgraph.json").write_text(json.dumps(config))
     (tmp_path / "agent.py").write_text(GRAPH)
     return tmp_path / "langgraph.json"
-
-
-@pytest.fixture
-def up() -> Iterator[Callable[..., Server]]:
-    started: list[Server] = []
-
-    def start(config: Path, **options: object) -> Server:
-        started.append(servers.start(config, **options))  # type: ignore[arg-type]
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.stop()
 
 
 def look(server: Server, do: str = "") -> dict[str, object]:
@@ -209,7 +196,6 @@ def test_what_an_executor_leaves_running_neither_hides_its_end_nor_stays_a_zombi
 
 def test_executors_leave_the_processor_to_the_server(app: Path, up: Callable[..., Server]) -> None:
     server = up(app, executors=1)
-    wait_started(server, "executor-1")
     nice = {name: psutil.Process(server.pids[name]).nice() for name in ("server", "executor-1")}
     assert nice["executor-1"] == min(19, nice["server"] + 7)
     group = Path(f"/proc/{server.pids['executor-1']}/autogroup")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -45,20 +45,6 @@ def app(tmp_path: Path) -> Path:
     (tmp_path / "langgraph.json").write_text('{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}}')
     (tmp_path / "agent.py").write_text(GRAPH.replace("VERSION", "one"))
     return tmp_path / "langgraph.json"
-
-
-@pytest.fixture
-def up() -> Iterator[Callable[..., Server]]:
-    """Starts embedded servers for one test."""
-    started: list[Server] = []
-
-    def start(config: Path, **options: object) -> Server:
-        started.append(servers.start(config, **options))  # type: ignore[arg-type]
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.stop()
 
 
 def ask(server: Server) -> str:
