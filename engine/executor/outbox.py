@@ -117,6 +117,7 @@ class Outbox:
         self._recovery: asyncio.Task[None] | None = None
         self._timer: asyncio.Handle | None = None
         self._due = 0.0  # of the timer
+        self._closed = False
         self._room = asyncio.Event()
         self._room.set()
         self._idle = asyncio.Event()
@@ -233,6 +234,7 @@ class Outbox:
 
     async def aclose(self) -> None:
         """Stop; what is not in the log by now is dropped."""
+        self._closed = True
         if self._patience is not None:
             self._patience.cancel()
         if self._timer is not None:
@@ -246,6 +248,8 @@ class Outbox:
 
     def _soon(self, seconds: float = 0.0) -> None:
         """Send what there is in so many seconds at the latest."""
+        if self._closed:
+            return
         due = self._loop.time() + seconds
         if self._timer is not None:
             if self._due <= due:
