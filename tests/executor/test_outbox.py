@@ -182,6 +182,7 @@ async def test_closed_while_it_sends_again_it_sends_nothing_more() -> None:
     log.broken.set()
     await eventually(lambda: log.order == [b"old"])
     outbox.command(1, "other", b"new")
+    await asyncio.sleep(0)  # it waits for the other one by now
     await outbox.aclose()
     log.gate.set()
     for _ in range(20):
