@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 _LINGER_IDLE_SECONDS = 0.001  # frames wait this long for more (a short run then needs one append, not two) …
 _LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append, …
-_FIRST_FRAMES = 2  # … but for the first of an attempt, with the first token
-_LINGER_PATIENT_SECONDS = 0.02  # frames nobody waits for, and an attempt's first one: it only says that it runs
+_FIRST_FRAMES = 2  # … but for the first of an attempt: that it runs, and the first token
+_LINGER_PATIENT_SECONDS = 0.02  # frames nobody waits for
 _BATCH_BYTES = 2 * 1024 * 1024
 _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take more at once
 _RESEND_SECONDS = 2.0  # stream appends are not flushed to disk by a Postgres log: wal_writer_delay x 3 = 0.6 s at most
@@ -46,9 +46,7 @@ class Appending(Protocol):
 class FrameQueue:
     """The frames of one attempt that are not in the log yet. `put` may be called from any thread."""
 
-    __slots__ = (
-        "_outbox", "alone", "attempt", "frames", "partition", "patient", "run_id", "seq", "thread_id", "waiting"
-    )  # fmt: skip
+    __slots__ = ("_outbox", "attempt", "frames", "partition", "patient", "run_id", "seq", "thread_id", "waiting")
 
     def __init__(self, outbox: Outbox, *, run_id: str, thread_id: str, attempt: int, partition: int) -> None:
         self._outbox = outbox
@@ -57,7 +55,6 @@ class FrameQueue:
         self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
         self.waiting = False  # the outbox knows that there are frames
         self.patient = False  # nobody waits for them
-        self.alone = True  # the first frame has had no company yet
 
     @property
     def count(self) -> int:
@@ -70,9 +67,6 @@ class FrameQueue:
         if not self.waiting:
             self.waiting = True
             self._outbox.wake(self)
-        elif self.alone:
-            self.alone = False
-            self._outbox.company(self)
 
 
 @dataclass(slots=True)
@@ -140,22 +134,9 @@ class Outbox:
         else:
             self._loop.call_soon_threadsafe(self._wake, queue)
 
-    def company(self, queue: FrameQueue) -> None:
-        """The first frame of `queue` is not alone any more. Any thread."""
-        if threading.get_ident() == self._thread:
-            self._company(queue)
-        else:
-            self._loop.call_soon_threadsafe(self._company, queue)
-
-    def _company(self, queue: FrameQueue) -> None:
-        if queue in self._patient and not queue.patient:
-            del self._patient[queue]
-            self._dirty.append(queue)
-            self._soon(self._linger(queue))
-
     def _wake(self, queue: FrameQueue) -> None:
         self._idle.clear()
-        if queue.patient or (queue.alone and not queue.seq):
+        if queue.patient:
             self._patient[queue] = None
             if self._patience is None:
                 self._patience = self._loop.call_later(_LINGER_PATIENT_SECONDS, self._no_more_patience)
@@ -192,7 +173,6 @@ class Outbox:
 
     def command(self, partition: int, key: str, value: bytes) -> asyncio.Future[int]:
         """Append an encoded command envelope; the future holds its offset once it is durably in the log.
-        Patient frames that it speaks of are to be hurried before.
 
         It holds an exception when the log refuses this very record, whatever the reason.
         """

@@ -76,8 +76,7 @@ async def test_what_gathers_during_an_append_is_one_append(log: SlowLog, outbox:
     await eventually(lambda: log.appends)
     rest = [outbox.command(p, "t", b"%d" % p) for p in range(4)]
     queue = frames_of(outbox)
-    for frame in (b"0", b"1"):
-        queue.put(b"custom", frame)
+    queue.put(b"custom", b"1")
     log.gate.set()
     await asyncio.gather(first, *rest)
     assert [len(batch) for batch in log.appends] == [1, 5]
@@ -89,10 +88,8 @@ async def test_threads_do_not_wait_for_the_appends_of_others_but_for_their_own(l
     first = outbox.command(1, "t", b"first")
     await eventually(lambda: len(log.appends) == 1)
     one.put(b"custom", b"1")
-    outbox.hurry(one)
     second = outbox.command(1, "t", b"second")
     other.put(b"custom", b"2")
-    outbox.hurry(other)
     third = outbox.command(1, "other", b"third")
     await eventually(lambda: len(log.appends) == 2)
     assert [(r.topic, r.key) for r in log.appends[1]] == [(Topic.STREAM, "other"), (Topic.COMMANDS, "other")]
@@ -136,18 +133,6 @@ class _BreaksOnce(SlowLog):
             raise AppendUnknown("the link broke")
         self.order += [record.value for record in records]
         return await super().append(records)
-
-
-async def test_a_first_frame_waits_a_moment_for_company_and_leaves_with_it(log: SlowLog, outbox: Outbox) -> None:
-    queue, lonely = frames_of(outbox), outbox.frames(run_id="l", thread_id="lonely", attempt=1, partition=2)
-    queue.put(b"metadata", b"0")
-    await asyncio.to_thread(queue.put, b"messages", b"1")
-    await outbox.drained()
-    assert len(log.appends) == 1
-    assert await read(log) == [(0, b"0"), (1, b"1")]
-    lonely.put(b"metadata", b"0")
-    await outbox.drained()
-    assert await read(log, 2) == [(0, b"0")]
 
 
 async def test_when_appends_fail_nothing_new_overtakes_them() -> None:
