@@ -67,7 +67,7 @@ class PostgresLog:
             pool = asyncpg.create_pool(
                 pool_or_dsn,
                 min_size=0,
-                max_size=5,
+                max_size=8,
                 max_inactive_connection_lifetime=_IDLE_SECONDS,
                 reset=leave_as_it_is,
                 timeout=CONNECT_SECONDS,
