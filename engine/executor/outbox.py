@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+from engine.executor.precedence import LoopPrecedence
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from engine.log.records import Frames
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _LINGER_IDLE_SECONDS = 0.001  # frames wait this long for more (a short run then needs one append, not two) …
 _LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append, …
-_FIRST_FRAMES = 2  # … but for the first of an attempt: that it runs, and the first token
+_FIRST_TOKEN = 1  # … but for an attempt's second frame (its first says that it runs): somebody looks at an empty page
 _LINGER_PATIENT_SECONDS = 0.02  # frames nobody waits for
 _BATCH_BYTES = 2 * 1024 * 1024
 _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take more at once
@@ -121,6 +122,7 @@ class Outbox:
         self._again: list[Append] = []
         self._last_append = 0.0
         self.queued_bytes = 0
+        self.precedence = LoopPrecedence(self._loop)
 
     # --- posting ---------------------------------------------------------------------------------
 
@@ -240,8 +242,8 @@ class Outbox:
 
     def _linger(self, queue: FrameQueue) -> float:
         """How long frames wait for company; a command does not."""
-        if queue.seq < _FIRST_FRAMES:
-            return _LINGER_IDLE_SECONDS
+        if queue.seq <= _FIRST_TOKEN:
+            return 0.0 if queue.seq else _LINGER_IDLE_SECONDS
         return max(_LINGER_IDLE_SECONDS, self._last_append + _LINGER_BUSY_SECONDS - time.monotonic())
 
     def _flush(self) -> None:

@@ -23,7 +23,6 @@ from engine.executor.outbox import FrameQueue, Outbox
 _GRAPH_MODES = frozenset(("values", "updates", "tasks", "checkpoints", "debug"))
 MODES = _GRAPH_MODES | {"messages", "messages-tuple", "custom", "events", "tools", "lifecycle"}
 
-_THREAD_YIELD_EVERY = 64  # a node in a thread lets the loop have the interpreter after so many frames
 _THREAD_WAIT_SECONDS = 0.001
 _LARGE_OUTPUT = 16 * 1024  # bytes of JSON
 
@@ -49,7 +48,7 @@ class RunStream:
         self._put = queue.put
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._from_thread = 0
+        self._from_thread = False
         self._closed = False
         self._names: dict[tuple[str, tuple[str, ...]], bytes] = {}
         self.values: Any = _NOTHING
@@ -128,12 +127,12 @@ class RunStream:
         self.frame((), "events", dumps(event))
 
     def _make_way(self) -> None:
-        """In a node's thread: let the loop run now and then, and wait while the log cannot keep up."""
-        self._from_thread += 1
-        if self._from_thread % _THREAD_YIELD_EVERY == 0:
-            time.sleep(0)
-            while self._outbox.full and not self._closed:
-                time.sleep(_THREAD_WAIT_SECONDS)
+        """In a node's thread: let the loop go first (at once with the first frame: somebody waits for it), and wait
+        while the log cannot keep up."""
+        self._outbox.precedence.make_way(at_once=not self._from_thread)
+        self._from_thread = True
+        while self._outbox.full and not self._closed:
+            time.sleep(_THREAD_WAIT_SECONDS)
 
     # --- begin and end ---------------------------------------------------------------------------------------
 
