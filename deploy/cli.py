@@ -67,7 +67,10 @@ def main() -> None:
 @port_option
 @config_option
 @data_dir_option
-@_option("--executors", env="THREADLOG_EXECUTORS", type=click.IntRange(0), help="Executor processes.  [default: cores]")
+@_option(
+    "--executors", env="THREADLOG_EXECUTORS", type=click.IntRange(0),
+    help="Executor processes.  [default: 1; one per core when runs overlap]",
+)  # fmt: skip
 @_option("--reload/--no-reload", env="THREADLOG_RELOAD", help="Load the application anew when its files change.")
 def up(**given: Any) -> None:
     """Start the whole server here, and keep it running."""
@@ -80,7 +83,7 @@ def up(**given: Any) -> None:
     from deploy.supervisor import forked_roles
     from deploy.supervisor import up as run
 
-    server = fork_here(forked_roles(settings)) if settings.executors else None
+    server = fork_here(forked_roles(settings)) if settings.most_executors else None
     if isinstance(server, list):  # this is a process that it forked
         main(server, prog_name="threadlog")
         return

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deploy.owner import owner_name
-from deploy.parent import PARENT_PID
+from deploy.parent import PARENT_PID, ask_for_more_executors
 from deploy.settings import Settings
 from deploy.storage import opened_log, prepared_database
 from engine.executor.process import ExecutorOptions
@@ -35,6 +35,7 @@ async def run_executor(settings: Settings) -> None:
             api_url=f"http://{settings.host}:{settings.port}",
             log_in_database=not settings.kafka_bootstrap_servers,
             link=settings.link,
+            busy=ask_for_more_executors,
         )
         await run_until_told_to_stop(options, source)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 PARENT_PID = "THREADLOG_PARENT_PID"
+MORE_EXECUTORS = signal.SIGUSR1  # what an executor sends its supervisor when it has more to do than it should do alone
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -55,6 +56,13 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def ask_for_more_executors() -> None:
+    """Tell the supervisor that there is work for more of us (no-op without one). From any thread."""
+    parent = os.environ.get(PARENT_PID)
+    if parent and os.getppid() == int(parent):
+        os.kill(int(parent), MORE_EXECUTORS)
 
 
 def adopt_orphans() -> bool:

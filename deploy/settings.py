@@ -22,12 +22,6 @@ class BadSettings(Exception):
     """A setting cannot be used; the message names the environment variable and says what is wrong with it."""
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Settings(BaseSettings):
     """The settings of one process. Raises `BadSettings` (through `Settings.load`) for values that cannot be used."""
 
@@ -77,11 +71,11 @@ class Settings(BaseSettings):
     port: int = Field(
         2024, validation_alias="THREADLOG_PORT", ge=0, le=65535, description="Port the api listens on; 0 picks one."
     )
-    executors: int = Field(
-        default_factory=_cores,
+    executors: int | None = Field(
+        None,
         validation_alias="THREADLOG_EXECUTORS",
         ge=0,
-        description="Executor processes under `threadlog up`. Unset: one per core.",
+        description="Executor processes under `threadlog up`. Unset: one; one per core when runs overlap.",
     )
     link: Path | None = Field(
         None,
@@ -208,6 +202,13 @@ class Settings(BaseSettings):
     def stream_retention_seconds(self) -> float:
         """How long frames are kept: never less than streams are promised to be replayable."""
         return max(self.stream_retention_hours * 3600, self.resumable_stream_ttl_seconds)
+
+    @property
+    def most_executors(self) -> int:
+        """How many executors `threadlog up` may start."""
+        if self.executors is not None:
+            return self.executors
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def to_env(self) -> dict[str, str]:
         """The environment from which another process reads these same settings."""

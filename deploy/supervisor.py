@@ -11,15 +11,17 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from deploy.children import Child, Children
 from deploy.failures import CannotRun
 from deploy.fork_server import ForkedHere
+from deploy.parent import MORE_EXECUTORS
 from deploy.postgres import EmbeddedPostgres, PostgresFailed
 from deploy.settings import Settings
 from engine.langgraph_json import LanggraphJson
@@ -58,7 +60,7 @@ class Supervisor:
         self._data_dir = settings.data_dir.absolute()
         self._postgres = None
         if not settings.database_uri:
-            connections = str(_CONNECTIONS + _CONNECTIONS_OF_EXECUTOR * settings.executors)
+            connections = str(_CONNECTIONS + _CONNECTIONS_OF_EXECUTOR * settings.most_executors)
             self._postgres = EmbeddedPostgres(self._data_dir / "postgres", settings={"max_connections": connections})
         self._settings = settings.model_copy(
             update={
@@ -82,6 +84,10 @@ class Supervisor:
             changed=self._write_status,
             others=lambda: {pid} if self._postgres and (pid := self._postgres.pid) else set(),
         )
+        self._executors = [f"executor-{number}" for number in range(1, settings.most_executors + 1)]
+        # How many there are to be: as many as asked for, else one until there is work for more.
+        self._staff = len(self._executors) if settings.executors is not None else 1
+        self._started: set[str] = set()
         self._pending: set[asyncio.Task[None]] = set()
         self._watchers: list[asyncio.Task[None]] = []
 
@@ -102,6 +108,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(MORE_EXECUTORS, self._on_work_for_more)
         try:
             await self._start()
             await self._stop.wait()
@@ -130,9 +137,8 @@ class Supervisor:
             await self._children.start("engine", "engine")
         else:
             await self._children.start("server", "api-and-engine", *(["--alone"] if self._postgres else []))
-        names = [f"executor-{number}" for number in range(1, self._settings.executors + 1)]
-        if names:
-            await self._children.start(names[0], "executor")
+        if self._executors:
+            await self._start_executor(self._executors[0])
         if self._settings.reload:
             self._watchers.append(asyncio.create_task(self._watch_files()))
         if self._postgres:
@@ -140,9 +146,17 @@ class Supervisor:
             self._watchers.append(asyncio.create_task(self._watch_postgres()))
         # One executor is enough to be ready: the others would only take the processor from it meanwhile.
         await self._until_ready()
-        for name in names[1:]:
-            if not self._stop.is_set() and self._children.named(name) is None:
-                await self._children.start(name, "executor")
+        await self._start_executors()
+
+    async def _start_executors(self) -> None:
+        """Those that are to be there and are not (those that died are started again by themselves)."""
+        for name in self._executors[: self._staff]:
+            if self._ready and not self._stop.is_set() and name not in self._started:
+                await self._start_executor(name)
+
+    async def _start_executor(self, name: str) -> None:
+        self._started.add(name)
+        await self._children.start(name, "executor")
 
     async def _check_services(self) -> None:
         """What is not ours to start has to be there: better to say so now than after a minute of waiting."""
@@ -194,7 +208,17 @@ class Supervisor:
     def _on_death(self, child: Child) -> None:
         if self._stop.is_set() or child.role != "executor":
             return
-        task = asyncio.create_task(self._end_lease(child.owner))
+        self._later(self._end_lease(child.owner))
+        self._on_work_for_more()  # what it did needs somebody, and may end its successor, too
+
+    def _on_work_for_more(self) -> None:
+        """An executor has more to do than it should do alone: all that there may be are started."""
+        if self._staff < len(self._executors):
+            self._staff = len(self._executors)
+            self._later(self._start_executors())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
@@ -254,10 +278,9 @@ class Supervisor:
         except Exception as error:
             self._say("threadlog", f"{error} The graphs loaded before stay.")
             return
-        for number in range(1, self._settings.executors + 1):
-            name = f"executor-{number}"
+        for name in self._executors[: self._staff]:
             old = self._children.named(name)
-            await self._children.start(name, "executor")
+            await self._start_executor(name)
             if old is not None:
                 self._children.stop(old)  # finishes the step it is in, then hands its runs to the new one
 

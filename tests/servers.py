@@ -179,7 +179,7 @@ def start(
     *,
     mode: str = "embedded",
     env: Mapping[str, str] | None = None,
-    executors: int = 2,
+    executors: int | None = 2,
     data_dir: Path | None = None,
     arguments: tuple[str, ...] = (),
 ) -> Server:
@@ -187,6 +187,7 @@ def start(
 
     Args:
         env: settings, as environment variables.
+        executors: None leaves it to the server.
         data_dir: an existing data folder to go on with; otherwise a new one that `Server.stop` removes.
     """
     folder = data_dir or Path(tempfile.mkdtemp(prefix="tl-up-"))
@@ -195,7 +196,7 @@ def start(
         env={
             **clean_environment(),
             "THREADLOG_PORT": "0",
-            "THREADLOG_EXECUTORS": str(executors),
+            **({} if executors is None else {"THREADLOG_EXECUTORS": str(executors)}),
             "THREADLOG_DATA_DIR": str(folder),
             PARENT_PID: str(os.getpid()),  # a killed test run leaves no server behind
             **(env or {}),

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 6.0
 RENEW_SECONDS = 1.5
+BLOCKED_SECONDS = 0.3
 
 _REGISTER = """
 WITH long_dead AS (
@@ -47,7 +48,8 @@ class Heartbeat:
     """Keeps the row of one executor in `executors` alive.
 
     `lost()` is called on the loop that started it when the row has gone (somebody declared this executor dead);
-    `late()` when the lease ran out and was taken up again: some of its runs may belong to others by now.
+    `late()` when the lease ran out and was taken up again: some of its runs may belong to others by now. `blocked()` is
+    called once, from the heartbeat's own thread, when that loop does not answer for `BLOCKED_SECONDS`.
     """
 
     def __init__(
@@ -59,12 +61,13 @@ class Heartbeat:
         graphs: Sequence[str],
         lost: Callable[[], None],
         late: Callable[[], None],
+        blocked: Callable[[], None],
         lease_seconds: float = LEASE_SECONDS,
         renew_seconds: float = RENEW_SECONDS,
     ) -> None:
         self._dsn, self.executor_id = dsn, executor_id
         self._slots, self._graphs = slots, list(graphs)
-        self._lost, self._late = lost, late
+        self._lost, self._late, self._blocked = lost, late, blocked
         self._lease, self._renew = lease_seconds, renew_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -89,9 +92,28 @@ class Heartbeat:
     # --- in the thread --------------------------------------------------------------------------------
 
     _retire = False
+    _answered = True
 
     def _main(self, started: threading.Event) -> None:
-        asyncio.run(self._beat(started))
+        asyncio.run(self._live(started))
+
+    async def _live(self, started: threading.Event) -> None:
+        watching = asyncio.create_task(self._watch())
+        await self._beat(started)
+        watching.cancel()
+
+    async def _watch(self) -> None:
+        """Until the loop has been found blocked."""
+        self._answered = True
+        while self._answered:
+            self._answered = False
+            self._tell(self._answer)
+            await asyncio.sleep(BLOCKED_SECONDS)
+        if self._loop is not None and not self._loop.is_closed():
+            self._blocked()
+
+    def _answer(self) -> None:
+        self._answered = True
 
     async def _beat(self, started: threading.Event) -> None:
         stop = asyncio.Event()

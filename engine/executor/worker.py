@@ -52,7 +52,8 @@ class ExecutorOptions:
 
     `log_in_database`: the log is in the Postgres of `database_uri`, so claims need not be flushed to disk.
     `grace_seconds`: what runs get to reach a superstep in, when the process has to stop. `link`: the socket of the
-    engine's `engine.link.LinkServer`, if it is on this machine.
+    engine's `engine.link.LinkServer`, if it is on this machine. `busy()` is called once, from any thread, when others
+    could help: runs work side by side, or user code blocks the loop.
     """
 
     database_uri: str
@@ -67,6 +68,7 @@ class ExecutorOptions:
     lease_seconds: float = LEASE_SECONDS
     renew_seconds: float = RENEW_SECONDS
     link: Path | None = None
+    busy: Callable[[], None] | None = None
 
 
 class Executor:
@@ -91,6 +93,7 @@ class Executor:
         self._hurry = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._lag = 0.0
+        self._busy = options.busy  # until it was called
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- life ------------------------------------------------------------------------------------------
@@ -182,6 +185,7 @@ class Executor:
             graphs=sorted(self.graphs.by_id),
             lost=self._lease_lost,
             late=self._lease_late,
+            blocked=self._work_for_more,
             lease_seconds=options.lease_seconds,
             renew_seconds=options.renew_seconds,
         )
@@ -213,6 +217,12 @@ class Executor:
                 continue
             self._woken()
             return
+
+    def _work_for_more(self) -> None:
+        """From any thread."""
+        busy, self._busy = self._busy, None
+        if busy is not None:
+            busy()
 
     def _lease_late(self) -> None:
         logger.warning("executor %s renewed its lease late", self.executor_id)
@@ -292,6 +302,8 @@ class Executor:
         self._known[(claim.run_id, claim.attempt)] = None
         while len(self._known) > _KNOWN_ATTEMPTS:
             self._known.popitem(last=False)
+        if self._busy is not None and any(other.working for other in self.attempts.values()):
+            self._work_for_more()
         self.attempts[claim.run_id] = attempt
         self._on_thread[claim.thread_id] = attempt
         self._young[claim.run_id] = attempt

@@ -27,7 +27,7 @@ def test_the_docs_list_every_setting_as_it_is() -> None:
 def test_without_any_environment_the_defaults_work() -> None:
     settings = Settings.load()
     assert (settings.host, settings.port) == ("127.0.0.1", 2024)
-    assert settings.executors >= 1
+    assert settings.executors is None and settings.most_executors >= 1
     assert settings.partition_count == 16
 
 
