@@ -29,9 +29,11 @@ from engine.log.port import Log
 
 logger = logging.getLogger(__name__)
 
-_YOUNG_AT_MOST = 16  # runs that may be short ones work side by side; more would only make all of them slower
+_YOUNG_AT_MOST = 8  # runs that may be short ones work side by side; with more all of them end late, and together
 _WAITING_SECONDS = 0.03  # no superstep passed for so long: the run waits for something, others can begin …
 _WAITING_LAGS = 10  # … plus this many times the loop's lag: on a busy machine a superstep takes as much longer
+_WAITING_IDLE_SECONDS = 0.005  # … or for so long while this process has little to do …
+_IDLE_SHARE = 0.5  # … which is less than this of a core
 _YOUNG_SECONDS = 1.0  # after this nobody is young any more
 _SWEEP_SECONDS = 0.005
 _BATCH_AT_LEAST = 2  # claimed at once, doubled while the queue has more: an idle executor beside us gets its share
@@ -82,7 +84,8 @@ class Executor:
         self._facts = ServerFacts.of(options.api_url).metadata()
         self.attempts: dict[str, Attempt] = {}
         self._on_thread: dict[str, Attempt] = {}
-        self._young: dict[str, Attempt] = {}
+        self._young: dict[str, Attempt] = {}  # those that may be short
+        self._hungry_young = 0  # those of them that want the interpreter
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._cancelled_early: dict[str, float] = {}
         self._wake = asyncio.Event()
@@ -92,6 +95,7 @@ class Executor:
         self._stopped = asyncio.Event()
         self._hurry = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
+        self._swept = (0.0, 0.0)  # when, and the CPU seconds of this process then
         self._lag = 0.0
         self._busy = options.busy  # until it was called
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -251,7 +255,7 @@ class Executor:
         return [(a.claim.run_id, a.claim.attempt) for a in self.attempts.values() if not a.lost]
 
     def _free(self) -> int:
-        return min(self.options.slots - len(self.attempts), _YOUNG_AT_MOST - len(self._young))
+        return min(self.options.slots - len(self.attempts), _YOUNG_AT_MOST - self._hungry_young)
 
     async def _claim_loop(self) -> None:
         while not self._draining:
@@ -307,6 +311,7 @@ class Executor:
         self.attempts[claim.run_id] = attempt
         self._on_thread[claim.thread_id] = attempt
         self._young[claim.run_id] = attempt
+        self._hungry_young += 1
         attempt.task = asyncio.create_task(attempt.run(), name=f"run {claim.run_id}")
         attempt.task.add_done_callback(lambda task: self._finished(attempt, task))
         if claim.cancel:
@@ -328,6 +333,7 @@ class Executor:
             del self._on_thread[attempt.claim.thread_id]
         if self._young.get(run_id) is attempt:
             del self._young[run_id]
+            self._hungry_young = max(0, self._hungry_young - 1)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("run %s could not be reported", run_id, exc_info=error)
         self._wake.set()
@@ -338,7 +344,11 @@ class Executor:
         if self._sweep is not None:
             self._lag += (max(0.0, now - self._sweep.when()) - self._lag) * 0.3
         self._sweep = None
+        cpu, before = time.process_time(), self._swept
+        self._swept = (now, cpu)
         waiting = _WAITING_SECONDS + _WAITING_LAGS * self._lag
+        idle = cpu - before[1] < _IDLE_SHARE * (now - before[0])
+        hungry = 0
         for run_id, attempt in list(self._young.items()):
             if not attempt.working:
                 del self._young[run_id]
@@ -346,6 +356,9 @@ class Executor:
                 del self._young[run_id]
                 if attempt.claim.kind == "run":  # a state update is reported as a whole
                     attempt.reporter.settle()
+            elif not idle or now - attempt.progress < _WAITING_IDLE_SECONDS:
+                hungry += 1
+        self._hungry_young = hungry
         self._wake.set()
         if self._young:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._settle)
