@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Self
 
-from api.live import Live, Waiter
+from api.live import ON_ITS_WAY, Live, Waiter
 from api.progress import End, FrameId, Progress, end_of
 from engine.log.port import Log, OffsetGone, Topic
 from engine.log.records import Frames, partition_of
@@ -17,7 +17,7 @@ _READ_BYTES = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """New frames of one record: those from `first` on."""
+    """New frames of one record: those from `first` on. `offset` is `ON_ITS_WAY` for eager feeds only."""
 
     offset: int
     first: int
@@ -50,6 +50,7 @@ class Feed:
     """
 
     prompt = True
+    eager = False
 
     def __init__(self, live: Live, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
         self.thread_id = thread_id
@@ -133,7 +134,8 @@ class Feed:
         if self._read_from is not None or self.closed:
             return
         if self._queued_bytes + size > self._buffer_bytes and self._queue:
-            self._fall_behind(offset)
+            if offset != ON_ITS_WAY:
+                self._fall_behind(offset)
             return
         if items := self.accept(offset, frames):
             self._queue.extend(items)
@@ -176,12 +178,24 @@ class Feed:
 
 
 class RunFeed(Feed):
-    """One run's frames. It finishes when the run has ended and all its frames have been handed on."""
+    """One run's frames. It finishes when the run has ended and all its frames have been handed on.
+
+    `eager`: also those on their way into the log, which have no offset yet, so nobody can be told where they are.
+    """
 
     def __init__(
-        self, live: Live, log: Log, thread_id: str, run_id: str, *, buffer_bytes: int, frame_wait_seconds: float
+        self,
+        live: Live,
+        log: Log,
+        thread_id: str,
+        run_id: str,
+        *,
+        buffer_bytes: int,
+        frame_wait_seconds: float,
+        eager: bool = False,
     ) -> None:
         super().__init__(live, log, thread_id, run_id, buffer_bytes=buffer_bytes)
+        self.eager = eager
         self.progress = Progress()
         self.end: End | None = None
         self._continued = False
@@ -220,6 +234,8 @@ class RunFeed(Feed):
         return [] if first is None else [Batch(offset, first, frames)]
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
+        if offset == ON_ITS_WAY and not self.progress.is_next(frames):
+            return  # there was no room for those before: the log tells of them
         super().on_frames(offset, size, frames)
         if self.end is not None:
             self.waiter.notify()  # nothing new may have come, yet the count may be complete

@@ -13,6 +13,7 @@ from engine.log.records import EventRecord, Frames
 
 logger = logging.getLogger(__name__)
 
+ON_ITS_WAY = -1
 _KNOWN_RUNS = 10_000
 _ASKED_AT_ONCE = 2
 
@@ -28,8 +29,13 @@ class Sink(Protocol):
         """Whether it wants frames as they come, not only with the end."""
         ...
 
+    @property
+    def eager(self) -> bool:
+        """Whether it wants frames before they are in the log, and once more when they are."""
+        ...
+
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
-        """A record of the `stream` topic, `size` bytes long."""
+        """A record of the `stream` topic, `size` bytes long; `ON_ITS_WAY` while it has no offset yet."""
         ...
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
@@ -82,6 +88,7 @@ class Live:
         self._sinks: dict[str, list[Sink]] = {}
         self._next = [0] * log.partitions
         self._progress: dict[str, tuple[int, int]] = {}
+        self._arrived: dict[str, tuple[bytes, Frames]] = {}  # by thread: what `arriving` has decoded last
         self._shared: list[Callable[[dict[str, Any]], None]] = []
         self._threads: list[Callable[[str, list[dict[str, Any]]], None]] = []
         self._hurry: Callable[[str], Awaitable[None]] | None = None
@@ -127,6 +134,7 @@ class Live:
             sinks.remove(sink)
             if not sinks:
                 del self._sinks[sink.thread_id]
+                self._arrived.pop(sink.thread_id, None)
 
     def on_shared(self, listener: Callable[[dict[str, Any]], None]) -> None:
         """Call `listener` with every event of an assistant or a graph (to drop what was cached of it)."""
@@ -175,6 +183,17 @@ class Live:
                 for listener in self._shared:
                     _guarded(listener, event)
 
+    def arriving(self, key: str, value: bytes) -> None:
+        """An executor has handed over frames of this thread; they are on their way into the log.
+
+        Told in their order, and before the log tells of them. They may not get there: then they come again.
+        """
+        sinks = [sink for sink in self._sinks.get(key, ()) if sink.eager]
+        if sinks:
+            frames = Frames.decode(value)
+            self._arrived[key] = (value, frames)
+            self._give(sinks, ON_ITS_WAY, len(value), frames)
+
     async def _follow(self) -> None:
         while True:
             batches = self._log.tail({(Topic.STREAM, p): offset for p, offset in enumerate(self._next)})
@@ -193,11 +212,19 @@ class Live:
 
     def _hand_out(self, key: str, offset: int, value: bytes) -> None:
         sinks = self._sinks.get(key)
-        frames = Frames.decode(value) if sinks is not None else header_of(value)
+        if sinks is None:
+            self._note(header_of(value))
+            return
+        known, frames = self._arrived.get(key, (b"", None))
+        if frames is None or known is not value:
+            frames = Frames.decode(value)
         self._note(frames)
-        for sink in tuple(sinks or ()):
+        self._give(sinks, offset, len(value), frames)
+
+    def _give(self, sinks: Sequence[Sink], offset: int, size: int, frames: Frames) -> None:
+        for sink in tuple(sinks):
             if sink.run_id is None or sink.run_id == frames.run_id:
-                _guarded(sink.on_frames, offset, len(value), frames)
+                _guarded(sink.on_frames, offset, size, frames)
 
     def _note(self, frames: Frames) -> None:
         known = self._progress.get(frames.run_id)

@@ -107,6 +107,10 @@ class Progress:
             self.error_seen = True
         return first if first < count else None
 
+    def is_next(self, frames: Frames) -> bool:
+        """Whether no frame before these is missing, as far as is known."""
+        return frames.seq <= (self.next_number if frames.attempt == self.attempt else 0)
+
     def reached(self, end: End) -> bool:
         """Whether every frame that belongs before this end has passed."""
         if end.frames == 0 or end.kind in ("interrupted", "gone"):

@@ -28,7 +28,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
-    with feed_of(api, new.thread_id, new.run_id) as feed:
+    with feed_of(api, new.thread_id, new.run_id, eager=not new.resumable) as feed:
         feed.before_first()
         await submit(api, new)
         view = RunView(feed, ModeFilter(()), ids=new.resumable, new=True)
@@ -52,7 +52,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     if row is None:
         return await _replay_gone(request, api, run_id, thread_id, modes)
     await api.live.catch_up(str(row["thread_id"]))
-    with feed_of(api, str(row["thread_id"]), run_id) as feed:
+    with feed_of(api, str(row["thread_id"]), run_id, eager=row["resumable"] != "true") as feed:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
             return await _replay_gone(request, api, run_id, thread_id, modes)
@@ -94,7 +94,7 @@ async def _replay_gone(
     return response
 
 
-def feed_of(api: Api, thread_id: str, run_id: str) -> RunFeed:
+def feed_of(api: Api, thread_id: str, run_id: str, *, eager: bool = False) -> RunFeed:
     return RunFeed(
         api.live,
         api.log,
@@ -102,6 +102,7 @@ def feed_of(api: Api, thread_id: str, run_id: str) -> RunFeed:
         run_id,
         buffer_bytes=api.settings.client_buffer_bytes,
         frame_wait_seconds=api.settings.frame_wait_seconds,
+        eager=eager,
     )
 
 

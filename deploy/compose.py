@@ -56,7 +56,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
             processor.add_listener(live)
             gateway = LocalGateway(processor)
             if settings.link is not None and isinstance(source, PostgresLog) and isinstance(journal, PostgresJournal):
-                link = LinkServer(processor, source, settings.link, listened=live.listened)
+                link = LinkServer(processor, source, settings.link, listened=live.listened, arriving=live.arriving)
                 await link.start()
                 parts.push_async_callback(link.aclose)
                 live.hurries_with(link.hurry)

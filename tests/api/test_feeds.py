@@ -30,8 +30,8 @@ def succeeded(frames: int, *, attempt: int = 1) -> dict[str, object]:
     return {"type": "run.succeeded", "run_id": "run", "attempt": attempt, "frames": frames}
 
 
-def run_feed(live: Live, log: MemoryLog, buffer_bytes: int = 1_000_000) -> RunFeed:
-    return RunFeed(live, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2)
+def run_feed(live: Live, log: MemoryLog, buffer_bytes: int = 1_000_000, *, eager: bool = False) -> RunFeed:
+    return RunFeed(live, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2, eager=eager)
 
 
 def numbers(items: list[object]) -> list[int]:
@@ -116,6 +116,58 @@ async def test_a_slow_reader_holds_little_and_misses_nothing() -> None:
     await log.aclose()
 
 
+@pytest.mark.parametrize("seed", range(20))
+async def test_frames_on_their_way_into_the_log_are_shown_at_once_and_never_twice(seed: int) -> None:
+    """Some get there late, some only with the second try, and a reader may be too slow for what is kept for it."""
+    rng = random.Random(seed)
+    log = MemoryLog(1)
+    live = Live(log)
+    await live.start()
+    total = 300
+
+    async def emit() -> None:
+        seq = 0
+        while seq < total:
+            count = min(rng.randint(1, 20), total - seq)
+            sent = record("run", seq, count)
+            live.arriving(THREAD, sent.value)
+            if rng.random() < 0.3:  # it did not get there: it comes again, with what followed
+                count += min(rng.randint(0, 5), total - seq - count)
+                sent = record("run", seq, count)
+                live.arriving(THREAD, sent.value)
+            if rng.random() < 0.3:
+                await asyncio.sleep(0)
+            await log.append([sent])
+            seq += count
+        tell(live, succeeded(total))
+
+    with run_feed(live, log, rng.choice((200, 1_000_000)), eager=True) as feed:
+        feed.before_first()
+        emitting = asyncio.create_task(emit())
+        assert await drain(feed, rng.choice((0, 0.0005))) == list(range(total))
+        await emitting
+    await live.aclose()
+    await log.aclose()
+
+
+async def test_who_is_told_the_place_of_each_frame_sees_none_before_it_has_one() -> None:
+    log = MemoryLog(1)
+    live = Live(log)
+    await live.start()
+    with run_feed(live, log) as placed, run_feed(live, log, eager=True) as eager:
+        placed.before_first()
+        eager.before_first()
+        sent = record("run", 0, 2)
+        live.arriving(THREAD, sent.value)
+        assert numbers(await eager.next(0.01) or []) == [0, 1]
+        assert await placed.next(0.01) == []
+        await log.append([sent])
+        assert [item.offset for item in await placed.next(1) or [] if isinstance(item, Batch)] == [0]
+        assert await eager.next(0.01) == []
+    await live.aclose()
+    await log.aclose()
+
+
 async def test_a_gap_left_by_retention_is_skipped() -> None:
     log = MemoryLog(1)
     live = Live(log)
@@ -190,7 +242,7 @@ async def test_one_faulty_listener_harms_nobody() -> None:
     await live.start()
 
     class Faulty:
-        prompt = True
+        prompt = eager = True
         thread_id = THREAD
         run_id = None
 
@@ -206,6 +258,7 @@ async def test_one_faulty_listener_harms_nobody() -> None:
     live.attach(Faulty())
     with run_feed(live, log) as feed:
         feed.before_first()
+        live.arriving(THREAD, record("run", 0, 1).value)
         await log.append([record("run", 0, 3)])
         tell(live, succeeded(3))
         assert await drain(feed) == [0, 1, 2]

@@ -55,7 +55,11 @@ class Server:
         self.listened: set[str] = set()
         self.executors: list[Executor] = []
         assert isinstance(world.log, PostgresLog)
-        self.link = LinkServer(engine.processor, world.log, path, listened=lambda thread: thread in self.listened)
+        self.arrived: list[tuple[str, bytes]] = []
+        self.link = LinkServer(
+            engine.processor, world.log, path,
+            listened=lambda thread: thread in self.listened, arriving=lambda *frames: self.arrived.append(frames),
+        )  # fmt: skip
         assert isinstance(engine.journal, PostgresJournal)
         engine.journal.executors = self.link
 
@@ -127,6 +131,33 @@ async def test_frames_alone_are_appended_and_reach_the_tails_of_the_engine(serve
     await executor.link.append([frames_of(thread, run, b"1")])
     assert [record.offset for record in await first] == [0]
     await tail.aclose()
+
+
+async def test_frames_alone_are_told_of_before_they_are_in_the_log(server: Server) -> None:
+    executor = await server.executor()
+    thread, run = new_id(), new_id()
+    p = partition_of(thread, PARTITIONS)
+    first, second = frames_of(thread, run, b"1"), frames_of(thread, run, b"2", seq=1)
+    async with server.world.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM log_heads WHERE topic = 'stream' AND partition = $1 FOR UPDATE", p)
+        appending = asyncio.ensure_future(executor.link.append([first]))
+
+        async def told() -> bool:
+            return server.arrived == [(thread, first.value)]
+
+        await eventually(told)
+        assert not appending.done()
+    await appending
+    await executor.link.append([second])
+    assert server.arrived == [(thread, first.value), (thread, second.value)]
+
+
+async def test_frames_that_come_with_their_command_are_not_told_of_before(server: Server) -> None:
+    executor = await server.executor()
+    thread, run = new_id(), new_id()
+    await server.engine.submit(create_run(thread, run))
+    await executor.link.append([frames_of(thread, run, b"1"), report_of(finish(thread, run, frames=1))])
+    assert server.arrived == []
 
 
 async def test_commands_sent_twice_count_once(server: Server) -> None:
