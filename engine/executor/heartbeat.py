@@ -49,7 +49,7 @@ class Heartbeat:
 
     `lost()` is called on the loop that started it when the row has gone (somebody declared this executor dead);
     `late()` when the lease ran out and was taken up again: some of its runs may belong to others by now. `blocked()` is
-    called once, from the heartbeat's own thread, when that loop does not answer for `BLOCKED_SECONDS`.
+    called from the heartbeat's own thread while that loop does not answer for `BLOCKED_SECONDS`.
     """
 
     def __init__(
@@ -103,14 +103,13 @@ class Heartbeat:
         watching.cancel()
 
     async def _watch(self) -> None:
-        """Until the loop has been found blocked."""
-        self._answered = True
-        while self._answered:
-            self._answered = False
-            self._tell(self._answer)
+        while True:
+            if self._answered:
+                self._answered = False
+                self._tell(self._answer)
+            else:
+                self._blocked()
             await asyncio.sleep(BLOCKED_SECONDS)
-        if self._loop is not None and not self._loop.is_closed():
-            self._blocked()
 
     def _answer(self) -> None:
         self._answered = True

@@ -189,7 +189,7 @@ class Executor:
             graphs=sorted(self.graphs.by_id),
             lost=self._lease_lost,
             late=self._lease_late,
-            blocked=self._work_for_more,
+            blocked=self._loop_blocked,
             lease_seconds=options.lease_seconds,
             renew_seconds=options.renew_seconds,
         )
@@ -221,6 +221,10 @@ class Executor:
                 continue
             self._woken()
             return
+
+    def _loop_blocked(self) -> None:
+        if self.attempts:  # else it is not user code that runs there
+            self._work_for_more()
 
     def _work_for_more(self) -> None:
         """From any thread."""
