@@ -96,6 +96,11 @@ class Attempt:
         """It belongs to somebody else by now."""
         return self._reason == "lost"
 
+    def settle(self) -> None:
+        """It is not a short one: report as it goes. The job of a state update is reported as a whole all the same."""
+        if self.claim.kind == "run":
+            self.reporter.settle()
+
     # --- stopping ------------------------------------------------------------------------------------
 
     def cancel(self, action: str | None = None) -> None:

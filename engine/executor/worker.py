@@ -22,6 +22,7 @@ from engine.executor.loading import Graphs, LoadedGraph, load_graphs
 from engine.executor.outbox import Outbox
 from engine.executor.reads import PatientPool
 from engine.executor.registration import announce_assistants, announce_graphs
+from engine.executor.room import AT_MOST, Room
 from engine.executor.run_config import ServerFacts
 from engine.executor.runner import Attempt
 from engine.langgraph_json import GraphSpec, load
@@ -29,13 +30,6 @@ from engine.log.port import Log
 
 logger = logging.getLogger(__name__)
 
-_YOUNG_AT_MOST = 8  # runs that may be short ones work side by side; with more all of them end late, and together
-_WAITING_SECONDS = 0.03  # no superstep passed for so long: the run waits for something, others can begin …
-_WAITING_LAGS = 10  # … plus this many times the loop's lag: on a busy machine a superstep takes as much longer
-_WAITING_IDLE_SECONDS = 0.005  # … or for so long while this process has little to do …
-_IDLE_SHARE = 0.5  # … which is less than this of a core
-_YOUNG_SECONDS = 1.0  # after this nobody is young any more
-_SWEEP_SECONDS = 0.005
 _BATCH_AT_LEAST = 2  # claimed at once, doubled while the queue has more: an idle executor beside us gets its share
 _POLL_SECONDS = 1.0  # what notifications may have missed
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
@@ -84,19 +78,15 @@ class Executor:
         self._facts = ServerFacts.of(options.api_url).metadata()
         self.attempts: dict[str, Attempt] = {}
         self._on_thread: dict[str, Attempt] = {}
-        self._young: dict[str, Attempt] = {}  # those that may be short
-        self._hungry_young = 0  # those of them that want the interpreter
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._cancelled_early: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._room = Room(self._loop, self._wake.set)
         self._hungry = True
         self._batch = _BATCH_AT_LEAST
         self._draining = False
         self._stopped = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._sweep: asyncio.TimerHandle | None = None
-        self._swept = (0.0, 0.0)  # when, and the CPU seconds of this process then
-        self._lag = 0.0
         self._busy = options.busy  # until it was called
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -259,7 +249,7 @@ class Executor:
         return [(a.claim.run_id, a.claim.attempt) for a in self.attempts.values() if not a.lost]
 
     def _free(self) -> int:
-        return min(self.options.slots - len(self.attempts), _YOUNG_AT_MOST - self._hungry_young)
+        return min(self.options.slots - len(self.attempts), self._room.free)
 
     async def _claim_loop(self) -> None:
         while not self._draining:
@@ -284,7 +274,7 @@ class Executor:
             if self._link is not None:
                 self._link.claimed()
             if len(claims) == limit:
-                self._batch = min(self._batch * 2, _YOUNG_AT_MOST)
+                self._batch = min(self._batch * 2, AT_MOST)
                 self._woken()
             else:
                 self._batch = _BATCH_AT_LEAST
@@ -314,16 +304,13 @@ class Executor:
             self._work_for_more()
         self.attempts[claim.run_id] = attempt
         self._on_thread[claim.thread_id] = attempt
-        self._young[claim.run_id] = attempt
-        self._hungry_young += 1
+        self._room.enter(attempt)
         attempt.task = asyncio.create_task(attempt.run(), name=f"run {claim.run_id}")
         attempt.task.add_done_callback(lambda task: self._finished(attempt, task))
         if claim.cancel:
             attempt.cancel(claim.cancel)
         if self._cancelled_early.pop(claim.run_id, None) is not None:  # or it was about an attempt before this one
             self._spawn(self._cancel(claim.run_id), "cancel")
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._settle)
 
     def _graph(self, graph_id: str) -> LoadedGraph:
         known = self.graphs.by_id.get(graph_id)
@@ -335,37 +322,10 @@ class Executor:
             del self.attempts[run_id]
         if self._on_thread.get(attempt.claim.thread_id) is attempt:
             del self._on_thread[attempt.claim.thread_id]
-        if self._young.get(run_id) is attempt:
-            del self._young[run_id]
-            self._hungry_young = max(0, self._hungry_young - 1)
+        self._room.leave(attempt)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("run %s could not be reported", run_id, exc_info=error)
         self._wake.set()
-
-    def _settle(self) -> None:
-        """Runs that wait for something make room for others to begin, and say that they run."""
-        now = self._loop.time()
-        if self._sweep is not None:
-            self._lag += (max(0.0, now - self._sweep.when()) - self._lag) * 0.3
-        self._sweep = None
-        cpu, before = time.process_time(), self._swept
-        self._swept = (now, cpu)
-        waiting = _WAITING_SECONDS + _WAITING_LAGS * self._lag
-        idle = cpu - before[1] < _IDLE_SHARE * (now - before[0])
-        hungry = 0
-        for run_id, attempt in list(self._young.items()):
-            if not attempt.working:
-                del self._young[run_id]
-            elif now - attempt.progress >= waiting or now - attempt.started >= _YOUNG_SECONDS:
-                del self._young[run_id]
-                if attempt.claim.kind == "run":  # a state update is reported as a whole
-                    attempt.reporter.settle()
-            elif not idle or now - attempt.progress < _WAITING_IDLE_SECONDS:
-                hungry += 1
-        self._hungry_young = hungry
-        self._wake.set()
-        if self._young:
-            self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._settle)
 
     async def _applied(self, partition: int, offset: int) -> None:
         pause = 0.001

@@ -12,8 +12,8 @@ def names(frames: list[tuple[str, Any]]) -> list[str]:
 
 
 async def test_a_short_run_is_one_report_with_everything_in_it(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.worker._WAITING_SECONDS", 60)
-    monkeypatch.setattr("engine.executor.worker._YOUNG_SECONDS", 60)
+    monkeypatch.setattr("engine.executor.room._WAITING_SECONDS", 60)
+    monkeypatch.setattr("engine.executor.room._YOUNG_SECONDS", 60)
     executor = await serving("noop")
     run_id = await stage.enqueue("noop", {"items": ["in"]})
     outcome = await stage.outcome(run_id)
