@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _LINGER_IDLE_SECONDS = 0.001  # frames wait this long for more (a short run then needs one append, not two) …
 _LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append, …
 _FIRST_TOKEN = 1  # … but for an attempt's second frame (its first says that it runs): somebody looks at an empty page
-_LINGER_PATIENT_SECONDS = 0.02  # frames nobody waits for
+_LINGER_PATIENT_SECONDS = 0.1  # frames nobody waits for: a short run's leave with its report
 _BATCH_BYTES = 2 * 1024 * 1024
 _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take more at once
 _RESEND_SECONDS = 2.0  # stream appends are not flushed to disk by a Postgres log: wal_writer_delay x 3 = 0.6 s at most
@@ -102,7 +102,7 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._dirty: deque[FrameQueue] = deque()
-        self._patient: dict[FrameQueue, None] = {}
+        self._patient: dict[FrameQueue, float] = {}  # until when, soonest first
         self._patience: asyncio.TimerHandle | None = None
         self._sending: set[str] = set()  # threads that are in an append under way
         self._in_flight: set[asyncio.Task[list[int]]] = set()
@@ -139,16 +139,20 @@ class Outbox:
     def _wake(self, queue: FrameQueue) -> None:
         self._idle.clear()
         if queue.patient:
-            self._patient[queue] = None
+            due = self._patient[queue] = self._loop.time() + _LINGER_PATIENT_SECONDS
             if self._patience is None:
-                self._patience = self._loop.call_later(_LINGER_PATIENT_SECONDS, self._no_more_patience)
+                self._patience = self._loop.call_at(due, self._no_more_patience)
         else:
             self._dirty.append(queue)
             self._soon(self._linger(queue))
 
     def _no_more_patience(self) -> None:
         self._patience = None
-        for queue in list(self._patient):
+        now = self._loop.time()
+        for queue, due in list(self._patient.items()):
+            if due > now:
+                self._patience = self._loop.call_at(due, self._no_more_patience)
+                break
             self.hurry(queue)
 
     def hurry(self, queue: FrameQueue) -> None:

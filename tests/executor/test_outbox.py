@@ -102,6 +102,22 @@ async def test_threads_do_not_wait_for_the_appends_of_others_but_for_their_own(l
     assert [r.topic for r in own] == [Topic.COMMANDS, Topic.STREAM, Topic.COMMANDS]
 
 
+async def test_frames_nobody_waits_for_leave_when_they_have_waited_long_enough(
+    log: SlowLog, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LINGER_PATIENT_SECONDS", 0.02)
+    old, new = frames_of(outbox, "old"), outbox.frames(run_id="new", thread_id="u", attempt=1, partition=2)
+    old.patient = new.patient = True
+    old.put(b"values", b"1")
+    monkeypatch.setattr(module, "_LINGER_PATIENT_SECONDS", 60)
+    new.put(b"values", b"2")
+    await eventually(lambda: log.appends)
+    assert [record.key for batch in log.appends for record in batch] == ["t"]
+    outbox.hurry(new)
+    await outbox.drained()
+    assert [record.key for batch in log.appends for record in batch] == ["t", "u"]
+
+
 async def test_no_more_than_some_appends_are_in_flight(log: SlowLog, outbox: Outbox, monkeypatch) -> None:
     monkeypatch.setattr(module, "_IN_FLIGHT", 2)
     log.gate.clear()
