@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import httpx
 from langgraph_sdk import get_client
 from langgraph_sdk.schema import StreamPart
+from langgraph_sdk.sse import SSEDecoder, aiter_lines_raw
 
 T = TypeVar("T")
 
@@ -41,10 +42,11 @@ class Stuck(Exception):
 
 @dataclass
 class Seen:
-    """What a client saw of one run's stream, reconnections included."""
+    """What a client saw of one run's stream, reconnections included, or until it was `cut`."""
 
     run_id: str = ""
     parts: list[StreamPart] = field(default_factory=list)
+    cut: bool = False
 
 
 class Load:
@@ -119,7 +121,7 @@ class Load:
             self._kinds = [
                 self._sleep, self._sleep, self._walk, self._walk, self._talk, self._talk, self._talk, self._pairs,
                 self._nest, self._queue, self._supersede, self._cancel, self._ask, self._update, self._stateless_wait,
-                self._stateless_stream,
+                self._stateless_stream, self._watch, self._watch,
             ]  # fmt: skip
             self._random.shuffle(self._kinds)
         kind = self._kinds.pop()
@@ -208,6 +210,13 @@ class Load:
     async def _stateless_stream(self) -> None:
         await self._stream(None, "talk")
 
+    async def _watch(self) -> None:
+        """A stream that is not resumable, seen until its end or until the connection breaks."""
+        thread_id = await self._thread()
+        seen = await self._insist(lambda: self._seen_once(thread_id, "talk"))
+        await self._join(thread_id, seen.run_id)
+        self.streams.append(seen)
+
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _given(self, graph: str, *, steps: int | None = None, **more: Any) -> dict[str, Any]:
@@ -285,6 +294,24 @@ class Load:
 
         await self._insist(stream)
         self.streams.append(seen)
+
+    async def _seen_once(self, thread_id: str, graph: str) -> Seen:
+        """Raises what httpx raises when the answer does not begin."""
+        seen = Seen()
+        given = self._given(graph, stream_mode=["custom", "values"])
+        request = self._client.http.client.stream("POST", f"/threads/{thread_id}/runs/stream", json=given)
+        async with request as answer:
+            answer.raise_for_status()
+            seen.run_id = answer.headers["content-location"].rpartition("/")[2]
+            decoder = SSEDecoder()
+            try:
+                async for line in aiter_lines_raw(answer):
+                    if (part := decoder.decode(line=line.rstrip(b"\n"))) is not None:  # type: ignore[union-attr]
+                        seen.parts.append(part)
+            except httpx.TransportError as error:
+                self.outages[type(error).__name__] += 1
+                seen.cut = True
+        return seen
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that is sent again as long as the server is away."""
