@@ -20,11 +20,12 @@ import psutil
 
 APP = Path(__file__).parent / "app"
 START_SECONDS = 90.0
+_TOPICS = {"THREADLOG_TOPIC_PREFIX": "bench.{port}."}  # each start has a log of its own
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a server is started: `{port}`, `{app}` and `{data}` are filled in."""
+    """How a server is started: `{port}`, `{app}` and `{data}` are filled in, `{port}` in the environment, too."""
 
     label: str
     command: Sequence[str]
@@ -74,7 +75,7 @@ def kinds(*, kafka: str | None) -> list[Kind]:
     up = [str(Path(sys.executable).with_name("threadlog")), "up", "--port", "{port}", "--data-dir", "{data}"]
     found = [Kind("threadlog", up)]
     if kafka:
-        found.append(Kind("threadlog on Kafka", up, {"KAFKA_BOOTSTRAP_SERVERS": kafka}))
+        found.append(Kind("threadlog on Kafka", up, {"KAFKA_BOOTSTRAP_SERVERS": kafka, **_TOPICS}))
     if command := os.environ.get("BENCH_LANGGRAPH"):
         quiet = {"LOG_LEVEL": "warning", "LANGSMITH_TRACING": "false"}
         for jobs in os.environ.get("BENCH_LANGGRAPH_JOBS", "10,100,1000").split(","):
@@ -99,10 +100,11 @@ def running(kind: Kind, log: Path, app: Path = APP) -> Iterator[Running]:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     command = [part.format(port=port, app=copy, data=folder / "data") for part in kind.command]
+    environment = {name: value.replace("{port}", str(port)) for name, value in kind.environment.items()}
     started = time.perf_counter()
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command, cwd=copy, env={**os.environ, **kind.environment}, stdout=out, stderr=out, start_new_session=True
+            command, cwd=copy, env={**os.environ, **environment}, stdout=out, stderr=out, start_new_session=True
         )
     url = f"http://127.0.0.1:{port}"
     try:
