@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 
 PARENT_PID = "THREADLOG_PARENT_PID"
-MORE_EXECUTORS = signal.SIGUSR1  # what an executor sends its supervisor when it has more to do than it should do alone
+# What an executor sends its supervisor when it has more to do than it should do alone. Whoever does not expect it is not
+# harmed: ignoring it is the default.
+MORE_EXECUTORS = signal.SIGURG
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
-# Measured with 16 chat streams (docs/performance/speed.md); with half of the first 3 % fewer tokens, no sooner.
+# With 16 chat streams half of the first gave 4 % fewer tokens, and the first of them 3 ms sooner in one comparison, no
+# sooner in two others (docs/performance/speed.md).
 _EVERY_SECONDS = 0.001  # threads compute this long before they make way again …
 _AT_MOST_SECONDS = 0.004  # … for this long, should the loop always have more to do
 _IDLE_TURN_SECONDS = 0.0001  # a turn of the loop as short as this had nothing to do

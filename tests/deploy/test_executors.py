@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -114,6 +117,19 @@ def test_a_run_that_blocks_the_loop_brings_one_who_can_work(server: Server, app:
 def test_the_death_of_the_only_one_brings_the_others(server: Server) -> None:
     server.wait_replaced("executor-1", server.kill("executor-1"))
     wait_there(server, SECOND)
+
+
+def test_a_parent_that_is_no_supervisor_is_not_harmed_by_the_question() -> None:
+    ask = "from deploy.parent import ask_for_more_executors as ask; ask()"
+    parent = (
+        "import os, subprocess, sys, time; from deploy.parent import PARENT_PID;"
+        f"subprocess.run([sys.executable, '-c', {ask!r}], env={{**os.environ, PARENT_PID: str(os.getpid())}}, check=True);"
+        "time.sleep(0.1); print('lives')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, env=dict(os.environ), check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "lives\n")
 
 
 def test_a_number_is_the_number_from_the_beginning(own_server: Callable[..., Server], app: Path) -> None:
