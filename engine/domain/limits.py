@@ -21,10 +21,11 @@ from engine.domain.commands import (
 )
 
 MESSAGE_BYTES = 256 * 1024 * 1024
-"""A command, or the event record it is decided to, as JSON. Postgres takes both and the row in one statement of 1 GB."""
+"""A command, or the event record it is decided to, JSON. Postgres takes both and the row in one statement of 1 GB."""
 
 DEPTH = 200
-"""Lists and objects inside each other in a value of a request. JSON of more than 254 levels can be read but not written,
+"""Lists and objects inside each other, in a value of a request. JSON of more than 254 levels can be read and not
+written,
 and what is stored, streamed or listed stands a few levels deeper than in the request."""
 
 ID_CHARACTERS = 250
