@@ -165,6 +165,12 @@ class ThreadPrune(Body):
     strategy: Literal["delete", "keep_latest"] | None = None
 
 
+StateFields = Annotated[
+    list[str] | None,
+    Field(description="Only these fields of the state; values.<key> for one key of its values. Default: all"),
+]
+
+
 class CheckpointRef(Body):
     thread_id: str | None = None
     checkpoint_ns: str | None = None
@@ -178,6 +184,7 @@ class CheckpointRef(Body):
 class StateAt(Body):
     checkpoint: CheckpointRef
     subgraphs: bool | None = None
+    select: StateFields = None
 
 
 class StateUpdate(Body):
@@ -198,6 +205,13 @@ class History(Body):
     before: Any = None
     metadata: JsonObject | None = None
     checkpoint: CheckpointRef | None = None
+    select: StateFields = None
+
+
+class StatePatch(Body):
+    """`metadata` of the thread, merged."""
+
+    metadata: JsonObject | None = None
 
 
 # --- runs

@@ -72,20 +72,22 @@ SCHEMAS: dict[str, Any] = {
         ttl=_or_null(_OBJECT),
         extracted=_OBJECT,
     ),
-    "ThreadState": _object(
-        {
-            "values": _ANY,
-            "next": {"type": "array", "items": _TEXT},
-            "tasks": {"type": "array", "items": _OBJECT},
-            "metadata": _or_null(_OBJECT),
-            "created_at": _or_null(_TIME),
-            "checkpoint": _or_null(_CHECKPOINT),
-            "parent_checkpoint": _or_null(_CHECKPOINT),
-            "interrupts": {"type": "array", "items": _INTERRUPT},
-            "checkpoint_id": _or_null(_TEXT),
-            "parent_checkpoint_id": _or_null(_TEXT),
-        }
-    ),
+    "ThreadState": {
+        "description": "All of it, unless `select` asked for less",
+        **_object(
+            {},
+            values=_ANY,
+            next={"type": "array", "items": _TEXT},
+            tasks={"type": "array", "items": _OBJECT},
+            metadata=_or_null(_OBJECT),
+            created_at=_or_null(_TIME),
+            checkpoint=_or_null(_CHECKPOINT),
+            parent_checkpoint=_or_null(_CHECKPOINT),
+            interrupts={"type": "array", "items": _INTERRUPT},
+            checkpoint_id=_or_null(_TEXT),
+            parent_checkpoint_id=_or_null(_TEXT),
+        ),
+    },
     "StateUpdated": _object({"checkpoint": _CHECKPOINT, "checkpoint_id": _TEXT}, configurable=_OBJECT),
     "Storage": _object(
         {

@@ -9,22 +9,48 @@ from aiohttp import web
 
 from api.deps import Api, api_of
 from api.errors import ApiError
-from api.models import CheckpointRef, History, StateAt, StateUpdate
-from api.replies import reply
-from api.requests import body, path_uuid, query_flag, query_int
+from api.models import CheckpointRef, History, StateAt, StatePatch, StateUpdate
+from api.replies import no_content, reply
+from api.requests import body, path_uuid, query_flag, query_int, query_list
 from api.routes import Query, Route
 from api.state_jobs import UpdateFailed, update_state
-from api.threads import missing, require
+from api.threads import merge, missing, require
 from projections.queries import state, threads
+from projections.states import EVERYTHING, NO_STATE, Selection
+
+_FIELDS = frozenset(NO_STATE)
+_KEY = "values."
+
+
+def selection(asked: list[str] | None) -> Selection:
+    """The fields a client asks for, `values.<key>` for one key of the values; 422 names what is not a field."""
+    if not asked:
+        return EVERYTHING
+    fields, keys = set[str](), set[str]()
+    for name in asked:
+        if name.startswith(_KEY) and name != _KEY:
+            keys.add(name.removeprefix(_KEY))
+        elif name in _FIELDS:
+            fields.add(name)
+        else:
+            allowed = ", ".join([*sorted(_FIELDS), "values.<key>"])
+            raise ApiError(422, f"select: {name!r} is not one of {allowed}")
+    if "values" in fields or not keys:
+        return Selection(frozenset(fields))
+    return Selection(frozenset(fields | {"values"}), frozenset(keys))
 
 
 async def get(request: web.Request) -> web.Response:
-    return await _state(request, subgraphs=query_flag(request, "subgraphs"))
+    wanted = selection(query_list(request, "select"))
+    return await _state(request, subgraphs=query_flag(request, "subgraphs"), wanted=wanted)
 
 
 async def get_at(request: web.Request) -> web.Response:
     return await _state(
-        request, checkpoint_id=request.match_info["checkpoint_id"], subgraphs=query_flag(request, "subgraphs")
+        request,
+        checkpoint_id=request.match_info["checkpoint_id"],
+        subgraphs=query_flag(request, "subgraphs"),
+        wanted=selection(query_list(request, "select")),
     )
 
 
@@ -35,6 +61,7 @@ async def post_at(request: web.Request) -> web.Response:
         checkpoint_id=_id(asked.checkpoint),
         ns=asked.checkpoint.checkpoint_ns or "",
         subgraphs=bool(asked.subgraphs),
+        wanted=selection(asked.select),
     )
 
 
@@ -63,6 +90,13 @@ async def update(request: web.Request) -> web.Response:
     return reply({**result, "checkpoint_id": made.get("checkpoint_id")})
 
 
+async def patch(request: web.Request) -> web.Response:
+    """The older name of PATCH /threads/{id}: clients that patch a state with metadata mean the thread's."""
+    asked = await body(request, StatePatch)
+    await merge(api_of(request), path_uuid(request, "thread_id", "thread"), metadata=asked.metadata)
+    return no_content()
+
+
 def _supersteps(asked: StateUpdate) -> list[dict[str, Any]]:
     """A list of objects is that many updates, of one superstep if the node is named, else one after the other."""
     values, as_node = asked.values, asked.as_node
@@ -74,7 +108,8 @@ def _supersteps(asked: StateUpdate) -> list[dict[str, Any]]:
 
 async def get_history(request: web.Request) -> web.Response:
     limit = query_int(request, "limit", 10, 1, 1000)
-    return await _history(request, limit=limit, before=request.query.get("before") or None)
+    wanted = selection(query_list(request, "select"))
+    return await _history(request, limit=limit, before=request.query.get("before") or None, wanted=wanted)
 
 
 async def post_history(request: web.Request) -> web.Response:
@@ -86,36 +121,48 @@ async def post_history(request: web.Request) -> web.Response:
         before=_before(asked.before),
         metadata=asked.metadata,
         ns=(checkpoint.checkpoint_ns if checkpoint is not None else None) or "",
+        wanted=selection(asked.select),
     )
 
 
 async def _state(
-    request: web.Request, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool
+    request: web.Request, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool, wanted: Selection
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
-    found = await read_state(api, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs)
+    read = Selection(wanted.fields | {"checkpoint"}, wanted.keys)
+    found = await read_state(api, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, wanted=read)
     if found["checkpoint"] is None:  # nothing there: of a thread, or of nothing?
         await require(api, thread_id)
+    if "checkpoint" not in wanted.fields:
+        del found["checkpoint"]
     return reply(found)
 
 
 async def read_state(
-    api: Api, thread_id: str, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool = False
+    api: Api,
+    thread_id: str,
+    *,
+    checkpoint_id: str | None = None,
+    ns: str = "",
+    subgraphs: bool = False,
+    wanted: Selection = EVERYTHING,
 ) -> dict[str, Any]:
     """A state in one snapshot, so that its parts fit together."""
     async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        return await state.get_state(connection, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs)
+        return await state.get_state(
+            connection, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, wanted=wanted
+        )
 
 
 async def _history(
-    request: web.Request, *, limit: int, before: str | None, metadata: Any = None, ns: str = ""
+    request: web.Request, *, limit: int, before: str | None, metadata: Any = None, ns: str = "", wanted: Selection
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         found = await state.get_history(
-            connection, thread_id, limit=limit, before=before, metadata=metadata or None, ns=ns
+            connection, thread_id, limit=limit, before=before, metadata=metadata or None, ns=ns, wanted=wanted
         )
     if not found:
         await require(api, thread_id)
@@ -140,24 +187,27 @@ def _before(before: Any) -> str | None:
 
 _STATE = "/threads/{thread_id}/state"
 _HISTORY = "/threads/{thread_id}/history"
-_SUBGRAPHS = (Query("subgraphs", "boolean", "nest the states of running subgraphs"),)
+_SELECT = Query("select", "array", "only these fields of the state; values.<key> for one key of its values")
+_STATE_QUERY = (Query("subgraphs", "boolean", "nest the states of running subgraphs"), _SELECT)
 
 routes = [
-    Route("GET", _STATE, get, "Get a thread's state", returns="ThreadState", query=_SUBGRAPHS, errors=(404,)),
+    Route("GET", _STATE, get, "Get a thread's state", returns="ThreadState", query=_STATE_QUERY, errors=(404,)),
     Route(
         "POST", _STATE, update, "Update a thread's state", StateUpdate, returns="StateUpdated", errors=(400, 404, 409)
     ),
+    Route("PATCH", _STATE, patch, "Merge into a thread's metadata", StatePatch, status=204, errors=(404,)),
     Route(
         "POST", f"{_STATE}/checkpoint", post_at, "Get the state at a checkpoint", StateAt, returns="ThreadState",
         errors=(404,),
     ),
     Route(
         "GET", f"{_STATE}/{{checkpoint_id}}", get_at, "Get the state at a checkpoint", returns="ThreadState",
-        query=_SUBGRAPHS, errors=(404,),
+        query=_STATE_QUERY, errors=(404,),
     ),
     Route(
         "GET", _HISTORY, get_history, "Get a thread's states, newest first", returns="[ThreadState]",
-        errors=(400, 404), query=(Query("limit", "integer"), Query("before", "string", "a checkpoint id, exclusive")),
+        errors=(400, 404),
+        query=(Query("limit", "integer"), Query("before", "string", "a checkpoint id, exclusive"), _SELECT),
     ),
     Route(
         "POST", _HISTORY, post_history, "Get a thread's states, newest first", History, returns="[ThreadState]",

@@ -75,12 +75,17 @@ async def patch(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     asked = await body(request, ThreadPatch)
-    command = UpdateThread(thread_id=thread_id, metadata=asked.metadata or {}, ttl=_ttl(asked.ttl))
-    decided = await api.gateway.submit(command, key=thread_id)
-    raise_if_rejected(decided.events)
+    await merge(api, thread_id, metadata=asked.metadata, ttl=asked.ttl)
     if "return=minimal" in request.headers.get("Prefer", ""):
         return no_content()
     return await _one(api, thread_id)
+
+
+async def merge(api: Api, thread_id: str, *, metadata: dict[str, Any] | None, ttl: Ttl | None = None) -> None:
+    """Merge these metadata into the thread's, top level only; 404 when there is no such thread."""
+    command = UpdateThread(thread_id=thread_id, metadata=metadata or {}, ttl=_ttl(ttl))
+    decided = await api.gateway.submit(command, key=thread_id)
+    raise_if_rejected(decided.events)
 
 
 async def delete(request: web.Request) -> web.Response:

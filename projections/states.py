@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,42 @@ def visible(channels: Channels, out: Any, shown: Mapping[str, Channels] | None, 
     if isinstance(out, str):
         return (differing.get(out) or channels.get(out),)
     return {name: ref for name in out if (ref := differing.get(name) or channels.get(name)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a state is wanted: these fields, and of `values` these keys (None: all of them).
+
+    `values` that are one channel's value have keys if that value is an object; of any other nothing is left.
+    """
+
+    fields: frozenset[str] = frozenset(NO_STATE)
+    keys: frozenset[str] | None = None
+
+    def of_nothing(self) -> JsonObject:
+        """The selected part of the empty state."""
+        return {name: value for name, value in NO_STATE.items() if name in self.fields}
+
+    def visible(self, found: Visible) -> Visible:
+        """The references needed for the selected values."""
+        if "values" not in self.fields:
+            return {}
+        if self.keys is None:
+            return found
+        if isinstance(found, dict):
+            return {name: ref for name, ref in found.items() if name in self.keys}
+        if found[0] is not None and "d" in found[0]:
+            return ({"d": {name: ref for name, ref in found[0]["d"].items() if name in self.keys}},)
+        return found
+
+    def values(self, found: Any) -> Any:
+        """The selected part of rendered `values`."""
+        if self.keys is None:
+            return found
+        return {name: value for name, value in found.items() if name in self.keys} if isinstance(found, dict) else {}
+
+
+EVERYTHING = Selection()
 
 
 def references(found: Visible) -> Iterable[Reference]:
@@ -69,16 +105,21 @@ class State:
     live: bool
     below: dict[str, State] = field(default_factory=dict)
 
-    def references(self) -> Iterable[Reference]:
+    def references(self, wanted: Selection = EVERYTHING) -> Iterable[Reference]:
         """What `to_json` needs."""
-        yield from references(self.values)
+        yield from references(wanted.visible(self.values))
+        tasks = "tasks" in wanted.fields
+        if not tasks and "interrupts" not in wanted.fields:
+            return
         for task in self.tasks:
             if (status := self.statuses.get(task["id"])) is not None:
                 yield from status.interrupts
+                if not tasks:
+                    continue
                 if status.error is not None:
                     yield status.error
                 yield from (ref for channel, ref in status.output if self._in_result(channel))
-        for state in self.below.values():
+        for state in self.below.values() if tasks else ():
             yield from state.references()
 
     def subgraph_namespaces(self) -> list[str]:
@@ -92,22 +133,25 @@ class State:
                 state.nest(states)
                 self.below[ns] = state
 
-    def to_json(self, blobs: Blobs, *, subgraphs: bool) -> JsonObject:
-        """Raises `render.Gone` when `blobs` lacks a value."""
-        tasks = [self._task(task, blobs, subgraphs) for task in self.tasks]
+    def to_json(self, blobs: Blobs, *, subgraphs: bool, wanted: Selection = EVERYTHING) -> JsonObject:
+        """The wanted part of the state; those of subgraphs are nested whole.
+
+        Raises `render.Gone` when `blobs` lacks a value of what is wanted.
+        """
         parents = self.metadata.get("parents") or {}
-        return {
-            "values": rendered(self.values, blobs),
-            "next": [task["name"] for task in self.tasks if not (self.live and self._status(task).finished)],
-            "tasks": tasks,
-            "metadata": {**self.metadata, "thread_id": self.thread_id},
-            "created_at": self.created_at,
-            "checkpoint": self._checkpoint(self.checkpoint_id, parents),
-            "parent_checkpoint": self._checkpoint(self.parent_id, parents) if self.parent_id else None,
-            "interrupts": [interrupt for task in tasks for interrupt in task["interrupts"]],
-            "checkpoint_id": self.checkpoint_id,
-            "parent_checkpoint_id": self.parent_id,
+        fields: dict[str, Callable[[], Any]] = {
+            "values": lambda: wanted.values(rendered(wanted.visible(self.values), blobs)),
+            "next": lambda: [task["name"] for task in self.tasks if not (self.live and self._status(task).finished)],
+            "tasks": lambda: [self._task(task, blobs, subgraphs) for task in self.tasks],
+            "metadata": lambda: {**self.metadata, "thread_id": self.thread_id},
+            "created_at": lambda: self.created_at,
+            "checkpoint": lambda: self._checkpoint(self.checkpoint_id, parents),
+            "parent_checkpoint": lambda: self._checkpoint(self.parent_id, parents) if self.parent_id else None,
+            "interrupts": lambda: [interrupt for task in self.tasks for interrupt in self._waiting(task, blobs)],
+            "checkpoint_id": lambda: self.checkpoint_id,
+            "parent_checkpoint_id": lambda: self.parent_id,
         }
+        return {name: make() for name, make in fields.items() if name in wanted.fields}
 
     def _checkpoint(self, checkpoint_id: str, parents: Mapping[str, str]) -> JsonObject:
         found: JsonObject = {"checkpoint_id": checkpoint_id, "thread_id": self.thread_id, "checkpoint_ns": self.ns}
@@ -135,11 +179,16 @@ class State:
             "name": task["name"],
             "path": path(task),
             "error": None if status.error is None else render.reference(status.error, blobs),
-            "interrupts": [] if self.live and status.finished else _interrupts(status, blobs),
+            "interrupts": self._waiting(task, blobs),
             "checkpoint": checkpoint,
             "state": state,
             "result": self._result(status, blobs) if status.finished else None,
         }
+
+    def _waiting(self, task: JsonObject, blobs: Blobs) -> list[JsonObject]:
+        """The interrupts at which this task stands."""
+        status = self._status(task)
+        return [] if self.live and status.finished else _interrupts(status, blobs)
 
     def _in_result(self, channel: str) -> bool:
         return channel == RETURN or channel in _SINGLE or channel == self.out or not internal(channel)

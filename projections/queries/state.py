@@ -17,7 +17,7 @@ from engine.tasks import statuses
 from engine.thread_export import export_items
 from projections.queries.connection import Reader
 from projections.render import Blob, Blobs, Gone
-from projections.states import NO_STATE, State, references, rendered, visible
+from projections.states import EVERYTHING, Selection, State, references, rendered, visible
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")
@@ -53,16 +53,22 @@ _TIMES = 3
 
 
 async def get_state(
-    conn: Reader, thread_id: str, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool = False
+    conn: Reader,
+    thread_id: str,
+    *,
+    checkpoint_id: str | None = None,
+    ns: str = "",
+    subgraphs: bool = False,
+    wanted: Selection = EVERYTHING,
 ) -> JsonObject:
     """The state of a thread (or of a subgraph's namespace) as it stands now, or the record of one checkpoint.
 
     Without any checkpoint: the empty state, whose `checkpoint` is None. `subgraphs`: nest the states of the subgraphs
-    of the next tasks. At most three queries.
+    of the next tasks. `wanted`: only this of it, and only its values are read. At most three queries.
     """
 
     if "\0" in ns + (checkpoint_id or ""):
-        return dict(NO_STATE)  # Postgres takes no such text, so there is none
+        return wanted.of_nothing()  # Postgres takes no such text, so there is none
 
     async def read() -> JsonObject:
         if checkpoint_id is None:
@@ -70,12 +76,13 @@ async def get_state(
         else:
             row = await conn.fetchrow(_AT, thread_id, ns, checkpoint_id)
         if row is None:
-            return dict(NO_STATE)
+            return wanted.of_nothing()
         state = _state(row, live=checkpoint_id is None)
-        if subgraphs and (below := state.subgraph_namespaces()):
+        if subgraphs and "tasks" in wanted.fields and (below := state.subgraph_namespaces()):
             rows = await conn.fetch(_BELOW, thread_id, below)
             state.nest({found["ns"]: _state(found, live=True) for found in rows})
-        return state.to_json(await _blobs(conn, thread_id, [state]), subgraphs=subgraphs)
+        blobs = await _blobs(conn, thread_id, [state], wanted)
+        return state.to_json(blobs, subgraphs=subgraphs, wanted=wanted)
 
     return await _again(read)
 
@@ -88,8 +95,12 @@ async def get_history(
     before: str | None = None,
     metadata: JsonObject | None = None,
     ns: str = "",
+    wanted: Selection = EVERYTHING,
 ) -> list[JsonObject]:
-    """The states of a namespace, newest first: below checkpoint `before`, with this in their metadata. Two queries."""
+    """The states of a namespace, newest first: below checkpoint `before`, with this in their metadata. Two queries.
+
+    `wanted`: only this of each, and only its values are read.
+    """
 
     contained = orjson.dumps(metadata or {}).decode()
     if "\0" in ns + (before or "") or "\\u0000" in contained:
@@ -97,8 +108,8 @@ async def get_history(
 
     async def read() -> list[JsonObject]:
         states = [_state(r, live=False) for r in await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit)]
-        blobs = await _blobs(conn, thread_id, states)
-        return [state.to_json(blobs, subgraphs=False) for state in states]
+        blobs = await _blobs(conn, thread_id, states, wanted)
+        return [state.to_json(blobs, subgraphs=False, wanted=wanted) for state in states]
 
     return await _again(read)
 
@@ -131,8 +142,8 @@ async def _again(read: Callable[[], Awaitable[T]]) -> T:
     return await read()
 
 
-async def _blobs(conn: Reader, thread_id: str, states: Collection[State]) -> Blobs:
-    names = needed(ref for state in states for ref in state.references())
+async def _blobs(conn: Reader, thread_id: str, states: Collection[State], wanted: Selection) -> Blobs:
+    names = needed(ref for state in states for ref in state.references(wanted))
     rows = await conn.fetch(_BLOBS, thread_id, list(names)) if names else ()
     return Blobs((name, Blob(type_, data)) for name, type_, data in rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from typing import Any
 
 import orjson
@@ -13,6 +14,8 @@ from langgraph.types import Command, Interrupt, StateSnapshot
 
 from engine.executor.jsonable import dumps
 from projections.queries.state import get_history, get_state, get_values
+from projections.render import Gone
+from projections.states import Selection
 from tests.checkpointer import graphs
 from tests.checkpointer.desk import Desk, Run
 
@@ -141,6 +144,19 @@ async def test_a_graph_that_just_runs(desk: Desk, flush: bool) -> None:
     assert len(await thread.compare()) == 4
     await thread.run({"items": ["again"]}, flush=flush)
     assert len(await thread.compare()) == 8
+
+
+async def test_values_that_are_not_selected_are_not_read(desk: Desk) -> None:
+    thread = Thread(desk, graphs.noop())
+    await thread.run({"items": [token_hex(20_000)]})
+    wanted = Selection(frozenset(("values", "next")), frozenset(("note",)))
+    async with desk.pool.acquire() as conn:
+        await conn.execute("DELETE FROM channel_values WHERE length(data) > 10000")
+        with pytest.raises(Gone):
+            await get_state(conn, thread.thread_id)
+        expected = {"values": {"note": "done"}, "next": []}
+        assert await get_state(conn, thread.thread_id, wanted=wanted) == expected
+        assert await get_history(conn, thread.thread_id, limit=1, wanted=wanted) == [expected]
 
 
 async def test_no_checkpoint_is_the_empty_state(desk: Desk) -> None:
