@@ -19,13 +19,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 Work = Callable[[], Coroutine[Any, Any, Any]]
 
 
-def _option(*names: str, env: str, **options: Any) -> Callable[[F], F]:
-    return click.option(*names, envvar=env, show_envvar=True, default=None, **options)
+def _option(*names: str, env: str, help: str, **options: Any) -> Callable[[F], F]:
+    """An option that wins over its variable. `Settings` reads that, after the application's `env` was put over it."""
+    return click.option(*names, default=None, help=f"{help}  [env var: {env}]", **options)
 
 
-config_option = _option(
+config_option = click.option(
     "--config",
-    env="THREADLOG_CONFIG",
+    envvar="THREADLOG_CONFIG",
+    show_envvar=True,
+    default=None,
     type=click.Path(path_type=Path),
     help="The application.  [default: langgraph.json]",
 )
@@ -77,7 +80,7 @@ def up(**given: Any) -> None:
     from deploy.parent import end_with_parent
 
     end_with_parent()
-    settings, app = _settings(given), _application(given)
+    app, settings = _application(given), _settings(given)
     from deploy.fork_server import fork_here
     from deploy.logs import configure_logging
     from deploy.supervisor import forked_roles
@@ -187,11 +190,35 @@ def _application(given: dict[str, Any]) -> LanggraphJson:
 
 
 def _environment_of_application(given: dict[str, Any]) -> None:
-    """The application's `env` counts like the real environment (which wins), for settings too. No file, no matter."""
+    """The application's `env` wins over the real environment, for settings too. No file, no matter."""
+    from deploy.environment import apply
     from engine.langgraph_json import ConfigError, load
 
     with suppress(ConfigError):  # whoever needs the file says so
-        load(given.get("config") or "langgraph.json").apply_env()
+        apply(load(given.get("config") or "langgraph.json"))
+
+
+def _tell_notices(given: dict[str, Any]) -> None:
+    """What a user should know of the application's file; under a supervisor, that has said it."""
+    import logging
+
+    from deploy.environment import supervised
+    from engine.langgraph_json import ConfigError, load
+
+    if not supervised():
+        with suppress(ConfigError):
+            for notice in load(given.get("config") or "langgraph.json").notices:
+                logging.getLogger("threadlog").warning("%s", notice)
+
+
+def _warn_of_openness(settings: Settings) -> None:
+    import logging
+
+    from deploy.announce import warning_of_openness
+    from deploy.environment import supervised
+
+    if not supervised() and (warning := warning_of_openness(settings)):
+        logging.getLogger("threadlog").warning("%s", warning)
 
 
 def _reachable(settings: Settings) -> Settings:
@@ -223,6 +250,9 @@ def _serve(role: str, given: dict[str, Any], **options: Any) -> None:
     from deploy.logs import configure_logging
 
     configure_logging(settings)
+    _tell_notices(given)
+    if role in ("run_api", "run_api_and_engine"):
+        _warn_of_openness(settings)
     executes = role == "run_executor"
     # Only what the role needs: half of the time a process takes to start are its imports.
     root = import_module("deploy.execute" if executes else "deploy.compose")

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 from aiohttp import web
 
@@ -23,6 +26,7 @@ from deploy.settings import Settings
 from deploy.storage import opened_log, pool_of, prepared_database
 from engine.gateway import LocalGateway, LogGateway
 from engine.journal import Journal, LogJournal
+from engine.langgraph_json import LanggraphJson
 from engine.langgraph_json import load as load_langgraph_json
 from engine.link import LinkServer
 from engine.log.port import Log
@@ -105,11 +109,15 @@ async def _processor(
     else:
         journal = LogJournal(source, ledger)
     parts.push_async_callback(journal.aclose)
-    processor = Processor(source, ledger, journal, owner=owner_name("engine"), max_attempts=settings.bg_job_max_retries)
+    processor = processor_of(settings, source, ledger, journal)
     await processor.start()
     parts.push_async_callback(processor.stop)
     await processor.ready()
     return processor, journal
+
+
+def processor_of(settings: Settings, source: Log, ledger: PostgresLedger, journal: Journal) -> Processor:
+    return Processor(source, ledger, journal, owner=owner_name("engine"), max_attempts=settings.bg_job_max_retries)
 
 
 async def _follow_events(parts: AsyncExitStack, uri: str, source: Log, *listeners: EventListener) -> None:
@@ -134,12 +142,7 @@ async def _serve(
 ) -> None:
     """Listen. What is entered into `parts` stops in reverse: no new requests, then the streams, then the rest."""
     pool = await parts.enter_async_context(pool_of(uri, name="api", size=_API_CONNECTIONS))
-    origins = tuple(settings.cors_allow_origins)
-    options = ApiSettings(
-        cors=Cors(allow_origins=origins),
-        max_body_bytes=settings.http_max_request_body_bytes,
-        graphs=tuple(load_langgraph_json(settings.config).graphs),
-    )
+    options = api_settings(settings, load_langgraph_json(settings.config))
     app = make_app(ApiDeps(pool=pool, gateway=gateway, log=source, live=live, settings=options, alone=alone))
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
     await runner.setup()
@@ -149,6 +152,28 @@ async def _serve(
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
+    """What the environment and the application's file choose for the api."""
+    return ApiSettings(
+        cors=_cors(settings, app.cors),
+        max_body_bytes=settings.http_max_request_body_bytes,
+        resumable_seconds=settings.resumable_stream_ttl_seconds,
+        graphs=tuple(app.graphs),
+    )
+
+
+def _cors(settings: Settings, given: Mapping[str, Any]) -> Cors:
+    """`http.cors` stands instead of CORS_ALLOW_ORIGINS, as on LangGraph's own server: an origin it lacks is refused."""
+    if not given:
+        return Cors(allow_origins=tuple(settings.cors_allow_origins))
+    chosen: dict[str, Any] = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    if "allow_origin_regex" in given:
+        chosen["allow_origin_regex"] = re.compile(given["allow_origin_regex"])
+    if "max_age" in given:
+        chosen["max_age_seconds"] = given["max_age"]
+    return Cors(**{"allow_origins": (), **chosen, "allow_credentials": given.get("allow_credentials", False)})
 
 
 async def _until_told_to_stop() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 import click
 
+from deploy.environment import apply
 from deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
 from deploy.settings import BadSettings, Settings, without_password
 from engine.langgraph_json import ConfigError, LanggraphJson
@@ -55,8 +56,10 @@ async def findings(given: dict[str, Any]) -> AsyncIterator[Finding]:
     app: LanggraphJson | None = None
     try:
         app = load_langgraph_json(given.get("config") or os.environ.get("THREADLOG_CONFIG") or "langgraph.json")
-        app.apply_env()
+        apply(app)
         yield Finding(True, f"application {app.path}: {', '.join(app.graphs)}")
+        for notice in app.notices:
+            yield Finding(None, notice)
     except ConfigError as error:
         yield Finding(False, f"application: {error}")
     try:

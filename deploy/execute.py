@@ -25,19 +25,22 @@ async def run_executor(settings: Settings) -> None:
         _yield_to_the_api()
     uri = await prepared_database(settings)
     async with opened_log(settings) as source:
-        options = ExecutorOptions(
-            database_uri=uri,
-            config_path=settings.config,
-            executor_id=owner_name("executor"),
-            slots=settings.n_jobs_per_worker,
-            timeout_seconds=settings.bg_job_timeout_secs,
-            grace_seconds=settings.bg_job_shutdown_grace_period_secs,
-            api_url=f"http://{settings.host}:{settings.port}",
-            log_in_database=not settings.kafka_bootstrap_servers,
-            link=settings.link,
-            busy=ask_for_more_executors,
-        )
-        await run_until_told_to_stop(options, source)
+        await run_until_told_to_stop(executor_options(settings, uri), source)
+
+
+def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
+    return ExecutorOptions(
+        database_uri=database_uri,
+        config_path=settings.config,
+        executor_id=owner_name("executor"),
+        slots=settings.n_jobs_per_worker,
+        timeout_seconds=settings.bg_job_timeout_secs,
+        grace_seconds=settings.bg_job_shutdown_grace_period_secs,
+        api_url=f"http://{settings.host}:{settings.port}",
+        log_in_database=not settings.kafka_bootstrap_servers,
+        link=settings.link,
+        busy=ask_for_more_executors,
+    )
 
 
 def _yield_to_the_api() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from deploy import announce
 from deploy.children import Child, Children
 from deploy.failures import CannotRun
 from deploy.fork_server import ForkedHere
@@ -124,11 +125,8 @@ class Supervisor:
     # Start
 
     async def _start(self) -> None:
-        self._out(f"threadlog   {self._app.path}")
-        self._out(f"graphs      {', '.join(self._app.graphs)}")
-        self._out(f"log         {self._where_the_log_is()}")
-        if self._postgres:
-            self._out(f"data        {self._data_dir}")
+        for line in announce.lines(self._settings, self._app, data_dir=str(self._data_dir) if self._postgres else None):
+            self._out(line)
         # The processes start while the database does: they need a second for their imports, and wait for it.
         if self._fork_server:
             await self._children.start_forking(self._fork_server, *forked_roles(self._settings))
@@ -174,11 +172,6 @@ class Supervisor:
                     "KAFKA_BOOTSTRAP_SERVERS"
                 )
 
-    def _where_the_log_is(self) -> str:
-        if self._settings.kafka_bootstrap_servers:
-            return f"Apache Kafka at {self._settings.kafka_bootstrap_servers}"
-        return "embedded Postgres" if self._postgres else "the Postgres of DATABASE_URI"
-
     async def _until_ready(self) -> None:
         reported = time.monotonic()
         while not self._stop.is_set():
@@ -187,6 +180,8 @@ class Supervisor:
                 self._ready = True
                 took = time.time() - self._began
                 self._out(f"ready       {self.url} after {took:.1f} s, docs at {self.url}/docs. Ctrl-C stops it.")
+                if warning := announce.warning_of_openness(self._settings):
+                    self._out(f"WARNING     {warning}")
                 return
             if time.monotonic() - reported > _SLOW_SECONDS:
                 reported = time.monotonic()
@@ -278,6 +273,8 @@ class Supervisor:
         except Exception as error:
             self._say("threadlog", f"{error} The graphs loaded before stay.")
             return
+        for notice in self._app.notices:
+            self._say("notice", notice)
         for name in self._executors[: self._staff]:
             old = self._children.named(name)
             await self._start_executor(name)
@@ -421,7 +418,8 @@ def _log_line(line: str) -> None:
     if line.startswith("{"):  # a child's, complete as it is
         _print_line(line)
     else:
-        log.info(" ".join(line.split()))
+        level = logging.WARNING if line.startswith("WARNING") else logging.INFO
+        log.log(level, " ".join(line.split()))
 
 
 def _print_line(line: str) -> None:

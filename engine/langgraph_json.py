@@ -1,16 +1,20 @@
 """The `langgraph.json` of a user's project, read and checked. Imports nothing heavy: every process reads it at start.
 
-Keys are those of the LangGraph CLI (contract 9.2). Only the ones threadlog acts on are modelled; the rest (build
-options, other servers' settings) are kept in `raw`.
+Keys are those of the LangGraph CLI (contract 9.2). Only the ones threadlog acts on are modelled; what becomes of the
+others `engine.langgraph_keys` says. All are kept in `raw`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from engine.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
 
 
 class ConfigError(Exception):
@@ -34,29 +38,34 @@ class GraphSpec:
 
 @dataclass(frozen=True, slots=True)
 class LanggraphJson:
-    """A checked file. Paths are absolute; `env` is what the file asks to have in the environment."""
+    """A checked file. Paths are absolute; `env` is what the file asks to have in the environment.
+
+    `cors`: the keys of `http.cors` that are given. `notices`: sentences that a user should read when a server starts.
+    """
 
     path: Path
     graphs: dict[str, GraphSpec]
     dependency_dirs: list[Path] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
+    cors: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         return self.path.parent
 
-    def apply_env(self) -> None:
-        """Put `env` into this process's environment; variables that are set already win."""
-        for name, value in self.env.items():
-            os.environ.setdefault(name, value)
+    def apply_env(self, keep: Collection[str] = ()) -> None:
+        """Put `env` into this process's environment, over what is there; variables named in `keep` stay as they are."""
+        os.environ.update({name: value for name, value in self.env.items() if name not in keep})
 
 
 def load(path: str | Path) -> LanggraphJson:
     """Read and check the file.
 
     Raises:
-        ConfigError: it is missing, is no JSON object, or one of its keys cannot be used.
+        ConfigError: it is missing, is no JSON object, one of its keys cannot be used, or it (or the environment) asks
+            for something that is refused.
     """
     file = Path(path).expanduser().resolve()
     if file.is_dir():
@@ -75,13 +84,72 @@ def load(path: str | Path) -> LanggraphJson:
         raise ConfigError(file, None, f"this is not JSON ({error}).") from None
     if not isinstance(raw, dict):
         raise ConfigError(file, None, 'expected a JSON object such as {"graphs": {"agent": "./agent.py:graph"}}.')
+    notices: list[str] = []
+    graphs = _graphs(file, raw.get("graphs"))
+    env = _env(file, raw.get("env"), notices)
+    sections = _check_treatments(file, raw, {**os.environ, **env}, notices)
     return LanggraphJson(
         path=file,
-        graphs=_graphs(file, raw.get("graphs")),
+        graphs=graphs,
         dependency_dirs=_dependency_dirs(file, raw.get("dependencies", [])),
-        env=_env(file, raw.get("env")),
+        env=env,
+        cors=_cors(file, raw.get("http", sections.get("LANGGRAPH_HTTP"))),
+        notices=notices,
         raw=raw,
     )
+
+
+def _check_treatments(
+    file: Path, raw: Mapping[str, Any], environment: Mapping[str, str], notices: list[str]
+) -> dict[str, Any]:
+    """Refuse what has to be refused, note what is not acted on; returns the sections that variables stand for."""
+    try:
+        sections = sections_of(environment)
+    except ValueError as error:
+        raise ConfigError(file, None, str(error)) from None
+    found = list(treatments(raw))
+    for variable, section in sections.items():
+        inside = treatments({SECTIONS[variable]: section})
+        found += [(f"{variable} ({key})", treatment, why) for key, treatment, why in inside]
+    found += [(name, *what) for name, what in VARIABLES.items() if asked(name, environment.get(name))]
+    for name, treatment, why in found:
+        if treatment is Treatment.REFUSED:
+            raise ConfigError(file, name, f"{why} Remove it only if that is what you want.")
+    ignored = [name for name, treatment, _ in found if treatment is Treatment.IGNORED]
+    if ignored:
+        notices.append(f"not acted on: {', '.join(ignored)} (docs/langgraph_json.md says what that means)")
+    return sections
+
+
+_CORS_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("allow_origins", "allow_methods", "allow_headers", "expose_headers"), list),
+    "allow_credentials": bool,
+    "allow_origin_regex": str,
+    "max_age": int,
+}
+
+
+def _cors(file: Path, http: Any) -> dict[str, Any]:
+    if http is None:
+        return {}
+    if not isinstance(http, dict):
+        raise ConfigError(file, "http", 'expected an object such as {"cors": {"allow_origins": ["https://…"]}}.')
+    cors = http.get("cors") or {}
+    if not isinstance(cors, dict):
+        raise ConfigError(file, "http.cors", 'expected an object such as {"allow_origins": ["https://…"]}.')
+    for name, value in cors.items():
+        kind = _CORS_KINDS.get(name)
+        if kind is None:
+            raise ConfigError(file, f"http.cors.{name}", f"there is no such key. There are: {', '.join(_CORS_KINDS)}.")
+        texts = not isinstance(value, list) or all(isinstance(item, str) for item in value)
+        if type(value) is not kind or not texts:
+            wanted = {list: "a list of texts", bool: "true or false", str: "a text", int: "a number of seconds"}[kind]
+            raise ConfigError(file, f"http.cors.{name}", f"expected {wanted}.")
+    try:
+        re.compile(cors.get("allow_origin_regex", ""))
+    except re.error as error:
+        raise ConfigError(file, "http.cors.allow_origin_regex", f"this is no regular expression ({error}).") from None
+    return cors
 
 
 def _graphs(file: Path, value: Any) -> dict[str, GraphSpec]:
@@ -131,7 +199,7 @@ def _dependency_dirs(file: Path, value: Any) -> list[Path]:
     return folders
 
 
-def _env(file: Path, value: Any) -> dict[str, str]:
+def _env(file: Path, value: Any, notices: list[str]) -> dict[str, str]:
     if value is None or value == "":
         return {}
     if isinstance(value, dict):
@@ -143,7 +211,9 @@ def _env(file: Path, value: Any) -> dict[str, str]:
         raise ConfigError(file, "env", 'expected the path of a .env file or an object {"NAME": "value"}.')
     source = (file.parent / value).resolve()
     if not source.is_file():
-        raise ConfigError(file, "env", f"{source} does not exist. Create it, or remove the key.")
+        # Repositories name the .env that each of their users makes; what in it is needed, the application says.
+        notices.append(f"{source}, which `env` names, does not exist: started without it")
+        return {}
     from dotenv import dotenv_values
 
     return {name: item for name, item in dotenv_values(source).items() if item is not None}

@@ -57,6 +57,7 @@ class Processor:
         self._surplus: list[int] = []
         self._stolen: set[int] = set()
         self._listeners = Listeners(source)
+        self.max_attempts = max_attempts
         # Looked for at every renewal: twice as far ahead misses nothing.
         self._alarms = Alarms(ledger, self._send, horizon_seconds=2 * renew_seconds, max_attempts=max_attempts)
         self._wake = asyncio.Event()

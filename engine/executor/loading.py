@@ -98,7 +98,6 @@ def load_graphs(config: LanggraphJson) -> Graphs:
     Raises:
         ConfigError: the project has a top-level module with the name of one of ours, so one of the two cannot be used.
     """
-    config.apply_env()
     folders = [*config.dependency_dirs, config.folder]
     check_names(config, folders)
     for folder in reversed(folders):

@@ -82,6 +82,8 @@ def test_a_bad_value_is_named_with_its_variable(
 
 
 def test_every_option_of_up_has_the_environment_variable_of_its_setting() -> None:
-    options = {p.name: p.envvar for p in main.commands["up"].params if isinstance(p, click.Option) and p.name != "help"}
+    options = {p.name: p for p in main.commands["up"].params if isinstance(p, click.Option) and p.name != "help"}
     assert set(options) == {"host", "port", "config", "data_dir", "executors", "reload"}
-    assert options == {name: env_name(name) for name in options}
+    for name, option in options.items():
+        shown = option.envvar if name == "config" else str(option.help).partition("[env var: ")[2].removesuffix("]")
+        assert shown == env_name(name)

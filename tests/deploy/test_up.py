@@ -77,6 +77,35 @@ def test_it_says_where_what_and_when_and_stops_clean(app: Path, up: Callable[...
     assert "Traceback" not in server.output
 
 
+def test_an_env_file_that_nobody_made_stops_nothing_and_is_named(app: Path, up: Callable[..., Server]) -> None:
+    app.write_text(app.read_text().replace("{", '{"env": ".env", "store": {"index": {"dims": 3}}, ', 1))
+    server = up(app, executors=1)
+    (missing, ignored) = [line for line in server.lines if line.startswith("notice ")]
+    assert f"{app.parent / '.env'}, which `env` names, does not exist" in missing
+    assert "not acted on: store " in ignored
+    assert ask(server) == "one"
+
+
+def test_authentication_is_refused_not_passed_over(app: Path, up: Callable[..., Server]) -> None:
+    app.write_text(app.read_text().replace("{", '{"auth": {"path": "./auth.py:auth"}, ', 1))
+    with pytest.raises(ServerFailed, match="auth: There is no authentication yet"):
+        up(app)
+
+
+def test_the_env_file_wins_and_the_command_line_over_that(app: Path, up: Callable[..., Server]) -> None:
+    (app.parent / ".env").write_text("COLOR=file\nTHREADLOG_EXECUTORS=3\nRESUMABLE_STREAM_TTL_SECONDS=7\n")
+    app.write_text(
+        app.read_text().replace("{", '{"env": ".env", "http": {"cors": {"allow_origins": ["https://a"]}}, ', 1)
+    )
+    (app.parent / "agent.py").write_text("import os\n" + GRAPH.replace('"VERSION"', 'os.environ["COLOR"]'))
+    server = up(app, executors=3, arguments=("--executors", "1"), env={"COLOR": "shell"})
+    assert ask(server) == "file"
+    assert list(server.executors) == ["executor-1"]
+    assert httpx.get(f"{server.url}/ok", headers={"Origin": "https://a"}).headers["access-control-allow-origin"]
+    refused = httpx.get(f"{server.url}/ok", headers={"Origin": "https://b"}).headers
+    assert "access-control-allow-origin" not in refused
+
+
 def test_sigterm_stops_it_too_and_the_next_start_knows_everything(app: Path, up: Callable[..., Server]) -> None:
     first = up(app, executors=1)
     with get_sync_client(url=first.url, api_key=None) as client:

@@ -10,6 +10,19 @@ from typing import Any
 import pytest
 
 from engine.langgraph_json import ConfigError, load
+from engine.langgraph_keys import KEYS, SECTIONS, VARIABLES, Treatment, keys_table, variables_table
+
+DOCS = Path(__file__).parent.parent.parent / "docs" / "langgraph_json.md"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*SECTIONS, *VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_docs_list_every_key_and_variable_as_it_is() -> None:
+    assert keys_table() in DOCS.read_text() and variables_table() in DOCS.read_text()
 
 
 def write(folder: Path, content: Any) -> Path:
@@ -28,7 +41,7 @@ def test_graphs_dependencies_and_env(tmp_path: Path) -> None:
             "dependencies": [".", "./lib", "requests"],
             "graphs": {"agent": "./agent.py:graph", "other": {"path": "pkg.mod:make", "description": "does things"}},
             "env": ".env",
-            "store": {"index": {}},
+            "python_version": "3.12",
         },
     )
     config = load(file)
@@ -37,15 +50,97 @@ def test_graphs_dependencies_and_env(tmp_path: Path) -> None:
     assert not other.is_file and other.source == "pkg.mod" and other.description == "does things"
     assert config.dependency_dirs == [tmp_path, tmp_path / "lib"]
     assert config.env == {"COLOR": "red", "EMPTY": ""}
-    assert config.raw["store"] == {"index": {}}
+    assert config.raw["python_version"] == "3.12" and config.notices == []
     assert load(tmp_path).graphs.keys() == config.graphs.keys()
 
 
-def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLOR", "blue")
-    monkeypatch.delenv("SIZE", raising=False)
-    load(write(tmp_path, {"graphs": {"a": "./agent.py:graph"}, "env": {"COLOR": "red", "SIZE": 3}})).apply_env()
-    assert (os.environ["COLOR"], os.environ.pop("SIZE")) == ("blue", "3")
+def test_the_file_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COLOR", "SIZE", "EMPTY", "KEPT"):
+        monkeypatch.setenv(name, "blue")
+    (tmp_path / ".env").write_text("COLOR=red\nSIZE=3\nEMPTY=\nKEPT=no\n")
+    load(write(tmp_path, {"graphs": {"a": "./agent.py:graph"}, "env": ".env"})).apply_env(keep=("KEPT",))
+    assert [os.environ[name] for name in ("COLOR", "SIZE", "EMPTY", "KEPT")] == ["red", "3", "", "blue"]
+
+
+def test_an_env_file_that_nobody_made_is_a_notice(tmp_path: Path) -> None:
+    config = load(write(tmp_path, {"graphs": {"a": "./agent.py:graph"}, "env": ".env"}))
+    assert config.env == {}
+    (notice,) = config.notices
+    assert str(tmp_path / ".env") in notice and "does not exist" in notice
+
+
+AGENT = {"graphs": {"a": "./agent.py:graph"}}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> None:
+    treatment, why = KEYS[key]
+    content: dict[str, Any] = dict(AGENT)
+    *outer, last = key.split(".")
+    section = content
+    for name in outer:
+        section = section.setdefault(name, {})
+    samples: dict[str, Any] = {"graphs": AGENT["graphs"], "dependencies": ["."], "env": {"A": "1"}, "http.cors": {}}
+    section[last] = samples.get(key, {"other": "x"})
+    file = write(tmp_path, content)
+    match treatment:
+        case Treatment.REFUSED:
+            with pytest.raises(ConfigError) as refused:
+                load(file)
+            assert refused.value.key == key and why in str(refused.value)
+        case Treatment.IGNORED:
+            (notice,) = load(file).notices
+            assert "not acted on" in notice and key in notice
+        case Treatment.HONOURED | Treatment.BUILD:
+            assert load(file).notices == []
+
+
+@pytest.mark.parametrize("value", [None, False, "", [], {}])
+@pytest.mark.parametrize("key", ["auth", "encryption", "store", "unheard_of"])
+def test_a_value_that_asks_for_nothing_is_no_asking(tmp_path: Path, key: str, value: Any) -> None:
+    assert load(write(tmp_path, {**AGENT, key: value})).notices == []
+
+
+def test_everything_not_acted_on_is_named_in_one_notice(tmp_path: Path) -> None:
+    asks = {
+        "http": {"app": "./web.py:app", "cors": {"max_age": 1}, "disable_mcp": True, "disable_a2a": False},
+        "store": {"index": {"dims": 3}},
+        "checkpointer": {"ttl": {"default_ttl": 3}, "serde": {"allowed_json_modules": [["a"]]}, "backend": "default"},
+        "unheard_of": 1,
+    }
+    (notice,) = load(write(tmp_path, {**AGENT, **asks})).notices
+    named = notice.removeprefix("not acted on: ").split(" (")[0].split(", ")
+    assert named == ["http.app", "http.disable_mcp", "store", "checkpointer.ttl", "checkpointer.serde", "unheard_of"]
+
+
+@pytest.mark.parametrize("variable", [*SECTIONS, *VARIABLES])
+def test_a_variable_is_treated_like_the_key_it_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, '{"path": "./x.py:y"}')
+    treatment = VARIABLES[variable][0] if variable in VARIABLES else KEYS[SECTIONS[variable]][0]
+    file = write(tmp_path, AGENT)
+    if treatment is Treatment.REFUSED:
+        with pytest.raises(ConfigError, match=variable):
+            load(file)
+    else:
+        (notice,) = load(file).notices
+        assert variable in notice
+
+
+def test_auth_in_the_env_file_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="LANGGRAPH_AUTH_TYPE"):
+        load(write(tmp_path, {**AGENT, "env": {"LANGGRAPH_AUTH_TYPE": "langsmith"}}))
+    assert load(write(tmp_path, {**AGENT, "env": {"LANGGRAPH_AUTH_TYPE": "noop"}})).notices == []
+
+
+def test_cors_comes_from_the_file_or_else_from_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGGRAPH_HTTP", '{"cors": {"allow_origins": ["https://variable"]}}')
+    assert load(write(tmp_path, AGENT)).cors == {"allow_origins": ["https://variable"]}
+    assert load(write(tmp_path, {**AGENT, "http": {"cors": {"max_age": 3}}})).cors == {"max_age": 3}
+    monkeypatch.setenv("LANGGRAPH_HTTP", "{")
+    with pytest.raises(ConfigError, match="LANGGRAPH_HTTP is not JSON"):
+        load(write(tmp_path, AGENT))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +157,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ({"graphs": {"a": {"path": "./agent.py:graph", "description": 1}}}, "graphs.a.description"),
         ({"graphs": {"a": "./agent.py:graph"}, "dependencies": "."}, "dependencies: expected a list"),
         ({"graphs": {"a": "./agent.py:graph"}, "dependencies": ["./nowhere"]}, '"./nowhere" is no folder'),
-        ({"graphs": {"a": "./agent.py:graph"}, "env": "nope.env"}, "nope.env does not exist"),
+        ({"graphs": {"a": "./agent.py:graph"}, "http": {"cors": {"allow_origins": "*"}}}, "expected a list of texts"),
+        ({"graphs": {"a": "./agent.py:graph"}, "http": {"cors": {"max_age": True}}}, "expected a number of seconds"),
+        ({"graphs": {"a": "./agent.py:graph"}, "http": {"cors": {"allow_origin_regex": "("}}}, "no regular expression"),
+        ({"graphs": {"a": "./agent.py:graph"}, "http": {"cors": {"origins": []}}}, "http.cors.origins: there is no"),
+        ({"graphs": {"a": "./agent.py:graph"}, "http": []}, "http: expected an object"),
         ({"graphs": {"a": "./agent.py:graph"}, "env": {"A": []}}, "env.A: expected a text"),
     ],
 )

@@ -1,0 +1,36 @@
+"""The environment of a process: its own, with what the application's `langgraph.json` puts over it."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import AliasChoices
+
+from deploy.logs import PROCESS_NAME
+from deploy.owner import OWNER
+from deploy.parent import PARENT_PID
+from deploy.settings import Settings
+from engine.langgraph_json import LanggraphJson
+
+_OURS = frozenset({OWNER, PARENT_PID, PROCESS_NAME})
+
+
+def supervised() -> bool:
+    """Whether a supervisor has started this process, with settings that are complete."""
+    return PROCESS_NAME in os.environ
+
+
+def apply(app: LanggraphJson) -> None:
+    """Put the application's `env` into this process' environment: the file wins, as on LangGraph's own server.
+
+    Not over what a supervisor hands on: it has read the same file, and its command line wins over that.
+    """
+    app.apply_env(keep=_OURS | _setting_names() if supervised() else _OURS)
+
+
+def _setting_names() -> frozenset[str]:
+    names: set[str] = set()
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        names.update(map(str, alias.choices) if isinstance(alias, AliasChoices) else [str(alias)])
+    return frozenset(names)

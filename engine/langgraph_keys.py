@@ -1,0 +1,131 @@
+"""What threadlog does with each key of `langgraph.json`, and with the environment variables that stand for one.
+
+`docs/langgraph_json.md` lists the same tables (a test compares them). The rule: asking for something that does not
+exist here is never passed over in silence. It is refused where passing it over would expose data, else named at start.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class Treatment(StrEnum):
+    HONOURED = "honoured"
+    BUILD = "build only"  # for building images: nothing to do in a running server
+    IGNORED = "ignored, with a warning"
+    REFUSED = "refused"
+
+
+_NO_AUTH = "There is no authentication yet: every thread would be open to everybody."
+_NO_ENCRYPTION = "There is no encryption at rest yet: everything would be stored readable."
+
+# A dotted key is inside of another one; an object whose own key is not here is looked into.
+KEYS: Mapping[str, tuple[Treatment, str]] = {
+    "$schema": (Treatment.BUILD, "For editors."),
+    "dependencies": (Treatment.HONOURED, "Local folders are put on the module path; packages you install yourself."),
+    "graphs": (Treatment.HONOURED, "The graphs, Python only."),
+    "env": (Treatment.HONOURED, "A `.env` file or an object. Wins over the process environment; may be missing."),
+    "http.cors": (Treatment.HONOURED, "`allow_origins`, `allow_methods`, `allow_headers`, `allow_credentials`, "
+                  "`allow_origin_regex`, `expose_headers`, `max_age`."),
+    "http.app": (Treatment.IGNORED, "Custom routes and middleware are not served."),
+    "http": (Treatment.IGNORED, "Every other key of it: `configurable_headers`, `disable_…`, `mount_prefix`, …"),
+    "auth": (Treatment.REFUSED, _NO_AUTH),
+    "encryption": (Treatment.REFUSED, _NO_ENCRYPTION),
+    "store": (Treatment.IGNORED, "There is no store yet: `runtime.store` is `None`."),
+    "checkpointer.ttl": (Treatment.IGNORED, "Checkpoints are kept until their thread is deleted."),
+    "checkpointer.backend": (Treatment.IGNORED, "Checkpoints are always in threadlog's own tables."),
+    "checkpointer": (Treatment.IGNORED, "Every other key of it: `path`, `serde`."),
+    "priority": (Treatment.IGNORED, "Runs are claimed in the order they became due."),
+    "webhooks": (Treatment.IGNORED, "No webhooks are sent."),
+    "ui": (Treatment.IGNORED, "Generative UI bundles are not served."),
+    "ui_config": (Treatment.IGNORED, "As `ui`."),
+    **dict.fromkeys(
+        ("python_version", "node_version", "api_version", "base_image", "image_distro", "dockerfile_lines",
+         "pip_config_file", "pip_installer", "source", "keep_pkg_tools", "dockerfile"),
+        (Treatment.BUILD, "For building images."),
+    ),
+}  # fmt: skip
+
+# The command line of LangGraph hands sections of the file to a container as variables that hold JSON.
+SECTIONS: Mapping[str, str] = {
+    "LANGGRAPH_AUTH": "auth",
+    "LANGGRAPH_ENCRYPTION": "encryption",
+    "LANGGRAPH_HTTP": "http",
+    "LANGGRAPH_STORE": "store",
+    "LANGGRAPH_CHECKPOINTER": "checkpointer",
+    "LANGGRAPH_WEBHOOKS": "webhooks",
+    "LANGGRAPH_PRIORITY": "priority",
+    "LANGGRAPH_UI": "ui",
+    "LANGGRAPH_UI_CONFIG": "ui_config",
+}
+
+# Other variables of LangGraph Server that ask for something that is not done here.
+VARIABLES: Mapping[str, tuple[Treatment, str]] = {
+    "LANGGRAPH_AUTH_TYPE": (Treatment.REFUSED, f"{_NO_AUTH} `noop` asks for none."),
+    "LANGGRAPH_AES_KEY": (Treatment.REFUSED, _NO_ENCRYPTION),
+    "LANGSERVE_GRAPHS": (Treatment.IGNORED, "The graphs are those of `langgraph.json`."),
+    "MOUNT_PREFIX": (Treatment.IGNORED, "Routes are served at `/`."),
+    "LS_RATE_LIMITS": (Treatment.IGNORED, "Requests are not limited."),
+    "LS_DEFAULT_CHECKPOINTER_BACKEND": (Treatment.IGNORED, "As the key `checkpointer.backend`."),
+}
+
+_ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
+    "checkpointer.backend": ("default",),
+    "LANGGRAPH_AUTH_TYPE": ("noop",),
+    "LS_DEFAULT_CHECKPOINTER_BACKEND": ("default",),
+}
+
+
+def asked(name: str, value: Any) -> bool:
+    """Whether that value of a key or variable asks for something."""
+    return value not in (None, False, "", [], {}) and value not in _ASKS_FOR_NOTHING.get(name, ())
+
+
+def treatments(section: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Treatment, str]]:
+    """Every key of the file that asks for something: its dotted name, what is done with it, and why."""
+    inherited = KEYS.get(within.rstrip("."), (Treatment.IGNORED, "It is not known here."))
+    for name, value in section.items():
+        key = f"{within}{name}"
+        if not asked(key, value):
+            continue
+        if isinstance(value, dict) and any(known.startswith(f"{key}.") for known in KEYS):
+            yield from treatments(value, f"{key}.")
+        else:
+            yield key, *KEYS.get(key, inherited)
+
+
+def sections_of(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The sections that variables stand for, by variable.
+
+    Raises:
+        ValueError: one is no JSON object; the message names it.
+    """
+    found = {}
+    for variable in SECTIONS:
+        text = environment.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            found[variable] = json.loads(text)
+        except ValueError:
+            raise ValueError(f"{variable} is not JSON. Correct it, or remove it.") from None
+    return found
+
+
+def keys_table() -> str:
+    lines = ["| key | treatment | |", "|---|---|---|"]
+    return "\n".join(lines + [f"| `{key}` | {treatment} | {why} |" for key, (treatment, why) in KEYS.items()])
+
+
+def variables_table() -> str:
+    lines = ["| variable | treatment | |", "|---|---|---|"]
+    for variable, key in SECTIONS.items():
+        lines.append(f"| `{variable}` | as the key `{key}` | |")
+    return "\n".join(lines + [f"| `{name}` | {how} | {why} |" for name, (how, why) in VARIABLES.items()])
+
+
+if __name__ == "__main__":
+    print(f"{keys_table()}\n\n{variables_table()}")

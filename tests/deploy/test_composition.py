@@ -1,0 +1,198 @@
+"""What the environment and langgraph.json choose arrives in the objects that servers are made of."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import ANY, Mock
+
+import pytest
+
+from deploy import announce
+from deploy.children import Child
+from deploy.compose import api_settings, processor_of
+from deploy.environment import apply
+from deploy.execute import executor_options
+from deploy.logs import PROCESS_NAME, configure_logging
+from deploy.settings import Settings, env_name
+from deploy.storage import opened_log
+from deploy.supervisor import Supervisor
+from engine.langgraph_json import LanggraphJson
+from engine.langgraph_json import load as load_langgraph_json
+from engine.log.kafka import KafkaLog
+from engine.log.memory import MemoryLog
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(env_name(field), raising=False)
+    for name in ("POSTGRES_URI", PROCESS_NAME):
+        monkeypatch.delenv(name, raising=False)
+
+
+def application(folder: Path, **more: Any) -> LanggraphJson:
+    (folder / "agent.py").write_text("graph = 1\n")
+    (folder / "langgraph.json").write_text(json.dumps({"graphs": {"agent": "./agent.py:graph"}, **more}))
+    return load_langgraph_json(folder / "langgraph.json")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> LanggraphJson:
+    return application(tmp_path)
+
+
+Probe = Callable[[Settings, LanggraphJson], Any]
+
+
+def api(attribute: str) -> Probe:
+    return lambda settings, app: getattr(api_settings(settings, app), attribute)
+
+
+def executor(attribute: str) -> Probe:
+    return lambda settings, app: getattr(executor_options(settings, "postgresql:///given"), attribute)
+
+
+def supervisor(look: Callable[[Supervisor], Any]) -> Probe:
+    return lambda settings, app: look(Supervisor(settings, app))
+
+
+async def kafka(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """How the log in Kafka would be opened."""
+    asked: list[Any] = []
+
+    async def create(*args: Any, **kwargs: Any) -> MemoryLog:
+        asked.append((args, kwargs))
+        return MemoryLog(1)
+
+    monkeypatch.setattr(KafkaLog, "create", create)
+    async with opened_log(settings):
+        return asked.pop()
+
+
+def hopeless(it: Supervisor) -> bool:
+    """Whether a supervisor gives up when an executor says that it cannot run."""
+    it._on_hopeless(Child("executor-1", "executor", (), ANY, "x", 0.0))
+    return it._stop.is_set()
+
+
+def formatter(settings: Settings, app: LanggraphJson) -> Any:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        configure_logging(settings)
+        return root.level, type(root.handlers[0].formatter).__name__
+    finally:
+        root.handlers[:], root.level = before
+
+
+# Every variable: another value than its default, and an object that has to differ with it. `kafka`: the log in Kafka.
+CHOICES: dict[str, tuple[str, Probe | str]] = {
+    "DATABASE_URI": ("postgresql://there/db", supervisor(lambda it: it._postgres is None)),
+    "KAFKA_BOOTSTRAP_SERVERS": ("broker:1", executor("log_in_database")),
+    "THREADLOG_TOPIC_PREFIX": ("other.", "kafka"),
+    "THREADLOG_TOPIC_REPLICATION_FACTOR": ("3", "kafka"),
+    "THREADLOG_PARTITIONS": ("7", "kafka"),
+    "THREADLOG_COMMANDS_RETENTION_HOURS": ("1", "kafka"),
+    "THREADLOG_STREAM_RETENTION_HOURS": ("1", "kafka"),
+    "THREADLOG_DATA_DIR": ("elsewhere", supervisor(lambda it: it._settings.database_uri)),
+    "THREADLOG_CONFIG": ("other.json", executor("config_path")),
+    "THREADLOG_HOST": ("127.0.0.2", executor("api_url")),
+    "THREADLOG_PORT": ("2025", executor("api_url")),
+    "THREADLOG_EXECUTORS": ("3", supervisor(lambda it: it._staff)),
+    "THREADLOG_LINK": ("/tmp/link.sock", executor("link")),
+    "THREADLOG_RELOAD": ("true", supervisor(hopeless)),
+    "N_JOBS_PER_WORKER": ("9", executor("slots")),
+    "BG_JOB_TIMEOUT_SECS": ("9", executor("timeout_seconds")),
+    "BG_JOB_MAX_RETRIES": (
+        "9",
+        lambda settings, app: processor_of(settings, MemoryLog(1), Mock(), Mock()).max_attempts,
+    ),
+    "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": ("9", executor("grace_seconds")),
+    "RESUMABLE_STREAM_TTL_SECONDS": ("9", api("resumable_seconds")),
+    "HTTP_MAX_REQUEST_BODY_BYTES": ("9", api("max_body_bytes")),
+    "CORS_ALLOW_ORIGINS": ("https://a.example", api("cors")),
+    "LOG_LEVEL": ("ERROR", formatter),
+    "LOG_JSON": ("true", formatter),
+}
+
+
+def test_no_setting_is_left_out() -> None:
+    assert set(CHOICES) == {env_name(field) for field in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+async def test_every_setting_arrives_in_what_servers_are_made_of(
+    app: LanggraphJson, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    value, probe = CHOICES[name]
+
+    async def look() -> Any:
+        if isinstance(probe, str):
+            return await kafka(Settings.load(kafka_bootstrap_servers="broker:1"), monkeypatch)
+        return probe(Settings.load(), app)
+
+    before = await look()
+    monkeypatch.setenv(name, value)
+    assert await look() != before
+
+
+def test_cors_of_the_file_stands_instead_of_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORS_ALLOW_ORIGINS", "https://variable.example")
+    everything = {
+        "allow_origins": ["https://a.example"],
+        "allow_origin_regex": "https://.*[.]b[.]example",
+        "allow_methods": ["GET"],
+        "allow_headers": ["x-a"],
+        "expose_headers": ["x-b"],
+        "allow_credentials": True,
+        "max_age": 3,
+    }
+    cors = api_settings(Settings.load(), application(tmp_path, http={"cors": everything})).cors
+    assert cors.allow_origin_regex is not None and cors.allow_origin_regex.fullmatch("https://x.b.example")
+    assert (cors.allow_origins, cors.allow_methods) == (("https://a.example",), ("GET",))
+    assert (cors.allow_headers, cors.expose_headers) == (("x-a",), ("x-b",))
+    assert cors.allow_credentials and cors.max_age_seconds == 3
+    cors = api_settings(Settings.load(), application(tmp_path, http={"cors": {"allow_credentials": True}})).cors
+    assert cors.allow_origins == () and "POST" in cors.allow_methods
+    assert api_settings(Settings.load(), application(tmp_path)).cors.allow_origins == ("https://variable.example",)
+
+
+def test_a_supervisors_settings_win_over_the_file_and_the_file_over_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = application(tmp_path, env={"COLOR": "file", "THREADLOG_PORT": "1", "POSTGRES_URI": "postgres://x/file"})
+    for name in ("COLOR", "THREADLOG_PORT", "POSTGRES_URI"):
+        monkeypatch.setenv(name, "shell")
+    apply(app)
+    assert (os.environ["COLOR"], Settings.load().port, Settings.load().database_uri) == ("file", 1, "postgres://x/file")
+    for name in ("COLOR", "THREADLOG_PORT", "POSTGRES_URI"):
+        monkeypatch.setenv(name, "given")
+    monkeypatch.setenv(PROCESS_NAME, "executor-1")
+    apply(app)
+    assert [os.environ[name] for name in ("COLOR", "THREADLOG_PORT", "POSTGRES_URI")] == ["file", "given", "given"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_a_server_on_loopback_is_not_warned_of(host: str) -> None:
+    assert announce.warning_of_openness(Settings.load(host=host)) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.3.4", "myhost"])
+def test_a_server_that_others_can_reach_is_warned_of(host: str) -> None:
+    assert "ANYONE WHO CAN REACH" in str(announce.warning_of_openness(Settings.load(host=host, port=2024)))
+
+
+def test_it_says_when_memory_is_not_shared(app: LanggraphJson, monkeypatch: pytest.MonkeyPatch) -> None:
+    def line(executors: int | None) -> str:
+        said = announce.lines(Settings.load(executors=executors), app, data_dir=None)
+        return next(line.removeprefix("executors   ") for line in said if line.startswith("executors "))
+
+    assert line(1) == "1"
+    assert line(3).startswith("3: each has its own memory")
+    monkeypatch.setattr(Settings, "most_executors", 4)
+    assert line(None).startswith("1, and 4 once runs overlap: each has its own memory")
