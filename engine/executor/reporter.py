@@ -43,6 +43,7 @@ class Reporter:
         self._items: list[dict[str, Any]] = []
         self._number = 0
         self._in_flight: asyncio.Future[int] | None = None
+        self._last: asyncio.Future[int] | None = None  # the report with the outcome
         self._last_offset: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._settled = False
@@ -86,12 +87,23 @@ class Reporter:
                 self._gather(0.0)
 
     async def finish(self, outcome: dict[str, Any]) -> None:
-        """Post the last report; it is durably in the log when this returns."""
+        """Post the last report; it is durably in the log when this returns.
+
+        Called again it waits for the one that was posted, and posts another one only if that was refused.
+        """
         self._closed = True
         self._cancel_timer()
-        if self._in_flight is not None:
-            await self._landed(self._in_flight)
-        await self._landed(self._post(outcome))
+        if self._last is None or (self._last.done() and not self.finished):
+            if self._in_flight is not None:
+                await self._landed(self._in_flight)
+            self._last = self._post(outcome)
+        await self._landed(self._last)
+
+    @property
+    def finished(self) -> bool:
+        """The last report is durably in the log."""
+        last = self._last
+        return last is not None and last.done() and not last.cancelled() and last.exception() is None
 
     def forget(self) -> None:
         """Drop the items that were not posted."""

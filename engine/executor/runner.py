@@ -44,7 +44,8 @@ _CANCEL_NAMES = {"interrupt": "UserInterrupt", "rollback": "UserRollback", "dele
 class Attempt:
     """A claimed run, or the job of a state update, in this process.
 
-    `run()` ends when its outcome is durably in the log. It raises nothing but the cancellation of its own task.
+    `run()` ends when its outcome is durably in the log. User code runs in its task, and can end that at any await:
+    what is `unreported` then has to be `made_up` in another task.
     `after`: an attempt on the same thread that has lost it and is still about to stop here: it is waited for.
     """
 
@@ -77,6 +78,7 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self._working = True
         self._reason: str | None = None  # why it has to stop: cancel, timeout, drain, lost
+        self.made_up = False  # `make_up` was begun
         self._begun = False
         self._told: str | None = None  # what to stop with, told before it began
         self._again: asyncio.TimerHandle | None = None
@@ -148,8 +150,34 @@ class Attempt:
             self._working = False
             if self._again is not None:
                 self._again.cancel()
-        if self._reason == "lost":
-            return
+        if self._reason != "lost":
+            await self._report(outcome)
+
+    @property
+    def unreported(self) -> bool:
+        """Its outcome is neither in the log nor another attempt's affair."""
+        return not (self.reporter.finished or self._reason == "lost")
+
+    async def make_up(self, ended: BaseException) -> None:
+        """Report what `run()` could not: it was ended by this, which user code has left with its task."""
+        self.made_up = True
+        if self._reason == "drain":
+            outcome: dict[str, Any] = {"status": "released"}
+        else:
+            outcome = {"status": "error", "error": describe_error(ended)}
+        try:
+            if self.saver is not None and self._reason != "lost":
+                await self.saver.finish()
+            outcome |= self._standing()
+        except Exception as unknown:  # perhaps the very reason
+            logger.error("run %s: what it leaves can't be told", self.claim.run_id, exc_info=unknown)
+        if self.stream is not None:
+            if "error" in outcome:
+                self.stream.fail(outcome["error"])
+            self.stream.close()
+        await self._report(outcome)
+
+    async def _report(self, outcome: dict[str, Any]) -> None:
         outcome["frames"] = self.queue.count
         if self.claim.kind == "state_update" and outcome["status"] != "success":
             self.reporter.forget()  # all of an update or nothing: what did not end well leaves the thread as it was
@@ -177,21 +205,13 @@ class Attempt:
                 status, error = await self._run_graph(), None
         except asyncio.CancelledError as cancelled:
             status, error = await self._cancelled(cancelled)
-        except GraphDrained:
-            status, error = "released", None
-        except GeneratorExit:
+        except GeneratorExit:  # a task that this is thrown into can't wait for anything any more: `make_up` does
             raise
         except BaseException as failure:  # SystemExit and KeyboardInterrupt in a node are the run's affair, not ours
-            status, error = "error", describe_error(failure)
-            claim = self.claim
-            logger.info("run %s of graph %s failed: %s", claim.run_id, claim.graph_id, error["error"], exc_info=failure)
+            status, error = self._failed(failure)
         if self._reason == "cancel" and status in ("success", "error"):  # it got to its end before it stopped
             status, error = "interrupted", None
-        outcome: dict[str, Any] = {"status": status, "next": [], "interrupts": {}, "checkpoint_id": None}
-        if self.saver is not None:
-            outcome["next"] = self.saver.next()
-            outcome["interrupts"] = self.saver.interrupts()
-            outcome["checkpoint_id"] = self.saver.head
+        outcome = {"status": status, **self._standing()}
         if error is not None:
             outcome["error"] = error
         if result is not None:
@@ -203,6 +223,20 @@ class Attempt:
                 self.stream.output(self._kept)
             self.stream.close()
         return outcome
+
+    def _standing(self) -> dict[str, Any]:
+        """What the attempt leaves to do: `next`, `interrupts` and `checkpoint_id` of its outcome."""
+        if (saver := self.saver) is None:
+            return {"next": [], "interrupts": {}, "checkpoint_id": None}
+        return {"next": saver.next(), "interrupts": saver.interrupts(), "checkpoint_id": saver.head}
+
+    def _failed(self, failure: BaseException) -> tuple[str, dict[str, Any] | None]:
+        """The status of an attempt whose graph raised this, and its error."""
+        if isinstance(failure, GraphDrained) and self.control.drain_requested:
+            return "released", None
+        claim, error = self.claim, describe_error(failure)
+        logger.info("run %s of graph %s failed: %s", claim.run_id, claim.graph_id, error["error"], exc_info=failure)
+        return "error", error
 
     def _kept(self, channels: Collection[str]) -> bool:
         """Whether these final values can be read from the thread later."""
@@ -262,6 +296,8 @@ class Attempt:
             else:
                 try:
                     await self._stream_graph(graph, plan, saver, stream)
+                except GeneratorExit:
+                    raise
                 except BaseException as ended:  # what else the superstep has done is part of the state all the same
                     await self._in_order(ended)
                     if graph.checkpointer is not False and self._reason != "lost":

@@ -205,7 +205,11 @@ def _public_task(task: dict[str, Any]) -> dict[str, Any]:
 
 def describe_error(error: BaseException) -> dict[str, Any]:
     """`{error: class name, message}` as clients see it."""
-    return {"error": type(error).__name__, "message": str(error)}
+    try:
+        message = str(error).encode("utf-8", "backslashreplace").decode()
+    except BaseException as failure:  # the user's `__str__` may do anything
+        message = f"(its message can't be told: {type(failure).__name__})"
+    return {"error": type(error).__name__, "message": message}
 
 
 def _public_checkpoint(payload: dict[str, Any]) -> dict[str, Any]:

@@ -305,12 +305,15 @@ class Executor:
         self.attempts[claim.run_id] = attempt
         self._on_thread[claim.thread_id] = attempt
         self._room.enter(attempt)
-        attempt.task = asyncio.create_task(attempt.run(), name=f"run {claim.run_id}")
-        attempt.task.add_done_callback(lambda task: self._finished(attempt, task))
+        self._work_on(attempt, attempt.run())
         if claim.cancel:
             attempt.cancel(claim.cancel)
         if self._cancelled_early.pop(claim.run_id, None) is not None:  # or it was about an attempt before this one
             self._spawn(self._cancel(claim.run_id), "cancel")
+
+    def _work_on(self, attempt: Attempt, work: Coroutine[Any, Any, None]) -> None:
+        attempt.task = asyncio.create_task(work, name=f"run {attempt.claim.run_id}")
+        attempt.task.add_done_callback(lambda task: self._finished(attempt, task))
 
     def _graph(self, graph_id: str) -> LoadedGraph:
         known = self.graphs.by_id.get(graph_id)
@@ -318,13 +321,17 @@ class Executor:
 
     def _finished(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
         run_id = attempt.claim.run_id
+        ended = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if attempt.unreported and ended is not None and not self._stopped.is_set():
+            if not attempt.made_up:
+                self._work_on(attempt, attempt.make_up(ended))
+                return
+            logger.error("run %s could not be reported", run_id, exc_info=ended)
         if self.attempts.get(run_id) is attempt:
             del self.attempts[run_id]
         if self._on_thread.get(attempt.claim.thread_id) is attempt:
             del self._on_thread[attempt.claim.thread_id]
         self._room.leave(attempt)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("run %s could not be reported", run_id, exc_info=error)
         self._wake.set()
 
     async def _applied(self, partition: int, offset: int) -> None:

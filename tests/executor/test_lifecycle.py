@@ -324,11 +324,17 @@ run(main())
 async def test_a_node_that_leaves_the_process_fails_its_run_only(database: str, tmp_path: Path) -> None:
     log = await PostgresLog.create(database, 16)
     stage = await Stage.open(database, tmp_path, log)
-    config = stage.config(leaving="leaving", leaving_async="leaving_async", noop="noop", blocking="blocking")
+    errors = {
+        "leaving": "SystemExit",
+        "leaving_async": "KeyboardInterrupt",
+        "leaving_beside": "SystemExit",
+        "leaving_async_beside": "KeyboardInterrupt",
+    }
+    config = stage.config(**{name: name for name in [*errors, "noop", "blocking"]})
     script = textwrap.dedent(PROCESS.format(uri=database, config=str(config)))
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
     try:
-        for graph, error in (("leaving", "SystemExit"), ("leaving_async", "KeyboardInterrupt")):
+        for graph, error in errors.items():
             run_id = await stage.enqueue(graph, {"items": []})
             outcome = await stage.outcome(run_id)
             assert outcome["status"] == "error" and outcome["error"]["error"] == error

@@ -6,10 +6,12 @@ import operator
 import time
 from typing import Annotated, Any, ClassVar, TypedDict
 
+import anyio
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
+from langgraph.errors import GraphDrained
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
@@ -146,6 +148,87 @@ async def _leave_async(state):
 
 leaving = _graph(("leave", _leave)).compile()
 leaving_async = _graph(("leave", _leave_async)).compile()
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+class Own(BaseException):
+    pass
+
+
+RAISED = {
+    "generator exit": GeneratorExit,
+    "stop iteration": StopIteration,
+    "stop async iteration": StopAsyncIteration,
+    "cancelled": asyncio.CancelledError,
+    "base": Own,
+    "group": lambda: ExceptionGroup("many", [ValueError("one"), KeyError("two")]),
+    "base group": lambda: BaseExceptionGroup("many", [Own(), GeneratorExit()]),
+    "unspeakable": Unspeakable,
+    "surrogate": lambda: ValueError("\ud800"),
+    "drained": lambda: GraphDrained("not at all"),
+    "memory": MemoryError,
+}
+
+
+def _raise(state):
+    raise RAISED[state["items"][0]]()
+
+
+async def _raise_async(state):
+    how = state["items"][0]
+    if how == "task group":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_cancel(asyncio.current_task()))
+            await asyncio.sleep(60)
+    elif how == "leaked scope":
+        leaked = anyio.move_on_after(0)
+        leaked.__enter__()
+        left.append(leaked)
+        await asyncio.sleep(60)
+    elif how == "cancelled for ever":
+        left.append(asyncio.create_task(_cancel(asyncio.current_task(), again=True)))
+        await asyncio.sleep(60)
+    elif how == "cancelled later":
+        left.append(asyncio.create_task(_cancel(asyncio.current_task(), again=True)))
+        return {"items": ["done"]}
+    raise RAISED[how]()
+
+
+left: list[Any] = []
+
+
+async def _cancel(task, again=False):
+    while not task.done():
+        task.cancel("by the application")
+        await asyncio.sleep(0)
+        if not again:
+            return
+
+
+raising = _graph(("raise", _raise)).compile()
+raising_async = _graph(("raise", _raise_async)).compile()
+
+
+async def _pause(state):
+    if state["items"] != ["drained"]:  # for which nothing beside it is stopped
+        await asyncio.sleep(60)
+
+
+def _beside(node):
+    builder = StateGraph(State).add_node("raise", node).add_node("pause", _pause)
+    return builder.add_edge(START, "raise").add_edge(START, "pause").compile()
+
+
+raising_beside = _beside(_raise)
+raising_async_beside = _beside(_raise_async)
+leaving_beside = _beside(_leave)
+leaving_async_beside = _beside(_leave_async)
 
 
 def _model(state):
