@@ -11,6 +11,7 @@ from engine.executor.describe import broken_graph, describe_graph, digest_of
 from engine.executor.loading import Graphs, LoadedGraph
 from engine.executor.outbox import Outbox
 from engine.executor.reporter import now
+from engine.executor.run_config import graph_name
 from engine.log.records import CommandEnvelope, partition_of
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def announce_assistants(graphs: Graphs, outbox: Outbox, partitions: int) -> None
         command = CreateAssistant(
             assistant_id=assistant_id,
             graph_id=graph.graph_id,
-            name=graph.graph_id,
+            name=graph_name(graph.compiled, graph.graph_id),
             description=graph.spec.description,
             metadata={"created_by": "system"},
             if_exists="do_nothing",

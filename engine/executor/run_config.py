@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
+from inspect import signature
 from typing import Any
 from uuid import UUID
 
+from langgraph._internal._config import ensure_config
+from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
+from pydantic import BaseModel
 
 from engine.executor.claims import Claim
 
-_DEFAULT_RECURSION_LIMIT = 25
+AnyGraph = Pregel[Any, Any, Any, Any]
+
+_UNNAMED = (None, "", "LangGraph")  # what a graph is called that was compiled without a name
 _COORDINATES = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
@@ -99,7 +105,10 @@ class ServerFacts:
 
 
 def run_config(claim: Claim, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a run: what the api merged, and what only the attempt knows. `facts`: `ServerFacts.metadata()`."""
+    """The config of a run: what the api merged, and what only the attempt knows. `facts`: `ServerFacts.metadata()`.
+
+    What no client gave is left out, so that what the application bound to its graph holds, else LangGraph's default.
+    """
     given = claim.kwargs.get("config") or {}
     configurable = {k: v for k, v in (given.get("configurable") or {}).items() if not k.startswith("__pregel_")}
     ids = {
@@ -122,19 +131,33 @@ def run_config(claim: Claim, facts: Mapping[str, Any]) -> dict[str, Any]:
         "run_id": claim.run_id,
         "thread_id": claim.thread_id,
     }
-    limit = given.get("recursion_limit")
     config: dict[str, Any] = {
         "configurable": configurable,
         "metadata": metadata,
         "tags": list(given.get("tags") or ()),
-        "recursion_limit": limit if isinstance(limit, int) else _DEFAULT_RECURSION_LIMIT,
         "run_id": UUID(claim.run_id),
     }
-    if isinstance(given.get("max_concurrency"), int):
-        config["max_concurrency"] = given["max_concurrency"]
-    name = given.get("run_name")
-    config["run_name"] = name if isinstance(name, str) else claim.graph_id
+    for key, kind in (("recursion_limit", int), ("max_concurrency", int), ("run_name", str)):
+        if isinstance(given.get(key), kind):
+            config[key] = given[key]
     return config
+
+
+def graph_name(graph: AnyGraph | None, graph_id: str) -> str:
+    """What a graph is called: the name it was compiled with, its id where it was given none."""
+    return graph_id if graph is None or graph.name in _UNNAMED else str(graph.name)
+
+
+def named(config: dict[str, Any], graph: AnyGraph, graph_id: str) -> dict[str, Any]:
+    """The config with a `run_name` where neither the client nor the graph has one."""
+    if "run_name" in config or (graph.config or {}).get("run_name") or graph.name not in _UNNAMED:
+        return config
+    return {**config, "run_name": graph_id}
+
+
+def with_limit(config: dict[str, Any], graph: AnyGraph) -> dict[str, Any]:
+    """The config with the recursion limit that LangGraph would take: LangChain's own methods would put theirs there."""
+    return {"recursion_limit": ensure_config(graph.config)["recursion_limit"], **config}
 
 
 def at_newest(config: dict[str, Any]) -> dict[str, Any]:
@@ -170,3 +193,19 @@ def durability(kwargs: Mapping[str, Any]) -> str:
     if chosen in ("sync", "async", "exit"):
         return str(chosen)
     return "exit" if kwargs.get("checkpoint_during") is False else "async"
+
+
+def context_for(graph: AnyGraph, context: Mapping[str, Any] | None) -> Any:
+    """What a node gets as `runtime.context` of the run's context (contract 3.8).
+
+    A dataclass or a pydantic model: its fields, which LangGraph makes the object of, also of none, so that defaults
+    apply and what is missing is the run's error. Anything else: the context as it is, None if it is empty.
+    """
+    schema = graph.context_schema
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        known = set(schema.model_fields) | {field.alias for field in schema.model_fields.values() if field.alias}
+    elif schema is not None and is_dataclass(schema):
+        known = set(signature(schema).parameters)
+    else:
+        return context or None
+    return {key: value for key, value in (context or {}).items() if key in known}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import is_dataclass
-from typing import Any, cast, get_type_hints
+from typing import Any, cast
 
 import asyncpg
 from langgraph._internal._constants import (
@@ -18,7 +17,6 @@ from langgraph.errors import GraphDrained
 from langgraph.pregel import Pregel
 from langgraph.pregel.protocol import StreamProtocol
 from langgraph.runtime import DEFAULT_RUNTIME, RunControl, Runtime
-from pydantic import BaseModel
 
 from engine.executor.claims import Claim
 from engine.executor.loading import LoadedGraph
@@ -27,7 +25,7 @@ from engine.executor.outbox import FrameQueue, Outbox
 from engine.executor.reads import PatientPool
 from engine.executor.reporter import Applied, Reporter
 from engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_config
-from engine.executor.run_config import command_of, durability, run_config, stream_modes
+from engine.executor.run_config import command_of, context_for, durability, named, run_config, stream_modes, with_limit
 from engine.executor.state_update import apply_state_update, checkpoint_event
 from engine.executor.streaming import RunStream, describe_error
 from engine.log.port import Log
@@ -287,6 +285,7 @@ class Attempt:
         stream.begin()
         async with self._graph.open(config, context=kwargs.get("context")) as graph:
             given = command_of(kwargs["command"]) if kwargs.get("command") else kwargs.get("input")
+            config = named(config, graph, claim.graph_id)
             plan = Plan(given, config)
             if claim.attempt > 1:
                 plan = await plan_attempt(claim, graph, saver, self._pool, given, config)
@@ -338,6 +337,7 @@ class Attempt:
             options["output_keys"] = graph.output_channels
         call: Any = graph  # its overloads know stream modes by their literals
         if "events" in stream.modes:
+            config = with_limit(config, graph)
             async for event in call.astream_events(plan.input, config, version="v2", **options):
                 stream.event(event)
                 if self._outbox.full:
@@ -379,25 +379,3 @@ def _output(graph: AnyGraph, values: Any) -> Any:
 
 def _ignore(_: Any) -> None:
     """The stream writer of a run nobody asked custom events of."""
-
-
-def context_for(graph: AnyGraph, context: Any) -> Any:
-    """The part of the run's context that the graph's context schema knows; None when nothing fits."""
-    if not context:
-        return None
-    schema = graph.context_schema
-    if schema is None or not isinstance(context, Mapping):
-        return context
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
-        known = set(schema.model_fields) | {f.alias for f in schema.model_fields.values() if f.alias}
-        if schema.model_config.get("extra") == "allow":
-            return dict(context)
-    elif is_dataclass(schema):
-        known = {name for name, field in schema.__dataclass_fields__.items() if field.init}
-    else:
-        try:
-            known = set(get_type_hints(schema))
-        except Exception:
-            return dict(context)
-    fitting = {key: value for key, value in context.items() if key in known}
-    return fitting or None

@@ -89,7 +89,7 @@ async def test_nodes_see_ids_user_metadata_and_context(stage: Stage, serving) ->
     assert seen["configurable"]["graph_id"] == "seeing"
     assert seen["configurable"]["color"] == "red"
     assert seen["metadata"] | {"mine": "yes", "run_attempt": 1, "langgraph_host": "self-hosted"} == seen["metadata"]
-    assert seen["context"] == {"tone": "dry"}
+    assert seen["context"] == {"tone": "dry", "color": "red"}  # a TypedDict takes everything
     assert seen["server"] == "seeing"
     assert seen["user"] == ["ann", "ann", 5]
     checkpoint = (await stage.items(run_id))[0]
