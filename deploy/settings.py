@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     port: int = Field(
         2024, validation_alias="THREADLOG_PORT", ge=0, le=65535, description="Port the api listens on; 0 picks one."
     )
+    api_url: str | None = Field(
+        None,
+        validation_alias="THREADLOG_API_URL",
+        pattern=r"^https?://[^/\s]+.*$",
+        description="Where executors reach the api, for `get_client()` in graphs. Unset: this machine, the port above.",
+    )
     executors: int | None = Field(
         None,
         validation_alias="THREADLOG_EXECUTORS",
@@ -197,6 +203,15 @@ class Settings(BaseSettings):
         if self.partitions is not None:
             return self.partitions
         return CLUSTER_PARTITIONS if self.kafka_bootstrap_servers else EMBEDDED_PARTITIONS
+
+    @property
+    def url_of_the_api(self) -> str:
+        """Where user code in this process reaches the api."""
+        if self.api_url is not None:
+            return self.api_url.rstrip("/")
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+        host = everywhere.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def stream_retention_seconds(self) -> float:

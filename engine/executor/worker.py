@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine import loopback
 from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
 from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
 from engine.executor.link import Link
@@ -46,10 +47,10 @@ def new_executor_id() -> str:
 class ExecutorOptions:
     """Everything an executor is told from outside.
 
-    `log_in_database`: the log is in the Postgres of `database_uri`, so claims need not be flushed to disk.
-    `grace_seconds`: what runs get to reach a superstep in, when the process has to stop. `link`: the socket of the
-    engine's `engine.link.LinkServer`, if it is on this machine. `busy()` is called once, from any thread, when others
-    could help: runs work side by side, or user code blocks the loop.
+    `api_url`: where user code reaches the api. `log_in_database`: the log is in the Postgres of `database_uri`, so
+    claims need not be flushed to disk. `grace_seconds`: what runs get to reach a superstep in, when the process has to
+    stop. `link`: the socket of the engine's `engine.link.LinkServer`, if it is on this machine. `busy()` is called
+    once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
     """
 
     database_uri: str
@@ -103,6 +104,7 @@ class Executor:
             concurrent.futures.ThreadPoolExecutor(max_workers=max(64, options.slots), thread_name_prefix=NODE_THREADS)
         )
         config = load(options.config_path)
+        loopback.install(options.api_url)
         self.graphs: Graphs = load_graphs(config)
         for broken in self.graphs.broken:
             logger.error("%s", broken.error)

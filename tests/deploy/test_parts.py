@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from tests.servers import clean_environment
 GRAPH = """
 from typing import TypedDict
 from langgraph.graph import START, StateGraph
+from langgraph_sdk import get_client
 
 class State(TypedDict):
     said: str
@@ -31,6 +33,17 @@ builder = StateGraph(State)
 builder.add_node("speak", lambda state: {"said": "hello"})
 builder.add_edge(START, "speak")
 graph = builder.compile()
+
+async def call(state):
+    client = get_client()
+    thread = await client.threads.create()
+    values = await client.runs.wait(thread["thread_id"], "agent", input={"said": ""})
+    return {"said": "called: " + values["said"]}
+
+builder = StateGraph(State)
+builder.add_node("call", call)
+builder.add_edge(START, "call")
+calling = builder.compile()
 """
 
 
@@ -70,13 +83,13 @@ class Parts:
                 assert time.monotonic() < deadline, self.said()
                 time.sleep(0.05)
 
-    def ask(self) -> str:
+    def ask(self, graph: str = "agent") -> str:
         """The graph's answer; while an engine takes over, requests are answered with 503."""
         deadline = time.monotonic() + 30
         while True:
             try:
                 with get_sync_client(url=self.url, api_key=None) as client:
-                    return client.runs.wait(None, "agent", input={"said": ""})["said"]
+                    return client.runs.wait(None, graph, input={"said": ""})["said"]
             except (APIError, httpx.HTTPError):
                 assert time.monotonic() < deadline, self.said()
 
@@ -98,7 +111,8 @@ class Parts:
 
 @pytest.fixture
 def parts(tmp_path: Path, empty_database: str, mode: str, request: pytest.FixtureRequest) -> Iterator[Parts]:
-    (tmp_path / "langgraph.json").write_text('{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}}')
+    graphs = {"agent": "./agent.py:graph", "calling": "./agent.py:calling"}
+    (tmp_path / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
     (tmp_path / "agent.py").write_text(GRAPH)
     env = {"DATABASE_URI": empty_database, "THREADLOG_PARTITIONS": "16"}
     if mode == "kafka":
@@ -116,6 +130,28 @@ def test_the_parts_work_together_started_in_any_order_and_stop_clean(parts: Part
     assert parts.ask() == "hello"
     assert parts.stop() == {"executor": 0, "api": 0, "engine": 0}, parts.said()
     assert "Traceback" not in parts.said()
+
+
+def test_graphs_call_the_server_they_run_on(parts: Parts) -> None:
+    for role in ("executor", "api", "engine"):
+        parts.start(role)
+    parts.wait_ok()
+    assert parts.ask("calling") == "called: hello"
+
+
+def test_a_graph_that_calls_an_api_that_is_not_there_is_told_which_setting_to_set(parts: Parts) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        for role in ("api", "engine"):
+            parts.start(role)
+        parts._env["THREADLOG_API_URL"] = nowhere
+        parts.start("executor")
+        parts.wait_ok()
+        assert parts.ask() == "hello"
+        with get_sync_client(url=parts.url, api_key=None) as client, pytest.raises(Exception) as refused:
+            client.runs.wait(None, "calling", input={"said": ""})
+    assert nowhere in str(refused.value) and "THREADLOG_API_URL" in str(refused.value)
 
 
 def test_another_engine_takes_over_when_one_is_killed(parts: Parts) -> None:
