@@ -10,6 +10,8 @@ import asyncpg
 import orjson
 from aiohttp import web
 
+from engine import long_integers
+
 _JSON = "application/json"
 
 
@@ -59,7 +61,12 @@ def raw(text: str | None) -> Any:
 
 def decoded(value: Any) -> Any:
     """Rendered values as plain objects, when they have to be looked into."""
-    return orjson.loads(orjson.dumps(value)) if isinstance(value, orjson.Fragment) else value
+    return exactly(orjson.dumps(value)) if isinstance(value, orjson.Fragment) else value
+
+
+def exactly(text: bytes) -> Any:
+    """The value of JSON text; integers beyond 64 bits stay text (`orjson.Fragment`)."""
+    return long_integers.loads(text, lambda digits: orjson.Fragment(digits.encode()))
 
 
 def picked(item: dict[str, Any], select: Iterable[str] | None) -> dict[str, Any]:

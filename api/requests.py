@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.errors import ApiError, describe
 from api.known import as_uuid
+from api.whole_numbers import refuse_long_integers
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,6 +24,7 @@ async def json_body(request: web.Request) -> Any:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large(limit) from None
+    refuse_long_integers(raw)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:

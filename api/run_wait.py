@@ -14,7 +14,7 @@ from api.errors import ApiError
 from api.models import RunCreate
 from api.output import Output
 from api.progress import End
-from api.replies import decoded, raw_reply
+from api.replies import decoded, exactly, raw_reply
 from api.requests import body, path_uuid, query_flag
 from api.run_cancel import cancel_quietly
 from api.run_create import prepare, submit
@@ -133,7 +133,7 @@ async def result(api: Api, output: Output) -> bytes:
 
 def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
     """All interrupts of the run: each of its last `values` events tells of one only."""
-    found = orjson.loads(values)
+    found = exactly(values)
     if not isinstance(found, dict):
         return values
     return orjson.dumps({**found, "__interrupt__": [one for of_task in interrupts.values() for one in of_task]})

@@ -14,14 +14,16 @@ from collections import deque
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import PurePath
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 _AS_STR = (
-    Decimal, UUID, PurePath, timezone,
+    Decimal, UUID, PurePath, timezone, Fraction, complex, range, slice,
     IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network,
 )  # fmt: skip
 
@@ -31,6 +33,14 @@ SECRET = "**********"
 def seconds(delta: timedelta) -> float:
     """A duration in JSON: seconds."""
     return delta.total_seconds()
+
+
+def digits(number: int) -> bytes:
+    """An integer in JSON, however large; one that Python does not write in decimal, as text in hexadecimal."""
+    try:
+        return str(int(number)).encode()
+    except ValueError:  # sys.set_int_max_str_digits
+        return f'"{number:#x}"'.encode()
 
 
 def text_of_bytes(data: bytes | bytearray | memoryview) -> str:
@@ -71,6 +81,8 @@ def plain(value: Any) -> Any:
         return value.key
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, SimpleNamespace):
+        return vars(value)
     if hasattr(value, "node") and hasattr(value, "arg"):  # Send
         timeout = getattr(value, "timeout", None)
         return {"node": value.node, "arg": value.arg} | ({} if timeout is None else {"timeout": timeout})

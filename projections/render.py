@@ -14,6 +14,7 @@ import struct
 from base64 import b64decode
 from collections.abc import Callable, Iterable
 from datetime import date, time, timedelta, timezone
+from fractions import Fraction
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -22,7 +23,7 @@ import orjson
 import ormsgpack
 
 from engine.compression import unpack_value
-from engine.plain import SECRET, plain, seconds, text_of_bytes
+from engine.plain import SECRET, digits, plain, seconds, text_of_bytes
 from engine.references import Reference
 
 # The extension codes of langgraph.checkpoint.serde.jsonplus (a test compares them).
@@ -201,6 +202,11 @@ def _object_of(parts: Any) -> Any:
         ("datetime", "date"): date,
         ("datetime", "time"): time,
         ("zoneinfo", "ZoneInfo"): ZoneInfo,
+        ("builtins", "int"): int,
+        ("builtins", "complex"): complex,
+        ("builtins", "range"): range,
+        ("builtins", "slice"): slice,
+        ("fractions", "Fraction"): Fraction,
     }[module, name]
     if isinstance(argument, dict):
         return kind(**argument)
@@ -215,6 +221,11 @@ def _timedelta(argument: list[int], data: bytes) -> float:
 _FORMS: dict[tuple[int, str, str], Form] = {
     (POSITIONAL, "langgraph.types", "Send"): _send,
     (POSITIONAL, "re", "compile"): lambda argument, _: argument[0],
+    (POSITIONAL, "builtins", "int"): lambda argument, _: orjson.Fragment(digits(int(*argument))),
+    (POSITIONAL, "builtins", "complex"): _of_object,
+    (POSITIONAL, "builtins", "range"): _of_object,
+    (POSITIONAL, "builtins", "slice"): _of_object,
+    (POSITIONAL, "fractions", "Fraction"): _of_object,
     (POSITIONAL, "datetime", "timedelta"): _timedelta,
     (POSITIONAL, "datetime", "date"): _of_object,
     (POSITIONAL, "datetime", "timezone"): _of_object,

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import asyncpg
-import orjson
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import CONFIG_KEY_DURABILITY
 from langgraph.checkpoint.base import (
@@ -27,11 +26,12 @@ from langgraph.types import StateSnapshot
 
 from engine.executor import loads, standing
 from engine.executor.bridge import Bridged
-from engine.executor.jsonable import dumps
+from engine.executor.jsonable import as_json
 from engine.executor.loads import Stored, config_of, ordered
 from engine.executor.memory import Memory
 from engine.executor.plans import Plan, commanded, described, plan_of, plan_of_snapshot
-from engine.executor.serde import Blob, default_serializer
+from engine.executor.serde import Blob
+from engine.executor.stored_types import default_serializer
 from engine.executor.values import Draft, Values
 from engine.log.port import Append, Log, LogUnavailable, Topic
 from engine.references import Reference, needed
@@ -472,7 +472,7 @@ def _plain_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dic
             continue  # as nearly all are
         if type(value) is int and -(2**53) < value < 2**53:
             continue
-        out[key] = _without_nul(orjson.loads(dumps(value)))
+        out[key] = _without_nul(as_json(value))
     return out
 
 

@@ -13,7 +13,7 @@ import typing_extensions
 from langgraph.pregel import Pregel
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, create_model
 
-from engine.executor.jsonable import dumps
+from engine.executor.jsonable import as_json
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def describe_graph(graph: AnyGraph, description: str | None) -> dict[str, Any]:
         "subgraphs": _subgraphs(graph),
         "out": _or_none(lambda: _names(graph.stream_channels_asis), "output channels"),
     }
-    return orjson.loads(dumps(info))  # type: ignore[no-any-return]
+    return as_json(info)  # type: ignore[no-any-return]
 
 
 def broken_graph(message: str, description: str | None) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _drawing(graph: AnyGraph, xray: int | bool) -> dict[str, Any]:
             shown["data"] = {"name": shown.get("data", node.name)}
         if node.metadata:
             shown["metadata"] = node.metadata
-    return orjson.loads(dumps(plain))  # type: ignore[no-any-return]
+    return as_json(plain)  # type: ignore[no-any-return]
 
 
 def _subgraphs(graph: AnyGraph) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from engine.plain import plain
+from engine.long_integers import loads
+from engine.plain import digits, plain
 
 # Dataclasses, dates and numpy go through `default`, so that they look as they do when read back from the state.
 OPTION = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -38,6 +39,14 @@ def dumps(value: Any) -> bytes:
         return orjson.dumps(cleaned(value))
 
 
+def as_json(value: Any) -> Any:
+    """The value as JSON says it, for what becomes part of a command.
+
+    Integers beyond 64 bits are text there: who reads commands and events would lose their digits.
+    """
+    return loads(dumps(value), str)
+
+
 def key_text(key: Any) -> str:
     """A mapping's key in JSON, as orjson writes those it knows."""
     if isinstance(key, str):
@@ -46,7 +55,7 @@ def key_text(key: Any) -> str:
         try:
             return orjson.dumps(key).decode()
         except orjson.JSONEncodeError:
-            return str(key)
+            return digits(key).decode().strip('"') if isinstance(key, int) else str(key)
     form = default(key)
     return _text(form if isinstance(form, str) else str(form))
 
@@ -62,7 +71,7 @@ def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**64 else orjson.Fragment(str(int(value)).encode())
+        return int(value) if -(2**63) <= value < 2**64 else orjson.Fragment(digits(value))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if id(value) in _above or len(_above) > _DEEPEST:

@@ -1,13 +1,9 @@
-"""Channel values as bytes: LangGraph's serializer, zstd, and the content hash that names a stored value."""
+"""Channel values as bytes: zstd, and the content hash that names a stored value."""
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
-
-from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
-from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer, _create_msgpack_ext_hook
 
 from engine.compression import pack_value, unpack_value
 
@@ -24,23 +20,6 @@ class UnserializableState(TypeError):
             "or a pydantic model."
         )
         self.channel = channel
-
-
-class _EveryType(set[tuple[str, ...]]):
-    """An allow-list with everything in it: the checkpoints are written by this deployment's own graphs."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-
-_PERMISSIVE = JsonPlusSerializer(__unpack_ext_hook__=_create_msgpack_ext_hook(_EveryType()))
-
-
-def default_serializer() -> SerializerProtocol:
-    """LangGraph's serializer. The user's own types load without a warning, unless LANGGRAPH_STRICT_MSGPACK is set:
-    then only those that the graph's schemas name.
-    """
-    return JsonPlusSerializer() if STRICT_MSGPACK_ENABLED else _PERMISSIVE
 
 
 class Blob(NamedTuple):

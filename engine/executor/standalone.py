@@ -21,7 +21,7 @@ from engine.domain.commands import Command, CreateThread, DeleteThread, ImportCh
 from engine.executor import loads
 from engine.executor.bridge import Bridged
 from engine.executor.checkpointer import ThreadlogSaver
-from engine.executor.serde import default_serializer
+from engine.executor.stored_types import default_serializer
 from engine.log.port import Log
 from engine.log.records import partition_of
 from engine.ports import Decided, Gateway

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
-from engine.executor.jsonable import dumps
+from engine.executor.jsonable import as_json
 from engine.executor.loads import Stored, ordered
 from engine.executor.memory import Memory
 from engine.executor.plans import half_done
@@ -66,7 +64,7 @@ def _pending(checkpoint: Stored, memory: Memory) -> dict[str, tuple[str, Any]]:
     for task, status in _tasks(checkpoint):
         if status.finished or not status.interrupts:
             continue
-        raised = {i.id: (task["id"], orjson.loads(dumps(i.value))) for i in memory.interrupts(checkpoint, task["id"])}
+        raised = {i.id: (task["id"], as_json(i.value)) for i in memory.interrupts(checkpoint, task["id"])}
         for child in _below(checkpoint, task, memory):
             raised.update((k, v) for k, v in _pending(child, memory).items() if k in raised)
         out |= raised

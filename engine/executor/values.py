@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 import orjson
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from engine.executor.segments import Part, Segment, Segments, Signature
 from engine.executor.serde import (
@@ -26,6 +25,7 @@ from engine.executor.serde import (
     pack,
     unpack,
 )
+from engine.executor.stored_types import StateSerializer
 from engine.references import Reference, content_hash, data_to_text, hashes
 
 LARGE_BYTES = 32 * 1024  # compressed, above this a value travels in the `values` topic
@@ -42,7 +42,7 @@ _WIDE_TEXT = 2048
 _DEEPEST = 3
 _NUMBERS = 65_536  # a longer list of numbers is data (an embedding, a sample), not a history
 
-_SIGNING = JsonPlusSerializer()
+_SIGNING = StateSerializer()
 _PLAIN_MESSAGES: WeakKeyDictionary[type, bool] = (
     WeakKeyDictionary()
 )  # whether a class is one of LangChain's own messages

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import math
 import re
 import uuid
 from collections import OrderedDict, defaultdict, deque, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
 from ipaddress import ip_address, ip_network
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -29,7 +32,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.v1 import BaseModel as OldModel
 
 from engine.executor.jsonable import dumps
-from engine.executor.serde import default_serializer, pack
+from engine.executor.serde import UnserializableState, pack
+from engine.executor.stored_types import default_serializer
 from engine.executor.values import Draft, Values
 from projections import render
 from projections.render import Blob, Blobs
@@ -84,6 +88,21 @@ Point = namedtuple("Point", "x y")
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901)
 MODEL = Outer(inner=Inner(when=NOW, tags={"t"}), more={"deep": Record(1, nested=[Pair(1, None)])})
+
+# What LangGraph's serializer refuses.
+WIDER: dict[str, Any] = {
+    "large integer": 2**64,
+    "large negative integer": -(2**63) - 1,
+    "largest integer": 10**4213,
+    "large integers inside": {"a": [1, 2**70, {"b": -(10**40)}], "c": (2**65,), "d": {2**66}},
+    "large integer in an object": [Record(2**70, nested=Pair(2**71, 1)), Slotted(2**72)],
+    "fraction": [Fraction(1, 3), Fraction(10**40, 7)],
+    "complex": 1 - 2j,
+    "range": range(0, 10**30, 3),
+    "slice": slice(1, None, 2),
+    "pure path": [PurePosixPath("a/b"), PurePosixPath("/a"), PureWindowsPath("c:/x/y")],
+    "namespace": SimpleNamespace(a=1, b=[Fraction(1, 2)]),
+}
 
 VALUES: dict[str, Any] = {
     "none": None,
@@ -149,6 +168,7 @@ VALUES: dict[str, Any] = {
         ToolMessage("r", tool_call_id="c", artifact=Record(1), id="4"),
         RemoveMessage(id="5"),
     ],
+    **WIDER,
     "everything at once": {"a": [MODEL, {1: {b"x"}}], "b": (Colour.PAIR, NOW)},
 }  # fmt: skip
 
@@ -164,8 +184,53 @@ def test_stored_and_live_values_look_the_same(name: str) -> None:
     assert as_read_back(VALUES[name]) == dumps(VALUES[name])
 
 
+@pytest.mark.parametrize("name", WIDER)
+@pytest.mark.parametrize("reader", [default_serializer(), jsonplus.JsonPlusSerializer()], ids=["ours", "LangGraph's"])
+def test_what_langgraph_refuses_is_read_back_as_it_was(name: str, reader: jsonplus.JsonPlusSerializer) -> None:
+    with pytest.raises(TypeError):
+        jsonplus.JsonPlusSerializer().dumps_typed(WIDER[name])
+    assert reader.loads_typed(default_serializer().dumps_typed(WIDER[name])) in (WIDER[name], _as_lists(WIDER[name]))
+
+
+def _as_lists(value: Any) -> Any:
+    """As msgpack returns it: without tuples."""
+    if isinstance(value, dict):
+        return {k: _as_lists(v) for k, v in value.items()}
+    return [_as_lists(v) for v in value] if type(value) in (list, tuple) else value
+
+
+def test_strict_readers_make_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.executor.stored_types.STRICT_MSGPACK_ENABLED", True)
+    strict = default_serializer().with_msgpack_allowlist([("tests.render.test_render", "Record"), *((
+        "tests.render.test_render", name) for name in ("Pair", "Slotted"))])  # fmt: skip
+    for name, value in WIDER.items():
+        assert strict.loads_typed(strict.dumps_typed(value)) in (value, _as_lists(value)), name
+
+
+@pytest.mark.parametrize(
+    "value",
+    [len, int, ..., (i for i in ()), {}.keys(), 10**4300, {"a": [object()]}],
+    ids=["function", "class", "ellipsis", "generator", "view", "4301 digits", "object"],
+)
+def test_what_cannot_be_stored_is_refused_with_the_name_of_its_key(value: Any) -> None:
+    for odd in (value, [value] * 20, {"in": [value, 2**70]}):
+        with pytest.raises(UnserializableState, match="state key 'the_key'"):
+            Values(default_serializer()).reference("the_key", odd, Draft())
+
+
+def test_what_clients_see_of_what_langgraph_refuses() -> None:
+    shown = {name: dumps(value).decode() for name, value in WIDER.items()}
+    assert shown["large integer"] == "18446744073709551616"
+    assert shown["large integers inside"].startswith('{"a":[1,1180591620717411303424,{"b":-1')
+    assert shown["fraction"] == f'["1/3","{10**40}/7"]'
+    assert shown["complex"] == '"(1-2j)"'
+    assert shown["range"] == f'"range(0, {10**30}, 3)"'
+    assert shown["pure path"].startswith('["a/b","/a",')
+    assert dumps(10**4300).startswith(b'"0x')  # a node may stream what no state can hold
+
+
 def test_what_clients_see_of_a_few() -> None:
-    shown = {name: orjson.loads(dumps(VALUES[name])) for name in VALUES}
+    shown = {name: json.loads(dumps(VALUES[name])) for name in VALUES}
     assert shown["datetime"] == "2026-01-02T03:04:05.678901"
     assert shown["uuid"] == "00000000-0000-0000-0000-000000000005"
     assert shown["decimal"] == "1.10"
@@ -182,7 +247,8 @@ def test_what_clients_see_of_a_few() -> None:
 
 
 JSON_LIKE = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary()
+    st.none() | st.booleans() | st.integers(-(2**200), 2**200) | st.fractions() | st.complex_numbers(allow_nan=False)
+    | st.floats() | st.text() | st.binary()
     | st.datetimes() | st.dates() | st.times() | st.timedeltas() | st.uuids() | st.decimals(allow_nan=False),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers(-99, 99), inner, max_size=4)
     | st.builds(Pair, inner, inner) | st.builds(Slotted, inner) | st.tuples(inner),
@@ -192,7 +258,7 @@ JSON_LIKE = st.recursive(
 
 @given(JSON_LIKE)
 def test_any_value_looks_the_same(value: Any) -> None:
-    assert orjson.loads(as_read_back(value)) == orjson.loads(dumps(value))
+    assert json.loads(as_read_back(value)) == json.loads(dumps(value))
 
 
 @given(JSON_LIKE | st.lists(st.integers(0, 3), max_size=40))
@@ -201,7 +267,7 @@ def test_references_render_to_the_value(value: Any) -> None:
     reference = values.reference("c", value, draft)
     draft.seal()
     rendered = render.reference(reference, Blobs((name, Blob(*blob)) for name, blob in draft.sealed.items()))
-    assert orjson.loads(orjson.dumps(rendered)) == orjson.loads(dumps(value))
+    assert json.loads(orjson.dumps(rendered)) == json.loads(dumps(value))
 
 
 def test_arrays_are_nested_lists() -> None:

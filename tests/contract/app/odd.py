@@ -3,12 +3,14 @@
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gate import note
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
 from plain import Items, says
 from pydantic import BaseModel
 from typing_extensions import TypedDict
@@ -53,6 +55,47 @@ builder = StateGraph(Blob)
 builder.add_sequence([("inflate", inflate), ("measure", lambda state: {"n": len(state["blob"])})])
 builder.add_edge(START, "inflate")
 big = builder.compile()
+
+
+class Numbers(TypedDict, total=False):
+    kind: str
+    value: Any
+    text: str
+
+
+KINDS: dict[str, Any] = {
+    "large": 2**70,
+    "larger": 10**400,
+    "inside": {"a": [1, -(2**64)]},
+    "fraction": Fraction(1, 3),
+    "complex": 1 - 2j,
+    "range": range(3),
+    "path": PurePosixPath("a/b"),
+    "too large": 10**5000,
+}
+
+
+def ask_for(state: Numbers) -> dict[str, Any]:
+    """Asks with an interrupt whose value JSON readers would round."""
+    if state["kind"] == "ask":
+        return {"text": interrupt({"large": 2**70})}
+    return {}
+
+
+def tell(state: Numbers) -> dict[str, Any]:
+    if state["kind"] == "too large":  # for Python to write
+        return {}
+    return {"text": f"{type(state.get('value')).__name__} {state.get('value')}"}
+
+
+builder = StateGraph(Numbers)
+builder.add_sequence([
+    ("make", lambda state: {"value": KINDS.get(state["kind"], state.get("value"))}),
+    ("ask_for", ask_for),
+    ("tell", tell),
+])  # fmt: skip
+builder.add_edge(START, "make")
+numbers = builder.compile()
 
 
 def fall(state: Items, config: RunnableConfig) -> dict[str, Any]:
