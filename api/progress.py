@@ -113,6 +113,6 @@ class Progress:
 
     def reached(self, end: End) -> bool:
         """Whether every frame that belongs before this end has passed."""
-        if end.frames == 0 or end.kind in ("interrupted", "gone"):
+        if end.frames == 0:  # of a cancelled run only known once its executor has stopped: its streams end before
             return True
         return self.attempt > end.attempt or (self.attempt == end.attempt and self.next_number >= end.frames)

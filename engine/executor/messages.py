@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
 from langgraph.pregel._messages import StreamMessagesHandler, graph_namespace
-from langgraph.pregel._tools import StreamToolCallHandler
 
 from engine.executor.jsonable import dumps
+
+__all__ = ["Chunk", "MessageFrames", "MessageHandler", "PutFrame", "graph_namespace"]
 
 Chunk = tuple[tuple[str, ...], str, Any]
 
@@ -59,11 +59,6 @@ class MessageHandler(StreamMessagesHandler):
         if metadata and "langgraph_checkpoint_ns" in metadata and not self._skip(metadata):
             return super().on_chain_start(serialized, inputs, run_id=run_id, metadata=metadata, **kwargs)
         return None
-
-
-def tool_handler(stream: Callable[[Chunk], None]) -> BaseCallbackHandler:
-    """LangGraph's collector of tool calls for the `tools` mode."""
-    return StreamToolCallHandler(stream, True)
 
 
 class MessageFrames:

@@ -20,7 +20,7 @@ from langgraph.runtime import DEFAULT_RUNTIME, RunControl, Runtime
 
 from engine.executor.claims import Claim
 from engine.executor.loading import LoadedGraph
-from engine.executor.messages import MessageHandler, tool_handler
+from engine.executor.messages import MessageHandler
 from engine.executor.outbox import FrameQueue, Outbox
 from engine.executor.reads import PatientPool
 from engine.executor.reporter import Applied, Reporter
@@ -215,9 +215,8 @@ class Attempt:
         if result is not None:
             outcome["result"] = result
         if self.stream is not None:
-            if error is not None:
-                self.stream.fail(error)
-            elif status != "released":
+            self.stream.end(status, error, waits=bool(outcome["interrupts"]))
+            if error is None and status != "released":
                 self.stream.output(self._kept)
             self.stream.close()
         return outcome
@@ -322,8 +321,8 @@ class Attempt:
         handlers: list[Any] = []
         if stream.messages is not None:
             handlers.append(MessageHandler(stream.messages, stream.subgraphs))
-        if "tools" in stream.modes:
-            handlers.append(tool_handler(stream))
+        if stream.tool_calls is not None:
+            handlers.append(stream.tool_calls)
         if handlers:
             config["callbacks"] = handlers
         options: dict[str, Any] = {

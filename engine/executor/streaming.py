@@ -16,10 +16,13 @@ from typing import Any
 from langgraph.config import get_config
 
 from engine.executor.jsonable import dumps
+from engine.executor.lifecycle import Lifecycle
 from engine.executor.messages import MessageFrames
 from engine.executor.outbox import FrameQueue, Outbox
+from engine.executor.tool_calls import ToolCallHandler
 
-# modes LangGraph streams through the hook; messages and tools come from callbacks, events from astream_events
+# modes LangGraph streams through the hook; messages and tools come from callbacks, events from astream_events, and
+# lifecycle is made of what passes here
 _GRAPH_MODES = frozenset(("values", "updates", "tasks", "checkpoints", "debug"))
 MODES = _GRAPH_MODES | {"messages", "messages-tuple", "custom", "events", "tools", "lifecycle"}
 
@@ -55,11 +58,15 @@ class RunStream:
         self.progress = self._loop.time()  # when the graph last passed a superstep
         wants = [mode for mode in ("messages", "messages-tuple") if mode in self.modes]
         self.messages = MessageFrames(self.frame, wants) if wants else None
+        self._lifecycle = Lifecycle(self._subgraph, describe_error) if "lifecycle" in self.modes else None
+        shows_tools = self.frame if "tools" in self.modes else None
+        self.tool_calls = ToolCallHandler(shows_tools, self._lifecycle) if shows_tools or self._lifecycle else None
 
     @property
     def graph_modes(self) -> set[str]:
         """The modes to have LangGraph stream through `__call__`: values (the output) and checkpoints always."""
-        return {"values", "checkpoints", *(self.modes & _GRAPH_MODES)}
+        tasks = {"tasks"} if self._lifecycle is not None else set()
+        return {"values", "checkpoints", *tasks, *(self.modes & _GRAPH_MODES)}
 
     # --- what the graph emits ------------------------------------------------------------------------------
 
@@ -68,6 +75,8 @@ class RunStream:
         if self._closed:
             return
         ns, mode, payload = chunk
+        if self._lifecycle is not None:
+            self._lifecycle.observe(ns, mode, payload)
         if mode == "checkpoints":
             self.progress = self._loop.time()
             if threading.get_ident() == self._thread:
@@ -111,14 +120,23 @@ class RunStream:
         if ns and namespaced:
             if not self.subgraphs:
                 return
-            name = self._names.get((mode, ns))
-            if name is None:
-                name = self._names[(mode, ns)] = one_line(f"{mode}|{'|'.join(ns)}")
+            name = self._name(mode, ns)
         else:
             name = mode.encode()
         self._put(name, data)
         if threading.get_ident() != self._thread:
             self._make_way()
+
+    def _subgraph(self, ns: tuple[str, ...], data: dict[str, Any]) -> None:
+        """Start and end of a subgraph are told to clients that want no other events of subgraphs, too."""
+        if not self._closed:
+            self._put(self._name("lifecycle", ns), dumps(data))
+
+    def _name(self, mode: str, ns: tuple[str, ...]) -> bytes:
+        name = self._names.get((mode, ns))
+        if name is None:
+            name = self._names[(mode, ns)] = one_line(f"{mode}|{'|'.join(ns)}")
+        return name
 
     def event(self, event: Any) -> None:
         """One of LangChain's `astream_events`; what the graph itself streams there comes as frames of its modes."""
@@ -149,9 +167,14 @@ class RunStream:
         if "updates" in self.modes:
             self._put(b"updates", b'{"__interrupt__":[]}')
 
-    def fail(self, error: dict[str, Any]) -> None:
-        """The frame of a failed run."""
-        self._put(b"error", dumps(error))
+    def end(self, status: str, error: dict[str, Any] | None, *, waits: bool) -> None:
+        """The attempt has ended with this status (of `ReportRun`), `waits` for an answer or not; then the error."""
+        if self._lifecycle is not None and status != "released":  # the next attempt starts its subgraphs again
+            stopped = waits or status == "interrupted"
+            event = "failed" if error is not None else "interrupted" if stopped else "completed"
+            self._lifecycle.run_ended(event, error)
+        if error is not None:
+            self._put(b"error", dumps(error))
 
     def output(self, kept: Callable[[Collection[str]], bool]) -> None:
         """The final values, for those who wait for the run, when the client's modes do not carry them.

@@ -94,6 +94,22 @@ async def test_127_an_error_is_replayed_too(client: LangGraphClient, http: httpx
     assert seen[-1].data == {"error": "ValueError", "message": "kaboom"}
 
 
+@pytest.mark.star
+async def test_127_a_cancelled_run_is_replayed_too(
+    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
+) -> None:
+    run = await client.runs.create(
+        thread_id, "custom", input={**gate.input, "n": 6}, stream_mode="custom", stream_resumable=True
+    )
+    run_id = run["run_id"]
+    await gate.entered(run_id)
+    await client.runs.cancel(thread_id, run_id, wait=True)
+    for _ in range(2):
+        seen = await replay(http, thread_id, run_id, "-1")
+        assert [frame.data["number"] for frame in seen if frame.event == "custom"] == [0, 1, 2]
+    assert facts(await replay(http, thread_id, run_id, seen[1].id)) == facts(seen[2:])
+
+
 async def test_127_without_an_id_a_finished_run_shows_nothing(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
