@@ -170,8 +170,7 @@ class Attempt:
         except Exception as unknown:  # perhaps the very reason
             logger.error("run %s: what it leaves can't be told", self.claim.run_id, exc_info=unknown)
         if self.stream is not None:
-            if "error" in outcome:
-                self.stream.fail(outcome["error"])
+            self.stream.end(outcome["status"], outcome.get("error"), waits=bool(outcome.get("interrupts")))
             self.stream.close()
         await self._report(outcome)
 
