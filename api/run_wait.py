@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -136,7 +137,12 @@ def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
     found = exactly(values)
     if not isinstance(found, dict):
         return values
-    return orjson.dumps({**found, "__interrupt__": [one for of_task in interrupts.values() for one in of_task]})
+    return orjson.dumps({**found, "__interrupt__": _told(one for of_task in interrupts.values() for one in of_task)})
+
+
+def _told(interrupts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Interrupts as streams tell them."""
+    return [{"value": None, "id": None, "response_schema": None, **interrupt} for interrupt in interrupts]
 
 
 async def _left(api: Api, thread_id: str, run_id: str, end: End) -> bytes:
@@ -150,5 +156,5 @@ async def _left(api: Api, thread_id: str, run_id: str, end: End) -> bytes:
     if end.kind == "success" and found["interrupts"]:
         values = decoded(values)
         if isinstance(values, dict):
-            values = {**values, "__interrupt__": found["interrupts"]}
+            values = {**values, "__interrupt__": _told(found["interrupts"])}
     return orjson.dumps(values)

@@ -19,17 +19,17 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
     get_checkpoint_id,
-    get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_methods
+from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
 
 from engine.executor import loads, standing
 from engine.executor.bridge import Bridged
-from engine.executor.jsonable import as_json
+from engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
 from engine.executor.loads import Stored, config_of, ordered
 from engine.executor.memory import Memory
-from engine.executor.plans import Plan, commanded, described, plan_of, plan_of_snapshot
+from engine.executor.plans import NodeOrder, Plan, commanded, described, node_order, plan_of, plan_of_snapshot
 from engine.executor.serde import Blob
 from engine.executor.stored_types import default_serializer
 from engine.executor.values import Draft, Values
@@ -96,6 +96,11 @@ class ThreadlogSaver(Bridged):
         self._plans: dict[str, OrderedDict[str, Plan]] = {}  # ns -> of checkpoints that are not put yet
         self._behind: set[asyncio.Task[None]] = set()
         self._large = asyncio.Lock()
+        self._order: NodeOrder | None = None
+
+    def runs(self, graph: Pregel[Any, Any, Any, Any]) -> None:
+        """Whose checkpoints these are: states tell tasks in the order of its nodes."""
+        self._order = node_order(graph)
 
     @property
     def head(self) -> str | None:
@@ -135,8 +140,8 @@ class ThreadlogSaver(Bridged):
             ns=ns,
             checkpoint_id=checkpoint["id"],
             parent_id=parent_id,
-            checkpoint=_plain_checkpoint(checkpoint),
-            metadata=_plain_metadata(config, metadata),
+            checkpoint=plain_checkpoint(checkpoint),
+            metadata=plain_metadata(config, metadata),
             channels=self._channels(self._memory.get(ns, parent_id), checkpoint, new_versions, draft),
             live=checkpoint["channel_values"],
         )
@@ -301,7 +306,7 @@ class ThreadlogSaver(Bridged):
     def _describe(self, known: Stored, plan: Plan, *, final: bool = False) -> None:
         """Report the tasks after a checkpoint, and the values clients see where they differ from the stored ones."""
         draft = Draft()
-        found = described(known, plan, self._values, draft, final=final)
+        found = described(known, plan, self._values, draft, final=final, order=self._order)
         before = known.tasks, known.out, known.shown
         known.tasks, known.out, known.shown = found["tasks"], found["out"], found["shown"]
         known.live = known.again = None
@@ -455,30 +460,3 @@ class ThreadlogSaver(Bridged):
                 "start a run on that thread instead"
             )
         return configurable.get("checkpoint_ns", ""), configurable.get("checkpoint_id")
-
-
-def _plain_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    out = {k: v for k, v in checkpoint.items() if k not in ("channel_values", "pending_sends")}
-    if "pending_sends" in checkpoint:
-        out["pending_sends"] = []  # older formats only; what is pending stands in the tasks channel
-    return out
-
-
-def _plain_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
-    """Metadata as LangGraph's savers store it, in plain JSON that jsonb accepts."""
-    out: dict[str, Any] = dict(get_serializable_checkpoint_metadata(config, metadata))
-    for key, value in out.items():
-        if not value or value is True or (isinstance(value, str) and value.isascii()):
-            continue  # as nearly all are
-        if type(value) is int and -(2**53) < value < 2**53:
-            continue
-        out[key] = _without_nul(as_json(value))
-    return out
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "")
-    if isinstance(value, dict):
-        return {_without_nul(k): _without_nul(v) for k, v in value.items()}
-    return [_without_nul(v) for v in value] if isinstance(value, list) else value

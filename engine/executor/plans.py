@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
 
 from engine.executor.loads import Stored
@@ -18,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 _MISSING = object()
 _ROOT, _END, _TASKS = "__root__", "__end__", "__pregel_tasks"
+
+
+NodeOrder = Callable[[str], Sequence[str]]  # the names of a namespace's nodes; empty where the graph is not known
 
 
 @dataclass(slots=True)
@@ -57,6 +62,28 @@ def plan_of_snapshot(entry: Stored, snapshot: StateSnapshot) -> Plan:
     return Plan(entry.ns, entry.checkpoint_id, tasks, snapshot.values)
 
 
+def node_order(graph: Pregel[Any, Any, Any, Any]) -> NodeOrder:
+    """The order of the nodes of a graph and of the subgraphs that LangGraph finds in it."""
+
+    @cache
+    def order(names: str) -> Sequence[str]:
+        if not names:
+            return list(graph.nodes)
+        try:
+            found = dict(graph.get_subgraphs(namespace=names, recurse=True))
+        except Exception:  # it looks into the user's functions
+            logger.debug("no subgraph %s", names, exc_info=True)
+            return ()
+        subgraph = found.get(names)
+        return list(subgraph.nodes) if isinstance(subgraph, Pregel) else ()
+
+    def of_namespace(ns: str) -> Sequence[str]:
+        # without task ids, and the numbers of a task's further subgraphs
+        return order("|".join(part.partition(":")[0] for part in ns.split("|") if not part.isdigit()))
+
+    return of_namespace
+
+
 def half_done(entry: Stored) -> bool:
     """Whether tasks of the next superstep have written to channels clients see, or a command has."""
     return any(_is_seen(channel) for _, channel, _ in entry.writes.values())
@@ -71,7 +98,9 @@ def _is_seen(channel: str) -> bool:
     return channel in (_ROOT, _END) or not channel.startswith(("__", "branch:"))
 
 
-def described(entry: Stored, plan: Plan, values: Values, draft: Draft, *, final: bool) -> dict[str, Any]:
+def described(
+    entry: Stored, plan: Plan, values: Values, draft: Draft, *, final: bool, order: NodeOrder | None = None
+) -> dict[str, Any]:
     """`tasks`, `out` and `shown` of a `tasks` item.
 
     `out`: the names of the channels clients see, or the one whose value is the state. `shown`: references of what they
@@ -98,7 +127,7 @@ def described(entry: Stored, plan: Plan, values: Values, draft: Draft, *, final:
     tasks = entry.tasks
     if tasks is None or final:
         _add_paths(entry, plan)
-        tasks = plan.tasks
+        tasks = plan.tasks if final or order is None else _in_order(plan.tasks, entry.ns, order)
     return {"tasks": tasks, "out": out, "shown": shown if any(shown.values()) or "now" in shown else None}
 
 
@@ -131,6 +160,16 @@ def _stored_alike(entry: Stored, name: str, value: Any) -> bool:
         return False  # never written: what a reducer starts from
     # Stored as deltas. Anything else without a stored value is untracked, and no state shows that.
     return name not in entry.metadata.get("counters_since_delta_snapshot", {})
+
+
+def _in_order(tasks: list[dict[str, Any]], ns: str, order: NodeOrder) -> list[dict[str, Any]]:
+    """The tasks as a state of the graph tells them: those sent, then the graph's nodes in their order, not by name."""
+    nodes = [task for task in tasks if "path" not in task]
+    if len(nodes) < 2:
+        return tasks
+    places = {name: place for place, name in enumerate(order(ns))}
+    nodes.sort(key=lambda task: places.get(task["name"], len(places)))
+    return [task for task in tasks if "path" in task] + nodes
 
 
 def _add_paths(entry: Stored, plan: Plan) -> None:

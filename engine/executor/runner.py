@@ -284,6 +284,7 @@ class Attempt:
         async with self._graph.open(config, context=kwargs.get("context")) as graph:
             given = command_of(kwargs["command"]) if kwargs.get("command") else kwargs.get("input")
             config = named(config, graph, claim.graph_id)
+            saver.runs(graph)
             plan = Plan(given, config)
             if claim.attempt > 1:
                 plan = await plan_attempt(claim, graph, saver, self._pool, given, config)

@@ -19,12 +19,14 @@ def next_tasks(memory: Memory) -> list[str]:
 
 
 def interrupts(memory: Memory) -> dict[str, list[dict[str, Any]]]:
-    """Interrupts that wait for an answer, `{id, value}` in JSON, by the task that raised them, at any depth."""
+    """Interrupts that wait for an answer, by the task that raised them, at any depth: `{id, value}` in JSON, and
+    `response_schema` where there is one.
+    """
     root = memory.root()
     out: dict[str, list[dict[str, Any]]] = {}
     if root is not None:
-        for interrupt_id, (task_id, value) in _pending(root, memory).items():
-            out.setdefault(task_id, []).append({"id": interrupt_id, "value": value})
+        for task_id, interrupt in _pending(root, memory).values():
+            out.setdefault(task_id, []).append(interrupt)
     return out
 
 
@@ -58,14 +60,21 @@ def _half_done(checkpoint: Stored, memory: Memory) -> bool:
     )
 
 
-def _pending(checkpoint: Stored, memory: Memory) -> dict[str, tuple[str, Any]]:
-    """Interrupt id -> (task id, value). A subgraph's interrupt stands with each task above it: the deepest counts."""
-    out: dict[str, tuple[str, Any]] = {}
+def _pending(checkpoint: Stored, memory: Memory) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Interrupt id -> (task id, interrupt). A subgraph's interrupt is with each task above too: the deepest counts."""
+    out: dict[str, tuple[str, dict[str, Any]]] = {}
     for task, status in _tasks(checkpoint):
         if status.finished or not status.interrupts:
             continue
-        raised = {i.id: (task["id"], as_json(i.value)) for i in memory.interrupts(checkpoint, task["id"])}
+        raised = {i.id: (task["id"], _told(i)) for i in memory.interrupts(checkpoint, task["id"])}
         for child in _below(checkpoint, task, memory):
             raised.update((k, v) for k, v in _pending(child, memory).items() if k in raised)
         out |= raised
     return out
+
+
+def _told(interrupt: Any) -> dict[str, Any]:
+    told = {"id": interrupt.id, "value": as_json(interrupt.value)}
+    if (schema := getattr(interrupt, "response_schema", None)) is not None:
+        told["response_schema"] = as_json(schema)
+    return told

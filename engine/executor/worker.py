@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import loopback
+from engine.executor import message_ids
 from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
 from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
 from engine.executor.link import Link
@@ -105,6 +106,7 @@ class Executor:
         )
         config = load(options.config_path)
         loopback.install(options.api_url)
+        message_ids.install()
         self.graphs: Graphs = load_graphs(config)
         for broken in self.graphs.broken:
             logger.error("%s", broken.error)

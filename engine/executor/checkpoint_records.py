@@ -1,0 +1,60 @@
+"""Checkpoints and their metadata as they stand in commands: plain JSON, without values."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    EXCLUDED_METADATA_KEYS,
+    Checkpoint,
+    CheckpointMetadata,
+    get_serializable_checkpoint_metadata,
+)
+
+from engine.executor.jsonable import as_json
+
+_COMPOUND = (NoneType, dict, list)  # what LangGraph's savers leave out of metadata
+_INTERNAL = ("__", "langgraph_", "checkpoint_")
+_OF_PARENT = EXCLUDED_METADATA_KEYS - {"thread_id", "checkpoint_id", "checkpoint_map"}
+
+
+def plain_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    out = {k: v for k, v in checkpoint.items() if k not in ("channel_values", "pending_sends")}
+    if "pending_sends" in checkpoint:
+        out["pending_sends"] = []  # older formats only; what is pending stands in the tasks channel
+    return out
+
+
+def plain_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
+    """Metadata as LangGraph's savers store it, in plain JSON that jsonb accepts; and what clients see besides: nulls,
+    objects and lists, and of which task of its parent a subgraph is.
+    """
+    out: dict[str, Any] = dict(get_serializable_checkpoint_metadata(config, metadata))
+    given, configurable = config.get("metadata") or {}, config.get("configurable") or {}
+    for key, value in given.items():
+        if type(value) in _COMPOUND and key not in out and key not in EXCLUDED_METADATA_KEYS:
+            out[key] = value
+    for key, value in configurable.items():
+        if type(value) in _COMPOUND and key not in out and not key.startswith(_INTERNAL):
+            out[key] = value
+    if configurable.get("checkpoint_ns"):
+        out |= {key: given[key] for key in _OF_PARENT if key in given}
+        if checkpoint_map := configurable.get("checkpoint_map"):
+            out["checkpoint_map"] = checkpoint_map
+    for key, value in out.items():
+        if not value or value is True or (isinstance(value, str) and value.isascii()):
+            continue  # as nearly all are
+        if type(value) is int and -(2**53) < value < 2**53:
+            continue
+        out[key] = _without_nul(as_json(value))
+    return out
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {_without_nul(k): _without_nul(v) for k, v in value.items()}
+    return [_without_nul(v) for v in value] if isinstance(value, list) else value
