@@ -117,6 +117,11 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds a stopping executor waits for its runs to reach a superstep where they are handed on.",
     )
+    hide_errors: bool = Field(
+        False,
+        validation_alias="THREADLOG_HIDE_ERRORS",
+        description="Tell clients only the class of unexpected errors in runs, not their text.",
+    )
 
     # http and streams
     resumable_stream_ttl_seconds: int = Field(

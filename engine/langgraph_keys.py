@@ -20,6 +20,10 @@ class Treatment(StrEnum):
 
 
 _NO_AUTH = "There is no authentication yet: every thread would be open to everybody."
+_NO_PICKLE = (
+    "States are shown without the application's own types, which can't be done of pickled values. Make them a dict, a "
+    "dataclass or a pydantic model."
+)
 _NO_ENCRYPTION = "There is no encryption at rest yet: everything would be stored readable."
 
 # A dotted key is inside of another one; an object whose own key is not here is looked into.
@@ -37,7 +41,9 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "store": (Treatment.IGNORED, "There is no store yet: `runtime.store` is `None`."),
     "checkpointer.ttl": (Treatment.IGNORED, "Checkpoints are kept until their thread is deleted."),
     "checkpointer.backend": (Treatment.IGNORED, "Checkpoints are always in threadlog's own tables."),
-    "checkpointer": (Treatment.IGNORED, "Every other key of it: `path`, `serde`."),
+    "checkpointer.serde.pickle_fallback": (Treatment.REFUSED, _NO_PICKLE),
+    "checkpointer.serde": (Treatment.IGNORED, "Every other key of it: all types of the graphs are read."),
+    "checkpointer": (Treatment.IGNORED, "Every other key of it: `path`."),
     "priority": (Treatment.IGNORED, "Runs are claimed in the order they became due."),
     "webhooks": (Treatment.IGNORED, "No webhooks are sent."),
     "ui": (Treatment.IGNORED, "Generative UI bundles are not served."),

@@ -27,6 +27,7 @@ from langgraph.types import StateSnapshot
 from engine.executor import loads, standing
 from engine.executor.bridge import Bridged
 from engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
+from engine.executor.errors import shown_in_state
 from engine.executor.loads import Stored, config_of, ordered
 from engine.executor.memory import Memory
 from engine.executor.plans import NodeOrder, Plan, commanded, described, node_order, plan_of, plan_of_snapshot
@@ -35,7 +36,7 @@ from engine.executor.stored_types import default_serializer
 from engine.executor.values import Draft, Values
 from engine.log.port import Append, Log, LogUnavailable, Topic
 from engine.references import Reference, needed
-from engine.tasks import INTERRUPT, NULL_TASK
+from engine.tasks import ERROR, INTERRUPT, NULL_TASK
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class ThreadlogSaver(Bridged):
             raise ValueError("writes need the checkpoint_id they belong to")
         draft = Draft()
         encoded: list[tuple[int, str, Reference]] = [
-            (WRITES_IDX_MAP.get(channel, idx), channel, self._values.reference(channel, value, draft))
+            (WRITES_IDX_MAP.get(channel, idx), channel, self._values.reference(channel, _kept(channel, value), draft))
             for idx, (channel, value) in enumerate(writes)
         ]
         item = {
@@ -460,3 +461,8 @@ class ThreadlogSaver(Bridged):
                 "start a run on that thread instead"
             )
         return configurable.get("checkpoint_ns", ""), configurable.get("checkpoint_id")
+
+
+def _kept(channel: str, value: Any) -> Any:
+    """What is stored of a write: an error's text may not be for clients."""
+    return shown_in_state(value) if channel == ERROR else value

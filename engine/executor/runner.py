@@ -19,6 +19,7 @@ from langgraph.pregel.protocol import StreamProtocol
 from langgraph.runtime import DEFAULT_RUNTIME, RunControl, Runtime
 
 from engine.executor.claims import Claim
+from engine.executor.errors import describe_error
 from engine.executor.loading import LoadedGraph
 from engine.executor.messages import MessageHandler
 from engine.executor.outbox import FrameQueue, Outbox
@@ -27,7 +28,7 @@ from engine.executor.reporter import Applied, Reporter
 from engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_config
 from engine.executor.run_config import command_of, context_for, durability, named, run_config, stream_modes, with_limit
 from engine.executor.state_update import apply_state_update, checkpoint_event
-from engine.executor.streaming import RunStream, describe_error
+from engine.executor.streaming import RunStream
 from engine.log.port import Log
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from typing import Any
 
 from langgraph.config import get_config
 
+from engine.executor.errors import describe_error, shown_in_state
 from engine.executor.jsonable import dumps
 from engine.executor.lifecycle import Lifecycle
 from engine.executor.messages import MessageFrames
@@ -142,6 +143,8 @@ class RunStream:
         """One of LangChain's `astream_events`; what the graph itself streams there comes as frames of its modes."""
         if event["event"] == "on_chain_stream" and event["run_id"] == self._queue.run_id:
             return
+        if isinstance(error := event["data"].get("error"), BaseException):
+            event = {**event, "data": {**event["data"], "error": shown_in_state(error)}}
         self.frame((), "events", dumps(event))
 
     def _make_way(self) -> None:
@@ -224,15 +227,6 @@ def _public_task(task: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(error, BaseException):
         return task
     return {**task, "error": describe_error(error)}
-
-
-def describe_error(error: BaseException) -> dict[str, Any]:
-    """`{error: class name, message}` as clients see it."""
-    try:
-        message = str(error).encode("utf-8", "backslashreplace").decode()
-    except BaseException as failure:  # the user's `__str__` may do anything
-        message = f"(its message can't be told: {type(failure).__name__})"
-    return {"error": type(error).__name__, "message": message}
 
 
 def _public_checkpoint(payload: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.constants import TAG_HIDDEN, TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp
 
+from engine.executor.errors import describe_error
 from engine.executor.jsonable import dumps
 from engine.executor.messages import PutFrame, graph_namespace
 
@@ -105,7 +106,7 @@ class ToolCallHandler(BaseCallbackHandler):
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         call = self._ended(run_id, error)
         if call is not None and not isinstance(error, GraphBubbleUp):
-            self._show(call, "on_tool_error", error={"error": type(error).__name__, "message": str(error)})
+            self._show(call, "on_tool_error", error=describe_error(error))
 
     def _delta(self, delta: Any) -> None:
         if (call := tool_call()) is not None:

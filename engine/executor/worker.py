@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import loopback
-from engine.executor import message_ids
+from engine.executor import errors, message_ids
 from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
 from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
 from engine.executor.link import Link
@@ -62,6 +62,7 @@ class ExecutorOptions:
     grace_seconds: float = 180.0
     api_url: str = "http://127.0.0.1:2024"
     log_in_database: bool = False
+    hide_errors: bool = False
     pool_size: int = 8
     lease_seconds: float = LEASE_SECONDS
     renew_seconds: float = RENEW_SECONDS
@@ -107,6 +108,7 @@ class Executor:
         config = load(options.config_path)
         loopback.install(options.api_url)
         message_ids.install()
+        errors.hide_unexpected(options.hide_errors)
         self.graphs: Graphs = load_graphs(config)
         for broken in self.graphs.broken:
             logger.error("%s", broken.error)

@@ -9,6 +9,7 @@ from typing import Any
 
 from gate import note
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphRecursionError
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 from plain import Items, says
@@ -96,6 +97,20 @@ builder.add_sequence([
 ])  # fmt: skip
 builder.add_edge(START, "make")
 numbers = builder.compile()
+
+
+class DatabaseError(Exception):
+    """Of a kind that nobody expects to be shown."""
+
+
+def fail(state: Numbers) -> dict[str, Any]:
+    raise {"expected": ValueError, "recursion": GraphRecursionError}.get(state["kind"], DatabaseError)("the secret")
+
+
+builder = StateGraph(Numbers)
+builder.add_node("fail", fail)
+builder.add_edge(START, "fail")
+failing = builder.compile()
 
 
 def fall(state: Items, config: RunnableConfig) -> dict[str, Any]:
