@@ -245,6 +245,12 @@ class RunCreate(Body):
     after_seconds: float | None = None
     checkpoint_during: bool | None = None
     durability: Literal["sync", "async", "exit"] | None = None
+    strict_resume: Annotated[
+        bool | None,
+        Field(
+            description="Fail with UnknownInterruptError, the thread as it was, when no interrupt waits for an answer"
+        ),
+    ] = None
     on_disconnect: Literal["cancel", "continue"] | None = None
     on_completion: Literal["delete", "keep"] | None = None
     langsmith_tracer: LangsmithTracer | None = None

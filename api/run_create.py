@@ -104,6 +104,8 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
         "checkpoint_during": durability != "exit",
         "durability": durability,
     }
+    if asked.strict_resume:
+        kwargs["strict_resume"] = True
     command = CreateRun(
         thread_id=thread_id,
         run_id=run_id,

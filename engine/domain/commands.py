@@ -147,7 +147,8 @@ class ReportRun(Command):
       `timeout`      over its time limit: error likewise
       `interrupted`  the acknowledgement that a cancelled attempt has stopped
       `released`     handed back by a draining executor: run again, counts as no failure
-    `frames`: how many stream frames the attempt emitted (readers wait for them before they end).
+    `frames`: how many stream frames the attempt emitted (readers wait for them before they end). `refused` with
+    status error: the run's answer was none, nothing was run, and the thread is as it was.
     `started`: {executor, at} with the attempt's first report.
     """
 

@@ -362,6 +362,8 @@ def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
         settled, error = "error", _error(outcome)
         kind = RunFailed if status == "error" else RunTimedOut
         events = [kind(**attempt, error=error)]
+    if status == "error" and outcome.get("refused") is True:
+        return [*events, *settle(s, s.queue, status=s.status, interrupts=None, error=s.error, temporary=slot.temporary)]
     follow = settle(s, s.queue, status=settled, interrupts=interrupts, error=shortened(error), temporary=slot.temporary)
     return [*events, *follow]
 

@@ -58,6 +58,11 @@ class Reporter:
         if self._settled:
             self._gather()
 
+    @property
+    def empty(self) -> bool:
+        """Nothing was added yet."""
+        return self._number == 0 and not self._items
+
     async def flush(self) -> None:
         """Everything added so far is durably in the log when this returns."""
         while self._items or self._in_flight is not None:

@@ -29,6 +29,7 @@ from engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_confi
 from engine.executor.run_config import command_of, context_for, durability, named, run_config, stream_modes, with_limit
 from engine.executor.state_update import apply_state_update, checkpoint_event
 from engine.executor.streaming import RunStream
+from engine.executor.strict_resume import refusal, resume_strictly
 from engine.log.port import Log
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Attempt:
         self._reason: str | None = None  # why it has to stop: cancel, timeout, drain, lost
         self.made_up = False  # `make_up` was begun
         self._begun = False
+        self._refused = False  # an answer that no interrupt waits for: nothing has been run
         self._told: str | None = None  # what to stop with, told before it began
         self._again: asyncio.TimerHandle | None = None
 
@@ -214,6 +216,8 @@ class Attempt:
             outcome["error"] = error
         if result is not None:
             outcome["result"] = result
+        if self._refused and status == "error":
+            outcome["refused"] = True
         if self.stream is not None:
             self.stream.end(status, error, waits=bool(outcome["interrupts"]))
             if error is None and status != "released":
@@ -232,6 +236,8 @@ class Attempt:
         if isinstance(failure, GraphDrained) and self.control.drain_requested:
             return "released", None
         claim, error = self.claim, describe_error(failure)
+        if self._refused:
+            error |= refusal(failure)
         logger.info("run %s of graph %s failed: %s", claim.run_id, claim.graph_id, error["error"], exc_info=failure)
         return "error", error
 
@@ -299,7 +305,8 @@ class Attempt:
                     raise
                 except BaseException as ended:  # what else the superstep has done is part of the state all the same
                     await self._in_order(ended)
-                    if graph.checkpointer is not False and self._reason != "lost":
+                    self._refused = bool(kwargs.get("strict_resume") and refusal(ended) and self.reporter.empty)
+                    if graph.checkpointer is not False and self._reason != "lost" and not self._refused:
                         await saver.finish(graph, state_config(claim.thread_id, saver))
                     raise
             if graph.checkpointer is not False:
@@ -319,6 +326,8 @@ class Attempt:
             CONFIG_KEY_STREAM: StreamProtocol(stream, stream.graph_modes),  # type: ignore[arg-type]
             CONFIG_KEY_RUNTIME: runtime,
         })  # fmt: skip
+        if kwargs.get("strict_resume"):
+            await resume_strictly(graph, plan.input, config, state_config(self.claim.thread_id, saver))
         handlers: list[Any] = []
         if stream.messages is not None:
             handlers.append(MessageHandler(stream.messages, stream.subgraphs))

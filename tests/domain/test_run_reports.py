@@ -172,6 +172,17 @@ def test_the_outcome_decides_the_run_and_the_thread(outcome: dict[str, Any], eve
     given(*running()).when(report(**outcome)).then(event, after)
 
 
+def test_a_refused_answer_leaves_the_thread_as_it_was() -> None:
+    waiting = given(*running(), pending(R2)).when(report(status="success", next=["ask"], interrupts=INTERRUPTS))
+    refused: dict[str, Any] = {"thread_id": T, "run_id": R2, "attempt": 1}
+    waiting.when(report(R2, 1, status="error", error=ERROR, refused=True)).then(
+        RunFailed(**refused, error=ERROR), status("interrupted")
+    )
+    given(*running()).when(report(status="error", error=ERROR, refused=True)).then(
+        RunFailed(**ATTEMPT, error=ERROR), status("idle")
+    )
+
+
 def test_an_executor_that_stops_on_its_own_interrupts_the_run() -> None:
     given(*running()).when(report(status="interrupted", next=["n"], frames=2)).then(
         RunInterrupted(**RUN, stopping=True),

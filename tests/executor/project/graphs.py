@@ -131,6 +131,14 @@ def ask_twice(state):
 twice = _graph(("ask", ask_twice)).compile()
 
 
+_both = StateGraph(State)
+_both.add_node("left", ask)
+_both.add_node("right", ask)
+_both.add_edge(START, "left")
+_both.add_edge(START, "right")
+parallel_questions = _both.compile()
+
+
 def _boom(state):
     raise ValueError("kaboom")
 
