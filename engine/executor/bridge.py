@@ -14,9 +14,10 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from engine.executor.langgraph_versions import DeltaChannelHistory
 
 T = TypeVar("T")
 

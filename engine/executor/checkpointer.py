@@ -10,14 +10,12 @@ from typing import Any, Protocol
 
 import asyncpg
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import CONFIG_KEY_DURABILITY
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    DeltaChannelHistory,
     get_checkpoint_id,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_methods
@@ -28,6 +26,7 @@ from engine.executor import loads, standing
 from engine.executor.bridge import Bridged
 from engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
 from engine.executor.errors import shown_in_state
+from engine.executor.langgraph_versions import CONFIG_KEY_DURABILITY, DeltaChannelHistory
 from engine.executor.loads import Stored, config_of, ordered
 from engine.executor.memory import Memory
 from engine.executor.plans import NodeOrder, Plan, commanded, described, node_order, plan_of, plan_of_snapshot

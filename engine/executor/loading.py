@@ -19,8 +19,8 @@ from typing import Any
 
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
-from langgraph_sdk.runtime import _ExecutionRuntime, _ReadRuntime
 
+from engine.executor.langgraph_versions import ExecutionRuntime, ReadRuntime
 from engine.langgraph_json import ConfigError, GraphSpec, LanggraphJson
 
 _OURS = ("engine", "projections", "api", "deploy")
@@ -312,6 +312,8 @@ def _arguments(factory: Callable[..., Any], config: dict[str, Any], access: str,
 
 
 def _runtime(access: str, user: Any, context: Any) -> Any:
+    if ExecutionRuntime is None:
+        raise GraphLoadError("a factory that takes a ServerRuntime needs langgraph-sdk 0.3.5 or newer: upgrade it.")
     if access == "threads.create_run":
-        return _ExecutionRuntime(access_context="threads.create_run", user=user, store=None, context=context)  # type: ignore[arg-type]
-    return _ReadRuntime(access_context=access, user=user, store=None)  # type: ignore[arg-type]
+        return ExecutionRuntime(access_context="threads.create_run", user=user, store=None, context=context)  # type: ignore[arg-type]
+    return ReadRuntime(access_context=access, user=user, store=None)  # type: ignore[arg-type]

@@ -12,14 +12,13 @@ import orjson
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     CheckpointTuple,
-    DeltaChannelHistory,
     PendingWrite,
     get_checkpoint_id,
-    writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from engine.executor.langgraph_versions import DeltaChannelHistory, writes_sort_key
 from engine.executor.serde import Blob
 from engine.executor.values import Values
 from engine.references import Reference, needed

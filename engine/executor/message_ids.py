@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 from langchain_core.messages import BaseMessage
 from langgraph.channels import BinaryOperatorAggregate
 from langgraph.graph.message import add_messages
-from langgraph.pregel._loop import PregelLoop
+
+from engine.executor.langgraph_versions import PregelLoop
 
 _reducers: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # whether a reducer gives ids
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
-from langgraph.pregel._messages import StreamMessagesHandler, graph_namespace
 
 from engine.executor.jsonable import dumps
+from engine.executor.langgraph_versions import StreamMessagesHandler, graph_namespace
 
 __all__ = ["Chunk", "MessageFrames", "MessageHandler", "PutFrame", "graph_namespace"]
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, NULL_TASK_ID, RESUME
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from engine.executor.checkpointer import ThreadlogSaver
 from engine.executor.claims import Claim
+from engine.executor.langgraph_versions import CONFIG_KEY_CHECKPOINTER, NULL_TASK_ID, RESUME
 from engine.executor.reads import PatientPool
 from engine.executor.run_config import at_newest
 

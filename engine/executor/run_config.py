@@ -10,12 +10,12 @@ from inspect import signature
 from typing import Any
 from uuid import UUID
 
-from langgraph._internal._config import ensure_config
 from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
 from engine.executor.claims import Claim
+from engine.executor.langgraph_versions import ensure_config
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 

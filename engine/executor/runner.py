@@ -8,18 +8,21 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import asyncpg
-from langgraph._internal._constants import (
-    CONFIG_KEY_CHECKPOINTER,
-    CONFIG_KEY_RUNTIME,
-    CONFIG_KEY_STREAM,
-)
-from langgraph.errors import GraphDrained
 from langgraph.pregel import Pregel
-from langgraph.pregel.protocol import StreamProtocol
-from langgraph.runtime import DEFAULT_RUNTIME, RunControl, Runtime
+from langgraph.runtime import Runtime
 
 from engine.executor.claims import Claim
 from engine.executor.errors import describe_error
+from engine.executor.langgraph_versions import (
+    CONFIG_KEY_CHECKPOINTER,
+    CONFIG_KEY_RUNTIME,
+    CONFIG_KEY_STREAM,
+    DEFAULT_RUNTIME,
+    GraphDrained,
+    RunControl,
+    control_options,
+    stream_hook,
+)
 from engine.executor.loading import LoadedGraph
 from engine.executor.messages import MessageHandler
 from engine.executor.outbox import FrameQueue, Outbox
@@ -323,7 +326,7 @@ class Attempt:
         )
         config["configurable"].update({
             CONFIG_KEY_CHECKPOINTER: saver,
-            CONFIG_KEY_STREAM: StreamProtocol(stream, stream.graph_modes),  # type: ignore[arg-type]
+            CONFIG_KEY_STREAM: stream_hook(stream, stream.graph_modes, self.control),
             CONFIG_KEY_RUNTIME: runtime,
         })  # fmt: skip
         if kwargs.get("strict_resume"):
@@ -340,7 +343,7 @@ class Attempt:
             "interrupt_before": kwargs.get("interrupt_before") or None,
             "interrupt_after": kwargs.get("interrupt_after") or None,
             "durability": None if graph.checkpointer is False else durability(kwargs),
-            "control": self.control,
+            **control_options(self.control),
         }
         if "events" not in stream.modes:  # clients see the output schema's channels; LangChain's events tell all
             options["output_keys"] = graph.output_channels

@@ -13,8 +13,9 @@ from typing import Any
 
 import ormsgpack
 from langgraph.checkpoint.serde import jsonplus
-from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer, _create_msgpack_ext_hook
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from engine.executor.langgraph_versions import STRICT_MSGPACK_ENABLED, loading_options
 
 # The types of these rules, for the reader that makes only what it is told to.
 _TYPES: tuple[tuple[str, str], ...] = (
@@ -50,7 +51,7 @@ class _EveryType(set[tuple[str, ...]]):
         return True
 
 
-_PERMISSIVE = StateSerializer(__unpack_ext_hook__=_create_msgpack_ext_hook(_EveryType()))
+_PERMISSIVE = StateSerializer(**loading_options(_EveryType()))
 
 
 def default_serializer() -> JsonPlusSerializer:

@@ -13,12 +13,8 @@ from langgraph.errors import GraphBubbleUp
 
 from engine.executor.errors import describe_error
 from engine.executor.jsonable import dumps
+from engine.executor.langgraph_versions import tool_call_writer
 from engine.executor.messages import PutFrame, graph_namespace
-
-try:  # what a tool writes with `ToolRuntime.emit_output_delta`; older versions of LangGraph have no such thing
-    from langgraph.pregel._tools import _tool_call_writer as _delta_writer
-except ImportError:
-    _delta_writer = ContextVar("delta_writer", default=None)
 
 
 @dataclass(slots=True)
@@ -96,7 +92,7 @@ class ToolCallHandler(BaseCallbackHandler):
         )
         _calling.set(call)
         if self._frame is not None:
-            _delta_writer.set(self._delta)
+            tool_call_writer.set(self._delta)
         self._show(call, "on_tool_start", input=inputs if inputs is not None else input_str)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:

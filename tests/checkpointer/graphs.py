@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage
-from langgraph.channels import DeltaChannel
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import Command, Overwrite, Send, interrupt
+from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
 
@@ -43,11 +42,6 @@ class Record:
 
 def _add(current: list[Any], writes: Sequence[list[Any]]) -> list[Any]:
     return current + [item for write in writes for item in write]
-
-
-class Deltas(TypedDict):
-    items: Annotated[list[str], DeltaChannel(_add, snapshot_frequency=3)]
-    other: Annotated[list[str], operator.add]
 
 
 def noop() -> StateGraph[Any, Any, Any, Any]:
@@ -172,7 +166,12 @@ def recorded() -> StateGraph[Any, Any, Any, Any]:
 
 
 def deltas() -> StateGraph[Any, Any, Any, Any]:
-    graph = StateGraph(Deltas)
+    from langgraph.channels import DeltaChannel  # not in every version that the tests run with
+    from langgraph.types import Overwrite
+
+    items = Annotated[list[str], DeltaChannel(_add, snapshot_frequency=3)]
+    other = Annotated[list[str], operator.add]
+    graph = StateGraph(TypedDict("Deltas", {"items": items, "other": other}))  # type: ignore[operator]
     graph.add_node("a", lambda s: {"items": [f"a{len(s['items'])}"], "other": ["o"]})
     graph.add_node("b", lambda s: {"items": [f"b{len(s['items'])}"]})
     graph.add_node("c", lambda s: {"items": Overwrite(["fresh"])} if len(s["items"]) > 12 else {"other": ["c"]})

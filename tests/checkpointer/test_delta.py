@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
-from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from engine.domain.commands import CreateThread, ImportCheckpoints, PruneThread
 from engine.executor.standalone import StandaloneSaver
@@ -17,6 +16,12 @@ from projections.queries.state import export_items, get_state
 from tests.checkpointer import graphs
 from tests.checkpointer.desk import Desk, Run
 from tests.checkpointer.test_states import Thread
+from tests.installed import delta_channels, has
+
+if has("langgraph-checkpoint", "4.1"):
+    from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+pytestmark = delta_channels
 
 VERSIONS = itertools.count(1)
 

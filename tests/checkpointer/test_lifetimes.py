@@ -22,6 +22,7 @@ from tests.checkpointer import graphs
 from tests.checkpointer.desk import Desk
 from tests.checkpointer.puts import at, blobs, put, thread_id
 from tests.checkpointer.test_states import Thread
+from tests.installed import needs
 
 
 async def test_a_sync_put_returns_when_it_is_durable(desk: Desk) -> None:
@@ -138,6 +139,7 @@ async def test_interrupts_are_told_as_json(desk: Desk) -> None:
     assert found["value"] == {"id": str(uuid.UUID(int=1)), "2": [3], "nan": None}
 
 
+@needs("langgraph-checkpoint", "4.0.1")
 def test_the_synchronous_half_is_complete() -> None:
     for name in ("get_tuple", "list", "put", "put_writes", "delete_thread", "delete_for_runs", "copy_thread", "prune"):
         assert getattr(ThreadlogSaver, name) is not getattr(ThreadlogSaver.__mro__[2], name)
@@ -159,6 +161,7 @@ async def test_the_users_types_load_without_a_warning(desk: Desk, caplog: pytest
     assert caplog.records == []
 
 
+@needs("langgraph-checkpoint", "4.0.1")
 async def test_a_strict_serializer_is_widened_by_the_graph(desk: Desk) -> None:
     run = await desk.run(thread_id())
     saver = run.saver

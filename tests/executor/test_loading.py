@@ -11,6 +11,7 @@ from langgraph.pregel import Pregel
 from engine.executor.loading import GraphLoadError, LoadedGraph, load_graphs
 from engine.langgraph_json import ConfigError, load
 from tests.executor.stage import Stage
+from tests.installed import server_runtime
 
 CONFIG = {"configurable": {"thread_id": "T"}}
 
@@ -27,16 +28,21 @@ async def output(graph: LoadedGraph, access: str = "threads.create_run") -> obje
 
 async def test_every_shape_of_graph(stage: Stage) -> None:
     names = ["noop", "noop_builder", "workflow", "factory", "async_factory", "managed", "managed_sync"]
-    graphs = graphs_of(stage, *names, "runtime_factory")
-    assert [graph.error for graph in graphs.values()] == [None] * 8
+    graphs = graphs_of(stage, *names)
+    assert [graph.error for graph in graphs.values()] == [None] * 7
     for name in ("noop", "noop_builder", "async_factory", "managed", "managed_sync"):
         assert await output(graphs[name]) == {"items": ["x", "y"], "n": 2}, name
     assert await output(graphs["workflow"]) == {"doubled": 4}
     assert await output(graphs["factory"]) == {"items": ["T"], "n": 2}
-    assert await output(graphs["runtime_factory"]) == {"items": ["run"], "n": 2}
-    assert await output(graphs["runtime_factory"], "assistants.read") == {"items": ["read"], "n": 2}
     (module,) = [m for m in sys.modules.values() if getattr(m, "__file__", None) == str(stage.folder / "graphs.py")]
     assert module.made == ["opened", "closed", "T"]
+
+
+@server_runtime
+async def test_a_factory_is_told_what_it_is_called_for(stage: Stage) -> None:
+    graph = graphs_of(stage, "runtime_factory")["runtime_factory"]
+    assert await output(graph) == {"items": ["run"], "n": 2}
+    assert await output(graph, "assistants.read") == {"items": ["read"], "n": 2}
 
 
 async def test_a_factory_is_called_for_each_run_and_its_context_closed(stage: Stage, serving) -> None:

@@ -11,11 +11,12 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
-from langgraph.errors import GraphDrained
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
+
+from engine.executor.langgraph_versions import GraphDrained
 
 
 class State(TypedDict, total=False):
@@ -71,7 +72,7 @@ def see(state: State, config: RunnableConfig, runtime: Runtime) -> dict:
                 "configurable": seen,
                 "metadata": {k: v for k, v in config["metadata"].items() if isinstance(v, str | int)},
                 "context": runtime.context,
-                "server": runtime.server_info and runtime.server_info.graph_id,
+                "server": (info := getattr(runtime, "server_info", None)) and info.graph_id,
                 "user": user and [user.identity, user["identity"], user.extra],
             }
         ]
