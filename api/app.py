@@ -47,7 +47,10 @@ def make_app(deps: ApiDeps) -> web.Application:
     api = Api(**given, known=Known(), threads=ThreadLookup(deps.pool), disconnects=Disconnects(), metrics=HttpMetrics())
     cors = CorsPolicy(api.settings.cors)
     app = web.Application(
-        middlewares=[make_edge(cors, api.metrics)], client_max_size=max(1, api.settings.max_body_bytes)
+        middlewares=[make_edge(cors, api.metrics)],
+        client_max_size=max(1, api.settings.max_body_bytes),
+        # Nothing is unpacked for a client: a compressed body is refused (api.requests), whatever it would become.
+        handler_args={"auto_decompress": False},
     )
     app[API] = api
     described = describe(ROUTES, api.settings.version)

@@ -9,8 +9,9 @@ from aiohttp import web
 from api.deps import Api, api_of
 from api.errors import ApiError
 from api.known import as_uuid, default_assistant_id
+from api.limits import shown
 from api.replies import reply
-from api.requests import query_flag
+from api.requests import path_text, query_flag, query_text
 from api.routes import Query, Route
 
 _SCHEMAS = ("input", "output", "state", "config", "context")
@@ -18,7 +19,7 @@ _SCHEMAS = ("input", "output", "state", "config", "context")
 
 async def graph(request: web.Request) -> web.Response:
     drawings = (await _info(request))[1].get("drawings") or {}
-    key = _xray(request.query.get("xray"))
+    key = _xray(query_text(request, "xray"))
     drawing = drawings.get(key, drawings.get("true" if key != "0" else "0"))
     if drawing is None:
         raise ApiError(404, "This graph can't be drawn")
@@ -33,7 +34,7 @@ async def schemas(request: web.Request) -> web.Response:
 async def subgraphs(request: web.Request) -> web.Response:
     _, info = await _info(request)
     recurse = query_flag(request, "recurse")
-    namespace = request.match_info.get("namespace")
+    namespace = path_text(request, "namespace") or None
     found = {}
     for name, described in (info.get("subgraphs") or {}).items():
         if namespace is not None and name != namespace and not (recurse and name.startswith(f"{namespace}|")):
@@ -59,13 +60,13 @@ def _xray(raw: str | None) -> str:
     except ValueError:
         depth = 0
     if depth < 1:
-        raise ApiError(422, f"Invalid xray value: {raw!r}. Must be true, false or an integer of at least 1")
+        raise ApiError(422, f"Invalid xray value: {shown(raw)}. Must be true, false or an integer of at least 1")
     return str(depth)
 
 
 async def _info(request: web.Request) -> tuple[str, dict[str, Any]]:
     api: Api = api_of(request)
-    raw = request.match_info["assistant_id"]
+    raw = path_text(request, "assistant_id")
     assistant_id = as_uuid(raw)
     if assistant_id is None:
         if raw not in await api.known.graph_names(api.pool):

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from api.deps import Api, api_of
 from api.errors import ApiError, raise_if_rejected
+from api.limits import shown
 from api.models import (
     AssistantCreate,
     AssistantFilter,
@@ -186,7 +187,7 @@ def mirrored(config: Config | None, context: JsonObject | None) -> tuple[JsonObj
 async def require_graph(api: Api, graph_id: str) -> None:
     names = await api.known.graph_names(api.pool)
     if graph_id not in names:
-        raise ApiError(404, f"Graph '{graph_id}' not found. Expected one of: {names}")
+        raise ApiError(404, f"Graph {shown(graph_id)} not found. Expected one of: {names}")
 
 
 async def submit_many(api: Api, commands: list[tuple[Command, str]]) -> int:
@@ -222,12 +223,13 @@ _ID = "/assistants/{assistant_id}"
 
 routes = [
     Route(
-        "POST", "/assistants", create, "Create an assistant", AssistantCreate, returns="Assistant", errors=(404, 409),
+        "POST", "/assistants", create, "Create an assistant", AssistantCreate, returns="Assistant",
+        errors=(400, 404, 409),
     ),
     Route("POST", "/assistants/search", search, "Search assistants", AssistantSearch, returns="[Assistant]"),
     Route("POST", "/assistants/count", count, "Count assistants", AssistantFilter, returns="Count"),
     Route("GET", _ID, get, "Get an assistant", returns="Assistant", errors=(404,)),
-    Route("PATCH", _ID, patch, "Make a new version", AssistantPatch, returns="Assistant", errors=(404,)),
+    Route("PATCH", _ID, patch, "Make a new version", AssistantPatch, returns="Assistant", errors=(400, 404)),
     Route(
         "DELETE", _ID, delete, "Delete an assistant and stop its runs", status=204, errors=(404,),
         query=(Query("delete_threads", "boolean", "also delete the threads of its runs"),),

@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from api.errors import ApiError
+from api.limits import shown
 
 _ROOTS = ("values", "metadata", "config", "interrupts")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(-?\d+)\]")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(-?\d{1,18})\]")  # no list is longer
 
 
 def contains(value: Any, wanted: Any) -> bool:
@@ -26,13 +27,13 @@ def parse_path(alias: str, path: str) -> list[str | int]:
     """`values.messages[-1].content` as its steps; 422 when it is no such path."""
     root = re.match(r"[a-z_]+", path)
     if root is None or root.group() not in _ROOTS:
-        raise ApiError(422, f"extract.{alias}: {path!r} must begin with one of {', '.join(_ROOTS)}")
+        raise ApiError(422, f"extract.{alias[:100]}: {shown(path)} must begin with one of {', '.join(_ROOTS)}")
     steps: list[str | int] = [root.group()]
     at = root.end()
     while at < len(path):
         step = _STEP.match(path, at)
         if step is None:
-            raise ApiError(422, f"extract.{alias}: {path!r} is not a path like values.messages[-1].content")
+            raise ApiError(422, f"extract.{alias[:100]}: {shown(path)} is not a path like values.messages[-1].content")
         steps.append(step.group(1) if step.group(1) is not None else int(step.group(2)))
         at = step.end()
     return steps

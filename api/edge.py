@@ -16,6 +16,7 @@ from api.deps import REQUEST_ID
 from api.errors import ApiError, is_away
 from api.metrics import HttpMetrics
 from api.replies import reply
+from api.requests import encodable, header
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,13 @@ def make_edge(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
     @web.middleware
     async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
-        request[REQUEST_ID] = request.headers.get(_ID, "")[:_MAX_ID] or uuid4().hex
+        request[REQUEST_ID] = header(request, _ID)[:_MAX_ID] or uuid4().hex
         response: web.StreamResponse | None = None
         try:
             response = cors.preflight(request) or await handler(request)
+            return response
+        except web.HTTPMethodNotAllowed as error:
+            response = reply({"detail": error.reason}, error.status, {"Allow": await _allowed(request)})
             return response
         except Exception as error:
             response = _answer(request, error)
@@ -55,21 +59,33 @@ def make_marker(cors: CorsPolicy) -> Callable[[web.Request, web.StreamResponse],
     return mark
 
 
+async def _allowed(request: web.Request) -> str:
+    """The methods of the path that the router takes it for, not those of other paths that match as well."""
+    path: str | None = None
+    methods: set[str] = set()
+    for resource in request.app.router.resources():
+        if path in (None, resource.canonical):
+            _, allowed = await resource.resolve(request)
+            if allowed:
+                path = resource.canonical
+                methods |= allowed
+    return ",".join(sorted(methods))
+
+
 def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, ApiError):
         return reply({"detail": error.detail}, error.status, error.headers)
     if isinstance(error, web.HTTPException):
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return reply({"detail": error.reason}, error.status, headers)
+        return reply({"detail": error.reason}, error.status)
     if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
         return reply({"detail": "A NUL character can't be part of an id, a name or a filter"}, 422)
     if isinstance(error, ConnectionResetError) and (request.transport is None or request.transport.is_closing()):
         raise error  # the client is gone; aiohttp knows what to do
     if is_away(error):
-        logger.warning("%s %s: %s: %s", request.method, request.path, type(error).__name__, error)
+        logger.warning("%s %s: %s: %s", request.method, encodable(request.path), type(error).__name__, error)
         return reply(
             {"detail": "The log or the database can't be reached at the moment. Try again."}, 503, {"Retry-After": "1"}
         )
     request_id = request[REQUEST_ID]
-    logger.error("%s %s failed (request %s)", request.method, request.path, request_id, exc_info=error)
+    logger.error("%s %s failed (request %s)", request.method, encodable(request.path), request_id, exc_info=error)
     return reply({"detail": f"Internal server error (request {request_id})"}, 500)

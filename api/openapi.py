@@ -17,11 +17,15 @@ from api.schemas import SCHEMAS
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
+    201: "Created, but not all of it: what is missing, and why",
     400: "The request contradicts itself or can't be applied",
     404: "Not found",
     409: "Conflict with what is there",
+    408: "The request did not arrive in time",
     413: "The request body is too large",
+    415: "The request body is compressed",
     422: "A field or an id is wrong",
+    500: "The server can't do its work: what is in the way",
     503: "The log or the database can't be reached; try again",
 }
 
@@ -102,7 +106,7 @@ def _responses(route: Route) -> dict[str, Any]:
     responses = {str(route.status): success}
     wrong = {*route.errors, 503}
     if route.body is not None:
-        wrong |= {413, 422}
+        wrong |= {408, 413, 415, 422}
     elif "{" in route.path or route.query:
         wrong.add(422)
     error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}

@@ -44,6 +44,7 @@ def end_of(event: dict[str, Any], run_id: str) -> End | None:
 
 
 _ATTEMPT = 1_000_000_000
+_DIGITS = 18  # offsets have 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class FrameId:
     def parse(text: str) -> FrameId | None:
         """The id, or None when it is not one of ours."""
         parts = text.strip().split("-")
-        if not 2 <= len(parts) <= 3 or not all(part.isdecimal() for part in parts):
+        if not 2 <= len(parts) <= 3 or not all(part.isdecimal() and len(part) <= _DIGITS for part in parts):
             return None
         attempt, number = divmod(int(parts[1]), _ATTEMPT)
         return FrameId(int(parts[0]), attempt, number, int(parts[2]) if len(parts) == 3 else 0)

@@ -1,7 +1,11 @@
-"""What a request says: its JSON body, the ids in its path, the values of its query."""
+"""What a request says: its JSON body, the ids in its path, the values of its query, its headers.
+
+All text of a request comes through here: what UTF-8 or Postgres can't hold becomes U+FFFD, whichever part it is in.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 import orjson
@@ -10,13 +14,20 @@ from pydantic import BaseModel, ValidationError
 
 from api.errors import ApiError, describe
 from api.known import as_uuid
+from api.limits import check_body, shown, too_deep
 from api.whole_numbers import refuse_long_integers
 
 M = TypeVar("M", bound=BaseModel)
 
 
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escape that is not itself escaped
+
+
 async def json_body(request: web.Request) -> Any:
     """The body, whatever content type it claims to have; NUL characters become U+FFFD, as Postgres can't hold them."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ApiError(415, "The request body must not be compressed: leave Content-Encoding out")
     limit = request.client_max_size
     if (request.content_length or 0) > limit:  # said at once, without waiting for so many bytes
         raise too_large(limit)
@@ -24,15 +35,21 @@ async def json_body(request: web.Request) -> Any:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large(limit) from None
+    return decoded_body(raw)
+
+
+def decoded_body(raw: bytes) -> Any:
+    """The value of a body, which is within the limits of every body."""
+    if b"\\u0000" in raw:
+        raw = _NUL.sub(rb"\1\\ufffd", raw)
     refuse_long_integers(raw)
     try:
         value = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise ApiError(422, "Invalid JSON in request body") from None
-    try:
-        return _without_nul(value) if b"\\u0000" in raw else value
-    except RecursionError:
-        raise ApiError(422, "The request body is nested too deeply") from None
+    except orjson.JSONDecodeError as error:
+        raise ApiError(422, too_deep() if "depth" in error.msg else "Invalid JSON in request body") from None
+    if (problem := check_body(raw, value)) is not None:
+        raise ApiError(422, problem)
+    return value
 
 
 def too_large(limit: int) -> ApiError:
@@ -53,59 +70,76 @@ def checked(value: Any, model: type[M]) -> M:
         raise ApiError(422, describe(error)) from None
 
 
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd")
-    if isinstance(value, list):
-        return [_without_nul(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    return value
+def encodable(text: str) -> str:
+    """The text with U+FFFD for what can't be written or stored: surrogates (undecodable bytes of a header) and NUL."""
+    if text.isascii():
+        return text.replace("\x00", "\ufffd")
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\x00", "\ufffd")
+
+
+def header(request: web.Request, name: str) -> str:
+    """The header, stripped; "" when there is none."""
+    return encodable(request.headers.get(name, "")).strip()
+
+
+def path_text(request: web.Request, name: str) -> str:
+    """A part of the path; "" when the route has none of that name."""
+    return encodable(request.match_info.get(name, ""))
+
+
+def query_text(request: web.Request, name: str) -> str | None:
+    """A value of the query, None when it is not given or empty."""
+    return encodable(request.query.get(name, "")) or None
 
 
 def path_uuid(request: web.Request, name: str, what: str) -> str:
     """The canonical form of a UUID in the path, or 422."""
-    found = as_uuid(request.match_info[name])
+    found = as_uuid(path_text(request, name))
     if found is None:
         raise ApiError(422, f"Invalid {what} ID: must be a UUID")
     return found
 
 
+def thread_in_path(request: web.Request) -> str | None:
+    """The thread's id; None on a route without one."""
+    return path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+
+
 def query_int(request: web.Request, name: str, default: int, low: int, high: int) -> int:
-    raw = request.query.get(name)
-    if raw is None or raw == "":
+    raw = query_text(request, name)
+    if raw is None:
         return default
     try:
         value = int(raw)
     except ValueError:
-        raise ApiError(400, f"{name}: must be an integer, not {raw!r}") from None
+        raise ApiError(400, f"{name}: must be an integer, not {shown(raw)}") from None
     if not low <= value <= high:
         raise ApiError(422, f"{name}: must be between {low} and {high}")
     return value
 
 
 def query_flag(request: web.Request, name: str, default: bool = False) -> bool:
-    raw = request.query.get(name)
-    if raw is None or raw == "":
+    raw = query_text(request, name)
+    if raw is None:
         return default
     lowered = raw.lower()
     if lowered in ("1", "true", "yes", "on"):
         return True
     if lowered in ("0", "false", "no", "off"):
         return False
-    raise ApiError(422, f"{name}: must be true or false, not {raw!r}")
+    raise ApiError(422, f"{name}: must be true or false, not {shown(raw)}")
 
 
 def query_list(request: web.Request, *names: str) -> list[str]:
     """A list given by repeated keys, commas or a JSON list, or a mixture, under any of the names."""
     found: list[str] = []
     for name in names:
-        for raw in request.query.getall(name, ()):
+        for raw in map(encodable, request.query.getall(name, ())):
             if raw.startswith("["):
                 try:
                     items = orjson.loads(raw)
                 except orjson.JSONDecodeError:
-                    raise ApiError(422, f"{name}: not a JSON list: {raw!r}") from None
+                    raise ApiError(422, f"{name}: not a JSON list: {shown(raw)}") from None
                 found += [str(item) for item in items]
             else:
                 found += [part.strip() for part in raw.strip('"').split(",") if part.strip()]
@@ -118,5 +152,5 @@ def select_of(asked: list[str] | None, allowed: frozenset[str]) -> list[str] | N
         return None
     for name in asked:
         if name not in allowed:
-            raise ApiError(422, f"select: {name!r} is not one of {', '.join(sorted(allowed))}")
+            raise ApiError(422, f"select: {shown(name)} is not one of {', '.join(sorted(allowed))}")
     return asked

@@ -9,10 +9,11 @@ from aiohttp import web
 
 from api.deps import Api, api_of
 from api.errors import ApiError
+from api.limits import shown
 from api.models import CancelMany
 from api.output import Happening
 from api.replies import no_content, reply
-from api.requests import body, path_uuid, query_flag
+from api.requests import body, path_uuid, query_flag, query_text, thread_in_path
 from engine.domain.commands import CancelAction, CancelRun
 from engine.log.port import LogUnavailable
 from projections.queries import runs
@@ -27,7 +28,7 @@ async def cancel(request: web.Request) -> web.Response:
     """POST …/runs/{id}/cancel. With `wait` it answers once the executor has let go of the run."""
     api = api_of(request)
     run_id = path_uuid(request, "run_id", "run")
-    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    thread_id = thread_in_path(request)
     wait = query_flag(request, "wait")
     action = _action(request)
     row = await runs.progress(api.pool, run_id, thread_id)
@@ -98,9 +99,9 @@ async def _cancel(
 
 
 def _action(request: web.Request) -> CancelAction:
-    action = request.query.get("action") or "interrupt"
+    action = query_text(request, "action") or "interrupt"
     if action == "interrupt":
         return "interrupt"
     if action == "rollback":
         return "rollback"
-    raise ApiError(422, f"action: must be interrupt or rollback, not {action!r}")
+    raise ApiError(422, f"action: must be interrupt or rollback, not {shown(action)}")

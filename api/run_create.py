@@ -15,6 +15,7 @@ from api.assistants import mirrored
 from api.deps import REQUEST_ID, Api
 from api.errors import ApiError, ServerStopping, raise_if_rejected
 from api.known import Assistant, as_uuid, default_assistant_id
+from api.limits import shown
 from api.models import JsonObject, RunCreate
 from api.replies import now_text, same_time
 from api.stateless import thread_of
@@ -38,7 +39,6 @@ class NewRun:
 
     command: CreateRun
     asked: RunCreate
-    stateless: bool
 
     @property
     def run_id(self) -> str:
@@ -50,8 +50,8 @@ class NewRun:
 
     @property
     def path(self) -> str:
-        """Where the run is found."""
-        return f"/runs/{self.run_id}" if self.stateless else f"/threads/{self.thread_id}/runs/{self.run_id}"
+        """Where the run is found: under its thread, unless that goes with the run."""
+        return f"/runs/{self.run_id}" if self.command.temporary else f"/threads/{self.thread_id}/runs/{self.run_id}"
 
     @property
     def resumable(self) -> bool:
@@ -96,8 +96,8 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
         "stream_mode": asked.stream_mode or ["values"],
         "interrupt_before": asked.interrupt_before,
         "interrupt_after": asked.interrupt_after,
-        "webhook": asked.webhook,
-        "feedback_keys": asked.feedback_keys,
+        "webhook": None,
+        "feedback_keys": None,
         "temporary": temporary,
         "subgraphs": bool(asked.stream_subgraphs),
         "resumable": bool(asked.stream_resumable),
@@ -119,7 +119,7 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
         temporary=temporary,
         stream_from=api.live.stream_position(partition_of(thread_id, api.log.partitions)),
     )
-    return NewRun(command, asked, stateless)
+    return NewRun(command, asked)
 
 
 async def submit(api: Api, new: NewRun) -> dict[str, Any]:
@@ -154,7 +154,7 @@ async def resolve_assistant(api: Api, asked: str) -> Assistant:
         names = ", ".join(await api.known.graph_names(api.pool)) or "none, as no executor has started yet"
         raise ApiError(
             422,
-            f"Invalid assistant: '{asked}'. Must be either:\n- A valid assistant UUID, or\n"
+            f"Invalid assistant: {shown(asked)}. Must be either:\n- A valid assistant UUID, or\n"
             f"- One of the registered graphs: {names}",
         )
     raise _unknown()

@@ -10,9 +10,10 @@ from api.deps import Api, api_of
 from api.disconnects import client_gone
 from api.errors import ApiError
 from api.feeds import RunFeed
+from api.limits import shown
 from api.models import RunCreate, StreamMode
 from api.progress import End, FrameId
-from api.requests import body, path_uuid, query_flag, query_list
+from api.requests import body, header, path_uuid, query_flag, query_list, thread_in_path
 from api.run_cancel import cancel_quietly
 from api.run_create import prepare, submit
 from api.sse import ModeFilter, RunView, open_stream, place, pump
@@ -26,7 +27,7 @@ _FROM_START = frozenset(("-1", "-", "0"))
 async def create(request: web.Request) -> web.StreamResponse:
     """POST …/runs/stream. Whoever streams is attached before the run exists, so no frame is missed."""
     api = api_of(request)
-    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    thread_id = thread_in_path(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
     with feed_of(api, new.thread_id, new.run_id, eager=not new.resumable) as feed:
         feed.before_first()
@@ -41,12 +42,12 @@ async def create(request: web.Request) -> web.StreamResponse:
 async def join(request: web.Request) -> web.StreamResponse:
     """GET …/runs/{id}/stream: live from now on, or, of a resumable run, from `Last-Event-ID` on."""
     api = api_of(request)
-    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    thread_id = thread_in_path(request)
     run_id = path_uuid(request, "run_id", "run")
     modes = query_list(request, "stream_mode")
     for mode in modes:
         if mode not in _MODES:
-            raise ApiError(422, f"stream_mode: {mode!r} is not one of {', '.join(sorted(_MODES))}")
+            raise ApiError(422, f"stream_mode: {shown(mode)} is not one of {', '.join(sorted(_MODES))}")
     cancels = query_flag(request, "cancel_on_disconnect")
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
@@ -58,7 +59,7 @@ async def join(request: web.Request) -> web.StreamResponse:
             return await _replay_gone(request, api, run_id, thread_id, modes)
         end = end_in(row)
         resumable = row["resumable"] == "true"
-        replays = _position(feed, request.headers.get("Last-Event-ID"), row) if resumable else False
+        replays = _position(feed, header(request, "Last-Event-ID"), row) if resumable else False
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
         if end is not None and not replays:
             response = await open_stream(request, headers)
@@ -74,7 +75,7 @@ async def _replay_gone(
     request: web.Request, api: Api, run_id: str, thread_id: str | None, modes: list[str]
 ) -> web.StreamResponse:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
-    last_event_id = (request.headers.get("Last-Event-ID") or "").strip()
+    last_event_id = header(request, "Last-Event-ID")
     after = FrameId.parse(last_event_id)
     gone = None
     if thread_id is None and (after is not None or last_event_id in _FROM_START):
@@ -115,9 +116,8 @@ def end_in(row: asyncpg.Record) -> End | None:
     return End(status, row["attempt"], row["frames"] or 0, error)
 
 
-def _position(feed: RunFeed, last_event_id: str | None, row: asyncpg.Record) -> bool:
+def _position(feed: RunFeed, last_event_id: str, row: asyncpg.Record) -> bool:
     """Set the feed to where the client was; False: it stays where it is, now."""
-    last_event_id = (last_event_id or "").strip()
     if last_event_id in _FROM_START:
         feed.from_start()
         feed.start_at(row["stream_from"])

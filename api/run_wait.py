@@ -16,7 +16,7 @@ from api.models import RunCreate
 from api.output import Output
 from api.progress import End
 from api.replies import decoded, exactly, raw_reply
-from api.requests import body, path_uuid, query_flag
+from api.requests import body, path_uuid, query_flag, thread_in_path
 from api.run_cancel import cancel_quietly
 from api.run_create import prepare, submit
 from api.run_stream import end_in
@@ -28,7 +28,7 @@ _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: R
 async def create(request: web.Request) -> web.StreamResponse:
     """POST …/runs/wait."""
     api = api_of(request)
-    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    thread_id = thread_in_path(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
     output = Output(new.thread_id, new.run_id, from_start=True, frame_wait_seconds=api.settings.frame_wait_seconds)
     api.live.attach(output)
@@ -43,7 +43,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 async def join(request: web.Request) -> web.StreamResponse:
     """GET …/runs/{id}/join."""
     api = api_of(request)
-    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    thread_id = thread_in_path(request)
     run_id = path_uuid(request, "run_id", "run")
     cancels = query_flag(request, "cancel_on_disconnect")
     row = await runs.progress(api.pool, run_id, thread_id)

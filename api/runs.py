@@ -10,9 +10,20 @@ from aiohttp import web
 from api import run_cancel, run_stream, run_wait
 from api.deps import api_of
 from api.errors import ApiError, raise_if_rejected
+from api.limits import RUNS
 from api.models import CancelMany, RunCreate
 from api.replies import no_content, picked, reply, run_of
-from api.requests import body, checked, json_body, path_uuid, query_int, query_list, select_of
+from api.requests import (
+    body,
+    checked,
+    json_body,
+    path_uuid,
+    query_int,
+    query_list,
+    query_text,
+    select_of,
+    thread_in_path,
+)
 from api.routes import Query, Route
 from api.run_create import prepare, submit
 from api.threads import require
@@ -33,12 +44,11 @@ _SELECTABLE = frozenset(
         "langsmith_session_name",
     ]
 )
-_MOST_IN_BATCH = 1000
 
 
 async def create(request: web.Request) -> web.Response:
     api = api_of(request)
-    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    thread_id = thread_in_path(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
     return reply(await submit(api, new), headers=new.headers())
 
@@ -49,8 +59,8 @@ async def batch(request: web.Request) -> web.Response:
     items = await json_body(request)
     if not isinstance(items, list) or not items:
         raise ApiError(422, "The request body must be a list of at least one run")
-    if len(items) > _MOST_IN_BATCH:
-        raise ApiError(422, f"The request body must be a list of at most {_MOST_IN_BATCH} runs")
+    if len(items) > RUNS:
+        raise ApiError(422, f"The request body is a list of {len(items)} runs; at most {RUNS} are allowed")
     new = []
     for index, item in enumerate(items):
         try:
@@ -67,16 +77,14 @@ async def list_runs(request: web.Request) -> web.Response:
     limit = query_int(request, "limit", 10, 0, 1000)
     offset = query_int(request, "offset", 0, 0, 2**31 - 1)
     select = select_of(query_list(request, "select"), _SELECTABLE)
-    rows = await queries.search(
-        api.pool, thread_id, status=request.query.get("status") or None, limit=limit, offset=offset
-    )
+    rows = await queries.search(api.pool, thread_id, status=query_text(request, "status"), limit=limit, offset=offset)
     if not rows:
         await require(api, thread_id)
     return reply([picked(run_of(row), select) for row in rows])
 
 
 async def get(request: web.Request) -> web.Response:
-    thread_id = path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
+    thread_id = thread_in_path(request)
     run_id = path_uuid(request, "run_id", "run")
     row = await queries.get(api_of(request).pool, run_id, thread_id)
     if row is None:

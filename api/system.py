@@ -12,9 +12,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from api.deps import Api, api_of
 from api.errors import ApiError, is_away
 from api.known import default_assistant_id
+from api.limits import shown
 from api.metrics import Scrape
 from api.replies import reply
-from api.requests import query_flag
+from api.requests import query_flag, query_text
 from api.routes import Query, Route
 from engine.log.port import Topic
 from projections.queries import system as queries
@@ -105,9 +106,9 @@ def _installed(package: str) -> str | None:
 
 async def metrics(request: web.Request) -> web.Response:
     api = api_of(request)
-    chosen = request.query.get("format", "prometheus")
+    chosen = query_text(request, "format") or "prometheus"
     if chosen not in ("prometheus", "json"):
-        raise ApiError(422, f"format: must be prometheus or json, not {chosen!r}")
+        raise ApiError(422, f"format: must be prometheus or json, not {shown(chosen)}")
     queue = await queries.queue(api.pool)
     available = max(0, queue.slots - queue.active)
     if chosen == "json":
@@ -146,7 +147,8 @@ routes = [
     Route("GET", "/", ok, "Is the server up"),
     Route(
         "GET", "/ok", ok, "Is the server up", returns="Health",
-        query=(Query("check_db", "boolean", "also ask the database and the log"),),
+        query=(Query("check_db", "boolean", "also ask the database, the log and the engine"),),
+        errors=(500,),
     ),
     Route("GET", "/info", info, "Version and features", returns="Info"),
     Route(

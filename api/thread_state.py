@@ -11,7 +11,7 @@ from api.deps import Api, api_of
 from api.errors import ApiError
 from api.models import CheckpointRef, History, StateAt, StatePatch, StateUpdate
 from api.replies import no_content, reply
-from api.requests import body, path_uuid, query_flag, query_int, query_list
+from api.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
 from api.routes import Query, Route
 from api.state_jobs import UpdateFailed, update_state
 from api.threads import merge, missing, require
@@ -48,7 +48,7 @@ async def get(request: web.Request) -> web.Response:
 async def get_at(request: web.Request) -> web.Response:
     return await _state(
         request,
-        checkpoint_id=request.match_info["checkpoint_id"],
+        checkpoint_id=path_text(request, "checkpoint_id"),
         subgraphs=query_flag(request, "subgraphs"),
         wanted=selection(query_list(request, "select")),
     )
@@ -109,7 +109,7 @@ def _supersteps(asked: StateUpdate) -> list[dict[str, Any]]:
 async def get_history(request: web.Request) -> web.Response:
     limit = query_int(request, "limit", 10, 1, 1000)
     wanted = selection(query_list(request, "select"))
-    return await _history(request, limit=limit, before=request.query.get("before") or None, wanted=wanted)
+    return await _history(request, limit=limit, before=query_text(request, "before"), wanted=wanted)
 
 
 async def post_history(request: web.Request) -> web.Response:

@@ -8,8 +8,9 @@ from aiohttp import web
 from api.deps import Api, api_of
 from api.errors import ApiError
 from api.feeds import Batch, Done, Happened, Item, ThreadFeed
+from api.limits import shown
 from api.progress import FrameId
-from api.requests import path_uuid, query_list
+from api.requests import header, path_uuid, query_list
 from api.routes import Query, Route
 from api.run_stream import end_in
 from api.sse import block, open_stream, pump
@@ -73,8 +74,8 @@ async def join(request: web.Request) -> web.StreamResponse:
     modes = query_list(request, "stream_modes", "stream_mode") or ["run_modes"]
     for mode in modes:
         if mode not in _MODES:
-            raise ApiError(422, f"stream_modes: {mode!r} is not one of {', '.join(_MODES)}")
-    last_event_id = (request.headers.get("Last-Event-ID") or "").strip()
+            raise ApiError(422, f"stream_modes: {shown(mode)} is not one of {', '.join(_MODES)}")
+    last_event_id = header(request, "Last-Event-ID")
     after = FrameId.parse(last_event_id)
     await api.live.catch_up(thread_id)
     feed = ThreadFeed(api.live, api.log, thread_id, buffer_bytes=api.settings.client_buffer_bytes, after=after)

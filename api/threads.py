@@ -13,30 +13,26 @@ from uuid_utils import uuid7
 from api.assistants import submit_many
 from api.deps import Api, api_of
 from api.errors import ApiError, raise_if_rejected
-from api.models import ThreadCreate, ThreadPatch, ThreadPrune, Ttl
+from api.limits import shown
+from api.models import ThreadCreate, ThreadPatch, ThreadPrune
 from api.replies import no_content, reply, same_time, thread_of, time_text
-from api.requests import body, path_uuid, query_list
+from api.requests import body, header, path_uuid, query_list
 from api.routes import Query, Route
 from api.state_jobs import apply_supersteps
 from engine.domain.commands import Command, CreateThread, DeleteThread, PruneThread, UpdateThread
 from projections.queries import state
 from projections.queries import threads as queries
 
+_RESERVED_METADATA = frozenset(("thread_id", "run_id", "assistant_id"))
+
 
 async def create(request: web.Request) -> web.Response:
     api = api_of(request)
     asked = await body(request, ThreadCreate)
     thread_id = asked.thread_id or str(uuid7())
-    metadata = asked.metadata or {}
-    decided = await api.gateway.submit(
-        CreateThread(
-            thread_id=thread_id,
-            metadata=metadata,
-            if_exists=asked.if_exists or "raise",
-            ttl=_ttl(asked.ttl),
-        ),
-        key=thread_id,
-    )
+    metadata = without_reserved(asked.metadata)
+    command = CreateThread(thread_id=thread_id, metadata=metadata, if_exists=asked.if_exists or "raise")
+    decided = await api.gateway.submit(command, key=thread_id)
     raise_if_rejected(decided.events)
     if asked.supersteps:
         supersteps = [{"updates": [u.model_dump() for u in step.updates]} for step in asked.supersteps]
@@ -67,7 +63,7 @@ async def get(request: web.Request) -> web.Response:
     include = query_list(request, "include")
     for name in include:
         if name != "ttl":
-            raise ApiError(422, f"include: {name!r} is not known; ttl is")
+            raise ApiError(422, f"include: {shown(name)} is not known; ttl is")
     return await _one(api_of(request), path_uuid(request, "thread_id", "thread"), with_ttl="ttl" in include)
 
 
@@ -75,15 +71,15 @@ async def patch(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     asked = await body(request, ThreadPatch)
-    await merge(api, thread_id, metadata=asked.metadata, ttl=asked.ttl)
-    if "return=minimal" in request.headers.get("Prefer", ""):
+    await merge(api, thread_id, metadata=asked.metadata)
+    if "return=minimal" in header(request, "Prefer"):
         return no_content()
     return await _one(api, thread_id)
 
 
-async def merge(api: Api, thread_id: str, *, metadata: dict[str, Any] | None, ttl: Ttl | None = None) -> None:
+async def merge(api: Api, thread_id: str, *, metadata: dict[str, Any] | None) -> None:
     """Merge these metadata into the thread's, top level only; 404 when there is no such thread."""
-    command = UpdateThread(thread_id=thread_id, metadata=metadata or {}, ttl=_ttl(ttl))
+    command = UpdateThread(thread_id=thread_id, metadata=without_reserved(metadata))
     decided = await api.gateway.submit(command, key=thread_id)
     raise_if_rejected(decided.events)
 
@@ -116,6 +112,11 @@ async def storage(request: web.Request) -> web.Response:
         return reply(await queries.storage(connection, thread_id))
 
 
+def without_reserved(metadata: dict[str, Any] | None) -> dict[str, Any]:
+    """Of a client's metadata what is the client's to set; `graph_id` is, `assistant_id` comes with a run."""
+    return {name: value for name, value in (metadata or {}).items() if name not in _RESERVED_METADATA}
+
+
 def missing(thread_id: str) -> ApiError:
     return ApiError(404, f"Thread with ID {thread_id} not found")
 
@@ -137,10 +138,6 @@ async def _one(api: Api, thread_id: str, *, with_ttl: bool = False) -> web.Respo
     return reply(item)
 
 
-def _ttl(asked: Ttl | None) -> dict[str, Any] | None:
-    return None if asked is None else asked.model_dump()
-
-
 def _ttl_of(row: asyncpg.Record) -> dict[str, Any] | None:
     """The clock of a thread's time to live starts anew with every activity."""
     if row["ttl"] is None:
@@ -157,7 +154,7 @@ def _ttl_of(row: asyncpg.Record) -> dict[str, Any] | None:
 _ID = "/threads/{thread_id}"
 
 routes = [
-    Route("POST", "/threads", create, "Create a thread", ThreadCreate, returns="Thread", errors=(409,)),
+    Route("POST", "/threads", create, "Create a thread", ThreadCreate, returns="Thread", errors=(201, 409)),
     Route("POST", "/threads/prune", prune, "Delete or shorten threads", ThreadPrune, returns="Pruned"),
     Route(
         "GET", _ID, get, "Get a thread", returns="Thread", errors=(404,),

@@ -23,7 +23,7 @@ def test_the_thread_of_a_stateless_run_is_made_from_its_id() -> None:
 async def test_a_stateless_run_is_found_by_its_id_alone(api: House) -> None:
     async with api.client.post("/runs", json={"assistant_id": "noop", "on_completion": "keep"}) as answer:
         run = await answer.json()
-        assert answer.headers["Content-Location"] == f"/runs/{run['run_id']}"
+        assert answer.headers["Content-Location"] == f"/threads/{run['thread_id']}/runs/{run['run_id']}"
     assert run["kwargs"]["temporary"] is False
     assert await api.call("GET", f"/runs/{run['run_id']}") == run
     await api.report(run["thread_id"], run["run_id"], "success")

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from engine.compression import unpack_record
+from engine.domain.commands import UpdateThread
 
 from .checkpoints import checkpoint
 from .house import House
@@ -57,17 +58,29 @@ async def test_patch_merges_and_may_answer_nothing(api: House) -> None:
     assert (await api.ask("PATCH", f"/threads/{uuid4()}", {"metadata": {}}))[0] == 404
 
 
-async def test_a_time_to_live_is_told_on_request(api: House) -> None:
-    made = await api.call("POST", "/threads", {"ttl": 60})
-    path = f"/threads/{made['thread_id']}"
-    assert "ttl" not in await api.call("GET", path)
+async def test_a_time_to_live_that_a_thread_has_is_told_on_request(api: House) -> None:
+    thread_id = await api.thread()
+    path = f"/threads/{thread_id}"
+    assert (await api.call("GET", f"{path}?include=ttl"))["ttl"] is None
+    await api.submit(UpdateThread(thread_id=thread_id, ttl={"strategy": "keep_latest", "ttl": 5}), thread_id)
+    thread = await api.call("GET", path)
+    assert "ttl" not in thread
     ttl = (await api.call("GET", f"{path}?include=ttl"))["ttl"]
-    assert (ttl["strategy"], ttl["ttl_minutes"]) == ("delete", 60) and ttl["expires_at"] > made["updated_at"]
-    await api.call("PATCH", path, {"ttl": {"strategy": "keep_latest", "ttl": 5}})
-    assert (await api.call("GET", f"{path}?include=ttl"))["ttl"]["strategy"] == "keep_latest"
-    plain = await api.thread()
-    assert (await api.call("GET", f"/threads/{plain}?include=ttl"))["ttl"] is None
+    assert (ttl["strategy"], ttl["ttl_minutes"]) == ("keep_latest", 5) and ttl["expires_at"] > thread["updated_at"]
     assert (await api.ask("GET", f"{path}?include=mood"))[0] == 422
+
+
+async def test_metadata_that_the_server_sets_is_not_a_clients_to_set(api: House) -> None:
+    own = {"graph_id": "noop", "assistant_id": "a", "run_id": "b", "thread_id": "c", "mine": 1}
+    made = await api.call("POST", "/threads", {"metadata": own})
+    kept = {"graph_id": "noop", "mine": 1}
+    path = f"/threads/{made['thread_id']}"
+    assert made["metadata"] == kept == (await api.call("GET", path))["metadata"]
+    assert (await api.call("PATCH", path, {"metadata": {**own, "mine": 2}}))["metadata"] == {**kept, "mine": 2}
+    run = await api.run(made["thread_id"])
+    assert run["metadata"]["assistant_id"] == run["assistant_id"]
+    thread = await api.call("PATCH", path, {"metadata": own})
+    assert thread["metadata"]["assistant_id"] == run["assistant_id"]
 
 
 async def test_deleting_twice_is_404(api: House) -> None:
