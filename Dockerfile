@@ -6,12 +6,12 @@ FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/threadlog
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY engine engine
 COPY projections projections
 COPY api api
 COPY deploy deploy
-RUN /opt/threadlog/bin/pip install '.[example]'
+RUN /opt/threadlog/bin/pip install -c requirements.lock '.[embedded,kafka,example]'
 ARG APP=deploy/examples/support_agent
 COPY ${APP} /app
 RUN if [ -f /app/requirements.txt ]; then /opt/threadlog/bin/pip install -r /app/requirements.txt; \

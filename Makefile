@@ -1,5 +1,8 @@
-# make run    the server with the example and a conversation (ONCE=1: ends after it)
-# make test   linters, types, import contracts, all tests
+# make run              the server with the example and a conversation (ONCE=1: ends after it)
+# make test             linters, types, import contracts, all tests
+# make test-containers  the image and the compose file in a Docker Engine (CONTAINERS=folder of scripts that start one)
+# make test-lowest      the tests with the oldest versions that pyproject.toml allows; test-newest: with the newest
+# make lock             renews requirements.lock, the versions that everything above installs
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -14,7 +17,10 @@ PYTEST_ARGS ?=
 # Waiting, not computing, is most of what the tests do: two workers pay off on two cores.
 WORKERS ?= auto
 
-.PHONY: help run test lint types imports unit kafka bench fmt clean install
+# What starts a Docker Engine where none answers: a folder with docker-up.sh, base-image.sh, in.sh, docker-down.sh.
+export CONTAINERS ?= $(abspath ../shared/containers)
+
+.PHONY: help run test test-containers test-lowest test-newest lock lint unit kafka bench fmt clean install
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -24,20 +30,21 @@ $(VENV)/bin/python:
 		{ echo "threadlog needs Python 3.11, 3.12 or 3.13, none was found. Name one: make PYTHON=/path/to/python3.12 …" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# uv when it is there (it is faster), else pip; either reads its own settings of the environment.
+# In the versions of requirements.lock: what is installed here next month is what the tests have seen. With uv when it is
+# there (it is faster), else pip; either reads its own settings of the environment.
 define install_into_venv
 	@echo "installing threadlog[$(1)] into $(VENV) …"
-	@if command -v uv >/dev/null; then uv pip install --quiet --compile-bytecode --python $(PY) -e '.[$(1)]'; \
-	else $(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(1)]'; fi
+	@if command -v uv >/dev/null; then uv pip install --quiet --compile-bytecode --python $(PY) -c requirements.lock -e '.[$(1)]'; \
+	else $(PY) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(1)]'; fi
 	@$(PY) -m compileall -q engine projections api deploy
 	@touch $@
 endef
 
-$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
-	$(call install_into_venv,example)
+$(VENV)/.run: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(call install_into_venv,embedded$(comma)kafka$(comma)example)
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(call install_into_venv,example$(comma)dev)
+$(VENV)/.dev: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(call install_into_venv,dev)
 
 install: $(VENV)/.dev
 
@@ -58,12 +65,35 @@ unit: $(VENV)/.dev
 		print(f"Kafka tests: run against Apache Kafka {version()}" if can else f"Kafka tests: skipped, {why}", flush=True)'
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
+test-containers: $(VENV)/.dev
+	$(PY) -m pytest -m containers $(PYTEST_ARGS) tests/containers
+
+# The ends of the ranges in pyproject.toml, each in an environment of its own. langgraph does not say that a
+# langgraph-prebuilt which came after it may need more than it has.
+$(VENV)-lowest/.dev: pyproject.toml $(VENV)/.dev
+	$(VENV)/bin/uv venv --quiet --clear --python $(PY) $(VENV)-lowest
+	echo 'langgraph-prebuilt==1.0.0' | $(VENV)/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python \
+		--resolution lowest-direct --constraint - -e '.[dev]'
+	@touch $@
+
+test-lowest: $(VENV)-lowest/.dev
+	$(VENV)-lowest/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+test-newest: $(VENV)/.dev
+	$(VENV)/bin/uv venv --quiet --allow-existing --python $(PY) $(VENV)-newest
+	$(VENV)/bin/uv pip install --quiet --upgrade --refresh --python $(VENV)-newest/bin/python -e '.[dev]'
+	$(VENV)-newest/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+lock: $(VENV)/.dev
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+		--annotation-style line --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
 # Apache Kafka on loopback, until Ctrl-C: make kafka, then KAFKA_BOOTSTRAP_SERVERS=… threadlog up
 kafka: $(VENV)/.dev
 	@$(PY) -m deploy.kafka
 
-$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
-	$(call install_into_venv,example$(comma)dev$(comma)bench)
+$(VENV)/.bench: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(call install_into_venv,dev$(comma)bench)
 
 # Prints a table, and writes docs/performance/figures.json and its charts. Peers: see tests/benchmarks/servers.py.
 bench: $(VENV)/.bench
@@ -75,4 +105,4 @@ fmt: $(VENV)/.dev
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) .threadlog .kafka *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest .threadlog .kafka *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

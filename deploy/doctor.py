@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 import click
 
+from deploy import extras
 from deploy.environment import apply
 from deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
 from deploy.settings import BadSettings, Settings, without_password
@@ -71,12 +72,15 @@ async def findings(given: dict[str, Any]) -> AsyncIterator[Finding]:
         async for finding in _graphs(app):
             yield finding
     yield _port(settings)
+    for extra in extras.needed(settings):
+        found = f"extra {extra.name}: {extra.module}"
+        yield Finding(True, f"{found} is installed") if extra.installed else Finding(False, extra.missing)
     if settings.database_uri:
         yield await _postgres(settings.database_uri)
     else:
-        for finding in _embedded(settings):
+        for finding in _embedded(settings) if extras.EMBEDDED.installed else ():
             yield finding
-    if settings.kafka_bootstrap_servers:
+    if settings.kafka_bootstrap_servers and extras.KAFKA.installed:
         yield await _kafka(settings.kafka_bootstrap_servers)
 
 
@@ -93,7 +97,7 @@ def _versions() -> Finding:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            found.append(f"{name} missing")
+            found.append(f"{name} not installed")
     return Finding(None, ", ".join(found))
 
 

