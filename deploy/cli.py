@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.langgraph_json import LanggraphJson
 
 F = TypeVar("F", bound=Callable[..., Any])
-Work = Callable[[], Coroutine[Any, Any, Any]]
+Work = Callable[[], Any]  # a coroutine, but for executors
 
 
 def _option(*names: str, env: str, help: str, **options: Any) -> Callable[[F], F]:
@@ -256,7 +256,7 @@ def _serve(role: str, given: dict[str, Any], **options: Any) -> None:
     executes = role == "run_executor"
     # Only what the role needs: half of the time a process takes to start are its imports.
     root = import_module("deploy.execute" if executes else "deploy.compose")
-    _run(lambda: getattr(root, role)(settings, **options), _in_executor if executes else None)
+    _run(lambda: getattr(root, role)(settings, **options), _call if executes else None)
 
 
 def _run(work: Work, run: Callable[[Work], Any] | None = None) -> Any:
@@ -286,10 +286,8 @@ def _on_asyncio(work: Work) -> Any:
     return asyncio.run(work())
 
 
-def _in_executor(work: Work) -> Any:
-    from engine.executor.process import run  # copes with what user code may do to the loop
-
-    return run(work())
+def _call(work: Work) -> Any:
+    return work()  # an executor imports the application before it has a loop
 
 
 def _cannot_run() -> int:

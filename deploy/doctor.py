@@ -103,20 +103,23 @@ def _versions() -> Finding:
 
 _IMPORT = """
 import json, sys
-from engine.executor.loading import load_graphs
-from engine.langgraph_json import ConfigError, load
+from engine.executor.importing import load_application
+from engine.executor.registration import described
+from engine.langgraph_json import ConfigError
 def say(name, problem):
     print("\\x00" + json.dumps([name, problem]), flush=True)
 try:
-    for graph in load_graphs(load(sys.argv[1])).by_id.values():
-        say(graph.graph_id, graph.error)
+    graphs, loop = load_application(sys.argv[1])
+    for graph in graphs.by_id.values():
+        problem = loop.run_until_complete(described(graph)).get("error")
+        say(graph.graph_id, problem if graph.error or not problem else f"graph {graph.graph_id}: {problem}")
 except ConfigError as error:
     say(None, str(error))
 """
 
 
 async def _graphs(app: LanggraphJson) -> AsyncIterator[Finding]:
-    """Import the graphs as an executor does, in a process of their own."""
+    """Import and describe the graphs as an executor does, in a process of their own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-c", _IMPORT, str(app.path),
         cwd=app.folder, stdin=asyncio.subprocess.DEVNULL,

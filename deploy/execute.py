@@ -10,7 +10,9 @@ from deploy.owner import owner_name
 from deploy.parent import PARENT_PID, ask_for_more_executors
 from deploy.settings import Settings
 from deploy.storage import opened_log, prepared_database
-from engine.executor.process import ExecutorOptions
+from engine import loopback
+from engine.executor.loading import Graphs
+from engine.executor.process import ExecutorOptions, run
 from engine.executor.process import run_executor as run_until_told_to_stop
 
 # Under a supervisor, beside the api on one machine: when user code takes all cores, requests are still answered. 7 is a
@@ -19,19 +21,23 @@ _NICE = 7
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 
-async def run_executor(settings: Settings) -> None:
-    """Execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
+def run_executor(settings: Settings) -> None:
+    """Load the graphs, execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
     if PARENT_PID in os.environ:
         _yield_to_the_api()
+    loopback.install(settings.url_of_the_api)  # modules may call `get_client()` at import
+    run(settings.config, lambda graphs: _execute(settings, graphs))
+
+
+async def _execute(settings: Settings, graphs: Graphs) -> None:
     uri = await prepared_database(settings)
     async with opened_log(settings) as source:
-        await run_until_told_to_stop(executor_options(settings, uri), source)
+        await run_until_told_to_stop(executor_options(settings, uri), source, graphs)
 
 
 def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
     return ExecutorOptions(
         database_uri=database_uri,
-        config_path=settings.config,
         executor_id=owner_name("executor"),
         slots=settings.n_jobs_per_worker,
         timeout_seconds=settings.bg_job_timeout_secs,

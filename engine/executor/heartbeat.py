@@ -95,7 +95,8 @@ class Heartbeat:
     _answered = True
 
     def _main(self, started: threading.Event) -> None:
-        asyncio.run(self._live(started))
+        with asyncio.Runner() as runner:  # not `asyncio.run`, which an application may have replaced (nest_asyncio)
+            runner.run(self._live(started))
 
     async def _live(self, started: threading.Event) -> None:
         watching = asyncio.create_task(self._watch())

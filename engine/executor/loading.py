@@ -23,6 +23,8 @@ from langgraph.pregel import Pregel
 from engine.executor.langgraph_versions import ExecutionRuntime, ReadRuntime
 from engine.langgraph_json import ConfigError, GraphSpec, LanggraphJson
 
+_WRITES = ("threads.create_run", "threads.update")
+_RUNTIME = "__pregel_runtime"
 _OURS = ("engine", "projections", "api", "deploy")
 
 
@@ -59,7 +61,9 @@ class LoadedGraph:
             return
         if self.factory is None:
             raise GraphLoadError(self.error or f"graph {self.graph_id} is not loaded")
-        made = self.factory(**_arguments(self.factory, config, access, context))
+        runtime = _runtime(access, (config.get("configurable") or {}).get("langgraph_auth_user"), context)
+        args, kwargs = _arguments(self.factory, self._factory_config(config, access, runtime), runtime)
+        made = self.factory(*args, **kwargs)
         if inspect.isawaitable(made):
             made = await made
         if isinstance(made, AbstractAsyncContextManager):
@@ -71,6 +75,20 @@ class LoadedGraph:
         else:
             yield self._graph(made)
 
+    def _factory_config(self, config: dict[str, Any], access: str, runtime: Any) -> dict[str, Any]:
+        """A copy of the config with what factories, and only they, are told (contract 3.9)."""
+        configurable = {
+            "user_id": "",
+            "langgraph_auth_user": None,
+            "langgraph_auth_user_id": "",
+            "langgraph_auth_permissions": [],
+            "graph_id": self.graph_id,
+            **(config.get("configurable") or {}),
+            "__is_for_execution__": access in _WRITES,
+            _RUNTIME: runtime,
+        }
+        return {"tags": [], "metadata": {}, "callbacks": None, **config, "configurable": configurable}
+
     def _graph(self, made: Any) -> Pregel[Any, Any, Any, Any]:
         graph = _as_graph(made, self.graph_id)
         if graph is None:
@@ -78,6 +96,10 @@ class LoadedGraph:
                 f"graph {self.graph_id}: the factory {self.spec.attribute} in {self.spec.source} returned a "
                 f"{type(made).__name__}. Return a StateGraph, a compiled graph or an entrypoint."
             )
+        bound = (graph.config or {}).get("configurable") or {}
+        if _RUNTIME in bound:  # made with `.with_config(config)`; LangGraph has a runtime of its own under this key
+            kept = {key: value for key, value in bound.items() if key != _RUNTIME}
+            graph = graph.copy({"config": {**(graph.config or {}), "configurable": kept}})
         return graph
 
 
@@ -284,31 +306,40 @@ def describe(error: BaseException, folder: Path) -> str:
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
-def _arguments(factory: Callable[..., Any], config: dict[str, Any], access: str, context: Any) -> dict[str, Any]:
+def _arguments(factory: Callable[..., Any], config: dict[str, Any], runtime: Any) -> tuple[list[Any], dict[str, Any]]:
     """What a factory asks for, by annotation or name: the config, a `ServerRuntime`, the user, or nothing."""
     try:
         parameters = list(inspect.signature(factory).parameters.values())
     except (TypeError, ValueError):
-        return {}
-    wanted: dict[str, Any] = {}
+        return [], {}
+    by_place: list[Any] = []
+    by_name: dict[str, Any] = {}
     for index, parameter in enumerate(parameters):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         annotation = parameter.annotation
         text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "") or str(annotation)
-        user = (config.get("configurable") or {}).get("langgraph_auth_user")
+        value: Any
         if "Runtime" in text or parameter.name == "runtime":
-            wanted[parameter.name] = _runtime(access, user, context)
+            value = runtime
         elif "User" in text or parameter.name == "user":
-            wanted[parameter.name] = user
+            value = config["configurable"]["langgraph_auth_user"]
         elif "Config" in text or parameter.name == "config" or (index == 0 and parameter.default is parameter.empty):
-            wanted[parameter.name] = config
+            value = config
         elif parameter.default is parameter.empty:
             raise GraphLoadError(
                 f'the factory {getattr(factory, "__name__", factory)} asks for "{parameter.name}". A factory may take '
                 "nothing, config: RunnableConfig, runtime: ServerRuntime, or user."
             )
-    return wanted
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            value = parameter.default  # one behind it may be wanted
+        else:
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            by_place.append(value)
+        else:
+            by_name[parameter.name] = value
+    return by_place, by_name
 
 
 def _runtime(access: str, user: Any, context: Any) -> Any:

@@ -9,9 +9,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
+from engine.executor.importing import load_application
 from engine.executor.loading import Graphs
 from engine.executor.worker import NODE_THREADS, Executor, ExecutorOptions
 from engine.log.port import Log
@@ -23,15 +25,12 @@ logger = logging.getLogger(__name__)
 _THREADS_SECONDS = 0.5  # idle threads end at once, user code may never
 
 
-async def run_executor(options: ExecutorOptions, log: Log) -> None:
+async def run_executor(options: ExecutorOptions, log: Log, graphs: Graphs) -> None:
     """Serve until SIGTERM or SIGINT. A second one hands runs back without waiting for a superstep.
 
-    Run it with `run`, which keeps a `SystemExit` of user code from ending the process.
-
-    Raises:
-        engine.langgraph_json.ConfigError: the configuration cannot be used.
+    Run it with `run`, which loads the graphs and keeps a `SystemExit` of user code from ending the process.
     """
-    executor = Executor(options, log)
+    executor = Executor(options, log, graphs)
     loop = asyncio.get_running_loop()
     draining: list[asyncio.Task[None]] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,21 +51,18 @@ def _usable(graphs: Graphs) -> str:
     return f"{usable} (broken: {', '.join(broken)})" if broken else usable
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run an executor's main coroutine to its end on uvloop.
+def run(config_path: Path, main: Callable[[Graphs], Coroutine[Any, Any, None]]) -> None:
+    """Load the application's graphs, then run an executor's main coroutine with them to its end.
 
     A node that raises `SystemExit` or `KeyboardInterrupt` stops asyncio's loop: the loop goes on here, and the run
     fails with that error. Threads that user code left behind do not keep the process.
-    """
-    sys.setswitchinterval(0.002)  # nodes that compute in threads leave the loop a share
-    try:
-        import uvloop
 
-        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    except ImportError:
-        loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    task = loop.create_task(main)
+    Raises:
+        engine.langgraph_json.ConfigError: the configuration cannot be used.
+    """
+    graphs, loop = load_application(config_path)
+    sys.setswitchinterval(0.002)  # nodes that compute in threads leave the loop a share
+    task = loop.create_task(main(graphs))
     while True:
         try:
             loop.run_until_complete(task)

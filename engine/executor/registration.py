@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from typing import Any
 
 from engine.domain.commands import Command, CreateAssistant, RegisterGraph
 from engine.executor.describe import broken_graph, describe_graph, digest_of
@@ -48,11 +49,7 @@ async def announce_graphs(graphs: Graphs, outbox: Outbox, partitions: int) -> No
     The command id holds what is registered, so every further start or executor with the same code repeats it.
     """
     for graph in graphs.by_id.values():
-        try:
-            info = await _describe(graph)
-        except Exception as error:
-            logger.warning("graph %s cannot be described: %s: %s", graph.graph_id, type(error).__name__, error)
-            info = broken_graph(f"{type(error).__name__}: {error}", graph.spec.description)
+        info = await described(graph)
         digest = digest_of(info)
         command = RegisterGraph(graph_id=graph.graph_id, digest=digest, info=info)
         key = f"graph:{graph.graph_id}"
@@ -61,11 +58,16 @@ async def announce_graphs(graphs: Graphs, outbox: Outbox, partitions: int) -> No
         await asyncio.sleep(0)
 
 
-async def _describe(graph: LoadedGraph) -> dict[str, object]:
+async def described(graph: LoadedGraph) -> dict[str, Any]:
+    """The `info` of `RegisterGraph`, with its `error` if the graph does not load or its factory fails."""
     if graph.error:
         return broken_graph(graph.error, graph.spec.description)
-    async with graph.open({"configurable": {}, "metadata": {}}, access="assistants.read") as opened:
-        return await asyncio.to_thread(describe_graph, opened, graph.spec.description)
+    try:
+        async with graph.open({}, access="assistants.read") as opened:
+            return await asyncio.to_thread(describe_graph, opened, graph.spec.description)
+    except Exception as error:
+        logger.warning("graph %s cannot be described: %s: %s", graph.graph_id, type(error).__name__, error)
+        return broken_graph(f"{type(error).__name__}: {error}", graph.spec.description)
 
 
 def _post(outbox: Outbox, partitions: int, command: Command, *, key: str, id: str) -> None:

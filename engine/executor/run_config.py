@@ -160,6 +160,17 @@ def with_limit(config: dict[str, Any], graph: AnyGraph) -> dict[str, Any]:
     return {"recursion_limit": ensure_config(graph.config)["recursion_limit"], **config}
 
 
+def update_config(claim: Claim) -> dict[str, Any]:
+    """The config that a factory gets when the graph is wanted for a state update, which has no run."""
+    given = claim.payload.get("config") or {}
+    configurable = {k: v for k, v in (given.get("configurable") or {}).items() if not k.startswith("__pregel_")}
+    configurable.setdefault("checkpoint_ns", "")
+    configurable.setdefault("langgraph_request_id", claim.run_id)
+    configurable.update(thread_id=claim.thread_id, graph_id=claim.graph_id, assistant_id=claim.assistant_id or "")
+    metadata = {**(given.get("metadata") or {}), "thread_id": claim.thread_id}
+    return {"configurable": configurable, "metadata": metadata}
+
+
 def at_newest(config: dict[str, Any]) -> dict[str, Any]:
     """The config without a checkpoint to start from: the thread's newest."""
     configurable = {k: v for k, v in config["configurable"].items() if k not in _COORDINATES}

@@ -29,7 +29,16 @@ from engine.executor.outbox import FrameQueue, Outbox
 from engine.executor.reads import PatientPool
 from engine.executor.reporter import Applied, Reporter
 from engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_config
-from engine.executor.run_config import command_of, context_for, durability, named, run_config, stream_modes, with_limit
+from engine.executor.run_config import (
+    command_of,
+    context_for,
+    durability,
+    named,
+    run_config,
+    stream_modes,
+    update_config,
+    with_limit,
+)
 from engine.executor.state_update import apply_state_update, checkpoint_event
 from engine.executor.streaming import RunStream
 from engine.executor.strict_resume import refusal, resume_strictly
@@ -362,8 +371,7 @@ class Attempt:
 
     async def _update_state(self) -> dict[str, Any]:
         saver = self.saver = self._saver()
-        config = {"configurable": {"thread_id": self.claim.thread_id}}
-        async with self._graph.open(config, access="threads.update") as graph:
+        async with self._graph.open(update_config(self.claim), access="threads.update") as graph:
             try:
                 return await apply_state_update(graph, saver, self.claim, self._facts)
             finally:

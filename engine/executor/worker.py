@@ -20,14 +20,14 @@ from engine.executor import errors, message_ids
 from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
 from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
 from engine.executor.link import Link
-from engine.executor.loading import Graphs, LoadedGraph, load_graphs
+from engine.executor.loading import Graphs, LoadedGraph
 from engine.executor.outbox import Outbox
 from engine.executor.reads import PatientPool
 from engine.executor.registration import announce_assistants, announce_graphs
 from engine.executor.room import AT_MOST, Room
 from engine.executor.run_config import ServerFacts
 from engine.executor.runner import Attempt
-from engine.langgraph_json import GraphSpec, load
+from engine.langgraph_json import GraphSpec
 from engine.log.port import Log
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,6 @@ class ExecutorOptions:
     """
 
     database_uri: str
-    config_path: Path
     executor_id: str = field(default_factory=new_executor_id)
     slots: int = 512
     timeout_seconds: float = 86_400.0
@@ -71,10 +70,11 @@ class ExecutorOptions:
 
 
 class Executor:
-    """One executor. `start`, then `serve` until `drain`; `aclose` at the end."""
+    """One executor of these graphs. `start`, then `serve` until `drain`; `aclose` at the end."""
 
-    def __init__(self, options: ExecutorOptions, log: Log) -> None:
+    def __init__(self, options: ExecutorOptions, log: Log, graphs: Graphs) -> None:
         self.options = options
+        self.graphs = graphs
         self.executor_id = options.executor_id
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -96,20 +96,14 @@ class Executor:
     # --- life ------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Graphs loaded, this executor registered and ready to claim.
-
-        Raises:
-            engine.langgraph_json.ConfigError: the configuration cannot be used.
-        """
+        """This executor is registered and ready to claim."""
         options = self.options
         self._loop.set_default_executor(
             concurrent.futures.ThreadPoolExecutor(max_workers=max(64, options.slots), thread_name_prefix=NODE_THREADS)
         )
-        config = load(options.config_path)
         loopback.install(options.api_url)
         message_ids.install()
         errors.hide_unexpected(options.hide_errors)
-        self.graphs: Graphs = load_graphs(config)
         for broken in self.graphs.broken:
             logger.error("%s", broken.error)
         gc.collect()

@@ -57,6 +57,23 @@ async def test_the_graph_of_a_factory_has_a_drawing_and_can_be_updated(client: L
     assert (state["values"]["items"], state["next"]) == (["made", "later", "by hand"], ["later"])
 
 
+async def test_a_factory_is_told_what_its_graph_is_for(client: LangGraphClient, thread_id: str) -> None:
+    forged = {"configurable": {"mine": 1, "__is_for_execution__": "forged", "__pregel_runtime": "forged"}}
+    values = await client.runs.wait(thread_id, "told", input={"items": []}, config=forged)
+    assert values["items"] == ["run (threads.create_run, True)"]
+    keys = {"run_id", "thread_id", "graph_id", "assistant_id", "user_id", "langgraph_auth_user",
+            "langgraph_auth_user_id", "langgraph_auth_permissions", "langgraph_request_id", "__request_start_time_ms__",
+            "__after_seconds__", "checkpoint_ns", "__is_for_execution__", "__pregel_runtime", "mine"}  # fmt: skip
+    assert keys <= set(values["told"])
+    assert (values["told"]["thread_id"], values["told"]["mine"]) == (thread_id, 1)
+    assert values["told"]["__pregel_runtime"]["access_context"] == "threads.create_run"
+    await client.threads.update_state(thread_id, {"items": ["by hand"]}, as_node="node")
+    state = await client.threads.get_state(thread_id)
+    assert state["values"]["items"][1:] == ["by hand (threads.update, True)"]
+    node = next(node for node in (await client.assistants.get_graph("told"))["nodes"] if node["id"] == "node")
+    assert node["metadata"]["label"] == "assistants.read, False"
+
+
 async def test_a_fan_out_gathers_what_its_workers_did(client: LangGraphClient, thread_id: str) -> None:
     values = await client.runs.wait(thread_id, "fan_out", input={"items": [], "n": 5})
     assert values == {"items": [f"worker {n}" for n in range(5)], "n": 5}

@@ -16,8 +16,9 @@ from deploy import announce
 from deploy.children import Child
 from deploy.compose import api_settings, processor_of
 from deploy.environment import apply
-from deploy.execute import executor_options
+from deploy.execute import executor_options, run_executor
 from deploy.logs import PROCESS_NAME, configure_logging
+from deploy.parent import PARENT_PID
 from deploy.settings import Settings, env_name
 from deploy.storage import opened_log
 from deploy.supervisor import Supervisor
@@ -74,6 +75,15 @@ async def kafka(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
         return asked.pop()
 
 
+def loaded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What an executor would load."""
+    paths: list[Path] = []
+    monkeypatch.setattr("deploy.execute.run", lambda path, main: paths.append(path))
+    monkeypatch.delenv(PARENT_PID, raising=False)
+    run_executor(settings)
+    return paths.pop()
+
+
 def hopeless(it: Supervisor) -> bool:
     """Whether a supervisor gives up when an executor says that it cannot run."""
     it._on_hopeless(Child("executor-1", "executor", (), ANY, "x", 0.0))
@@ -90,7 +100,8 @@ def formatter(settings: Settings, app: LanggraphJson) -> Any:
         root.handlers[:], root.level = before
 
 
-# Every variable: another value than its default, and an object that has to differ with it. `kafka`: the log in Kafka.
+# Every variable: another value than its default, and an object that has to differ with it. `kafka`: the log in Kafka;
+# `executor`: what one loads.
 CHOICES: dict[str, tuple[str, Probe | str]] = {
     "DATABASE_URI": ("postgresql://there/db", supervisor(lambda it: it._postgres is None)),
     "KAFKA_BOOTSTRAP_SERVERS": ("broker:1", executor("log_in_database")),
@@ -100,9 +111,11 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "THREADLOG_COMMANDS_RETENTION_HOURS": ("1", "kafka"),
     "THREADLOG_STREAM_RETENTION_HOURS": ("1", "kafka"),
     "THREADLOG_DATA_DIR": ("elsewhere", supervisor(lambda it: it._settings.database_uri)),
-    "THREADLOG_CONFIG": ("other.json", executor("config_path")),
+    "THREADLOG_CONFIG": ("other.json", "executor"),
     "THREADLOG_HOST": ("127.0.0.2", executor("api_url")),
     "THREADLOG_PORT": ("2025", executor("api_url")),
+    "THREADLOG_API_URL": ("http://there:1", executor("api_url")),
+    "THREADLOG_HIDE_ERRORS": ("true", executor("hide_errors")),
     "THREADLOG_EXECUTORS": ("3", supervisor(lambda it: it._staff)),
     "THREADLOG_LINK": ("/tmp/link.sock", executor("link")),
     "THREADLOG_RELOAD": ("true", supervisor(hopeless)),
@@ -132,8 +145,11 @@ async def test_every_setting_arrives_in_what_servers_are_made_of(
     value, probe = CHOICES[name]
 
     async def look() -> Any:
-        if isinstance(probe, str):
+        if probe == "kafka":
             return await kafka(Settings.load(kafka_bootstrap_servers="broker:1"), monkeypatch)
+        if probe == "executor":
+            return loaded(Settings.load(), monkeypatch)
+        assert not isinstance(probe, str)
         return probe(Settings.load(), app)
 
     before = await look()

@@ -106,6 +106,36 @@ def test_the_env_file_wins_and_the_command_line_over_that(app: Path, up: Callabl
     assert "access-control-allow-origin" not in refused
 
 
+AT_IMPORT = """
+import asyncio
+
+async def tools():
+    await asyncio.sleep(0)
+    return "tools"
+
+first = asyncio.run(tools())
+loop = asyncio.get_event_loop()
+assert isinstance(loop, asyncio.BaseEventLoop)  # what can be patched, as nest_asyncio does
+second = loop.run_until_complete(tools())
+asyncio.run = lambda main: asyncio.get_event_loop().run_until_complete(main)
+asyncio.run(tools())
+"""
+
+
+def test_modules_are_imported_without_a_running_loop_and_doctor_does_the_same(
+    app: Path, up: Callable[..., Server]
+) -> None:
+    in_loop = 'asyncio.run_coroutine_threadsafe(tools(), loop).result(10) + f" {first} {second}"'  # node: a thread
+    (app.parent / "agent.py").write_text(AT_IMPORT + GRAPH.replace('"VERSION"', in_loop))
+    server = up(app, executors=1)
+    assert ask(server) == "tools tools tools"
+    said = server.threadlog("doctor", "--config", str(app), "--data-dir", str(app.parent / "fresh")).stdout
+    assert "ok   graph agent can be imported" in said
+    (app.parent / "agent.py").write_text("def graph(config):\n    raise ValueError('no key')\n")
+    said = server.threadlog("doctor", "--config", str(app), "--data-dir", str(app.parent / "fresh")).stdout
+    assert "BAD  graph agent: ValueError: no key" in said
+
+
 def test_sigterm_stops_it_too_and_the_next_start_knows_everything(app: Path, up: Callable[..., Server]) -> None:
     first = up(app, executors=1)
     with get_sync_client(url=first.url, api_key=None) as client:

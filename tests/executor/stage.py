@@ -18,7 +18,9 @@ from typing import Any
 import asyncpg
 import orjson
 
+from engine.executor.loading import Graphs, load_graphs
 from engine.executor.worker import Executor, ExecutorOptions
+from engine.langgraph_json import load
 from engine.log.memory import MemoryLog
 from engine.log.port import Topic
 from engine.log.records import CommandEnvelope, Frames, partition_of
@@ -61,12 +63,11 @@ class Stage:
         file.write_text(json.dumps({"dependencies": ["."], "graphs": paths}))
         return file
 
-    def options(self, *names: str, **more: Any) -> ExecutorOptions:
-        graphs = {name: name for name in names}
-        return ExecutorOptions(database_uri=self.database, config_path=self.config(**graphs), **more)
+    def graphs(self, *names: str) -> Graphs:
+        return load_graphs(load(self.config(**{name: name for name in names})))
 
     def executor(self, *names: str, **more: Any) -> Executor:
-        return Executor(self.options(*names, **more), self.log)
+        return Executor(ExecutorOptions(database_uri=self.database, **more), self.log, self.graphs(*names))
 
     # --- what the engine does ---------------------------------------------------------------------------
 

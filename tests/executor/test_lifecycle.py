@@ -311,13 +311,13 @@ from typing import Any
 from engine.executor.process import ExecutorOptions, run, run_executor
 from engine.log.postgres import PostgresLog
 
-async def main():
+async def main(graphs):
     log = await PostgresLog.create({uri!r}, 16)
-    await run_executor(ExecutorOptions(database_uri={uri!r}, config_path=Path({config!r}), grace_seconds=0.2), log)
+    await run_executor(ExecutorOptions(database_uri={uri!r}, grace_seconds=0.2), log, graphs)
     await log.aclose()
     print("stopped", flush=True)
 
-run(main())
+run(Path({config!r}), main)
 """
 
 

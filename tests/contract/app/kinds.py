@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -12,6 +12,7 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
 from langgraph.pregel import Pregel
 from langgraph.runtime import Runtime
+from langgraph_sdk.runtime import ServerRuntime
 from plain import Items, chain
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
@@ -108,3 +109,25 @@ async def context_manager(config: RunnableConfig) -> AsyncIterator[Pregel]:
         yield builder.compile()
     finally:
         resource[:] = ["closed"]
+
+
+def told(config: RunnableConfig, /, runtime: ServerRuntime) -> Pregel:
+    """A graph that shows what its factory was told, in its drawing, in what runs write and in what updates write."""
+    configurable = config["configurable"]
+    label = f"{runtime.access_context}, {configurable['__is_for_execution__']}"
+
+    def labelled(before: list[str], new: list[str]) -> list[str]:
+        return before + [f"{item} ({label})" for item in new]
+
+    class Told(TypedDict, total=False):
+        items: Annotated[list[str], labelled]
+        told: dict[str, Any]
+
+    def node(state: Told) -> dict[str, Any]:
+        seen = orjson.loads(orjson.dumps(configurable, default=str))
+        return {"items": ["run"], "told": seen}
+
+    builder = StateGraph(Told)
+    builder.add_node("node", node, metadata={"label": label})
+    builder.add_edge(START, "node")
+    return builder.compile().with_config(config)
