@@ -12,7 +12,7 @@ from api.progress import End, FrameId, Progress, end_of
 from engine.log.port import Log, OffsetGone, Topic
 from engine.log.records import Frames, partition_of
 
-_READ_BYTES = 1_048_576
+READ_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Feed:
             self._read_from = None
             return self.caught_up()
         try:
-            records = await self._log.read(Topic.STREAM, self._partition, start, end=upto, max_bytes=_READ_BYTES)
+            records = await self._log.read(Topic.STREAM, self._partition, start, end=upto, max_bytes=READ_BYTES)
         except OffsetGone as gone:
             self._read_from = max(gone.first, start + 1)
             return []

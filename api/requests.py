@@ -146,6 +146,25 @@ def query_list(request: web.Request, *names: str) -> list[str]:
     return found
 
 
+def query_namespaces(request: web.Request) -> set[str] | None:
+    """The graphs of a run that a client wants to hear of, "" for the root; None when it does not say.
+
+    Given by repeated keys or a JSON list: commas are part of names.
+    """
+    if "namespace" not in request.query:
+        return None
+    namespaces = set[str]()
+    for raw in map(encodable, request.query.getall("namespace")):
+        try:
+            listed = orjson.loads(raw) if raw.startswith("[") else [raw]
+        except orjson.JSONDecodeError:
+            listed = None
+        if not isinstance(listed, list) or not all(isinstance(namespace, str) for namespace in listed):
+            raise ApiError(422, f"namespace: not a JSON list of namespaces: {shown(raw)}")
+        namespaces.update(map(encodable, listed))
+    return namespaces
+
+
 def select_of(asked: list[str] | None, allowed: frozenset[str]) -> list[str] | None:
     """The fields asked for, in order, or None for all; an unknown one is 422."""
     if not asked:

@@ -9,15 +9,26 @@ from aiohttp import web
 from api.deps import Api, api_of
 from api.disconnects import client_gone
 from api.errors import ApiError
-from api.feeds import RunFeed
+from api.feeds import READ_BYTES, RunFeed
 from api.limits import shown
 from api.models import RunCreate, StreamMode
 from api.progress import End, FrameId
-from api.requests import body, header, path_uuid, query_flag, query_list, thread_in_path
+from api.requests import (
+    body,
+    header,
+    path_uuid,
+    query_flag,
+    query_list,
+    query_namespaces,
+    query_text,
+    thread_in_path,
+)
 from api.run_cancel import cancel_quietly
 from api.run_create import prepare, submit
-from api.sse import ModeFilter, RunView, open_stream, place, pump
+from api.sse import FrameFilter, RunView, open_stream, place, pump
 from api.stateless import LOOK_BACK, find
+from engine.log.port import OffsetGone, Topic
+from engine.log.records import CHECKPOINT, Frames, partition_of
 from projections.queries import runs
 
 _MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
@@ -28,11 +39,12 @@ async def create(request: web.Request) -> web.StreamResponse:
     """POST …/runs/stream. Whoever streams is attached before the run exists, so no frame is missed."""
     api = api_of(request)
     thread_id = thread_in_path(request)
+    namespaces = query_namespaces(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
     with feed_of(api, new.thread_id, new.run_id, eager=not new.resumable) as feed:
         feed.before_first()
         await submit(api, new)
-        view = RunView(feed, ModeFilter(()), ids=new.resumable, new=True)
+        view = RunView(feed, FrameFilter((), namespaces), ids=new.resumable, new=True)
         cancels = new.asked.on_disconnect == "cancel"
         # Whoever is cut off before the first event comes back for all of them, not for what is next.
         first = place(b"0") if new.resumable else b""
@@ -48,18 +60,19 @@ async def join(request: web.Request) -> web.StreamResponse:
     for mode in modes:
         if mode not in _MODES:
             raise ApiError(422, f"stream_mode: {shown(mode)} is not one of {', '.join(sorted(_MODES))}")
+    frame_filter = FrameFilter(modes, query_namespaces(request))
     cancels = query_flag(request, "cancel_on_disconnect")
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
-        return await _replay_gone(request, api, run_id, thread_id, modes)
+        return await _replay_gone(request, api, run_id, thread_id, frame_filter)
     await api.live.catch_up(str(row["thread_id"]))
     with feed_of(api, str(row["thread_id"]), run_id, eager=row["resumable"] != "true") as feed:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
-            return await _replay_gone(request, api, run_id, thread_id, modes)
+            return await _replay_gone(request, api, run_id, thread_id, frame_filter)
         end = end_in(row)
         resumable = row["resumable"] == "true"
-        replays = _position(feed, header(request, "Last-Event-ID"), row) if resumable else False
+        replays = await _position(api, feed, request, row) if resumable else False
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
         if end is not None and not replays:
             response = await open_stream(request, headers)
@@ -67,12 +80,12 @@ async def join(request: web.Request) -> web.StreamResponse:
             return response
         if end is not None:
             feed.ended(end)
-        view = RunView(feed, ModeFilter(modes), ids=resumable, new=False)
+        view = RunView(feed, frame_filter, ids=resumable, new=False)
         return await _follow(api, request, headers, feed, view, cancels=cancels)
 
 
 async def _replay_gone(
-    request: web.Request, api: Api, run_id: str, thread_id: str | None, modes: list[str]
+    request: web.Request, api: Api, run_id: str, thread_id: str | None, frame_filter: FrameFilter
 ) -> web.StreamResponse:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
     last_event_id = header(request, "Last-Event-ID")
@@ -90,7 +103,7 @@ async def _replay_gone(
         feed.start_at(gone.start)
         feed.ended(End("gone"))
         response = await open_stream(request, {"Location": request.path})
-        view = RunView(feed, ModeFilter(modes), ids=True, new=False)
+        view = RunView(feed, frame_filter, ids=True, new=False)
         await pump(api, request, response, feed, view.render)
     return response
 
@@ -116,9 +129,19 @@ def end_in(row: asyncpg.Record) -> End | None:
     return End(status, row["attempt"], row["frames"] or 0, error)
 
 
-def _position(feed: RunFeed, last_event_id: str, row: asyncpg.Record) -> bool:
-    """Set the feed to where the client was; False: it stays where it is, now."""
-    if last_event_id in _FROM_START:
+async def _position(api: Api, feed: RunFeed, request: web.Request, row: asyncpg.Record) -> bool:
+    """Set the feed to where the client was; False: it stays where it is, now.
+
+    A client that shows a checkpoint already, as `checkpoint_id`, gets what came after it; a frame it names counts more.
+    """
+    last_event_id = header(request, "Last-Event-ID")
+    checkpoint_id = query_text(request, "checkpoint_id")
+    if last_event_id in _FROM_START or (checkpoint_id and not last_event_id):
+        at = await _made(api, feed, checkpoint_id, row["stream_from"]) if checkpoint_id else None
+        if at is not None:
+            feed.continue_after(at)
+            feed.start_at(at.offset)
+            return True
         feed.from_start()
         feed.start_at(row["stream_from"])
         return True
@@ -128,6 +151,27 @@ def _position(feed: RunFeed, last_event_id: str, row: asyncpg.Record) -> bool:
     feed.continue_after(at)
     feed.start_at(max(row["stream_from"], at.offset - LOOK_BACK))
     return True
+
+
+async def _made(api: Api, feed: RunFeed, checkpoint_id: str, start: int) -> FrameId | None:
+    """Where among the run's frames it made this checkpoint; None if it did not, as far as the log is read here."""
+    partition = partition_of(feed.thread_id, api.log.partitions)
+    upto = api.live.stream_position(partition)
+    sought = (CHECKPOINT, orjson.dumps(checkpoint_id))
+    mark = b"\n%b\n%b" % sought
+    while start < upto:
+        try:
+            records = await api.log.read(Topic.STREAM, partition, start, end=upto, max_bytes=READ_BYTES)
+        except OffsetGone as gone:
+            start = max(gone.first, start + 1)
+            continue
+        for record in records:
+            if record.key == feed.thread_id and mark in record.value:  # most are not looked into
+                frames = Frames.decode(record.value)
+                if frames.run_id == feed.run_id and sought in frames.frames:
+                    return FrameId(record.offset, frames.attempt, frames.seq + frames.frames.index(sought))
+        start = records[-1].offset + 1 if records else upto
+    return None
 
 
 async def _follow(

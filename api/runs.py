@@ -112,7 +112,15 @@ _CANCEL = (
     Query("action", "string", "interrupt, or rollback: also delete the run and its checkpoints"),
 )
 _LEAVE = Query("cancel_on_disconnect", "boolean", "cancel the run when the last such client has gone")
-_JOIN_STREAM = (Query("stream_mode", "array", "only events of these modes"), _LEAVE)
+_NAMESPACE = Query(
+    "namespace", "array", 'only events of these graphs, "" for the root; without the subgraphs of theirs'
+)
+_JOIN_STREAM = (
+    Query("stream_mode", "array", "only events of these modes"),
+    _NAMESPACE,
+    Query("checkpoint_id", "string", "of a resumable run, only what came after this checkpoint, if the run made it"),
+    _LEAVE,
+)
 
 
 def _created(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
@@ -121,10 +129,12 @@ def _created(method: str, path: str, handler: Any, summary: str, **more: Any) ->
 
 routes = [
     _created("POST", f"{_ON_THREAD}/wait", run_wait.create, "Create a run and wait for its output", returns="Output"),
-    _created("POST", f"{_ON_THREAD}/stream", run_stream.create, "Create a run and stream its events", stream=True),
+    _created("POST", f"{_ON_THREAD}/stream", run_stream.create, "Create a run and stream its events", stream=True,
+             query=(_NAMESPACE,)),
     _created("POST", _ON_THREAD, create, "Create a run in the background", returns="Run"),
     _created("POST", "/runs/wait", run_wait.create, "Create a stateless run and wait", returns="Output"),
-    _created("POST", "/runs/stream", run_stream.create, "Create a stateless run and stream it", stream=True),
+    _created("POST", "/runs/stream", run_stream.create, "Create a stateless run and stream it", stream=True,
+             query=(_NAMESPACE,)),
     _created("POST", "/runs", create, "Create a stateless run in the background", returns="Run"),
     Route(
         "POST", "/runs/batch", batch, "Create several stateless runs", RunCreate, list_body=True, returns="[Run]",

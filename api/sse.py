@@ -20,8 +20,10 @@ _HEADERS = {
     "X-Accel-Buffering": "no",
 }
 _HEARTBEAT = b": heartbeat\n\n"
-# Shown whatever modes a joiner has asked for.
+# Shown whatever modes and namespaces a client has asked for.
 _ALWAYS = frozenset((b"metadata", b"error"))
+# Clients know these by one name, wherever in the graph they come from.
+_WITHOUT_NAMESPACE = frozenset((b"messages/metadata", b"messages/partial", b"messages/complete", b"events"))
 
 
 async def open_stream(request: web.Request, headers: dict[str, str] | None = None) -> web.StreamResponse:
@@ -42,37 +44,65 @@ def place(event_id: bytes) -> bytes:
     return b"id: %b\n\n" % event_id
 
 
-class ModeFilter:
-    """Which frames a joiner wants; remembers its decision per name, as a run has few names and many frames."""
+class FrameFilter:
+    """Which frames a client wants, and what it calls them: frame name → SSE event name, empty to leave it out.
 
-    def __init__(self, modes: Iterable[str]) -> None:
+    `modes`: only these, none for all. `namespaces`: only these graphs, `""` for the root, None for all; a subgraph's
+    start and end also with the graph that it was started from. Remembers its answer per name, as a run has few names
+    and many frames.
+    """
+
+    def __init__(self, modes: Iterable[str] = (), namespaces: Iterable[str] | None = None) -> None:
         self._modes = {mode.encode() for mode in modes}
         if b"messages-tuple" in self._modes:
             self._modes.add(b"messages")
-        self._known: dict[bytes, bool] = {}
+        self._namespaces = None if namespaces is None else {namespace.encode() for namespace in namespaces}
+        self._known: dict[bytes, bytes] = {}
 
-    def __call__(self, name: bytes) -> bool:
-        wanted = self._known.get(name)
-        if wanted is None:
-            mode = name.partition(b"|")[0].partition(b"/")[0]
-            wanted = not name.startswith(b"~") and (not self._modes or mode in self._modes or name in _ALWAYS)
-            self._known[name] = wanted
-        return wanted
+    def __call__(self, name: bytes) -> bytes:
+        shown = self._known.get(name)
+        if shown is None:
+            shown = self._known[name] = self._shown(name)
+        return shown
+
+    def _shown(self, name: bytes) -> bytes:
+        if name in _ALWAYS:
+            return name
+        event, _, namespace = name.partition(b"|")
+        mode = event.partition(b"/")[0]
+        if name.startswith(b"~") or (self._modes and mode not in self._modes):
+            return b""
+        if not self._in_namespaces(mode, namespace):
+            return b""
+        return event if event in _WITHOUT_NAMESPACE else name
+
+    def _in_namespaces(self, mode: bytes, namespace: bytes) -> bool:
+        if self._namespaces is None or namespace in self._namespaces:
+            return True
+        return mode == b"lifecycle" and _started_from(namespace) in self._namespaces
 
 
-def render_frames(batch: Batch, wanted: Callable[[bytes], bool], *, ids: bool) -> bytes:
+def _started_from(namespace: bytes) -> bytes:
+    """The graph that a subgraph was started from: without its last task, and the number of a task's second subgraph."""
+    segments = namespace.split(b"|")
+    while len(segments) > 1 and segments[-1].isdigit():
+        segments.pop()
+    return b"|".join(segments[:-1])
+
+
+def render_frames(batch: Batch, shown: Callable[[bytes], bytes], *, ids: bool) -> bytes:
     """The record's new frames as SSE blocks, their data untouched."""
     frames = batch.frames.frames
     if batch.first:
         frames = frames[batch.first :]
     if not ids:
-        return b"".join([b"event: %b\ndata: %b\n\n" % frame for frame in frames if wanted(frame[0])])
+        return b"".join([b"event: %b\ndata: %b\n\n" % (event, data) for name, data in frames if (event := shown(name))])
     first = FrameId(batch.offset, batch.frames.attempt, batch.frames.seq + batch.first)
     return b"".join(
         [
-            b"event: %b\ndata: %b\nid: %d-%d\n\n" % (name, data, batch.offset, place)
+            b"event: %b\ndata: %b\nid: %d-%d\n\n" % (event, data, batch.offset, place)
             for place, (name, data) in enumerate(frames, start=first.place)
-            if wanted(name)
+            if (event := shown(name))
         ]
     )
 
@@ -80,13 +110,13 @@ def render_frames(batch: Batch, wanted: Callable[[bytes], bool], *, ids: bool) -
 class RunView:
     """A run's items as SSE, and what is added when the run failed without its executor saying so."""
 
-    def __init__(self, feed: RunFeed, wanted: Callable[[bytes], bool], *, ids: bool, new: bool) -> None:
-        self._feed, self._wanted, self._ids = feed, wanted, ids
+    def __init__(self, feed: RunFeed, shown: Callable[[bytes], bytes], *, ids: bool, new: bool) -> None:
+        self._feed, self._shown, self._ids = feed, shown, ids
         self._started = not new
 
     def render(self, items: list[Item]) -> bytes:
         self._started = self._started or bool(items)
-        return b"".join([render_frames(i, self._wanted, ids=self._ids) for i in items if isinstance(i, Batch)])
+        return b"".join([render_frames(i, self._shown, ids=self._ids) for i in items if isinstance(i, Batch)])
 
     def ending(self) -> bytes:
         """The `error` event of a run that no executor was left to tell of."""

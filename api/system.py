@@ -84,6 +84,7 @@ async def info(request: web.Request) -> web.Response:
                 "langsmith": False,
                 "langsmith_tracing_replicas": False,
                 "langsmith_tracing_session_on_runs": False,
+                "stream_namespaces": True,
                 "strict_resume": True,
             },
             "host": {

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from api.deps import Api, api_of
 from api.errors import ApiError
+from api.limits import shown
 from api.models import CheckpointRef, History, StateAt, StatePatch, StateUpdate
 from api.replies import no_content, reply
 from api.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
@@ -34,7 +35,7 @@ def selection(asked: list[str] | None) -> Selection:
             fields.add(name)
         else:
             allowed = ", ".join([*sorted(_FIELDS), "values.<key>"])
-            raise ApiError(422, f"select: {name!r} is not one of {allowed}")
+            raise ApiError(422, f"select: {shown(name)} is not one of {allowed}")
     if "values" in fields or not keys:
         return Selection(frozenset(fields))
     return Selection(frozenset(fields | {"values"}), frozenset(keys))

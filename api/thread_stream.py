@@ -13,7 +13,7 @@ from api.progress import FrameId
 from api.requests import header, path_uuid, query_list
 from api.routes import Query, Route
 from api.run_stream import end_in
-from api.sse import block, open_stream, pump
+from api.sse import FrameFilter, block, open_stream, pump
 from api.thread_state import read_state
 from api.threads import require
 from engine.log.records import partition_of
@@ -32,6 +32,7 @@ class ThreadView:
         self._lifecycle = self._runs or "lifecycle" in modes
         self._updates = "state_update" in modes
         self._at = at
+        self._shown = FrameFilter()
 
     async def render(self, items: list[Item]) -> bytes:
         parts: list[bytes] = []
@@ -57,10 +58,9 @@ class ThreadView:
         attempt, number = batch.frames.attempt, batch.frames.seq
         for index, (name, data) in enumerate(batch.frames.frames[batch.first :], start=batch.first):
             self._at = FrameId(batch.offset, attempt, number + index)
-            if name.startswith(b"~"):
-                continue
-            if self._runs or (self._lifecycle and name == b"metadata"):
-                parts.append(block(name, data, self._at))
+            event = self._shown(name)
+            if event and (self._runs or (self._lifecycle and event == b"metadata")):
+                parts.append(block(event, data, self._at))
 
     def _beyond(self) -> FrameId:
         at = self._at

@@ -297,6 +297,7 @@ class Attempt:
             self._outbox,
             modes=stream_modes(kwargs),
             subgraphs=bool(kwargs.get("subgraphs")),
+            replayable=bool(kwargs.get("resumable")),
             planned=saver.planned,
         )
         stream.begin()

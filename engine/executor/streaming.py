@@ -18,9 +18,10 @@ from langgraph.config import get_config
 from engine.executor.errors import describe_error, shown_in_state
 from engine.executor.jsonable import dumps
 from engine.executor.lifecycle import Lifecycle
-from engine.executor.messages import MessageFrames
+from engine.executor.messages import MessageFrames, graph_namespace
 from engine.executor.outbox import FrameQueue, Outbox
 from engine.executor.tool_calls import ToolCallHandler
+from engine.log.records import CHECKPOINT
 
 # modes LangGraph streams through the hook; messages and tools come from callbacks, events from astream_events, and
 # lifecycle is made of what passes here
@@ -34,7 +35,8 @@ _LARGE_OUTPUT = 16 * 1024  # bytes of JSON
 class RunStream:
     """The stream of one attempt.
 
-    `modes`: what the client asked for. `planned(ns, payload)` is given every `checkpoints` event, asked for or not.
+    `modes`: what the client asked for. `replayable`: clients may go on after a checkpoint that they show already.
+    `planned(ns, payload)` is given every `checkpoints` event, asked for or not.
     """
 
     def __init__(
@@ -44,10 +46,13 @@ class RunStream:
         *,
         modes: Iterable[str],
         subgraphs: bool,
+        replayable: bool = False,
         planned: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self.modes = frozenset(modes)
         self.subgraphs = subgraphs
+        # The last event that tells of a checkpoint; what comes after it comes after the checkpoint.
+        self._marked_with = ("debug" if "debug" in self.modes else "checkpoints") if replayable else None
         self._queue, self._outbox, self._planned = queue, outbox, planned
         self._put = queue.put
         self._loop = asyncio.get_running_loop()
@@ -84,18 +89,24 @@ class RunStream:
                 self._planned("|".join(ns), payload)
             else:
                 self._loop.call_soon_threadsafe(self._planned, "|".join(ns), payload)
-            if "checkpoints" not in self.modes:
-                return
-            payload = _public_checkpoint(payload)
-        elif mode == "values":
+            if "checkpoints" in self.modes:
+                self.frame(ns, mode, dumps(_public_checkpoint(payload)))
+            if self._marked_with == "checkpoints" and not ns:
+                self._mark(payload)
+            return
+        if mode == "values":
             if not ns:
                 self.values = payload
             if "values" not in self.modes:
                 return
         elif mode == "debug":
             inner = payload["payload"]
-            told = _debug_checkpoint(inner) if payload["type"] == "checkpoint" else _public_task(inner)
-            payload = {**payload, "payload": told}
+            if payload["type"] == "checkpoint":
+                self.frame(ns, mode, dumps({**payload, "payload": _debug_checkpoint(inner)}))
+                if self._marked_with == "debug" and not ns:
+                    self._mark(inner)
+                return
+            payload = {**payload, "payload": _public_task(inner)}
         elif mode == "tasks":
             payload = _public_task(payload)
         if mode not in self.modes:
@@ -115,18 +126,15 @@ class RunStream:
             self._make_way()
 
     def frame(self, ns: tuple[str, ...], mode: str, data: bytes, *, namespaced: bool = True) -> None:
-        """A frame for the client; those of subgraphs only if it wants them. Any thread."""
-        if self._closed:
+        """A frame for the client; `namespaced` ones of subgraphs only if it wants them. Any thread."""
+        if self._closed or (ns and namespaced and not self.subgraphs):
             return
-        if ns and namespaced:
-            if not self.subgraphs:
-                return
-            name = self._name(mode, ns)
-        else:
-            name = mode.encode()
-        self._put(name, data)
+        self._put(self._name(mode, ns) if ns else mode.encode(), data)
         if threading.get_ident() != self._thread:
             self._make_way()
+
+    def _mark(self, checkpoint: dict[str, Any]) -> None:
+        self._put(CHECKPOINT, dumps(checkpoint["config"]["configurable"]["checkpoint_id"]))
 
     def _subgraph(self, ns: tuple[str, ...], data: dict[str, Any]) -> None:
         """Start and end of a subgraph are told to clients that want no other events of subgraphs, too."""
@@ -145,7 +153,9 @@ class RunStream:
             return
         if isinstance(error := event["data"].get("error"), BaseException):
             event = {**event, "data": {**event["data"], "error": shown_in_state(error)}}
-        self.frame((), "events", dumps(event))
+        metadata = event.get("metadata") or {}
+        ns = graph_namespace(metadata) if "|" in metadata.get("langgraph_checkpoint_ns", "") else ()
+        self.frame(ns, "events", dumps(event), namespaced=False)
 
     def _make_way(self) -> None:
         """In a node's thread: let the loop go first (at once with the first frame: somebody waits for it), and wait

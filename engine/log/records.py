@@ -68,12 +68,18 @@ class EventRecord:
         return EventRecord(**orjson.loads(value))
 
 
+# Name of the frame after those that led to a checkpoint of the root graph, its data the checkpoint's id: where a client
+# that shows the checkpoint goes on. Only of runs whose stream can be replayed.
+CHECKPOINT = b"~checkpoint"
+
+
 @dataclass(frozen=True, slots=True)
 class Frames:
     """A batch of stream frames of one run attempt: frame i has number `seq + i` (from 0 per attempt).
 
     On the wire: a JSON header line `{"run_id", "thread_id", "attempt", "seq"}`, then two lines per frame, its SSE event
     name (`values`, `messages|child:…`, …) and its data as one line of JSON. No frame has to be decoded to be forwarded.
+    `messages/…` and `events` have the namespace in their names too, although clients do not see it there.
     """
 
     run_id: str
