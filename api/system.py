@@ -132,6 +132,7 @@ async def metrics(request: web.Request) -> web.Response:
         "workers_max": queue.slots,
         "workers_active": queue.active,
         "workers_available": available,
+        "events_not_projected": queue.not_projected,
         "pg_pool_max": api.pool.get_max_size(),
         "pg_pool_size": api.pool.get_size(),
         "pg_pool_available": api.pool.get_idle_size(),

@@ -10,7 +10,10 @@ import uuid_utils
 
 from engine.alarms import utc_now
 from engine.domain.commands import Command
-from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
+from engine.domain.events import CommandRejected
+from engine.domain.limits import MESSAGE_BYTES
+from engine.domain.wire import event_to_wire
+from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, RecordRefused, Topic
 from engine.log.records import CommandEnvelope, EventRecord, partition_of
 from engine.ports import Decided, Gateway
 from engine.processor import NotOwner, Processor
@@ -45,9 +48,11 @@ class LogGateway:
 
     async def send(self, envelope: CommandEnvelope) -> Decided:
         """As `submit`, of a command in its envelope."""
-        append = [
-            Append(Topic.COMMANDS, partition_of(envelope.key, self._log.partitions), envelope.key, envelope.encode())
-        ]
+        envelope, value = envelope.on_wire()
+        p = partition_of(envelope.key, self._log.partitions)
+        if len(value) > MESSAGE_BYTES:  # the engine would say the same, but to nobody: it does not read so large a one
+            return _refused(p, envelope, f"it is larger than {MESSAGE_BYTES} bytes")
+        append = [Append(Topic.COMMANDS, p, envelope.key, value)]
         backoff = BACKOFF_SECONDS[0]
         unknown = False
         with self._wait_for(envelope.id) as answer:
@@ -57,6 +62,8 @@ class LogGateway:
                         try:
                             await self._log.append(append)
                             break
+                        except RecordRefused as error:
+                            return _refused(p, envelope, f"it can't be appended: {error}")
                         except AppendUnknown:
                             unknown = True
                         except LogUnavailable:
@@ -85,6 +92,12 @@ class LogGateway:
             self._waiting[cmd_id].remove(answer)
             if not self._waiting[cmd_id]:
                 del self._waiting[cmd_id]
+
+
+def _refused(p: int, envelope: CommandEnvelope, reason: str) -> Decided:
+    """A refusal that is not in the log, as its command can't be."""
+    rejected = CommandRejected(code="invalid", detail=f"{envelope.type}: {reason}")
+    return Decided(p, -1, [event_to_wire(rejected)], envelope.at)
 
 
 class LocalGateway:

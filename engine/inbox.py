@@ -43,6 +43,7 @@ class Inboxes:
         self._all: dict[int, Inbox] = {}
         self._busy: dict[int, None] = {}  # partitions with something to decide, in order of arrival
         self._backlog = 0
+        self._alone = 0
         self._room = asyncio.Event()
         self._room.set()
 
@@ -101,17 +102,25 @@ class Inboxes:
 
     # --- turns -----------------------------------------------------------------------------------------------------
 
+    def one_by_one(self, commands: int) -> None:
+        """Let so many commands have a turn, and a transaction, of their own."""
+        self._alone = max(self._alone, commands)
+
     def gather(self) -> list[Turn]:
         """A turn for each partition that has something to decide, within the limits of one transaction."""
-        turns = self._commands_first()
-        self._reports_beside(turns)
+        limit = 1 if self._alone else TURN_COMMANDS
+        turns = self._commands_first(limit)
+        if not self._alone or not turns:
+            self._reports_beside(turns, limit)
+        if turns:
+            self._alone = max(0, self._alone - 1)
         if self._backlog <= READ_AHEAD // 2:
             self._room.set()
         return [turn for turn in turns.values() if turn.commands or turn.local]
 
-    def _commands_first(self) -> dict[int, Turn]:
+    def _commands_first(self, limit: int) -> dict[int, Turn]:
         turns: dict[int, Turn] = {}
-        left, size = TURN_COMMANDS, TURN_BYTES
+        left, size = limit, TURN_BYTES
         for p in list(self._busy):
             one = self._all.get(p)
             if one is None or one.term is None:
@@ -125,21 +134,23 @@ class Inboxes:
                 left, size = left - 1, size - length
             self._backlog -= len(turn.commands)
             if not one.commands:
-                left -= _move(one.local, turn, left)
+                moved, length = _move(one.local, turn, left, size)
+                left, size = left - moved, size - length
             if turn.commands or turn.local:
                 turns[p] = turn
             self._look(p, one)
         return turns
 
-    def _reports_beside(self, turns: dict[int, Turn]) -> None:
-        left = REPORTS_BESIDE if turns else TURN_COMMANDS
+    def _reports_beside(self, turns: dict[int, Turn], limit: int) -> None:
+        left, size = REPORTS_BESIDE if turns else limit, TURN_BYTES
         for p in list(self._busy):
             one = self._all.get(p)
             if one is None or one.term is None or one.commands or one.local or not one.reports:
                 continue
-            if left <= 0:
+            if left <= 0 or size <= 0:
                 break
-            left -= _move(one.reports, turns.setdefault(p, Turn(one.term)), left)
+            moved, length = _move(one.reports, turns.setdefault(p, Turn(one.term)), left, size)
+            left, size = left - moved, size - length
             self._look(p, one)
 
     def _look(self, p: int, one: Inbox) -> None:
@@ -167,12 +178,13 @@ class Inboxes:
         return True
 
 
-def _move(waiting: deque[Submission], turn: Turn, limit: int) -> int:
-    """Submissions into the turn, at most `limit`; those given up by their callers are dropped. Answers how many."""
-    moved = 0
-    while waiting and moved < limit:
+def _move(waiting: deque[Submission], turn: Turn, limit: int, max_bytes: int) -> tuple[int, int]:
+    """Submissions into the turn, at most `limit`, and no more once there are `max_bytes`; those given up by their
+    callers are dropped. Returns how many, and their bytes."""
+    moved = size = 0
+    while waiting and moved < limit and size < max_bytes:
         submission = waiting.popleft()
         if not submission.done.done():
             turn.local.append(submission)
-            moved += 1
-    return moved
+            moved, size = moved + 1, size + submission.size
+    return moved, size

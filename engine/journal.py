@@ -11,15 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from engine.log.port import Append, Log, LogUnavailable, Topic
-from engine.log.records import CommandEnvelope, EventRecord
-from engine.ports import Commit, Decided, Fenced, Ledger
+from engine.log.port import Append, Log, LogUnavailable, RecordRefused, Topic
+from engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
+from engine.ports import Commit, Decided, Fenced, Ledger, Unprojectable
 from engine.term import Batch, Term
 
 log = logging.getLogger(__name__)
 
 # Appends of one journal that may be on their way at the same time; the next turn then waits.
 MAX_APPENDS = 8
+
+# Records of a partition in one projection.
+BATCH_RECORDS = 1000
 
 # What a take-over has in memory at a time, in bytes as they are in the log: of all its partitions together, unless that
 # would be less than the second for each of them.
@@ -31,25 +34,26 @@ MIN_READ_BYTES = 64 * 1024
 class Submission:
     """A command handed in by this process. `done` gets what became of it once that is projected.
 
-    `held`: it may be in the log; its journal finds out when the partition is opened again. `value`: the envelope's
-    bytes if they are known; `frames`: records of `stream` that go into the log with it.
+    `value`: the envelope's bytes; `frames`: records of `stream` that go into the log with it; `held`: it may be in the
+    log, its journal finds out when the partition is opened again.
     """
 
     envelope: CommandEnvelope
     partition: int
     done: asyncio.Future[Decided]
-    held: bool = False
-    value: bytes | None = None
+    value: bytes
     frames: Sequence[Append] = ()
+    held: bool = False
 
-    def refused(self, envelope: CommandEnvelope) -> None:
-        """Put another command in its place: its own can't be stored."""
-        self.envelope, self.value, self.frames = envelope, None, ()
+    def refuse(self, reason: str) -> None:
+        """Put a refusal in its place: it can't be stored."""
+        self.envelope = RefusedEnvelope.instead_of(self.envelope, reason)
+        self.value, self.frames = self.envelope.encode(), ()
 
-    def encoded(self) -> bytes:
-        if self.value is None:
-            self.value = self.envelope.encode()
-        return self.value
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.value) + sum(len(frame.value) for frame in self.frames)
 
 
 @dataclass(slots=True, eq=False)
@@ -127,8 +131,7 @@ async def take_over(source: Log, ledger: Ledger, terms: Sequence[Term], projecte
             for term in reading:
                 for key in term.needed():
                     term.provide(key, stored.get(key))
-            while batches := [batch for term in reading if not term.dead and (batch := term.batch()) is not None]:
-                await project(ledger, reading, batches, projected)
+            await project(ledger, reading, projected)
     except LogUnavailable as error:
         log.warning("the take-over of %s failed: %s", [term.partition for term in terms], error)
         for term in terms:
@@ -148,24 +151,51 @@ async def _read_back(source: Log, term: Term, end: int, max_bytes: int) -> None:
         log.info("partition %d was taken by a newer term", term.partition)
 
 
-async def project(ledger: Ledger, terms: Sequence[Term], batches: Sequence[Batch], projected: OnProjected) -> None:
-    """Project the batches of these terms; fenced ones die, the others are projected all the same."""
-    by_partition = {term.partition: term for term in terms}
-    while batches:
-        try:
-            await ledger.project(batches)
-        except Fenced as fenced:
-            for p in fenced.partitions:
-                by_partition[p].fail()
-            left = [batch for batch in batches if not by_partition[batch.partition].dead]
-            if len(left) == len(batches):
-                raise
-            batches = left
-            continue
-        for batch in batches:
-            by_partition[batch.partition].projected(batch)
-            projected(batch, {})
+async def project(ledger: Ledger, terms: Sequence[Term], projected: OnProjected) -> None:
+    """Project what these terms have; fenced ones die, the others are projected all the same.
+
+    An event that the read models can't take holds up nothing: it is found by projecting less and less at a time, and
+    left out. What is in the log has been decided, so that it is too late to refuse it.
+    """
+    limits: dict[Term, int] = {}  # of terms with such an event: at most so many records at a time
+    while batches := [
+        (term, batch)
+        for term in terms
+        if not term.dead and (batch := term.batch(limits.get(term, BATCH_RECORDS))) is not None
+    ]:
+        apart = [one for one in batches if one[0] in limits]
+        for some in [[one] for one in apart] or [batches]:
+            await _project(ledger, some, limits, projected)
+
+
+async def _project(
+    ledger: Ledger, batches: list[tuple[Term, Batch]], limits: dict[Term, int], projected: OnProjected
+) -> None:
+    try:
+        if len(batches) == 1 and limits.get(batches[0][0]) == 1:
+            await ledger.project_singly(batches[0][1])
+        else:
+            await ledger.project([batch for _, batch in batches])
+    except Fenced as fenced:
+        for term, _ in batches:
+            if term.partition in fenced.partitions:
+                term.fail()
+        if not any(term.dead for term, _ in batches):
+            raise
         return
+    except Unprojectable as error:
+        log.warning("a projection failed and is tried in smaller pieces: %s", error)
+        for term, batch in batches:
+            # The partitions apart first, then half as many records each time.
+            limits[term] = max(1, batch.length if len(batches) > 1 else batch.length // 2)
+        return
+    for term, batch in batches:
+        term.projected(batch)
+        projected(batch, {})
+        if term in limits:
+            limits[term] *= 2
+            if limits[term] > BATCH_RECORDS:
+                del limits[term]
 
 
 @dataclass(slots=True, eq=False)
@@ -184,6 +214,10 @@ class LogJournal:
         self._ledger = ledger
         self._sent: asyncio.Queue[_Sent] = asyncio.Queue(MAX_APPENDS)
         self._projector: asyncio.Task[None] | None = None
+        # Of commands (partition, offset) whose event records were in an append that the log refused: those to append
+        # alone, to learn whose fault it was, and of those whose own it was, why. Another process finds out for itself.
+        self._alone: set[tuple[int, int]] = set()
+        self._refused: dict[tuple[int, int], str] = {}
         self._projected: OnProjected
         self._failed: OnFailed
 
@@ -200,6 +234,8 @@ class LogJournal:
 
     def abandon(self, partition: int) -> None:
         """Nothing is held: commands come from the log only."""
+        self._alone = {place for place in self._alone if place[0] != partition}
+        self._refused = {place: why for place, why in self._refused.items() if place[0] != partition}
 
     async def commit(self, turns: Sequence[Turn]) -> None:
         if self._projector is None:
@@ -210,15 +246,22 @@ class LogJournal:
                 raise ValueError("this journal takes commands from the log only")
             try:
                 for offset, envelope in turn.commands:
+                    if self._refused and (why := self._refused.get((turn.term.partition, offset))) is not None:
+                        envelope = RefusedEnvelope.instead_of(envelope, why)
                     if (record := turn.term.decide(offset, envelope)) is not None:
                         decided.append((turn.term, record))
             except Fenced:
                 continue
-        if not decided:
-            return
-        appends = [Append(Topic.EVENTS, term.partition, record.key, record.encode()) for term, record in decided]
-        # Begun before this returns: overlapping appends of one process keep their order.
-        await self._sent.put(_Sent(decided, asyncio.create_task(_append(self._log, appends))))
+        for some in self._groups(decided):
+            appends = [Append(Topic.EVENTS, term.partition, record.key, record.encode()) for term, record in some]
+            # Begun before this returns: overlapping appends of one process keep their order.
+            await self._sent.put(_Sent(some, asyncio.create_task(_append(self._log, appends))))
+
+    def _groups(self, decided: list[tuple[Term, EventRecord]]) -> list[list[tuple[Term, EventRecord]]]:
+        """What is appended together: all of it, but for those of which one was refused."""
+        if not self._alone:
+            return [decided] if decided else []
+        return [[one] for one in decided]
 
     async def settle(self) -> None:
         await self._sent.join()
@@ -256,18 +299,34 @@ class LogJournal:
         except LogUnavailable as error:
             log.warning("an append failed, stepping down: %s", error)
             return _fail([sent])
+        except RecordRefused as error:
+            return self._find_out(sent, error)
         for (term, record), offset in zip(sent.records, offsets, strict=True):
             if not term.dead:
                 try:
                     term.acked(offset, record)
                 except Fenced:
                     log.info("partition %d was taken by a newer term", term.partition)
+            if self._alone or self._refused:
+                self._alone.discard((term.partition, record.cmd_off))
+                self._refused.pop((term.partition, record.cmd_off), None)
+
+    def _find_out(self, sent: _Sent, error: RecordRefused) -> None:
+        """The log does not take a record. The next term appends those of this append one by one, and decides the
+        command whose record is refused then to a refusal."""
+        places = [(term.partition, record.cmd_off) for term, record in sent.records]
+        log.error("the log refuses an event record, of the commands %s: %s", places, error)
+        if len(places) == 1:
+            self._alone.discard(places[0])
+            self._refused[places[0]] = f"what it is decided to can't be appended: {error}"
+        else:
+            self._alone |= set(places)
+        _fail([sent])
 
     async def _project(self, sent: Sequence[_Sent]) -> None:
         terms = list({id(term): term for one in sent for term, _ in one.records}.values())
         try:
-            while batches := [batch for term in terms if not term.dead and (batch := term.batch()) is not None]:
-                await project(self._ledger, terms, batches, self._projected)
+            await project(self._ledger, terms, self._projected)
         except LogUnavailable as error:
             log.warning("projecting failed, stepping down: %s", error)
             _fail(sent)

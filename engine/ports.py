@@ -18,6 +18,10 @@ class Fenced(Exception):
         self.partitions = tuple(partitions)
 
 
+class Unprojectable(Exception):
+    """The read models can't take what is in these commits, and would not take it the next time either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """Where a term starts: its epoch, and how far the read models are."""
@@ -177,5 +181,11 @@ class Ledger(Protocol):
         ...
 
     async def project(self, commits: Sequence[Commit]) -> None:
-        """Apply them in one transaction. Raises `Fenced` with the partitions a newer term owns: nothing is applied."""
+        """Apply them in one transaction. When it raises nothing is applied: `Fenced` with the partitions a newer term
+        owns, `Unprojectable`."""
+        ...
+
+    async def project_singly(self, commit: Commit) -> None:
+        """Apply a commit event by event in one transaction, leaving out and recording the events that the read models
+        can't take. Raises `Fenced`."""
         ...

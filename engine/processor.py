@@ -15,12 +15,14 @@ from contextlib import suppress
 from math import ceil
 
 from engine.alarms import Alarms, utc_now
+from engine.domain.limits import MESSAGE_BYTES
 from engine.inbox import Inboxes
 from engine.journal import Journal, Submission, Turn
 from engine.listeners import Listeners
 from engine.log.port import Append, Log, LogUnavailable, Topic
-from engine.log.records import CommandEnvelope, partition_of
+from engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
 from engine.ports import Commit, Decided, EventListener, Ledger, Position
+from engine.suspects import Suspects
 from engine.term import Term, envelope_of
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Processor:
         self._gained: list[Position] = []
         self._surplus: list[int] = []
         self._stolen: set[int] = set()
+        self._suspects = Suspects()
         self._listeners = Listeners(source)
         self.max_attempts = max_attempts
         # Looked for at every renewal: twice as far ahead misses nothing.
@@ -124,17 +127,24 @@ class Processor:
     ) -> Decided:
         """Decide a command of this process, in the partition's order; answers once its events are projected.
 
-        `value`: the envelope as it was encoded; `frames`: stream records to append in the same transaction. Cancelling
-        it may leave the command in the log. Raises `NotOwner` when another processor takes the partition before that,
-        `AppendUnknown` when the same happens after an append of unknown outcome.
+        `value`: the bytes an executor's command came in, of which `envelope` was made; `frames`: stream records to
+        append in the same transaction. Cancelling it may leave the command in the log. Raises `NotOwner` when another
+        processor takes the partition before that, `AppendUnknown` when the same happens after an append of unknown
+        outcome.
         """
         if self._stopping or not self.takes_submissions:
             raise NotOwner("commands are taken from the log" if not self._stopping else "the processor is stopping")
+        reported = value is not None
+        if value is None:
+            envelope, value = envelope.on_wire()
+        if len(value) > MESSAGE_BYTES:
+            envelope = RefusedEnvelope.instead_of(envelope, f"it is larger than {MESSAGE_BYTES} bytes")
+            value = envelope.encode()
         p = partition_of(envelope.key, self._log.partitions)
-        submission = Submission(envelope, p, asyncio.get_running_loop().create_future(), value=value, frames=frames)
+        submission = Submission(envelope, p, asyncio.get_running_loop().create_future(), value, frames)
         one = self._partitions.get(p)
         if one is not None:
-            (one.local if value is None else one.reports).append(submission)
+            (one.reports if reported else one.local).append(submission)
             self._partitions.busy(p)
             self._wake.set()
         else:
@@ -226,7 +236,8 @@ class Processor:
                     one = self._partitions.get(record.partition)
                     if one is None or one.term is None or record.offset <= one.term.decided:
                         continue
-                    envelope = envelope_of(record.value, record.key)
+                    envelope = envelope_of(record.value, record.key, (record.partition, self._log.partitions))
+                    envelope = self._suspects.judged(record.partition, record.offset, envelope)
                     self._partitions.read(record.partition, record.offset, envelope, len(record.value))
                     self._wake.set()
                 await self._partitions.room()
@@ -340,6 +351,13 @@ class Processor:
         try:
             await self._provide(turns)
             await self._journal.commit(turns)
+        except LogUnavailable:
+            raise
+        except Exception as error:
+            self._partitions.one_by_one(self._suspects.failed(turns, error))
+            raise
+        else:
+            self._suspects.passed(turns)
         finally:
             for turn in turns:
                 if not self._partitions.put_back(turn):

@@ -29,11 +29,13 @@ from typing import Any
 import orjson
 
 from engine.acceptance import Acceptance
-from engine.domain import decider
+from engine.domain import decider, limits
+from engine.domain.commands import Command
 from engine.domain.decider import States
 from engine.domain.events import CommandRejected, Event
 from engine.domain.wire import command_from_wire, event_to_wire, is_time
-from engine.log.records import CommandEnvelope, EventRecord
+from engine.log.encodable import text
+from engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
 from engine.ports import Accepted, Fenced, Position
 
 log = logging.getLogger(__name__)
@@ -154,7 +156,7 @@ class Term:
 
     def decide(self, offset: int, envelope: CommandEnvelope) -> EventRecord | None:
         """Decide a command into the record to append; None when it has been decided before. Never refuses to decide:
-        what can't be understood is rejected as `invalid`, so that it does not hold up the partition.
+        what can't be understood, decided or encoded is refused, so that it does not hold up the partition.
 
         Raises KeyError when the key's state is `missing`.
         """
@@ -165,29 +167,52 @@ class Term:
             return None
         key, before = envelope.key, self._states.pop(envelope.key)
         try:
-            events = _decide(before, envelope)
+            command, events = _decide(before, envelope)
             after = decider.fold(before, key, envelope.id, envelope.at, events)
-            wire = [event_to_wire(event) for event in events]
-        except Exception as error:  # a poisoned command must not stop the commands behind it
-            if not isinstance(error, ValueError):
-                log.exception("command %s at %d[%d] can't be decided", envelope.id, self.partition, offset)
-            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            rejected = CommandRejected(code="invalid", detail=f"{envelope.type}: {reason}")
-            after, wire = before, [event_to_wire(rejected)]
+            record = self._record(offset, envelope, events)
+            if len(record.encode()) > limits.LARGE_BYTES:
+                limits.check_large(command)
+                check_size(record.encode())
+        except Exception as error:
+            after, record = self._refuse(offset, envelope, before, error)
         self._states[key] = after  # last in the dict: used most recently
-        record = EventRecord(
-            epoch=self.epoch,
-            cmd_off=offset,
-            cmd_id=envelope.id,
-            key=key,
-            at=envelope.at,
-            events=wire,
-            after=self._decided,
-        )
         self._pin(key)
         self._in_flight.append(_Entry(-1, record, after, after is not before, self.epoch, offset, before))
         self._decided = offset
         return record
+
+    def _record(self, offset: int, envelope: CommandEnvelope, events: Iterable[Event]) -> EventRecord:
+        return EventRecord(
+            epoch=self.epoch,
+            cmd_off=offset,
+            cmd_id=envelope.id,
+            key=envelope.key,
+            at=envelope.at,
+            events=[event_to_wire(event) for event in events],
+            after=self._decided,
+        )
+
+    def _refuse(
+        self, offset: int, envelope: CommandEnvelope, before: States, error: Exception
+    ) -> tuple[States, EventRecord]:
+        """What stands in the place of a command that failed at whichever stage."""
+        if isinstance(error, ValueError):
+            reason = str(error)
+        elif isinstance(error, orjson.JSONEncodeError):
+            reason = f"what it is decided to can't be written as JSON: {error}"
+        else:
+            log.exception("command %s at %d[%d] can't be decided", envelope.id, self.partition, offset)
+            reason = f"{type(error).__name__}: {error}"
+        try:
+            events = decider.refuse(before, envelope.key, envelope.type, envelope.body, reason, at=envelope.at)
+            after = decider.fold(before, envelope.key, envelope.id, envelope.at, events)
+            record = self._record(offset, envelope, events)
+            record.encode()
+        except Exception:
+            log.exception("command %s at %d[%d] can't be refused in detail", envelope.id, self.partition, offset)
+            after = before
+            record = self._record(offset, envelope, [CommandRejected(code="invalid", detail="It can't be decided.")])
+        return after, record
 
     def acked(self, offset: int, record: EventRecord) -> None:
         """An own record is in the log. The calls come in the order of `decide`, one per record."""
@@ -314,32 +339,65 @@ class Term:
         self._states[record.key] = entry.states
 
 
-def envelope_of(value: bytes, key: str) -> CommandEnvelope:
-    """The envelope in a record of `commands`; bytes that are none become one that is decided `invalid`.
+def envelope_of(value: bytes, key: str, place: tuple[int, int] | None = None) -> CommandEnvelope:
+    """The envelope in a record of `commands`; what is none, or is not where it belongs, is one that will be refused.
 
-    NUL characters become U+FFFD: Postgres' jsonb can't hold them, and the record would stop its partition.
+    `place`: the record's partition, and how many there are. NUL characters become U+FFFD: Postgres' jsonb can't hold
+    them.
     """
     try:
+        check_size(value)
         if rb"\u0000" in value:
             value = _NUL.sub(rb"\1\\ufffd", value)
         envelope = CommandEnvelope.decode(value)
-    except (orjson.JSONDecodeError, TypeError):
-        envelope = CommandEnvelope(id="", type="", key=key, at="", body={})
+    except (ValueError, TypeError) as error:  # orjson's JSONDecodeError is a ValueError
+        return _unreadable(key, f"it is not a command: {error}")
     texts = (envelope.id, envelope.type, envelope.key, envelope.at)
     if not all(isinstance(text, str) for text in texts) or not isinstance(envelope.body, dict):
-        return CommandEnvelope(id="", type="", key=key, at="", body={})
+        return _unreadable(key, "it is not a command: a field of its envelope has the wrong type")
+    if max(map(len, texts)) > limits.ID_CHARACTERS and (long := _too_long(envelope)) is not None:
+        return long
+    if place is not None and partition_of(envelope.key, place[1]) != place[0]:
+        # The owner of the key's own partition decides for it, and nobody else.
+        return RefusedEnvelope(*texts, {}, reason="it is in another partition than its key's")
     return envelope
 
 
-def _decide(states: States, envelope: CommandEnvelope) -> list[Event]:
+def check_size(value: bytes) -> None:
+    """Raise ValueError when a command, or what it was decided to, is more than the log takes."""
+    if len(value) > limits.MESSAGE_BYTES:
+        raise ValueError(f"it is larger than {limits.MESSAGE_BYTES} bytes")
+
+
+def _unreadable(key: str, reason: str) -> RefusedEnvelope:
+    return RefusedEnvelope(id="", type="", key=text(key[: limits.ID_CHARACTERS]), at="", body={}, reason=reason)
+
+
+def _too_long(envelope: CommandEnvelope) -> RefusedEnvelope | None:
+    """A refusal, if it is more than the key that is long: that is the domain's to judge, up to what an index holds."""
+    short = [field[: limits.ID_CHARACTERS] for field in (envelope.id, envelope.type, envelope.at)]
+    try:
+        limits.check_indexed("key", envelope.key)
+        if short == [envelope.id, envelope.type, envelope.at]:
+            return None
+        key, reason = envelope.key, f"its id, type or time is longer than {limits.ID_CHARACTERS} characters"
+    except ValueError as error:
+        key, reason = envelope.key[: limits.ID_CHARACTERS], str(error)
+    return RefusedEnvelope(short[0], short[1], key, short[2], {}, reason=reason)
+
+
+def _decide(states: States, envelope: CommandEnvelope) -> tuple[Command, list[Event]]:
+    if type(envelope) is RefusedEnvelope:
+        raise ValueError(envelope.reason)
     try:
         command = command_from_wire(envelope.type, envelope.body)
     except KeyError:
         raise ValueError("the command's type is unknown") from None
     except TypeError as error:
         raise ValueError(str(error).partition(" ")[2]) from None
+    limits.check_limits(command)
     if decider.key_of(command) != envelope.key:
         raise ValueError("the envelope's key is not the id in the body")
     if not is_time(envelope.at):
         raise ValueError("`at` must be a time in UTC")
-    return decider.decide(states, envelope.key, command, cmd_id=envelope.id, at=envelope.at)
+    return command, decider.decide(states, envelope.key, command, cmd_id=envelope.id, at=envelope.at)

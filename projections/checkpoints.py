@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import a2b_base64
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from engine.checkpoint_rows import PART_TYPE, compact
@@ -90,8 +90,8 @@ def _keep_values(rows: Rows, event: dict[str, Any], p: int) -> None:
 
 def _time(checkpoint: dict[str, Any], at: datetime) -> datetime:
     try:
-        return time_of(checkpoint["ts"])
-    except (KeyError, TypeError, ValueError):
+        return time_of(checkpoint["ts"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError, OverflowError):
         return at
 
 

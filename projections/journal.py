@@ -14,16 +14,15 @@ from typing import Any
 
 import asyncpg
 
-from engine.domain.commands import ReportRun
 from engine.journal import OnFailed, OnProjected, Submission, Turn, take_over
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
 from engine.log.postgres import PostgresLog
 from engine.log.postgres_append import AWAY, CONNECT_SECONDS, group
-from engine.log.records import CommandEnvelope, EventRecord
-from engine.ports import Decided, Executors
+from engine.log.records import EventRecord, RefusedEnvelope
+from engine.ports import Decided, Executors, Unprojectable
 from engine.term import Batch, Term, envelope_of
 from projections.ledger import PostgresLedger, applied_payload, fenced_by, moves
-from projections.project import ARGUMENTS, PROJECT_ROWS, fold
+from projections.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, unprojectable
 from projections.rows import ReadValue
 
 log = logging.getLogger(__name__)
@@ -36,16 +35,6 @@ _COMMIT = (
     + ", ".join(f"${i}" for i in range(9, 9 + ARGUMENTS))
     + ")"
 )
-
-
-class Unprojectable(Exception):
-    """Events of this batch can't be turned into rows."""
-
-
-# What a row of ours can be refused for: the same command would be refused again.
-_UNSTORABLE = (
-    Unprojectable, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError,
-)  # fmt: skip
 
 
 class PostgresJournal:
@@ -102,7 +91,7 @@ class PostgresJournal:
     async def commit(self, turns: Sequence[Turn]) -> None:
         try:
             await self._commit_alive(turns)
-        except _UNSTORABLE as error:
+        except UNSTORABLE as error:
             if sum(len(turn.commands) + len(turn.local) for turn in turns) > 1:
                 log.warning("a transaction can't be stored, going on one command at a time: %s", error)
                 for turn in turns:
@@ -118,13 +107,14 @@ class PostgresJournal:
 
     async def _commit_refused(self, turn: Turn, error: Exception) -> None:
         """Decide a command whose result Postgres can't store to a refusal, so that it does not hold up the others."""
-        envelopes = [e for _, e in turn.commands] or [s.envelope for s in turn.local]
-        log.error("command %s can't be stored and is refused: %s", envelopes[0].id, error)
+        reason = f"what follows from it can't be stored: {type(error).__name__}: {error}"
         if turn.commands:
             offset, envelope = turn.commands[0]
-            turn = Turn(turn.term, [(offset, _refusal(envelope, error))])
+            turn = Turn(turn.term, [(offset, RefusedEnvelope.instead_of(envelope, reason))])
         else:
-            turn.local[0].refused(_refusal(turn.local[0].envelope, error))
+            envelope = turn.local[0].envelope
+            turn.local[0].refuse(reason)
+        log.error("command %s (%s of %s) is refused: %s", envelope.id, envelope.type, envelope.key, reason)
         await self._commit_alive([turn])
 
     async def _commit_alive(self, turns: Sequence[Turn]) -> None:
@@ -150,7 +140,7 @@ class PostgresJournal:
                             turn.term.fail()
                     if not fenced.partitions:
                         raise
-                elif isinstance(error, _UNSTORABLE):
+                elif isinstance(error, UNSTORABLE):
                     raise
                 else:
                     raise LogUnavailable(f"the database did not take the transaction: {error!r}") from error
@@ -226,7 +216,7 @@ class PostgresJournal:
         """Append and project, as one statement whenever the batch folds to one set of rows; answers the offsets."""
         groups = group(appends)
         applied = applied_payload(batches) if self._notify_applied else None
-        try:
+        with unprojectable():
             folds = fold((batch.partition, batch.records) for batch in batches)
             for rows in folds:
                 if rows.awaited:
@@ -234,10 +224,6 @@ class PostgresJournal:
             wakes = self.executors is None or not self.executors.linked
             arguments = [rows.arguments(applied if rows is folds[-1] else None, wakes=wakes) for rows in folds]
             self._claimable = [] if wakes else [run for rows in folds for run in rows.claimable()]
-        except LogUnavailable:
-            raise
-        except Exception as error:
-            raise Unprojectable(f"{type(error).__name__}: {error}") from error
         first = (*groups.arguments, expected, moves(batches), *arguments[0])
         if len(arguments) == 1:
             return groups.offsets(await self._commit.fetchval(*first, column=1, timeout=COMMIT_SECONDS))
@@ -246,17 +232,6 @@ class PostgresJournal:
             for more in arguments[1:]:
                 await conn.execute(PROJECT_ROWS, *more, timeout=COMMIT_SECONDS)
         return groups.offsets(bases)
-
-
-def _refusal(e: CommandEnvelope, error: Exception) -> CommandEnvelope:
-    """What is decided in the place of a command that can't be stored. A report becomes the end of its run: nobody else
-    would end it."""
-    type_, body = f"{e.type} ({type(error).__name__})", {}
-    if e.type == ReportRun.type:
-        message = f"What the run reported can't be stored: {error}"
-        outcome = {"status": "error", "error": {"error": type(error).__name__, "message": message}, "frames": 0}
-        type_, body = e.type, {k: e.body.get(k) for k in ("thread_id", "run_id", "attempt")} | {"outcome": outcome}
-    return CommandEnvelope(e.id, type_, e.key, e.at, body, e.actor, e.trace)
 
 
 class _Attempt:
@@ -298,7 +273,8 @@ class _Attempt:
             found = await source.read_many_in(self._conn, behind)
             for turn in with_local:
                 records = found[Topic.COMMANDS, turn.term.partition].records
-                turn.commands += [(record.offset, envelope_of(record.value, record.key)) for record in records]
+                place = (turn.term.partition, source.partitions)
+                turn.commands += [(record.offset, envelope_of(record.value, record.key, place)) for record in records]
             with_local = [
                 turn for turn in with_local if (one := found[Topic.COMMANDS, turn.term.partition]).upto < one.head
             ]
@@ -323,10 +299,9 @@ class _Attempt:
                     assert record is not None
                     decided.append(record)
                     self.submissions[p][offset] = submission
-                    value = submission.encoded()
-                    appends.append(Append(Topic.COMMANDS, p, envelope.key, value))
+                    appends.append(Append(Topic.COMMANDS, p, envelope.key, submission.value))
                     appends += submission.frames
-                    self.appended.append(Record(Topic.COMMANDS, p, offset, envelope.key, value, 0))
+                    self.appended.append(Record(Topic.COMMANDS, p, offset, envelope.key, submission.value, 0))
             if not decided:
                 continue
             expected[Topic.EVENTS, p] = event_offset

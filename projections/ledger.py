@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,11 +14,14 @@ import orjson
 from engine.log.port import LogUnavailable
 from engine.log.postgres_append import PASSING
 from engine.ports import Commit, Fenced, LostAttempt, Position, Standing, Timer
-from projections.project import project
+from projections.project import project, project_singly
 from projections.rows import ReadValue
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
+VALUE_SECONDS = 2.0
+
+_MOVE = "SELECT move_partitions($1)"
 
 # Rows are locked in the order of their number everywhere, so that processors never wait for each other in a circle; and
 # by a statement of their own, because an UPDATE that has to wait may pass over a row that was changed meanwhile.
@@ -155,6 +159,21 @@ class PostgresLedger:
                     raise fenced from error
                 raise
 
+    async def project_singly(self, commit: Commit) -> None:
+        read_value = patient(self._read_value)
+        async with self._connection() as conn:
+            try:
+                async with conn.transaction():
+                    await conn.execute(_MOVE, moves([commit]))
+                    for item in commit.records:
+                        await project_singly(conn, commit.partition, item, read_value)
+                    if self._notify_applied:
+                        await conn.execute("SELECT pg_notify('threadlog_applied', $1)", applied_payload([commit]))
+            except asyncpg.PostgresError as error:
+                if (fenced := fenced_by(error)) is not None:
+                    raise fenced from error
+                raise
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         try:
@@ -180,11 +199,27 @@ class PostgresLedger:
             self._away_since = None
 
 
+def patient(read_value: ReadValue) -> ReadValue:
+    """A value that is not there may yet come: the new leader of a partition can take a moment to show all it has."""
+    deadline = time.monotonic() + VALUE_SECONDS
+
+    async def read(p: int, offset: int) -> bytes:
+        while True:
+            try:
+                return await read_value(p, offset)
+            except LookupError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(VALUE_SECONDS / 20)
+
+    return read
+
+
 async def move_and_project(
     conn: Any, commits: Sequence[Commit], read_value: ReadValue, *, notify_applied: bool
 ) -> None:
     """Move the partitions, guarded by their epochs, and write the rows, in the caller's transaction."""
-    await conn.execute("SELECT move_partitions($1)", moves(commits))
+    await conn.execute(_MOVE, moves(commits))
     applied = applied_payload(commits) if notify_applied else None
     await project(conn, [(c.partition, c.records) for c in commits], read_value, applied=applied)
 

@@ -1,16 +1,26 @@
-"""Event records to rows: folds a batch and writes it with one call per fold (nearly always one)."""
+"""Event records to rows: folds a batch and writes it with one call per fold (nearly always one).
+
+What the read models can't take raises `Unprojectable`; `project_singly` then leaves out the events at fault. Live
+projection and rebuild find the same ones: both try a record's events one by one on what the records before it left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from engine.ports import Accepted
+from engine.log.port import LogUnavailable
+from engine.ports import Accepted, Unprojectable
 from projections import assistants, checkpoints, runs, threads
-from projections.rows import ReadValue, Rows, time_of
+from projections.rows import ReadValue, Rows, plain, time_of
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[Rows, dict[str, Any], datetime, int], None]
 
@@ -26,6 +36,14 @@ _TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted"})
 
 PROJECT_ROWS = "SELECT project_rows(" + ", ".join(f"${i}" for i in range(1, 21)) + ")"
 ARGUMENTS = 20
+
+
+_ERROR_SHOWN = 2000  # characters of an error that are kept
+
+# What rows of ours can be refused for: the same rows would be refused again.
+UNSTORABLE = (
+    Unprojectable, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError,
+)  # fmt: skip
 
 
 class UnknownEvent(Exception):
@@ -86,6 +104,30 @@ def fold_by_key(p: int, accepted: Sequence[Accepted]) -> list[Rows]:
     return done
 
 
+@contextmanager
+def unprojectable() -> Iterator[None]:
+    """Raise what an event's content can be blamed for as `Unprojectable`: neither a database or log that is away nor an
+    event of a newer version."""
+    try:
+        yield
+    except UNSTORABLE as error:
+        raise _unprojectable(error) from error
+    except asyncpg.InternalServerError as error:
+        if "invalid memory alloc request size" not in str(error):  # of a value beyond the limits of its type
+            raise
+        raise _unprojectable(error) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+        raise
+    except (LogUnavailable, UnknownEvent):
+        raise
+    except Exception as error:
+        raise _unprojectable(error) from error
+
+
+def _unprojectable(error: Exception) -> Unprojectable:
+    return error if isinstance(error, Unprojectable) else Unprojectable(f"{type(error).__name__}: {error}")
+
+
 async def project(
     conn: asyncpg.Connection,
     batches: Iterable[tuple[int, Sequence[Accepted]]],
@@ -94,11 +136,13 @@ async def project(
     applied: str | None = None,
     quiet: bool = False,
 ) -> None:
-    """Fold and write within the caller's transaction.
+    """Fold and write within the caller's transaction. Raises `Unprojectable`.
 
     `applied`: what to tell the listeners of `threadlog_applied`; `quiet`: notify nobody, it is a rebuild.
     """
-    await write(conn, fold(batches), read_value, applied=applied, quiet=quiet)
+    with unprojectable():
+        folds = fold(batches)
+    await write(conn, folds, read_value, applied=applied, quiet=quiet)
 
 
 async def write(
@@ -110,8 +154,54 @@ async def write(
     quiet: bool = False,
 ) -> None:
     """Write what was folded, in order, within the caller's transaction; as `project`."""
-    for rows in folds:
-        if rows.awaited:
-            await rows.fetch(read_value)
-    for rows in folds:
-        await conn.execute(PROJECT_ROWS, *rows.arguments(applied if rows is folds[-1] else None, quiet=quiet))
+    with unprojectable():
+        for rows in folds:
+            if rows.awaited:
+                await rows.fetch(read_value)
+        for rows in folds:
+            await conn.execute(PROJECT_ROWS, *rows.arguments(applied if rows is folds[-1] else None, quiet=quiet))
+
+
+async def project_singly(
+    conn: asyncpg.Connection, p: int, item: Accepted, read_value: ReadValue, *, quiet: bool = False
+) -> None:
+    """Write one record event by event within the caller's transaction; those that the read models can't take are left
+    out and recorded in `projection_skips`."""
+    record = item.record
+    if record.cmd_id.startswith("due:"):
+        await write(conn, fold([(p, [Accepted(item.offset, replace(record, events=[]), None)])]), read_value)
+    deleted_at = None
+    for idx, event in enumerate(record.events):
+        try:
+            async with conn.transaction():
+                alone = Accepted(item.offset, replace(record, events=[event]), None)
+                await project(conn, [(p, [alone])], read_value, quiet=quiet)
+        except Unprojectable as error:
+            await _skip(conn, p, item, idx, event["type"], error)
+        else:
+            if event["type"] in _TOMBSTONES:
+                deleted_at = time_of(record.at)
+    if item.state is not None:
+        rows = Rows()
+        rows.aggregates[record.key] = (p, item.state, deleted_at)
+        try:
+            async with conn.transaction():
+                await write(conn, [rows], read_value, quiet=quiet)
+        except Unprojectable as error:
+            await _skip(conn, p, item, -1, "the decider's state", error)
+
+
+async def _skip(conn: asyncpg.Connection, p: int, item: Accepted, idx: int, kind: str, error: Exception) -> None:
+    record = item.record
+    log.error(
+        "%s of %s in events[%d] at offset %d (command %s) can't be projected and is left out: %s",
+        kind, record.key, p, item.offset, record.cmd_id, error,
+    )  # fmt: skip
+    shown = str(error)[:_ERROR_SHOWN].encode("utf-8", "replace").decode()
+    await add_skip(conn, p, item.offset, idx, record.key, kind, shown, record.at)
+
+
+async def add_skip(conn: asyncpg.Connection, *row: Any) -> None:
+    """`row`: as the columns of `projection_skips`."""
+    row = tuple(plain(value) if isinstance(value, str) else value for value in row)
+    await conn.execute("INSERT INTO projection_skips VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING", *row)

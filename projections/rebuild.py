@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import asyncpg
 
@@ -20,9 +21,9 @@ from engine.domain import decider
 from engine.domain.decider import EMPTY, States
 from engine.log.port import Log, Record, Topic
 from engine.log.records import EventRecord
-from engine.ports import Accepted
-from projections.project import fold_by_key, write
-from projections.rows import ReadValue
+from engine.ports import Accepted, Unprojectable
+from projections.project import add_skip, fold_by_key, project_singly, unprojectable, write
+from projections.rows import ReadValue, Rows
 
 # What is folded at a time: at most so many records, bytes of them, and values that lie elsewhere (over 32 KiB each).
 FOLD_RECORDS = 4_000
@@ -30,6 +31,9 @@ FOLD_BYTES = 16 * 1024 * 1024
 FOLD_VALUES = 100
 REPORT_SECONDS = 5.0
 _YIELD_RECORDS = 32
+
+Skip = tuple[Any, ...]
+"""A row of `projection_skips`."""
 
 Progress = Callable[[str], None]
 """Told a line now and then."""
@@ -48,9 +52,17 @@ def reader_of_values(source: Log) -> ReadValue:
 
 
 async def rebuild(
-    conn: asyncpg.Connection, source: Log, upto: Mapping[int, int], *, progress: Progress | None = None
+    conn: asyncpg.Connection,
+    source: Log,
+    upto: Mapping[int, int],
+    *,
+    progress: Progress | None = None,
+    skips: Sequence[Skip] = (),
 ) -> None:
     """Fill the empty tables in the connection's search_path from the log, up to these offsets of each partition.
+
+    `skips`: rows of `projection_skips`: these events are left out, besides others that can't be projected. Whether one
+    can may depend on what was in the tables when it came, and records are folded here that came one after the other.
 
     Raises:
         LookupError: the log lacks records before these offsets, or values they point at.
@@ -64,13 +76,18 @@ async def rebuild(
             for p, end in upto.items():
                 acceptance = Acceptance()
                 states: dict[str, States] = {}
+                left_out = {(row[1], row[2]) for row in skips if row[0] == p}
                 async with aclosing(_chunks(source, p, end)) as chunks:
                     async for records in chunks:
-                        accepted = await _accepted(records, acceptance, states)
-                        folds = fold_by_key(p, accepted)
+                        accepted = await _accepted(records, acceptance, states, left_out)
+                        try:
+                            with unprojectable():
+                                folds = fold_by_key(p, accepted)
+                        except Unprojectable:
+                            folds = None
                         if writing is not None:
                             await writing
-                        writing = asyncio.create_task(write(conn, folds, read_value, quiet=True))
+                        writing = asyncio.create_task(_write(conn, p, accepted, folds, read_value))
                         report.done(len(records))
                 positions.append((p, end, acceptance.cmd_off, acceptance.epoch))
             if writing is not None:
@@ -80,11 +97,34 @@ async def rebuild(
             writing.cancel()
             with suppress(asyncio.CancelledError, Exception):  # what it raised has been raised, or something before it
                 await writing
+    for row in skips:
+        await add_skip(conn, *row)
     await conn.executemany("UPDATE partitions SET ev_off = $2, cmd_off = $3, log_epoch = $4 WHERE p = $1", positions)
 
 
-async def _accepted(records: list[Record], acceptance: Acceptance, states: dict[str, States]) -> list[Accepted]:
-    """Those that count; the last one of each key carries the state after it."""
+async def _write(
+    conn: asyncpg.Connection, p: int, accepted: Sequence[Accepted], folds: Sequence[Rows] | None, read_value: ReadValue
+) -> None:
+    """Write these records; when some of them can't be, look for the events at fault and leave them out."""
+    try:
+        async with conn.transaction():
+            if folds is None:
+                with unprojectable():
+                    folds = fold_by_key(p, accepted)
+            await write(conn, folds, read_value, quiet=True)
+    except Unprojectable:
+        if len(accepted) == 1:
+            return await project_singly(conn, p, accepted[0], read_value, quiet=True)
+        middle = len(accepted) // 2
+        for half in (accepted[:middle], accepted[middle:]):
+            await _write(conn, p, half, None, read_value)
+
+
+async def _accepted(
+    records: list[Record], acceptance: Acceptance, states: dict[str, States], left_out: Collection[tuple[int, int]]
+) -> list[Accepted]:
+    """Those that count, without the events at the `(offset, index)` left out; the last one of each key carries the
+    state after it."""
     found: list[tuple[int, EventRecord]] = []
     last: dict[str, int] = {}
     for n, raw in enumerate(records):
@@ -98,6 +138,10 @@ async def _accepted(records: list[Record], acceptance: Acceptance, states: dict[
         if after is not before:
             states[record.key] = after
             last[record.key] = len(found)
+        if left_out:
+            kept = [event for idx, event in enumerate(record.events) if (raw.offset, idx) not in left_out]
+            if len(kept) < len(record.events):
+                record = replace(record, events=kept)
         found.append((raw.offset, record))
     return [
         Accepted(offset, record, decider.dump(states[record.key]) if last.get(record.key) == n else None)

@@ -33,7 +33,11 @@ TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
     "graphs": (("graph_id",), frozenset()),
     "assistants": (("assistant_id",), frozenset()),
     "assistant_versions": (("assistant_id", "version"), frozenset()),
+    "projection_skips": (("p", "ev_off", "idx"), frozenset({"error"})),
 }
+
+
+_SKIPS = 'SELECT p, ev_off, idx, key, type, error, at FROM "{schema}".projection_skips ORDER BY p, ev_off, idx'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,22 @@ async def verify(
         try:
             rows = await conn.fetch(f'SELECT p, ev_off FROM "{schema}".partitions ORDER BY p')
             beside = f"rebuild_{uuid.uuid4().hex[:12]}"
+            skips = [tuple(row) for row in await conn.fetch(_SKIPS.format(schema=schema))]
             await create_beside(conn, beside, len(rows))
-            await rebuild(conn, source, {row["p"]: row["ev_off"] for row in rows}, progress=progress)
+            await rebuild(conn, source, {row["p"]: row["ev_off"] for row in rows}, progress=progress, skips=skips)
             return [difference for table in TABLES for difference in await _compare(conn, table, schema, beside, limit)]
         finally:
             await transaction.rollback()
+    finally:
+        await conn.close()
+
+
+async def skipped(dsn: str, *, schema: str = "public") -> list[Mapping[str, Any]]:
+    """Events that are in the log and, because the read models can't take them, not in the read models: rows of
+    `projection_skips`."""
+    conn = await asyncpg.connect(dsn)
+    try:
+        return [dict(row) for row in await conn.fetch(_SKIPS.format(schema=schema))]
     finally:
         await conn.close()
 

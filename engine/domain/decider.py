@@ -16,6 +16,7 @@ from engine.domain.commands import (
     CreateAssistant,
     DeleteAssistant,
     RegisterGraph,
+    ReportRun,
     SetLatestAssistant,
     UpdateAssistant,
 )
@@ -37,7 +38,7 @@ from engine.domain.events import (
     ThreadUpdated,
     WritesSaved,
 )
-from engine.domain.wire import event_from_wire
+from engine.domain.wire import event_from_wire, is_time
 
 RECENT_COMMANDS = 8
 """How many command ids an aggregate remembers, to recognise a sender's retry."""
@@ -51,6 +52,10 @@ States = Mapping[str, Any]
 Usually there is one; a client may give a thread and an assistant the same id."""
 
 EMPTY: States = {}
+
+# Characters of a refusal: of a command's type, which may be anything, and of all of it.
+_TYPE_SHOWN = 100
+_REASON_SHOWN = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,22 @@ def decide(states: States, key: str, command: Command, *, cmd_id: str, at: str) 
     decider = aggregate_of(command.type)
     state = states.get(decider.name)
     return decider.decide(decider.initial(key) if state is None else state, command, cmd_id=cmd_id, at=at)
+
+
+def refuse(states: States, key: str, type_: str, body: Mapping[str, Any], reason: str, *, at: str) -> list[Event]:
+    """The events of a command that can't be decided, or whose events can't be stored.
+
+    The report of the attempt in flight ends its run: its executor has said what it has to say, and nobody else would.
+    """
+    detail = f"{type_[:_TYPE_SHOWN]}: {reason}" if type_ else reason
+    if len(detail) > _REASON_SHOWN:
+        detail = detail[:_REASON_SHOWN] + "…"
+    detail = detail.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    if type_ == ReportRun.type and body.get("thread_id") == key and is_time(at):
+        state = states.get(THREAD.name)
+        if state is not None and (ended := thread_decisions.end_of(state, body, detail)) is not None:
+            return ended
+    return [CommandRejected(code="invalid", detail=detail)]
 
 
 def fold(states: States, key: str, cmd_id: str, at: str, events: Iterable[Event]) -> States:

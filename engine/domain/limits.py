@@ -21,15 +21,14 @@ from engine.domain.commands import (
 )
 
 MESSAGE_BYTES = 256 * 1024 * 1024
-"""A command, or the event record it is decided to, JSON. Postgres takes both and the row in one statement of 1 GB."""
+"""A command, or the event record it is decided to. Postgres takes both and the row in one statement of 1 GB."""
 
 DEPTH = 200
 """Lists and objects inside each other, in a value of a request. JSON of more than 254 levels can be read and not
-written,
-and what is stored, streamed or listed stands a few levels deeper than in the request."""
+written, and what is stored, streamed or listed stands a few levels deeper than in the request."""
 
 ID_CHARACTERS = 250
-"""An id that a sender makes up (of a command). Longer ones are cut before they are told back."""
+"""The id of a command, which its sender makes up."""
 
 INDEXED_BYTES = 2600
 """UTF-8 of a text in an index: a row of an index in Postgres has 2704 bytes, of which 100 are needed otherwise."""

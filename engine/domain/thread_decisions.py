@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -53,6 +53,7 @@ from engine.domain.events import (
     ThreadUpdated,
     WritesSaved,
 )
+from engine.domain.limits import INDEXED_BYTES
 from engine.domain.thread import Slot, Thread, Waiting, scheduled, settle, shortened
 from engine.domain.wire import check_fields
 
@@ -276,16 +277,27 @@ def _report_run(s: Thread, c: ReportRun, at: str) -> list[Event]:
     if slot.stopping in (None, "interrupt"):
         try:
             saved = _saved(s, c.run_id if slot.kind == "run" else None, c.items)
-        except (ValueError, TypeError, KeyError) as invalid:
+        except (ValueError, TypeError, KeyError, AttributeError) as invalid:
             # Its executor has said all it has to say, and nobody else would end the run.
-            error = {"error": "InvalidReport", "message": str(invalid)}
-            return [*events, *_ended(s, slot, {"status": "error", "error": error, "frames": 0})]
+            return [*events, *_ended(s, slot, _invalid(str(invalid)))]
         if saved:
             events.extend(saved)
             s, slot = _with_progress(s, slot, saved)
     if c.outcome is not None:
         events.extend(_ended(s, slot, c.outcome))
     return events
+
+
+def end_of(s: Thread, report: Mapping[str, Any], reason: str) -> list[Event] | None:
+    """The end of the attempt in flight whose report can't be taken; None when it is not this report's."""
+    slot = s.slot
+    if slot is None or slot.run_id != report.get("run_id") or slot.attempt != report.get("attempt"):
+        return None
+    return _ended(s, slot, _invalid(reason))
+
+
+def _invalid(reason: str) -> JsonObject:
+    return {"status": "error", "error": {"error": "InvalidReport", "message": reason}, "frames": 0}
 
 
 def _with_progress(s: Thread, slot: Slot, saved: list[Event]) -> tuple[Thread, Slot]:
@@ -309,7 +321,8 @@ _ITEMS: dict[str, tuple[type[CheckpointSaved | WritesSaved | TasksPlanned], tupl
 
 
 # A row of an index in Postgres has 2704 bytes at most, of which 100 are needed otherwise, and a character has up to 4.
-_KEY_BYTES = 2600
+_KEY_BYTES = INDEXED_BYTES
+_HASH = 64  # characters; those of `engine.references` have 22
 
 
 def _saved(s: Thread, run_id: str | None, items: list[JsonObject]) -> list[Event]:
@@ -324,6 +337,7 @@ def _saved(s: Thread, run_id: str | None, items: list[JsonObject]) -> list[Event
             check_fields(known[0], kept)
             if sum(len(kept.get(name, "")) * 4 for name in ("ns", "task_id", "checkpoint_id")) > _KEY_BYTES:
                 raise ValueError(f"run.report: a subgraph's namespace is longer than {_KEY_BYTES // 4} characters")
+            _check_values(kept)
             event = known[0](thread_id=s.thread_id, run_id=run_id, **kept)
         elif kind == "delete" and item.get("what") == "run":
             check_fields(CheckpointsDeleted, {"run_ids": item["run_ids"]})
@@ -334,6 +348,17 @@ def _saved(s: Thread, run_id: str | None, items: list[JsonObject]) -> list[Event
             raise ValueError(f"run.report: an item of unknown kind {kind!r}")
         events.append(event)
     return events
+
+
+def _check_values(item: JsonObject) -> None:
+    """Raise ValueError when a new value of an item, or a write, is not what the read models can store."""
+    for blob in item.get("blobs", ()):
+        name, stored = blob["h"], blob.get("d", blob.get("b", blob.get("at")))
+        if type(name) is not str or len(name) > _HASH or type(blob["t"]) is not str or type(stored) not in (str, int):
+            raise ValueError("run.report: a value of an item has no name, type or data")
+    for idx, channel, _ in item.get("writes", ()):
+        if type(idx) is not int or not -(2**31) <= idx < 2**31 or type(channel) is not str:
+            raise ValueError("run.report: a write has no number or channel")
 
 
 def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:

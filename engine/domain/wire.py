@@ -17,6 +17,8 @@ Message = Command | Event
 Test = Callable[[Any], Any]
 _NO_DEFAULT = object()
 _UTC = timedelta(0)
+_TESTED = (str, int)
+_LONG = frozenset({"stream_from"})
 _IDS = frozenset({"thread_id", "run_id", "job_id", "assistant_id"})
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
@@ -31,7 +33,7 @@ def is_time(value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """A field's values: their types, then a test when the type is str, and what to call that in a refusal."""
+    """A field's values: their types, then a test when the type is str or int, and what to call that in a refusal."""
 
     name: str
     types: Collection[type]
@@ -66,7 +68,11 @@ def _check_of(name: str, hint: Any) -> _Check | None:
         return _Check(name, frozenset(types), _is_uuid, "a UUID")
     if name == "due_at":
         return _Check(name, frozenset(types), is_time, "a time in UTC")
-    called = {str: "a string", int: "an integer", dict: "an object", list: "a list", bool: "a boolean"}
+    if int in types:
+        bits = 64 if name in _LONG else 32
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
+        return _Check(name, frozenset(types), lambda value: low <= value < high, f"an integer of {bits} bits")
+    called = {str: "a string", dict: "an object", list: "a list", bool: "a boolean"}
     return _Check(name, frozenset(types), None, next(called[t] for t in types if t is not type(None)))
 
 
@@ -104,7 +110,8 @@ def check_fields(kind: type[Message], values: dict[str, Any]) -> None:
         c = checks.get(name)
         if c is None:
             continue
-        if type(value) not in c.types or (c.test is not None and type(value) is str and not c.test(value)):
+        kind_of = type(value)
+        if kind_of not in c.types or (c.test is not None and kind_of in _TESTED and not c.test(value)):
             raise ValueError(f"`{name}` must be {c.called}")
 
 

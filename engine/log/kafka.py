@@ -41,6 +41,7 @@ def topic_settings(topic: Topic, *, copies: int, commands_seconds: float, stream
         "cleanup.policy": "delete",  # never compaction: every record counts, not the last of each key
         "message.timestamp.type": "LogAppendTime",  # the log's own clock, and retention must not trust a producer's
         "max.message.bytes": str(_MIB + 12),  # the brokers' default, said here because chunks are cut to fit it
+        "compression.type": "uncompressed",  # whoever appends: no reader needs a codec that is not installed
         "unclean.leader.election.enable": "false",  # an acknowledged record is never traded for availability
     }
     if copies > 0:
@@ -174,7 +175,7 @@ class KafkaLog:
             for raw in fetched.records:
                 if end is not None and raw.offset >= end:
                     return found
-                value = raw.value
+                value = raw.value or b""
                 if raw.headers and (chunk := chunk_of(raw.headers)) is not None:
                     value = joiner.add(chunk, value)
                     if value is None and chunk.first is not None:

@@ -22,7 +22,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from engine.log.kafka_chunks import CHUNK_BYTES, Chunk, split
-from engine.log.port import Append, AppendUnknown, LogUnavailable
+from engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,10 @@ _RETRIED = {
 }
 
 
+# A topic's max.message.bytes is below what chunks and batches are made for.
+_TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """One `append`: resolved when all its records are settled, here or in another producer."""
@@ -73,6 +77,7 @@ class Call:
     appended: bool = False  # at least one record is in the log
     error: Exception | None = None
     unknown: bool = False
+    refused: bool = False
 
     def settle(self, error: Exception | None, *, unknown: bool = False, whole: bool = True) -> None:
         """One record less to wait for. `whole`: it is not one of the chunks that count for nothing without the last."""
@@ -82,10 +87,13 @@ class Call:
         else:
             self.error = error
             self.unknown = self.unknown or unknown
+            self.refused = self.refused or isinstance(error, _TOO_LARGE)
         if self.left or self.done.done():
             return
         if self.error is None:
             self.done.set_result(self.offsets)
+        elif self.refused:
+            self.done.set_exception(RecordRefused(f"{self.error!r}"))
         elif self.unknown or self.appended:
             self.done.set_exception(AppendUnknown(f"not known to be in the log: {self.error!r}"))
         else:
@@ -125,6 +133,7 @@ class _Lane:
     sequence: int = 0
     since: float = 0.0  # when it last took something, or got something to take
     waiting: bool = False  # for its turn to retry
+    alone: int = 0  # items to send one by one: a batch of them was too large
     sending: bool = False
 
 
@@ -274,6 +283,9 @@ class Producer:
                 break
             items.append(item)
             lane.items.popleft()
+            if lane.alone:
+                lane.alone -= 1
+                break
         if not items:
             return False
         lane.batch = _Batch(items, bytes(builder.build()))
@@ -307,7 +319,12 @@ class Producer:
                     lane.items.extendleft(reversed(batch.items))
                     self._forget_producer(lane)
                     lane.batch = None
-                if code in _RETRIED and not (code in _NEW_PRODUCER and batch.maybe_appended):
+                if isinstance(error, _TOO_LARGE) and len(batch.items) > 1 and not batch.maybe_appended:
+                    lane.items.extendleft(reversed(batch.items))
+                    lane.alone = len(batch.items)
+                    self._forget_producer(lane)
+                    lane.batch = None
+                elif code in _RETRIED and not (code in _NEW_PRODUCER and batch.maybe_appended):
                     self._retry(lane, error)
                 else:
                     self._fail(lane, error, only_batch=True)

@@ -49,14 +49,18 @@ def split(value: bytes) -> list[tuple[Chunk, bytes]]:
 
 
 def chunk_of(headers: Iterable[tuple[str, bytes | None]]) -> Chunk | None:
-    """The chunk these headers tell of; None for a record that is whole."""
+    """The chunk these headers tell of; None for a record that is whole, or whose headers nobody here has written."""
     found = dict(headers)
     told = found.get("chunk")
     if told is None:
         return None
-    id, index, count = told.decode().split(":")
-    first = found.get("chunk-first")
-    return Chunk(id, int(index), int(count), int(first) if first is not None else None)
+    try:
+        id, index, count = told.decode().split(":")
+        first = found.get("chunk-first")
+        chunk = Chunk(id, int(index), int(count), int(first) if first is not None else None)
+    except ValueError:
+        return None
+    return chunk if 0 <= chunk.index < chunk.count and (chunk.first is None or chunk.first >= 0) else None
 
 
 class Joiner:

@@ -162,7 +162,7 @@ class Fetcher:
             for record in fetched.records:
                 found = chunk_of(record.headers) if record.headers else None
                 if found is not None and found.id == chunk.id and found.index == len(parts):
-                    parts.append(record.value)
+                    parts.append(record.value or b"")
             if fetched.next == position:
                 break
             position = fetched.next
@@ -187,9 +187,11 @@ class Fetcher:
 
 
 def record_of(topic: Topic, partition: int, raw: Any, value: bytes) -> Record:
-    """A record of the port from one of aiokafka's."""
+    """A record of the port from one of aiokafka's. Whoever may append may have appended anything: no value, any key."""
     key = raw.key
-    return Record(topic, partition, raw.offset, key.decode() if key else "", value, raw.timestamp)
+    return Record(
+        topic, partition, raw.offset, key.decode("utf-8", "replace") if key else "", value or b"", raw.timestamp
+    )
 
 
 def _raise_for(code: int) -> None:

@@ -191,7 +191,7 @@ class Tail:
         for one in raw:
             if one.offset < floor:
                 continue
-            value = one.value
+            value = one.value or b""
             if one.headers and (chunk := chunk_of(one.headers)) is not None:
                 value = self._joiners.setdefault(place, Joiner()).add(chunk, value)
                 if value is None and chunk.first is not None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from operator import attrgetter
 
-from engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
+from engine.log.port import Append, LogUnavailable, OffsetGone, Record, RecordRefused, Topic
 
 _offset = attrgetter("offset")
 
@@ -17,8 +17,10 @@ _offset = attrgetter("offset")
 class MemoryLog:
     """A log that lives as long as this object. All tails and appends must be on one event loop."""
 
-    def __init__(self, partitions: int = 1) -> None:
+    def __init__(self, partitions: int = 1, *, max_bytes: int | None = None) -> None:
+        """`max_bytes`: values above are refused; None takes all."""
         self._partitions = partitions
+        self._max_bytes = max_bytes
         self._records: dict[tuple[Topic, int], list[Record]] = {}
         self._heads: dict[tuple[Topic, int], int] = {}
         self._failures: deque[tuple[LogUnavailable, bool]] = deque()
@@ -32,6 +34,8 @@ class MemoryLog:
         for record in records:
             if not 0 <= record.partition < self._partitions:
                 raise ValueError(f"partition {record.partition} of {self._partitions}")
+            if self._max_bytes is not None and len(record.value) > self._max_bytes:
+                raise RecordRefused(f"{len(record.value)} bytes are more than {self._max_bytes}")
         error, landed = self._failures.popleft() if self._failures else (None, True)
         offsets = self._write(records) if landed else []
         if error is not None:

@@ -47,6 +47,11 @@ class AppendUnknown(LogUnavailable):
     """It is not known whether the append is in the log (time-out, connection lost after sending)."""
 
 
+class RecordRefused(Exception):
+    """The log does not take a record, whatever the time: it is too large, as a rule. Of several records that were
+    handed over together others may be in the log."""
+
+
 class OffsetGone(Exception):
     """The offset asked for is below the first retained one."""
 
@@ -73,7 +78,8 @@ class Log(Protocol):
 
         Records of one topic-partition keep their order, also across calls of one process that overlap. A call with
         stream records only need not wait for the disk: see `engine.log.postgres` for what a crash of the server means.
-        Raises `LogUnavailable` or `AppendUnknown`; with several records the error speaks of all of them.
+        Raises `LogUnavailable`, `AppendUnknown` or `RecordRefused`; with several records the error speaks of all of
+        them.
         """
         ...
 

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from engine.compression import pack_frames, pack_record
-from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused, Topic
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
 APPEND_ONE = "SELECT log_append_one($1, $2, $3, $4)"
@@ -153,6 +153,8 @@ class _Lane:
         except AWAY as error:
             await self.drop()
             raise AppendUnknown(f"lost the log's database while appending: {error!r}") from error
+        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+            raise RecordRefused(f"{type(error).__name__}: {error}") from error
         except asyncpg.PostgresError as error:
             raise LogUnavailable(f"the log's database did not accept the append: {error!r}") from error
 
@@ -266,6 +268,10 @@ class Appender:
         try:
             offsets = await lane.append(records)
         except Exception as error:
+            if isinstance(error, RecordRefused) and len(calls) > 1:  # one of them is at fault
+                for call in calls:
+                    await self._commit(lane, [call])
+                return
             if isinstance(error, LogUnavailable):
                 self._lost()
             for call in calls:

@@ -11,6 +11,7 @@ import orjson
 
 from engine.domain.commands import Command
 from engine.domain.wire import to_body
+from engine.log.encodable import encodable
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -31,7 +32,24 @@ class CommandEnvelope:
     trace: str | None = None
 
     def encode(self) -> bytes:
-        return orjson.dumps(self)
+        """The bytes of `on_wire`."""
+        return self.on_wire()[1]
+
+    def on_wire(self) -> tuple[CommandEnvelope, bytes]:
+        """The command as its readers get it, and its bytes: the one gate by which commands leave, whoever makes them.
+
+        Never raises: what JSON, or Postgres, can't hold is replaced (`engine.log.encodable`).
+        """
+        try:
+            value = orjson.dumps(self)
+        except TypeError:  # what orjson raises
+            pass
+        else:
+            if rb"\u0000" not in value:
+                return self, value
+        names = ("id", "type", "key", "at", "body", "actor", "trace")
+        value = orjson.dumps({name: encodable(getattr(self, name)) for name in names})
+        return CommandEnvelope.decode(value), value
 
     @staticmethod
     def decode(value: bytes) -> CommandEnvelope:
@@ -40,6 +58,27 @@ class CommandEnvelope:
     @staticmethod
     def of(command: Command, *, id: str, key: str, at: str, actor: str | None = None) -> CommandEnvelope:
         return CommandEnvelope(id=id, type=command.type, key=key, at=at, body=to_body(command), actor=actor)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEnvelope(CommandEnvelope):
+    """A command that is decided to a refusal, whatever it says, because of `reason`: its bytes can't be understood, or
+    what was decided can't be stored."""
+
+    reason: str = ""
+
+    def on_wire(self) -> tuple[CommandEnvelope, bytes]:
+        plain = CommandEnvelope(self.id, self.type, self.key, self.at, self.body, self.actor, self.trace)
+        return self, plain.on_wire()[1]
+
+    @staticmethod
+    def instead_of(envelope: CommandEnvelope, reason: str) -> RefusedEnvelope:
+        """With the ids of its body only: the rest of it may be what can't be stored."""
+        body = {name: envelope.body[name] for name in _IDENTITY if isinstance(envelope.body.get(name), str | int)}
+        return RefusedEnvelope(envelope.id, envelope.type, envelope.key, envelope.at, body, reason=reason)
+
+
+_IDENTITY = ("thread_id", "run_id", "attempt", "job_id", "assistant_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +98,15 @@ class EventRecord:
     events: list[dict[str, Any]] = field(default_factory=list)
     start: bool = False
     after: int | None = None
+    _value: bytes | None = field(default=None, init=False, repr=False, compare=False)  # orjson leaves it out: a "_"
 
     def encode(self) -> bytes:
-        return orjson.dumps(self)
+        """JSON, made once. Raises TypeError, as orjson does, for what can't be written."""
+        value = self._value
+        if value is None:
+            value = orjson.dumps(self)
+            object.__setattr__(self, "_value", value)
+        return value
 
     @staticmethod
     def decode(value: bytes) -> EventRecord:

@@ -19,6 +19,8 @@ class Queue:
     unblocked_runs_wait_max_seconds: float
     slots: int
     active: int
+    not_projected: int
+    """Events that the read models could not take: rows of `projection_skips`."""
 
 
 _QUEUE = f"""
@@ -32,7 +34,8 @@ SELECT
   (SELECT extract(epoch FROM max(now() - scheduled_at)) FROM run_queue WHERE owner IS NULL AND cancel IS NULL)
      AS unblocked_max,
   (SELECT coalesce(sum(slots), 0) FROM executors WHERE lease_until > now()) AS slots,
-  (SELECT count(*) FROM run_queue WHERE owner IS NOT NULL) AS active
+  (SELECT count(*) FROM run_queue WHERE owner IS NOT NULL) AS active,
+  (SELECT count(*) FROM projection_skips) AS not_projected
 """
 
 
@@ -52,6 +55,7 @@ async def queue(db: Reader) -> Queue:
         unblocked_runs_wait_max_seconds=max(0.0, float(row["unblocked_max"] or 0)),
         slots=row["slots"],
         active=row["active"],
+        not_projected=row["not_projected"],
     )
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+import asyncpg
 import orjson
+import pytest
 
-from deploy.events import Happened, History, lines_of
+from deploy.events import Happened, History, lines_of, verify
+from deploy.settings import Settings
+from deploy.storage import opened_log
 from engine.log.memory import MemoryLog
 from engine.log.port import Append, Topic
 from engine.log.records import EventRecord
@@ -90,3 +94,24 @@ def test_json_lines_are_complete() -> None:
     assert orjson.loads(line) == {
         "partition": 3, "offset": 17, "at": AT, "key": "key", "epoch": 1, "command_id": "cmd-5", "event": event,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_verify_says_what_is_not_in_the_read_models(
+    database: str, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    settings = Settings(database_uri=database)
+    async with opened_log(settings):
+        pass
+    assert await verify(settings, as_json=as_json) == 0
+    capsys.readouterr()
+    connection = await asyncpg.connect(database)
+    row = (3, 17, 0, "key", "assistant.created", "DataError: no", AT)
+    await connection.execute("INSERT INTO projection_skips VALUES ($1, $2, $3, $4, $5, $6, $7)", *row)
+    await connection.close()
+    assert await verify(settings, as_json=as_json) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    if as_json:
+        assert orjson.loads(first)["not_projected"]["error"] == "DataError: no"
+    else:
+        assert first == "3@17: assistant.created of key is not in the read models: DataError: no"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from engine.domain import decider
 from engine.domain.commands import Command, CreateThread, DeleteThread, UpdateThread
-from engine.log.records import CommandEnvelope, EventRecord
+from engine.log.records import CommandEnvelope, EventRecord, partition_of
 from engine.ports import Fenced, Position
 from engine.term import Term, envelope_of
-from tests.domain.story import R1, T, at, checkpoint, create, report
+from tests.domain.story import R1, R2, T, at, checkpoint, create, report
 
 U = "00000000-0000-4000-8000-0000000000ab"
 START = Position(partition=3, epoch=7, log_epoch=0, ev_off=-1, cmd_off=-1)
@@ -186,10 +187,10 @@ def test_a_stored_state_is_taken_up_once() -> None:
         (CommandEnvelope(id="c", type="thread.create", key="t", at=at(1), body={"thread_id": "t"}), "must be a UUID"),
         (CommandEnvelope(id="c", type="thread.create", key=U, at=at(1), body={"thread_id": T}), "envelope's key"),
         (CommandEnvelope(id="c", type="thread.create", key=T, at="noon", body={"thread_id": T}), "time in UTC"),
-        (envelope_of(b"not JSON", T), "the command's type is unknown"),
-        (envelope_of(b"[]", T), "the command's type is unknown"),
-        (envelope_of(b'{"id": 1, "type": "thread.create", "key": 2, "at": 3, "body": 4}', T), "type is unknown"),
-        (envelope_of(b'{"colour": "blue"}', T), "the command's type is unknown"),
+        (envelope_of(b"not JSON", T), "it is not a command"),
+        (envelope_of(b"[]", T), "it is not a command"),
+        (envelope_of(b'{"id": 1, "type": "thread.create", "key": 2, "at": 3, "body": 4}', T), "wrong type"),
+        (envelope_of(b'{"colour": "blue"}', T), "it is not a command"),
     ],
 )
 def test_what_cannot_be_understood_is_rejected_and_does_not_stop_the_partition(
@@ -302,3 +303,118 @@ def test_the_take_over_cannot_be_retracted() -> None:
     term.read_back(2, term.announcement)
     with pytest.raises(RuntimeError, match="read back"):
         term.retract()
+
+
+# --- stages that fail ------------------------------------------------------------------------------------------------
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def raw(type_: str, of: str, body: dict[str, Any], **fields: Any) -> bytes:
+    said = {"id": "c", "type": type_, "key": of, "at": at(1), "body": body, **fields}
+    return json.dumps(said).encode()
+
+
+def test_what_can_be_read_and_not_written_is_refused() -> None:
+    """JSON of 254 levels and more: an event stands a level deeper than what its command says."""
+    term = fresh()
+    value = raw("thread.create", T, {"thread_id": T, "metadata": {"deep": nested(253)}})
+    record = decide(term, 0, envelope_of(value, T))
+    assert types(record) == ["command.rejected"] and "JSON" in record.events[0]["detail"]
+    assert types(decide(term, 1, CreateThread(thread_id=T))) == ["thread.created"]
+
+
+def running(term: Term) -> None:
+    decide(term, 0, CreateThread(thread_id=T))
+    assert "run.scheduled" in types(decide(term, 1, create(R1)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"outcome": {"status": "odd"}},
+        {"items": [7]},
+        {"items": [{"kind": "checkpoint", "checkpoint_id": "c", "metadata": {"deep": nested(300)}}]},
+        {"outcome": {"status": "error", "error": {"error": "E", "message": "m", "deep": nested(300)}}},
+        {"outcome": {"status": "success", "frames": 2**40}},
+        {"items": [{"kind": "checkpoint", "checkpoint_id": "c", "blobs": [{"h": "h" * 65, "t": "t", "d": ""}]}]},
+        {"items": [{"kind": "checkpoint", "checkpoint_id": "c", "blobs": [7]}]},
+        {"items": [{"kind": "writes", "checkpoint_id": "c", "task_id": "t", "writes": [[2**40, "c", {}]]}]},
+    ],
+)
+def test_a_report_that_cannot_be_taken_ends_its_run(said: dict[str, Any]) -> None:
+    term = fresh()
+    running(term)
+    body = {"thread_id": T, "run_id": R1, "attempt": 1, **said}
+    record = decide(term, 2, envelope_of(raw("run.report", T, body), T))
+    assert types(record) == ["run.failed", "thread.status_changed"]
+    assert record.events[0]["error"]["error"] == "InvalidReport"
+    assert "run.scheduled" in types(decide(term, 3, create(R2))), "the thread goes on"
+
+
+def test_such_a_report_of_another_attempt_changes_nothing() -> None:
+    term = fresh()
+    running(term)
+    for n, attempt in enumerate((0, 2, 2**63, "1", None, [1]), start=2):
+        body = {"thread_id": T, "run_id": R1, "attempt": attempt, "outcome": {"status": "odd"}, "items": [7]}
+        assert types(decide(term, n, envelope_of(raw("run.report", T, body), T))) in (
+            ["command.rejected"],
+            ["report.fenced"],
+        )
+    body = {"thread_id": T, "run_id": R1, "attempt": 1, "outcome": {"status": "odd"}}
+    late = decide(term, 9, envelope_of(raw("run.report", T, body, at="noon"), T))
+    assert types(late) == ["command.rejected"], "what ends a run has a time"
+
+
+def test_a_command_in_a_partition_that_is_not_its_keys_is_refused() -> None:
+    value = raw("thread.create", T, {"thread_id": T})
+    own = partition_of(T, 16)
+    assert envelope_of(value, T, (own, 16)).body == {"thread_id": T}
+    elsewhere = envelope_of(value, T, ((own + 1) % 16, 16))
+    record = decide(fresh(), 0, elsewhere)
+    assert types(record) == ["command.rejected"] and "partition" in record.events[0]["detail"]
+
+
+@pytest.mark.parametrize("field", ["id", "type", "key", "at"])
+def test_what_is_told_back_is_short(field: str) -> None:
+    value = raw("thread.create", T, {"thread_id": T}, **{field: "x" * 100_000})
+    record = decide(fresh(), 0, envelope_of(value, "k" * 100_000))
+    assert types(record) == ["command.rejected"] and len(record.encode()) < 2000
+
+
+def test_a_command_above_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.domain.limits.MESSAGE_BYTES", 40_000)
+    term = fresh()
+    large = raw("thread.create", T, {"thread_id": T, "metadata": {"a": "x" * 40_000}})
+    assert types(decide(term, 0, envelope_of(large, T))) == ["command.rejected"]
+    fits = raw("thread.create", T, {"thread_id": T, "metadata": {"a": "x" * 39_700}})
+    assert len(fits) <= 40_000 and types(decide(term, 1, envelope_of(fits, T))) == ["thread.created"]
+    # What it is decided to is a little longer than it.
+    left = 40_000 - len(raw("thread.update", T, {"thread_id": T, "metadata": {"a": ""}}, id="d"))
+    grows = raw("thread.update", T, {"thread_id": T, "metadata": {"a": "x" * left}}, id="d")
+    refused = decide(term, 2, envelope_of(grows, T))
+    assert types(refused) == ["command.rejected"] and "larger" in refused.events[0]["detail"]
+
+
+def test_metadata_of_too_many_keys_is_refused() -> None:
+    body = {"thread_id": T, "metadata": {str(n): n for n in range(20_000)}}
+    record = decide(fresh(), 0, envelope_of(raw("thread.create", T, body), T))
+    assert types(record) == ["command.rejected"] and "`metadata` has more than" in record.events[0]["detail"]
+
+
+def test_even_a_refusal_that_fails_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **names: Any) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr("engine.domain.decider.decide", fails)
+    monkeypatch.setattr("engine.domain.decider.refuse", fails)
+    term = fresh()
+    record = decide(term, 0, CreateThread(thread_id=T))
+    assert types(record) == ["command.rejected"]
+    monkeypatch.undo()
+    assert types(decide(term, 1, CreateThread(thread_id=T))) == ["thread.created"]

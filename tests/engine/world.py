@@ -127,9 +127,12 @@ async def eventually(holds: Callable[[], Awaitable[bool]], timeout: float = 20) 
 
 
 @asynccontextmanager
-async def world_of(kind: Kind, dsn: str) -> AsyncIterator[World]:
+async def world_of(kind: Kind, dsn: str, *, max_bytes: int | None = None) -> AsyncIterator[World]:
+    """`max_bytes`: of values in a log in memory."""
     pool = await asyncpg.create_pool(dsn, min_size=0, max_size=20)
-    log: Log = await PostgresLog.create(dsn, PARTITIONS) if kind == "postgres" else MemoryLog(PARTITIONS)
+    log: Log = (
+        await PostgresLog.create(dsn, PARTITIONS) if kind == "postgres" else MemoryLog(PARTITIONS, max_bytes=max_bytes)
+    )
     world = World(kind, dsn, pool, log)
     try:
         yield world

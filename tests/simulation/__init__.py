@@ -2,8 +2,9 @@
 
 A world has two partitions, engines that pause, crash and take over from each other, executors that die or come back as
 zombies, clients that double-text, cancel, delete and repeat themselves. Appends are delayed, duplicated, lost for
-good, or land after they were reported unknown; projections race; old commands are trimmed. All of it follows from the
-seed.
+good, or land after they were reported unknown; projections race; old commands are trimmed. Some commands
+are poison: one stage (decode, decide, encode, append, project) fails for them, whenever it is tried. All of it follows
+from the seed.
 
 Invariants, checked on every seed (`checks`; those marked * also at every step, in `world`):
 
@@ -21,6 +22,9 @@ I8   What is reported by an attempt that is not the current one changes nothing;
 I9   After quiescence nothing is in flight: the queue, the timers and all slots are empty, no thread is busy.
 I10  A command sent again with the same id changes nothing.
 I11  A status a client has been shown as final never changes afterwards*.
+I12  A command of which a stage fails is decided once, to a refusal (the report of an attempt in flight: to the end of
+     its run); what fails only in the projection of a log that is elsewhere is left out of the read models, and recorded
+     once. All the invariants hold for the others meanwhile: they are decided, run and end.
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.
 """

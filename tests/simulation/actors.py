@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.domain.commands import ExpireLease, ReportRun, RunDue
-from engine.log.port import OffsetGone
-from engine.log.records import EventRecord
-from engine.ports import Fenced
+from engine.log.port import OffsetGone, RecordRefused
+from engine.log.records import EventRecord, RefusedEnvelope
+from engine.ports import Fenced, Unprojectable
 from engine.term import Batch, Term
-from tests.simulation.world import Partition, World, iso
+from tests.simulation.world import Partition, World, iso, unappendable, unprojectable
 
 LEASE = 8.0
 """Seconds without renewal after which an executor counts as gone."""
@@ -34,6 +34,7 @@ class Owner:
         self.transaction: Batch | None = None
         self.settled = False
         self.pieces = 0
+        self.pieces_of = 100  # records at most in one projection; 1: event by event
         self.fired: set[str] = set()
         world.note(f"T{p.number} epoch {self.term.epoch} takes over from ({p.ev_off}, {p.cmd_off})")
         if postgres:
@@ -63,7 +64,13 @@ class Owner:
             self._failed()
             return
         record = self.wire[0]
-        offset = world.append_event(self.p, record)
+        try:
+            offset = world.append_event(self.p, record)
+        except RecordRefused:
+            # What its process remembers. What was sent after it may land all the same, and does not count.
+            self.wire.popleft()
+            self.p.refused.add(record.cmd_off)
+            return self._failed()
         if faults and world.fault(0.08):
             return  # the ack is lost: the client sends the same bytes again
         self.wire.popleft()
@@ -81,9 +88,17 @@ class Owner:
         if faults and self.world.fault(0.03):
             self.die("the projection was rolled back")
             return
-        done = self.world.project(batch)
+        try:
+            done = self.world.project(batch, singly=self.pieces_of == 1)
+        except Unprojectable:
+            if not self.world.walled:
+                return self.die("the projection failed")
+            if self.alive:  # in smaller pieces, until the one is found
+                self.pieces_of = max(1, batch.length // 2)
+            return
         if not self.alive:
             return
+        self.pieces_of = min(100, 2 * self.pieces_of)
         if not done:
             self.die("fenced")
         elif faults and self.world.fault(0.03):
@@ -124,7 +139,7 @@ class Owner:
         elif x < 0.55:
             self.wire.extend(self._decide())
         elif x < 0.8 and self.transaction is None:
-            self.transaction = term.batch(world.random.choice((1, 2, 5, 100)))
+            self.transaction = term.batch(min(self.pieces_of, world.random.choice((1, 2, 5, 100))))
         if x >= 0.8:
             self._effects()
 
@@ -134,7 +149,7 @@ class Owner:
         if self.transaction is not None or self.announced is None:
             return
         if world.in_pieces and term.unprojected and world.chance(0.6):
-            self.transaction = term.batch(world.random.choice((1, 2, 5, 100)))
+            self.transaction = term.batch(min(self.pieces_of, world.random.choice((1, 2, 5, 100))))
             self.pieces += self.transaction is not None
             return
         for offset, record in self.p.events_from(term.read_from, self.announced):
@@ -143,27 +158,43 @@ class Owner:
 
     def _decide(self) -> list[EventRecord]:
         """The next few commands."""
-        term, records = self.term, []
-        for _ in range(self.world.random.choice((1, 1, 2, 5))):
+        term, world, records = self.term, self.world, []
+        for _ in range(world.random.choice((1, 1, 2, 5))):
             command = self.p.next_command(term.decided)
             if command is None:
                 break
             offset, envelope = command
             for key in term.missing([envelope.key]):
                 term.provide(key, self.p.tables.aggregates.get(key))
+            if offset in self.p.refused and type(envelope) is not RefusedEnvelope:
+                envelope = RefusedEnvelope.instead_of(envelope, "it can't be stored")
             record = term.decide(offset, envelope)
             assert record is not None
+            if not world.walled and any(
+                e["type"] == "command.rejected" and e["code"] == "invalid" for e in record.events
+            ):
+                self.die("a command failed")  # as an engine without refusals: its terms begin anew, and read it again
+                break
             records.append(record)
         return records
 
     def _transact(self, faults: bool) -> None:
         """Append and project in one transaction: all or nothing, and nothing without the epoch."""
         world, p = self.world, self.p
-        records = self._decide()
+        records = self._decide() if self.settled or world.poisoner is None else []
         if world.guarded and p.epoch != self.term.epoch:
             return self.die("fenced")
         if faults and records and self.settled and world.fault(0.1):
             return self.term.retract()  # another partition's part of the transaction failed: decide anew
+        if not self.alive:
+            return None
+        poison = [record for record in records if any(unappendable(e) or unprojectable(e) for e in record.events)]
+        if poison:
+            # The transaction is rolled back, and tried command by command: those whose own fails are refused.
+            p.refused |= {record.cmd_off for record in poison}
+            if not world.walled:
+                return self.die("the transaction failed")
+            return self.term.retract()
         for record in records:
             self.term.acked(world.append_event(p, record), record)
         batch = self.term.batch(10_000)

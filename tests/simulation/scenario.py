@@ -36,6 +36,10 @@ class Outcome:
     """Projections of take-overs that had more to read back."""
     given_up: int
     """Take-overs that ended after such a projection."""
+    poison: int
+    """Commands of which one stage had to fail."""
+    skips: int
+    """Events left out of the read models."""
 
 
 class Scenario:
@@ -105,6 +109,7 @@ class Scenario:
         world = self.world
         rnd = world.random
         world.now += 0.25
+        world.poison()
         x = rnd.random()
         living = [owner for owner in self.owners if owner.alive]
         if x < 0.055:
@@ -165,6 +170,8 @@ class Scenario:
             world.now += LEASE / 6 if i % 4 == 0 else 0.01
             while world.command_net:
                 world.deliver_command()
+            if world.poisoner is not None:
+                self.owners = [owner if owner.alive else self._taken_over(owner) for owner in self.owners]
             for owner in self.owners:
                 for _ in range(4):
                     owner.step(faults=False)
@@ -176,6 +183,11 @@ class Scenario:
             if i % 4 == 3 and self._quiet():
                 return
         raise AssertionError(f"I9: still in flight: {[(p.tables.queue, p.tables.timers) for p in world.partitions]}")
+
+    def _taken_over(self, former: Owner) -> Owner:
+        """The log has refused a record, and what was behind it is lost."""
+        former.wire.clear()
+        return Owner(self.world, former.p, postgres=self.postgres, max_keys=self.max_keys)
 
     def _quiet(self) -> bool:
         if self.world.command_net or any(executor.alive and executor.tasks for executor in self.executors):
@@ -190,10 +202,16 @@ class Scenario:
 
 
 def run(
-    seed: int, *, guarded: bool = True, chained: bool = True, trace: Callable[[str], None] | None = None
+    seed: int,
+    *,
+    guarded: bool = True,
+    chained: bool = True,
+    poisoned: bool = True,
+    walled: bool = True,
+    trace: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run one seed and check the invariants. Raises AssertionError naming the invariant."""
-    world = World(seed, guarded=guarded, chained=chained)
+    world = World(seed, guarded=guarded, chained=chained, poisoned=poisoned, walled=walled)
     world.trace = trace
     scenario = Scenario(world)
     for _ in range(STEPS):
@@ -209,4 +227,6 @@ def run(
         terms=terms,
         pieces=pieces,
         given_up=given_up,
+        poison=0 if world.poisoner is None else world.poisoner.made,
+        skips=sum(len(p.skips) for p in world.partitions),
     )

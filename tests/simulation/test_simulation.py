@@ -28,7 +28,13 @@ def test_the_invariants_hold_on_every_seed(first: int) -> None:
 
 @pytest.mark.parametrize("seed", REGRESSIONS.values(), ids=REGRESSIONS.keys())
 def test_what_was_wrong_once_stays_right(seed: int) -> None:
-    _holds(seed)
+    _holds(seed, poisoned=False)
+
+
+def test_every_stage_fails_for_some_command_and_holds_up_no_other() -> None:
+    outcomes = [run(seed) for seed in range(CONTROLS)]
+    assert sum(outcome.poison for outcome in outcomes) > 5 * CONTROLS
+    assert sum(outcome.skips for outcome in outcomes) > CONTROLS // 4
 
 
 def test_take_overs_project_in_pieces_and_end_between_them() -> None:
@@ -47,16 +53,21 @@ def test_without_the_predecessor_in_the_records_a_lost_append_loses_a_command() 
     assert violated > CONTROLS // 10, f"only {violated} of {CONTROLS} seeds fail without the predecessor"
 
 
-def _holds(seed: int) -> None:
+def test_without_refusals_one_such_command_stops_its_partition() -> None:
+    violated = sum(_violates(seed, walled=False) for seed in range(CONTROLS))
+    assert violated > CONTROLS // 2, f"only {violated} of {CONTROLS} seeds fail without refusals"
+
+
+def _holds(seed: int, *, poisoned: bool = True) -> None:
     try:
-        run(seed)
+        run(seed, poisoned=poisoned)
     except Exception as error:
         pytest.fail(f"seed {seed}: {type(error).__name__}: {error}\nreplay: python -m tests.simulation {seed}")
 
 
-def _violates(seed: int, *, guarded: bool = True, chained: bool = True) -> bool:
+def _violates(seed: int, *, guarded: bool = True, chained: bool = True, walled: bool = True) -> bool:
     try:
-        run(seed, guarded=guarded, chained=chained)
+        run(seed, guarded=guarded, chained=chained, walled=walled, poisoned=not walled)
     except (AssertionError, KeyError):  # KeyError: a read model is asked to change a row that was never there
         return True
     return False

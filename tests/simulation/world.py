@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sys
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from engine.domain.commands import Command
 from engine.domain.decider import key_of
-from engine.log.port import OffsetGone, Topic
+from engine.log.port import OffsetGone, RecordRefused, Topic
 from engine.log.records import CommandEnvelope, EventRecord, partition_of
-from engine.ports import Position
-from engine.term import Batch
+from engine.ports import Position, Unprojectable
+from engine.term import Batch, envelope_of
 
 PARTITIONS = 2
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,6 +28,9 @@ FINAL = {
     "run.timed_out": "timeout",
     "run.interrupted": "interrupted",
 }
+DEEP: Any = []
+for _ in range(260):
+    DEEP = [DEEP]
 REPEAT_WINDOW = 6
 """A sender repeats itself before this many other commands of its aggregate: what the deciders promise to notice."""
 
@@ -34,6 +41,86 @@ def iso(seconds: float) -> str:
 
 def uid(n: int) -> str:
     return f"00000000-0000-4000-8000-{n:012d}"
+
+
+def unappendable(event: dict[str, Any]) -> bool:
+    """Whether the log takes no record with this event."""
+    return bool(event.get("metadata", {}).get("poison") == "append")
+
+
+def unprojectable(event: dict[str, Any]) -> bool:
+    """Whether the read models can't take this event."""
+    return bool(event.get("metadata", {}).get("poison") == "project")
+
+
+class Poisoner:
+    """Makes commands of which one stage has to fail: decode, decide, encode, append, project."""
+
+    def __init__(self, random: random.Random) -> None:
+        self.random = random
+        self.made = 0
+
+    def due(self) -> bool:
+        return self.random.random() < 0.02
+
+    def command(self, p: Partition, at: str) -> bytes:
+        self.made += 1
+        return self.random.choice((self.garbage, self.wrong, self.endless_report, self.marked, self.marked))(p, at)
+
+    def garbage(self, p: Partition, at: str) -> bytes:
+        """Not a command, or not understood as one."""
+        return self.random.choice((
+            b"\xff\x00", b"[]", b"7", b'{"id": 1}', b"[" * 2000, b'{"id": "\\ud800"}', b"", b'{"id": NaN}',
+            orjson.dumps({"id": "i", "type": "no.such", "key": uid(0), "at": at, "body": {}}),
+            orjson.dumps({"id": "i" * 9999, "type": "thread.update", "key": uid(0), "at": at, "body": {}}),
+            orjson.dumps({"id": "i", "type": "thread.update", "key": self._elsewhere(p), "at": at,
+                          "body": {"thread_id": self._elsewhere(p)}}),
+        ))  # fmt: skip
+
+    def wrong(self, p: Partition, at: str) -> bytes:
+        """Understood, but what it says is of the wrong kind."""
+        thread_id = self._here(p)
+        return self._envelope("run.create", thread_id, at, self.random.choice((
+            {"thread_id": thread_id}, {"thread_id": thread_id, "run_id": 2**64 - 1, "graph_id": "g", "run": {}},
+            {"thread_id": thread_id, "run_id": uid(9), "graph_id": "g" * 3000, "run": {}},
+            {"thread_id": thread_id, "run_id": uid(9), "graph_id": "g", "run": {}, "due_at": "soon"},
+        )))  # fmt: skip
+
+    def endless_report(self, p: Partition, at: str) -> bytes:
+        """A report of an attempt in flight, if there is one, that can't be decided or written."""
+        row = self.random.choice(list(p.tables.queue.items()) or [(uid(9), {"thread_id": self._here(p), "attempt": 1})])
+        run_id, queued = row
+        deep: Any = []
+        for _ in range(500):
+            deep = [deep]
+        said = self.random.choice((
+            {"outcome": {"status": "odd"}}, {"items": [7]}, {"outcome": {"status": "error", "error": {"error": deep}}},
+        ))  # fmt: skip
+        body = {"thread_id": queued["thread_id"], "run_id": run_id, "attempt": queued["attempt"], **said}
+        return self._envelope("run.report", queued["thread_id"], at, body)
+
+    def marked(self, p: Partition, at: str) -> bytes:
+        """In order until it is written, appended or projected."""
+        thread_id = self._here(p)
+        metadata = self.random.choice(({"poison": "append"}, {"poison": "project"}, {"deep": DEEP}))
+        return self._envelope("thread.update", thread_id, at, {"thread_id": thread_id, "metadata": metadata})
+
+    def _envelope(self, type_: str, key: str, at: str, body: dict[str, Any]) -> bytes:
+        # Not by orjson: it reads what is deeper than it writes.
+        said = {"id": f"poison{self.made}", "type": type_, "key": key, "at": at, "body": body}
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(20_000)
+        try:
+            return json.dumps(said).encode()
+        finally:
+            sys.setrecursionlimit(limit)
+
+    def _here(self, p: Partition) -> str:
+        mine = [key for key in map(uid, range(5)) if partition_of(key, PARTITIONS) == p.number]
+        return self.random.choice(mine)
+
+    def _elsewhere(self, p: Partition) -> str:
+        return next(key for key in map(uid, range(99)) if partition_of(key, PARTITIONS) != p.number)
 
 
 @dataclass
@@ -47,8 +134,10 @@ class Tables:
     checkpoints: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     aggregates: dict[str, Any] = field(default_factory=dict)
 
-    def apply(self, record: EventRecord) -> None:
+    def apply(self, record: EventRecord, *, without: Callable[[dict[str, Any]], bool] = lambda event: False) -> None:
         for e in record.events:
+            if without(e):
+                continue
             thread_id: str = e.get("thread_id", "")
             run_id: str = e.get("run_id") or e.get("job_id") or ""
             match e["type"]:
@@ -126,6 +215,10 @@ class Partition:
     cmd_off: int = -1
     tables: Tables = field(default_factory=Tables)
     applied: list[tuple[int, int]] = field(default_factory=list)
+    skips: list[int] = field(default_factory=list)
+    """Offsets of `events` of what the read models could not take."""
+    refused: set[int] = field(default_factory=set)
+    """Offsets of commands whose event records were refused, as the engines remember them."""
 
     def take(self) -> Position:
         """`UPDATE partitions SET epoch = epoch + 1 … RETURNING`."""
@@ -146,10 +239,15 @@ class Partition:
 
 class World:
     """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
-    records: the controls, which have to fail."""
+    records, `walled=False` the refusals: the controls, which have to fail. `poisoned`: some commands are poison."""
 
-    def __init__(self, seed: int, *, guarded: bool = True, chained: bool = True) -> None:
+    def __init__(
+        self, seed: int, *, guarded: bool = True, chained: bool = True, poisoned: bool = True, walled: bool = True
+    ) -> None:
         self.random = random.Random(seed)
+        # Of its own, so that a seed is the same with and without poison up to what the poison does.
+        self.poisoner = Poisoner(random.Random(f"poison {seed}")) if poisoned else None
+        self.walled = walled
         self.guarded, self.chained = guarded, chained
         self.in_pieces = seed // 2 % 2 == 1  # take-overs; without drawing, so that older seeds stay what they were
         self.harshness = self.random.choice((0.1, 0.3, 1.0))
@@ -214,8 +312,21 @@ class World:
         if self._too_late(envelope):
             return
         offset = p.commands[-1][0] + self.random.choice((1, 1, 1, 3)) if p.commands else 0
-        p.commands.append((offset, CommandEnvelope.decode(envelope.encode())))
-        self.note(f"C{p.number}[{offset}] {envelope.type} {envelope.id} {envelope.body}")
+        self._append_command(p, offset, envelope.encode())
+
+    def _append_command(self, p: Partition, offset: int, value: bytes) -> None:
+        envelope = envelope_of(value, "key of a record", (p.number, PARTITIONS))
+        p.commands.append((offset, envelope))
+        said = envelope.body if len(value) < 500 else f"{len(value)} bytes"  # what is deep has no repr
+        self.note(f"C{p.number}[{offset}] {envelope.type} {envelope.id} {said}")
+
+    def poison(self) -> None:
+        """Somebody appends a command of which one stage has to fail."""
+        if self.poisoner is None or not self.poisoner.due():
+            return
+        p = self.poisoner.random.choice(self.partitions)
+        value = self.poisoner.command(p, iso(self.now))
+        self._append_command(p, p.commands[-1][0] + 1 if p.commands else 0, value)
 
     def trim(self, p: Partition) -> None:
         """Retention: commands that are decided and projected may go at any time."""
@@ -224,25 +335,31 @@ class World:
     # --- events and their projection ---------------------------------------------------------------------------------
 
     def append_event(self, p: Partition, record: EventRecord) -> int:
+        if any(map(unappendable, record.events)):
+            raise RecordRefused(f"the record of {record.cmd_off} is too large")
         offset = p.events[-1][0] + self.random.choice((1, 1, 1, 2)) if p.events else 0
         if not self.chained:
-            record = EventRecord(**{k: getattr(record, k) for k in record.__slots__} | {"after": None})
+            record = replace(record, after=None)
         p.events.append((offset, record.encode()))
         said = "start" if record.start else f"{record.cmd_off} {[e['type'] for e in record.events]}"
         self.note(f"E{p.number}[{offset}] epoch {record.epoch} {said}")
         return offset
 
-    def project(self, batch: Batch) -> bool:
-        """The guarded transaction; False when a newer term owns the partition."""
+    def project(self, batch: Batch, *, singly: bool = False) -> bool:
+        """The guarded transaction; False when a newer term owns the partition. `singly`: event by event, without those
+        that the read models can't take; otherwise these raise `Unprojectable`."""
         p = self.partitions[batch.partition]
         if self.guarded:
             if p.epoch != batch.epoch:
                 return False
             assert p.ev_off < batch.ev_off, f"I2: the position would go back, {p.ev_off} to {batch.ev_off}"
-        for accepted in batch.records:
-            if accepted.offset <= p.ev_off:
-                continue
-            p.tables.apply(accepted.record)
+        new = [accepted for accepted in batch.records if accepted.offset > p.ev_off]
+        bad = [accepted.offset for accepted in new if any(map(unprojectable, accepted.record.events))]
+        if bad and not singly:
+            raise Unprojectable(f"the read models can't take {bad}")
+        p.skips += bad
+        for accepted in new:
+            p.tables.apply(accepted.record, without=unprojectable)
             p.applied.append((accepted.record.epoch, accepted.record.cmd_off))
             if accepted.state is not None:
                 p.tables.aggregates[accepted.record.key] = accepted.state
