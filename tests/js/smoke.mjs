@@ -136,6 +136,78 @@ const steps = {
     assert.equal((await client.runs.get(thread.thread_id, run.run_id)).status, "interrupted");
   },
 
+  async "tools and subgraphs are followed"() {
+    const thread = await client.threads.create();
+    const parts = await collect(
+      client.runs.stream(thread.thread_id, "tools", {
+        input: { calls: [["add", { left: 2, right: 3 }], ["research", { text: "it" }], ["explode", {}]] },
+        streamMode: ["tools", "lifecycle"],
+      }),
+    );
+    const of = (id) => parts.filter((part) => part.event === "tools" && part.data.toolCallId === id).map((part) => part.data);
+    const [start, end] = of("call-0");
+    assert.deepEqual(start, { event: "on_tool_start", toolCallId: "call-0", name: "add", input: { left: 2, right: 3 } });
+    assert.deepEqual([end.event, end.output.content, end.output.tool_call_id], ["on_tool_end", "5", "call-0"]);
+    assert.deepEqual(of("call-2").at(-1).error, { error: "ValueError", message: "boom" });
+    const lifecycle = parts.filter((part) => part.event.startsWith("lifecycle|"));
+    assert.ok(lifecycle.every((part) => part.event === `lifecycle|${part.data.namespace.join("|")}`));
+    assert.deepEqual(
+      lifecycle.filter((part) => part.data.tool_call_id === "call-1").map((part) => part.data.event),
+      ["started", "completed"],
+    );
+  },
+
+  async "a run is streamed in part"() {
+    const thread = await client.threads.create();
+    const parts = await collect(
+      client.runs.stream(thread.thread_id, "grandparent", {
+        input: { messages: [{ role: "user", content: "hello" }] },
+        streamMode: ["updates"],
+        streamSubgraphs: true,
+        streamResumable: true,
+        streamNamespaces: [""], // sent as JSON text
+      }),
+    );
+    assert.deepEqual(parts.map((part) => part.event), ["metadata", "updates"]);
+    const join = (options) =>
+      collect(client.runs.joinStream(thread.thread_id, parts[0].data.run_id, { lastEventId: "-1", ...options }));
+    const all = await join({});
+    const namespaces = all.slice(1).map((part) => part.event.split("|").slice(1).join("|"));
+    assert.deepEqual(namespaces.map((name) => name.split("|").length), [2, 1, 1]);
+    assert.deepEqual(await join({ streamNamespaces: namespaces.slice(0, 2) }), all.slice(0, 3));
+    const { checkpoint } = await client.threads.getState(thread.thread_id);
+    assert.deepEqual(await join({ checkpointId: checkpoint.checkpoint_id }), []);
+    const history = await client.threads.getHistory(thread.thread_id);
+    const earlier = history.find((state) => state.next[0] === "parent");
+    assert.deepEqual(await join({ checkpointId: earlier.checkpoint.checkpoint_id }), all.slice(1));
+    assert.deepEqual(await join({ checkpointId: "unknown" }), all);
+  },
+
+  async "an answer to no question is refused"() {
+    const thread = await client.threads.create();
+    await client.runs.wait(thread.thread_id, "ask", { input: { items: [] } });
+    const resume = { ["0".repeat(32)]: "yes" };
+    const strictly = { command: { resume }, strictResume: true };
+    const parts = await collect(client.runs.stream(thread.thread_id, "ask", strictly));
+    assert.deepEqual([parts.at(-1).event, parts.at(-1).data.error], ["error", "UnknownInterruptError"]);
+    assert.equal((await client.threads.get(thread.thread_id)).status, "interrupted");
+    await assert.rejects(client.runs.wait(thread.thread_id, "ask", strictly), /UnknownInterruptError/);
+  },
+
+  async "a state is read in part and its metadata are patched"() {
+    const thread = await client.threads.create({ metadata: { kept: 1 } });
+    await client.runs.wait(thread.thread_id, "noop", { input: { items: [], n: 7 } });
+    const { checkpoint } = await client.threads.getState(thread.thread_id);
+    const select = ["values.n", "next"];
+    const expected = { values: { n: 7 }, next: [] };
+    for (const at of [undefined, checkpoint, checkpoint.checkpoint_id])
+      assert.deepEqual(await client.threads.getState(thread.thread_id, at, { select }), expected);
+    assert.deepEqual(await client.threads.getHistory(thread.thread_id, { limit: 1, select }), [expected]);
+    assert.equal(await client.threads.patchState(thread.thread_id, { changed: 2 }), undefined);
+    const { metadata } = await client.threads.get(thread.thread_id);
+    assert.deepEqual([metadata.kept, metadata.changed], [1, 2]);
+  },
+
   async "an error reaches the client"() {
     const failing = client.runs.wait(null, "flaky", { input: { items: [], n: 0 } });
     await assert.rejects(failing, /kaboom/);

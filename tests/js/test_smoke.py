@@ -51,4 +51,4 @@ def test_the_javascript_client_works(installed: Path, server: Any) -> None:
         ["node", "smoke.mjs", server.url], cwd=installed, capture_output=True, text=True, check=False, timeout=110
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(re.findall(r"^ok ", done.stdout, re.M)) == 9
+    assert len(re.findall(r"^ok ", done.stdout, re.M)) == 13
