@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 from langchain_core.runnables import RunnableConfig
@@ -27,13 +28,15 @@ from engine.executor.bridge import Bridged
 from engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
 from engine.executor.errors import shown_in_state
 from engine.executor.langgraph_versions import CONFIG_KEY_DURABILITY, DeltaChannelHistory
+from engine.executor.large_values import append_large
 from engine.executor.loads import Stored, config_of, ordered
 from engine.executor.memory import Memory
 from engine.executor.plans import NodeOrder, Plan, commanded, described, node_order, plan_of, plan_of_snapshot
+from engine.executor.saver_ports import Graph, Reporter
 from engine.executor.serde import Blob
 from engine.executor.stored_types import default_serializer
 from engine.executor.values import Draft, Values
-from engine.log.port import Append, Log, LogUnavailable, Topic
+from engine.log.port import Log
 from engine.references import Reference, needed
 from engine.tasks import ERROR, INTERRUPT, NULL_TASK
 
@@ -41,26 +44,14 @@ logger = logging.getLogger(__name__)
 
 
 _PLANS_WAITING = 16
-_BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-class Reporter(Protocol):
-    """Where the items of an attempt go (`engine.executor.reporter`)."""
-
-    def add(self, item: dict[str, Any]) -> None:
-        """Report this, after everything added before. Buffered."""
-
-    async def flush(self) -> None:
-        """Everything added so far is durably in the log when this returns."""
-
-    async def applied(self) -> None:
-        """Everything added so far is in the log and projected when this returns."""
-
-
-class Graph(Protocol):
-    """What `finish` asks of a compiled graph."""
-
-    async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot: ...
+@dataclass(frozen=True, slots=True)
+class _Put:
+    checkpoint: Stored
+    item: dict[str, Any]
+    draft: Draft
+    configurable: Mapping[str, Any]
 
 
 class ThreadlogSaver(Bridged):
@@ -97,9 +88,10 @@ class ThreadlogSaver(Bridged):
         self._behind: set[asyncio.Task[None]] = set()
         self._large = asyncio.Lock()
         self._order: NodeOrder | None = None
+        self._unplanned: _Put | None = None  # put, and not sent: its tasks are not known yet
 
     def runs(self, graph: Pregel[Any, Any, Any, Any]) -> None:
-        """Whose checkpoints these are: states tell tasks in the order of its nodes."""
+        """Whose checkpoints these are: states tell tasks in the order of its nodes; `planned` gets all its events."""
         self._order = node_order(graph)
 
     @property
@@ -154,13 +146,29 @@ class ThreadlogSaver(Bridged):
             "checkpoint": put.checkpoint,
             "channels": put.channels,
         }
-        await self._send(item, draft)
-        self._memory.put(put, config["configurable"])
-        if (waiting := self._plans.get(ns)) and (plan := waiting.pop(put.checkpoint_id, None)):
+        await self._keep_unplanned()
+        found = _Put(put, item, draft, config["configurable"])
+        waiting = self._plans.get(ns)
+        plan = waiting.pop(put.checkpoint_id, None) if waiting else None
+        if plan is None and self._order is not None and not (ns or sync):
+            self._unplanned = found
+            return config_of(self.thread_id, ns, put.checkpoint_id)
+        await self._keep(found)
+        if plan is not None:
             self._describe(put, plan)
         if sync:
             await self.flush()
         return config_of(self.thread_id, ns, put.checkpoint_id)
+
+    async def _keep(self, found: _Put) -> None:
+        await self._send(found.item, found.draft)
+        self._memory.put(found.checkpoint, found.configurable)
+
+    async def _keep_unplanned(self) -> None:
+        """The newest root checkpoint is not the attempt's last: LangGraph went on from it, or is asked about it."""
+        found, self._unplanned = self._unplanned, None
+        if found is not None:
+            await self._keep(found)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -168,6 +176,8 @@ class ThreadlogSaver(Bridged):
         ns, checkpoint_id = self._own(config)
         if checkpoint_id is None:
             raise ValueError("writes need the checkpoint_id they belong to")
+        if self._unplanned is not None and self._unplanned.checkpoint.checkpoint_id == checkpoint_id:
+            await self._keep_unplanned()
         draft = Draft()
         encoded: list[tuple[int, str, Reference]] = [
             (WRITES_IDX_MAP.get(channel, idx), channel, self._values.reference(channel, _kept(channel, value), draft))
@@ -207,6 +217,7 @@ class ThreadlogSaver(Bridged):
     async def flush(self) -> None:
         """Everything put so far is durable."""
         self._will_wait()
+        await self._keep_unplanned()
         await self._caught_up()
         await self._reporter.flush()
 
@@ -217,7 +228,7 @@ class ThreadlogSaver(Bridged):
             async with self._large:  # one after the other: LangGraph puts a write and the checkpoint it makes at once
                 self._values.settle(draft)
                 await draft.seal_aside()
-                item["blobs"] = draft.items(await self._append_large(draft))
+                item["blobs"] = draft.items(await append_large(self._log, self._partition, self.thread_id, draft))
                 self._reporter.add(item)
                 self._values.commit(draft)
 
@@ -234,21 +245,6 @@ class ThreadlogSaver(Bridged):
         self._values.commit(draft)
         return True
 
-    async def _append_large(self, draft: Draft) -> dict[str, int]:
-        names = draft.large()
-        if not names:
-            return {}
-        records = [Append(Topic.VALUES, self._partition, self.thread_id, draft.sealed[n].data) for n in names]
-        failures = 0
-        while True:
-            try:
-                return dict(zip(names, await self._log.append(records), strict=True))
-            except LogUnavailable as error:  # appending a value twice does no harm
-                if failures % 20 == 0:
-                    logger.warning("thread %s: append of %d values failed: %s", self.thread_id, len(names), error)
-                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
-                failures += 1
-
     # --- what runs next, what clients see --------------------------------------------------------------
 
     def planned(self, ns: str | Sequence[str], payload: Mapping[str, Any]) -> None:
@@ -257,6 +253,11 @@ class ThreadlogSaver(Bridged):
             self._loop.call_soon_threadsafe(self.planned, ns, payload)
             return
         plan = plan_of(ns if isinstance(ns, str) else "|".join(ns), payload)
+        found = self._unplanned
+        if found is not None and found.checkpoint.checkpoint_id == plan.checkpoint_id:
+            self._unplanned = None
+            self._memory.put(found.checkpoint, found.configurable)
+            self._send_behind(found.item, found.draft)
         known = self._memory.get(plan.ns, plan.checkpoint_id)
         if known is not None:
             if known.tasks is None or commanded(known):
@@ -269,13 +270,24 @@ class ThreadlogSaver(Bridged):
             if len(waiting) > _PLANS_WAITING:  # durability "exit" puts only the last one
                 waiting.popitem(last=False)
 
-    async def finish(self, graph: Graph | None = None, config: RunnableConfig | None = None) -> None:
+    async def finish(
+        self, graph: Graph | None = None, config: RunnableConfig | None = None, *, failed: bool = False
+    ) -> None:
         """Complete what the API shows of the newest state. Await it once, before the attempt's last report.
+
+        `failed`: the graph raised. A root checkpoint from which it could not even tell the next tasks is then dropped:
+        every later run on the thread would fail on it, whatever its input (a pydantic state holds what its schema
+        refuses). States then show the one before, without what the superstep has written. With durability "sync" it is
+        in the log by then, and stays.
 
         With a `graph` (compiled with this checkpointer) its own view of the newest state is asked for where the puts
         and events of the attempt don't tell it: after a state update, and when a superstep is left half done.
         """
-        if graph is not None and standing.unclear(self._memory):
+        refused = failed and self._unplanned is not None
+        if refused:
+            self._unplanned = None
+        await self._keep_unplanned()
+        if graph is not None and not refused and standing.unclear(self._memory):
             configurable = {
                 k: v
                 for k, v in (config or {}).get("configurable", {}).items()
@@ -315,6 +327,9 @@ class ThreadlogSaver(Bridged):
         if found["shown"] is None:
             del found["shown"]
         item = {"kind": "tasks", "ns": known.ns, "checkpoint_id": known.checkpoint_id, **found}
+        self._send_behind(item, draft)
+
+    def _send_behind(self, item: dict[str, Any], draft: Draft) -> None:
         if not self._sent_at_once(item, draft):
             task = asyncio.ensure_future(self._send(item, draft))
             self._behind.add(task)
@@ -327,6 +342,7 @@ class ThreadlogSaver(Bridged):
         if (thread_id := str(configurable["thread_id"])) != self.thread_id:
             self._will_wait()
             return await loads.one_of_thread(self._pool, self.serde, thread_id, config)
+        await self._keep_unplanned()
         found = await self._load(configurable.get("checkpoint_ns", ""), get_checkpoint_id(config), configurable)
         return None if found is None else await self._tuple(found)
 
@@ -381,6 +397,7 @@ class ThreadlogSaver(Bridged):
         if limit is not None and limit <= 0:
             return
         if thread_id == self.thread_id:
+            await self._keep_unplanned()
             ns = configurable.get("checkpoint_ns")
             unreported = self._memory.unreported(ns)
             if not unreported and self._memory.nothing_older(ns or "", configurable):
@@ -403,6 +420,7 @@ class ThreadlogSaver(Bridged):
             self._will_wait()
             rows = await loads.chain(self._pool, thread_id, ns, get_checkpoint_id(config), channels)
             return await loads.delta_history(self._pool, self.serde, thread_id, rows, channels)
+        await self._keep_unplanned()
         target = await self._load(ns, get_checkpoint_id(config), configurable)
         if target is None:
             return {name: {"writes": []} for name in channels}
@@ -438,6 +456,7 @@ class ThreadlogSaver(Bridged):
 
     async def _delete(self, item: dict[str, Any]) -> None:
         self._will_wait()
+        await self._keep_unplanned()
         self._reporter.add(item)
         await self._reporter.applied()
         self._memory.clear()

@@ -320,7 +320,8 @@ class Attempt:
                     await self._in_order(ended)
                     self._refused = bool(kwargs.get("strict_resume") and refusal(ended) and self.reporter.empty)
                     if graph.checkpointer is not False and self._reason != "lost" and not self._refused:
-                        await saver.finish(graph, state_config(claim.thread_id, saver))
+                        failed = not isinstance(ended, asyncio.CancelledError | GraphDrained)
+                        await saver.finish(graph, state_config(claim.thread_id, saver), failed=failed)
                     raise
             if graph.checkpointer is not False:
                 await saver.finish(graph, state_config(claim.thread_id, saver))
@@ -334,6 +335,7 @@ class Attempt:
         runtime: Runtime[Any] = DEFAULT_RUNTIME.override(
             store=graph.store, stream_writer=stream.write_custom if "custom" in stream.modes else _ignore
         )
+        stream.plans_come = graph.checkpointer is not False
         config["configurable"].update({
             CONFIG_KEY_CHECKPOINTER: saver,
             CONFIG_KEY_STREAM: stream_hook(stream, stream.graph_modes, self.control),

@@ -61,6 +61,8 @@ class RunStream:
         self._closed = False
         self._names: dict[tuple[str, tuple[str, ...]], bytes] = {}
         self.values: Any = _NOTHING
+        self.plans_come = False  # values are followed by the checkpoint's tasks, if the graph can tell these
+        self._held: bytes | None = None  # values not shown yet
         self.progress = self._loop.time()  # when the graph last passed a superstep
         wants = [mode for mode in ("messages", "messages-tuple") if mode in self.modes]
         self.messages = MessageFrames(self.frame, wants) if wants else None
@@ -81,6 +83,8 @@ class RunStream:
         if self._closed:
             return
         ns, mode, payload = chunk
+        if self._held is not None and not ns:
+            self._show_held()
         if self._lifecycle is not None:
             self._lifecycle.observe(ns, mode, payload)
         if mode == "checkpoints":
@@ -99,6 +103,9 @@ class RunStream:
                 self.values = payload
             if "values" not in self.modes:
                 return
+            if not ns and self.plans_come:
+                self._held = dumps(payload)
+                return
         elif mode == "debug":
             inner = payload["payload"]
             if payload["type"] == "checkpoint":
@@ -112,6 +119,11 @@ class RunStream:
         if mode not in self.modes:
             return
         self.frame(ns, mode, dumps(payload))
+
+    def _show_held(self) -> None:
+        data, self._held = self._held, None
+        if data is not None:
+            self._put(b"values", data)
 
     def write_custom(self, value: Any) -> None:
         """The stream writer nodes get. Any thread; the hottest road of all."""
@@ -181,7 +193,12 @@ class RunStream:
             self._put(b"updates", b'{"__interrupt__":[]}')
 
     def end(self, status: str, error: dict[str, Any] | None, *, waits: bool) -> None:
-        """The attempt has ended with this status (of `ReportRun`), `waits` for an answer or not; then the error."""
+        """The attempt has ended with this status (of `ReportRun`), `waits` for an answer or not; then the error.
+
+        Values that the graph could make nothing of are not shown: their checkpoint is not kept either.
+        """
+        if error is None:
+            self._show_held()
         if self._lifecycle is not None and status != "released":  # the next attempt starts its subgraphs again
             stopped = waits or status == "interrupted"
             event = "failed" if error is not None else "interrupted" if stopped else "completed"

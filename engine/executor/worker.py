@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import loopback
 from engine.executor import errors, message_ids
 from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
 from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
@@ -101,7 +100,6 @@ class Executor:
         self._loop.set_default_executor(
             concurrent.futures.ThreadPoolExecutor(max_workers=max(64, options.slots), thread_name_prefix=NODE_THREADS)
         )
-        loopback.install(options.api_url)
         message_ids.install()
         errors.hide_unexpected(options.hide_errors)
         for broken in self.graphs.broken:

@@ -1,5 +1,6 @@
 """Every way a graph may be given: compiled, as a builder, a function, typed state, factories, a context manager."""
 
+import operator
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,6 +84,45 @@ builder = StateGraph(People)
 builder.add_node("find_oldest", find_oldest)
 builder.add_edge(START, "find_oldest")
 typed = builder.compile()
+
+
+class Aged(BaseModel):
+    age: int
+    items: Annotated[list[str], operator.add] = []
+
+
+builder = StateGraph(Aged)
+# pydantic's own copies are not validated, and neither is what a node returns: the next node's schema refuses it
+builder.add_node("check", lambda state: {"items": ["checked"], **({"age": "spoilt"} if state.age < 0 else {})})
+builder.add_node("use", lambda state: {"items": [f"{state.age}"]})
+builder.add_edge(START, "check")
+builder.add_edge("check", "use")
+aged = builder.compile()
+
+held: list[list[str]] = []
+
+
+class Mutated(TypedDict, total=False):
+    first: list[str]
+    seen: list[str]
+
+
+def give(state: Mutated) -> dict[str, Any]:
+    held.append(["given"])
+    return {"first": held[-1]}
+
+
+def change(state: Mutated) -> dict[str, Any]:
+    """Changes what another node has returned, and what it was given, and returns neither."""
+    held.pop().append("changed by its maker")
+    state["first"].append("changed by another")
+    return {}
+
+
+builder = StateGraph(Mutated)
+builder.add_sequence([("give", give), ("change", change), ("see", lambda state: {"seen": list(state["first"])})])
+builder.add_edge(START, "give")
+mutating = builder.compile()
 
 
 def factory(config: RunnableConfig) -> Pregel:
