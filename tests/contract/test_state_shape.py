@@ -96,6 +96,14 @@ async def test_a_waiting_client_gets_interrupts_as_a_streaming_one(
     waited = (await http.post(f"/threads/{thread_id}/runs/wait", json=asked)).json()["__interrupt__"]
     assert [sorted(interrupt) for interrupt in waited] == [["id", "response_schema", "value"]] * 3
     assert sorted(interrupt["value"]["from"] for interrupt in waited) == sorted(NAMES)
+
+
+@pytest.mark.star  # the reference server leaves out response_schema there
+async def test_a_client_that_joins_later_gets_the_same(
+    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
+) -> None:
+    asked = {"assistant_id": "parallel", "input": {"ask": True, "items": []}}
+    waited = (await http.post(f"/threads/{thread_id}/runs/wait", json=asked)).json()["__interrupt__"]
     [run] = await client.runs.list(thread_id)
     joined = (await http.get(f"/threads/{thread_id}/runs/{run['run_id']}/join")).json()["__interrupt__"]
     assert joined == waited
