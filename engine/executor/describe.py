@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-import typing_extensions
 from langgraph.pregel import Pregel
-from pydantic import BaseModel, PydanticUserError, TypeAdapter, create_model
 
+from engine.executor import json_schema
 from engine.executor.jsonable import as_json
 
 logger = logging.getLogger(__name__)
@@ -23,7 +21,7 @@ _DEEPEST_XRAY = 10
 
 
 def describe_graph(graph: AnyGraph, description: str | None) -> dict[str, Any]:
-    """The `info` of `RegisterGraph`. What cannot be told (a schema with a type JSON Schema does not know) is null."""
+    """The `info` of `RegisterGraph`. What cannot be told is null, or without detail."""
     info = {
         "description": description,
         "schemas": schemas(graph),
@@ -46,9 +44,9 @@ def digest_of(info: Mapping[str, Any]) -> str:
 def schemas(graph: AnyGraph) -> dict[str, Any]:
     """JSON Schemas: input, output, state, config (the configurable part), context."""
     return {
-        "input": _or_none(lambda: _schema(graph.get_input_jsonschema, _declared(graph, "input")), "input schema"),
-        "output": _or_none(lambda: _schema(graph.get_output_jsonschema, _declared(graph, "output")), "output schema"),
-        "state": _or_none(lambda: _state_schema(graph), "state schema"),
+        "input": _or_none(lambda: _side_schema(graph, "input"), "input schema"),
+        "output": _or_none(lambda: _side_schema(graph, "output"), "output schema"),
+        "state": _or_none(lambda: _channels_schema(graph, graph.stream_channels_asis, "State"), "state schema"),
         "config": _or_none(lambda: _context_schema(graph) or {"type": "object", "properties": {}}, "config schema"),
         "context": _or_none(lambda: _context_schema(graph), "context schema"),
     }
@@ -91,17 +89,22 @@ def _subgraphs(graph: AnyGraph) -> dict[str, Any]:
     return {ns: {"graph_id": sub.get_name(), **schemas(sub)} for ns, sub in found if isinstance(sub, Pregel)}
 
 
-def _state_schema(graph: AnyGraph) -> dict[str, Any]:
-    names = graph.stream_channels_asis
-    if isinstance(names, str):
-        return TypeAdapter(_value_type(graph.channels[names])).json_schema()
-    fields: dict[str, Any] = {name: (_value_type(graph.channels[name]), None) for name in names}
-    model: type[BaseModel] = create_model(f"{graph.get_name()}State", **fields)
-    schema = model.model_json_schema()
-    for field in schema.get("properties", {}).values():
-        if field.get("default", ...) is None:
-            del field["default"]
+def _side_schema(graph: AnyGraph, side: str) -> dict[str, Any]:
+    """Of the graph's `input` or `output`."""
+    make = getattr(graph, f"get_{side}_jsonschema")
+    schema: dict[str, Any] = _schema(
+        make,
+        getattr(getattr(graph, "builder", None), f"{side}_schema", None),
+        lambda: _channels_schema(graph, getattr(graph, f"{side}_channels"), side.title()),
+    )
     return schema
+
+
+def _channels_schema(graph: AnyGraph, names: Any, kind: str) -> dict[str, Any]:
+    if isinstance(names, str):
+        return json_schema.of_type(_value_type(graph.channels[names]))
+    fields = {name: (_value_type(graph.channels[name]), None) for name in names}
+    return json_schema.of_fields(f"{graph.get_name()}{kind}", fields)
 
 
 def _value_type(channel: Any) -> Any:
@@ -110,30 +113,16 @@ def _value_type(channel: Any) -> Any:
 
 def _context_schema(graph: AnyGraph) -> dict[str, Any] | None:
     """Of the context, and so of `config.configurable`, which mirrors it."""
-    schema: dict[str, Any] | None = _schema(graph.get_context_jsonschema, graph.context_schema)
+    schema: dict[str, Any] | None = _schema(graph.get_context_jsonschema, graph.context_schema, dict)
     return schema
 
 
-def _declared(graph: AnyGraph, which: str) -> Any:
-    return getattr(getattr(graph, "builder", None), f"{which}_schema", None)
-
-
-def _schema(make: Callable[[], Any], declared: Any) -> Any:
-    """LangGraph's schema; before Python 3.12 pydantic refuses `typing.TypedDict`, so it gets one it takes."""
+def _schema(make: Callable[[], Any], declared: Any, channels: Callable[[], Any]) -> Any:
+    """LangGraph's schema; where it raises, ours, in which a field that can't be expressed costs only its own detail."""
     try:
         return make()
-    except PydanticUserError:
-        if not typing.is_typeddict(declared):
-            raise
-    return TypeAdapter(_typed_dict(declared)).json_schema()
-
-
-def _typed_dict(declared: Any) -> Any:
-    hints = {
-        name: hint if name in declared.__required_keys__ else typing_extensions.NotRequired[hint]
-        for name, hint in typing.get_type_hints(declared, include_extras=False).items()
-    }
-    return typing_extensions.TypedDict(declared.__name__, hints)  # type: ignore[operator]
+    except Exception:
+        return channels() if declared is None else json_schema.of_type(declared)
 
 
 def _names(channels: Any) -> Any:

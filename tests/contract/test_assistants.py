@@ -222,10 +222,12 @@ async def test_028_subgraphs_are_found_by_namespace(client: LangGraphClient) -> 
     assert await client.assistants.get_subgraphs(assistant_id, namespace="nowhere") == {}
 
 
-async def test_029_a_schema_that_cannot_be_generated_is_null(client: LangGraphClient) -> None:
+async def test_180_a_field_that_no_schema_can_express_takes_no_other_away(client: LangGraphClient) -> None:
     schemas = await client.assistants.get_schemas(default_assistant("opaque"))
     assert schemas["graph_id"] == "opaque"
-    assert schemas["input_schema"] is None and schemas["output_schema"] is None
+    for kind in ("input_schema", "output_schema", "state_schema"):
+        fields = schemas[kind]["properties"]
+        assert fields["text"]["type"] == "string" and "handler" in fields
     described = await client.assistants.get_schemas(default_assistant("inspect"))
     assert "seen" in described["state_schema"]["properties"]
     assert {"model", "tone"} <= set(described["context_schema"]["properties"])

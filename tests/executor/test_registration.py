@@ -51,13 +51,77 @@ def test_a_graphs_description(stage: Stage) -> None:
     assert digest_of(info["noop"]) == digest_of(describe_graph(graphs["noop"].compiled, None))
 
 
-def test_a_schema_without_a_json_form_is_null(stage: Stage) -> None:
-    (stage.folder / "odd.py").write_text(
-        "from typing import Callable, TypedDict\nfrom langgraph.graph import StateGraph, START\n"
-        "class S(TypedDict):\n    f: Callable[[int], int]\n"
-        "b = StateGraph(S)\nb.add_node('a', lambda s: s)\nb.add_edge(START, 'a')\ng = b.compile()\n"
-    )
-    graph = load_graphs(load(stage.config(odd="./odd.py:g"))).by_id["odd"]
-    info = describe_graph(graph.compiled, "with a function in it")
-    assert info["schemas"]["input"] is None and info["schemas"]["state"] is None
-    assert info["description"] == "with a function in it" and info["drawings"]["0"]["nodes"]
+ODD = """
+import dataclasses, typing
+import typing_extensions
+from typing import Annotated, Callable
+from langgraph.func import entrypoint
+from langgraph.graph import START, StateGraph
+from pydantic import BaseModel, ConfigDict
+
+class Odd:
+    pass
+
+class Typed(typing.TypedDict):
+    good: str
+    later: Annotated[typing_extensions.NotRequired[int], lambda a, b: b]
+    odd: Odd
+    odds: list[Odd]
+    call: Callable[[int], int]
+    _hidden: str
+    copy: str
+
+@dataclasses.dataclass
+class Data:
+    good: str
+    odd: Odd = dataclasses.field(default_factory=Odd)
+    call: Callable[[int], int] = len
+    n: int = 3
+
+class Model(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    good: str
+    odd: Odd | None = None
+    call: Callable[[int], int] = len
+    n: int = 3
+
+def graph(state, context=None):
+    b = StateGraph(state, context_schema=context)
+    b.add_node("a", lambda s: s)
+    b.add_edge(START, "a")
+    return b.compile()
+
+class Context(typing.TypedDict):
+    good: str
+    odd: Odd
+    unknown: "Nowhere"
+
+typed, data, model = graph(Typed, Data), graph(Data, Model), graph(Model, Context)
+
+@entrypoint()
+def function(given: Odd) -> list[Odd]:
+    return []
+"""
+
+
+def test_an_odd_field_costs_its_own_detail_and_no_other_field(stage: Stage) -> None:
+    (stage.folder / "odd.py").write_text(ODD)
+    names = ("typed", "data", "model", "function")
+    graphs = load_graphs(load(stage.config(**{name: f"./odd.py:{name}" for name in names}))).by_id
+    schemas = {name: describe_graph(graph.compiled, None)["schemas"] for name, graph in graphs.items()}
+    for name in ("typed", "data", "model"):
+        for kind in ("input", "output", "state", "context", "config"):
+            fields = schemas[name][kind]["properties"]
+            assert fields["good"] == {"title": "Good", "type": "string"}, (name, kind)
+            assert "type" not in fields["odd"], (name, kind)
+    for kind in ("input", "output", "state"):
+        fields = schemas["typed"][kind]["properties"]
+        assert fields["later"] == {"title": "Later", "type": "integer"}
+        assert fields["odds"] == {"title": "Odds", "type": "array", "items": {}}
+        assert fields["call"] == {"title": "Call"}
+        assert fields["_hidden"]["type"] == fields["copy"]["type"] == "string"
+    assert "later" not in schemas["typed"]["input"]["required"] and "good" in schemas["typed"]["input"]["required"]
+    assert schemas["data"]["input"]["required"] == schemas["model"]["input"]["required"] == ["good"]
+    assert schemas["data"]["input"]["properties"]["n"] == schemas["model"]["input"]["properties"]["n"]
+    assert schemas["model"]["context"]["properties"]["unknown"] == {"title": "Unknown"}
+    assert schemas["function"]["input"] is not None and schemas["function"]["output"] is not None
