@@ -16,7 +16,12 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from engine.executor.langgraph_versions import GraphDrained
+try:
+    from langgraph.errors import GraphDrained
+except ImportError:  # before LangGraph 1.2
+
+    class GraphDrained(Exception):
+        pass
 
 
 class State(TypedDict, total=False):
