@@ -44,11 +44,11 @@ def place(event_id: bytes) -> bytes:
     return b"id: %b\n\n" % event_id
 
 
-class FrameFilter:
+class FrameFilter(dict[bytes, bytes]):
     """Which frames a client wants, and what it calls them: frame name → SSE event name, empty to leave it out.
 
     `modes`: only these, none for all. `namespaces`: only these graphs, `""` for the root, None for all; a subgraph's
-    start and end also with the graph that it was started from. Remembers its answer per name, as a run has few names
+    start and end also with the graph that it was started from. A dict that finds out what it lacks: a run has few names
     and many frames.
     """
 
@@ -57,12 +57,9 @@ class FrameFilter:
         if b"messages-tuple" in self._modes:
             self._modes.add(b"messages")
         self._namespaces = None if namespaces is None else {namespace.encode() for namespace in namespaces}
-        self._known: dict[bytes, bytes] = {}
 
-    def __call__(self, name: bytes) -> bytes:
-        shown = self._known.get(name)
-        if shown is None:
-            shown = self._known[name] = self._shown(name)
+    def __missing__(self, name: bytes) -> bytes:
+        shown = self[name] = self._shown(name)
         return shown
 
     def _shown(self, name: bytes) -> bytes:
@@ -90,19 +87,19 @@ def _started_from(namespace: bytes) -> bytes:
     return b"|".join(segments[:-1])
 
 
-def render_frames(batch: Batch, shown: Callable[[bytes], bytes], *, ids: bool) -> bytes:
+def render_frames(batch: Batch, shown: FrameFilter, *, ids: bool) -> bytes:
     """The record's new frames as SSE blocks, their data untouched."""
     frames = batch.frames.frames
     if batch.first:
         frames = frames[batch.first :]
     if not ids:
-        return b"".join([b"event: %b\ndata: %b\n\n" % (event, data) for name, data in frames if (event := shown(name))])
+        return b"".join([b"event: %b\ndata: %b\n\n" % (event, data) for name, data in frames if (event := shown[name])])
     first = FrameId(batch.offset, batch.frames.attempt, batch.frames.seq + batch.first)
     return b"".join(
         [
             b"event: %b\ndata: %b\nid: %d-%d\n\n" % (event, data, batch.offset, place)
             for place, (name, data) in enumerate(frames, start=first.place)
-            if (event := shown(name))
+            if (event := shown[name])
         ]
     )
 
@@ -110,7 +107,7 @@ def render_frames(batch: Batch, shown: Callable[[bytes], bytes], *, ids: bool) -
 class RunView:
     """A run's items as SSE, and what is added when the run failed without its executor saying so."""
 
-    def __init__(self, feed: RunFeed, shown: Callable[[bytes], bytes], *, ids: bool, new: bool) -> None:
+    def __init__(self, feed: RunFeed, shown: FrameFilter, *, ids: bool, new: bool) -> None:
         self._feed, self._shown, self._ids = feed, shown, ids
         self._started = not new
 

@@ -58,7 +58,7 @@ class ThreadView:
         attempt, number = batch.frames.attempt, batch.frames.seq
         for index, (name, data) in enumerate(batch.frames.frames[batch.first :], start=batch.first):
             self._at = FrameId(batch.offset, attempt, number + index)
-            event = self._shown(name)
+            event = self._shown[name]
             if event and (self._runs or (self._lifecycle and event == b"metadata")):
                 parts.append(block(event, data, self._at))
 
