@@ -17,6 +17,7 @@ from api import (
     thread_stream,
     threads,
 )
+from api.connections import handler_args
 from api.cors import CorsPolicy
 from api.deps import API, Api, ApiDeps
 from api.disconnects import Disconnects
@@ -49,8 +50,7 @@ def make_app(deps: ApiDeps) -> web.Application:
     app = web.Application(
         middlewares=[make_edge(cors, api.metrics)],
         client_max_size=max(1, api.settings.max_body_bytes),
-        # Nothing is unpacked for a client: a compressed body is refused (api.requests), whatever it would become.
-        handler_args={"auto_decompress": False},
+        handler_args=handler_args(api.settings.read_timeout_seconds),
     )
     app[API] = api
     described = describe(ROUTES, api.settings.version)

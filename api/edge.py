@@ -8,9 +8,11 @@ from time import perf_counter
 from uuid import uuid4
 
 import asyncpg
-from aiohttp import web
+from aiohttp import ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
+from api.connections import has_left
 from api.cors import CorsPolicy
 from api.deps import REQUEST_ID
 from api.errors import ApiError, is_away
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _ID = "X-Request-Id"
 _MAX_ID = 200
+_OF_CONNECTION = (ConnectionError, web.RequestPayloadError, ClientError, HttpProcessingError)
 
 
 def make_edge(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
@@ -74,13 +77,17 @@ async def _allowed(request: web.Request) -> str:
 
 def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, ApiError):
-        return reply({"detail": error.detail}, error.status, error.headers)
+        response = reply({"detail": error.detail}, error.status, error.headers)
+        if error.status == 408:
+            response.force_close()  # the rest of the body is not waited for
+        return response
     if isinstance(error, web.HTTPException):
         return reply({"detail": error.reason}, error.status)
     if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
         return reply({"detail": "A NUL character can't be part of an id, a name or a filter"}, 422)
-    if isinstance(error, ConnectionResetError) and (request.transport is None or request.transport.is_closing()):
-        raise error  # the client is gone; aiohttp knows what to do
+    if has_left(request) and isinstance(error, _OF_CONNECTION):
+        logger.debug("%s %s: the client has left", request.method, encodable(request.path))
+        return web.Response(status=499)  # which aiohttp drops
     if is_away(error):
         logger.warning("%s %s: %s: %s", request.method, encodable(request.path), type(error).__name__, error)
         return reply(

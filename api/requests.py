@@ -12,6 +12,8 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from api.connections import received, too_large
+from api.deps import api_of
 from api.errors import ApiError, describe
 from api.known import as_uuid
 from api.limits import check_body, shown, too_deep
@@ -25,35 +27,27 @@ _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escape that is not itself
 
 async def json_body(request: web.Request) -> Any:
     """The body, whatever content type it claims to have; NUL characters become U+FFFD, as Postgres can't hold them."""
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    encoding = header(request, "Content-Encoding").lower()
     if encoding not in ("", "identity"):
         raise ApiError(415, "The request body must not be compressed: leave Content-Encoding out")
     limit = request.client_max_size
     if (request.content_length or 0) > limit:  # said at once, without waiting for so many bytes
         raise too_large(limit)
-    try:
-        raw = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise too_large(limit) from None
-    return decoded_body(raw)
+    return decoded_body(await received(request, limit, api_of(request).settings.read_timeout_seconds))
 
 
 def decoded_body(raw: bytes) -> Any:
     """The value of a body, which is within the limits of every body."""
     if b"\\u0000" in raw:
         raw = _NUL.sub(rb"\1\\ufffd", raw)
-    refuse_long_integers(raw)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise ApiError(422, too_deep() if "depth" in error.msg else "Invalid JSON in request body") from None
     if (problem := check_body(raw, value)) is not None:
         raise ApiError(422, problem)
+    refuse_long_integers(raw)  # takes long of large bodies, so after their limits
     return value
-
-
-def too_large(limit: int) -> ApiError:
-    return ApiError(413, f"The request body is larger than the {limit} bytes that HTTP_MAX_REQUEST_BODY_BYTES allows")
 
 
 async def body(request: web.Request, model: type[M]) -> M:

@@ -34,6 +34,8 @@ class ApiSettings:
     version: str = field(default_factory=_version)
     cors: Cors = field(default_factory=Cors)
     max_body_bytes: int = 300 * 1024 * 1024
+    # How long a request may take to arrive: its headers, and its body (which may take longer the larger it is).
+    read_timeout_seconds: float = 75.0
     heartbeat_seconds: float = 5.0
     answer_wait_seconds: float = 0.05
     # How long after a run's end its last frames may take to arrive before the stream is closed without them.

@@ -11,9 +11,10 @@ import logging
 import re
 import signal
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any
 
+import asyncpg
 from aiohttp import web
 
 from api.app import make_app
@@ -67,7 +68,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
                 journal.executors = link
         else:
             through_log = LogGateway(source)
-            await _follow_events(parts, uri, source, live, through_log)
+            await _follow_events(parts, settings, uri, source, live, through_log)
             gateway = LocalGateway(processor, through_log)
         await _serve(parts, settings, uri, source, live, gateway, alone=alone)
         await _until_told_to_stop()
@@ -89,7 +90,7 @@ async def run_api(settings: Settings) -> None:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
         live, gateway = Live(source), LogGateway(source)
-        await _follow_events(parts, uri, source, live, gateway)
+        await _follow_events(parts, settings, uri, source, live, gateway)
         await _serve(parts, settings, uri, source, live, gateway)
         await _until_told_to_stop()
 
@@ -98,7 +99,7 @@ async def _processor(
     parts: AsyncExitStack, settings: Settings, uri: str, source: Log, *, notify_applied: bool = True
 ) -> tuple[Processor, Journal]:
     """A processor that has its share of the partitions, and its journal."""
-    pool = await parts.enter_async_context(pool_of(uri, name="engine", size=_ENGINE_CONNECTIONS))
+    pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
     read_value = reader_of_values(source)
     ledger = PostgresLedger(pool, read_value)
     journal: Journal
@@ -120,9 +121,15 @@ def processor_of(settings: Settings, source: Log, ledger: PostgresLedger, journa
     return Processor(source, ledger, journal, owner=owner_name("engine"), max_attempts=settings.bg_job_max_retries)
 
 
-async def _follow_events(parts: AsyncExitStack, uri: str, source: Log, *listeners: EventListener) -> None:
+def _pool(settings: Settings, uri: str, name: str, size: int) -> AbstractAsyncContextManager[asyncpg.Pool]:
+    return pool_of(uri, name=name, size=size, seconds=settings.database_timeout_seconds)
+
+
+async def _follow_events(
+    parts: AsyncExitStack, settings: Settings, uri: str, source: Log, *listeners: EventListener
+) -> None:
     """Tell the listeners what all engines have projected."""
-    pool = await parts.enter_async_context(pool_of(uri, name="applied", size=2))
+    pool = await parts.enter_async_context(_pool(settings, uri, "applied", 2))
     tail = EventTail(source, PostgresApplied(pool))
     for listener in listeners:
         tail.add_listener(listener)
@@ -141,7 +148,7 @@ async def _serve(
     alone: bool = False,
 ) -> None:
     """Listen. What is entered into `parts` stops in reverse: no new requests, then the streams, then the rest."""
-    pool = await parts.enter_async_context(pool_of(uri, name="api", size=_API_CONNECTIONS))
+    pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
     options = api_settings(settings, load_langgraph_json(settings.config))
     app = make_app(ApiDeps(pool=pool, gateway=gateway, log=source, live=live, settings=options, alone=alone))
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
@@ -159,6 +166,7 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
     return ApiSettings(
         cors=_cors(settings, app.cors),
         max_body_bytes=settings.http_max_request_body_bytes,
+        read_timeout_seconds=settings.http_read_timeout_seconds,
         resumable_seconds=settings.resumable_stream_ttl_seconds,
         graphs=tuple(app.graphs),
     )

@@ -136,6 +136,18 @@ class Settings(BaseSettings):
         gt=0,
         description="Bytes a request body may have; a larger one is answered with 413.",
     )
+    http_read_timeout_seconds: float = Field(
+        75,
+        validation_alias="HTTP_READ_TIMEOUT_SECONDS",
+        gt=0,
+        description="Seconds a request may take to arrive: its headers, or be idle; its body, and 1 s more per 10 kB.",
+    )
+    database_timeout_seconds: float = Field(
+        30,
+        validation_alias="THREADLOG_DATABASE_TIMEOUT_SECONDS",
+        gt=0,
+        description="Seconds the api waits for an answer of Postgres, or for a connection, before it answers 503.",
+    )
     cors_allow_origins: Annotated[list[str], NoDecode] = Field(
         ["*"],
         validation_alias="CORS_ALLOW_ORIGINS",

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 
@@ -22,6 +23,7 @@ log = logging.getLogger("threadlog")
 
 PATIENCE_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
+_CONNECT_SECONDS = 10.0
 
 
 async def database_ready(uri: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -58,16 +60,41 @@ async def prepared_database(settings: Settings) -> str:
     return settings.database_uri
 
 
+class BoundedPool(asyncpg.Pool):
+    """A pool whose users don't wait for ever for a server that neither answers nor ends its connections.
+
+    Every statement, waiting for a connection, and giving one back raises TimeoutError after `seconds`.
+    """
+
+    def __init__(self, uri: str, *, name: str, size: int, seconds: float) -> None:
+        super().__init__(
+            uri,
+            min_size=1,
+            max_size=size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            connect=None,
+            setup=None,
+            init=None,
+            reset=leave_as_it_is,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            timeout=min(seconds, _CONNECT_SECONDS),
+            command_timeout=seconds,
+            server_settings={"application_name": f"threadlog-{name}"},
+        )
+        self._seconds = seconds
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        """The time limit counts for giving the connection back, too, when a statement given up is cancelled."""
+        return super().acquire(timeout=self._seconds if timeout is None else timeout)
+
+
 @asynccontextmanager
-async def pool_of(uri: str, *, name: str, size: int) -> AsyncIterator[asyncpg.Pool]:
-    """Connections for one purpose, `name`d in `pg_stat_activity`."""
-    pool = await asyncpg.create_pool(
-        uri,
-        min_size=1,
-        max_size=size,
-        reset=leave_as_it_is,
-        server_settings={"application_name": f"threadlog-{name}"},
-    )
+async def pool_of(uri: str, *, name: str, size: int, seconds: float) -> AsyncIterator[asyncpg.Pool]:
+    """Connections for one purpose, `name`d in `pg_stat_activity`; see `BoundedPool`."""
+    pool = await BoundedPool(uri, name=name, size=size, seconds=seconds)
     try:
         yield pool
     finally:

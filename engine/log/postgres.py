@@ -23,7 +23,7 @@ from engine.log.postgres_append import (
     stored,
 )
 from engine.log.postgres_notify import Notices
-from engine.log.postgres_tail import BATCH_BYTES, Feeds, Found, read_places
+from engine.log.postgres_tail import BATCH_BYTES, READ_SECONDS, Feeds, Found, read_places
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
 _SCHEMA_LOCK = 0x7468_6C6F  # "thlo": processes that start together apply the schema one after the other
@@ -71,6 +71,7 @@ class PostgresLog:
                 max_inactive_connection_lifetime=_IDLE_SECONDS,
                 reset=leave_as_it_is,
                 timeout=CONNECT_SECONDS,
+                command_timeout=READ_SECONDS,
                 server_settings={"plan_cache_mode": "force_generic_plan"},  # planning costs more than running
             )
         else:
@@ -125,9 +126,13 @@ class PostgresLog:
     async def bounds(self, topic: Topic, partition: int) -> tuple[int, int]:
         self._check(topic, partition)
         try:
-            row = await self._pool.fetchrow(
-                "SELECT first, head FROM log_heads WHERE topic = $1 AND partition = $2", topic, partition
-            )
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                row = await connection.fetchrow(
+                    "SELECT first, head FROM log_heads WHERE topic = $1 AND partition = $2",
+                    topic,
+                    partition,
+                    timeout=READ_SECONDS,
+                )
         except PASSING as error:
             raise LogUnavailable(f"the log's database can't be read: {error!r}") from error
         assert row is not None

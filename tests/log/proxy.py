@@ -17,6 +17,8 @@ class Proxy:
         self._marker: bytes | None = None
         self._deliver = True
         self.open = True  # False: connections are closed at once
+        self.flows = asyncio.Event()  # cleared: connections stay, and no byte passes, on those to come neither
+        self.flows.set()
         self.cut = asyncio.Event()  # a marked request came by
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -68,6 +70,7 @@ class Proxy:
         window = b""
         with suppress(OSError):
             while data := await reader.read(65536):
+                await self.flows.wait()
                 window = window[-1024:] + data
                 if self._marker is None or self._marker not in window:
                     server.write(data)
@@ -87,6 +90,7 @@ class Proxy:
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hit: asyncio.Event) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
+                await self.flows.wait()
                 if hit.is_set():
                     break  # the answer to the marked request, or to one before it
                 writer.write(data)
