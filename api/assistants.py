@@ -104,9 +104,10 @@ async def delete(request: web.Request) -> web.Response:
     delete_threads = query_flag(request, "delete_threads")
     await _submit(api, DeleteAssistant(assistant_id=assistant_id), assistant_id)
     stopping: list[tuple[Command, str]] = []
+    reason = f"assistant {assistant_id} was deleted"
     for row in await runs.in_flight_of_assistant(api.pool, assistant_id):
         thread_id = str(row["thread_id"])
-        stopping.append((CancelRun(thread_id=thread_id, run_id=str(row["run_id"])), thread_id))
+        stopping.append((CancelRun(thread_id=thread_id, run_id=str(row["run_id"]), reason=reason), thread_id))
     await submit_many(api, stopping)
     if delete_threads:
         ids = await threads.ids_of_assistant(api.pool, assistant_id)

@@ -12,6 +12,10 @@ _EVERY_SECONDS = 0.2
 _CUT = web.RequestKey("cut", bool)
 
 
+CREATOR_LEFT = "client disconnected from the run stream (on_disconnect=cancel)"
+JOINER_LEFT = "client disconnected from the run stream (cancel_on_disconnect=true)"
+
+
 class Disconnects:
     """One timer looks at all watched connections; a task per stream would cost more than the stream."""
 

@@ -101,6 +101,7 @@ def run_of(row: asyncpg.Record) -> dict[str, Any]:
         "multitask_strategy": row["multitask_strategy"],
         "created_at": time_text(row["created_at"]),
         "updated_at": time_text(row["updated_at"]),
+        "cancel_reason": row["cancel_reason"],
         "langsmith_session_name": None,
     }
 

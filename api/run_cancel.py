@@ -14,6 +14,7 @@ from api.models import CancelMany
 from api.output import Happening
 from api.replies import no_content, reply
 from api.requests import body, path_uuid, query_flag, query_text, thread_in_path
+from engine.domain.cancelling import REASON_CHARACTERS
 from engine.domain.commands import CancelAction, CancelRun
 from engine.log.port import LogUnavailable
 from projections.queries import runs
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _NONE_FOUND = "No runs found to cancel."
 _MANY = 64
+_TAKEN = "taken"
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -31,6 +33,8 @@ async def cancel(request: web.Request) -> web.Response:
     thread_id = thread_in_path(request)
     wait = query_flag(request, "wait")
     action = _action(request)
+    by = "POST /threads/{thread_id}/runs/{run_id}/cancel" if thread_id else "POST /runs/{run_id}/cancel"
+    reason = _reason(request, action, by)
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
         raise ApiError(404, _NONE_FOUND)
@@ -38,7 +42,7 @@ async def cancel(request: web.Request) -> web.Response:
     stopped = Happening(thread_id, "run.stopped", "thread.deleted", run_id=run_id)
     api.live.attach(stopped)
     try:
-        if not await _cancel(api, thread_id, run_id, action, stopped, wait=wait):
+        if not await _cancel(api, thread_id, run_id, action, reason, stopped, wait=wait):
             raise ApiError(404, "No matching runs to cancel: the run has already ended.")
     finally:
         api.live.detach(stopped)
@@ -52,6 +56,7 @@ async def cancel_many(request: web.Request) -> web.Response:
     api = api_of(request)
     asked = await body(request, CancelMany)
     action = _action(request)
+    reason = _reason(request, action, "POST /runs/cancel")
     if asked.status is not None:
         statuses = ["pending", "running"] if asked.status == "all" else [asked.status]
         rows = await runs.in_flight(api.pool, statuses)
@@ -62,7 +67,7 @@ async def cancel_many(request: web.Request) -> web.Response:
     cancelled = 0
     for start in range(0, len(matching), _MANY):
         results = await asyncio.gather(
-            *(_cancel(api, thread_id, run_id, action) for thread_id, run_id in matching[start : start + _MANY])
+            *(_cancel(api, thread_id, run_id, action, reason) for thread_id, run_id in matching[start : start + _MANY])
         )
         cancelled += sum(results)
     if not cancelled:
@@ -70,10 +75,10 @@ async def cancel_many(request: web.Request) -> web.Response:
     return no_content()
 
 
-async def cancel_quietly(api: Api, thread_id: str, run_id: str) -> None:
+async def cancel_quietly(api: Api, thread_id: str, run_id: str, reason: str) -> None:
     """The client that the run was for is gone; a run that has ended meanwhile is fine."""
     try:
-        await _cancel(api, thread_id, run_id, "interrupt")
+        await _cancel(api, thread_id, run_id, "interrupt", reason)
     except LogUnavailable as error:
         logger.warning("run %s was not cancelled although its client left: %s", run_id, error)
 
@@ -83,12 +88,14 @@ async def _cancel(
     thread_id: str,
     run_id: str,
     action: CancelAction,
+    reason: str,
     stopped: Happening | None = None,
     *,
     wait: bool = False,
 ) -> bool:
     """Whether there was something to cancel."""
-    decided = await api.gateway.submit(CancelRun(thread_id=thread_id, run_id=run_id, action=action), key=thread_id)
+    command = CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason)
+    decided = await api.gateway.submit(command, key=thread_id)
     events = [e for e in decided.events if e.get("run_id") == run_id]
     ended = [e for e in events if e["type"] in ("run.interrupted", "run.rolled_back")]
     if not ended:
@@ -96,6 +103,24 @@ async def _cancel(
     if wait and stopped is not None and any(e.get("stopping") for e in ended):
         await stopped.wait(api.settings.cancel_wait_timeout_seconds)
     return True
+
+
+def _reason(request: web.Request, action: CancelAction, by: str) -> str:
+    """The `cancel_reason` of the runs: the client's own words, or which request it was.
+
+    `reason=taken` (of the newest clients): the run's input was taken up by another run.
+    """
+    asked = f"{action} requested via {by}"
+    given = query_text(request, "reason")
+    if not given:
+        return asked
+    if given == _TAKEN:
+        if action != "interrupt":
+            raise ApiError(422, "reason: `taken` is for action=interrupt only")
+        return f"{_TAKEN}: {asked}"
+    if len(given) > REASON_CHARACTERS:
+        raise ApiError(422, f"reason: must have at most {REASON_CHARACTERS} characters")
+    return given
 
 
 def _action(request: web.Request) -> CancelAction:

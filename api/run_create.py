@@ -137,6 +137,7 @@ async def submit(api: Api, new: NewRun) -> dict[str, Any]:
         "multitask_strategy": new.command.multitask_strategy,
         "created_at": at,
         "updated_at": at,
+        "cancel_reason": None,
         "langsmith_session_name": None,
     }
 

@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 
 from api.deps import Api, api_of
-from api.disconnects import client_gone
+from api.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone
 from api.errors import ApiError
 from api.feeds import READ_BYTES, RunFeed
 from api.limits import shown
@@ -45,7 +45,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         feed.before_first()
         await submit(api, new)
         view = RunView(feed, FrameFilter((), namespaces), ids=new.resumable, new=True)
-        cancels = new.asked.on_disconnect == "cancel"
+        cancels = CREATOR_LEFT if new.asked.on_disconnect == "cancel" else None
         # Whoever is cut off before the first event comes back for all of them, not for what is next.
         first = place(b"0") if new.resumable else b""
         return await _follow(api, request, new.headers("stream"), feed, view, cancels=cancels, first=first)
@@ -61,7 +61,7 @@ async def join(request: web.Request) -> web.StreamResponse:
         if mode not in _MODES:
             raise ApiError(422, f"stream_mode: {shown(mode)} is not one of {', '.join(sorted(_MODES))}")
     frame_filter = FrameFilter(modes, query_namespaces(request))
-    cancels = query_flag(request, "cancel_on_disconnect")
+    cancels = JOINER_LEFT if query_flag(request, "cancel_on_disconnect") else None
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
         return await _replay_gone(request, api, run_id, thread_id, frame_filter)
@@ -181,11 +181,11 @@ async def _follow(
     feed: RunFeed,
     view: RunView,
     *,
-    cancels: bool,
+    cancels: str | None,
     first: bytes = b"",
 ) -> web.StreamResponse:
-    """Stream until the run's end; `cancels`: the run goes with the last client that says so."""
-    if not cancels:
+    """Stream until the run's end; `cancels`: the run is cancelled for this reason with the last client that says so."""
+    if cancels is None:
         response = await open_stream(request, headers)
         await pump(api, request, response, feed, view.render, view.ending, first=first)
         return response
@@ -197,5 +197,5 @@ async def _follow(
             delivered = await pump(api, request, response, feed, view.render, view.ending, first=first)
         finally:
             if not delivered and feed.end is None and client_gone(request) and is_last():
-                await cancel_quietly(api, feed.thread_id, run_id)
+                await cancel_quietly(api, feed.thread_id, run_id, cancels)
     return response

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from api import stateless
 from api.deps import Api, api_of
-from api.disconnects import client_gone, cut
+from api.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone, cut
 from api.errors import ApiError
 from api.models import RunCreate
 from api.output import Output
@@ -35,7 +35,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     try:
         await submit(api, new)
         headers = new.headers("join")
-        return await _answer(api, request, output, headers, cancels=new.asked.on_disconnect == "cancel")
+        cancels = CREATOR_LEFT if new.asked.on_disconnect == "cancel" else None
+        return await _answer(api, request, output, headers, cancels=cancels)
     finally:
         api.live.detach(output)
 
@@ -45,7 +46,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     api = api_of(request)
     thread_id = thread_in_path(request)
     run_id = path_uuid(request, "run_id", "run")
-    cancels = query_flag(request, "cancel_on_disconnect")
+    cancels = JOINER_LEFT if query_flag(request, "cancel_on_disconnect") else None
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
         return await _answer_gone(api, run_id, thread_id)
@@ -82,17 +83,17 @@ async def _emitted(api: Api, run_id: str) -> bytes | None:
 
 
 async def _answer(
-    api: Api, request: web.Request, output: Output, headers: dict[str, str], *, cancels: bool
+    api: Api, request: web.Request, output: Output, headers: dict[str, str], *, cancels: str | None
 ) -> web.StreamResponse:
     """A short run is answered in one piece; of a longer one the headers go out first, then a newline now and then."""
-    if not cancels:
+    if cancels is None:
         return await _deliver(api, request, output, headers)
     with api.disconnects.cancels(output.run_id or "") as is_last:
         try:
             return await _deliver(api, request, output, headers)
         finally:
             if output.end is None and client_gone(request) and is_last():
-                await cancel_quietly(api, output.thread_id, output.run_id or "")
+                await cancel_quietly(api, output.thread_id, output.run_id or "", cancels)
 
 
 async def _deliver(api: Api, request: web.Request, output: Output, headers: dict[str, str]) -> web.StreamResponse:

@@ -41,6 +41,7 @@ _SELECTABLE = frozenset(
         "metadata",
         "kwargs",
         "multitask_strategy",
+        "cancel_reason",
         "langsmith_session_name",
     ]
 )
@@ -110,6 +111,7 @@ _STATELESS = "/runs/{run_id:(?!crons(?:/|$))[^{}/]+}"
 _CANCEL = (
     Query("wait", "boolean", "answer once the run has stopped"),
     Query("action", "string", "interrupt, or rollback: also delete the run and its checkpoints"),
+    Query("reason", "string", "what the run's cancel_reason is to say; taken: another run has taken up its input"),
 )
 _LEAVE = Query("cancel_on_disconnect", "boolean", "cancel the run when the last such client has gone")
 _NAMESPACE = Query(

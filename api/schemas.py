@@ -110,6 +110,7 @@ SCHEMAS: dict[str, Any] = {
             "created_at": _TIME,
             "updated_at": _TIME,
         },
+        cancel_reason=_or_null(_TEXT),
         langsmith_session_name=_or_null(_TEXT),
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
@@ -37,6 +37,14 @@ def content_hash(type_: str, data: bytes) -> str:
 
 # Stands for NUL, which Postgres' jsonb can't hold and commands therefore can't contain. No byte is this character.
 _NUL = "\u0100"
+
+
+def text_reference(text: str) -> Reference:
+    """The inline reference of a string of at most 31 bytes, as the default serializer stores it."""
+    data = text.encode()
+    if len(data) > 31:
+        raise ValueError(f"too long: {text!r}")
+    return {"t": "msgpack", "b": b64encode(bytes((0xA0 | len(data),)) + data).decode("ascii")}
 
 
 def data_to_text(data: bytes) -> str:

@@ -15,7 +15,8 @@ NULL_TASK = "00000000-0000-0000-0000-000000000000"  # writes of no task: input a
 ERROR = "__error__"
 INTERRUPT = "__interrupt__"
 RETURN = "__return__"
-CONTROL = frozenset((ERROR, "__error_source_node__", INTERRUPT, "__resume__"))
+ERROR_SOURCE = "__error_source_node__"
+CONTROL = frozenset((ERROR, ERROR_SOURCE, INTERRUPT, "__resume__"))
 PULL = "__pregel_pull"
 PUSH = "__pregel_push"
 

@@ -22,7 +22,7 @@ from engine.log.records import EventRecord, RefusedEnvelope
 from engine.ports import Decided, Executors, Unprojectable
 from engine.term import Batch, Term, envelope_of
 from projections.ledger import PostgresLedger, applied_payload, fenced_by, moves
-from projections.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, unprojectable
+from projections.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
 from projections.rows import ReadValue
 
 log = logging.getLogger(__name__)
@@ -222,15 +222,18 @@ class PostgresJournal:
                 if rows.awaited:
                     await rows.fetch(self._read_value)
             wakes = self.executors is None or not self.executors.linked
-            arguments = [rows.arguments(applied if rows is folds[-1] else None, wakes=wakes) for rows in folds]
+            following = [
+                one for rows in folds for one in statements(rows, applied if rows is folds[-1] else None, wakes=wakes)
+            ]
             self._claimable = [] if wakes else [run for rows in folds for run in rows.claimable()]
-        first = (*groups.arguments, expected, moves(batches), *arguments[0])
-        if len(arguments) == 1:
+        together = following.pop(0)[1] if following[0][0] is PROJECT_ROWS else [None] * ARGUMENTS
+        first = (*groups.arguments, expected, moves(batches), *together)
+        if not following:
             return groups.offsets(await self._commit.fetchval(*first, column=1, timeout=COMMIT_SECONDS))
         async with conn.transaction():
             bases = await self._commit.fetchval(*first, column=1, timeout=COMMIT_SECONDS)
-            for more in arguments[1:]:
-                await conn.execute(PROJECT_ROWS, *more, timeout=COMMIT_SECONDS)
+            for sql, arguments in following:
+                await conn.execute(sql, *arguments, timeout=COMMIT_SECONDS)
         return groups.offsets(bases)
 
 

@@ -34,6 +34,7 @@ _HANDLERS: dict[str, Handler] = {
 _SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced"})
 _TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted"})
 
+PROJECT_ENDS = "SELECT project_ends($1)"
 PROJECT_ROWS = "SELECT project_rows(" + ", ".join(f"${i}" for i in range(1, 21)) + ")"
 ARGUMENTS = 20
 
@@ -71,7 +72,9 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[Rows]:
                     continue
                 if at is None:
                     at = time_of(record.at)
-                if kind in runs.LOSSES and rows.must_flush_before_loss(event["thread_id"]):
+                if (kind in runs.LOSSES and rows.must_flush_before_loss(event["thread_id"])) or (
+                    kind in runs.ENDS and runs.tells(event) and rows.must_flush_before_end(event["thread_id"])
+                ):
                     rows = Rows()
                     done.append(rows)
                 handler = _HANDLERS.get(kind)
@@ -159,7 +162,16 @@ async def write(
             if rows.awaited:
                 await rows.fetch(read_value)
         for rows in folds:
-            await conn.execute(PROJECT_ROWS, *rows.arguments(applied if rows is folds[-1] else None, quiet=quiet))
+            for sql, arguments in statements(rows, applied if rows is folds[-1] else None, quiet=quiet):
+                await conn.execute(sql, *arguments)
+
+
+def statements(
+    rows: Rows, applied: str | None, *, quiet: bool = False, wakes: bool = True
+) -> list[tuple[str, list[Any]]]:
+    """What writes a fold, as `Rows.arguments`: one statement, and before it another one if runs end in it."""
+    written = (PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))
+    return [(PROJECT_ENDS, [rows.end_arguments()]), written] if rows.ends else [written]
 
 
 async def project_singly(

@@ -1,8 +1,8 @@
 """The changes of one projection batch, folded so that every row is written once: the arguments of `project_rows`.
 
-Within one fold everything that removes rows happens before everything that adds or changes them. Where that is not the
-order of the events (a rollback of what the same batch saved), `must_flush_before_loss` says so and the caller starts a
-new fold in the same transaction.
+Within one fold the ends of runs come first (`project_ends`: they look at what is there), then everything that removes
+rows, then everything that adds or changes them. Where that is not the order of the events (a rollback of what the same
+batch saved), `must_flush_before_…` says so and the caller starts a new fold in the same transaction.
 """
 
 from __future__ import annotations
@@ -181,6 +181,7 @@ class Rows:
     assistants: list[tuple[Any, ...]] = field(default_factory=list)
     graphs: dict[str, tuple[str, Any, datetime]] = field(default_factory=dict)
     aggregates: dict[str, tuple[int, Any, datetime | None]] = field(default_factory=dict)
+    ends: list[tuple[str, str, str | None, Any, bool | None]] = field(default_factory=list)  # see `project_ends`
     looks: set[str] = field(default_factory=set)  # runs whose executor has to look at its queue row
     touched: set[str] = field(default_factory=set)  # threads with rows in this fold that a loss would have to precede
 
@@ -199,6 +200,15 @@ class Rows:
         if row is None:
             row = self.run_changes[run_id] = RunChange()
         return row
+
+    def must_flush_before_end(self, thread_id: str) -> bool:
+        """Whether what this fold does to the thread has to be in the tables before an end of one of its runs."""
+        return (
+            thread_id in self.touched
+            or thread_id in self.gone_threads
+            or any(gone[0] == thread_id for gone in self.gone_runs.values())
+            or any(lost[0] == thread_id for lost in self.lost)
+        )
 
     def must_flush_before_loss(self, thread_id: str) -> bool:
         """Whether a loss of this thread's checkpoints or runs would overtake what this fold holds of it."""
@@ -252,6 +262,13 @@ class Rows:
             for (key, (kind, _, _)), value in zip(some, data, strict=True):
                 self.values.setdefault(key, (kind, value))
         self.awaited.clear()
+
+    def end_arguments(self) -> list[Any]:
+        """The argument of `project_ends`."""
+        return [
+            (run_id, thread_id, reason, None if error is None else text(error), settled)
+            for run_id, thread_id, reason, error, settled in self.ends
+        ]
 
     def arguments(self, applied: str | None, *, quiet: bool = False, wakes: bool = True) -> list[Any]:
         """The arguments of `project_rows`, in its order.
@@ -328,7 +345,7 @@ def _run_row(run_id: str, row: RunRow) -> tuple[Any, ...]:
     return (
         run_id, row.thread_id, row.assistant_id, row.graph_id, row.created_at, row.updated_at, row.status, row.attempt,
         clean_text(row.metadata), text(row.kwargs), row.multitask_strategy, row.temporary, _opt(row.error), row.frames,
-        row.stream_from,
+        row.stream_from, None,
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from engine.domain.cancelling import TASK_CANCELLED
+from engine.references import text_reference
 from projections.rows import FINAL, QueueRow, Rows, RunRow, text, time_of
 from projections.threads import merge_metadata
 
@@ -76,6 +78,7 @@ def succeeded(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
 
 def failed(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
     _end(rows, event, at, "error")
+    _tell_tasks(rows, event)
 
 
 def timed_out(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
@@ -85,6 +88,7 @@ def timed_out(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
 def interrupted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
     run_id = event["run_id"]
     _set_status(rows, event, at, "interrupted")
+    _tell_tasks(rows, event)
     if event.get("stopping"):
         _order_stop(rows, run_id, "interrupt")
     else:  # it was waiting, so it has said nothing
@@ -102,6 +106,7 @@ def deleted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
 
 
 def stopped(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+    rows.ends.append((event["run_id"], event["thread_id"], None, text_reference(TASK_CANCELLED), True))
     rows.run_change(event["run_id"], event["thread_id"]).frames = event.get("frames", 0)
     _unqueue(rows, event["run_id"])
 
@@ -140,6 +145,13 @@ def update_requested(rows: Rows, event: dict[str, Any], at: datetime, p: int) ->
 def update_ended(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.thread_change(event["thread_id"]).updated_at = at
     _unqueue(rows, event["job_id"])
+
+
+def _tell_tasks(rows: Rows, event: dict[str, Any]) -> None:
+    reason, error = event.get("cancel_reason"), event.get("tasks_error")
+    if reason is not None or error is not None:
+        reference = None if error is None else text_reference(error)
+        rows.ends.append((event["run_id"], event["thread_id"], reason, reference, None))
 
 
 def _set_status(rows: Rows, event: dict[str, Any], at: datetime, status: str) -> None:
@@ -183,6 +195,15 @@ def _unqueue(rows: Rows, run_id: str) -> None:
 def _stop_timer(rows: Rows, run_id: str) -> None:
     rows.timers.pop(f"due:{run_id}", None)
     rows.fired.add(f"due:{run_id}")
+
+
+# What these do depends on what is in the tables.
+ENDS = frozenset({"run.interrupted", "run.stopped", "run.failed"})
+
+
+def tells(event: dict[str, Any]) -> bool:
+    """Whether one of `ENDS` does more than set the run's status."""
+    return event["type"] == "run.stopped" or "cancel_reason" in event or "tasks_error" in event
 
 
 # Runs or checkpoints of a thread vanish: what the batch did to that thread before has to be in the tables first.

@@ -106,12 +106,13 @@ class CreateRun(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRun(Command):
-    """Cancel a pending or running run; `rollback` also deletes it and its checkpoints."""
+    """Cancel a pending or running run; `rollback` also deletes it and its checkpoints. `reason`: who wants it, why."""
 
     type: ClassVar[str] = "run.cancel"
     thread_id: str
     run_id: str
     action: CancelAction = "interrupt"
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,7 +169,10 @@ class RunSucceeded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailed(Event):
-    """The graph raised, or no attempt is left. `error`: {error: class name, message}."""
+    """The graph raised, or no attempt is left. `error`: {error: class name, message}.
+
+    `tasks_error`: as in `RunInterrupted`; only where no executor is left to report it.
+    """
 
     type: ClassVar[str] = "run.failed"
     thread_id: str
@@ -177,6 +180,7 @@ class RunFailed(Event):
     attempt: int
     error: JsonObject
     frames: int = 0
+    tasks_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,24 +195,31 @@ class RunTimedOut(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInterrupted(Event):
-    """Cancelled or superseded: the status is final at once, also while its executor still has to stop."""
+    """Cancelled or superseded: the status is final at once, also while its executor still has to stop.
+
+    `cancel_reason`: who wanted it, why, in words. `tasks_error`: the error (the `repr` of an exception) that the
+    unfinished tasks of the thread's newest checkpoint have from now on, if this run has worked on it.
+    """
 
     type: ClassVar[str] = "run.interrupted"
     thread_id: str
     run_id: str
     reason: Literal["cancelled", "superseded"] = "cancelled"
     stopping: bool = False
+    cancel_reason: str | None = None
+    tasks_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRolledBack(Event):
-    """Cancelled with rollback: the run and the checkpoints it wrote are gone."""
+    """Cancelled with rollback: the run and the checkpoints it wrote are gone. `cancel_reason`: who wanted it, why."""
 
     type: ClassVar[str] = "run.rolled_back"
     thread_id: str
     run_id: str
     reason: Literal["cancelled", "superseded"] = "cancelled"
     stopping: bool = False
+    cancel_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +232,10 @@ class RunDeleted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStopped(Event):
-    """The executor of a cancelled, rolled back or deleted run has let go: the thread's slot is free."""
+    """The executor of a cancelled, rolled back or deleted run has let go: the thread's slot is free.
+
+    A task that finished, or asked a question, before it stopped has no `tasks_error` any more.
+    """
 
     type: ClassVar[str] = "run.stopped"
     thread_id: str

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+from engine.domain.cancelling import is_interrupt, reason_of, stopped, stopping
 from engine.domain.commands import (
     CancelRun,
     Command,
@@ -96,7 +97,7 @@ def _create_thread(s: Thread, c: CreateThread, at: str) -> list[Event]:
             status=c.status,
             interrupts=c.interrupts,
             config=c.config,
-            error=shortened(c.error) if c.status == "error" else None,
+            error=shortened(c.error) if c.status == "error" or is_interrupt(c.error) else None,
         )
     ]
 
@@ -153,7 +154,7 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
         if c.multitask_strategy == "reject":
             return _rejected("conflict", BUSY)
         if c.multitask_strategy != "enqueue":
-            events.extend(_superseded(s, c.multitask_strategy))
+            events.extend(_superseded(s, c.multitask_strategy, by=c.run_id))
     events.append(
         RunCreated(
             thread_id=s.thread_id,
@@ -176,16 +177,17 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
     return events
 
 
-def _superseded(s: Thread, strategy: Literal["interrupt", "rollback"]) -> list[Event]:
+def _superseded(s: Thread, strategy: Literal["interrupt", "rollback"], *, by: str) -> list[Event]:
     """The end of every run in flight. A stopping one has had it, and the job of a state update is left to finish."""
-    kind = RunInterrupted if strategy == "interrupt" else RunRolledBack
+    why = f"superseded by run {by} (multitask_strategy={strategy})"
     events: list[Event] = []
     slot = s.run_in_slot
     if slot is not None and slot.stopping is None:
-        events.append(kind(thread_id=s.thread_id, run_id=slot.run_id, reason="superseded", stopping=True))
+        events.extend(stopping(s, slot.run_id, strategy, "superseded", why))
+    kind = RunInterrupted if strategy == "interrupt" else RunRolledBack
     for w in s.queue:
         if w.kind == "run":
-            events.append(kind(thread_id=s.thread_id, run_id=w.run_id, reason="superseded"))
+            events.append(kind(thread_id=s.thread_id, run_id=w.run_id, reason="superseded", cancel_reason=why))
     return events
 
 
@@ -199,13 +201,14 @@ def _run_due(s: Thread, c: RunDue, at: str) -> list[Event]:
 
 
 def _cancel_run(s: Thread, c: CancelRun, at: str) -> list[Event]:
-    kind = RunInterrupted if c.action == "interrupt" else RunRolledBack
+    why = reason_of(c)
     slot = s.run_in_slot
     if slot is not None and slot.run_id == c.run_id and slot.stopping is None:
-        return [kind(thread_id=s.thread_id, run_id=c.run_id, stopping=True)]
+        return stopping(s, c.run_id, c.action, "cancelled", why)
     w = s.waiting(c.run_id)
     if w is not None and w.kind == "run":
-        return [kind(thread_id=s.thread_id, run_id=c.run_id), *_without(s, w)]
+        kind = RunInterrupted if c.action == "interrupt" else RunRolledBack
+        return [kind(thread_id=s.thread_id, run_id=c.run_id, cancel_reason=why), *_without(s, w)]
     return _rejected("not_found", "No matching runs to cancel: the run has ended or does not exist.")
 
 
@@ -372,7 +375,7 @@ def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
     attempt: dict[str, Any] = {**run, "attempt": slot.attempt, "frames": _frames(outcome)}
     next_, interrupts = _left(outcome)
     if slot.stopping is not None:
-        return [RunStopped(**attempt), *_stopped(s, slot, bool(next_ or interrupts), interrupts)]
+        return [RunStopped(**attempt), *stopped(s, slot, bool(next_ or interrupts), interrupts)]
     if status == "released":
         return [RunReleased(**attempt), _again(s, slot)]
     settled: Literal["idle", "interrupted", "error"] = "interrupted" if next_ or interrupts else "idle"
@@ -415,24 +418,13 @@ def _update_failed(s: Thread, slot: Slot, error: JsonObject) -> list[Event]:
     return [failed] if following is None else [failed, scheduled(s, following)]
 
 
-def _stopped(s: Thread, slot: Slot, open_: bool | None, interrupts: JsonObject | None) -> list[Event]:
-    """What follows a cancelled run. `open_`: whether tasks are left to do (None: not known, the thread is as before).
-
-    After a rollback or a deletion the thread is what it was before the run.
-    """
-    if slot.stopping != "interrupt" or open_ is None:
-        return settle(s, s.queue, status=s.status, interrupts=None, error=s.error, temporary=slot.temporary)
-    status: Literal["idle", "interrupted"] = "interrupted" if open_ else "idle"
-    return settle(s, s.queue, status=status, interrupts=interrupts, error=None, temporary=slot.temporary)
-
-
 def _expire_lease(s: Thread, c: ExpireLease, at: str) -> list[Event]:
     slot = s.slot
     if slot is None or slot.run_id != c.run_id or slot.attempt != c.attempt:
         return [ReportFenced(run_id=c.run_id, attempt=c.attempt)]
     if slot.stopping is not None:
-        stopped = RunStopped(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt)
-        return [stopped, *_stopped(s, slot, slot.planned, {})]
+        let_go = RunStopped(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt)
+        return [let_go, *stopped(s, slot, slot.planned, {})]
     lost = RunLeaseExpired(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt, executor=c.executor)
     if slot.failures + 1 < c.max_attempts:
         return [lost, _again(s, slot)]
@@ -442,7 +434,10 @@ def _expire_lease(s: Thread, c: ExpireLease, at: str) -> list[Event]:
     }
     if slot.kind == "state_update":
         return [lost, *_update_failed(s, slot, error)]
-    failed = RunFailed(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt, error=error)
+    failed = RunFailed(
+        thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt, error=error,
+        tasks_error=f"{error['error']}()",
+    )  # fmt: skip
     return [lost, failed, *settle(s, s.queue, status="error", interrupts=None, error=error, temporary=slot.temporary)]
 
 

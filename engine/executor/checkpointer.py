@@ -23,6 +23,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_
 from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
 
+from engine.domain.cancelling import TASK_CANCELLED
 from engine.executor import loads, standing
 from engine.executor.bridge import Bridged
 from engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
@@ -33,16 +34,18 @@ from engine.executor.loads import Stored, config_of, ordered
 from engine.executor.memory import Memory
 from engine.executor.plans import NodeOrder, Plan, commanded, described, node_order, plan_of, plan_of_snapshot
 from engine.executor.saver_ports import Graph, Reporter
-from engine.executor.serde import Blob
+from engine.executor.serde import Blob, inline
 from engine.executor.stored_types import default_serializer
 from engine.executor.values import Draft, Values
 from engine.log.port import Log
-from engine.references import Reference, needed
+from engine.references import Reference, needed, text_reference
 from engine.tasks import ERROR, INTERRUPT, NULL_TASK
 
 logger = logging.getLogger(__name__)
 
 
+_CANCELLED = text_reference(TASK_CANCELLED)
+_NO_ERROR = (WRITES_IDX_MAP[ERROR], ERROR, inline("null", b""))
 _PLANS_WAITING = 16
 
 
@@ -183,6 +186,8 @@ class ThreadlogSaver(Bridged):
             (WRITES_IDX_MAP.get(channel, idx), channel, self._values.reference(channel, _kept(channel, value), draft))
             for idx, (channel, value) in enumerate(writes)
         ]
+        if self._memory.error(ns, checkpoint_id, task_id) == _CANCELLED and all(c != ERROR for c, _ in writes):
+            encoded.append(_NO_ERROR)  # an earlier run of the task was cancelled, this one got further
         item = {
             "kind": "writes",
             "ns": ns,
@@ -195,6 +200,8 @@ class ThreadlogSaver(Bridged):
         for channel, value in writes:
             if channel == INTERRUPT:
                 self._memory.raised(ns, checkpoint_id, task_id, value)
+            if channel in (INTERRUPT, ERROR):
+                self._memory.ended(ns, checkpoint_id, task_id)
         known = self._memory.wrote(ns, checkpoint_id, task_id, task_path, encoded)
         if known is not None and known.again is not None and task_id == NULL_TASK and commanded(known):
             self._describe(known, known.again)
@@ -213,6 +220,14 @@ class ThreadlogSaver(Bridged):
             elif name in values:
                 channels[name] = self._values.reference(name, values[name], draft)
         return channels
+
+    async def cancelled(self, *, continues: bool) -> None:
+        """The tasks under way were cancelled with the attempt: that is their error, as LangGraph has it when it streams
+        messages itself. `continues`: the attempt began with tasks of checkpoints that were there before.
+        """
+        for checkpoint, task in list(standing.under_way(self._memory, continues=continues)):
+            config = config_of(self.thread_id, checkpoint.ns, checkpoint.checkpoint_id)
+            await self.aput_writes(config, [(ERROR, asyncio.CancelledError())], task["id"])
 
     async def flush(self) -> None:
         """Everything put so far is durable."""

@@ -59,7 +59,9 @@ SELECT pg_notify('threadlog_queue', 'run') FROM given
 
 _MINE = "SELECT run_id::text, attempt, cancel FROM run_queue WHERE owner = $1"
 
-_CANCEL = "SELECT cancel FROM run_queue WHERE run_id = $1::uuid"
+_CANCEL = """
+SELECT cancel, r.cancel_reason FROM run_queue LEFT JOIN runs r USING (run_id) WHERE run_id = $1::uuid
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +147,11 @@ class Queue:
             rows = await (await self._ready(owner)).fetch(_MINE, owner)
         return {row["run_id"]: (row["attempt"], row["cancel"]) for row in rows}
 
-    async def cancel_of(self, run_id: str) -> str | None:
-        """Why the run has to stop: interrupt, rollback, delete; `delete` too when its row is gone."""
+    async def cancel_of(self, run_id: str) -> tuple[str | None, str | None]:
+        """How the run has to stop (interrupt, rollback, delete; `delete` too when its row is gone), and why."""
         async with self._lock:
             row = await (await self._ready()).fetchrow(_CANCEL, run_id)
-        return "delete" if row is None else row["cancel"]
+        return ("delete", None) if row is None else (row["cancel"], row["cancel_reason"])
 
     async def aclose(self) -> None:
         if self._connection is not None and not self._connection.is_closed():

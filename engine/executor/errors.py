@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 HIDDEN = "An internal error occurred"
 
 # Kinds whose text is meant to be read, as on LangGraph's own server. Others say what was going on inside: paths, hosts,
 # statements of a database.
-_EXPECTED = (ValueError, RuntimeError, TypeError, AttributeError, KeyError, TimeoutError)
+_EXPECTED = (ValueError, RuntimeError, TypeError, AttributeError, KeyError, TimeoutError, asyncio.CancelledError)
 
 _hiding = False
 

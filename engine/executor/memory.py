@@ -6,8 +6,11 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from langgraph.checkpoint.base import WRITES_IDX_MAP
+
 from engine.executor.loads import Stored, Writes
 from engine.references import Reference
+from engine.tasks import ERROR
 
 _CHECKPOINTS_KEPT = 64
 
@@ -26,6 +29,7 @@ class Memory:
         self._mine_in: set[str] = set()  # namespaces of those
         self._early: dict[tuple[str, str], Writes] = {}  # writes of this attempt to checkpoints that are not here
         self._raised: dict[tuple[str, str, str], list[Any]] = {}  # (namespace, checkpoint, task) -> its interrupts
+        self._ended: set[tuple[str, str, str]] = set()  # tasks that have failed or asked in this attempt
 
     # --- filling -------------------------------------------------------------------------------------
 
@@ -69,12 +73,21 @@ class Memory:
         interrupts = list(value) if isinstance(value, list | tuple) else [value]
         self._raised[ns, checkpoint_id, task_id] = interrupts
 
+    def ended(self, ns: str, checkpoint_id: str, task_id: str) -> None:
+        """A task has failed, or has asked and waits for an answer."""
+        self._ended.add((ns, checkpoint_id, task_id))
+
+    def has_ended(self, checkpoint: Stored, task_id: str) -> bool:
+        """Whether a task has failed or asked in this attempt."""
+        return (checkpoint.ns, checkpoint.checkpoint_id, task_id) in self._ended
+
     def clear(self) -> None:
         """Checkpoints may have been deleted: nothing is known any more."""
         self._checkpoints.clear()
         self._newest.clear()
         self._early.clear()
         self._raised.clear()
+        self._ended.clear()
         self.fresh, self.head = False, None
 
     def _keep(self, checkpoint: Stored) -> None:
@@ -104,6 +117,12 @@ class Memory:
     def interrupts(self, checkpoint: Stored, task_id: str) -> list[Any]:
         """What a task has raised last, answered or not."""
         return self._raised.get((checkpoint.ns, checkpoint.checkpoint_id, task_id), [])
+
+    def error(self, ns: str, checkpoint_id: str, task_id: str) -> Reference | None:
+        """The error a task has been left with."""
+        checkpoint = self._checkpoints.get((ns, checkpoint_id))
+        write = None if checkpoint is None else checkpoint.writes.get((task_id, WRITES_IDX_MAP[ERROR]))
+        return None if write is None else write[2]
 
     def is_mine(self, checkpoint_id: str) -> bool:
         return checkpoint_id in self._mine

@@ -10,6 +10,7 @@ from typing import Any, cast
 import asyncpg
 from langgraph.pregel import Pregel
 from langgraph.runtime import Runtime
+from langgraph.types import Command
 
 from engine.executor.claims import Claim
 from engine.executor.errors import describe_error
@@ -50,7 +51,21 @@ _CANCEL_AGAIN_SECONDS = 5.0
 _EXIT_SECONDS = 30.0
 
 AnyGraph = Pregel[Any, Any, Any, Any]
-_CANCEL_NAMES = {"interrupt": "UserInterrupt", "rollback": "UserRollback", "delete": "UserRollback"}
+
+
+class UserInterrupt(Exception):
+    """Why a node is cancelled: in the arguments of its `CancelledError`, saying the run's `cancel_reason`."""
+
+
+class UserRollback(Exception):
+    """Likewise, for a run of which nothing is to be left."""
+
+
+_CANCELS: dict[str, tuple[type[Exception], str]] = {
+    "interrupt": (UserInterrupt, "interrupt requested"),
+    "rollback": (UserRollback, "rollback requested"),
+    "delete": (UserRollback, "the run or its thread was deleted"),
+}
 
 
 class Attempt:
@@ -93,7 +108,7 @@ class Attempt:
         self.made_up = False  # `make_up` was begun
         self._begun = False
         self._refused = False  # an answer that no interrupt waits for: nothing has been run
-        self._told: str | None = None  # what to stop with, told before it began
+        self._told: Any = None  # what to stop with, told before it began
         self._again: asyncio.TimerHandle | None = None
 
     @property
@@ -118,9 +133,10 @@ class Attempt:
 
     # --- stopping ------------------------------------------------------------------------------------
 
-    def cancel(self, action: str | None = None) -> None:
-        """A client wants it stopped (`action`: interrupt, rollback, delete): stop at the next await."""
-        self._stop("cancel", _CANCEL_NAMES.get(action or "interrupt", "UserInterrupt"))
+    def cancel(self, action: str = "interrupt", reason: str | None = None) -> None:
+        """A client wants it stopped (`action`: interrupt, rollback, delete) because of this: stop at the next await."""
+        kind, usual = _CANCELS[action]
+        self._stop("cancel", kind(reason or usual))
 
     def hand_back(self) -> None:
         """The executor cannot wait any longer: stop, so that another attempt continues elsewhere."""
@@ -133,7 +149,7 @@ class Attempt:
             self.stream.close()
         self._stop("lost", "LeaseLost", force=True)
 
-    def _stop(self, reason: str, message: str, *, force: bool = False, again: bool = False) -> None:
+    def _stop(self, reason: str, message: Any, *, force: bool = False, again: bool = False) -> None:
         if self.task is None or self.task.done() or not (self._working or force):
             return
         if not again and self._reason is not None and (not force or self._reason == reason):
@@ -322,6 +338,8 @@ class Attempt:
                     if graph.checkpointer is not False and self._reason != "lost" and not self._refused:
                         failed = not isinstance(ended, asyncio.CancelledError | GraphDrained)
                         await saver.finish(graph, state_config(claim.thread_id, saver), failed=failed)
+                        if self._reason in ("cancel", "timeout"):
+                            await saver.cancelled(continues=plan.input is None or isinstance(plan.input, Command))
                     raise
             if graph.checkpointer is not False:
                 await saver.finish(graph, state_config(claim.thread_id, saver))

@@ -9,7 +9,7 @@ from engine.executor.jsonable import as_json
 from engine.executor.loads import Stored, ordered
 from engine.executor.memory import Memory
 from engine.executor.plans import half_done
-from engine.tasks import TaskStatus, namespace, statuses
+from engine.tasks import ERROR_SOURCE, TaskStatus, namespace, statuses
 
 
 def next_tasks(memory: Memory) -> list[str]:
@@ -28,6 +28,28 @@ def interrupts(memory: Memory) -> dict[str, list[dict[str, Any]]]:
         for task_id, interrupt in _pending(root, memory).values():
             out.setdefault(task_id, []).append(interrupt)
     return out
+
+
+def under_way(memory: Memory, *, continues: bool) -> Iterator[tuple[Stored, dict[str, Any]]]:
+    """The tasks, with their checkpoints, that have neither finished nor failed nor asked in this attempt, at any depth.
+
+    `continues`: the attempt began with tasks of checkpoints that were there before.
+    """
+    root = memory.root()
+    if root is not None:
+        yield from _under_way(root, memory, continues)
+
+
+def _under_way(checkpoint: Stored, memory: Memory, continues: bool) -> Iterator[tuple[Stored, dict[str, Any]]]:
+    if not (continues or memory.is_mine(checkpoint.checkpoint_id)):
+        return
+    handled = {key[0] for key, write in checkpoint.writes.items() if write[1] == ERROR_SOURCE}
+    for task, status in _tasks(checkpoint):
+        if status.finished or task["id"] in handled or memory.has_ended(checkpoint, task["id"]):
+            continue
+        yield checkpoint, task
+        for child in _below(checkpoint, task, memory):
+            yield from _under_way(child, memory, continues)
 
 
 def unclear(memory: Memory) -> bool:

@@ -304,9 +304,8 @@ class Executor:
         self._on_thread[claim.thread_id] = attempt
         self._room.enter(attempt)
         self._work_on(attempt, attempt.run())
-        if claim.cancel:
-            attempt.cancel(claim.cancel)
-        if self._cancelled_early.pop(claim.run_id, None) is not None:  # or it was about an attempt before this one
+        # Heard of while it was being claimed, or it was about an attempt before this one.
+        if self._cancelled_early.pop(claim.run_id, None) is not None or claim.cancel:
             self._spawn(self._cancel(claim.run_id), "cancel")
 
     def _work_on(self, attempt: Attempt, work: Coroutine[Any, Any, None]) -> None:
@@ -357,10 +356,11 @@ class Executor:
 
     async def _cancel(self, run_id: str) -> None:
         action: str | None = "interrupt"
+        reason: str | None = None
         with contextlib.suppress(*DATABASE_AWAY):
-            action = await self._queue.cancel_of(run_id)
+            action, reason = await self._queue.cancel_of(run_id)
         if (attempt := self.attempts.get(run_id)) is not None and action is not None:
-            attempt.cancel(action)
+            attempt.cancel(action, reason)
 
     def _database_lost(self) -> None:
         self.outbox.connection_lost()
@@ -392,7 +392,7 @@ class Executor:
             elif row[0] != attempt.claim.attempt:
                 attempt.lose()
             elif row[1] is not None:
-                attempt.cancel(row[1])
+                await self._cancel(run_id)
         unseen = {(run, row[0]) for run, row in rows.items() if (run, row[0]) not in self._known}
         for run_id, number in unseen & (suspects or set()):
             logger.warning("run %s attempt %d was claimed but never arrived; claiming it again", run_id, number)
@@ -401,7 +401,7 @@ class Executor:
 
     async def _check_gone(self, run_id: str, attempt: Attempt) -> None:
         """Our row is not ours any more: the thread was deleted, or another executor has the run."""
-        if await self._queue.cancel_of(run_id) == "delete":
+        if (await self._queue.cancel_of(run_id))[0] == "delete":
             attempt.cancel("delete")
         else:
             attempt.lose()

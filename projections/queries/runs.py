@@ -14,7 +14,8 @@ STATUS = (
     "AND q.owner IS NOT NULL) THEN 'running' ELSE status END"
 )
 _COLUMNS = (
-    f"run_id, thread_id, assistant_id, metadata, {STATUS} AS status, kwargs, multitask_strategy, created_at, updated_at"
+    f"run_id, thread_id, assistant_id, metadata, {STATUS} AS status, kwargs, multitask_strategy, cancel_reason, "
+    "created_at, updated_at"
 )
 _PROGRESS = (
     "run_id, thread_id, status, attempt, frames, stream_from, error, temporary, kwargs->>'resumable' AS resumable"

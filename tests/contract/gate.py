@@ -33,6 +33,11 @@ class Gate:
         lines = path.read_text().splitlines() if path.exists() else []
         return lines if run_id is None else [line.split()[0] for line in lines if line.split()[1] == run_id]
 
+    def reasons(self, run_id: str) -> list[str]:
+        """What the run's nodes were cancelled with."""
+        path = self.folder / f"reasons-{run_id}"
+        return path.read_text().splitlines() if path.exists() else []
+
     async def reached(self, word: str, run_id: str) -> None:
         """Wait until the run has noted the word."""
 

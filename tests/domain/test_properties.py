@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.domain import decider
+from engine.domain.cancelling import is_interrupt
 from engine.domain.commands import (
     COMMANDS,
     CancelRun,
@@ -153,7 +154,7 @@ def _shape(thread: Thread, in_flight: set[str]) -> None:
     if slot is not None and slot.kind == "run" and slot.stopping is None:
         runs.add(slot.run_id)
     assert runs == in_flight
-    assert thread.error is None or thread.status == "error"
+    assert thread.error is None or thread.status == "error" or is_interrupt(thread.error)
 
 
 @settings(max_examples=100, deadline=None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from engine.domain.commands import CancelRun, DeleteRun, RunDue, UpdateState
+from engine.domain.commands import CancelRun, CreateThread, DeleteRun, RunDue, UpdateState
 from engine.domain.events import (
     CommandRepeated,
     Event,
@@ -129,10 +131,11 @@ def test_running_and_pending_runs_are_superseded_at_once(
     strategy: str, ended: type[RunInterrupted | RunRolledBack]
 ) -> None:
     story = given(*running(R1), pending(R2), pending(R3, due_at=LATER))
+    why = f"superseded by run {R4} (multitask_strategy={strategy})"
     story.when(create(R4, multitask_strategy=strategy)).then(
-        ended(thread_id=T, run_id=R1, reason="superseded", stopping=True),
-        ended(thread_id=T, run_id=R2, reason="superseded"),
-        ended(thread_id=T, run_id=R3, reason="superseded"),
+        *stopping(ended, R1, why, reason="superseded"),
+        ended(thread_id=T, run_id=R2, reason="superseded", cancel_reason=why),
+        ended(thread_id=T, run_id=R3, reason="superseded", cancel_reason=why),
         RunCreated(thread_id=T, run_id=R4, graph_id="g", run={}, multitask_strategy=strategy),
     )
     assert [w.run_id for w in story.thread.queue] == [R4]
@@ -144,14 +147,24 @@ def test_running_and_pending_runs_are_superseded_at_once(
 def test_a_stopping_run_is_not_interrupted_twice() -> None:
     story = given(*running(R1)).when(create(R2, multitask_strategy="interrupt"))
     story.when(create(R3, multitask_strategy="rollback")).then(
-        RunRolledBack(thread_id=T, run_id=R2, reason="superseded"),
+        RunRolledBack(
+            thread_id=T,
+            run_id=R2,
+            reason="superseded",
+            cancel_reason=f"superseded by run {R3} (multitask_strategy=rollback)",
+        ),
         RunCreated(thread_id=T, run_id=R3, graph_id="g", run={}, multitask_strategy="rollback"),
     )
 
 
 def test_superseding_delayed_runs_only_starts_at_once() -> None:
     given(*idle(), pending(R1, due_at=LATER)).when(create(R2, multitask_strategy="interrupt")).then(
-        RunInterrupted(thread_id=T, run_id=R1, reason="superseded"),
+        RunInterrupted(
+            thread_id=T,
+            run_id=R1,
+            reason="superseded",
+            cancel_reason=f"superseded by run {R2} (multitask_strategy=interrupt)",
+        ),
         RunCreated(thread_id=T, run_id=R2, graph_id="g", run={}, multitask_strategy="interrupt"),
         scheduled(R2),
     )
@@ -205,46 +218,92 @@ def test_a_run_that_is_gone_is_not_due() -> None:
 # --- cancelling ------------------------------------------------------------------------------------------------------
 
 
+def stopping(ended: type[Any], run_id: str, why: str, **fields: Any) -> list[Event]:
+    """How the run in the slot ends; an interrupted one leaves its error on the tasks under way and on the thread."""
+    run = {"thread_id": T, "run_id": run_id, "stopping": True, "cancel_reason": why, **fields}
+    if ended is RunRolledBack:
+        return [RunRolledBack(**run)]
+    error = {"error": "UserInterrupt", "message": why}
+    return [
+        RunInterrupted(**run, tasks_error="CancelledError()"),
+        ThreadStatusChanged(thread_id=T, status="busy", error=error),
+    ]
+
+
+def test_a_reason_is_told_with_the_cancellation() -> None:
+    story = given(*running(R1), pending(R2)).when(CancelRun(thread_id=T, run_id=R1, reason="enough"))
+    story.then(*stopping(RunInterrupted, R1, "enough"))
+    story.when(CancelRun(thread_id=T, run_id=R2, action="rollback", reason="x" * 2000))
+    assert story.events[0] == RunRolledBack(thread_id=T, run_id=R2, cancel_reason="x" * 1000)
+
+
+def test_a_stopped_threads_error_goes_with_the_next_success() -> None:
+    error = {"error": "UserInterrupt", "message": "enough"}
+    story = given(*running(R1)).when(CancelRun(thread_id=T, run_id=R1, reason="enough"))
+    story.when(report(R1, status="interrupted", next=["n"]))
+    assert story.events[-1] == ThreadStatusChanged(thread_id=T, status="interrupted", interrupts={}, error=error)
+    assert story.when(create(R2)).events[-1] == ThreadStatusChanged(thread_id=T, status="busy", error=error)
+    assert story.when(report(R2, status="success")).events[-1] == ThreadStatusChanged(
+        thread_id=T, status="idle", interrupts={}
+    )
+
+
+def test_a_run_that_waited_leaves_no_error() -> None:
+    story = given(*running(R1), pending(R2)).when(CancelRun(thread_id=T, run_id=R2, reason="enough"))
+    assert story.types == ["run.interrupted"]
+
+
+def test_a_copy_of_a_stopped_thread_is_stopped() -> None:
+    error = {"error": "UserInterrupt", "message": "enough"}
+    story = given().when(CreateThread(thread_id=T, status="interrupted", error=error))
+    assert story.thread.error == error
+
+
 @pytest.mark.parametrize(("action", "ended"), [("interrupt", RunInterrupted), ("rollback", RunRolledBack)])
 def test_a_running_run_is_final_at_once_and_keeps_the_slot(
     action: str, ended: type[RunInterrupted | RunRolledBack]
 ) -> None:
     story = given(*running(R1)).when(CancelRun(thread_id=T, run_id=R1, action=action))  # type: ignore[arg-type]
-    story.then(ended(thread_id=T, run_id=R1, stopping=True))
+    story.then(*stopping(ended, R1, f"{action} requested"))
     assert story.thread.slot is not None and story.thread.slot.stopping == action
     story.when(CancelRun(thread_id=T, run_id=R1)).then_rejected("not_found", "No matching runs to cancel")
 
 
 def test_a_pending_run_is_taken_from_the_queue() -> None:
     story = given(*running(R1), pending(R2)).when(CancelRun(thread_id=T, run_id=R2))
-    story.then(RunInterrupted(thread_id=T, run_id=R2))
+    story.then(RunInterrupted(thread_id=T, run_id=R2, cancel_reason="interrupt requested"))
     assert not story.thread.queue
 
 
 def test_the_thread_is_as_before_when_its_only_pending_run_is_cancelled() -> None:
     error = {"error": "ValueError", "message": "kaboom"}
     given(*idle(), pending(R1, due_at=LATER), BUSY).when(CancelRun(thread_id=T, run_id=R1)).then(
-        RunInterrupted(thread_id=T, run_id=R1), IDLE
+        RunInterrupted(thread_id=T, run_id=R1, cancel_reason="interrupt requested"), IDLE
     )
     given(*idle(status="error", error=error), pending(R1, due_at=LATER)).when(CancelRun(thread_id=T, run_id=R1)).then(
-        RunInterrupted(thread_id=T, run_id=R1), ThreadStatusChanged(thread_id=T, status="error", error=error)
+        RunInterrupted(thread_id=T, run_id=R1, cancel_reason="interrupt requested"),
+        ThreadStatusChanged(thread_id=T, status="error", error=error),
     )
 
 
 def test_a_temporary_thread_goes_with_its_cancelled_run() -> None:
     given(*idle(), pending(R1, due_at=LATER, temporary=True)).when(CancelRun(thread_id=T, run_id=R1)).then(
-        RunInterrupted(thread_id=T, run_id=R1), ThreadDeleted(thread_id=T)
+        RunInterrupted(thread_id=T, run_id=R1, cancel_reason="interrupt requested"), ThreadDeleted(thread_id=T)
     )
 
 
 def test_other_delayed_runs_keep_the_thread_busy() -> None:
     story = given(*idle(), pending(R1, due_at=LATER), pending(R2, due_at=LATER))
-    story.when(CancelRun(thread_id=T, run_id=R1, action="rollback")).then(RunRolledBack(thread_id=T, run_id=R1))
+    story.when(CancelRun(thread_id=T, run_id=R1, action="rollback")).then(
+        RunRolledBack(thread_id=T, run_id=R1, cancel_reason="rollback requested")
+    )
 
 
 def test_behind_a_state_update_the_thread_is_no_longer_busy() -> None:
     story = given(*idle(), JOB, JOB_SCHEDULED, pending(R1), BUSY)
-    story.when(CancelRun(thread_id=T, run_id=R1)).then(RunInterrupted(thread_id=T, run_id=R1), IDLE)
+    story.when(CancelRun(thread_id=T, run_id=R1)).then(
+        RunInterrupted(thread_id=T, run_id=R1, cancel_reason="interrupt requested"), IDLE
+    )
 
 
 @pytest.mark.parametrize("before", [(), idle(), running(R2), (*idle(), JOB, JOB_SCHEDULED)])
@@ -308,7 +367,12 @@ def test_a_state_update_waits_for_a_cancelled_run_to_let_go() -> None:
     story = given(*running(R1)).when(CancelRun(thread_id=T, run_id=R1)).when(update()).then(requested())
     story.when(report(R1, status="interrupted", next=["n"])).then(
         RunStopped(thread_id=T, run_id=R1, attempt=1),
-        ThreadStatusChanged(thread_id=T, status="interrupted", interrupts={}),
+        ThreadStatusChanged(
+            thread_id=T,
+            status="interrupted",
+            interrupts={},
+            error={"error": "UserInterrupt", "message": "interrupt requested"},
+        ),
         RunScheduled(thread_id=T, run_id=R4, attempt=1, kind="state_update", fresh=True),
     )
 

@@ -257,6 +257,7 @@ def test_after_the_first_checkpoint_no_attempt_is_fresh() -> None:
 # --- stopping --------------------------------------------------------------------------------------------------------
 
 INTERRUPTED = RunInterrupted(**RUN, stopping=True)
+STOPPED = {"error": "UserInterrupt", "message": "enough"}
 ROLLED_BACK = RunRolledBack(**RUN, stopping=True)
 DELETED = RunDeleted(**RUN, stopping=True)
 
@@ -333,16 +334,16 @@ def test_failures_of_one_run_do_not_count_for_the_next() -> None:
 @pytest.mark.parametrize(
     ("reported", "after"),
     [
-        ((), status("error", error=ERROR)),  # it has reported nothing: the thread is as before
-        ((planned("n"),), status("interrupted", {})),
-        ((planned(),), status("idle", {})),
-        ((planned("n"), planned(ns="kid:1")), status("interrupted", {})),
+        ((), status("error", error=STOPPED)),  # it has reported nothing: the thread is as before
+        ((planned("n"),), status("interrupted", {}, error=STOPPED)),
+        ((planned(),), status("idle", {}, error=STOPPED)),
+        ((planned("n"), planned(ns="kid:1")), status("interrupted", {}, error=STOPPED)),
     ],
 )
 def test_a_cancelled_run_whose_executor_is_lost_has_stopped(reported: tuple[Any, ...], after: Event) -> None:
     story = given(ThreadCreated(thread_id=T, status="error", error=ERROR), pending(R1), RunScheduled(**ATTEMPT))
     story.when(report(items=reported))
-    story.when(CancelRun(thread_id=T, run_id=R1)).then(INTERRUPTED)
+    story.when(CancelRun(thread_id=T, run_id=R1, reason="enough"))
     story.when(expire()).then(RunStopped(**ATTEMPT), after)
 
 

@@ -78,6 +78,16 @@ STORIES: dict[str, list[Command]] = {
         report(R1.replace("0001", "0011"), status="success"),
         CancelRun(thread_id=T, run_id=R4),
     ],
+    "cancelling": [
+        create(R1, create_thread={}),
+        report(R1, started=STARTED, items=[SAVED, {**planned("n"), "out": ["messages"]}]),
+        CancelRun(thread_id=T, run_id=R1, reason="the user has changed their mind"),
+        create(R2),
+        report(R1, status="interrupted", next=["n"], frames=2),
+        create(R3, multitask_strategy="interrupt"),
+        report(R2, status="interrupted", next=["n"]),
+        *(ExpireLease(thread_id=T, run_id=R3, attempt=n, executor="x") for n in (1, 2, 3)),
+    ],
     "failures": [
         create(R1, create_thread={}),
         report(R1, started=STARTED, status="released"),

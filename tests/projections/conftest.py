@@ -1,9 +1,16 @@
-"""A connection to a fresh database."""
+"""A connection to a fresh database, and a story told to it in every way it can be."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import asyncpg
 import pytest
+
+from projections.project import fold_by_key, write
+from tests.projections.story import Story, no_values, tables, told
+
+Tables = dict[str, list[dict[str, Any]]]
+Tell = Callable[..., Awaitable[Tables]]
 
 
 @pytest.fixture
@@ -11,3 +18,28 @@ async def conn(database: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def tell(conn: asyncpg.Connection) -> Tell:
+    """Projects a story and answers the tables; in one batch, record by record, and as a rebuild does: they have to
+    agree."""
+
+    async def tell(story: Story, read: Any = None) -> Tables:
+        names = {"read": read} if read is not None else {}
+        transaction = conn.transaction()
+        await transaction.start()
+        await told(conn, [[item] for item in story.accepted], **names)
+        one_by_one = await tables(conn)
+        await transaction.rollback()
+        transaction = conn.transaction()
+        await transaction.start()
+        await write(conn, fold_by_key(3, story.accepted), names.get("read", no_values), quiet=True)
+        by_key = await tables(conn)
+        await transaction.rollback()
+        await told(conn, [story.accepted], **names)
+        in_one = await tables(conn)
+        assert in_one == one_by_one == by_key
+        return in_one
+
+    return tell

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from projections.project import UnknownEvent, fold, fold_by_key, write
+from projections.project import UnknownEvent, fold, fold_by_key
 from tests.projections.story import (
     R1,
     R2,
@@ -22,42 +22,15 @@ from tests.projections.story import (
     ckpt,
     created,
     ended,
-    no_values,
     saved,
     scheduled,
     status,
-    tables,
     told,
     wrote,
 )
 
 Tables = dict[str, list[dict[str, Any]]]
 Tell = Callable[..., Awaitable[Tables]]
-
-
-@pytest.fixture
-def tell(conn: asyncpg.Connection, request: pytest.FixtureRequest) -> Tell:
-    """Projects a story and answers the tables; in one batch, record by record, and as a rebuild does: they have to
-    agree."""
-
-    async def tell(story: Story, read: Any = None) -> Tables:
-        names = {"read": read} if read is not None else {}
-        transaction = conn.transaction()
-        await transaction.start()
-        await told(conn, [[item] for item in story.accepted], **names)
-        one_by_one = await tables(conn)
-        await transaction.rollback()
-        transaction = conn.transaction()
-        await transaction.start()
-        await write(conn, fold_by_key(3, story.accepted), names.get("read", no_values), quiet=True)
-        by_key = await tables(conn)
-        await transaction.rollback()
-        await told(conn, [story.accepted], **names)
-        in_one = await tables(conn)
-        assert in_one == one_by_one == by_key
-        return in_one
-
-    return tell
 
 
 def only(rows: list[dict[str, Any]]) -> dict[str, Any]:

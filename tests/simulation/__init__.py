@@ -25,6 +25,7 @@ I11  A status a client has been shown as final never changes afterwards*.
 I12  A command of which a stage fails is decided once, to a refusal (the report of an attempt in flight: to the end of
      its run); what fails only in the projection of a log that is elsewhere is left out of the read models, and recorded
      once. All the invariants hold for the others meanwhile: they are decided, run and end.
+I13  A thread has the error `UserInterrupt`, with the reason, exactly if the last ended attempt was cancelled.
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.
 """

@@ -28,6 +28,7 @@ def check(world: World, terms: dict[int, Term]) -> None:
         _attempts(p, records)
         _endings(p, records)
         _repeats(p, records)
+        _stops(p, records)
         _at_rest(p, states)
         _left_out(p)
 
@@ -157,6 +158,22 @@ def _endings(p: Partition, records: list[EventRecord]) -> None:
         assert run["ends"] or run["gone"], f"I7: {run_id} has not ended"
     twice = [checkpoint_id for checkpoint_id, n in saved.items() if n > 1]
     assert not twice, f"I8: saved twice: {twice}"
+
+
+def _stops(p: Partition, records: list[EventRecord]) -> None:
+    """Whose last attempt was cancelled, and by what, as the accepted log tells it."""
+    reasons: dict[str, str | None] = {}
+    for record in records:
+        for e in record.events:
+            if e["type"] == "run.interrupted" and e.get("stopping"):
+                assert e.get("cancel_reason") is None or e.get("tasks_error"), f"I13: {e}"
+                reasons[record.key] = e.get("cancel_reason")
+            elif e["type"] in ("thread.created", "run.succeeded", "run.failed", "run.timed_out", "state.updated"):
+                reasons[record.key] = None
+    for thread_id, row in p.tables.threads.items():
+        error = row["error"] or {}
+        reason = error.get("message") if error.get("error") == "UserInterrupt" else None
+        assert reason == reasons[thread_id], f"I13: {thread_id} has {error}, stopped by {reasons[thread_id]}"
 
 
 def _repeats(p: Partition, records: list[EventRecord]) -> None:

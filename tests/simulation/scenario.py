@@ -87,7 +87,9 @@ class Scenario:
             return world.send(None, command, skew=skew)
         if x < 0.7:
             action: CancelAction = rnd.choice(("interrupt", "rollback"))
-            return world.send(None, CancelRun(thread_id=run[0], run_id=run[1], action=action), skew=skew)
+            return world.send(
+                None, CancelRun(thread_id=run[0], run_id=run[1], action=action, reason=f"cancel {run[1]}"), skew=skew
+            )
         if x < 0.78:
             return world.send(None, DeleteRun(thread_id=run[0], run_id=run[1]), skew=skew)
         if x < 0.82:

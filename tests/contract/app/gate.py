@@ -32,7 +32,9 @@ async def passage(folder: str, run_id: str) -> None:
             if time.monotonic() > deadline:
                 raise TimeoutError("nobody opened the gate")
             await asyncio.sleep(0.01)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
+        with (Path(folder) / f"reasons-{run_id}").open("a") as reasons:
+            reasons.writelines(f"{reason!r}\n" for reason in cancelled.args)
         await asyncio.sleep(2.5 if (Path(folder) / "linger").exists() else 0.2)
         note(folder, "cancelled", run_id)
         raise

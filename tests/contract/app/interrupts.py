@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from gate import passage
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
-from plain import Items, chain, says
+from plain import Items, chain, gated, says
 
 
 def question(state: Items) -> dict[str, Any]:
@@ -64,3 +66,42 @@ builder = StateGraph(MessagesState)
 builder.add_sequence([("draft", draft), ("approve", approve)])
 builder.add_edge(START, "draft")
 review = builder.compile()
+
+
+async def hold(state: Items, config: RunnableConfig) -> dict[str, Any]:
+    await passage(state["gate"], config["configurable"]["run_id"])
+    return {"items": ["held"]}
+
+
+async def hold_then_ask(state: Items, config: RunnableConfig) -> dict[str, Any]:
+    await passage(state["gate"], config["configurable"]["run_id"])
+    return {"items": [interrupt({"question": "ok?"})]}
+
+
+async def ask_then_hold(state: Items, config: RunnableConfig) -> dict[str, Any]:
+    answer = interrupt({"question": "ok?"})
+    await passage(state["gate"], config["configurable"]["run_id"])
+    return {"items": [answer]}
+
+
+def asking(node: Any) -> Any:
+    builder = StateGraph(Items)
+    builder.add_sequence([("ask", node), ("done", says("done"))])
+    builder.add_edge(START, "ask")
+    return builder.compile()
+
+
+gated_question, gated_answer = asking(hold_then_ask), asking(ask_then_hold)
+
+builder = StateGraph(Items)
+builder.add_node("hold", hold)
+builder.add_node("quick", says("quick"))
+builder.add_node("ask", question)
+for name in ("hold", "quick", "ask"):
+    builder.add_edge(START, name)
+gated_sides = builder.compile()
+
+builder = StateGraph(Items)
+builder.add_node("kid", gated)
+builder.add_edge(START, "kid")
+gated_family = builder.compile()
