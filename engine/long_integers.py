@@ -9,9 +9,25 @@ from typing import Any
 
 import orjson
 
-_DIGITS_TO_0 = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else 0 for byte in range(256))
-_MANY = b"0" * 19  # 2^63 has nineteen digits
-_NUMBER = re.compile(rb"(?<![\d.eE+])-?\d{19,}(?![\d.eE])")  # also in text, now and then
+_DIGITS_TO_0 = bytes(ord("0") if 48 <= byte < 58 else byte if byte == ord("-") else 32 for byte in range(256))
+_MANY = b"0" * 20  # 2^64 has as many digits
+_MANY_NEGATIVE = b"-" + b"0" * 19  # as has -2^63
+
+
+def _above(limit: int) -> str:
+    """Matches the integers above, as JSON writes them."""
+    digits = str(limit)
+    longer = rf"\d{{{len(digits) + 1},}}"
+    same = [
+        rf"{digits[:at]}[{int(digit) + 1}-9]\d{{{len(digits) - at - 1}}}"
+        for at, digit in enumerate(digits)
+        if digit != "9"
+    ]
+    return "|".join([longer, *same])
+
+
+# In text, too, now and then.
+_OUT_OF_REACH = re.compile(rf"(?<![\d.eE+-])(?:{_above(2**64 - 1)}|-(?:{_above(2**63)}))(?![\d.eE])".encode())
 
 
 def in_reach(digits: str) -> bool:
@@ -21,9 +37,10 @@ def in_reach(digits: str) -> bool:
 
 def may_have_some(data: bytes) -> bool:
     """False: no number in this JSON is an integer out of reach."""
-    if _MANY not in data.translate(_DIGITS_TO_0):  # four times as fast as looking for the numbers
+    zeros = data.translate(_DIGITS_TO_0)  # looking for the numbers at once takes four times as long
+    if _MANY not in zeros and _MANY_NEGATIVE not in zeros:
         return False
-    return any(not in_reach(number.group().decode()) for number in _NUMBER.finditer(data))
+    return _OUT_OF_REACH.search(data) is not None
 
 
 def loads(data: bytes, instead: Callable[[str], Any]) -> Any:
