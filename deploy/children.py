@@ -23,6 +23,7 @@ from deploy.forked import Forks
 from deploy.logs import PROCESS_NAME
 from deploy.owner import OWNER
 from deploy.parent import PARENT_PID
+from deploy.pulse import PULSE, Pulse
 
 CANNOT_RUN = 78  # EX_CONFIG: the exit code of a process whose settings can't work, so that a restart won't help
 
@@ -51,7 +52,7 @@ class Process(Protocol):
 
 @dataclass
 class Child:
-    """One process and its successors. `owner` is the present one's name on its leases."""
+    """One process and its successors. `owner` is the present one's name on its leases, `pulse` its signs of life."""
 
     name: str
     role: str
@@ -61,7 +62,12 @@ class Child:
     started: float
     failures: int = 0
     stopping: bool = False
+    pulse: Pulse | None = field(default=None, repr=False)
     watcher: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     @property
     def running(self) -> bool:
@@ -134,36 +140,58 @@ class Children:
             PARENT_PID: str(os.getpid()),
             "PYTHONUNBUFFERED": "1",
         }
-        process = await self._fork(name, role, arguments, env) or await self._execute(role, arguments, env)
-        return self._watch_over(name, role, arguments, process, owner=owner, failures=failures)
+        pulse = Pulse() if role == "executor" else None
+        try:
+            to = pulse.to if pulse else None
+            process = await self._fork(name, role, arguments, env, to) or await self._execute(role, arguments, env, to)
+        except BaseException:
+            if pulse:
+                pulse.close()
+            raise
+        if pulse:
+            pulse.read_on(asyncio.get_running_loop())
+        return self._watch_over(name, role, arguments, process, owner=owner, failures=failures, pulse=pulse)
 
     def _watch_over(
-        self, name: str, role: str, arguments: tuple[str, ...], process: Process, *, owner: str, failures: int = 0
+        self,
+        name: str,
+        role: str,
+        arguments: tuple[str, ...],
+        process: Process,
+        *,
+        owner: str,
+        failures: int = 0,
+        pulse: Pulse | None = None,
     ) -> Child:
-        child = Child(name, role, arguments, process, owner, time.monotonic(), failures)
+        child = Child(name, role, arguments, process, owner, time.monotonic(), failures, pulse=pulse)
         child.watcher = asyncio.create_task(self._watch(child), name=f"watch {name}")
         self.all.append(child)
         self._changed()
         return child
 
-    async def _fork(self, name: str, role: str, arguments: tuple[str, ...], env: dict[str, str]) -> Process | None:
+    async def _fork(
+        self, name: str, role: str, arguments: tuple[str, ...], env: dict[str, str], pulse: int | None
+    ) -> Process | None:
         if role not in self._forked_roles:
             return None
-        process = await self._forks.fork(name, [role, *arguments], env)
+        process = await self._forks.fork(name, [role, *arguments], env, pulse)
         if process is None and not self._forks.connected and (server := self.named(FORK_SERVER)):
             server.signal(signal.SIGKILL)  # it hangs, if it lives; a new one is started
         return process
 
-    async def _execute(self, role: str, arguments: tuple[str, ...], env: dict[str, str]) -> Process:
+    async def _execute(self, role: str, arguments: tuple[str, ...], env: dict[str, str], pulse: int | None) -> Process:
         control = self._forks.control() if role == FORK_SERVER else None
         try:
             inherited = (control.fileno(),) if control else ()
+            passed = inherited if pulse is None else (*inherited, pulse)
+            if pulse is not None:
+                env = {**env, PULSE: str(pulse)}
             with self._forks.expecting():
                 # -P: a folder of the user's called `deploy` or `api` must not be taken for ours.
                 return await asyncio.create_subprocess_exec(
                     sys.executable, "-P", "-m", "deploy.cli", role, *map(str, inherited), *arguments,
                     env=env, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT, pass_fds=inherited,
+                    stderr=asyncio.subprocess.STDOUT, pass_fds=passed,
                     start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor, who stops them in order
                 )  # fmt: skip
         finally:
@@ -195,6 +223,8 @@ class Children:
         code = await child.process.wait()
         await asyncio.wait([forwarding], timeout=_LAST_WORDS_SECONDS)
         self.all.remove(child)
+        if child.pulse is not None:
+            child.pulse.close()
         if child.stopping or self._closed:
             self._changed()
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -123,8 +124,19 @@ def api_and_engine(alone: bool, **given: Any) -> None:
 @config_option
 def executor(**given: Any) -> None:
     """Start one executor process (needs DATABASE_URI)."""
+    from deploy.pulse import PULSE
+
     _application(given)
-    _serve("run_executor", given)
+    settings = _settings_of_part(given)
+    alone = PULSE not in os.environ  # nobody watches over this process
+    if alone:
+        from deploy.watched import fork_executor
+
+        assert settings.database_uri is not None
+        code = fork_executor(settings.database_uri, hang_seconds=settings.hang_seconds)
+        if code is not None:
+            sys.exit(code)
+    _work_as("run_executor", settings, given, alone=alone)
 
 
 @main.command(name="fork-server", hidden=True)
@@ -237,6 +249,11 @@ def _reachable(settings: Settings) -> Settings:
 
 
 def _serve(role: str, given: dict[str, Any], **options: Any) -> None:
+    _work_as(role, _settings_of_part(given), given, **options)
+
+
+def _settings_of_part(given: dict[str, Any]) -> Settings:
+    """Of a process that is one part of a server, and ends with its parent."""
     from deploy.parent import end_with_parent
 
     end_with_parent()
@@ -247,6 +264,10 @@ def _serve(role: str, given: dict[str, Any], **options: Any) -> None:
             "machine alone use `threadlog up`.",
             exit_code=_cannot_run(),
         )
+    return settings
+
+
+def _work_as(role: str, settings: Settings, given: dict[str, Any], **options: Any) -> None:
     from deploy.logs import configure_logging
 
     configure_logging(settings)

@@ -9,10 +9,11 @@ from pydantic import AliasChoices
 from deploy.logs import PROCESS_NAME
 from deploy.owner import OWNER
 from deploy.parent import PARENT_PID
+from deploy.pulse import PULSE
 from deploy.settings import Settings
 from engine.langgraph_json import LanggraphJson
 
-_OURS = frozenset({OWNER, PARENT_PID, PROCESS_NAME})
+_OURS = frozenset({OWNER, PARENT_PID, PROCESS_NAME, PULSE})
 
 
 def supervised() -> bool:

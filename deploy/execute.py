@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploy.owner import owner_name
 from deploy.parent import PARENT_PID, ask_for_more_executors
+from deploy.pulse import sign_of_life
 from deploy.settings import Settings
 from deploy.storage import opened_log, prepared_database
 from engine import loopback
@@ -21,9 +22,12 @@ _NICE = 7
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 
-def run_executor(settings: Settings) -> None:
-    """Load the graphs, execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
-    if PARENT_PID in os.environ:
+def run_executor(settings: Settings, *, alone: bool = False) -> None:
+    """Load the graphs, execute runs until SIGTERM or SIGINT, then hand back what is in flight.
+
+    `alone`: no supervisor has started it, so there is no api of its own to be prompt beside it.
+    """
+    if PARENT_PID in os.environ and not alone:
         _yield_to_the_api()
     loopback.install(settings.url_of_the_api)  # modules may call `get_client()` at import
     run(settings.config, lambda graphs: _execute(settings, graphs))
@@ -47,6 +51,7 @@ def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
         log_in_database=not settings.kafka_bootstrap_servers,
         link=settings.link,
         busy=ask_for_more_executors,
+        alive=sign_of_life(),
     )
 
 

@@ -12,9 +12,10 @@ are new interpreters.
 
 Kept out of this process, because children would share it: threads, event loops, connections, the user's code.
 
-The protocol, on a stream socket: a request is the length of its JSON (4 bytes) with two file descriptors, then the JSON
-`{name, arguments, env}`; the answer is the child's pid (4 bytes), 0 if there is none. The descriptors are where the
-child writes its output, and a pipe from which it waits for one byte: it begins when its parent knows it, or not at all.
+The protocol, on a stream socket: a request is the length of its JSON (4 bytes) with two or three file descriptors,
+then the JSON `{name, arguments, env}`; the answer is the child's pid (4 bytes), 0 if there is none. The descriptors are
+where the child writes its output, a pipe from which it waits for one byte (it begins when its parent knows it, or not
+at all), and the pipe for its signs of life, if its parent wants them (`deploy.pulse`).
 `deploy.forked` is the other side.
 """
 
@@ -37,6 +38,7 @@ from typing import BinaryIO, TextIO, cast
 from setproctitle import setproctitle
 
 from deploy.parent import PARENT_PID, end_with_parent
+from deploy.pulse import PULSE
 
 NUMBER = struct.Struct("!I")
 
@@ -106,6 +108,7 @@ class _Request:
     env: dict[str, str]
     output: int
     begin: int
+    pulse: int | None
 
 
 def serve(control: int, roles: Sequence[str]) -> list[str]:
@@ -131,6 +134,8 @@ def serve(control: int, roles: Sequence[str]) -> list[str]:
                 break
             os.close(request.output)
             os.close(request.begin)
+            if request.pulse is not None:
+                os.close(request.pulse)
             try:
                 supervisor.sendall(NUMBER.pack(child))
             except OSError:
@@ -147,13 +152,13 @@ def _import_for(role: str) -> None:
 
 def _receive(supervisor: socket.socket) -> _Request | None:
     """The next request; None when the supervisor has gone."""
-    head, descriptors, _, _ = socket.recv_fds(supervisor, NUMBER.size, 2)
+    head, descriptors, _, _ = socket.recv_fds(supervisor, NUMBER.size, 3)
     if not head:
         return None
     length = NUMBER.unpack(head + _exactly(supervisor, NUMBER.size - len(head)))[0]
     wanted = json.loads(_exactly(supervisor, length))
-    output, begin = descriptors
-    return _Request(wanted["name"], wanted["arguments"], wanted["env"], output, begin)
+    output, begin, *pulse = descriptors
+    return _Request(wanted["name"], wanted["arguments"], wanted["env"], output, begin, pulse[0] if pulse else None)
 
 
 def _exactly(supervisor: socket.socket, length: int) -> bytes:
@@ -199,6 +204,8 @@ def _become(request: _Request) -> None:
     _lead_session(request.output)
     os.environ.clear()
     os.environ.update(request.env)
+    if request.pulse is not None:
+        os.environ[PULSE] = str(request.pulse)
     sys.argv[1:] = request.arguments
     setproctitle(f"threadlog {request.name}")
     gc.enable()

@@ -112,8 +112,13 @@ class Forks:
             self._unknown -= 1
             asyncio.get_running_loop().call_soon(self._collect)
 
-    async def fork(self, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> ForkedProcess | None:
-        """A process `threadlog <arguments>`, a leader of its own session; None if no fork server answered."""
+    async def fork(
+        self, name: str, arguments: Sequence[str], env: Mapping[str, str], pulse: int | None = None
+    ) -> ForkedProcess | None:
+        """A process `threadlog <arguments>`, a leader of its own session; None if no fork server answered.
+
+        `pulse`: where it writes signs of life.
+        """
         async with self._one_at_a_time:
             if self._server is None:
                 return None
@@ -122,7 +127,9 @@ class Forks:
             try:
                 with self.expecting():
                     reader = await _reader(output_of)
-                    pid = await self._ask(name, arguments, env, output_to, begin_of)
+                    pid = await self._ask(
+                        name, arguments, env, [output_to, begin_of, *([] if pulse is None else [pulse])]
+                    )
                     if not pid:
                         return None
                     process = self._forked[pid] = ForkedProcess(pid, reader)
@@ -133,7 +140,7 @@ class Forks:
                     os.close(descriptor)
 
     async def _ask(
-        self, name: str, arguments: Sequence[str], env: Mapping[str, str], output: int, begin: int
+        self, name: str, arguments: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]
     ) -> int | None:
         server, loop = self._server, asyncio.get_running_loop()
         assert server is not None
@@ -141,7 +148,7 @@ class Forks:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 # Nothing else is on its way, so there is room for four bytes.
-                socket.send_fds(server, [NUMBER.pack(len(body))], [output, begin])
+                socket.send_fds(server, [NUMBER.pack(len(body))], descriptors)
                 await loop.sock_sendall(server, body)
                 answer = b""
                 while len(answer) < NUMBER.size:

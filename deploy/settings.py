@@ -110,6 +110,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Attempts of a run whose executor dies, the first included.",
     )
+    hang_seconds: float = Field(
+        600,
+        validation_alias="THREADLOG_HANG_SECONDS",
+        ge=0,
+        description="Seconds user code may keep an executor's interpreter or event loop before the process is killed; "
+        "0: as long as it likes.",
+    )
     bg_job_shutdown_grace_period_secs: float = Field(
         180,
         validation_alias="BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS",

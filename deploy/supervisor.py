@@ -22,6 +22,7 @@ from deploy import announce, extras
 from deploy.children import Child, Children
 from deploy.failures import CannotRun
 from deploy.fork_server import ForkedHere
+from deploy.leases import LeaseKeeper
 from deploy.parent import MORE_EXECUTORS
 from deploy.postgres import EmbeddedPostgres, PostgresFailed
 from deploy.settings import Settings
@@ -85,12 +86,20 @@ class Supervisor:
             changed=self._write_status,
             others=lambda: {pid} if self._postgres and (pid := self._postgres.pid) else set(),
         )
+        assert self._settings.database_uri is not None
+        self._leases = LeaseKeeper(
+            self._settings.database_uri,
+            lambda: [child for child in self._children.all if child.role == "executor"],
+            hang_seconds=settings.hang_seconds,
+            say=self._say,
+        )
         self._executors = [f"executor-{number}" for number in range(1, settings.most_executors + 1)]
         # How many there are to be: as many as asked for, else one until there is work for more.
         self._staff = len(self._executors) if settings.executors is not None else 1
         self._started: set[str] = set()
         self._pending: set[asyncio.Task[None]] = set()
         self._watchers: list[asyncio.Task[None]] = []
+        self._keeping: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -138,6 +147,7 @@ class Supervisor:
             await self._children.start("server", "api-and-engine", *(["--alone"] if self._postgres else []))
         if self._executors:
             await self._start_executor(self._executors[0])
+            self._keeping = asyncio.create_task(self._leases.run(), name="leases")
         if self._settings.reload:
             self._watchers.append(asyncio.create_task(self._watch_files()))
         if self._postgres:
@@ -204,7 +214,8 @@ class Supervisor:
     def _on_death(self, child: Child) -> None:
         if self._stop.is_set() or child.role != "executor":
             return
-        self._later(self._end_lease(child.owner))
+        lease = child.pulse.executor_id if child.pulse else None
+        self._later(self._leases.end(lease or child.owner))
         self._on_work_for_more()  # what it did needs somebody, and may end its successor, too
 
     def _on_work_for_more(self) -> None:
@@ -217,20 +228,6 @@ class Supervisor:
         task = asyncio.create_task(work)
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
-
-    async def _end_lease(self, executor_id: str) -> None:
-        """The dead hold no lease: tell the database now what it would notice in some seconds."""
-        import asyncpg
-
-        assert self._settings.database_uri is not None
-        try:
-            connection = await asyncpg.connect(self._settings.database_uri, timeout=5)
-            try:
-                await connection.execute("UPDATE executors SET lease_until = now() WHERE executor_id = $1", executor_id)
-            finally:
-                await connection.close()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            self._say("threadlog", f"could not end the lease of {executor_id} early ({error}); it runs out by itself")
 
     def _on_hopeless(self, child: Child) -> bool:
         """A process says that it cannot work as it is set up. With --reload the next change may mend it."""
@@ -306,6 +303,8 @@ class Supervisor:
         # Beyond the grace period an executor stops its runs where they are and hands them back: some seconds more.
         late = await self._patiently(executors, self._drain_seconds + 8)
         await self._children.kill(late)
+        if self._keeping is not None:
+            self._keeping.cancel()
         for child in servers:
             self._children.stop(child)
         await self._children.kill(await self._patiently(servers, _SERVER_STOP_SECONDS))

@@ -11,11 +11,10 @@ from typing import Any
 import asyncpg
 
 from engine.executor.claims import DATABASE_AWAY
+from engine.leases import LEASE_SECONDS, RENEW_SECONDS
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = 6.0
-RENEW_SECONDS = 1.5
 BLOCKED_SECONDS = 0.3
 
 _REGISTER = """
@@ -49,7 +48,8 @@ class Heartbeat:
 
     `lost()` is called on the loop that started it when the row has gone (somebody declared this executor dead);
     `late()` when the lease ran out and was taken up again: some of its runs may belong to others by now. `blocked()` is
-    called from the heartbeat's own thread while that loop does not answer for `BLOCKED_SECONDS`.
+    called from the heartbeat's own thread while that loop does not answer for `BLOCKED_SECONDS`, `alive(executor_id)`
+    on the loop about twice a second while it does.
     """
 
     def __init__(
@@ -62,12 +62,13 @@ class Heartbeat:
         lost: Callable[[], None],
         late: Callable[[], None],
         blocked: Callable[[], None],
+        alive: Callable[[str], None] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         renew_seconds: float = RENEW_SECONDS,
     ) -> None:
         self._dsn, self.executor_id = dsn, executor_id
         self._slots, self._graphs = slots, list(graphs)
-        self._lost, self._late, self._blocked = lost, late, blocked
+        self._lost, self._late, self._blocked, self._alive = lost, late, blocked, alive
         self._lease, self._renew = lease_seconds, renew_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -77,6 +78,8 @@ class Heartbeat:
         """Registered when this returns."""
         await connection.execute(_REGISTER, self.executor_id, self._lease, self._slots, self._graphs)
         self._loop = asyncio.get_running_loop()
+        if self._alive is not None:
+            self._alive(self.executor_id)
         started = threading.Event()
         self._thread = threading.Thread(target=self._main, args=(started,), name="heartbeat", daemon=True)
         self._thread.start()
@@ -93,6 +96,7 @@ class Heartbeat:
 
     _retire = False
     _answered = True
+    _answers = 0
 
     def _main(self, started: threading.Event) -> None:
         with asyncio.Runner() as runner:  # not `asyncio.run`, which an application may have replaced (nest_asyncio)
@@ -114,6 +118,9 @@ class Heartbeat:
 
     def _answer(self) -> None:
         self._answered = True
+        self._answers += 1
+        if self._alive is not None and self._answers % 2:
+            self._alive(self.executor_id)
 
     async def _beat(self, started: threading.Event) -> None:
         stop = asyncio.Event()

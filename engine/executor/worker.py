@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.executor import errors, message_ids
 from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
-from engine.executor.heartbeat import LEASE_SECONDS, RENEW_SECONDS, Heartbeat
+from engine.executor.heartbeat import Heartbeat
 from engine.executor.link import Link
 from engine.executor.loading import Graphs, LoadedGraph
 from engine.executor.outbox import Outbox
@@ -27,6 +27,7 @@ from engine.executor.room import AT_MOST, Room
 from engine.executor.run_config import ServerFacts
 from engine.executor.runner import Attempt
 from engine.langgraph_json import GraphSpec
+from engine.leases import LEASE_SECONDS, RENEW_SECONDS
 from engine.log.port import Log
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class ExecutorOptions:
     claims need not be flushed to disk. `grace_seconds`: what runs get to reach a superstep in, when the process has to
     stop. `link`: the socket of the engine's `engine.link.LinkServer`, if it is on this machine. `busy()` is called
     once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
+    `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
+    lease while this interpreter cannot.
     """
 
     database_uri: str
@@ -66,6 +69,7 @@ class ExecutorOptions:
     renew_seconds: float = RENEW_SECONDS
     link: Path | None = None
     busy: Callable[[], None] | None = None
+    alive: Callable[[str], None] | None = None
 
 
 class Executor:
@@ -178,6 +182,7 @@ class Executor:
             lost=self._lease_lost,
             late=self._lease_late,
             blocked=self._loop_blocked,
+            alive=options.alive,
             lease_seconds=options.lease_seconds,
             renew_seconds=options.renew_seconds,
         )

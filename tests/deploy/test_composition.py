@@ -125,6 +125,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
         "9",
         lambda settings, app: processor_of(settings, MemoryLog(1), Mock(), Mock()).max_attempts,
     ),
+    "THREADLOG_HANG_SECONDS": ("9", supervisor(lambda it: it._leases._hang)),
     "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": ("9", executor("grace_seconds")),
     "RESUMABLE_STREAM_TTL_SECONDS": ("9", api("resumable_seconds")),
     "HTTP_MAX_REQUEST_BODY_BYTES": ("9", api("max_body_bytes")),

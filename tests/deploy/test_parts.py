@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.errors import APIError
 
 from deploy.parent import PARENT_PID
+from tests.deploy.test_hangs import begin, outcome, write_app
 from tests.servers import clean_environment
 
 GRAPH = """
@@ -182,3 +184,43 @@ def test_a_second_api_answers_too(parts: Parts) -> None:
             assert here.threads.get_state(thread["thread_id"])["values"] == {"said": "hello"}
     finally:
         other.kill()
+
+
+def test_an_executor_of_its_own_has_a_parent_that_keeps_its_lease(parts: Parts) -> None:
+    write_app(parts._folder)
+    for role in ("engine", "executor", "api"):
+        parts.start(role)
+    parts.wait_ok()
+    with get_sync_client(url=parts.url, api_key=None) as client:
+        neighbour = begin(client, parts._folder, "on_loop", "wait")
+        busy = begin(client, parts._folder, "in_thread", "keep the interpreter")
+        assert outcome(client, *busy) == ("success", 1)
+        (parts._folder / "open").touch()
+        assert outcome(client, *neighbour) == ("success", 1)
+
+
+def test_an_executor_of_its_own_ends_when_it_hangs_and_its_parent_with_it(parts: Parts) -> None:
+    write_app(parts._folder)
+    parts._env["THREADLOG_HANG_SECONDS"] = "3"
+    parts.start("engine")
+    parts.start("api")
+    first = parts.start("executor")
+    parts.wait_ok()
+    with get_sync_client(url=parts.url, api_key=None) as client:
+        hanging = begin(client, parts._folder, "in_thread", "keep the interpreter for good")
+        assert first.wait(30) == 128 + signal.SIGKILL
+        parts.start("executor")
+        assert outcome(client, *hanging) == ("success", 2)
+    assert parts.stop() == {"executor": 0, "api": 0, "engine": 0}, parts.said()
+
+
+def test_the_executor_ends_with_its_parent(parts: Parts) -> None:
+    write_app(parts._folder)
+    for role in ("engine", "api"):
+        parts.start(role)
+    parent = parts.start("executor")
+    parts.wait_ok()
+    (executor,) = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    executor.wait(10)

@@ -1,0 +1,172 @@
+"""The parent keeps the leases of executors that live and cannot say so, and ends those that hang for good.
+
+An executor renews its lease from a thread of its own. While a C call keeps the interpreter (a regular expression that
+backtracks for seconds will do), that thread stands still like all others, and only the parent, whose interpreter is
+another one, knows that the process lives. It renews for executors that give no sign of life (`deploy.pulse`), and needs
+the database for nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+import psutil
+
+from deploy.pulse import Pulse
+from engine.leases import LEASE_SECONDS, RENEW_SECONDS
+
+if TYPE_CHECKING:
+    import asyncpg
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+_SILENT_SECONDS = 1.5  # signs come twice a second
+_WARN_SECONDS = 60.0
+_KEEP_CONNECTION_SECONDS = 30.0  # nobody was silent for so long: the database is not needed for a while
+
+_KEEP = "UPDATE executors SET lease_until = now() + make_interval(secs => $2) WHERE executor_id = ANY($1::text[])"
+_END = "UPDATE executors SET lease_until = now() WHERE executor_id = $1"
+
+
+class Watched(Protocol):
+    """An executor process, as its parent knows it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def running(self) -> bool: ...
+
+    @property
+    def pulse(self) -> Pulse | None: ...
+
+    def signal(self, number: signal.Signals) -> None: ...
+
+
+class LeaseKeeper:
+    """Watches the executors of one parent.
+
+    Args:
+        dsn: the database of their leases.
+        executors: the processes there are now.
+        hang_seconds: how long a process may give no sign of life before it is killed; 0: as long as it likes.
+        say: prints a line about the process of that name.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        executors: Callable[[], Iterable[Watched]],
+        *,
+        hang_seconds: float,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._dsn, self._executors, self._hang, self._say = dsn, executors, hang_seconds, say
+        self._connection: asyncpg.Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._needed = self._renewed = 0.0  # when the database was last needed, and the leases last renewed
+        self._warned: set[int] = set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        before = time.monotonic()
+        try:
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                now = time.monotonic()
+                # Time in which this process itself was not run is nobody's silence: what came meanwhile is unread yet.
+                passed, before = min(now - before, 2 * _LOOK_SECONDS), now
+                try:
+                    await self._look(passed)
+                except Exception:  # whatever it is, the other leases have to be kept
+                    logger.exception("the leases of executors could not be looked after")
+        finally:
+            self._disconnect()
+
+    async def end(self, executor_id: str) -> None:
+        """The dead hold no lease: tell the database now what it would notice in some seconds."""
+        error = await self._tell(_END, executor_id)
+        if error is not None:
+            self._say("threadlog", f"could not end the lease of {executor_id} early ({error}); it runs out by itself")
+
+    async def _look(self, passed: float) -> None:
+        silent = []
+        for executor in self._executors():
+            pulse = executor.pulse
+            if pulse is None or pulse.executor_id is None or not executor.running:
+                continue
+            pulse.silent_seconds += passed
+            if pulse.silent_seconds < _SILENT_SECONDS:
+                self._warned.discard(executor.pid)
+                continue
+            if _is_stopped(executor.pid):  # by a signal, and who knows for how long: others take its runs
+                pulse.silent_seconds = _SILENT_SECONDS
+                continue
+            if self._hang and pulse.silent_seconds >= self._hang:
+                self._say(
+                    executor.name,
+                    f"gave no sign of life for {self._hang:g} s (THREADLOG_HANG_SECONDS) and is killed; its runs go on "
+                    "elsewhere",
+                )
+                executor.signal(signal.SIGKILL)
+                continue
+            if pulse.silent_seconds >= _WARN_SECONDS and executor.pid not in self._warned:
+                self._warned.add(executor.pid)
+                limit = f"after {self._hang:g} s it is killed" if self._hang else "nothing ends it"
+                self._say(
+                    executor.name,
+                    f"has given no sign of life for {_WARN_SECONDS:g} s: user code keeps its interpreter or its event "
+                    f"loop; {limit} (THREADLOG_HANG_SECONDS)",
+                )
+            silent.append(pulse.executor_id)
+        now = time.monotonic()
+        if silent and now - self._renewed >= RENEW_SECONDS:
+            error = await self._tell(_KEEP, silent, LEASE_SECONDS)
+            if error is None:
+                self._renewed = now
+            else:
+                logging.getLogger(__name__).debug("leases could not be kept: %s", error)
+        elif self._connection is not None and now - self._needed > _KEEP_CONNECTION_SECONDS:
+            self._disconnect()
+
+    async def _tell(self, statement: str, *arguments: object) -> Exception | None:
+        """Carry it out; why that could not be done."""
+        import asyncpg  # 2 MB that most parents never need
+
+        async with self._one_at_a_time:
+            self._needed = time.monotonic()
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await asyncpg.connect(
+                        self._dsn,
+                        timeout=LEASE_SECONDS / 2,
+                        command_timeout=LEASE_SECONDS / 2,
+                        server_settings={"application_name": "threadlog-leases", "synchronous_commit": "off"},
+                    )
+                await self._connection.execute(statement, *arguments)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                self._disconnect()
+                return error
+        return None
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a signal (SIGSTOP, Ctrl-Z) keeps the process from running. A debugger that holds it does not count."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
