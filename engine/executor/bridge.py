@@ -1,11 +1,18 @@
-"""The synchronous half of a checkpointer: graphs called synchronously in node threads reach the loop through it."""
+"""A checkpointer's way to its event loop, from other threads and other loops.
+
+Nodes call graphs synchronously, in threads, and under `asyncio.run` on loops of their own: all reach the loop through
+this.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
+import functools
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,47 +28,176 @@ from engine.executor.langgraph_versions import DeltaChannelHistory
 
 T = TypeVar("T")
 
+_BLOCKED_SECONDS = 0.5  # a loop that has not begun with a call by then is blocked
+_DEADLOCK_SECONDS = 60.0
+
+
+def _deadlock() -> MustWait:
+    return MustWait(
+        f"The checkpointer has waited {_DEADLOCK_SECONDS:g} s for the event loop, which is blocked, perhaps by an "
+        "async node that waits for this thread. Use `await graph.ainvoke(…)` inside async nodes."
+    )
+
+
+class _Handed(Generic[T]):
+    """A call that is handed to a loop of another thread, and can be taken back until the loop begins with it."""
+
+    def __init__(self, call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.AbstractEventLoop) -> None:
+        self._claim = threading.Lock()  # of who carries it out
+
+        async def on_loop() -> T:
+            if not self._claim.acquire(blocking=False):
+                raise asyncio.CancelledError
+            return await call()
+
+        self.done: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(on_loop(), loop)
+
+    def take_back(self) -> bool:
+        """False: the loop has begun with it."""
+        return self._claim.acquire(blocking=False)
+
+    async def waited(self, seconds: float) -> bool:
+        """Whether it is done after so many seconds at the most. Cancelled, it is cancelled."""
+        mine = asyncio.wrap_future(self.done)
+        try:
+            await asyncio.wait([mine], timeout=seconds)
+        except asyncio.CancelledError:
+            mine.cancel()
+            raise
+        return mine.done()
+
+
+class MustWait(RuntimeError):
+    """A synchronous call on the event loop would have to wait for it."""
+
+
+def from_anywhere(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Coroutine[Any, Any, T]]:
+    """Let a coroutine method of a `Bridged` be awaited on any loop of any thread: it runs on the saver's own."""
+
+    @functools.wraps(method)
+    async def anywhere(self: Bridged, *args: Any, **more: Any) -> T:
+        if self._called_at_once:
+            return await method(self, *args, **more)
+        if not self._on_loop:
+            return await self._from_other_loop(lambda: method(self, *args, **more))
+        if asyncio.get_running_loop() is not self._loop:  # one that runs within a callback of ours: it can't go on
+            return self._at_once_here(method(self, *args, **more))
+        if self._guard.locked():
+            self._let_pass()
+        return await method(self, *args, **more)
+
+    return anywhere
+
+
+def listed_from_anywhere(method: Callable[..., AsyncIterator[T]]) -> Callable[..., AsyncIterator[T]]:
+    """The same for an asynchronous generator: what it yields is collected on the saver's loop."""
+
+    @from_anywhere
+    async def collect(self: Bridged, *args: Any, **more: Any) -> Sequence[T]:
+        return [found async for found in method(self, *args, **more)]
+
+    @functools.wraps(method)
+    async def anywhere(self: Bridged, *args: Any, **more: Any) -> AsyncIterator[T]:
+        for found in await collect(self, *args, **more):
+            yield found
+
+    return anywhere
+
 
 class Bridged(BaseCheckpointSaver[int]):
-    """A checkpointer made on an event loop: its synchronous methods run the asynchronous ones there.
+    """A checkpointer made on an event loop, to be called from anywhere: what it does it does on that loop.
 
-    They may be called from any thread, from the loop's own only if no waiting is needed; else that raises
-    `RuntimeError`.
+    Its asynchronous methods (those under `from_anywhere`) may be awaited on any loop, its synchronous ones be called
+    from any thread; on the loop's own thread those work if no waiting is needed, and else raise `MustWait`.
+
+    A call from elsewhere is handed to the loop. While user code blocks that, perhaps to wait for this very call (an
+    async node that waits for a thread), a call that need not wait is carried out in its own thread; one that has to
+    raises `MustWait` after a minute.
     """
 
     def __init__(self, *, serde: SerializerProtocol) -> None:
         super().__init__(serde=serde)
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._at_once = False
+        self._at_once: set[int] = set()  # threads in which nothing can be waited for at the moment
+        self._guard = threading.Lock()  # held by a thread that does what the blocked loop can't
 
     @property
     def _on_loop(self) -> bool:
         return threading.get_ident() == self._loop_thread
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if not self._on_loop:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        self._at_once = True  # on the loop itself nothing can be waited for, but most calls need not wait
+    @property
+    def _called_at_once(self) -> bool:
+        return bool(self._at_once) and threading.get_ident() in self._at_once
+
+    def _will_wait(self) -> None:
+        """To be called before anything that waits, and before any effect that can't be repeated."""
+        if self._called_at_once:
+            raise MustWait(
+                "A graph was called synchronously on the event loop and its checkpointer has to wait. "
+                "Use `await graph.ainvoke(…)` inside async nodes."
+            )
+
+    def _wait(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What `call()` returns, from a synchronous method."""
+        if self._on_loop:
+            return self._at_once_here(call())
+        handed = _Handed(call, self._loop)
+        try:
+            return handed.done.result(_BLOCKED_SECONDS)
+        except concurrent.futures.TimeoutError:
+            if handed.done.done():
+                raise  # of the call itself
+        if not handed.take_back():
+            return handed.done.result()
+        with contextlib.suppress(MustWait):
+            return self._instead_of_loop(call)
+        handed = _Handed(call, self._loop)
+        try:
+            return handed.done.result(_DEADLOCK_SECONDS)
+        except concurrent.futures.TimeoutError:
+            if handed.done.done() or not handed.take_back():
+                return handed.done.result()
+            raise _deadlock() from None
+
+    async def _from_other_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What `call()` returns, on a loop of another thread."""
+        handed = _Handed(call, self._loop)
+        if await handed.waited(_BLOCKED_SECONDS) or not handed.take_back():
+            return await asyncio.wrap_future(handed.done)
+        with contextlib.suppress(MustWait):
+            return self._instead_of_loop(call)
+        handed = _Handed(call, self._loop)
+        if await handed.waited(_DEADLOCK_SECONDS) or not handed.take_back():
+            return await asyncio.wrap_future(handed.done)
+        raise _deadlock()
+
+    def _instead_of_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        with self._guard:
+            return self._at_once_here(call())
+
+    def _let_pass(self) -> None:
+        """On the loop, which is free again: let the thread that does its work come to an end, which takes no time."""
+        with self._guard:
+            pass
+
+    def _at_once_here(self, work: Coroutine[Any, Any, T]) -> T:
+        """Most calls need not wait: carry out such a one, without the loop."""
+        thread = threading.get_ident()
+        nested = thread in self._at_once
+        self._at_once.add(thread)
         try:
             work.send(None)
         except StopIteration as done:
             return cast(T, done.value)
         finally:
-            self._at_once = False
+            if not nested:
+                self._at_once.discard(thread)
         work.close()
         raise AssertionError(f"{work} waits without saying so")
 
-    def _will_wait(self) -> None:
-        """To be called before anything that waits."""
-        if self._at_once:
-            raise RuntimeError(
-                "A graph was called synchronously on the event loop and its checkpointer has to wait. "
-                "Use `await graph.ainvoke(…)` inside async nodes."
-            )
-
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return self._wait(self.aget_tuple(config))
+        return self._wait(lambda: self.aget_tuple(config))
 
     def list(
         self,
@@ -74,7 +210,7 @@ class Bridged(BaseCheckpointSaver[int]):
         async def collect() -> Sequence[CheckpointTuple]:
             return [found async for found in self.alist(config, filter=filter, before=before, limit=limit)]
 
-        yield from self._wait(collect())
+        yield from self._wait(collect)
 
     def put(
         self,
@@ -83,26 +219,26 @@ class Bridged(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        return self._wait(self.aput(config, checkpoint, metadata, new_versions))
+        return self._wait(lambda: self.aput(config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        self._wait(self.aput_writes(config, writes, task_id, task_path))
+        self._wait(lambda: self.aput_writes(config, writes, task_id, task_path))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
+        return self._wait(lambda: self.aget_delta_channel_history(config=config, channels=channels))
 
     def delete_thread(self, thread_id: str) -> None:
-        self._wait(self.adelete_thread(thread_id))
+        self._wait(lambda: self.adelete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        self._wait(self.adelete_for_runs(run_ids))
+        self._wait(lambda: self.adelete_for_runs(run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        self._wait(self.acopy_thread(source_thread_id, target_thread_id))
+        self._wait(lambda: self.acopy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        self._wait(self.aprune(thread_ids, strategy=strategy))
+        self._wait(lambda: self.aprune(thread_ids, strategy=strategy))

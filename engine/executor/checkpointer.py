@@ -25,7 +25,7 @@ from langgraph.types import StateSnapshot
 
 from engine.domain.cancelling import TASK_CANCELLED
 from engine.executor import loads, standing
-from engine.executor.bridge import Bridged
+from engine.executor.bridge import Bridged, MustWait, from_anywhere, listed_from_anywhere
 from engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
 from engine.executor.errors import shown_in_state
 from engine.executor.langgraph_versions import CONFIG_KEY_DURABILITY, DeltaChannelHistory
@@ -62,8 +62,8 @@ class ThreadlogSaver(Bridged):
 
     Puts are encoded at once (only changed channels), handed to `reporter` and kept in memory until they can be read
     back. With durability "sync" (of the graph's call, or `sync`) a put returns when it is durable. `fresh`: the thread
-    has no checkpoint yet, so nothing has to be looked up. Made on the event loop that runs the graph; the synchronous
-    methods may be called from any thread, from the loop's own only if no waiting is needed.
+    has no checkpoint yet, so nothing has to be looked up. Made on the event loop that runs the graph; may be called
+    from other threads and loops (see `Bridged`).
 
     Raises from puts: `UnserializableState`. Writing to another thread raises `ValueError`, reading it is allowed.
     """
@@ -119,6 +119,7 @@ class ThreadlogSaver(Bridged):
 
     # --- putting -------------------------------------------------------------------------------------
 
+    @from_anywhere
     async def aput(
         self,
         config: RunnableConfig,
@@ -171,8 +172,13 @@ class ThreadlogSaver(Bridged):
         """The newest root checkpoint is not the attempt's last: LangGraph went on from it, or is asked about it."""
         found, self._unplanned = self._unplanned, None
         if found is not None:
-            await self._keep(found)
+            try:
+                await self._keep(found)
+            except MustWait:  # the call is repeated where it can wait
+                self._unplanned = found
+                raise
 
+    @from_anywhere
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
@@ -267,6 +273,8 @@ class ThreadlogSaver(Bridged):
         if not self._on_loop:  # of a graph that a node thread has called
             self._loop.call_soon_threadsafe(self.planned, ns, payload)
             return
+        if self._guard.locked():
+            self._let_pass()
         plan = plan_of(ns if isinstance(ns, str) else "|".join(ns), payload)
         found = self._unplanned
         if found is not None and found.checkpoint.checkpoint_id == plan.checkpoint_id:
@@ -346,12 +354,19 @@ class ThreadlogSaver(Bridged):
 
     def _send_behind(self, item: dict[str, Any], draft: Draft) -> None:
         if not self._sent_at_once(item, draft):
-            task = asyncio.ensure_future(self._send(item, draft))
-            self._behind.add(task)
-            task.add_done_callback(self._behind.discard)
+            if self._on_loop:
+                self._send_later(item, draft)
+            else:
+                self._loop.call_soon_threadsafe(self._send_later, item, draft)
+
+    def _send_later(self, item: dict[str, Any], draft: Draft) -> None:
+        task = self._loop.create_task(self._send(item, draft))
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
 
     # --- loading ---------------------------------------------------------------------------------------
 
+    @from_anywhere
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         configurable = config["configurable"]
         if (thread_id := str(configurable["thread_id"])) != self.thread_id:
@@ -399,6 +414,7 @@ class ThreadlogSaver(Bridged):
                 blobs |= await loads.blobs(self._pool, self.thread_id, missing)
         return blobs
 
+    @listed_from_anywhere
     async def alist(
         self,
         config: RunnableConfig | None,
@@ -424,6 +440,7 @@ class ThreadlogSaver(Bridged):
         for found in await loads.several(self._pool, self.serde, thread_id, config, filter, before, limit):
             yield found
 
+    @from_anywhere
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
@@ -450,11 +467,13 @@ class ThreadlogSaver(Bridged):
 
     # --- deleting --------------------------------------------------------------------------------------
 
+    @from_anywhere
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of these runs on this thread."""
         if run_ids:
             await self._delete({"kind": "delete", "what": "run", "run_ids": [str(run_id) for run_id in run_ids]})
 
+    @from_anywhere
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep the newest checkpoint of each namespace (and what its delta channels need)."""
         if not thread_ids:
@@ -463,9 +482,11 @@ class ThreadlogSaver(Bridged):
             raise ValueError("a run can only prune its own thread, and only to its latest state; use the API for more")
         await self._delete({"kind": "delete", "what": "prune"})
 
+    @from_anywhere
     async def adelete_thread(self, thread_id: str) -> None:
         raise ValueError("a run can't delete a thread; use the API")
 
+    @from_anywhere
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         raise ValueError("a run can't copy a thread; use the API")
 

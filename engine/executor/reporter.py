@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import threading
 from typing import Any, Protocol
 
 from engine.domain.commands import ReportRun
@@ -49,14 +50,18 @@ class Reporter:
         self._settled = False
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
 
     # --- what the checkpointer uses ------------------------------------------------------------------
 
     def add(self, item: dict[str, Any]) -> None:
-        """Report this, after everything added before. Buffered."""
+        """Report this, after everything added before. Buffered. Any thread, one at a time."""
         self._items.append(item)
-        if self._settled:
-            self._gather()
+        if self._settled and self._timer is None and self._in_flight is None:
+            if threading.get_ident() == self._thread:
+                self._gather()
+            else:  # for a loop that user code blocks
+                self._loop.call_soon_threadsafe(self._gather)
 
     @property
     def empty(self) -> bool:
@@ -137,18 +142,19 @@ class Reporter:
     def _post(self, outcome: dict[str, Any] | None) -> asyncio.Future[int]:
         self._cancel_timer()
         frames = self._frames
+        items, self._items = self._items, []
         report = ReportRun(
             thread_id=frames.thread_id,
             run_id=frames.run_id,
             attempt=frames.attempt,
             started=self._started,
-            items=self._items,
+            items=items,
             outcome=outcome,
         )
         envelope = CommandEnvelope.of(
             report, id=f"{frames.run_id}:{frames.attempt}:{self._number}", key=frames.thread_id, at=now()
         )
-        self._started, self._items = None, []
+        self._started = None
         self._number += 1
         self._outbox.hurry(frames)
         self._in_flight = self._outbox.command(frames.partition, frames.thread_id, envelope.encode())

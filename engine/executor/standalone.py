@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from engine.domain.commands import Command, CreateThread, DeleteThread, ImportCheckpoints, PruneThread
 from engine.executor import loads
-from engine.executor.bridge import Bridged
+from engine.executor.bridge import Bridged, from_anywhere, listed_from_anywhere
 from engine.executor.checkpointer import ThreadlogSaver
 from engine.executor.stored_types import default_serializer
 from engine.log.port import Log
@@ -99,6 +99,7 @@ class StandaloneSaver(Bridged):
             )
         return self._threads[thread_id]
 
+    @from_anywhere
     async def aput(
         self,
         config: RunnableConfig,
@@ -108,6 +109,7 @@ class StandaloneSaver(Bridged):
     ) -> RunnableConfig:
         return await self.thread(config["configurable"]["thread_id"]).aput(config, checkpoint, metadata, new_versions)
 
+    @from_anywhere
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
@@ -115,9 +117,11 @@ class StandaloneSaver(Bridged):
         await thread.aput_writes(config, writes, task_id, task_path)
         await thread.flush()
 
+    @from_anywhere
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         return await self.thread(config["configurable"]["thread_id"]).aget_tuple(config)
 
+    @listed_from_anywhere
     async def alist(
         self,
         config: RunnableConfig | None,
@@ -132,20 +136,24 @@ class StandaloneSaver(Bridged):
         async for found in thread.alist(config, filter=filter, before=before, limit=limit):
             yield found
 
+    @from_anywhere
     async def aget_delta_channel_history(self, *, config: RunnableConfig, channels: Sequence[str]) -> Any:
         thread = self.thread(config["configurable"]["thread_id"])
         return await thread.aget_delta_channel_history(config=config, channels=channels)
 
+    @from_anywhere
     async def adelete_thread(self, thread_id: str) -> None:
         self._will_wait()
         self._threads.pop(str(thread_id), None)
         await self._gateway.submit(DeleteThread(thread_id=str(thread_id)), key=str(thread_id))
 
+    @from_anywhere
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         self._will_wait()
         for thread_id in await loads.threads_of_runs(self._pool, run_ids):
             await self.thread(thread_id).adelete_for_runs(run_ids)
 
+    @from_anywhere
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         self._will_wait()
         for thread_id in map(str, thread_ids):
@@ -157,6 +165,7 @@ class StandaloneSaver(Bridged):
             else:
                 raise ValueError(f"unknown strategy {strategy!r}: keep_latest or delete")
 
+    @from_anywhere
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         self._will_wait()
         source, target = str(source_thread_id), str(target_thread_id)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.schema import Durability
 
 
 async def test_a_builder_is_compiled_for_the_user(client: LangGraphClient, thread_id: str) -> None:
@@ -90,3 +91,15 @@ async def test_an_agent_calls_its_tool(client: LangGraphClient, thread_id: str) 
     again = await client.runs.wait(thread_id, "agent", input={"messages": [{"role": "user", "content": "thanks"}]})
     assert len(again["messages"]) == 6
     assert again["messages"][:4] == messages
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_a_graph_called_on_a_loop_of_a_nodes_own_keeps_its_checkpoints(
+    client: LangGraphClient, thread_id: str, durability: Durability
+) -> None:
+    """A plain function that calls a subgraph under `asyncio.run`, twice."""
+    inner = ["first", "inner", 120_000, "second", "inner", 120_000]
+    values = await client.runs.wait(thread_id, "own_loop", input={"items": []}, durability=durability)
+    assert values["items"] == inner
+    state = await client.threads.get_state(thread_id)
+    assert (state["values"]["items"], state["next"]) == (inner, [])
