@@ -14,6 +14,7 @@ from langgraph.types import Command
 
 from engine.executor.claims import Claim
 from engine.executor.errors import describe_error
+from engine.executor.garbage import clear_frames
 from engine.executor.langgraph_versions import (
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_RUNTIME,
@@ -104,6 +105,7 @@ class Attempt:
         self.saver: AttemptSaver | None = None
         self.task: asyncio.Task[None] | None = None
         self._working = True
+        self.leaves_cycles = True  # of references, as LangGraph does unless a run gets to its end
         self._reason: str | None = None  # why it has to stop: cancel, timeout, drain, lost
         self.made_up = False  # `make_up` was begun
         self._begun = False
@@ -179,6 +181,7 @@ class Attempt:
             self._working = False
             if self._again is not None:
                 self._again.cancel()
+        self.leaves_cycles = outcome["status"] != "success" or bool(outcome["interrupts"])
         if self._reason != "lost":
             await self._report(outcome)
 
@@ -233,10 +236,12 @@ class Attempt:
                 status, error = await self._run_graph(), None
         except asyncio.CancelledError as cancelled:
             status, error = await self._cancelled(cancelled)
+            clear_frames(cancelled)
         except GeneratorExit:  # a task that this is thrown into can't wait for anything any more: `make_up` does
             raise
         except BaseException as failure:  # SystemExit and KeyboardInterrupt in a node are the run's affair, not ours
             status, error = self._failed(failure)
+            clear_frames(failure)
         if self._reason == "cancel" and status in ("success", "error"):  # it got to its end before it stopped
             status, error = "interrupted", None
         outcome = {"status": status, **self._standing()}

@@ -17,6 +17,7 @@ from typing import Any
 
 from engine.executor import errors, message_ids
 from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
+from engine.executor.garbage import Collector
 from engine.executor.heartbeat import Heartbeat
 from engine.executor.link import Link
 from engine.executor.loading import Graphs, LoadedGraph
@@ -111,6 +112,7 @@ class Executor:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        self._garbage = Collector(self._loop)
         self._link = (
             Link(
                 options.link,
@@ -149,6 +151,7 @@ class Executor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._garbage.close()
         await self._listener.aclose()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.outbox.drained(), 10)
@@ -334,6 +337,7 @@ class Executor:
         if self._on_thread.get(attempt.claim.thread_id) is attempt:
             del self._on_thread[attempt.claim.thread_id]
         self._room.leave(attempt)
+        self._garbage.attempt_ended(cycles=attempt.leaves_cycles)
         self._wake.set()
 
     async def _applied(self, partition: int, offset: int) -> None:

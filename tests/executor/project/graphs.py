@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import operator
 import time
+import weakref
 from typing import Annotated, Any, ClassVar, TypedDict
 
 import anyio
@@ -442,3 +443,47 @@ _held_builder.add_edge(START, "held")
 held_only = _held_builder.compile()
 
 outer = _graph(("before", note("before")), ("inner", steps), ("end", note("end"))).compile()
+
+
+class Large:
+    """What a node has in a variable; `alive` refers to those that have not been freed."""
+
+    alive: ClassVar[weakref.WeakSet] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self.alive.add(self)
+
+
+def _end_with(how):
+    match how:
+        case "error":
+            raise ValueError("kaboom")
+        case "handled error":
+            try:
+                raise ValueError("inner")
+            except ValueError as inner:
+                raise RuntimeError("outer") from inner
+        case "memory":
+            raise MemoryError
+        case "group":
+            raise ExceptionGroup("several", [ValueError("one"), ValueError("two")])
+        case "interrupt":
+            interrupt("well?")
+
+
+def _litter(state):
+    large = Large()
+    _end_with(state["n"])
+    return {"items": [str(large)]}
+
+
+async def _litter_async(state):
+    large = Large()
+    _end_with(state["n"])
+    await asyncio.sleep(60)
+    return {"items": [str(large)]}
+
+
+littering = _graph(("litter", _litter)).compile()
+littering_async = _graph(("litter", _litter_async)).compile()
+littering_below = _graph(("below", littering)).compile()
