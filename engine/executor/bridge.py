@@ -56,15 +56,21 @@ class _Handed(Generic[T]):
         """False: the loop has begun with it."""
         return self._claim.acquire(blocking=False)
 
-    async def waited(self, seconds: float) -> bool:
-        """Whether it is done after so many seconds at the most. Cancelled, it is cancelled."""
-        mine = asyncio.wrap_future(self.done)
+    async def begun(self, seconds: float) -> asyncio.Future[T] | None:
+        """Its outcome, on the running loop; None if it has not begun after so many seconds, and is taken back.
+
+        When this is cancelled the call is cancelled.
+        """
+        answer = asyncio.wrap_future(self.done)
         try:
-            await asyncio.wait([mine], timeout=seconds)
+            await asyncio.wait([answer], timeout=seconds)
         except asyncio.CancelledError:
-            mine.cancel()
+            answer.cancel()
             raise
-        return mine.done()
+        if answer.done() or not self.take_back():
+            return answer
+        answer.cancel()
+        return None
 
 
 class MustWait(RuntimeError):
@@ -163,13 +169,15 @@ class Bridged(BaseCheckpointSaver[int]):
     async def _from_other_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What `call()` returns, on a loop of another thread."""
         handed = _Handed(call, self._loop)
-        if await handed.waited(_BLOCKED_SECONDS) or not handed.take_back():
-            return await asyncio.wrap_future(handed.done)
+        answer = await handed.begun(_BLOCKED_SECONDS)
+        if answer is not None:
+            return await answer
         with contextlib.suppress(MustWait):
             return self._instead_of_loop(call)
         handed = _Handed(call, self._loop)
-        if await handed.waited(_DEADLOCK_SECONDS) or not handed.take_back():
-            return await asyncio.wrap_future(handed.done)
+        answer = await handed.begun(_DEADLOCK_SECONDS)
+        if answer is not None:
+            return await answer
         raise _deadlock()
 
     def _instead_of_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
