@@ -12,6 +12,7 @@ from api.disconnects import Disconnects
 from api.known import Known
 from api.live import Live
 from api.metrics import HttpMetrics
+from api.request_keys import RequestKey
 from api.settings import ApiSettings
 from api.thread_lookup import ThreadLookup
 from engine.log.port import Log
@@ -48,7 +49,7 @@ class Api(ApiDeps):
 
 
 API: web.AppKey[Api] = web.AppKey("api", Api)
-REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+REQUEST_ID: RequestKey[str] = RequestKey("request_id", str)
 
 
 def api_of(request: web.Request) -> Api:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
+from api.request_keys import RequestKey
+
 _EVERY_SECONDS = 0.2
-_CUT = web.RequestKey("cut", bool)
+_CUT = RequestKey("cut", bool)
 
 
 CREATOR_LEFT = "client disconnected from the run stream (on_disconnect=cancel)"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.executor.stage import Stage
+from tests.installed import has
 
 # As Python tells it: coroutines and generators turn some into a RuntimeError on their way.
 RAISED = {
     "generator exit": "GeneratorExit or RuntimeError",
     "stop iteration": "RuntimeError",
     "stop async iteration": "StopAsyncIteration or RuntimeError",
-    "cancelled": "NodeCancelledError",
+    "cancelled": "NodeCancelledError" if has("langgraph", "1.2") else "CancelledError",
     "base": "Own",
     "group": "ExceptionGroup",
     "base group": "BaseExceptionGroup",
