@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from engine.log.encodable import text as encodable_text
+
 HIDDEN = "An internal error occurred"
 
 # Kinds whose text is meant to be read, as on LangGraph's own server. Others say what was going on inside: paths, hosts,
@@ -29,6 +31,11 @@ def shown_in_state(error: Any) -> Any:
     """The error of a task as it is to be stored: clients see its `repr`."""
     if isinstance(error, BaseException) and _is_hidden(error):
         return f"{type(error).__name__}({HIDDEN!r})"
+    if isinstance(error, BaseException):
+        try:
+            repr(error).encode()
+        except BaseException:  # its name or the user's `__repr__`: the error is the user's all the same
+            return encodable_text(f"{type(error).__name__}({_text(error)!r})")
     return error
 
 

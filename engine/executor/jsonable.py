@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from engine.log.encodable import text as encodable_text
 from engine.long_integers import loads
 from engine.plain import digits, plain
 
@@ -26,8 +27,8 @@ def default(value: Any) -> Any:
 def dumps(value: Any) -> bytes:
     """The value as one line of JSON. Never raises for what a graph may produce.
 
-    NaN and infinities become null, keys become strings, lone surrogates `?`, integers keep all their digits, what
-    contains itself is cut.
+    NaN and infinities become null, keys become strings, lone surrogates U+FFFD (as in commands), integers keep all
+    their digits, what contains itself is cut.
     """
     try:
         return orjson.dumps(value, default, OPTION)
@@ -47,21 +48,17 @@ def as_json(value: Any) -> Any:
     return loads(dumps(value), str)
 
 
-def key_text(key: Any) -> str:
+def keyencodable_text(key: Any) -> str:
     """A mapping's key in JSON, as orjson writes those it knows."""
     if isinstance(key, str):
-        return _text(key)
+        return encodable_text(key)
     if key is None or isinstance(key, bool | int | float):
         try:
             return orjson.dumps(key).decode()
         except orjson.JSONEncodeError:
             return digits(key).decode().strip('"') if isinstance(key, int) else str(key)
     form = default(key)
-    return _text(form if isinstance(form, str) else str(form))
-
-
-def _text(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return encodable_text(form if isinstance(form, str) else str(form))
 
 
 def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
@@ -69,7 +66,7 @@ def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
-        return _text(value)
+        return encodable_text(value)
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**64 else orjson.Fragment(digits(value))
     if isinstance(value, float):
@@ -78,7 +75,7 @@ def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
         return "…"
     above = (*_above, id(value))
     if isinstance(value, dict):
-        return {key_text(k): cleaned(v, above) for k, v in value.items()}
+        return {keyencodable_text(k): cleaned(v, above) for k, v in value.items()}
     if isinstance(value, list) or type(value) is tuple:
         return [cleaned(v, above) for v in value]
     return cleaned(default(value), above)

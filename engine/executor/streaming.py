@@ -21,6 +21,7 @@ from engine.executor.lifecycle import Lifecycle
 from engine.executor.messages import MessageFrames, graph_namespace
 from engine.executor.outbox import FrameQueue, Outbox
 from engine.executor.tool_calls import ToolCallHandler
+from engine.log.encodable import text as encodable_text
 from engine.log.records import CHECKPOINT
 
 # modes LangGraph streams through the hook; messages and tools come from callbacks, events from astream_events, and
@@ -232,7 +233,7 @@ _NOTHING = object()
 
 def one_line(text: str) -> bytes:
     """A frame's name: one line, whatever a node is called."""
-    return text.replace("\n", " ").replace("\r", " ").encode("utf-8", "replace")
+    return encodable_text(text).replace("\n", " ").replace("\r", " ").encode()
 
 
 def _public_config(config: dict[str, Any] | None) -> dict[str, Any] | None:

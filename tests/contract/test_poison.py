@@ -1,0 +1,148 @@
+"""What anyone appends to the log, or a graph says, is its own affair: at a whole server, in both modes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+
+from deploy.settings import EMBEDDED_PARTITIONS, Settings
+from deploy.storage import existing_log
+from engine.log.port import Append, Topic
+from engine.log.records import partition_of
+from tests.engine.test_poison import P, poison
+from tests.engine.world import thread_in
+from tests.servers import Server
+
+from .conftest import APP
+from .frames import events
+from .gate import Gate
+from .waiting import ended, settled
+
+pytestmark = pytest.mark.star
+
+
+async def test_what_is_appended_to_commands_holds_up_no_run(own_server: Callable[..., Server], gate: Gate) -> None:
+    server = await asyncio.to_thread(own_server, APP / "langgraph.json")
+    names = {name.lower(): value for name, value in server._environment().items()}
+    settings = Settings(
+        database_uri=server.database_uri,
+        kafka_bootstrap_servers=names.get("kafka_bootstrap_servers"),
+        topic_prefix=names.get("threadlog_topic_prefix", "threadlog."),
+        partitions=EMBEDDED_PARTITIONS,
+    )
+    bad = poison()
+    async with get_client(url=server.url, api_key=None) as client:
+        thread_id = thread_in(P)
+        await client.threads.create(thread_id=thread_id)
+        run = await client.runs.create(thread_id, "gated", input=gate.input)
+        await gate.entered(run["run_id"])
+        async with existing_log(settings) as log:
+            records = [Append(Topic.COMMANDS, P, "k", value) for value in bad.values()]
+            assert partition_of(thread_id, log.partitions) == P
+            for record in records:
+                await log.append([record])
+        # The run in flight reports through the same partition, behind all of them; others begin and end.
+        gate.open()
+        assert (await ended(client, thread_id, run["run_id"]))["status"] == "success"
+        assert (await client.threads.get_state(thread_id))["values"]["items"] == ["first", "held", "last"]
+        assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
+    refused = await asyncio.to_thread(server.threadlog, "events")
+    assert refused.stdout.count("command.rejected") == len(bad), refused.stdout
+    verified = await asyncio.to_thread(server.threadlog, "events", "--verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+    # Nor after a restart of what decides.
+    name = "server" if server.mode == "embedded" else "engine"
+    await asyncio.to_thread(lambda: server.wait_replaced(name, server.kill(name)))
+    await asyncio.to_thread(server.wait_ok)
+    async with get_client(url=server.url, api_key=None) as client:
+        assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
+
+
+async def test_what_the_read_models_cannot_take_is_refused_by_its_field(
+    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
+) -> None:
+    many = {str(n): n for n in range(20_000)}
+    for path, body, field in (
+        ("/threads", {"metadata": many}, "metadata"),
+        ("/threads", {"metadata": {"a": "x" * (17 << 20)}}, "metadata"),
+        (f"/threads/{thread_id}/runs", {"assistant_id": "noop", "input": {"items": []}, "metadata": many}, "metadata"),
+        ("/assistants", {"graph_id": "noop", "name": "é" * 1400}, "name"),
+    ):
+        answer = await http.post(path, json=body)
+        assert answer.status_code == 422 and field in answer.json()["detail"], answer.text
+        assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("n", "error", "message"),
+    [
+        (0, "ValueError", "lone \\ud800 half"),
+        (1, "ValueError", "nul \ufffd end"),
+        (2, "UnicodeDecodeError", None),
+        (3, "Untold", None),
+        (7, "KeyError", None),
+    ],
+)
+async def test_a_run_that_raises_odd_text_shows_its_error_and_keeps_its_checkpoints(
+    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, n: int, error: str, message: str | None
+) -> None:
+    body = {"assistant_id": "strange", "input": {"items": [], "n": n}, "stream_mode": ["values", "tasks", "debug"]}
+    async with http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as stream:
+        seen = await events(stream)
+    assert seen[-1].event == "error"
+    told = seen[-1].data
+    assert told["error"] == error and (message is None or told["message"].replace("\x00", "\ufffd") == message)
+    [run] = await client.runs.list(thread_id)
+    assert run["status"] == "error"
+    thread = await settled(client, thread_id)
+    assert thread["error"]["error"] == error and (message is None or thread["error"]["message"] == message)
+    state = await client.threads.get_state(thread_id)
+    assert state["values"]["items"] == ["before"] and len(state["tasks"]) == 1 and state["tasks"][0]["error"]
+    assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
+
+
+@pytest.mark.parametrize("n", [4, 5, 6])
+async def test_odd_text_in_what_a_run_streams_asks_or_returns_ends_no_other(
+    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, n: int
+) -> None:
+    body: dict[str, Any] = {
+        "assistant_id": "strange",
+        "input": {"items": [], "n": n},
+        "stream_mode": ["values", "updates", "custom", "checkpoints"],
+    }
+    async with http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as stream:
+        seen = await events(stream)
+    thread = await settled(client, thread_id)
+    if n == 4:
+        [custom] = [frame.data for frame in seen if frame.event == "custom"]
+        assert custom.keys() == {"lone \ufffd half", "nul"}
+        assert thread["status"] == "idle"
+    elif n == 5:
+        assert thread["status"] == "interrupted" and thread["interrupts"]
+    else:
+        assert thread["status"] in ("idle", "error")
+    state = await client.threads.get_state(thread_id)
+    assert state["values"]["items"][0] == "before"
+    assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
+
+
+def test_the_poison_is_for_logs_of_as_many_partitions() -> None:
+    assert EMBEDDED_PARTITIONS == 16
+
+
+async def test_nothing_is_left_out_of_the_read_models(server: Server) -> None:
+    if not isinstance(server, Server):
+        pytest.skip("only our own server's database is at hand")
+    connection = await asyncpg.connect(server.database_uri)
+    try:
+        assert await connection.fetch("SELECT * FROM projection_skips") == []
+    finally:
+        await connection.close()
