@@ -27,4 +27,7 @@ ENV PATH=/opt/threadlog/bin:$PATH THREADLOG_HOST=0.0.0.0 THREADLOG_PORT=8000
 EXPOSE 8000
 # What an executor has in hand is passed on when it is told to stop: give it the time (docker stop -t, or stop_grace_period).
 STOPSIGNAL SIGTERM
+# Of `threadlog up` and `threadlog api`; an engine or executor serves no port.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"THREADLOG_PORT\"]}/ok', timeout=4)"]
 CMD ["threadlog", "up"]
