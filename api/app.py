@@ -27,6 +27,7 @@ from api.metrics import HttpMetrics
 from api.openapi import describe, routes_of
 from api.routes import Route
 from api.thread_lookup import ThreadLookup
+from projections.health import WritePath
 
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
 ROUTES: tuple[Route, ...] = (
@@ -45,7 +46,14 @@ ROUTES: tuple[Route, ...] = (
 def make_app(deps: ApiDeps) -> web.Application:
     """The api over these parts. Starts `deps.live` with itself and ends every stream when it shuts down."""
     given = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
-    api = Api(**given, known=Known(), threads=ThreadLookup(deps.pool), disconnects=Disconnects(), metrics=HttpMetrics())
+    api = Api(
+        **given,
+        known=Known(),
+        threads=ThreadLookup(deps.pool),
+        disconnects=Disconnects(),
+        metrics=HttpMetrics(),
+        write_path=WritePath(deps.pool, deps.log, trouble=deps.trouble),
+    )
     cors = CorsPolicy(api.settings.cors)
     app = web.Application(
         middlewares=[make_edge(cors, api.metrics)],

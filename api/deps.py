@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -17,6 +18,7 @@ from api.settings import ApiSettings
 from api.thread_lookup import ThreadLookup
 from engine.log.port import Log
 from engine.ports import Gateway
+from projections.health import WritePath
 
 SCANS = 2  # at a time: the others wait, and leave the connections to other requests
 
@@ -26,6 +28,7 @@ class ApiDeps:
     """What the composition root hands in. `pool` has no JSON codecs: json and jsonb columns are read as text.
 
     `alone`: `live` is told of every projected event before anybody is answered, so what is known from events is true.
+    `trouble`: what the engine fails at, if it is in this process.
     """
 
     pool: asyncpg.Pool
@@ -34,6 +37,7 @@ class ApiDeps:
     live: Live
     settings: ApiSettings = field(default_factory=ApiSettings)
     alone: bool = False
+    trouble: Callable[[], str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Api(ApiDeps):
     threads: ThreadLookup = field(kw_only=True)
     disconnects: Disconnects = field(kw_only=True)
     metrics: HttpMetrics = field(kw_only=True)
+    write_path: WritePath = field(kw_only=True)
     scans: asyncio.Semaphore = field(kw_only=True, default_factory=lambda: asyncio.Semaphore(SCANS))
     """Held by what reads many states, with a connection of its own for as long as that takes."""
 

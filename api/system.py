@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.deps import Api, api_of
-from api.errors import ApiError, is_away
+from api.errors import ApiError
 from api.known import default_assistant_id
 from api.limits import shown
 from api.metrics import Scrape
 from api.replies import reply
 from api.requests import query_flag, query_text
 from api.routes import Query, Route
-from engine.log.port import Topic
+from projections.health import Services
 from projections.queries import system as queries
 
 
@@ -27,22 +26,16 @@ async def ok(request: web.Request) -> web.Response:
         return reply({"ok": False, "services": {}, "detail": detail}, 503, {"Retry-After": "1"})
     if not query_flag(request, "check_db"):
         return reply({"ok": True, "services": {}})
-    api = api_of(request)
-    services: dict[str, dict[str, Any]] = {}
-    for name, check in (("postgres", _check_postgres), ("log", _check_log)):
-        try:
-            await check(api)
-            services[name] = {"ok": True}
-        except Exception as error:
-            if not is_away(error):
-                raise
-            services[name] = {"ok": False, "error": f"{type(error).__name__}: {error}"}
-    healthy = all(service["ok"] for service in services.values())
-    body = {"ok": healthy, "services": services}
-    if not healthy:
-        down = ", ".join(name for name, service in services.items() if not service["ok"])
-        return reply({**body, "detail": f"Not reachable: {down}"}, 500)
-    return reply(body)
+    return health(await api_of(request).write_path.check())
+
+
+def health(problems: Services) -> web.Response:
+    """The answer to a probe: 200, or 500 that names what is wrong."""
+    services = {name: {"ok": True} if what is None else {"ok": False, "error": what} for name, what in problems.items()}
+    wrong = "; ".join(f"{name}: {what}" for name, what in problems.items() if what is not None)
+    if wrong:
+        return reply({"ok": False, "services": services, "detail": wrong}, 500)
+    return reply({"ok": True, "services": services})
 
 
 async def _graphs_missing(api: Api) -> list[str]:
@@ -63,14 +56,6 @@ async def _graphs_missing(api: Api) -> list[str]:
         missing = [name for name in missing if loaded is None or name in loaded]
     api.known.complete = not missing
     return missing
-
-
-async def _check_postgres(api: Api) -> None:
-    await queries.ping(api.pool)
-
-
-async def _check_log(api: Api) -> None:
-    await api.log.bounds(Topic.COMMANDS, 0)
 
 
 async def info(request: web.Request) -> web.Response:

@@ -173,6 +173,19 @@ def events(thread_id: str | None, follow: bool, as_json: bool, verify: bool, **g
 @main.command()
 @host_option
 @port_option
+@_option("--health-port", env="THREADLOG_HEALTH_PORT", type=click.IntRange(1, 65_535), help="Ask this port instead.")
+def health(**given: Any) -> None:
+    """Ask a process on this machine whether it can do its work; the exit code says it."""
+    from deploy.health import ask
+
+    ready, words = ask(_settings(given))
+    click.echo(words, err=not ready)
+    sys.exit(0 if ready else 1)
+
+
+@main.command()
+@host_option
+@port_option
 @config_option
 @data_dir_option
 def doctor(**given: Any) -> None:

@@ -21,6 +21,7 @@ from api.app import make_app
 from api.deps import ApiDeps
 from api.live import Live
 from api.settings import ApiSettings, Cors
+from deploy.health import probed
 from deploy.owner import owner_name
 from deploy.retention import retain_for_ever
 from deploy.settings import Settings
@@ -70,7 +71,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
             through_log = LogGateway(source)
             await _follow_events(parts, settings, uri, source, live, through_log)
             gateway = LocalGateway(processor, through_log)
-        await _serve(parts, settings, uri, source, live, gateway, alone=alone)
+        await _serve(parts, settings, uri, source, live, gateway, alone=alone, processor=processor)
         await _until_told_to_stop()
 
 
@@ -80,6 +81,7 @@ async def run_engine(settings: Settings) -> None:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
         processor, _ = await _processor(parts, settings, uri, source)
+        await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
         await _until_told_to_stop()
 
@@ -146,11 +148,17 @@ async def _serve(
     gateway: Gateway,
     *,
     alone: bool = False,
+    processor: Processor | None = None,
 ) -> None:
     """Listen. What is entered into `parts` stops in reverse: no new requests, then the streams, then the rest."""
     pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
     options = api_settings(settings, load_langgraph_json(settings.config))
-    app = make_app(ApiDeps(pool=pool, gateway=gateway, log=source, live=live, settings=options, alone=alone))
+    trouble = None if processor is None else lambda: processor.trouble
+    await parts.enter_async_context(probed(settings, uri, source, trouble=trouble))
+    deps = ApiDeps(
+        pool=pool, gateway=gateway, log=source, live=live, settings=options, alone=alone, trouble=trouble
+    )  # fmt: skip
+    app = make_app(deps)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
     await runner.setup()
     parts.push_async_callback(runner.cleanup)

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from deploy.health import probed
 from deploy.owner import owner_name
 from deploy.parent import PARENT_PID, ask_for_more_executors
 from deploy.pulse import sign_of_life
@@ -36,7 +37,9 @@ def run_executor(settings: Settings, *, alone: bool = False) -> None:
 async def _execute(settings: Settings, graphs: Graphs) -> None:
     uri = await prepared_database(settings)
     async with opened_log(settings) as source:
-        await run_until_told_to_stop(executor_options(settings, uri), source, graphs)
+        options = executor_options(settings, uri)
+        async with probed(settings, uri, source, executor_id=options.executor_id):
+            await run_until_told_to_stop(options, source, graphs)
 
 
 def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:

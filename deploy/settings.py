@@ -77,6 +77,13 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^/\s]+.*$",
         description="Where executors reach the api, for `get_client()` in graphs. Unset: this machine, the port above.",
     )
+    health_port: int | None = Field(
+        None,
+        validation_alias="THREADLOG_HEALTH_PORT",
+        ge=1,
+        le=65535,
+        description="Port on which an api, engine or executor process of its own answers probes. Unset: none.",
+    )
     executors: int | None = Field(
         None,
         validation_alias="THREADLOG_EXECUTORS",

@@ -70,6 +70,7 @@ class Supervisor:
                 "config": app.path,
                 "data_dir": self._data_dir,
                 "port": port,
+                "health_port": None,  # of processes of their own: here the api answers for all
                 "link": _link_in(self._data_dir) if self._postgres and not settings.kafka_bootstrap_servers else None,
             }
         )
@@ -79,7 +80,11 @@ class Supervisor:
             else STOP_SECONDS
         )
         self._children = Children(
-            {**self._settings.to_env(), "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": str(self._drain_seconds)},
+            {
+                **self._settings.to_env(),
+                "THREADLOG_HEALTH_PORT": "",
+                "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": str(self._drain_seconds),
+            },
             say=self._say,
             died=self._on_death,
             hopeless=self._on_hopeless,

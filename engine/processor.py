@@ -70,6 +70,7 @@ class Processor:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._processors = 1
+        self.trouble: str | None = None  # why the last attempt to decide, or to open partitions, failed
         journal.bind(self._projected, self._wake.set)
 
     # --- for others --------------------------------------------------------------------------------------------------
@@ -260,14 +261,17 @@ class Processor:
                 turns = self._partitions.gather()
                 if turns:
                     await self._take_turns(turns)
-                elif not (self._gained or self._surplus or self._stolen):
+                self.trouble = None
+                if not (turns or self._gained or self._surplus or self._stolen):
                     await self._wake.wait()
                 backoff = BACKOFF_SECONDS[0]
             except LogUnavailable as error:
                 log.warning("the engine waits: %s", error)
+                self.trouble = f"it waits: {error}"
                 backoff = await self._wait(backoff)
-            except Exception:
+            except Exception as error:
                 log.exception("the engine failed; its terms begin anew")
+                self.trouble = f"it failed: {type(error).__name__}: {error}"
                 for term in self._partitions.terms().values():
                     term.fail()
                 backoff = await self._wait(backoff)

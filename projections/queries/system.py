@@ -63,3 +63,28 @@ async def loaded_graphs(db: Reader) -> set[str] | None:
     """The graphs that executors alive can run, None when there is no executor."""
     rows = await db.fetch("SELECT graphs FROM executors WHERE lease_until > now()")
     return {name for row in rows for name in row["graphs"]} if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionPosition:
+    """The last command of a partition that is decided in the read models, and whether a living engine owns it."""
+
+    partition: int
+    decided: int
+    owned: bool
+
+
+async def positions(db: Reader) -> list[PartitionPosition]:
+    rows = await db.fetch(
+        "SELECT p, cmd_off, EXISTS (SELECT FROM processors e WHERE e.owner = partitions.owner "
+        "AND e.lease_until > now()) AS owned FROM partitions ORDER BY p"
+    )
+    return [PartitionPosition(row["p"], row["cmd_off"], row["owned"]) for row in rows]
+
+
+async def executor_lives(db: Reader, executor_id: str) -> bool:
+    return bool(
+        await db.fetchval(
+            "SELECT EXISTS (SELECT FROM executors WHERE executor_id = $1 AND lease_until > now())", executor_id
+        )
+    )

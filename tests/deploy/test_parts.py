@@ -72,6 +72,37 @@ class Parts:
         self.all.append((role, process))
         return process
 
+    def free_port(self) -> str:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return str(probe.getsockname()[1])
+
+    def start_probed(self, role: str) -> str:
+        """Start it with a port for probes; answers the port."""
+        port = self.free_port()
+        env, self._env = self._env, {**self._env, "THREADLOG_HEALTH_PORT": port}
+        try:
+            self.start(role)
+        finally:
+            self._env = env
+        return port
+
+    def health(self, port: str) -> tuple[int, str]:
+        """What `threadlog health` says about it."""
+        asked = subprocess.run(
+            [sys.executable, "-P", "-m", "deploy.cli", "health", "--health-port", port],
+            cwd=self._folder, env=self._env, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        return asked.returncode, asked.stdout + asked.stderr
+
+    def wait_health(self, port: str, code: int, words: str) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            found = self.health(port)
+            if found[0] == code and words in found[1]:
+                return
+            assert time.monotonic() < deadline, (found, self.said())
+
     def said(self) -> str:
         return "\n".join(f"{path.name}:\n{path.read_text()}" for path in sorted(self._folder.glob("*.log")))
 
@@ -224,3 +255,19 @@ def test_the_executor_ends_with_its_parent(parts: Parts) -> None:
     parent.kill()
     parent.wait()
     executor.wait(10)
+
+
+def test_every_process_answers_probes_for_itself(parts: Parts) -> None:
+    ports = {role: parts.start_probed(role) for role in ("executor", "api", "engine")}
+    parts.wait_ok()
+    for port in ports.values():
+        parts.wait_health(port, 0, "ok")
+    engine = next(process for role, process in parts.all if role == "engine")
+    engine.kill()
+    engine.wait()
+    assert parts.health(ports["engine"])[0] == 1
+    for role in ("api", "executor"):  # both are there, and can't do anything
+        parts.wait_health(ports[role], 1, "engine: ")
+    parts.start("engine")
+    for role in ("api", "executor"):
+        parts.wait_health(ports[role], 0, "ok")
