@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+from engine.executor.frames import FrameQueue
 from engine.executor.precedence import LoopPrecedence
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from engine.log.records import Frames
@@ -42,32 +43,6 @@ class Appending(Protocol):
     """What the outbox needs of a log."""
 
     def append(self, records: Sequence[Append]) -> Coroutine[Any, Any, list[int]]: ...
-
-
-class FrameQueue:
-    """The frames of one attempt that are not in the log yet. `put` may be called from any thread."""
-
-    __slots__ = ("_outbox", "attempt", "frames", "partition", "patient", "run_id", "seq", "thread_id", "waiting")
-
-    def __init__(self, outbox: Outbox, *, run_id: str, thread_id: str, attempt: int, partition: int) -> None:
-        self._outbox = outbox
-        self.run_id, self.thread_id, self.attempt, self.partition = run_id, thread_id, attempt, partition
-        self.frames: deque[tuple[bytes, bytes]] = deque()
-        self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
-        self.waiting = False  # the outbox knows that there are frames
-        self.patient = False  # nobody waits for them
-
-    @property
-    def count(self) -> int:
-        """Frames put so far. Exact on the loop's thread once nobody else puts."""
-        return self.seq + len(self.frames)
-
-    def put(self, name: bytes, data: bytes) -> None:
-        self.frames.append((name, data))
-        self._outbox.queued_bytes += len(data)  # a lost update between threads shifts the back-pressure a little
-        if not self.waiting:
-            self.waiting = True
-            self._outbox.wake(self)
 
 
 @dataclass(slots=True)
@@ -131,7 +106,7 @@ class Outbox:
 
     def wake(self, queue: FrameQueue) -> None:
         """`queue` has frames. Any thread."""
-        if threading.get_ident() == self._thread:
+        if self.on_loop:
             self._wake(queue)
         else:
             self._loop.call_soon_threadsafe(self._wake, queue)
@@ -195,9 +170,14 @@ class Outbox:
     def full(self) -> bool:
         return self.queued_bytes > FULL_BYTES
 
-    async def room(self) -> None:
-        """Wait while too much is queued."""
-        while self.full:
+    @property
+    def on_loop(self) -> bool:
+        """Called on the loop's thread."""
+        return threading.get_ident() == self._thread
+
+    async def room(self, queue: FrameQueue) -> None:
+        """Wait while too much is queued, in all or of this queue."""
+        while queue.full:
             self._room.clear()
             await self._room.wait()
 
@@ -297,7 +277,7 @@ class Outbox:
         if self._awaited:
             self._tell_sent()
         if self.queued_bytes <= FULL_BYTES // 2:
-            self._room.set()
+            self._room.set()  # who waits for its own queue looks again
         if self._commands:
             self._soon()
         elif self._dirty:
@@ -340,6 +320,8 @@ class Outbox:
             queue.waiting = False  # before taking: a frame put from now on wakes us again
             batch.threads.add(queue.thread_id)
             size += self._take(queue, batch.records)
+            if not queue.frames and queue.spill is not None:
+                self.queued_bytes += queue.refill()
             if queue.frames and not queue.waiting:
                 queue.waiting = True
                 self._dirty.append(queue)

@@ -8,7 +8,8 @@ import threading
 from typing import Any, Protocol
 
 from engine.domain.commands import ReportRun
-from engine.executor.outbox import FrameQueue, Outbox
+from engine.executor.frames import FrameQueue
+from engine.executor.outbox import Outbox
 from engine.log.records import CommandEnvelope
 
 _GATHER_SECONDS = 0.01  # items of a run that goes on wait this long for more

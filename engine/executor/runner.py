@@ -14,6 +14,7 @@ from langgraph.types import Command
 
 from engine.executor.claims import Claim
 from engine.executor.errors import describe_error
+from engine.executor.frames import FrameQueue
 from engine.executor.garbage import clear_frames
 from engine.executor.langgraph_versions import (
     CONFIG_KEY_CHECKPOINTER,
@@ -27,7 +28,7 @@ from engine.executor.langgraph_versions import (
 )
 from engine.executor.loading import LoadedGraph
 from engine.executor.messages import MessageHandler
-from engine.executor.outbox import FrameQueue, Outbox
+from engine.executor.outbox import Outbox
 from engine.executor.reads import PatientPool
 from engine.executor.reporter import Applied, Reporter
 from engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_config
@@ -387,13 +388,13 @@ class Attempt:
             config = with_limit(config, graph)
             async for event in call.astream_events(plan.input, config, version="v2", **options):
                 stream.event(event)
-                if self._outbox.full:
-                    await self._outbox.room()
+                if self.queue.full:
+                    await self._outbox.room(self.queue)
             return
         # one item per superstep, and only to wait here while the log cannot keep up: the stream itself goes its own way
         async for _ in call.astream(plan.input, config, stream_mode=["checkpoints"], **options):
-            if self._outbox.full:
-                await self._outbox.room()
+            if self.queue.full:
+                await self._outbox.room(self.queue)
 
     async def _update_state(self) -> dict[str, Any]:
         saver = self.saver = self._saver()

@@ -16,10 +16,12 @@ from typing import Any
 from langgraph.config import get_config
 
 from engine.executor.errors import describe_error, shown_in_state
+from engine.executor.frames import FrameQueue
 from engine.executor.jsonable import dumps
 from engine.executor.lifecycle import Lifecycle
 from engine.executor.messages import MessageFrames, graph_namespace
-from engine.executor.outbox import FrameQueue, Outbox
+from engine.executor.outbox import Outbox
+from engine.executor.spill import SPILL_BYTES, StreamTooFast
 from engine.executor.tool_calls import ToolCallHandler
 from engine.log.encodable import text as encodable_text
 from engine.log.records import CHECKPOINT
@@ -137,6 +139,8 @@ class RunStream:
         self._put(b"custom", dumps(value))
         if threading.get_ident() != self._thread:
             self._make_way()
+        elif self._queue.spill is not None:
+            self._check_speed()
 
     def frame(self, ns: tuple[str, ...], mode: str, data: bytes, *, namespaced: bool = True) -> None:
         """A frame for the client; `namespaced` ones of subgraphs only if it wants them. Any thread."""
@@ -145,6 +149,8 @@ class RunStream:
         self._put(self._name(mode, ns) if ns else mode.encode(), data)
         if threading.get_ident() != self._thread:
             self._make_way()
+        elif self._queue.spill is not None:
+            self._check_speed()
 
     def _mark(self, checkpoint: dict[str, Any]) -> None:
         self._put(CHECKPOINT, dumps(checkpoint["config"]["configurable"]["checkpoint_id"]))
@@ -175,8 +181,17 @@ class RunStream:
         while the log cannot keep up."""
         self._outbox.precedence.make_way(at_once=not self._from_thread)
         self._from_thread = True
-        while self._outbox.full and not self._closed:
+        while self._queue.full and not self._closed:
             time.sleep(_THREAD_WAIT_SECONDS)
+
+    def _check_speed(self) -> None:
+        """On the loop, where nothing can be waited for, what is too much for memory goes to disk; up to a limit."""
+        spill = self._queue.spill
+        if spill is not None and spill.too_large:
+            raise StreamTooFast(
+                f"The node has streamed {SPILL_BYTES >> 30} GiB more than the log could take, or more than the disk "
+                "has room for. Stream less, or from a plain function, which is made to wait."
+            )
 
     # --- begin and end ---------------------------------------------------------------------------------------
 

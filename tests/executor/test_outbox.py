@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from engine.executor import outbox as module
-from engine.executor.outbox import FrameQueue, Outbox
+from engine.executor.frames import FrameQueue
+from engine.executor.outbox import Outbox
 from engine.executor.reporter import Reporter
+from engine.executor.spill import Spill
 from engine.log.memory import MemoryLog
 from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from engine.log.records import CommandEnvelope, Frames
@@ -255,7 +257,7 @@ async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, outbox: O
     for _ in range(4):
         queue.put(b"values", b"x" * 500)
     assert outbox.full
-    waiting = asyncio.create_task(outbox.room())
+    waiting = asyncio.create_task(outbox.room(queue))
     log.gate.set()
     await waiting
     assert not outbox.full
@@ -350,3 +352,73 @@ async def test_after_settling_items_are_reported_as_they_come_one_report_in_flig
     assert bodies[0]["started"] and bodies[-1]["outcome"]
     ids = [CommandEnvelope.decode(r.value).id for r in await log.read(Topic.COMMANDS, 1, 0)]
     assert ids == [f"r:1:{n}" for n in range(len(ids))]
+
+
+async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_disk(
+    log: SlowLog, outbox: Outbox, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "FULL_BYTES", 50_000)
+    log.gate.clear()
+    queue = frames_of(outbox)
+    frames = [b"%d " % i + b"x" * 10_000 for i in range(300)]
+    frames[200] += b"y" * 3_000_000  # more than is read at once
+    for i, data in enumerate(frames[:150]):
+        queue.put(b"custom", data)
+        if i == 20:
+            await eventually(lambda: log.appends)
+    in_memory = sum(len(data) for _, data in queue.frames)
+    assert in_memory <= 60_000 and queue.spill is not None and queue.full
+    await asyncio.to_thread(lambda: [queue.put(b"custom", data) for data in frames[150:]])
+    assert queue.count == 300, "in memory, on disk and under way"
+    waiting = asyncio.create_task(outbox.room(queue))
+    done = outbox.command(1, "t", b"{}")
+    log.gate.set()
+    await done
+    await waiting
+    assert queue.spill is None
+    assert await read(log) == list(enumerate(frames))
+
+
+async def test_a_full_outbox_does_not_hold_up_a_run_that_has_nothing_waiting(
+    log: SlowLog, outbox: Outbox, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "FULL_BYTES", 10_000)
+    log.gate.clear()
+    greedy, modest = frames_of(outbox), frames_of(outbox, "other")
+    for _ in range(20):
+        greedy.put(b"custom", b"x" * 1000)
+    modest.put(b"custom", b"y")
+    log.gate.set()
+    await outbox.drained()
+    assert (greedy.seq, modest.seq) == (20, 1)
+
+
+async def test_frames_stay_in_order_when_threads_put_while_the_disk_is_read(
+    log: SlowLog, outbox: Outbox, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "FULL_BYTES", 10_000)
+    queue = frames_of(outbox)
+    log.gate.clear()
+    for i in range(50):
+        queue.put(b"custom", b"%06d" % i + b"x" * 1000)
+    log.gate.set()
+
+    def put() -> None:
+        for i in range(50, 3000):
+            queue.put(b"custom", b"%06d" % i + b"x" * 1000)
+
+    await asyncio.to_thread(put)
+    await outbox.drained()
+    assert [(seq, int(data[:6])) for seq, data in await read(log)] == [(i, i) for i in range(3000)]
+
+
+def test_frames_the_disk_does_not_take_come_after_those_it_took(monkeypatch) -> None:
+    spill = Spill()
+    assert spill.put(b"custom", b"1") and not spill.too_large
+    monkeypatch.setattr("os.pwrite", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    assert spill.put(b"custom", b"2")
+    monkeypatch.undo()
+    assert spill.put(b"custom", b"3")
+    assert spill.too_large and spill.count == 3
+    assert [data for _ in range(2) for _, data in spill.take()] == [b"1", b"2", b"3"]
+    assert spill.ended and not spill.put(b"custom", b"4")

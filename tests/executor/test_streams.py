@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from engine.log.port import AppendUnknown, LogUnavailable
 from tests.executor.stage import Stage, eventually
 
@@ -144,6 +146,43 @@ async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stag
     gate.set()
     await stage.outcome(run_id)
     assert [data["token"] for name, data in await stage.frames(run_id) if name == "custom"] == list(range(50_000))
+
+
+@pytest.mark.parametrize("kilobytes", [6000, -6000], ids=["without a pause", "with pauses"])
+async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_waits(
+    stage: Stage, serving, monkeypatch, kilobytes: int
+) -> None:
+    monkeypatch.setattr("engine.executor.outbox.FULL_BYTES", 100_000)
+    gate, append = asyncio.Event(), stage.log.append
+
+    async def held(records):
+        await gate.wait()
+        return await append(records)
+
+    executor = await serving("flood")
+    monkeypatch.setattr(stage.log, "append", held)
+    run_id = await stage.enqueue("flood", {"items": [], "n": kilobytes}, stream_mode=["custom"])
+    await eventually(lambda: run_id in executor.attempts and executor.attempts[run_id].queue.count >= 6000)
+    attempt = executor.attempts[run_id]
+    assert sum(len(data) for _, data in attempt.queue.frames) < 2_000_000
+    assert attempt.queue.full and executor.outbox.queued_bytes < 2_000_000
+    await settled(lambda: attempt.queue.count)
+    assert attempt.working, "the next superstep waits"
+    gate.set()
+    assert (await stage.outcome(run_id))["status"] == "success"
+    sent = [data.split()[0] for name, data in await stage.frames(run_id) if name == "custom"]
+    assert sent == [str(i) for i in range(6000)]
+
+
+async def test_a_node_that_is_too_far_ahead_of_the_log_fails(stage: Stage, serving, monkeypatch) -> None:
+    monkeypatch.setattr("engine.executor.outbox.FULL_BYTES", 20_000)
+    monkeypatch.setattr("engine.executor.spill.SPILL_BYTES", 100_000)
+    await serving("flood", "noop")
+    run_id = await stage.enqueue("flood", {"items": [], "n": 3000}, stream_mode=["custom"])
+    outcome = await stage.outcome(run_id)
+    assert (outcome["status"], outcome["error"]["error"]) == ("error", "StreamTooFast")
+    assert len(await stage.frames(run_id)) == outcome["frames"]
+    assert (await stage.outcome(await stage.enqueue("noop", {"items": []})))["status"] == "success"
 
 
 async def settled(value: Callable[[], int]) -> int:

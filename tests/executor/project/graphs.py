@@ -487,3 +487,16 @@ async def _litter_async(state):
 littering = _graph(("litter", _litter)).compile()
 littering_async = _graph(("litter", _litter_async)).compile()
 littering_below = _graph(("below", littering)).compile()
+
+
+async def _flood(state):
+    """Streams so many kilobytes without a pause, or with one after each of them."""
+    writer = get_stream_writer()
+    for i in range(abs(state["n"])):
+        writer(f"{i} " + "x" * 1000)
+        if state["n"] < 0:
+            await asyncio.sleep(0)
+    return {"items": ["done"]}
+
+
+flood = _graph(("flood", _flood), ("after", add("after"))).compile()

@@ -1,0 +1,91 @@
+"""The frames of one attempt on their way into the log: in memory, and beyond what fits there on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Protocol
+
+from engine.executor.spill import Spill
+
+logger = logging.getLogger(__name__)
+
+
+class Sending(Protocol):
+    """What a queue needs of the outbox that sends its frames."""
+
+    queued_bytes: int
+
+    @property
+    def full(self) -> bool: ...
+
+    @property
+    def on_loop(self) -> bool: ...
+
+    def wake(self, queue: FrameQueue) -> None: ...
+
+
+class FrameQueue:
+    """The frames of one attempt that are not in the log yet. `put` may be called from any thread."""
+
+    __slots__ = (
+        "_outbox",
+        "attempt",
+        "frames",
+        "partition",
+        "patient",
+        "run_id",
+        "seq",
+        "spill",
+        "thread_id",
+        "waiting",
+    )
+
+    def __init__(self, outbox: Sending, *, run_id: str, thread_id: str, attempt: int, partition: int) -> None:
+        self._outbox = outbox
+        self.run_id, self.thread_id, self.attempt, self.partition = run_id, thread_id, attempt, partition
+        self.frames: deque[tuple[bytes, bytes]] = deque()
+        self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
+        self.waiting = False  # the outbox knows that there are frames
+        self.patient = False  # nobody waits for them
+        self.spill: Spill | None = None  # frames that come after those in memory
+
+    @property
+    def count(self) -> int:
+        """Frames put so far. Exact on the loop's thread once nobody else puts."""
+        return self.seq + len(self.frames) + (self.spill.count if self.spill is not None else 0)
+
+    @property
+    def full(self) -> bool:
+        """Who can wait before it puts more should."""
+        return self.spill is not None or self._outbox.full
+
+    def put(self, name: bytes, data: bytes) -> None:
+        """Add a frame. What the loop's own thread puts while the log can't keep up goes to disk."""
+        spill = self.spill
+        if spill is None and self._outbox.full and self.waiting and self._outbox.on_loop:
+            spill = self._begin_spill()
+        if spill is not None and spill.put(name, data):
+            return
+        self.frames.append((name, data))
+        self._outbox.queued_bytes += len(data)  # a lost update between threads shifts the back-pressure a little
+        if not self.waiting:
+            self.waiting = True
+            self._outbox.wake(self)
+
+    def _begin_spill(self) -> Spill | None:
+        try:
+            self.spill = Spill()
+        except OSError as error:
+            logger.warning("run %s: what it streams stays in memory, there is no file for it: %s", self.run_id, error)
+        return self.spill
+
+    def refill(self) -> int:
+        """On the loop, when there are no frames in memory: fetch some from disk; returns their bytes."""
+        if self.spill is None:
+            return 0
+        frames = self.spill.take()
+        self.frames.extend(frames)
+        if self.spill.ended:
+            self.spill = None
+        return sum(len(data) for _, data in frames)
