@@ -386,6 +386,9 @@ class Attempt:
         call: Any = graph  # its overloads know stream modes by their literals
         if "events" in stream.modes:
             config = with_limit(config, graph)
+            # LangChain copies the first namespace it sees into the metadata of all events: let that be their own.
+            if not config["configurable"].get("checkpoint_ns"):
+                config["configurable"].pop("checkpoint_ns", None)
             async for event in call.astream_events(plan.input, config, version="v2", **options):
                 stream.event(event)
                 if self.queue.full:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from langgraph.config import get_config
+from langgraph.constants import TAG_HIDDEN
 
 from engine.executor.errors import describe_error, shown_in_state
 from engine.executor.frames import FrameQueue
@@ -167,8 +168,13 @@ class RunStream:
         return name
 
     def event(self, event: Any) -> None:
-        """One of LangChain's `astream_events`; what the graph itself streams there comes as frames of its modes."""
+        """One of LangChain's `astream_events`; what the graph itself streams there comes as frames of its modes.
+
+        Those of edges and the like are hidden, as LangGraph's own server hides them.
+        """
         if event["event"] == "on_chain_stream" and event["run_id"] == self._queue.run_id:
+            return
+        if TAG_HIDDEN in event["tags"]:
             return
         if isinstance(error := event["data"].get("error"), BaseException):
             event = {**event, "data": {**event["data"], "error": shown_in_state(error)}}

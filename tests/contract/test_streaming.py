@@ -147,6 +147,23 @@ async def test_120_events_mode_combines_with_others(client: LangGraphClient) -> 
     assert [part for part in parts if part.event == "values"][-1].data["messages"][-1]["content"] == STORY
 
 
+async def test_120_events_are_those_of_nodes_and_what_they_call(client: LangGraphClient) -> None:
+    parts = await streamed(client, None, "fan_out", input={"items": [], "n": 2}, stream_mode="events")
+    told = [part.data for part in parts if part.event == "events"]
+    assert not [event for event in told if "langsmith:hidden" in event["tags"]]
+    assert [event["name"] for event in told if event["event"] == "on_chain_start"] == [
+        "fan_out", "worker", "worker", "gather"
+    ]  # fmt: skip
+    parts = await streamed(client, None, "chat_parent", input=HELLO, stream_mode="events", stream_subgraphs=True)
+    [task] = {
+        part.data["metadata"]["langgraph_checkpoint_ns"].partition("|")[0]
+        for part in parts
+        if part.event == "events" and part.data["event"] == "on_chat_model_stream"
+    }
+    inside = [part.data["metadata"] for part in parts if part.event == "events" and part.data["name"] == "model"]
+    assert {metadata["checkpoint_ns"] for metadata in inside} == {task}
+
+
 async def test_121_subgraph_events_carry_their_namespace(client: LangGraphClient) -> None:
     modes = ["updates", "messages-tuple"]
     inside = await streamed(client, None, "chat_parent", input=HELLO, stream_mode=modes, stream_subgraphs=True)
