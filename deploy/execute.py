@@ -49,6 +49,7 @@ def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
         slots=settings.n_jobs_per_worker,
         timeout_seconds=settings.bg_job_timeout_secs,
         grace_seconds=settings.bg_job_shutdown_grace_period_secs,
+        thread_stop_seconds=settings.thread_stop_seconds,
         api_url=settings.url_of_the_api,
         hide_errors=settings.hide_errors,
         log_in_database=not settings.kafka_bootstrap_servers,

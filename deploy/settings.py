@@ -131,6 +131,13 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds a stopping executor waits for its runs to reach a superstep where they are handed on.",
     )
+    thread_stop_seconds: float = Field(
+        30,
+        validation_alias="THREADLOG_THREAD_STOP_SECONDS",
+        ge=0,
+        le=3600,
+        description="Seconds the next run of a thread waits for a node of a stopped one that still runs (not async).",
+    )
     hide_errors: bool = Field(
         False,
         validation_alias="THREADLOG_HIDE_ERRORS",

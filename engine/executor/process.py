@@ -15,7 +15,8 @@ from typing import Any
 
 from engine.executor.importing import load_application
 from engine.executor.loading import Graphs
-from engine.executor.worker import NODE_THREADS, Executor, ExecutorOptions
+from engine.executor.node_threads import NODE_THREADS
+from engine.executor.worker import Executor, ExecutorOptions
 from engine.log.port import Log
 
 __all__ = ["ExecutorOptions", "run", "run_executor"]

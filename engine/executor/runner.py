@@ -12,6 +12,7 @@ from langgraph.pregel import Pregel
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
+from engine.executor.cancels import CANCELS
 from engine.executor.claims import Claim
 from engine.executor.errors import describe_error
 from engine.executor.frames import FrameQueue
@@ -28,6 +29,7 @@ from engine.executor.langgraph_versions import (
 )
 from engine.executor.loading import LoadedGraph
 from engine.executor.messages import MessageHandler
+from engine.executor.node_threads import GivenUp
 from engine.executor.outbox import Outbox
 from engine.executor.reads import PatientPool
 from engine.executor.reporter import Applied, Reporter
@@ -51,23 +53,9 @@ logger = logging.getLogger(__name__)
 
 _CANCEL_AGAIN_SECONDS = 5.0
 _EXIT_SECONDS = 30.0
+_DRAIN_SECONDS = 4.0  # less than the executor gives those it hands back
 
 AnyGraph = Pregel[Any, Any, Any, Any]
-
-
-class UserInterrupt(Exception):
-    """Why a node is cancelled: in the arguments of its `CancelledError`, saying the run's `cancel_reason`."""
-
-
-class UserRollback(Exception):
-    """Likewise, for a run of which nothing is to be left."""
-
-
-_CANCELS: dict[str, tuple[type[Exception], str]] = {
-    "interrupt": (UserInterrupt, "interrupt requested"),
-    "rollback": (UserRollback, "rollback requested"),
-    "delete": (UserRollback, "the run or its thread was deleted"),
-}
 
 
 class Attempt:
@@ -90,11 +78,14 @@ class Attempt:
         applied: Applied,
         facts: Mapping[str, Any],
         timeout_seconds: float,
+        thread_stop_seconds: float = 30.0,
         after: asyncio.Task[None] | None = None,
     ) -> None:
         self.claim, self._graph, self._after = claim, graph, after
         self._outbox, self._log, self._pool = outbox, log, pool
         self._facts, self._timeout = facts, timeout_seconds
+        self._thread_stop_seconds = thread_stop_seconds
+        self._given_up = GivenUp()
         self._loop = asyncio.get_running_loop()
         self.started = self._loop.time()
         self.control = RunControl()
@@ -138,7 +129,7 @@ class Attempt:
 
     def cancel(self, action: str = "interrupt", reason: str | None = None) -> None:
         """A client wants it stopped (`action`: interrupt, rollback, delete) because of this: stop at the next await."""
-        kind, usual = _CANCELS[action]
+        kind, usual = CANCELS[action]
         self._stop("cancel", kind(reason or usual))
 
     def hand_back(self) -> None:
@@ -162,6 +153,8 @@ class Attempt:
         if not self._begun:
             self._told = message  # a task cancelled before its first step never runs, and would report nothing
             return
+        if self.stream is not None:
+            self.stream.stop(message)
         self.task.cancel(message)
         if self._again is not None:
             self._again.cancel()
@@ -174,17 +167,45 @@ class Attempt:
 
     async def run(self) -> None:
         self._begun = True
+        self._given_up.track()
         limit = self._loop.call_later(self._timeout, self._stop, "timeout", "Timeout")
         try:
             outcome = await self._outcome()
         finally:
             limit.cancel()
-            self._working = False
+            self._working = bool(self._given_up.running())
             if self._again is not None:
                 self._again.cancel()
+        if self._working:
+            await self._threads_ended()
         self.leaves_cycles = outcome["status"] != "success" or bool(outcome["interrupts"])
         if self._reason != "lost":
             await self._report(outcome)
+
+    async def _threads_ended(self) -> None:
+        """Keep the slot, for some time, until the nodes that were given up have ended in their threads."""
+        seconds = self._thread_stop_seconds
+        if self._reason == "drain":
+            seconds = min(seconds, _DRAIN_SECONDS)  # then the process ends, and they with it
+        deadline = self._loop.time() + seconds
+        while True:
+            try:
+                if not await self._given_up.ended(deadline - self._loop.time()):
+                    self._warn_of_threads(seconds)
+                break
+            except asyncio.CancelledError:  # it comes too late, unless the executor can't wait any longer
+                if self._reason == "lost":
+                    break
+                _uncancel()
+        self._working = False
+
+    def _warn_of_threads(self, seconds: float) -> None:
+        for job in self._given_up.running():
+            logger.warning(
+                "run %s of graph %s has stopped, but a node of it still runs in a thread after %g s "
+                "(THREADLOG_THREAD_STOP_SECONDS): what follows on thread %s begins beside it. It stands here:\n%s",
+                self.claim.run_id, self.claim.graph_id, seconds, self.claim.thread_id, job.stack(),
+            )  # fmt: skip
 
     @property
     def unreported(self) -> bool:
@@ -207,6 +228,7 @@ class Attempt:
         if self.stream is not None:
             self.stream.end(outcome["status"], outcome.get("error"), waits=bool(outcome.get("interrupts")))
             self.stream.close()
+        await self._threads_ended()
         await self._report(outcome)
 
     async def _report(self, outcome: dict[str, Any]) -> None:
@@ -283,16 +305,13 @@ class Attempt:
         """After a cancellation LangGraph hands over the task that still puts its affairs in order: wait for it."""
         if not isinstance(ended, asyncio.CancelledError):
             return
-        task = asyncio.current_task()
-        while task is not None and task.cancelling():
-            task.uncancel()
+        _uncancel()
         leftover = [arg for arg in ended.args if isinstance(arg, asyncio.Task) and not arg.done()]
         if leftover:
             try:
                 await asyncio.wait(leftover, timeout=_EXIT_SECONDS)
             except asyncio.CancelledError:
-                if task is not None:
-                    task.uncancel()
+                _uncancel()
 
     async def _cancelled(self, cancelled: asyncio.CancelledError) -> tuple[str, dict[str, Any] | None]:
         """Why we were cancelled: the status of the attempt, and its error."""
@@ -357,7 +376,7 @@ class Attempt:
     async def _stream_graph(self, graph: AnyGraph, plan: Plan, saver: AttemptSaver, stream: RunStream) -> None:
         kwargs, config = self.claim.kwargs, plan.config
         runtime: Runtime[Any] = DEFAULT_RUNTIME.override(
-            store=graph.store, stream_writer=stream.write_custom if "custom" in stream.modes else _ignore
+            store=graph.store, stream_writer=stream.write_custom if "custom" in stream.modes else stream.ignore_custom
         )
         stream.plans_come = graph.checkpointer is not False
         config["configurable"].update({
@@ -427,5 +446,8 @@ def _output(graph: AnyGraph, values: Any) -> Any:
     return {name: values[name] for name in names if name in values}
 
 
-def _ignore(_: Any) -> None:
-    """The stream writer of a run nobody asked custom events of."""
+def _uncancel() -> None:
+    """The current task has taken note of its cancellations."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

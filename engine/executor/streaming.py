@@ -63,6 +63,8 @@ class RunStream:
         self._thread = threading.get_ident()
         self._from_thread = False
         self._closed = False
+        self._stopped_with: Any = None
+        self._left: set[int] = set()
         self._names: dict[tuple[str, tuple[str, ...]], bytes] = {}
         self.values: Any = _NOTHING
         self.plans_come = False  # values are followed by the checkpoint's tasks, if the graph can tell these
@@ -85,7 +87,7 @@ class RunStream:
     def __call__(self, chunk: tuple[tuple[str, ...], str, Any]) -> None:
         """One event of the graph or a subgraph: `(namespace, mode, payload)`. Any thread."""
         if self._closed:
-            return
+            return self._leave()
         ns, mode, payload = chunk
         if self._held is not None and not ns:
             self._show_held()
@@ -132,7 +134,7 @@ class RunStream:
     def write_custom(self, value: Any) -> None:
         """The stream writer nodes get. Any thread; the hottest road of all."""
         if self._closed:
-            return
+            return self._leave()
         ns = get_config()["configurable"]["checkpoint_ns"]
         if "|" in ns:
             self.frame(tuple(ns.split("|")[:-1]), "custom", dumps(value))
@@ -143,9 +145,23 @@ class RunStream:
         elif self._queue.spill is not None:
             self._check_speed()
 
+    def ignore_custom(self, _: Any) -> None:
+        """The stream writer of a run nobody asked custom events of."""
+        if self._closed:
+            self._leave()
+
+    def _leave(self) -> None:
+        """In a node's thread of a stopped attempt: end the node where it writes to the stream, once."""
+        thread = threading.get_ident()
+        if self._stopped_with is not None and thread != self._thread and thread not in self._left:
+            self._left.add(thread)
+            raise asyncio.CancelledError(self._stopped_with)
+
     def frame(self, ns: tuple[str, ...], mode: str, data: bytes, *, namespaced: bool = True) -> None:
         """A frame for the client; `namespaced` ones of subgraphs only if it wants them. Any thread."""
-        if self._closed or (ns and namespaced and not self.subgraphs):
+        if self._closed:
+            return self._leave()
+        if ns and namespaced and not self.subgraphs:
             return
         self._put(self._name(mode, ns) if ns else mode.encode(), data)
         if threading.get_ident() != self._thread:
@@ -243,6 +259,10 @@ class RunStream:
     @property
     def has_values(self) -> bool:
         return self.values is not _NOTHING
+
+    def stop(self, message: Any) -> None:
+        """The attempt has to stop: once the stream is closed, nodes in threads are ended with this when they write."""
+        self._stopped_with = message
 
     def close(self) -> None:
         """Whatever a forgotten thread still writes is not part of the run."""

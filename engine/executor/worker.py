@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import gc
 import logging
@@ -21,6 +20,7 @@ from engine.executor.garbage import Collector
 from engine.executor.heartbeat import Heartbeat
 from engine.executor.link import Link
 from engine.executor.loading import Graphs, LoadedGraph
+from engine.executor.node_threads import NodeThreads
 from engine.executor.outbox import Outbox
 from engine.executor.reads import PatientPool
 from engine.executor.registration import announce_assistants, announce_graphs
@@ -38,7 +38,6 @@ _POLL_SECONDS = 1.0  # what notifications may have missed
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
 _KNOWN_ATTEMPTS = 65_536
 _DRAINING_LOAD = 1_000_000
-NODE_THREADS = "node"
 
 
 def new_executor_id() -> str:
@@ -51,8 +50,9 @@ class ExecutorOptions:
 
     `api_url`: where user code reaches the api. `log_in_database`: the log is in the Postgres of `database_uri`, so
     claims need not be flushed to disk. `grace_seconds`: what runs get to reach a superstep in, when the process has to
-    stop. `link`: the socket of the engine's `engine.link.LinkServer`, if it is on this machine. `busy()` is called
-    once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
+    stop. `thread_stop_seconds`: how long a stopped run keeps its slot for nodes that still run in (Python) threads.
+    `link`: the socket of the engine's `engine.link.LinkServer`, if it is on this machine. `busy()` is called once, from
+    any thread, when others could help: runs work side by side, or user code blocks the loop.
     `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
     lease while this interpreter cannot.
     """
@@ -62,6 +62,7 @@ class ExecutorOptions:
     slots: int = 512
     timeout_seconds: float = 86_400.0
     grace_seconds: float = 180.0
+    thread_stop_seconds: float = 30.0
     api_url: str = "http://127.0.0.1:2024"
     log_in_database: bool = False
     hide_errors: bool = False
@@ -102,9 +103,7 @@ class Executor:
     async def start(self) -> None:
         """This executor is registered and ready to claim."""
         options = self.options
-        self._loop.set_default_executor(
-            concurrent.futures.ThreadPoolExecutor(max_workers=max(64, options.slots), thread_name_prefix=NODE_THREADS)
-        )
+        self._loop.set_default_executor(NodeThreads(max(64, options.slots)))
         message_ids.install()
         errors.hide_unexpected(options.hide_errors)
         for broken in self.graphs.broken:
@@ -300,6 +299,7 @@ class Executor:
             applied=self._applied,
             facts=self._facts,
             timeout_seconds=self.options.timeout_seconds,
+            thread_stop_seconds=self.options.thread_stop_seconds,
             after=before.task if before is not None and before.working else None,
         )
         attempt.queue.patient = self._link is not None and self._link.quiet(claim.run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import httpx
@@ -78,6 +79,34 @@ async def test_108_cancel_can_wait_until_the_run_has_stopped(
     assert (answer.status_code, answer.json()) == (200, {})
     assert answer.headers["location"] == f"{location}/join"
     assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
+
+
+@pytest.mark.star
+@pytest.mark.parametrize("superseded", [False, True])
+async def test_108_a_node_in_a_thread_has_ended_before_the_next_run_begins(
+    client: LangGraphClient, thread_id: str, gate: Gate, superseded: bool
+) -> None:
+    run = await client.runs.create(thread_id, "blocking", input=gate.input)
+    await gate.entered(run["run_id"])
+    if superseded:
+        later = await client.runs.create(thread_id, "blocking", input=gate.input, multitask_strategy="interrupt")
+        cancelling = None
+    else:
+        cancelling = asyncio.create_task(client.runs.cancel(thread_id, run["run_id"], wait=True))
+        await ended(client, thread_id, run["run_id"])
+        later = await client.runs.create(thread_id, "blocking", input=gate.input)
+    for _ in range(5):  # what the executor is told is not told in vain
+        await client.runs.wait(None, "noop", input={"items": []})
+    assert gate.journal() == [f"enter {run['run_id']}"]
+    assert cancelling is None or not cancelling.done()
+    gate.open(run["run_id"])
+    await gate.entered(later["run_id"])
+    if cancelling is not None:
+        await cancelling
+    gate.open()
+    await client.runs.join(thread_id, later["run_id"])
+    words = [f"{word} {one['run_id']}" for one in (run, later) for word in ("enter", "exit")]
+    assert gate.journal() == words
 
 
 async def test_109_cancel_with_rollback_leaves_nothing(client: LangGraphClient, thread_id: str, gate: Gate) -> None:

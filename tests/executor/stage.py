@@ -29,7 +29,7 @@ from engine.references import text_to_data
 PROJECT = Path(__file__).parent / "project"
 
 
-async def eventually(check: Callable[[], Any] | Callable[[], Awaitable[Any]], seconds: float = 15.0) -> Any:
+async def eventually(check: Callable[[], Any] | Callable[[], Awaitable[Any]], seconds: float = 45.0) -> Any:
     """The first true result of `check`, which may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:

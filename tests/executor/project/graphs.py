@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import operator
+import os
 import time
 import weakref
 from typing import Annotated, Any, ClassVar, TypedDict
@@ -163,6 +164,46 @@ async def _leave_async(state):
 
 leaving = _graph(("leave", _leave)).compile()
 leaving_async = _graph(("leave", _leave_async)).compile()
+
+
+def _wait_for(path):
+    """Block the thread until the file is there (a minute at most), then say that it has ended."""
+    deadline = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    with open(f"{path}.ended", "w"):
+        pass
+
+
+def _hold(state):
+    _wait_for(state["items"][0])
+
+
+def _write(state):
+    try:
+        while True:
+            get_stream_writer()("more")
+            time.sleep(0.005)
+    finally:
+        with open(f"{state['items'][0]}.ended", "w"):
+            pass
+
+
+async def _fail_once_it_runs(state):
+    await asyncio.sleep(0.1)
+    raise ValueError("kaboom")
+
+
+async def _start_and_sleep(state):
+    left.append(asyncio.create_task(asyncio.to_thread(_wait_for, state["items"][0])))
+    await asyncio.sleep(60)
+
+
+holding = _graph(("hold", _hold)).compile()
+writing = _graph(("write", _write)).compile()
+leaving_behind = _graph(("start", _start_and_sleep)).compile()
+_builder = StateGraph(State).add_node("hold", _hold).add_node("fail", _fail_once_it_runs)
+holding_beside = _builder.add_edge(START, "hold").add_edge(START, "fail").compile()
 
 
 class Unspeakable(Exception):
