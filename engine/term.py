@@ -34,7 +34,7 @@ from engine.domain.commands import Command
 from engine.domain.decider import States
 from engine.domain.events import CommandRejected, Event
 from engine.domain.wire import command_from_wire, event_to_wire, is_time
-from engine.log.encodable import text
+from engine.log.encodable import has_nul, text
 from engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
 from engine.ports import Accepted, Fenced, Position
 
@@ -347,7 +347,7 @@ def envelope_of(value: bytes, key: str, place: tuple[int, int] | None = None) ->
     """
     try:
         check_size(value)
-        if rb"\u0000" in value:
+        if has_nul(value):
             value = _NUL.sub(rb"\1\\ufffd", value)
         envelope = CommandEnvelope.decode(value)
     except (ValueError, TypeError) as error:  # orjson's JSONDecodeError is a ValueError

@@ -18,6 +18,11 @@ LEVELS = 240
 _LOST = "\ufffd"
 
 
+def has_nul(value: bytes) -> bool:
+    """Whether JSON has an escape that may be a NUL. In this order: one byte is found ten times as fast as six."""
+    return b"\\" in value and rb"\u" in value and rb"\u0000" in value
+
+
 def text(value: str) -> str:
     """The string without what JSON or Postgres can't hold."""
     try:

@@ -87,12 +87,25 @@ def decode(message_set: bytes, start: int) -> tuple[list[Any], int]:
         if not batch.validate_crc():
             raise errors.CorruptRecordException("a fetched batch has a wrong checksum")
         if not batch.is_control_batch:
-            if batch.base_offset >= position:
-                found += batch
-            else:
-                found += [record for record in batch if record.offset >= position]
+            found += _records(batch, position)
         position = batch.next_offset
     return found, position
+
+
+def _records(batch: Any, start: int) -> list[Any]:
+    """A batch's records from `start` on. What is not readable in it although its checksum is right (a header that is no
+    text, a payload that is not what its codec says) was appended so: it, and what is behind it in the batch, are passed
+    over by every reader."""
+    found: list[Any] = []
+    try:
+        for record in batch:
+            if record.offset >= start:
+                found.append(record)
+    except (errors.KafkaError, MemoryError):
+        raise
+    except Exception:
+        log.exception("records of the batch at offset %d can't be read and are passed over", batch.base_offset)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import orjson
 
 from engine.domain.commands import Command
 from engine.domain.wire import to_body
-from engine.log.encodable import encodable
+from engine.log.encodable import encodable, has_nul
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -32,24 +32,28 @@ class CommandEnvelope:
     trace: str | None = None
 
     def encode(self) -> bytes:
-        """The bytes of `on_wire`."""
-        return self.on_wire()[1]
+        """The one gate by which commands leave, whoever makes them. Never raises: what JSON can't hold is replaced
+        (`engine.log.encodable`). NUL characters are left to the reader (`engine.term.envelope_of`)."""
+        try:
+            return orjson.dumps(self)
+        except TypeError:  # what orjson raises
+            return self._replaced()
 
     def on_wire(self) -> tuple[CommandEnvelope, bytes]:
-        """The command as its readers get it, and its bytes: the one gate by which commands leave, whoever makes them.
-
-        Never raises: what JSON, or Postgres, can't hold is replaced (`engine.log.encodable`).
-        """
+        """The command as its reader gets it, and its bytes: for a command that is not read back."""
         try:
             value = orjson.dumps(self)
-        except TypeError:  # what orjson raises
+        except TypeError:
             pass
         else:
-            if rb"\u0000" not in value:
+            if not has_nul(value):
                 return self, value
-        names = ("id", "type", "key", "at", "body", "actor", "trace")
-        value = orjson.dumps({name: encodable(getattr(self, name)) for name in names})
+        value = self._replaced()
         return CommandEnvelope.decode(value), value
+
+    def _replaced(self) -> bytes:
+        names = ("id", "type", "key", "at", "body", "actor", "trace")
+        return orjson.dumps({name: encodable(getattr(self, name)) for name in names})
 
     @staticmethod
     def decode(value: bytes) -> CommandEnvelope:
@@ -67,9 +71,11 @@ class RefusedEnvelope(CommandEnvelope):
 
     reason: str = ""
 
+    def encode(self) -> bytes:
+        return self._replaced()  # without the reason
+
     def on_wire(self) -> tuple[CommandEnvelope, bytes]:
-        plain = CommandEnvelope(self.id, self.type, self.key, self.at, self.body, self.actor, self.trace)
-        return self, plain.on_wire()[1]
+        return self, self.encode()
 
     @staticmethod
     def instead_of(envelope: CommandEnvelope, reason: str) -> RefusedEnvelope:
