@@ -43,6 +43,8 @@ def decoded_body(raw: bytes) -> Any:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
+        if "infinity" in error.msg:  # an integer of more than 308 digits, which orjson does not read at all
+            refuse_long_integers(raw)
         raise ApiError(422, too_deep() if "depth" in error.msg else "Invalid JSON in request body") from None
     if (problem := check_body(raw, value)) is not None:
         raise ApiError(422, problem)
