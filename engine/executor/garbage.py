@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import psutil
 
-# A collection takes 5 ms in a process with 50 MB of its own. After attempts that leave cycles the collector may have …
+# A collection takes 3 ms with 40 000 objects made since the start (those before are frozen), 84 ms with ten times as
+# many. After attempts that leave cycles the collector may have …
 _SHARE = 0.05  # … so much of the time, which delays a collection while many such attempts end
 _GROWTH_BYTES = 64 * 1024 * 1024  # since the last collection: worth another one
 _LOOK_SECONDS = 1.0  # how often growth is looked for, at most
