@@ -13,13 +13,14 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from deploy.fork_server import ForkedHere
 from deploy.forked import Forks
+from deploy.leftovers import end_group
 from deploy.logs import PROCESS_NAME
 from deploy.owner import OWNER
 from deploy.parent import PARENT_PID
@@ -86,6 +87,8 @@ class Children:
         say: prints a line; the first argument is the process's name.
         died: called with the dead child before it is restarted (not when it was told to stop).
         hopeless: called when a process says that it cannot run as it is set up; True: it is not restarted.
+        failing: called with how a process has ended, and how many times in a row it did so soon after its start; True:
+            it is not restarted.
         changed: called when a process was started or has ended.
         others: pids of children of this process that somebody else waits for.
     """
@@ -97,17 +100,29 @@ class Children:
         say: Callable[[str, str], None],
         died: Callable[[Child], None],
         hopeless: Callable[[Child], bool],
+        failing: Callable[[Child, str, int], bool] = lambda child, how, failures: False,
         changed: Callable[[], None] = lambda: None,
         others: Callable[[], set[int]] = set,
     ) -> None:
         self._env = env
         self._say, self._died, self._hopeless, self._changed = say, died, hopeless, changed
+        self._failing = failing
         self._closed = False
         self._life = uuid.uuid4().hex[:8]
         self._forks = Forks(lambda: {*others(), *(child.process.pid for child in self.all)})
         self._forked_roles: tuple[str, ...] = ()
         self._forwarding: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self.all: list[Child] = []
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def groups_ended(self) -> None:
+        """Return when nothing is left of the process groups of those that have ended."""
+        await asyncio.gather(*self._ending)
 
     def close(self) -> None:
         """From now on nobody is started again."""
@@ -221,6 +236,7 @@ class Children:
         self._forwarding.add(forwarding)
         forwarding.add_done_callback(self._forwarding.discard)
         code = await child.process.wait()
+        self._later(end_group(child.process.pid))
         await asyncio.wait([forwarding], timeout=_LAST_WORDS_SECONDS)
         self.all.remove(child)
         if child.pulse is not None:
@@ -235,6 +251,9 @@ class Children:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         lived = time.monotonic() - child.started
         failures = 1 if lived >= _STABLE_SECONDS else child.failures + 1
+        if self._failing(child, how, failures):
+            self._changed()
+            return
         pause = _BACKOFF_SECONDS[min(failures - 1, len(_BACKOFF_SECONDS) - 1)]
         self._say(child.name, f"{how}; starting it again" + (f" in {pause:g} s" if pause else ""))
         await asyncio.sleep(pause)

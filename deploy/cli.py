@@ -128,15 +128,14 @@ def executor(**given: Any) -> None:
 
     _application(given)
     settings = _settings_of_part(given)
-    alone = PULSE not in os.environ  # nobody watches over this process
-    if alone:
+    if PULSE not in os.environ:  # nobody watches over this process
         from deploy.watched import fork_executor
 
         assert settings.database_uri is not None
         code = fork_executor(settings.database_uri, hang_seconds=settings.hang_seconds)
         if code is not None:
             sys.exit(code)
-    _work_as("run_executor", settings, given, alone=alone)
+    _work_as("run_executor", settings, given)
 
 
 @main.command(name="fork-server", hidden=True)
@@ -144,9 +143,6 @@ def executor(**given: Any) -> None:
 @click.argument("roles", nargs=-1)
 def fork_server(control: int, roles: tuple[str, ...]) -> None:
     """Become the processes of a supervisor, which asks through its socket."""
-    from deploy.parent import end_with_parent
-
-    end_with_parent()
     from deploy.fork_server import serve
 
     main(serve(control, roles), prog_name="threadlog")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from pathlib import Path
-
 from deploy.health import probed
 from deploy.owner import owner_name
-from deploy.parent import PARENT_PID, ask_for_more_executors
+from deploy.parent import ask_for_more_executors
 from deploy.pulse import sign_of_life
 from deploy.settings import Settings
 from deploy.storage import opened_log, prepared_database
@@ -17,19 +13,9 @@ from engine.executor.loading import Graphs
 from engine.executor.process import ExecutorOptions, run
 from engine.executor.process import run_executor as run_until_told_to_stop
 
-# Under a supervisor, beside the api on one machine: when user code takes all cores, requests are still answered. 7 is a
-# fifth of its share: with 5 a burst of runs was accepted more slowly, with 10 no faster.
-_NICE = 7
-_AUTOGROUP = Path("/proc/self/autogroup")
 
-
-def run_executor(settings: Settings, *, alone: bool = False) -> None:
-    """Load the graphs, execute runs until SIGTERM or SIGINT, then hand back what is in flight.
-
-    `alone`: no supervisor has started it, so there is no api of its own to be prompt beside it.
-    """
-    if PARENT_PID in os.environ and not alone:
-        _yield_to_the_api()
+def run_executor(settings: Settings) -> None:
+    """Load the graphs, execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
     loopback.install(settings.url_of_the_api)  # modules may call `get_client()` at import
     run(settings.config, lambda graphs: _execute(settings, graphs))
 
@@ -57,12 +43,3 @@ def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
         busy=ask_for_more_executors,
         alive=sign_of_life(),
     )
-
-
-def _yield_to_the_api() -> None:
-    os.nice(_NICE)
-    # Where Linux schedules sessions as groups (sched(7), "The autogroup feature"), a process' own nice value counts
-    # within its session only; the supervisor gives each of its processes one of its own.
-    if os.getsid(0) == os.getpid():
-        with suppress(OSError):
-            _AUTOGROUP.write_text(str(_NICE))

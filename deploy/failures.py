@@ -48,5 +48,11 @@ def readable(error: BaseException) -> Failure | None:
             return Failure(f"the database of DATABASE_URI does not exist: {error}. Create it first.", hopeless=True)
         case asyncpg.InsufficientPrivilegeError():
             return Failure(f"the user of DATABASE_URI may not make tables: {error}", hopeless=True)
+        case asyncpg.UndefinedFileError() | asyncpg.DataCorruptedError() | asyncpg.IndexCorruptedError():
+            return Failure(
+                f"the database's files are damaged or missing: {error}. Restore them from a copy, or choose another "
+                "database (--data-dir, DATABASE_URI).",
+                hopeless=True,
+            )
         case _:
             return None

@@ -28,18 +28,21 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import FileIO, TextIOWrapper
-from typing import BinaryIO, TextIO, cast
+from typing import BinaryIO, NoReturn, TextIO, cast
 
 from setproctitle import setproctitle
 
-from deploy.parent import PARENT_PID, end_with_parent
+from deploy.leftovers import end_session
+from deploy.parent import PARENT_PID
 from deploy.pulse import PULSE
 
+_ORPHAN_SECONDS = 2.0  # a killed process closes its sockets some time before its children have another parent
 NUMBER = struct.Struct("!I")
 
 # What children of a role import before they know who they are. Nothing of the package `api`: an application may have a
@@ -91,11 +94,11 @@ def fork_here(roles: Sequence[str]) -> ForkedHere | list[str] | None:
     ours.close()
     os.close(output_of)
     os.environ[PARENT_PID] = str(parent)
-    end_with_parent()
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    _lead_session(output_to)
+    os.setsid()
+    _write_to(output_to)
     if not sys.flags.safe_path:
         del sys.path[:1]  # as -P does for the other processes: neither a script's folder nor the current one
     return serve(theirs.detach(), roles)
@@ -126,7 +129,7 @@ def serve(control: int, roles: Sequence[str]) -> list[str]:
                 _import_for(ahead.pop(0))
             request = _receive(supervisor)
             if request is None:
-                sys.exit(0)
+                _end()
             _import_for(request.arguments[0])
             gc.freeze()  # the children's collectors do not touch what is here
             child = _fork_twice(request)
@@ -139,7 +142,7 @@ def serve(control: int, roles: Sequence[str]) -> list[str]:
             try:
                 supervisor.sendall(NUMBER.pack(child))
             except OSError:
-                sys.exit(0)  # it has lost its patience; the child will not begin
+                _end()  # it has lost its patience; the child will not begin
     _become(request)
     return request.arguments
 
@@ -166,7 +169,7 @@ def _exactly(supervisor: socket.socket, length: int) -> bytes:
     while len(parts) < length:
         part = supervisor.recv(length - len(parts))
         if not part:
-            sys.exit(0)
+            _end()
         parts += part
     return bytes(parts)
 
@@ -201,7 +204,13 @@ def _become(request: _Request) -> None:
     if not os.read(request.begin, 1):
         os._exit(0)  # the supervisor does not want it any more
     os.close(request.begin)
-    _lead_session(request.output)
+    # Executors share the fork server's session, each with a group of its own: where Linux schedules sessions as groups
+    # (sched(7), "The autogroup feature"), all of them together have the share of one, the server has its own.
+    if request.arguments[0] == "executor":
+        os.setpgid(0, 0)
+    else:
+        os.setsid()
+    _write_to(request.output)
     os.environ.clear()
     os.environ.update(request.env)
     if request.pulse is not None:
@@ -211,9 +220,18 @@ def _become(request: _Request) -> None:
     gc.enable()
 
 
-def _lead_session(output: int) -> None:
-    """Leave the parent's session and write to `output`, unbuffered; standard input is nothing, as the parent's."""
-    os.setsid()
+def _end() -> NoReturn:
+    """The supervisor wants no more. If that is because it is gone, what executors have started must not outlive it."""
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    while os.getppid() == int(os.environ[PARENT_PID]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if os.getppid() != int(os.environ[PARENT_PID]):
+        end_session()
+    sys.exit(0)
+
+
+def _write_to(output: int) -> None:
+    """Write to `output`, unbuffered; standard input is nothing, as the parent's."""
     for standard in (1, 2):
         os.dup2(output, standard)
     os.close(output)

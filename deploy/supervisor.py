@@ -19,10 +19,11 @@ from typing import Any
 import psutil
 
 from deploy import announce, extras
-from deploy.children import Child, Children
+from deploy.children import FORK_SERVER, Child, Children
 from deploy.failures import CannotRun
 from deploy.fork_server import ForkedHere
 from deploy.leases import LeaseKeeper
+from deploy.leftovers import end_descendants
 from deploy.parent import MORE_EXECUTORS
 from deploy.postgres import EmbeddedPostgres, PostgresFailed
 from deploy.settings import Settings
@@ -36,6 +37,7 @@ _SERVER_STOP_SECONDS = 8.0
 _SERVICE_SECONDS = 5.0  # how long a given Postgres or Kafka may take to answer
 _CONNECTIONS = 60  # to Postgres: 30 of the server at most, those of other commands, of people and their tools
 _CONNECTIONS_OF_EXECUTOR = 20  # at most; each one allowed costs 40 kB, used or not
+_TRIES = 5  # of a process that ends before the server was ready
 _SLOW_SECONDS = 3.0  # from then on a start is reported on
 
 
@@ -88,6 +90,7 @@ class Supervisor:
             say=self._say,
             died=self._on_death,
             hopeless=self._on_hopeless,
+            failing=self._on_failing,
             changed=self._write_status,
             others=lambda: {pid} if self._postgres and (pid := self._postgres.pid) else set(),
         )
@@ -244,6 +247,19 @@ class Supervisor:
             self._stop.set()
         return True
 
+    def _on_failing(self, child: Child, how: str, failures: int) -> bool:
+        """A process that ends again and again while the server starts will not get it to start."""
+        if self._ready or failures < _TRIES or child.role == FORK_SERVER or self._stop.is_set():
+            return False
+        if self._settings.reload and child.role == "executor":
+            return False  # the next change of a file may mend it
+        self._failed = (
+            f"{child.name} {how}, {failures} times in a row, before the server was ready. Its last lines say why; "
+            "without any, something the application imports ends the process. `threadlog doctor` looks at each part."
+        )
+        self._stop.set()
+        return True
+
     async def _watch_postgres(self) -> None:
         assert self._postgres is not None
         while True:
@@ -316,6 +332,8 @@ class Supervisor:
         await self._children.kill(list(self._children.all))
         for task in self._pending:
             task.cancel()
+        await self._children.groups_ended()
+        await end_descendants({self._postgres.pid} if self._postgres and self._postgres.pid else set())
         if self._postgres:
             self._postgres.stop()
         with suppress(FileNotFoundError):
