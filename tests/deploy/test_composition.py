@@ -12,7 +12,7 @@ from unittest.mock import ANY, Mock
 
 import pytest
 
-from deploy import announce
+from deploy import announce, compose, health
 from deploy.children import Child
 from deploy.compose import api_settings, processor_of
 from deploy.environment import apply
@@ -75,6 +75,20 @@ async def kafka(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
         return asked.pop()
 
 
+async def probed_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a process would get ready to answer probes."""
+
+    def connect(*args: Any, **options: Any) -> Any:
+        raise ConnectionError
+
+    monkeypatch.setattr(health, "pool_of", connect)
+    try:
+        async with health.probed(settings, "postgresql:///x", MemoryLog(1)):
+            return False
+    except ConnectionError:
+        return True
+
+
 def loaded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What an executor would load."""
     paths: list[Path] = []
@@ -101,7 +115,7 @@ def formatter(settings: Settings, app: LanggraphJson) -> Any:
 
 
 # Every variable: another value than its default, and an object that has to differ with it. `kafka`: the log in Kafka;
-# `executor`: what one loads.
+# `executor`: what one loads; `health`: whether it answers probes.
 CHOICES: dict[str, tuple[str, Probe | str]] = {
     "DATABASE_URI": ("postgresql://there/db", supervisor(lambda it: it._postgres is None)),
     "KAFKA_BOOTSTRAP_SERVERS": ("broker:1", executor("log_in_database")),
@@ -114,6 +128,12 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "THREADLOG_CONFIG": ("other.json", "executor"),
     "THREADLOG_HOST": ("127.0.0.2", executor("api_url")),
     "THREADLOG_PORT": ("2025", executor("api_url")),
+    "THREADLOG_HEALTH_PORT": ("9", "health"),
+    "THREADLOG_DATABASE_TIMEOUT_SECONDS": (
+        "9",
+        lambda settings, app: compose._pool(settings, "postgresql:///x", name="api", size=1).kwds["seconds"],
+    ),
+    "HTTP_READ_TIMEOUT_SECONDS": ("9", api("read_timeout_seconds")),
     "THREADLOG_API_URL": ("http://there:1", executor("api_url")),
     "THREADLOG_HIDE_ERRORS": ("true", executor("hide_errors")),
     "THREADLOG_EXECUTORS": ("3", supervisor(lambda it: it._staff)),
@@ -150,6 +170,8 @@ async def test_every_setting_arrives_in_what_servers_are_made_of(
             return await kafka(Settings.load(kafka_bootstrap_servers="broker:1"), monkeypatch)
         if probe == "executor":
             return loaded(Settings.load(), monkeypatch)
+        if probe == "health":
+            return await probed_for(Settings.load(), monkeypatch)
         assert not isinstance(probe, str)
         return probe(Settings.load(), app)
 
