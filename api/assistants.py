@@ -10,7 +10,7 @@ from aiohttp import web
 
 from api.deps import Api, api_of
 from api.errors import ApiError, raise_if_rejected
-from api.limits import shown
+from api.limits import AT_A_TIME, shown
 from api.models import (
     AssistantCreate,
     AssistantFilter,
@@ -50,7 +50,6 @@ _SELECTABLE = frozenset(
         "version",
     ]
 )
-_MANY = 64
 
 
 async def create(request: web.Request) -> web.Response:
@@ -199,8 +198,8 @@ async def submit_many(api: Api, commands: list[tuple[Command, str]]) -> int:
         return not decided.events or decided.events[0]["type"] != "command.rejected"
 
     accepted = 0
-    for start in range(0, len(commands), _MANY):
-        accepted += sum(await asyncio.gather(*(one(*item) for item in commands[start : start + _MANY])))
+    for start in range(0, len(commands), AT_A_TIME):
+        accepted += sum(await asyncio.gather(*(one(*item) for item in commands[start : start + AT_A_TIME])))
     return accepted
 
 

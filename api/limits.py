@@ -24,6 +24,9 @@ RUNS = THREADS = 1000
 """Runs or threads that a request creates, names, cancels or deletes, each a command of its own; as many as a page of a
 search has at most."""
 
+AT_A_TIME = 64
+"""Commands of one request that are under way at the same time, so that those of others come between them."""
+
 UPDATES = 1000
 """Updates of a state in one request, as many as a history shows at most."""
 
@@ -46,13 +49,24 @@ _SHOWN = 100
 _LEVELS_ABOVE = 254 - DEPTH  # orjson writes 254: with so many more around it, what is too deep can't be written
 
 
+def check_unread(raw: bytes) -> str | None:
+    """The same before it is read, as far as that can be told: objects are what takes longest to read.
+
+    A quote inside a text is escaped, so what stands before a colon without being escaped ends a key.
+    """
+    if len(raw) <= VALUES:
+        return None
+    keys = raw.count(b'":') - raw.count(b'\\":')
+    return None if keys <= VALUES else f"The request body has {keys} values or more; at most {VALUES} are allowed"
+
+
 def check_body(raw: bytes, value: Any) -> str | None:
     """What is wrong with a body as a whole, None if nothing is. `value`: what `raw` was read to."""
     opened = raw.count(b"{") + raw.count(b"[")
-    if opened > DEPTH and deeper_than_allowed(value):
-        return too_deep()
     if len(raw) > VALUES and opened + raw.count(b",") >= VALUES and (count := count_values(value)) > VALUES:
         return f"The request body has {count} values; at most {VALUES} are allowed"
+    if opened > DEPTH and deeper_than_allowed(value):
+        return too_deep()
     return None
 
 
@@ -117,7 +131,7 @@ def small(limit: int) -> Callable[[Any], Any]:
     """A check of an object's keys and list elements at all levels, and of the bytes of its text."""
 
     def check(value: Any) -> Any:
-        keys, size = measured(value)
+        keys, size = measured(value, limit)
         if keys > limit:
             raise ValueError(f"has {keys} keys and list elements; at most {limit} are allowed")
         if size > METADATA_BYTES:
@@ -127,11 +141,11 @@ def small(limit: int) -> Callable[[Any], Any]:
     return check
 
 
-def measured(value: Any) -> tuple[int, int]:
-    """Keys and list elements, and bytes of keys and strings, at all levels."""
+def measured(value: Any, limit: int) -> tuple[int, int]:
+    """Keys and list elements, and bytes of keys and strings, at all levels; counting ends above `limit` keys."""
     keys = size = 0
     left = [value]
-    while left:
+    while left and keys <= limit:
         item = left.pop()
         if isinstance(item, str):
             size += len(item) if item.isascii() else len(item.encode("utf-8", "replace"))

@@ -275,7 +275,10 @@ class RunCreate(Body):
     feedback_keys: Later = None
     multitask_strategy: Literal["reject", "rollback", "interrupt", "enqueue"] | None = None
     if_not_exists: Literal["reject", "create"] | None = None
-    after_seconds: float | None = None
+    after_seconds: Annotated[
+        float | None,
+        Field(description="The run is due so many seconds from now, at that time of day: see docs/operations.md"),
+    ] = None
     checkpoint_during: bool | None = None
     durability: Literal["sync", "async", "exit"] | None = None
     strict_resume: Annotated[

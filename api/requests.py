@@ -16,7 +16,7 @@ from api.connections import received, too_large
 from api.deps import api_of
 from api.errors import ApiError, describe
 from api.known import as_uuid
-from api.limits import check_body, shown, too_deep
+from api.limits import check_body, check_unread, shown, too_deep
 from api.whole_numbers import refuse_long_integers
 
 M = TypeVar("M", bound=BaseModel)
@@ -40,6 +40,8 @@ def decoded_body(raw: bytes) -> Any:
     """The value of a body, which is within the limits of every body."""
     if b"\\u0000" in raw:
         raw = _NUL.sub(rb"\1\\ufffd", raw)
+    if (problem := check_unread(raw)) is not None:
+        raise ApiError(422, problem)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from api.deps import Api, api_of
 from api.errors import ApiError
-from api.limits import shown
+from api.limits import AT_A_TIME, shown
 from api.models import CancelMany
 from api.output import Happening
 from api.replies import no_content, reply
@@ -22,7 +22,6 @@ from projections.queries import runs
 logger = logging.getLogger(__name__)
 
 _NONE_FOUND = "No runs found to cancel."
-_MANY = 64
 _TAKEN = "taken"
 
 
@@ -65,9 +64,12 @@ async def cancel_many(request: web.Request) -> web.Response:
         assert asked.thread_id is not None and asked.run_ids is not None
         matching = [(asked.thread_id, run_id) for run_id in dict.fromkeys(asked.run_ids)]
     cancelled = 0
-    for start in range(0, len(matching), _MANY):
+    for start in range(0, len(matching), AT_A_TIME):
         results = await asyncio.gather(
-            *(_cancel(api, thread_id, run_id, action, reason) for thread_id, run_id in matching[start : start + _MANY])
+            *(
+                _cancel(api, thread_id, run_id, action, reason)
+                for thread_id, run_id in matching[start : start + AT_A_TIME]
+            )
         )
         cancelled += sum(results)
     if not cancelled:

@@ -27,7 +27,12 @@ async def copy(request: web.Request) -> web.Response:
     api = api_of(request)
     source = path_uuid(request, "thread_id", "thread")
     target = str(uuid4())
-    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    # A few at a time: each keeps a connection for as long as the thread is large, and the others are for everybody.
+    async with (
+        api.scans,
+        api.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
         row = await threads.get(connection, source)
         if row is None:
             raise ApiError(409, "Conflict")

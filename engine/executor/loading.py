@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -28,8 +29,17 @@ _RUNTIME = "__pregel_runtime"
 _OURS = ("engine", "projections", "api", "deploy")
 
 
+_ABSOLUTE = re.compile(r"(?<![\w./-])/(?:[^/\s:()'\"]+/)*?((?:[^/\s:()'\"]+/)?[^/\s:()'\"]+)(?![^\s:()'\"])")
+
+
 class GraphLoadError(Exception):
-    """A graph cannot be had from the user's code. The message names the graph, the place and the reason."""
+    """A graph cannot be had from the user's code. The message names the graph, the place and the reason.
+
+    Clients see it, so of the server's paths it has the file and its folder only; the log has them whole.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_ABSOLUTE.sub(r"\1", message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,10 @@ def test_values_are_counted_at_all_levels() -> None:
     raw = orjson.dumps([0] * limits.VALUES)
     problem = limits.check_body(raw, orjson.loads(raw))
     assert problem == f"The request body has {limits.VALUES + 1} values; at most {limits.VALUES} are allowed"
+    objects = orjson.dumps([{"a": 1}] * (limits.VALUES + 1))
+    problem = limits.check_unread(objects)
+    assert problem == f"The request body has {limits.VALUES + 1} values or more; at most {limits.VALUES} are allowed"
+    assert limits.check_unread(orjson.dumps(objects.decode())) is None  # JSON in a text
     commas = {"text": "," * (2 * limits.VALUES)}
     assert limits.check_body(orjson.dumps(commas), commas) is None
 
