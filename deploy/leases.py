@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
 _SILENT_SECONDS = 1.5  # signs come twice a second
+_BUSY_SECONDS = 3.0
 _WARN_SECONDS = 60.0
 _KEEP_CONNECTION_SECONDS = 30.0  # nobody was silent for so long: the database is not needed for a while
 
@@ -60,6 +61,7 @@ class LeaseKeeper:
         executors: the processes there are now.
         hang_seconds: how long a process may give no sign of life before it is killed; 0: as long as it likes.
         say: prints a line about the process of that name.
+        busy: called while a process gives no sign of life for some seconds: others have to do what comes.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class LeaseKeeper:
         *,
         hang_seconds: float,
         say: Callable[[str, str], None],
+        busy: Callable[[], None] = lambda: None,
     ) -> None:
         self._dsn, self._executors, self._hang, self._say = dsn, executors, hang_seconds, say
+        self._busy = busy
         self._connection: asyncpg.Connection | None = None
         self._one_at_a_time = asyncio.Lock()
         self._needed = self._renewed = 0.0  # when the database was last needed, and the leases last renewed
@@ -128,6 +132,8 @@ class LeaseKeeper:
                     f"loop; {limit} (THREADLOG_HANG_SECONDS)",
                 )
             silent.append(pulse.executor_id)
+            if pulse.silent_seconds >= _BUSY_SECONDS:
+                self._busy()
         now = time.monotonic()
         if silent and now - self._renewed >= RENEW_SECONDS:
             error = await self._tell(_KEEP, silent, LEASE_SECONDS)

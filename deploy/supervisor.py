@@ -100,6 +100,7 @@ class Supervisor:
             lambda: [child for child in self._children.all if child.role == "executor"],
             hang_seconds=settings.hang_seconds,
             say=self._say,
+            busy=self._on_work_for_more,
         )
         self._executors = [f"executor-{number}" for number in range(1, settings.most_executors + 1)]
         # How many there are to be: as many as asked for, else one until there is work for more.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
@@ -114,6 +115,17 @@ def test_a_call_that_keeps_the_interpreter_costs_neither_its_run_nor_the_neighbo
         (app.parent / "open").touch()
         assert outcome(client, *neighbour) == ("success", 1)
     assert "starting it again" not in server.output
+
+
+def test_while_the_only_one_is_held_others_are_started(own_server: Callable[..., Server], app: Path) -> None:
+    server = own_server(app, executors=None)
+    if len(psutil.Process(server.process.pid).cpu_affinity()) < 2:
+        pytest.skip("this machine has one core")
+    with get_sync_client(url=server.url, api_key=None) as client:
+        busy = begin(client, app.parent, "in_thread", "keep the interpreter for good")
+        thread, run = begin(client, app.parent, "on_loop", "")
+        assert outcome(client, thread, run) == ("success", 1)
+        assert _pids(app.parent, run) != _pids(app.parent, busy[1])
 
 
 @pytest.mark.parametrize(
