@@ -155,7 +155,7 @@ async def test_system_endpoints(api: House) -> None:
     assert await api.call("GET", "/ok") == {"ok": True, "services": {}}
     assert await api.call("GET", "/") == {"ok": True, "services": {}}
     checked = await api.call("GET", "/ok?check_db=1")
-    assert checked["ok"] is True and set(checked["services"]) == {"postgres", "log"}
+    assert checked["ok"] is True and set(checked["services"]) == {"postgres", "log", "engine"}
     info = await api.call("GET", "/info")
     assert info["version"] and info["flags"]["assistants"] is True and info["flags"]["crons"] is False
     async with api.client.head("/ok") as answer:
