@@ -14,7 +14,6 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 NODE_THREADS = "node"
@@ -55,36 +54,24 @@ _attempt: ContextVar[GivenUp | None] = ContextVar("attempt", default=None)
 class Job(concurrent.futures.Future[Any]):
     """A call in a node thread; cancelled while it runs, it tells its attempt."""
 
-    def __init__(self, work: Callable[[], Any], attempt: GivenUp) -> None:
-        super().__init__()
-        self._work: Callable[[], Any] | None = work
-        self._attempt = attempt
-        self._thread: int | None = None
-
-    def run(self) -> None:
-        if not self.set_running_or_notify_cancel():
-            return
-        work, self._work = self._work, None
-        self._thread = threading.get_ident()
-        assert work is not None
-        try:
-            result = work()
-        except BaseException as error:
-            self.set_exception(error)
-            del self, work  # the error's traceback would keep them, and they the error
-        else:
-            self.set_result(result)
+    attempt: GivenUp
+    place: list[int]  # the thread it runs in, once it does
 
     def cancel(self) -> bool:
         cancelled = super().cancel()
         if not cancelled and not self.done():
-            self._attempt.add(self)
+            self.attempt.add(self)
         return cancelled
 
     def stack(self) -> str:
         """Where its thread stands."""
-        frame = sys._current_frames().get(self._thread or 0)
+        frame = sys._current_frames().get(self.place[0]) if self.place else None
         return "" if frame is None else "".join(traceback.format_stack(frame))
+
+
+def _run(place: list[int], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    place.append(threading.get_ident())
+    return fn(*args, **kwargs)
 
 
 class NodeThreads(concurrent.futures.ThreadPoolExecutor):
@@ -97,6 +84,9 @@ class NodeThreads(concurrent.futures.ThreadPoolExecutor):
         attempt = _attempt.get()
         if attempt is None:
             return super().submit(fn, *args, **kwargs)
-        job = Job(partial(fn, *args, **kwargs), attempt)
-        super().submit(job.run)
+        place: list[int] = []
+        job = super().submit(_run, place, fn, args, kwargs)
+        job.__class__ = Job  # the pool makes its futures itself; a second one around each would cost as much again
+        assert isinstance(job, Job)
+        job.attempt, job.place = attempt, place
         return job
