@@ -36,7 +36,7 @@ from engine.executor.stored_types import default_serializer
 from engine.executor.values import Draft, Values
 from projections import render
 from projections.render import Blob, Blobs
-from tests.installed import has
+from tests.installed import has, needs
 
 
 class Colour(enum.Enum):
@@ -114,7 +114,6 @@ VALUES: dict[str, Any] = {
     "nan": math.nan,
     "infinite": [math.inf, -math.inf],
     "text": "ünï\u0000 \U0001f600",
-    "surrogate": "a\ud800b",
     "list": [1, [2, [3]]],
     "tuple": (1, (2,)),
     "dict": {"a": {"b": None}},
@@ -175,6 +174,7 @@ if DELTA_SNAPSHOTS:
     from langgraph.types import Overwrite
 
     VALUES["overwrite"] = Overwrite([1])
+    VALUES["surrogate"] = "a\ud800b"  # which older serializers store without it
     VALUES["delta snapshot"] = _DeltaSnapshot([HumanMessage("hi", id="1")])
 
 
@@ -204,6 +204,7 @@ def _as_lists(value: Any) -> Any:
     return [_as_lists(v) for v in value] if type(value) in (list, tuple) else value
 
 
+@needs("langgraph-checkpoint", "4.0.1")
 def test_strict_readers_make_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.executor.stored_types.STRICT_MSGPACK_ENABLED", True)
     strict = default_serializer().with_msgpack_allowlist([("tests.render.test_render", "Record"), *((

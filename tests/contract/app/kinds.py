@@ -13,10 +13,14 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
 from langgraph.pregel import Pregel
 from langgraph.runtime import Runtime
-from langgraph_sdk.runtime import ServerRuntime
 from plain import Items, chain
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
+
+try:
+    from langgraph_sdk.runtime import ServerRuntime
+except ImportError:  # an older langgraph-sdk: `told` is not called there
+    ServerRuntime = Any
 
 
 class Seen(TypedDict, total=False):

@@ -9,9 +9,14 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.prebuilt import ToolNode, ToolRuntime
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Send, interrupt
 from typing_extensions import TypedDict
+
+try:
+    from langgraph.prebuilt import ToolRuntime
+except ImportError:  # an older LangGraph: `count` is not called there
+    ToolRuntime = Any
 
 
 class Work(TypedDict, total=False):
