@@ -92,8 +92,8 @@ def _refusal(p: Partition, record: EventRecord, envelope: CommandEnvelope, befor
 def _left_out(p: Partition) -> None:
     """What can be decided and can't be projected is left out of the read models, and said to be, once."""
     rule = Acceptance()
-    records = [(offset, EventRecord.decode(value)) for offset, value in p.events]
-    bad = [offset for offset, record in records if rule.accepts(record) and any(map(unprojectable, record.events))]
+    records = [record for record in (EventRecord.decode(value) for _, value in p.events) if rule.accepts(record)]
+    bad = [record.cmd_off for record in records if any(map(unprojectable, record.events))]
     assert p.skips == bad, f"I12: partition {p.number} left out {p.skips}, not {bad}"
 
 

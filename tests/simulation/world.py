@@ -216,7 +216,8 @@ class Partition:
     tables: Tables = field(default_factory=Tables)
     applied: list[tuple[int, int]] = field(default_factory=list)
     skips: list[int] = field(default_factory=list)
-    """Offsets of `events` of what the read models could not take."""
+    """Commands, by offset, of which the read models could not take an event. (Not by the offset of the event record: an
+    append that was repeated is there twice, and its term knows the second place.)"""
     refused: set[int] = field(default_factory=set)
     """Offsets of commands whose event records were refused, as the engines remember them."""
 
@@ -354,7 +355,7 @@ class World:
                 return False
             assert p.ev_off < batch.ev_off, f"I2: the position would go back, {p.ev_off} to {batch.ev_off}"
         new = [accepted for accepted in batch.records if accepted.offset > p.ev_off]
-        bad = [accepted.offset for accepted in new if any(map(unprojectable, accepted.record.events))]
+        bad = [accepted.record.cmd_off for accepted in new if any(map(unprojectable, accepted.record.events))]
         if bad and not singly:
             raise Unprojectable(f"the read models can't take {bad}")
         p.skips += bad
