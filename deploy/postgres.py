@@ -30,6 +30,7 @@ from urllib.parse import quote
 import psutil
 
 from deploy.parent import parent_death_signal
+from deploy.passage import let_pass
 
 log = logging.getLogger("threadlog.postgres")
 
@@ -189,8 +190,15 @@ class EmbeddedPostgres:
     def _prepare(self, account: pwd.struct_passwd | None, say: Callable[[str], None]) -> None:
         version = _check_version(self.folder)
         if account is not None:
-            _make_reachable(binaries())
-            _make_reachable(self.folder)
+            try:
+                let_pass(binaries(), account.pw_uid)
+                let_pass(self.folder, account.pw_uid)
+            except OSError as error:
+                raise PostgresFailed(
+                    f"Postgres does not run as root, and its system user {SYSTEM_USER} can't pass through "
+                    f"{error.filename} ({error.strerror}): choose another --data-dir, start threadlog as another user, "
+                    "or set DATABASE_URI"
+                ) from None
         if version is None:
             say("creating the database")
             # Made beside and moved into place, so that a crash in the middle leaves nothing half-made behind.
@@ -330,15 +338,6 @@ def _account() -> pwd.struct_passwd | None:
 def _give(folder: Path, account: pwd.struct_passwd | None) -> None:
     if account is not None:
         os.chown(folder, account.pw_uid, account.pw_gid)
-
-
-def _make_reachable(path: Path) -> None:
-    """Let other users pass through (not list) the folders above `path`: root's own folders often forbid it."""
-    for folder in path.parents:
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            log.info("letting the database's system user pass through %s", folder)
-            folder.chmod(mode | stat.S_IXOTH)
 
 
 def _check_version(folder: Path) -> int | None:
