@@ -11,6 +11,7 @@ COPY engine engine
 COPY projections projections
 COPY api api
 COPY deploy deploy
+COPY src src
 RUN /opt/threadlog/bin/pip install -c requirements.lock '.[embedded,kafka,example]'
 ARG APP=deploy/examples/support_agent
 COPY ${APP} /app

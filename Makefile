@@ -51,7 +51,7 @@ $(VENV)/.dev: pyproject.toml requirements.lock | $(VENV)/bin/python
 install: $(VENV)/.dev
 
 run: $(VENV)/.run
-	@ONCE=$${ONCE:-} $(PY) -m deploy.examples.demo
+	@ONCE=$${ONCE:-} $(PY) -m threadlog.deploy.examples.demo
 
 test: lint unit
 
@@ -62,7 +62,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/lint-imports --no-cache
 
 unit: $(VENV)/.dev
-	@$(PY) -c 'from deploy.kafka import available; from deploy.kafka.jars import version; \
+	@$(PY) -c 'from threadlog.deploy.kafka import available; from threadlog.deploy.kafka.jars import version; \
 		can, why = available(lambda line: print(line, flush=True)); \
 		print(f"Kafka tests: run against Apache Kafka {version()}" if can else f"Kafka tests: skipped, {why}", flush=True)'
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
@@ -92,7 +92,7 @@ lock: $(VENV)/.dev
 
 # Apache Kafka on loopback, until Ctrl-C: make kafka, then KAFKA_BOOTSTRAP_SERVERS=… threadlog up
 kafka: $(VENV)/.dev
-	@$(PY) -m deploy.kafka
+	@$(PY) -m threadlog.deploy.kafka
 
 $(VENV)/.bench: pyproject.toml requirements.lock | $(VENV)/bin/python
 	$(call install_into_venv,dev$(comma)bench)

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from aiohttp import web
 
-from api import (
+from threadlog.api import (
     assistant_graphs,
     assistants,
     runs,
@@ -17,17 +17,17 @@ from api import (
     thread_stream,
     threads,
 )
-from api.connections import handler_args
-from api.cors import CorsPolicy
-from api.deps import API, Api, ApiDeps
-from api.disconnects import Disconnects
-from api.edge import make_edge, make_marker
-from api.known import Known
-from api.metrics import HttpMetrics
-from api.openapi import describe, routes_of
-from api.routes import Route
-from api.thread_lookup import ThreadLookup
-from projections.health import WritePath
+from threadlog.api.connections import handler_args
+from threadlog.api.cors import CorsPolicy
+from threadlog.api.deps import API, Api, ApiDeps
+from threadlog.api.disconnects import Disconnects
+from threadlog.api.edge import make_edge, make_marker
+from threadlog.api.known import Known
+from threadlog.api.metrics import HttpMetrics
+from threadlog.api.openapi import describe, routes_of
+from threadlog.api.routes import Route
+from threadlog.api.thread_lookup import ThreadLookup
+from threadlog.projections.health import WritePath
 
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
 ROUTES: tuple[Route, ...] = (

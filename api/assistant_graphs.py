@@ -6,13 +6,13 @@ from typing import Any
 
 from aiohttp import web
 
-from api.deps import Api, api_of
-from api.errors import ApiError
-from api.known import as_uuid, default_assistant_id
-from api.limits import shown
-from api.replies import reply
-from api.requests import path_text, query_flag, query_text
-from api.routes import Query, Route
+from threadlog.api.deps import Api, api_of
+from threadlog.api.errors import ApiError
+from threadlog.api.known import as_uuid, default_assistant_id
+from threadlog.api.limits import shown
+from threadlog.api.replies import reply
+from threadlog.api.requests import path_text, query_flag, query_text
+from threadlog.api.routes import Query, Route
 
 _SCHEMAS = ("input", "output", "state", "config", "context")
 

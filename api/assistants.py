@@ -8,10 +8,10 @@ from uuid import uuid4
 import orjson
 from aiohttp import web
 
-from api.deps import Api, api_of
-from api.errors import ApiError, raise_if_rejected
-from api.limits import AT_A_TIME, shown
-from api.models import (
+from threadlog.api.deps import Api, api_of
+from threadlog.api.errors import ApiError, raise_if_rejected
+from threadlog.api.limits import AT_A_TIME, shown
+from threadlog.api.models import (
     AssistantCreate,
     AssistantFilter,
     AssistantLatest,
@@ -21,10 +21,10 @@ from api.models import (
     Config,
     JsonObject,
 )
-from api.replies import assistant_of, no_content, page, picked, reply
-from api.requests import body, path_uuid, query_flag, query_int, select_of
-from api.routes import Query, Route
-from engine.domain.commands import (
+from threadlog.api.replies import assistant_of, no_content, page, picked, reply
+from threadlog.api.requests import body, path_uuid, query_flag, query_int, select_of
+from threadlog.api.routes import Query, Route
+from threadlog.engine.domain.commands import (
     CancelRun,
     Command,
     CreateAssistant,
@@ -33,8 +33,8 @@ from engine.domain.commands import (
     SetLatestAssistant,
     UpdateAssistant,
 )
-from projections.queries import assistants as queries
-from projections.queries import runs, threads
+from threadlog.projections.queries import assistants as queries
+from threadlog.projections.queries import runs, threads
 
 _SELECTABLE = frozenset(
     [

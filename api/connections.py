@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from api.errors import ApiError
+from threadlog.api.errors import ApiError
 
 # A body may take this much longer for each of its bytes: on a link of 10 kB/s 300 MB take their eight hours.
 _BYTES_PER_SECOND = 10_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from multidict import CIMultiDict
 
-from api.settings import Cors
+from threadlog.api.settings import Cors
 
 
 class CorsPolicy:

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 import asyncpg
 from aiohttp import web
 
-from api.disconnects import Disconnects
-from api.known import Known
-from api.live import Live
-from api.metrics import HttpMetrics
-from api.request_keys import RequestKey
-from api.settings import ApiSettings
-from api.thread_lookup import ThreadLookup
-from engine.log.port import Log
-from engine.ports import Gateway
-from projections.health import WritePath
+from threadlog.api.disconnects import Disconnects
+from threadlog.api.known import Known
+from threadlog.api.live import Live
+from threadlog.api.metrics import HttpMetrics
+from threadlog.api.request_keys import RequestKey
+from threadlog.api.settings import ApiSettings
+from threadlog.api.thread_lookup import ThreadLookup
+from threadlog.engine.log.port import Log
+from threadlog.engine.ports import Gateway
+from threadlog.projections.health import WritePath
 
 SCANS = 2  # at a time: the others wait, and leave the connections to other requests
 

@@ -12,13 +12,13 @@ from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from api.connections import has_left
-from api.cors import CorsPolicy
-from api.deps import REQUEST_ID
-from api.errors import ApiError, is_away
-from api.metrics import HttpMetrics
-from api.replies import reply
-from api.requests import encodable, header
+from threadlog.api.connections import has_left
+from threadlog.api.cors import CorsPolicy
+from threadlog.api.deps import REQUEST_ID
+from threadlog.api.errors import ApiError, is_away
+from threadlog.api.metrics import HttpMetrics
+from threadlog.api.replies import reply
+from threadlog.api.requests import encodable, header
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 from pydantic import ValidationError
 
-from engine.log.port import LogUnavailable
+from threadlog.engine.log.port import LogUnavailable
 
 _STATUS = {"not_found": 404, "conflict": 409, "invalid": 422}
 

@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Self
 
-from api.live import ON_ITS_WAY, Live, Waiter
-from api.progress import End, FrameId, Progress, end_of
-from engine.log.port import Log, OffsetGone, Topic
-from engine.log.records import Frames, partition_of
+from threadlog.api.live import ON_ITS_WAY, Live, Waiter
+from threadlog.api.progress import End, FrameId, Progress, end_of
+from threadlog.engine.log.port import Log, OffsetGone, Topic
+from threadlog.engine.log.records import Frames, partition_of
 
 READ_BYTES = 1_048_576
 

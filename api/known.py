@@ -10,8 +10,8 @@ from uuid import UUID, uuid5
 
 import orjson
 
-from projections.queries import assistants, graphs
-from projections.queries.connection import Reader
+from threadlog.projections.queries import assistants, graphs
+from threadlog.projections.queries.connection import Reader
 
 _NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 _MOST = 4096

@@ -14,7 +14,7 @@ import orjson
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from engine.domain.limits import DEPTH, INDEXED_BYTES, METADATA_BYTES
+from threadlog.engine.domain.limits import DEPTH, INDEXED_BYTES, METADATA_BYTES
 
 VALUES = 500_000
 """Values in a body, at all levels. To read as many from JSON takes a core some 40 ms, in which a loop does nothing

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from engine.log.port import Log, Topic
-from engine.log.records import EventRecord, Frames
+from threadlog.engine.log.port import Log, Topic
+from threadlog.engine.log.records import EventRecord, Frames
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Live:
         """Begin at the end of the log. Raises `LogUnavailable`."""
         few = asyncio.Semaphore(_ASKED_AT_ONCE)  # a connection each, which would be kept
         self._next = await asyncio.gather(*(self._end_of(p, few) for p in range(self._log.partitions)))
-        self._task = asyncio.create_task(self._follow(), name="api.live")
+        self._task = asyncio.create_task(self._follow(), name="threadlog.api.live")
 
     async def _end_of(self, partition: int, few: asyncio.Semaphore) -> int:
         async with few:

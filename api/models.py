@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from api.limits import (
+from threadlog.api.limits import (
     CHECKPOINT_CHARACTERS,
     FILTER_KEYS,
     NAME_CHARACTERS,
@@ -19,7 +19,7 @@ from api.limits import (
     AtMost,
     small,
 )
-from engine.domain.limits import INDEXED_BYTES, METADATA_KEYS
+from threadlog.engine.domain.limits import INDEXED_BYTES, METADATA_KEYS
 
 JsonObject = dict[str, Any]
 SortOrder = Literal["asc", "desc"]

@@ -11,9 +11,9 @@ import orjson
 from aiohttp import web
 from pydantic.json_schema import models_json_schema
 
-from api.replies import raw_reply
-from api.routes import Query, Route
-from api.schemas import SCHEMAS
+from threadlog.api.replies import raw_reply
+from threadlog.api.routes import Query, Route
+from threadlog.api.schemas import SCHEMAS
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from api.live import Waiter
-from api.progress import End, Progress, end_of
-from engine.log.records import Frames
+from threadlog.api.live import Waiter
+from threadlog.api.progress import End, Progress, end_of
+from threadlog.engine.log.records import Frames
 
 # A run whose stream modes lack `values` sends its final ones under a name that clients never see.
 _VALUES = frozenset((b"values", b"~output"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.log.records import Frames
+from threadlog.engine.log.records import Frames
 
 EndKind = Literal["success", "error", "timeout", "interrupted", "gone"]
 

@@ -12,12 +12,12 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from api.connections import received, too_large
-from api.deps import api_of
-from api.errors import ApiError, describe
-from api.known import as_uuid
-from api.limits import check_body, check_unread, shown, too_deep
-from api.whole_numbers import refuse_long_integers
+from threadlog.api.connections import received, too_large
+from threadlog.api.deps import api_of
+from threadlog.api.errors import ApiError, describe
+from threadlog.api.known import as_uuid
+from threadlog.api.limits import check_body, check_unread, shown, too_deep
+from threadlog.api.whole_numbers import refuse_long_integers
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -7,17 +7,17 @@ import logging
 
 from aiohttp import web
 
-from api.deps import Api, api_of
-from api.errors import ApiError
-from api.limits import AT_A_TIME, shown
-from api.models import CancelMany
-from api.output import Happening
-from api.replies import no_content, reply
-from api.requests import body, path_uuid, query_flag, query_text, thread_in_path
-from engine.domain.cancelling import REASON_CHARACTERS
-from engine.domain.commands import CancelAction, CancelRun
-from engine.log.port import LogUnavailable
-from projections.queries import runs
+from threadlog.api.deps import Api, api_of
+from threadlog.api.errors import ApiError
+from threadlog.api.limits import AT_A_TIME, shown
+from threadlog.api.models import CancelMany
+from threadlog.api.output import Happening
+from threadlog.api.replies import no_content, reply
+from threadlog.api.requests import body, path_uuid, query_flag, query_text, thread_in_path
+from threadlog.engine.domain.cancelling import REASON_CHARACTERS
+from threadlog.engine.domain.commands import CancelAction, CancelRun
+from threadlog.engine.log.port import LogUnavailable
+from threadlog.projections.queries import runs
 
 logger = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from typing import Any
 from aiohttp import web
 from uuid_utils import uuid7
 
-from api.assistants import mirrored
-from api.deps import REQUEST_ID, Api
-from api.errors import ApiError, ServerStopping, raise_if_rejected
-from api.known import Assistant, as_uuid, default_assistant_id
-from api.limits import shown
-from api.models import JsonObject, RunCreate
-from api.replies import now_text, same_time
-from api.stateless import thread_of
-from engine.domain.commands import CreateRun
-from engine.log.records import partition_of
+from threadlog.api.assistants import mirrored
+from threadlog.api.deps import REQUEST_ID, Api
+from threadlog.api.errors import ApiError, ServerStopping, raise_if_rejected
+from threadlog.api.known import Assistant, as_uuid, default_assistant_id
+from threadlog.api.limits import shown
+from threadlog.api.models import JsonObject, RunCreate
+from threadlog.api.replies import now_text, same_time
+from threadlog.api.stateless import thread_of
+from threadlog.engine.domain.commands import CreateRun
+from threadlog.engine.log.records import partition_of
 
 # What the server decides: a client's value for these is dropped.
 _RESERVED_METADATA = frozenset(("thread_id", "run_id"))

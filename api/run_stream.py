@@ -6,14 +6,14 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from api.deps import Api, api_of
-from api.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone
-from api.errors import ApiError
-from api.feeds import READ_BYTES, RunFeed
-from api.limits import shown
-from api.models import RunCreate, StreamMode
-from api.progress import End, FrameId
-from api.requests import (
+from threadlog.api.deps import Api, api_of
+from threadlog.api.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone
+from threadlog.api.errors import ApiError
+from threadlog.api.feeds import READ_BYTES, RunFeed
+from threadlog.api.limits import shown
+from threadlog.api.models import RunCreate, StreamMode
+from threadlog.api.progress import End, FrameId
+from threadlog.api.requests import (
     body,
     header,
     path_uuid,
@@ -23,13 +23,13 @@ from api.requests import (
     query_text,
     thread_in_path,
 )
-from api.run_cancel import cancel_quietly
-from api.run_create import prepare, submit
-from api.sse import FrameFilter, RunView, open_stream, place, pump
-from api.stateless import LOOK_BACK, find
-from engine.log.port import OffsetGone, Topic
-from engine.log.records import CHECKPOINT, Frames, partition_of
-from projections.queries import runs
+from threadlog.api.run_cancel import cancel_quietly
+from threadlog.api.run_create import prepare, submit
+from threadlog.api.sse import FrameFilter, RunView, open_stream, place, pump
+from threadlog.api.stateless import LOOK_BACK, find
+from threadlog.engine.log.port import OffsetGone, Topic
+from threadlog.engine.log.records import CHECKPOINT, Frames, partition_of
+from threadlog.projections.queries import runs
 
 _MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
 _FROM_START = frozenset(("-1", "-", "0"))

@@ -8,19 +8,19 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from api import stateless
-from api.deps import Api, api_of
-from api.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone, cut
-from api.errors import ApiError
-from api.models import RunCreate
-from api.output import Output
-from api.progress import End
-from api.replies import decoded, exactly, raw_reply
-from api.requests import body, path_uuid, query_flag, thread_in_path
-from api.run_cancel import cancel_quietly
-from api.run_create import prepare, submit
-from api.run_stream import end_in
-from projections.queries import runs, state
+from threadlog.api import stateless
+from threadlog.api.deps import Api, api_of
+from threadlog.api.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone, cut
+from threadlog.api.errors import ApiError
+from threadlog.api.models import RunCreate
+from threadlog.api.output import Output
+from threadlog.api.progress import End
+from threadlog.api.replies import decoded, exactly, raw_reply
+from threadlog.api.requests import body, path_uuid, query_flag, thread_in_path
+from threadlog.api.run_cancel import cancel_quietly
+from threadlog.api.run_create import prepare, submit
+from threadlog.api.run_stream import end_in
+from threadlog.projections.queries import runs, state
 
 _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: Run not found"}})
 

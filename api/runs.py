@@ -7,13 +7,13 @@ from typing import Any
 
 from aiohttp import web
 
-from api import run_cancel, run_stream, run_wait
-from api.deps import api_of
-from api.errors import ApiError, raise_if_rejected
-from api.limits import AT_A_TIME, RUNS
-from api.models import CancelMany, RunCreate
-from api.replies import no_content, picked, reply, run_of
-from api.requests import (
+from threadlog.api import run_cancel, run_stream, run_wait
+from threadlog.api.deps import api_of
+from threadlog.api.errors import ApiError, raise_if_rejected
+from threadlog.api.limits import AT_A_TIME, RUNS
+from threadlog.api.models import CancelMany, RunCreate
+from threadlog.api.replies import no_content, picked, reply, run_of
+from threadlog.api.requests import (
     body,
     checked,
     json_body,
@@ -24,11 +24,11 @@ from api.requests import (
     select_of,
     thread_in_path,
 )
-from api.routes import Query, Route
-from api.run_create import prepare, submit
-from api.threads import require
-from engine.domain.commands import DeleteRun
-from projections.queries import runs as queries
+from threadlog.api.routes import Query, Route
+from threadlog.api.run_create import prepare, submit
+from threadlog.api.threads import require
+from threadlog.engine.domain.commands import DeleteRun
+from threadlog.projections.queries import runs as queries
 
 _SELECTABLE = frozenset(
     [

@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from api.deps import Api
-from api.disconnects import client_gone, cut
-from api.errors import is_away
-from api.feeds import Batch, Feed, Item, RunFeed
-from api.progress import FrameId
+from threadlog.api.deps import Api
+from threadlog.api.disconnects import client_gone, cut
+from threadlog.api.errors import is_away
+from threadlog.api.feeds import Batch, Feed, Item, RunFeed
+from threadlog.api.progress import FrameId
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",

@@ -6,11 +6,11 @@ from typing import Any
 
 from uuid_utils import uuid7
 
-from api.deps import Api
-from api.errors import ApiError, ServerStopping, raise_if_rejected
-from api.models import JsonObject
-from api.output import Happening
-from engine.domain.commands import UpdateState
+from threadlog.api.deps import Api
+from threadlog.api.errors import ApiError, ServerStopping, raise_if_rejected
+from threadlog.api.models import JsonObject
+from threadlog.api.output import Happening
+from threadlog.engine.domain.commands import UpdateState
 
 NO_GRAPH = (
     "The thread has no graph yet: its metadata has no graph_id. Run a graph on it first, or set metadata.graph_id."

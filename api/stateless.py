@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from uuid import UUID
 
-from api.deps import Api
-from api.progress import FrameId, Progress
-from engine.log.port import Log, OffsetGone, Topic
-from engine.log.records import Frames, partition_of
-from projections.queries import threads
+from threadlog.api.deps import Api
+from threadlog.api.progress import FrameId, Progress
+from threadlog.engine.log.port import Log, OffsetGone, Topic
+from threadlog.engine.log.records import Frames, partition_of
+from threadlog.projections.queries import threads
 
 # A crash of the log's database may have moved frames that were not flushed to somewhat lower offsets.
 LOOK_BACK = 256

@@ -8,16 +8,16 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from api.deps import Api, api_of
-from api.errors import ApiError
-from api.known import default_assistant_id
-from api.limits import shown
-from api.metrics import Scrape
-from api.replies import reply
-from api.requests import query_flag, query_text
-from api.routes import Query, Route
-from projections.health import Services
-from projections.queries import system as queries
+from threadlog.api.deps import Api, api_of
+from threadlog.api.errors import ApiError
+from threadlog.api.known import default_assistant_id
+from threadlog.api.limits import shown
+from threadlog.api.metrics import Scrape
+from threadlog.api.replies import reply
+from threadlog.api.requests import query_flag, query_text
+from threadlog.api.routes import Query, Route
+from threadlog.projections.health import Services
+from threadlog.projections.queries import system as queries
 
 
 async def ok(request: web.Request) -> web.Response:

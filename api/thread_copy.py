@@ -9,15 +9,15 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from api.deps import Api, api_of
-from api.errors import ApiError, raise_if_rejected
-from api.models import JsonObject
-from api.replies import reply, thread_of
-from api.requests import path_uuid
-from api.routes import Route
-from api.thread_search import values_of
-from engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
-from projections.queries import state, threads
+from threadlog.api.deps import Api, api_of
+from threadlog.api.errors import ApiError, raise_if_rejected
+from threadlog.api.models import JsonObject
+from threadlog.api.replies import reply, thread_of
+from threadlog.api.requests import path_uuid
+from threadlog.api.routes import Route
+from threadlog.api.thread_search import values_of
+from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
+from threadlog.projections.queries import state, threads
 
 _CHUNK_BYTES = 512 * 1024
 

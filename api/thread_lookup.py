@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from projections.queries import threads
+from threadlog.projections.queries import threads
 
 
 @dataclass(frozen=True, slots=True)

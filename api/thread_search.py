@@ -11,15 +11,15 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from api.assistants import containment
-from api.containment import contains, follow, parse_path
-from api.deps import api_of
-from api.errors import ApiError
-from api.models import ThreadFilter, ThreadSearch
-from api.replies import decoded, page, picked, reply, thread_of
-from api.requests import body, select_of
-from api.routes import Route
-from projections.queries import state, threads
+from threadlog.api.assistants import containment
+from threadlog.api.containment import contains, follow, parse_path
+from threadlog.api.deps import api_of
+from threadlog.api.errors import ApiError
+from threadlog.api.models import ThreadFilter, ThreadSearch
+from threadlog.api.replies import decoded, page, picked, reply, thread_of
+from threadlog.api.requests import body, select_of
+from threadlog.api.routes import Route
+from threadlog.projections.queries import state, threads
 
 _SELECTABLE = frozenset(
     [

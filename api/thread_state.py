@@ -7,17 +7,17 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from api.deps import Api, api_of
-from api.errors import ApiError
-from api.limits import shown
-from api.models import CheckpointRef, History, StateAt, StatePatch, StateUpdate
-from api.replies import no_content, reply
-from api.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
-from api.routes import Query, Route
-from api.state_jobs import UpdateFailed, update_state
-from api.threads import merge, missing, require
-from projections.queries import state, threads
-from projections.states import EVERYTHING, NO_STATE, Selection
+from threadlog.api.deps import Api, api_of
+from threadlog.api.errors import ApiError
+from threadlog.api.limits import shown
+from threadlog.api.models import CheckpointRef, History, StateAt, StatePatch, StateUpdate
+from threadlog.api.replies import no_content, reply
+from threadlog.api.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
+from threadlog.api.routes import Query, Route
+from threadlog.api.state_jobs import UpdateFailed, update_state
+from threadlog.api.threads import merge, missing, require
+from threadlog.projections.queries import state, threads
+from threadlog.projections.states import EVERYTHING, NO_STATE, Selection
 
 _FIELDS = frozenset(NO_STATE)
 _KEY = "values."

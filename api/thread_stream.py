@@ -5,19 +5,19 @@ from __future__ import annotations
 import orjson
 from aiohttp import web
 
-from api.deps import Api, api_of
-from api.errors import ApiError
-from api.feeds import Batch, Done, Happened, Item, ThreadFeed
-from api.limits import shown
-from api.progress import FrameId
-from api.requests import header, path_uuid, query_list
-from api.routes import Query, Route
-from api.run_stream import end_in
-from api.sse import FrameFilter, block, open_stream, pump
-from api.thread_state import read_state
-from api.threads import require
-from engine.log.records import partition_of
-from projections.queries import runs
+from threadlog.api.deps import Api, api_of
+from threadlog.api.errors import ApiError
+from threadlog.api.feeds import Batch, Done, Happened, Item, ThreadFeed
+from threadlog.api.limits import shown
+from threadlog.api.progress import FrameId
+from threadlog.api.requests import header, path_uuid, query_list
+from threadlog.api.routes import Query, Route
+from threadlog.api.run_stream import end_in
+from threadlog.api.sse import FrameFilter, block, open_stream, pump
+from threadlog.api.thread_state import read_state
+from threadlog.api.threads import require
+from threadlog.engine.log.records import partition_of
+from threadlog.projections.queries import runs
 
 _MODES = ("run_modes", "lifecycle", "state_update")
 _FROM_START = frozenset(("-1", "-", "0"))

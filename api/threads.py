@@ -10,18 +10,18 @@ import orjson
 from aiohttp import web
 from uuid_utils import uuid7
 
-from api.assistants import submit_many
-from api.deps import Api, api_of
-from api.errors import ApiError, raise_if_rejected
-from api.limits import shown
-from api.models import ThreadCreate, ThreadPatch, ThreadPrune
-from api.replies import no_content, reply, same_time, thread_of, time_text
-from api.requests import body, header, path_uuid, query_list
-from api.routes import Query, Route
-from api.state_jobs import apply_supersteps
-from engine.domain.commands import Command, CreateThread, DeleteThread, PruneThread, UpdateThread
-from projections.queries import state
-from projections.queries import threads as queries
+from threadlog.api.assistants import submit_many
+from threadlog.api.deps import Api, api_of
+from threadlog.api.errors import ApiError, raise_if_rejected
+from threadlog.api.limits import shown
+from threadlog.api.models import ThreadCreate, ThreadPatch, ThreadPrune
+from threadlog.api.replies import no_content, reply, same_time, thread_of, time_text
+from threadlog.api.requests import body, header, path_uuid, query_list
+from threadlog.api.routes import Query, Route
+from threadlog.api.state_jobs import apply_supersteps
+from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, PruneThread, UpdateThread
+from threadlog.projections.queries import state
+from threadlog.projections.queries import threads as queries
 
 _RESERVED_METADATA = frozenset(("thread_id", "run_id", "assistant_id"))
 

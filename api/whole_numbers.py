@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.errors import ApiError
-from engine import long_integers
+from threadlog.api.errors import ApiError
+from threadlog.engine import long_integers
 
 
 class _Long:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from deploy.settings import Settings
-from engine.langgraph_json import LanggraphJson
+from threadlog.deploy.settings import Settings
+from threadlog.engine.langgraph_json import LanggraphJson
 
 _OWN_MEMORY = "each has its own memory (variables of modules, InMemoryStore)"
 

@@ -18,13 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from deploy.fork_server import ForkedHere
-from deploy.forked import Forks
-from deploy.leftovers import end_group
-from deploy.logs import PROCESS_NAME
-from deploy.owner import OWNER
-from deploy.parent import PARENT_PID
-from deploy.pulse import PULSE, Pulse
+from threadlog.deploy.fork_server import ForkedHere
+from threadlog.deploy.forked import Forks
+from threadlog.deploy.leftovers import end_group
+from threadlog.deploy.logs import PROCESS_NAME
+from threadlog.deploy.owner import OWNER
+from threadlog.deploy.parent import PARENT_PID
+from threadlog.deploy.pulse import PULSE, Pulse
 
 CANNOT_RUN = 78  # EX_CONFIG: the exit code of a process whose settings can't work, so that a restart won't help
 
@@ -204,7 +204,7 @@ class Children:
             with self._forks.expecting():
                 # -P: a folder of the user's called `deploy` or `api` must not be taken for ours.
                 return await asyncio.create_subprocess_exec(
-                    sys.executable, "-P", "-m", "deploy.cli", role, *map(str, inherited), *arguments,
+                    sys.executable, "-P", "-m", "threadlog.deploy.cli", role, *map(str, inherited), *arguments,
                     env=env, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT, pass_fds=passed,
                     start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor, who stops them in order

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from deploy.settings import Settings
-    from engine.langgraph_json import LanggraphJson
+    from threadlog.deploy.settings import Settings
+    from threadlog.engine.langgraph_json import LanggraphJson
 
 F = TypeVar("F", bound=Callable[..., Any])
 Work = Callable[[], Any]  # a coroutine, but for executors
@@ -78,14 +78,14 @@ def main() -> None:
 @_option("--reload/--no-reload", env="THREADLOG_RELOAD", help="Load the application anew when its files change.")
 def up(**given: Any) -> None:
     """Start the whole server here, and keep it running."""
-    from deploy.parent import end_with_parent
+    from threadlog.deploy.parent import end_with_parent
 
     end_with_parent()
     app, settings = _application(given), _settings(given)
-    from deploy.fork_server import fork_here
-    from deploy.logs import configure_logging
-    from deploy.supervisor import forked_roles
-    from deploy.supervisor import up as run
+    from threadlog.deploy.fork_server import fork_here
+    from threadlog.deploy.logs import configure_logging
+    from threadlog.deploy.supervisor import forked_roles
+    from threadlog.deploy.supervisor import up as run
 
     server = fork_here(forked_roles(settings)) if settings.most_executors else None
     if isinstance(server, list):  # this is a process that it forked
@@ -124,12 +124,12 @@ def api_and_engine(alone: bool, **given: Any) -> None:
 @config_option
 def executor(**given: Any) -> None:
     """Start one executor process (needs DATABASE_URI)."""
-    from deploy.pulse import PULSE
+    from threadlog.deploy.pulse import PULSE
 
     _application(given)
     settings = _settings_of_part(given)
     if PULSE not in os.environ:  # nobody watches over this process
-        from deploy.watched import fork_executor
+        from threadlog.deploy.watched import fork_executor
 
         assert settings.database_uri is not None
         code = fork_executor(settings.database_uri, hang_seconds=settings.hang_seconds)
@@ -143,7 +143,7 @@ def executor(**given: Any) -> None:
 @click.argument("roles", nargs=-1)
 def fork_server(control: int, roles: tuple[str, ...]) -> None:
     """Become the processes of a supervisor, which asks through its socket."""
-    from deploy.fork_server import serve
+    from threadlog.deploy.fork_server import serve
 
     main(serve(control, roles), prog_name="threadlog")
 
@@ -159,7 +159,7 @@ def events(thread_id: str | None, follow: bool, as_json: bool, verify: bool, **g
     """List what happened, from the log."""
     _environment_of_application(given)
     settings = _reachable(_settings(given))
-    from deploy import events as listing
+    from threadlog.deploy import events as listing
 
     if verify:
         sys.exit(_run(lambda: listing.verify(settings, as_json=as_json)))
@@ -172,7 +172,7 @@ def events(thread_id: str | None, follow: bool, as_json: bool, verify: bool, **g
 @_option("--health-port", env="THREADLOG_HEALTH_PORT", type=click.IntRange(1, 65_535), help="Ask this port instead.")
 def health(**given: Any) -> None:
     """Ask a process on this machine whether it can do its work; the exit code says it."""
-    from deploy.health import ask
+    from threadlog.deploy.health import ask
 
     ready, words = ask(_settings(given))
     click.echo(words, err=not ready)
@@ -186,13 +186,13 @@ def health(**given: Any) -> None:
 @data_dir_option
 def doctor(**given: Any) -> None:
     """Check what `threadlog up` needs here, and say what to do about what is missing."""
-    from deploy.doctor import examine
+    from threadlog.deploy.doctor import examine
 
     sys.exit(_run(lambda: examine(given)))
 
 
 def _settings(given: dict[str, Any]) -> Settings:
-    from deploy.settings import BadSettings, Settings
+    from threadlog.deploy.settings import BadSettings, Settings
 
     _environment_of_application(given)
     try:
@@ -202,7 +202,7 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 
 def _application(given: dict[str, Any]) -> LanggraphJson:
-    from engine.langgraph_json import ConfigError, load
+    from threadlog.engine.langgraph_json import ConfigError, load
 
     try:
         return load(given.get("config") or "langgraph.json")
@@ -212,8 +212,8 @@ def _application(given: dict[str, Any]) -> LanggraphJson:
 
 def _environment_of_application(given: dict[str, Any]) -> None:
     """The application's `env` wins over the real environment, for settings too. No file, no matter."""
-    from deploy.environment import apply
-    from engine.langgraph_json import ConfigError, load
+    from threadlog.deploy.environment import apply
+    from threadlog.engine.langgraph_json import ConfigError, load
 
     with suppress(ConfigError):  # whoever needs the file says so
         apply(load(given.get("config") or "langgraph.json"))
@@ -223,8 +223,8 @@ def _tell_notices(given: dict[str, Any]) -> None:
     """What a user should know of the application's file; under a supervisor, that has said it."""
     import logging
 
-    from deploy.environment import supervised
-    from engine.langgraph_json import ConfigError, load
+    from threadlog.deploy.environment import supervised
+    from threadlog.engine.langgraph_json import ConfigError, load
 
     if not supervised():
         with suppress(ConfigError):
@@ -235,8 +235,8 @@ def _tell_notices(given: dict[str, Any]) -> None:
 def _warn_of_openness(settings: Settings) -> None:
     import logging
 
-    from deploy.announce import warning_of_openness
-    from deploy.environment import supervised
+    from threadlog.deploy.announce import warning_of_openness
+    from threadlog.deploy.environment import supervised
 
     if not supervised() and (warning := warning_of_openness(settings)):
         logging.getLogger("threadlog").warning("%s", warning)
@@ -246,7 +246,7 @@ def _reachable(settings: Settings) -> Settings:
     """With the DSN of the embedded Postgres that runs over the data folder, when none is given."""
     if settings.database_uri:
         return settings
-    from deploy.postgres import running_uri
+    from threadlog.deploy.postgres import running_uri
 
     uri = running_uri(settings.data_dir / "postgres")
     if uri is None:
@@ -263,7 +263,7 @@ def _serve(role: str, given: dict[str, Any], **options: Any) -> None:
 
 def _settings_of_part(given: dict[str, Any]) -> Settings:
     """Of a process that is one part of a server, and ends with its parent."""
-    from deploy.parent import end_with_parent
+    from threadlog.deploy.parent import end_with_parent
 
     end_with_parent()
     settings = _settings(given)
@@ -277,7 +277,7 @@ def _settings_of_part(given: dict[str, Any]) -> Settings:
 
 
 def _work_as(role: str, settings: Settings, given: dict[str, Any], **options: Any) -> None:
-    from deploy.logs import configure_logging
+    from threadlog.deploy.logs import configure_logging
 
     configure_logging(settings)
     _tell_notices(given)
@@ -285,13 +285,13 @@ def _work_as(role: str, settings: Settings, given: dict[str, Any], **options: An
         _warn_of_openness(settings)
     executes = role == "run_executor"
     # Only what the role needs: half of the time a process takes to start are its imports.
-    root = import_module("deploy.execute" if executes else "deploy.compose")
+    root = import_module("threadlog.deploy.execute" if executes else "threadlog.deploy.compose")
     _run(lambda: getattr(root, role)(settings, **options), _call if executes else None)
 
 
 def _run(work: Work, run: Callable[[Work], Any] | None = None) -> Any:
     """Run to the end, on uvloop unless told otherwise; failures that the user can mend end in their sentence."""
-    from deploy.failures import readable
+    from threadlog.deploy.failures import readable
 
     try:
         return (run or _on_uvloop)(work)
@@ -321,7 +321,7 @@ def _call(work: Work) -> Any:
 
 
 def _cannot_run() -> int:
-    from deploy.children import CANNOT_RUN
+    from threadlog.deploy.children import CANNOT_RUN
 
     return CANNOT_RUN
 

@@ -17,29 +17,29 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-from api.app import make_app
-from api.deps import ApiDeps
-from api.live import Live
-from api.settings import ApiSettings, Cors
-from deploy.health import probed
-from deploy.owner import owner_name
-from deploy.retention import retain_for_ever
-from deploy.settings import Settings
-from deploy.storage import opened_log, pool_of, prepared_database
-from engine.gateway import LocalGateway, LogGateway
-from engine.journal import Journal, LogJournal
-from engine.langgraph_json import LanggraphJson
-from engine.langgraph_json import load as load_langgraph_json
-from engine.link import LinkServer
-from engine.log.port import Log
-from engine.log.postgres import PostgresLog
-from engine.ports import EventListener, Gateway
-from engine.processor import Processor
-from engine.tail import EventTail
-from projections.applied import PostgresApplied
-from projections.journal import PostgresJournal
-from projections.ledger import PostgresLedger
-from projections.rebuild import reader_of_values
+from threadlog.api.app import make_app
+from threadlog.api.deps import ApiDeps
+from threadlog.api.live import Live
+from threadlog.api.settings import ApiSettings, Cors
+from threadlog.deploy.health import probed
+from threadlog.deploy.owner import owner_name
+from threadlog.deploy.retention import retain_for_ever
+from threadlog.deploy.settings import Settings
+from threadlog.deploy.storage import opened_log, pool_of, prepared_database
+from threadlog.engine.gateway import LocalGateway, LogGateway
+from threadlog.engine.journal import Journal, LogJournal
+from threadlog.engine.langgraph_json import LanggraphJson
+from threadlog.engine.langgraph_json import load as load_langgraph_json
+from threadlog.engine.link import LinkServer
+from threadlog.engine.log.port import Log
+from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.ports import EventListener, Gateway
+from threadlog.engine.processor import Processor
+from threadlog.engine.tail import EventTail
+from threadlog.projections.applied import PostgresApplied
+from threadlog.projections.journal import PostgresJournal
+from threadlog.projections.ledger import PostgresLedger
+from threadlog.projections.rebuild import reader_of_values
 
 log = logging.getLogger("threadlog")
 

@@ -17,12 +17,12 @@ from typing import Any
 import asyncpg
 import click
 
-from deploy import extras
-from deploy.environment import apply
-from deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
-from deploy.settings import BadSettings, Settings, without_password
-from engine.langgraph_json import ConfigError, LanggraphJson
-from engine.langgraph_json import load as load_langgraph_json
+from threadlog.deploy import extras
+from threadlog.deploy.environment import apply
+from threadlog.deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
+from threadlog.deploy.settings import BadSettings, Settings, without_password
+from threadlog.engine.langgraph_json import ConfigError, LanggraphJson
+from threadlog.engine.langgraph_json import load as load_langgraph_json
 
 _IMPORT_SECONDS = 120
 _VERSIONS = ("threadlog", "langgraph", "langgraph-sdk", "langgraph-checkpoint", "langchain-core", "aiokafka", "asyncpg")

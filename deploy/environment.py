@@ -6,12 +6,12 @@ import os
 
 from pydantic import AliasChoices
 
-from deploy.logs import PROCESS_NAME
-from deploy.owner import OWNER
-from deploy.parent import PARENT_PID
-from deploy.pulse import PULSE
-from deploy.settings import Settings
-from engine.langgraph_json import LanggraphJson
+from threadlog.deploy.logs import PROCESS_NAME
+from threadlog.deploy.owner import OWNER
+from threadlog.deploy.parent import PARENT_PID
+from threadlog.deploy.pulse import PULSE
+from threadlog.deploy.settings import Settings
+from threadlog.engine.langgraph_json import LanggraphJson
 
 _OURS = frozenset({OWNER, PARENT_PID, PROCESS_NAME, PULSE})
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from deploy.health import probed
-from deploy.owner import owner_name
-from deploy.parent import ask_for_more_executors
-from deploy.pulse import sign_of_life
-from deploy.settings import Settings
-from deploy.storage import opened_log, prepared_database
-from engine import loopback
-from engine.executor.loading import Graphs
-from engine.executor.process import ExecutorOptions, run
-from engine.executor.process import run_executor as run_until_told_to_stop
+from threadlog.deploy.health import probed
+from threadlog.deploy.owner import owner_name
+from threadlog.deploy.parent import ask_for_more_executors
+from threadlog.deploy.pulse import sign_of_life
+from threadlog.deploy.settings import Settings
+from threadlog.deploy.storage import opened_log, prepared_database
+from threadlog.engine import loopback
+from threadlog.engine.executor.loading import Graphs
+from threadlog.engine.executor.process import ExecutorOptions, run
+from threadlog.engine.executor.process import run_executor as run_until_told_to_stop
 
 
 def run_executor(settings: Settings) -> None:

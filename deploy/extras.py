@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deploy.failures import CannotRun
-from deploy.settings import Settings
+from threadlog.deploy.failures import CannotRun
+from threadlog.deploy.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

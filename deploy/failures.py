@@ -27,11 +27,11 @@ def readable(error: BaseException) -> Failure | None:
     # Imported when something has failed: a supervisor that starts its processes should not wait for these.
     import asyncpg
 
-    from deploy.postgres import PostgresFailed
-    from deploy.settings import BadSettings
-    from engine.langgraph_json import ConfigError
-    from engine.log.port import LogUnavailable
-    from projections.schema import PartitionsFixed, SchemaTooNew
+    from threadlog.deploy.postgres import PostgresFailed
+    from threadlog.deploy.settings import BadSettings
+    from threadlog.engine.langgraph_json import ConfigError
+    from threadlog.engine.log.port import LogUnavailable
+    from threadlog.projections.schema import PartitionsFixed, SchemaTooNew
 
     match error:
         case CannotRun() | PostgresFailed() | ConfigError() | BadSettings():

@@ -38,22 +38,41 @@ from typing import BinaryIO, NoReturn, TextIO, cast
 
 from setproctitle import setproctitle
 
-from deploy.leftovers import end_session
-from deploy.parent import PARENT_PID
-from deploy.pulse import PULSE
+from threadlog.deploy.leftovers import end_session
+from threadlog.deploy.parent import PARENT_PID
+from threadlog.deploy.pulse import PULSE
 
 _ORPHAN_SECONDS = 2.0  # a killed process closes its sockets some time before its children have another parent
 NUMBER = struct.Struct("!I")
 
-# What children of a role import before they know who they are. Nothing of the package `api`: an application may have a
-# module of that name, and executors must find theirs.
+# What children of a role import before they know who they are.
 _IMPORTS = {
-    "api-and-engine": ("uvloop", "deploy.failures", "deploy.logs", "deploy.settings", "deploy.storage", "aiohttp.web",
-                       "engine.gateway", "engine.link", "engine.processor", "engine.tail", "projections.journal"),
-    "executor": ("uvloop", "deploy.failures", "deploy.logs", "deploy.settings", "deploy.execute", "langgraph.graph",
-                 "langgraph.pregel", "langchain_core.messages", "langchain_core.tools",
-                 "langchain_core.language_models.chat_models"),
-}  # fmt: skip
+    "api-and-engine": (
+        "uvloop",
+        "threadlog.deploy.failures",
+        "threadlog.deploy.logs",
+        "threadlog.deploy.settings",
+        "threadlog.deploy.storage",
+        "aiohttp.web",
+        "threadlog.engine.gateway",
+        "threadlog.engine.link",
+        "threadlog.engine.processor",
+        "threadlog.engine.tail",
+        "threadlog.projections.journal",
+    ),
+    "executor": (
+        "uvloop",
+        "threadlog.deploy.failures",
+        "threadlog.deploy.logs",
+        "threadlog.deploy.settings",
+        "threadlog.deploy.execute",
+        "langgraph.graph",
+        "langgraph.pregel",
+        "langchain_core.messages",
+        "langchain_core.tools",
+        "langchain_core.language_models.chat_models",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from deploy.fork_server import NUMBER, ForkedHere
-from deploy.parent import adopt_orphans
+from threadlog.deploy.fork_server import NUMBER, ForkedHere
+from threadlog.deploy.parent import adopt_orphans
 
 _PATIENCE_SECONDS = 30.0  # the fork server may still be importing, on a busy machine
 

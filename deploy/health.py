@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from deploy.settings import Settings
-from deploy.storage import pool_of
-from engine.log.port import Log
+from threadlog.deploy.settings import Settings
+from threadlog.deploy.storage import pool_of
+from threadlog.engine.log.port import Log
 
 ASK_SECONDS = 10.0
 
@@ -31,8 +31,8 @@ async def probed(
         return
     from aiohttp import web  # not needed everywhere, and an executor is the smaller without it
 
-    from api.system import health
-    from projections.health import WritePath
+    from threadlog.api.system import health
+    from threadlog.projections.health import WritePath
 
     async with pool_of(uri, name="health", size=2, seconds=settings.database_timeout_seconds) as pool:
         path = WritePath(pool, log, trouble=trouble, executor_id=executor_id)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
-from deploy.pulse import Pulse
-from engine.leases import LEASE_SECONDS, RENEW_SECONDS
+from threadlog.deploy.pulse import Pulse
+from threadlog.engine.leases import LEASE_SECONDS, RENEW_SECONDS
 
 if TYPE_CHECKING:
     import asyncpg

@@ -8,7 +8,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from deploy.settings import Settings
+from threadlog.deploy.settings import Settings
 
 PROCESS_NAME = "THREADLOG_PROCESS_NAME"  # set by a supervisor, which prefixes the lines of its children itself
 

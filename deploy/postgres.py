@@ -29,8 +29,8 @@ from urllib.parse import quote
 
 import psutil
 
-from deploy.parent import parent_death_signal
-from deploy.passage import let_pass
+from threadlog.deploy.parent import parent_death_signal
+from threadlog.deploy.passage import let_pass
 
 log = logging.getLogger("threadlog.postgres")
 

@@ -7,9 +7,9 @@ import logging
 
 import asyncpg
 
-from deploy.settings import Settings
-from engine.log.port import LogUnavailable
-from engine.log.postgres import PostgresLog
+from threadlog.deploy.settings import Settings
+from threadlog.engine.log.port import LogUnavailable
+from threadlog.engine.log.postgres import PostgresLog
 
 log = logging.getLogger("threadlog.retention")
 

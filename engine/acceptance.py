@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.log.records import EventRecord
+from threadlog.engine.log.records import EventRecord
 
 
 class Acceptance:

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.log.port import LogUnavailable
-from engine.log.records import CommandEnvelope
-from engine.ports import Ledger
+from threadlog.engine.log.port import LogUnavailable
+from threadlog.engine.log.records import CommandEnvelope
+from threadlog.engine.ports import Ledger
 
 log = logging.getLogger(__name__)
 

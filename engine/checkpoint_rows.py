@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.references import Reference, content_hash
+from threadlog.engine.references import Reference, content_hash
 
 Json = dict[str, Any]
 

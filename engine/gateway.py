@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 import uuid_utils
 
-from engine.alarms import utc_now
-from engine.domain.commands import Command
-from engine.domain.events import CommandRejected
-from engine.domain.limits import MESSAGE_BYTES
-from engine.domain.wire import event_to_wire
-from engine.log.port import Append, AppendUnknown, Log, LogUnavailable, RecordRefused, Topic
-from engine.log.records import CommandEnvelope, EventRecord, partition_of
-from engine.ports import Decided, Gateway
-from engine.processor import NotOwner, Processor
+from threadlog.engine.alarms import utc_now
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.events import CommandRejected
+from threadlog.engine.domain.limits import MESSAGE_BYTES
+from threadlog.engine.domain.wire import event_to_wire
+from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, RecordRefused, Topic
+from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
+from threadlog.engine.ports import Decided, Gateway
+from threadlog.engine.processor import NotOwner, Processor
 
 DEADLINE_SECONDS = 10.0
 BACKOFF_SECONDS = (0.05, 1.0)

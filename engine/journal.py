@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from engine.log.port import Append, Log, LogUnavailable, RecordRefused, Topic
-from engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
-from engine.ports import Commit, Decided, Fenced, Ledger, Unprojectable
-from engine.term import Batch, Term
+from threadlog.engine.log.port import Append, Log, LogUnavailable, RecordRefused, Topic
+from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
+from threadlog.engine.ports import Commit, Decided, Fenced, Ledger, Unprojectable
+from threadlog.engine.term import Batch, Term
 
 log = logging.getLogger(__name__)
 

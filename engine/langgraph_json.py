@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
+from threadlog.engine.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
 
 
 class ConfigError(Exception):

@@ -21,12 +21,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.framing import Framed
-from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
-from engine.log.postgres import PostgresLog
-from engine.ports import Decided
-from engine.processor import Processor
-from engine.term import envelope_of
+from threadlog.engine.framing import Framed
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.ports import Decided
+from threadlog.engine.processor import Processor
+from threadlog.engine.term import envelope_of
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from engine.domain.commands import Command
-from engine.log.records import EventRecord
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.log.records import EventRecord
 
 
 class Fenced(Exception):

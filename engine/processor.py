@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 
-from engine.alarms import Alarms, utc_now
-from engine.domain.limits import MESSAGE_BYTES
-from engine.inbox import Inboxes
-from engine.journal import Journal, Submission, Turn
-from engine.listeners import Listeners
-from engine.log.port import Append, Log, LogUnavailable, Topic
-from engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
-from engine.ports import Commit, Decided, EventListener, Ledger, Position
-from engine.suspects import Suspects
-from engine.term import Term, envelope_of
+from threadlog.engine.alarms import Alarms, utc_now
+from threadlog.engine.domain.limits import MESSAGE_BYTES
+from threadlog.engine.inbox import Inboxes
+from threadlog.engine.journal import Journal, Submission, Turn
+from threadlog.engine.listeners import Listeners
+from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
+from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
+from threadlog.engine.ports import Commit, Decided, EventListener, Ledger, Position
+from threadlog.engine.suspects import Suspects
+from threadlog.engine.term import Term, envelope_of
 
 log = logging.getLogger(__name__)
 

@@ -28,15 +28,15 @@ from typing import Any
 
 import orjson
 
-from engine.acceptance import Acceptance
-from engine.domain import decider, limits
-from engine.domain.commands import Command
-from engine.domain.decider import States
-from engine.domain.events import CommandRejected, Event
-from engine.domain.wire import command_from_wire, event_to_wire, is_time
-from engine.log.encodable import has_nul, text
-from engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
-from engine.ports import Accepted, Fenced, Position
+from threadlog.engine.acceptance import Acceptance
+from threadlog.engine.domain import decider, limits
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.decider import States
+from threadlog.engine.domain.events import CommandRejected, Event
+from threadlog.engine.domain.wire import command_from_wire, event_to_wire, is_time
+from threadlog.engine.log.encodable import has_nul, text
+from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
+from threadlog.engine.ports import Accepted, Fenced, Position
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import asyncpg
 import orjson
 
-from engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
-from engine.references import Reference, needed
+from threadlog.engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from threadlog.engine.references import Reference, needed
 
 Item = dict[str, Any]
 

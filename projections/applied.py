@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg
 
-from engine.log.port import LogUnavailable
-from engine.log.postgres_append import AWAY, CONNECT_SECONDS, PASSING
-from engine.tail import Applied
+from threadlog.engine.log.port import LogUnavailable
+from threadlog.engine.log.postgres_append import AWAY, CONNECT_SECONDS, PASSING
+from threadlog.engine.tail import Applied
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from engine.log.port import Append, Log, OffsetGone, Topic
-from engine.log.records import Frames
-from projections.queries import system
+from threadlog.engine.log.port import Append, Log, OffsetGone, Topic
+from threadlog.engine.log.records import Frames
+from threadlog.projections.queries import system
 
 logger = logging.getLogger(__name__)
 

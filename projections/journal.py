@@ -14,16 +14,16 @@ from typing import Any
 
 import asyncpg
 
-from engine.journal import OnFailed, OnProjected, Submission, Turn, take_over
-from engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
-from engine.log.postgres import PostgresLog
-from engine.log.postgres_append import AWAY, CONNECT_SECONDS, group
-from engine.log.records import EventRecord, RefusedEnvelope
-from engine.ports import Decided, Executors, Unprojectable
-from engine.term import Batch, Term, envelope_of
-from projections.ledger import PostgresLedger, applied_payload, fenced_by, moves
-from projections.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
-from projections.rows import ReadValue
+from threadlog.engine.journal import OnFailed, OnProjected, Submission, Turn, take_over
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
+from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres_append import AWAY, CONNECT_SECONDS, group
+from threadlog.engine.log.records import EventRecord, RefusedEnvelope
+from threadlog.engine.ports import Decided, Executors, Unprojectable
+from threadlog.engine.term import Batch, Term, envelope_of
+from threadlog.projections.ledger import PostgresLedger, applied_payload, fenced_by, moves
+from threadlog.projections.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
+from threadlog.projections.rows import ReadValue
 
 log = logging.getLogger(__name__)
 

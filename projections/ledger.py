@@ -11,11 +11,11 @@ from typing import Any
 import asyncpg
 import orjson
 
-from engine.log.port import LogUnavailable
-from engine.log.postgres_append import PASSING
-from engine.ports import Commit, Fenced, LostAttempt, Position, Standing, Timer
-from projections.project import project, project_singly
-from projections.rows import ReadValue
+from threadlog.engine.log.port import LogUnavailable
+from threadlog.engine.log.postgres_append import PASSING
+from threadlog.engine.ports import Commit, Fenced, LostAttempt, Position, Standing, Timer
+from threadlog.projections.project import project, project_singly
+from threadlog.projections.rows import ReadValue
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0

@@ -15,10 +15,10 @@ from typing import Any
 
 import asyncpg
 
-from engine.log.port import LogUnavailable
-from engine.ports import Accepted, Unprojectable
-from projections import assistants, checkpoints, runs, threads
-from projections.rows import ReadValue, Rows, plain, time_of
+from threadlog.engine.log.port import LogUnavailable
+from threadlog.engine.ports import Accepted, Unprojectable
+from threadlog.projections import assistants, checkpoints, runs, threads
+from threadlog.projections.rows import ReadValue, Rows, plain, time_of
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from zoneinfo import ZoneInfo
 import orjson
 import ormsgpack
 
-from engine.compression import unpack_value
-from engine.plain import SECRET, digits, plain, seconds, text_of_bytes
-from engine.references import Reference
+from threadlog.engine.compression import unpack_value
+from threadlog.engine.plain import SECRET, digits, plain, seconds, text_of_bytes
+from threadlog.engine.references import Reference
 
 # The extension codes of langgraph.checkpoint.serde.jsonplus (a test compares them).
 SINGLE_ARGUMENT, POSITIONAL, KEYWORDS, METHOD, PYDANTIC_V1, PYDANTIC_V2, NUMPY, DELTA_SNAPSHOT = range(8)

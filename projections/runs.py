@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from engine.domain.cancelling import TASK_CANCELLED
-from engine.references import text_reference
-from projections.rows import FINAL, QueueRow, Rows, RunRow, text, time_of
-from projections.threads import merge_metadata
+from threadlog.engine.domain.cancelling import TASK_CANCELLED
+from threadlog.engine.references import text_reference
+from threadlog.projections.rows import FINAL, QueueRow, Rows, RunRow, text, time_of
+from threadlog.projections.threads import merge_metadata
 
 
 def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:

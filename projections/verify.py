@@ -14,10 +14,10 @@ from typing import Any
 import asyncpg
 import orjson
 
-from engine.compression import unpack_value
-from engine.log.port import Log
-from projections.rebuild import Progress, rebuild
-from projections.schema import create_beside
+from threadlog.engine.compression import unpack_value
+from threadlog.engine.log.port import Log
+from threadlog.projections.rebuild import Progress, rebuild
+from threadlog.projections.schema import create_beside
 
 # Per table its key, and the columns that are leases, not history.
 TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {

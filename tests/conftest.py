@@ -14,10 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from deploy.postgres import temporary_postgres
-from deploy.settings import EMBEDDED_PARTITIONS
-from projections.schema import migrate
 from tests import servers
+from threadlog.deploy.postgres import temporary_postgres
+from threadlog.deploy.settings import EMBEDDED_PARTITIONS
+from threadlog.projections.schema import migrate
 
 pytest_plugins = ["tests.kafka_fixture"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.kafka import available
+from threadlog.deploy.kafka import available
 
 _ANNOUNCED = "KAFKA_BOOTSTRAP_SERVERS="
 _keepers: list[subprocess.Popen[str]] = []  # referred to until the end: they outlive the test that started them
@@ -77,7 +77,7 @@ def _start(folder: Path) -> str:
     log = folder / "log"
     with log.open("ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.kafka", "--while-locked", str(folder / "users")],
+            [sys.executable, "-m", "threadlog.deploy.kafka", "--while-locked", str(folder / "users")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import psutil
 
-from deploy.parent import PARENT_PID
-from deploy.postgres import running_uri
-from deploy.settings import Settings, env_name
+from threadlog.deploy.parent import PARENT_PID
+from threadlog.deploy.postgres import running_uri
+from threadlog.deploy.settings import Settings, env_name
 
 START_SECONDS = 90
 STOP_SECONDS = 45
@@ -122,7 +122,7 @@ class Server:
     def threadlog(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another `threadlog` command against this server."""
         return subprocess.run(
-            [sys.executable, "-P", "-m", "deploy.cli", *arguments],
+            [sys.executable, "-P", "-m", "threadlog.deploy.cli", *arguments],
             env={**clean_environment(), **self._environment()},
             capture_output=True,
             text=True,
@@ -192,7 +192,7 @@ def start(
     """
     folder = data_dir or Path(tempfile.mkdtemp(prefix="tl-up-"))
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "deploy.cli", "up", "--config", str(config), *arguments],
+        [sys.executable, "-P", "-m", "threadlog.deploy.cli", "up", "--config", str(config), *arguments],
         env={
             **clean_environment(),
             "THREADLOG_PORT": "0",

@@ -1,8 +1,8 @@
 """The conversation of `make run`: a support agent on threadlog, through the public client, shown live.
 
-python -m deploy.examples.demo              # starts `threadlog up` with the example, talks to it, keeps serving
-python -m deploy.examples.demo --once       # ends after the conversation; exit code 1 if anything went wrong
-python -m deploy.examples.demo --url http://127.0.0.1:2024   # talks to a server that already runs the example
+python -m threadlog.deploy.examples.demo              # starts `threadlog up` with the example, talks, keeps serving
+python -m threadlog.deploy.examples.demo --once       # ends after the conversation; exit code 1 if anything went wrong
+python -m threadlog.deploy.examples.demo --url http://127.0.0.1:2024   # talks to a server that already runs the example
 """
 
 from __future__ import annotations
@@ -246,7 +246,13 @@ class Conversation:
     async def event_log(self) -> None:
         screen.scene("The log", "All of it is in the log of this thread: threadlog events --thread " + self.thread_id)
         listing = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploy.cli", "events", "--thread", self.thread_id, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            "-m",
+            "threadlog.deploy.cli",
+            "events",
+            "--thread",
+            self.thread_id,
+            stdout=asyncio.subprocess.PIPE,
         )
         out, _ = await listing.communicate()
         lines = out.decode().splitlines()
@@ -285,7 +291,7 @@ class Server:
     @staticmethod
     async def start() -> Server:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploy.cli", "up", "--config", str(APP), *_another_port(),
+            sys.executable, "-m", "threadlog.deploy.cli", "up", "--config", str(APP), *_another_port(),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is ours to handle
         )  # fmt: skip

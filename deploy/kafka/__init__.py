@@ -1,6 +1,6 @@
-"""A real Apache Kafka for tests and development: `KafkaCluster`, and `python -m deploy.kafka` to have one running."""
+"""Apache Kafka for tests and development: `KafkaCluster`, and `python -m threadlog.deploy.kafka` to run one."""
 
-from deploy.kafka.cluster import KafkaCluster
-from deploy.kafka.jars import KafkaUnavailable, available
+from threadlog.deploy.kafka.cluster import KafkaCluster
+from threadlog.deploy.kafka.jars import KafkaUnavailable, available
 
 __all__ = ["KafkaCluster", "KafkaUnavailable", "available"]

@@ -1,4 +1,4 @@
-"""`python -m deploy.kafka`: starts Apache Kafka on loopback, prints its address and stays up until interrupted."""
+"""`python -m threadlog.deploy.kafka`: starts Apache Kafka on loopback, prints its address, runs until interrupted."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from deploy.kafka.cluster import KafkaCluster
-from deploy.kafka.jars import KafkaUnavailable, java, version
+from threadlog.deploy.kafka.cluster import KafkaCluster
+from threadlog.deploy.kafka.jars import KafkaUnavailable, java, version
 
 
 @click.command()

@@ -17,9 +17,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deploy.kafka.broker import JAVA_OPTIONS, READY_LINE, Ports, properties, render
-from deploy.kafka.jars import KafkaUnavailable, jars, java
-from deploy.parent import parent_death_signal
+from threadlog.deploy.kafka.broker import JAVA_OPTIONS, READY_LINE, Ports, properties, render
+from threadlog.deploy.kafka.jars import KafkaUnavailable, jars, java
+from threadlog.deploy.parent import parent_death_signal
 
 log = logging.getLogger("threadlog.kafka")
 

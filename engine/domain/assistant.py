@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from engine.domain.commands import Command, CreateAssistant, DeleteAssistant, SetLatestAssistant, UpdateAssistant
-from engine.domain.events import (
+from threadlog.engine.domain.commands import (
+    Command,
+    CreateAssistant,
+    DeleteAssistant,
+    SetLatestAssistant,
+    UpdateAssistant,
+)
+from threadlog.engine.domain.events import (
     AssistantCreated,
     AssistantDeleted,
     AssistantLatestSet,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from engine.domain.commands import CancelAction, CancelRun, JsonObject
-from engine.domain.events import Event, RunInterrupted, RunRolledBack, ThreadStatusChanged
-from engine.domain.thread import Slot, Thread, settle
+from threadlog.engine.domain.commands import CancelAction, CancelRun, JsonObject
+from threadlog.engine.domain.events import Event, RunInterrupted, RunRolledBack, ThreadStatusChanged
+from threadlog.engine.domain.thread import Slot, Thread, settle
 
 USER_INTERRUPT = "UserInterrupt"
 """The error of a thread whose last run was cancelled or superseded."""

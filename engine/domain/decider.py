@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.domain import assistant, graph, thread, thread_decisions
-from engine.domain.commands import (
+from threadlog.engine.domain import assistant, graph, thread, thread_decisions
+from threadlog.engine.domain.commands import (
     Command,
     CreateAssistant,
     DeleteAssistant,
@@ -20,7 +20,7 @@ from engine.domain.commands import (
     SetLatestAssistant,
     UpdateAssistant,
 )
-from engine.domain.events import (
+from threadlog.engine.domain.events import (
     AssistantCreated,
     AssistantDeleted,
     AssistantLatestSet,
@@ -38,7 +38,7 @@ from engine.domain.events import (
     ThreadUpdated,
     WritesSaved,
 )
-from engine.domain.wire import event_from_wire, is_time
+from threadlog.engine.domain.wire import event_from_wire, is_time
 
 RECENT_COMMANDS = 8
 """How many command ids an aggregate remembers, to recognise a sender's retry."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from engine.domain.commands import Command, RegisterGraph
-from engine.domain.events import CommandRepeated, Event, GraphRegistered
+from threadlog.engine.domain.commands import Command, RegisterGraph
+from threadlog.engine.domain.events import CommandRepeated, Event, GraphRegistered
 
 PREFIX = "graph:"
 """Before the graph id in the aggregate's key."""

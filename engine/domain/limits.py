@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.domain.commands import (
+from threadlog.engine.domain.commands import (
     Command,
     CreateAssistant,
     CreateRun,

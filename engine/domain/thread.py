@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from engine.domain.events import (
+from threadlog.engine.domain.events import (
     CheckpointSaved,
     Event,
     JsonObject,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from engine.domain.cancelling import is_interrupt, reason_of, stopped, stopping
-from engine.domain.commands import (
+from threadlog.engine.domain.cancelling import is_interrupt, reason_of, stopped, stopping
+from threadlog.engine.domain.commands import (
     CancelRun,
     Command,
     CreateRun,
@@ -23,7 +23,7 @@ from engine.domain.commands import (
     UpdateState,
     UpdateThread,
 )
-from engine.domain.events import (
+from threadlog.engine.domain.events import (
     CheckpointSaved,
     CheckpointsDeleted,
     CommandRejected,
@@ -54,9 +54,9 @@ from engine.domain.events import (
     ThreadUpdated,
     WritesSaved,
 )
-from engine.domain.limits import INDEXED_BYTES
-from engine.domain.thread import Slot, Thread, Waiting, scheduled, settle, shortened
-from engine.domain.wire import check_fields
+from threadlog.engine.domain.limits import INDEXED_BYTES
+from threadlog.engine.domain.thread import Slot, Thread, Waiting, scheduled, settle, shortened
+from threadlog.engine.domain.wire import check_fields
 
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
 BUSY_UPDATE = "Thread is already running a task. Wait for it to finish or cancel it first."

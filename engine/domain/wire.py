@@ -10,8 +10,8 @@ from operator import attrgetter
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from engine.domain.commands import COMMANDS, Command
-from engine.domain.events import EVENTS, Event
+from threadlog.engine.domain.commands import COMMANDS, Command
+from threadlog.engine.domain.events import EVENTS, Event
 
 Message = Command | Event
 Test = Callable[[Any], Any]

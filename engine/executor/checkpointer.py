@@ -23,23 +23,23 @@ from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_
 from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
 
-from engine.domain.cancelling import TASK_CANCELLED
-from engine.executor import loads, standing
-from engine.executor.bridge import Bridged, MustWait, from_anywhere, listed_from_anywhere
-from engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
-from engine.executor.errors import shown_in_state
-from engine.executor.langgraph_versions import CONFIG_KEY_DURABILITY, DeltaChannelHistory
-from engine.executor.large_values import append_large
-from engine.executor.loads import Stored, config_of, ordered
-from engine.executor.memory import Memory
-from engine.executor.plans import NodeOrder, Plan, commanded, described, node_order, plan_of, plan_of_snapshot
-from engine.executor.saver_ports import Graph, Reporter
-from engine.executor.serde import Blob, inline
-from engine.executor.stored_types import default_serializer
-from engine.executor.values import Draft, Values
-from engine.log.port import Log
-from engine.references import Reference, needed, text_reference
-from engine.tasks import ERROR, INTERRUPT, NULL_TASK
+from threadlog.engine.domain.cancelling import TASK_CANCELLED
+from threadlog.engine.executor import loads, standing
+from threadlog.engine.executor.bridge import Bridged, MustWait, from_anywhere, listed_from_anywhere
+from threadlog.engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
+from threadlog.engine.executor.errors import shown_in_state
+from threadlog.engine.executor.langgraph_versions import CONFIG_KEY_DURABILITY, DeltaChannelHistory
+from threadlog.engine.executor.large_values import append_large
+from threadlog.engine.executor.loads import Stored, config_of, ordered
+from threadlog.engine.executor.memory import Memory
+from threadlog.engine.executor.plans import NodeOrder, Plan, commanded, described, node_order, plan_of, plan_of_snapshot
+from threadlog.engine.executor.saver_ports import Graph, Reporter
+from threadlog.engine.executor.serde import Blob, inline
+from threadlog.engine.executor.stored_types import default_serializer
+from threadlog.engine.executor.values import Draft, Values
+from threadlog.engine.log.port import Log
+from threadlog.engine.references import Reference, needed, text_reference
+from threadlog.engine.tasks import ERROR, INTERRUPT, NULL_TASK
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from engine.log.encodable import text as encodable_text
+from threadlog.engine.log.encodable import text as encodable_text
 
 HIDDEN = "An internal error occurred"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import asyncpg
 
-from engine.executor.claims import DATABASE_AWAY
-from engine.leases import LEASE_SECONDS, RENEW_SECONDS
+from threadlog.engine.executor.claims import DATABASE_AWAY
+from threadlog.engine.leases import LEASE_SECONDS, RENEW_SECONDS
 
 logger = logging.getLogger(__name__)
 

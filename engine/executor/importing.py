@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.executor.loading import Graphs, load_graphs
-from engine.langgraph_json import load
+from threadlog.engine.executor.loading import Graphs, load_graphs
+from threadlog.engine.langgraph_json import load
 
 
 def load_application(config_path: Path) -> tuple[Graphs, asyncio.AbstractEventLoop]:

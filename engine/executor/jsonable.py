@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from engine.log.encodable import text as encodable_text
-from engine.long_integers import loads
-from engine.plain import digits, plain
+from threadlog.engine.log.encodable import text as encodable_text
+from threadlog.engine.long_integers import loads
+from threadlog.engine.plain import digits, plain
 
 # Dataclasses, dates and numpy go through `default`, so that they look as they do when read back from the state.
 OPTION = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from engine.executor.values import Draft
-from engine.log.port import Append, Log, LogUnavailable, Topic
+from threadlog.engine.executor.values import Draft
+from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.framing import Framed
-from engine.log.port import Append, AppendUnknown, Log, LogUnavailable
+from threadlog.engine.framing import Framed
+from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable
 
 logger = logging.getLogger(__name__)
 

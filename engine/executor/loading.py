@@ -6,14 +6,12 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import os
 import re
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,12 +19,12 @@ from typing import Any
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from engine.executor.langgraph_versions import ExecutionRuntime, ReadRuntime
-from engine.langgraph_json import ConfigError, GraphSpec, LanggraphJson
+from threadlog.engine.executor.langgraph_versions import ExecutionRuntime, ReadRuntime
+from threadlog.engine.langgraph_json import GraphSpec, LanggraphJson
 
 _WRITES = ("threads.create_run", "threads.update")
 _RUNTIME = "__pregel_runtime"
-_OURS = ("engine", "projections", "api", "deploy")
+_OURS = "threadlog"
 
 
 _ABSOLUTE = re.compile(r"(?<![\w./-])/(?:[^/\s:()'\"]+/)*?((?:[^/\s:()'\"]+/)?[^/\s:()'\"]+)(?![^\s:()'\"])")
@@ -125,66 +123,13 @@ class Graphs:
 
 
 def load_graphs(config: LanggraphJson) -> Graphs:
-    """Import every graph of the file. One that does not load is kept with its `error`.
-
-    Raises:
-        ConfigError: the project has a top-level module with the name of one of ours, so one of the two cannot be used.
-    """
+    """Import every graph of the file. One that does not load is kept with its `error`."""
     folders = [*config.dependency_dirs, config.folder]
-    check_names(config, folders)
     for folder in reversed(folders):
         if str(folder) not in sys.path[:1]:
             sys.path.insert(0, str(folder))
     modules: dict[str, ModuleType | str] = {}
     return Graphs({name: _load(spec, config, modules) for name, spec in config.graphs.items()})
-
-
-def check_names(config: LanggraphJson, folders: list[Path]) -> None:
-    """Refuse a project whose own `api`, `engine`, … would be hidden by ours (or ours by it)."""
-    for name in _OURS:
-        mine = importlib.util.find_spec(name)
-        mine_at = Path(next(iter(mine.submodule_search_locations or [""]), "")) if mine else None
-        for folder in folders:
-            theirs = PathFinder.find_spec(name, [str(folder)])
-            if theirs is None or (theirs.origin is None and not _imports(config, folder, name)):
-                continue
-            at = Path(theirs.origin) if theirs.origin else folder / name
-            if mine_at is not None and at.resolve().parent == mine_at.resolve():
-                continue
-            if not _imports(config, folder, name):
-                continue
-            raise ConfigError(
-                config.path,
-                "dependencies",
-                f'the project imports its own top-level module "{name}" ({at}), but threadlog has one of that name '
-                f"({mine_at}). Rename the project's, or move it into a package.",
-            )
-
-
-def _imports(config: LanggraphJson, folder: Path, name: str) -> bool:
-    """Whether the project's Python files import this top-level name; a folder that merely exists harms nobody."""
-    needles = (f"import {name}", f"from {name} ", f"from {name}.")
-    if any(spec.source.split(".")[0] == name for spec in config.graphs.values() if not spec.is_file):
-        return True
-    seen = 0
-    for root, folders, files in os.walk(folder):
-        folders[:] = [d for d in folders if not d.startswith(".") and d not in ("node_modules", "__pycache__", "venv")]
-        if "pyvenv.cfg" in files:
-            folders.clear()
-            continue
-        for file in files:
-            if not file.endswith(".py"):
-                continue
-            seen += 1
-            if seen > 2000:
-                return False
-            try:
-                text = (Path(root) / file).read_text(encoding="utf-8", errors="ignore")
-            except OSError:
-                continue
-            if any(line.lstrip().startswith(needles) for line in text.splitlines() if name in line):
-                return True
-    return False
 
 
 def _load(spec: GraphSpec, config: LanggraphJson, modules: dict[str, ModuleType | str]) -> LoadedGraph:
@@ -279,7 +224,7 @@ def _usual_name(path: Path) -> str | None:
 def _found_elsewhere(name: str, path: Path) -> bool:
     """Whether importing `name` would give another file (a module of the standard library, one of ours)."""
     top = name.partition(".")[0]
-    if top in sys.builtin_module_names or top in sys.stdlib_module_names or top in _OURS:
+    if top in sys.builtin_module_names or top in sys.stdlib_module_names or top == _OURS:
         return True
     try:
         spec = importlib.util.find_spec(name)

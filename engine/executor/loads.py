@@ -17,11 +17,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
-from engine.executor.langgraph_versions import DeltaChannelHistory, writes_sort_key
-from engine.executor.serde import Blob
-from engine.executor.values import Values
-from engine.references import Reference, needed
+from threadlog.engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from threadlog.engine.executor.langgraph_versions import DeltaChannelHistory, writes_sort_key
+from threadlog.engine.executor.serde import Blob
+from threadlog.engine.executor.values import Values
+from threadlog.engine.references import Reference, needed
 
 Writes = dict[tuple[str, int], tuple[str, str, Reference]]  # (task id, idx) -> (task path, channel, value)
 Pool: TypeAlias = "asyncpg.Pool"  # the class itself is not generic at run time

@@ -8,9 +8,9 @@ from typing import Any
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
-from engine.executor.loads import Stored, Writes
-from engine.references import Reference
-from engine.tasks import ERROR
+from threadlog.engine.executor.loads import Stored, Writes
+from threadlog.engine.references import Reference
+from threadlog.engine.tasks import ERROR
 
 _CHECKPOINTS_KEPT = 64
 

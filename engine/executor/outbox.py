@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from engine.executor.frames import FrameQueue
-from engine.executor.precedence import LoopPrecedence
-from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
-from engine.log.records import Frames
+from threadlog.engine.executor.frames import FrameQueue
+from threadlog.engine.executor.precedence import LoopPrecedence
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from threadlog.engine.log.records import Frames
 
 logger = logging.getLogger(__name__)
 

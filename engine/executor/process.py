@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from engine.executor.importing import load_application
-from engine.executor.loading import Graphs
-from engine.executor.node_threads import NODE_THREADS
-from engine.executor.worker import Executor, ExecutorOptions
-from engine.log.port import Log
+from threadlog.engine.executor.importing import load_application
+from threadlog.engine.executor.loading import Graphs
+from threadlog.engine.executor.node_threads import NODE_THREADS
+from threadlog.engine.executor.worker import Executor, ExecutorOptions
+from threadlog.engine.log.port import Log
 
 __all__ = ["ExecutorOptions", "run", "run_executor"]
 

@@ -7,13 +7,13 @@ import logging
 import uuid
 from typing import Any
 
-from engine.domain.commands import Command, CreateAssistant, RegisterGraph
-from engine.executor.describe import broken_graph, describe_graph, digest_of
-from engine.executor.loading import Graphs, LoadedGraph
-from engine.executor.outbox import Outbox
-from engine.executor.reporter import now
-from engine.executor.run_config import graph_name
-from engine.log.records import CommandEnvelope, partition_of
+from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph
+from threadlog.engine.executor.describe import broken_graph, describe_graph, digest_of
+from threadlog.engine.executor.loading import Graphs, LoadedGraph
+from threadlog.engine.executor.outbox import Outbox
+from threadlog.engine.executor.reporter import now
+from threadlog.engine.executor.run_config import graph_name
+from threadlog.engine.log.records import CommandEnvelope, partition_of
 
 logger = logging.getLogger(__name__)
 

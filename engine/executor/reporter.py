@@ -7,10 +7,10 @@ import datetime
 import threading
 from typing import Any, Protocol
 
-from engine.domain.commands import ReportRun
-from engine.executor.frames import FrameQueue
-from engine.executor.outbox import Outbox
-from engine.log.records import CommandEnvelope
+from threadlog.engine.domain.commands import ReportRun
+from threadlog.engine.executor.frames import FrameQueue
+from threadlog.engine.executor.outbox import Outbox
+from threadlog.engine.log.records import CommandEnvelope
 
 _GATHER_SECONDS = 0.01  # items of a run that goes on wait this long for more
 

@@ -18,11 +18,11 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
-from engine.executor.checkpointer import ThreadlogSaver
-from engine.executor.claims import Claim
-from engine.executor.langgraph_versions import CONFIG_KEY_CHECKPOINTER, NULL_TASK_ID, RESUME
-from engine.executor.reads import PatientPool
-from engine.executor.run_config import at_newest
+from threadlog.engine.executor.checkpointer import ThreadlogSaver
+from threadlog.engine.executor.claims import Claim
+from threadlog.engine.executor.langgraph_versions import CONFIG_KEY_CHECKPOINTER, NULL_TASK_ID, RESUME
+from threadlog.engine.executor.reads import PatientPool
+from threadlog.engine.executor.run_config import at_newest
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 

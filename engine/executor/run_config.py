@@ -14,8 +14,8 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
-from engine.executor.claims import Claim
-from engine.executor.langgraph_versions import ensure_config
+from threadlog.engine.executor.claims import Claim
+from threadlog.engine.executor.langgraph_versions import ensure_config
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 

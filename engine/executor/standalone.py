@@ -17,15 +17,15 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from engine.domain.commands import Command, CreateThread, DeleteThread, ImportCheckpoints, PruneThread
-from engine.executor import loads
-from engine.executor.bridge import Bridged, from_anywhere, listed_from_anywhere
-from engine.executor.checkpointer import ThreadlogSaver
-from engine.executor.stored_types import default_serializer
-from engine.log.port import Log
-from engine.log.records import partition_of
-from engine.ports import Decided, Gateway
-from engine.thread_export import export_items
+from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, ImportCheckpoints, PruneThread
+from threadlog.engine.executor import loads
+from threadlog.engine.executor.bridge import Bridged, from_anywhere, listed_from_anywhere
+from threadlog.engine.executor.checkpointer import ThreadlogSaver
+from threadlog.engine.executor.stored_types import default_serializer
+from threadlog.engine.log.port import Log
+from threadlog.engine.log.records import partition_of
+from threadlog.engine.ports import Decided, Gateway
+from threadlog.engine.thread_export import export_items
 
 
 class CommandRefused(RuntimeError):

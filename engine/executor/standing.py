@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from engine.executor.jsonable import as_json
-from engine.executor.loads import Stored, ordered
-from engine.executor.memory import Memory
-from engine.executor.plans import half_done
-from engine.tasks import ERROR_SOURCE, TaskStatus, namespace, statuses
+from threadlog.engine.executor.jsonable import as_json
+from threadlog.engine.executor.loads import Stored, ordered
+from threadlog.engine.executor.memory import Memory
+from threadlog.engine.executor.plans import half_done
+from threadlog.engine.tasks import ERROR_SOURCE, TaskStatus, namespace, statuses
 
 
 def next_tasks(memory: Memory) -> list[str]:

@@ -9,9 +9,9 @@ from langgraph.errors import InvalidUpdateError
 from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot, StateUpdate
 
-from engine.executor.checkpointer import ThreadlogSaver
-from engine.executor.claims import Claim
-from engine.executor.run_config import command_of
+from threadlog.engine.executor.checkpointer import ThreadlogSaver
+from threadlog.engine.executor.claims import Claim
+from threadlog.engine.executor.run_config import command_of
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 

@@ -16,16 +16,16 @@ from typing import Any
 from langgraph.config import get_config
 from langgraph.constants import TAG_HIDDEN
 
-from engine.executor.errors import describe_error, shown_in_state
-from engine.executor.frames import FrameQueue
-from engine.executor.jsonable import dumps
-from engine.executor.lifecycle import Lifecycle
-from engine.executor.messages import MessageFrames, graph_namespace
-from engine.executor.outbox import Outbox
-from engine.executor.spill import SPILL_BYTES, StreamTooFast
-from engine.executor.tool_calls import ToolCallHandler
-from engine.log.encodable import text as encodable_text
-from engine.log.records import CHECKPOINT
+from threadlog.engine.executor.errors import describe_error, shown_in_state
+from threadlog.engine.executor.frames import FrameQueue
+from threadlog.engine.executor.jsonable import dumps
+from threadlog.engine.executor.lifecycle import Lifecycle
+from threadlog.engine.executor.messages import MessageFrames, graph_namespace
+from threadlog.engine.executor.outbox import Outbox
+from threadlog.engine.executor.spill import SPILL_BYTES, StreamTooFast
+from threadlog.engine.executor.tool_calls import ToolCallHandler
+from threadlog.engine.log.encodable import text as encodable_text
+from threadlog.engine.log.records import CHECKPOINT
 
 # modes LangGraph streams through the hook; messages and tools come from callbacks, events from astream_events, and
 # lifecycle is made of what passes here

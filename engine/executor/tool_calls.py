@@ -11,10 +11,10 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.constants import TAG_HIDDEN, TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp
 
-from engine.executor.errors import describe_error
-from engine.executor.jsonable import dumps
-from engine.executor.langgraph_versions import tool_call_writer
-from engine.executor.messages import PutFrame, graph_namespace
+from threadlog.engine.executor.errors import describe_error
+from threadlog.engine.executor.jsonable import dumps
+from threadlog.engine.executor.langgraph_versions import tool_call_writer
+from threadlog.engine.executor.messages import PutFrame, graph_namespace
 
 
 @dataclass(slots=True)

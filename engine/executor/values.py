@@ -15,18 +15,10 @@ import orjson
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from engine.executor.segments import Part, Segment, Segments, Signature
-from engine.executor.serde import (
-    INLINE_BYTES,
-    Blob,
-    UnserializableState,
-    inline,
-    inlined,
-    pack,
-    unpack,
-)
-from engine.executor.stored_types import StateSerializer
-from engine.references import Reference, content_hash, data_to_text, hashes
+from threadlog.engine.executor.segments import Part, Segment, Segments, Signature
+from threadlog.engine.executor.serde import INLINE_BYTES, Blob, UnserializableState, inline, inlined, pack, unpack
+from threadlog.engine.executor.stored_types import StateSerializer
+from threadlog.engine.references import Reference, content_hash, data_to_text, hashes
 
 LARGE_BYTES = 32 * 1024  # compressed, above this a value travels in the `values` topic
 _PLAIN_BYTES = 4 * 1024  # up to this much a value travels as it is: records are compressed, and often say it twice

@@ -14,22 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.executor import errors, message_ids
-from engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
-from engine.executor.garbage import Collector
-from engine.executor.heartbeat import Heartbeat
-from engine.executor.link import Link
-from engine.executor.loading import Graphs, LoadedGraph
-from engine.executor.node_threads import NodeThreads
-from engine.executor.outbox import Outbox
-from engine.executor.reads import PatientPool
-from engine.executor.registration import announce_assistants, announce_graphs
-from engine.executor.room import AT_MOST, Room
-from engine.executor.run_config import ServerFacts
-from engine.executor.runner import Attempt
-from engine.langgraph_json import GraphSpec
-from engine.leases import LEASE_SECONDS, RENEW_SECONDS
-from engine.log.port import Log
+from threadlog.engine.executor import errors, message_ids
+from threadlog.engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
+from threadlog.engine.executor.garbage import Collector
+from threadlog.engine.executor.heartbeat import Heartbeat
+from threadlog.engine.executor.link import Link
+from threadlog.engine.executor.loading import Graphs, LoadedGraph
+from threadlog.engine.executor.node_threads import NodeThreads
+from threadlog.engine.executor.outbox import Outbox
+from threadlog.engine.executor.reads import PatientPool
+from threadlog.engine.executor.registration import announce_assistants, announce_graphs
+from threadlog.engine.executor.room import AT_MOST, Room
+from threadlog.engine.executor.run_config import ServerFacts
+from threadlog.engine.executor.runner import Attempt
+from threadlog.engine.langgraph_json import GraphSpec
+from threadlog.engine.leases import LEASE_SECONDS, RENEW_SECONDS
+from threadlog.engine.log.port import Log
 
 logger = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.structs import TopicPartition
 
-from engine.log.kafka_append import Call, Producer
-from engine.log.kafka_chunks import Joiner, chunk_of
-from engine.log.kafka_fetch import EARLIEST, LATEST, RETRY_SECONDS, Fetcher, OutOfRange, record_of
-from engine.log.kafka_tail import Tail
-from engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
+from threadlog.engine.log.kafka_append import Call, Producer
+from threadlog.engine.log.kafka_chunks import Joiner, chunk_of
+from threadlog.engine.log.kafka_fetch import EARLIEST, LATEST, RETRY_SECONDS, Fetcher, OutOfRange, record_of
+from threadlog.engine.log.kafka_tail import Tail
+from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
-from engine.log.kafka_chunks import CHUNK_BYTES, Chunk, split
-from engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused
+from threadlog.engine.log.kafka_chunks import CHUNK_BYTES, Chunk, split
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused
 
 log = logging.getLogger(__name__)
 

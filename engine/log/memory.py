@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from operator import attrgetter
 
-from engine.log.port import Append, LogUnavailable, OffsetGone, Record, RecordRefused, Topic
+from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Record, RecordRefused, Topic
 
 _offset = attrgetter("offset")
 

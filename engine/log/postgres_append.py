@@ -12,8 +12,8 @@ from typing import Any
 
 import asyncpg
 
-from engine.compression import pack_frames, pack_record
-from engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused, Topic
+from threadlog.engine.compression import pack_frames, pack_record
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused, Topic
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
 APPEND_ONE = "SELECT log_append_one($1, $2, $3, $4)"

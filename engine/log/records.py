@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from engine.domain.commands import Command
-from engine.domain.wire import to_body
-from engine.log.encodable import encodable, has_nul
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.wire import to_body
+from threadlog.engine.log.encodable import encodable, has_nul
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from projections.queries.connection import Reader
+from threadlog.projections.queries.connection import Reader
 
 _COLUMNS = "assistant_id, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
 SORT_KEYS = frozenset({"assistant_id", "created_at", "updated_at", "name", "graph_id"})

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from projections.queries.connection import Reader
+from threadlog.projections.queries.connection import Reader
 
 
 async def names(db: Reader) -> list[str]:

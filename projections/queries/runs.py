@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from projections.queries.connection import Reader
+from threadlog.projections.queries.connection import Reader
 
 # An executor tells that it has started a run with its first report, which may be its last; its claim says so at once.
 STATUS = (

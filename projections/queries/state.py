@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import asyncpg
 import orjson
 
-from engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
-from engine.references import Reference, needed
-from engine.tasks import statuses
-from engine.thread_export import export_items
-from projections.queries.connection import Reader
-from projections.render import Blob, Blobs, Gone
-from projections.states import EVERYTHING, Selection, State, references, rendered, visible
+from threadlog.engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from threadlog.engine.references import Reference, needed
+from threadlog.engine.tasks import statuses
+from threadlog.engine.thread_export import export_items
+from threadlog.projections.queries.connection import Reader
+from threadlog.projections.render import Blob, Blobs, Gone
+from threadlog.projections.states import EVERYTHING, Selection, State, references, rendered, visible
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")

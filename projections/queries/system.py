@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from projections.queries.connection import Reader
-from projections.queries.runs import STATUS
+from threadlog.projections.queries.connection import Reader
+from threadlog.projections.queries.runs import STATUS
 
 
 @dataclass(frozen=True, slots=True)

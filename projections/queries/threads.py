@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from engine.checkpoint_rows import PARTS, loaded, whole_channels
-from projections.queries.connection import Reader
+from threadlog.engine.checkpoint_rows import PARTS, loaded, whole_channels
+from threadlog.projections.queries.connection import Reader
 
 _COLUMNS = (
     "thread_id, created_at, updated_at, state_updated_at, metadata, config, status, error, interrupts, ttl, "

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api.settings import ApiSettings
+from threadlog.api.settings import ApiSettings
 
 from .house import House, house
 

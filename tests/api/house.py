@@ -13,19 +13,19 @@ import asyncpg
 import orjson
 from aiohttp.test_utils import TestClient, TestServer
 
-from api.app import make_app
-from api.deps import ApiDeps
-from api.known import default_assistant_id
-from api.live import Live
-from api.settings import ApiSettings
-from engine.domain.commands import Command, CreateAssistant, RegisterGraph, ReportRun
-from engine.gateway import LocalGateway
-from engine.log.port import Append, Topic
-from engine.log.postgres import PostgresLog
-from engine.log.records import Frames, partition_of
-from engine.processor import Processor
-from projections.journal import PostgresJournal
-from projections.ledger import PostgresLedger
+from threadlog.api.app import make_app
+from threadlog.api.deps import ApiDeps
+from threadlog.api.known import default_assistant_id
+from threadlog.api.live import Live
+from threadlog.api.settings import ApiSettings
+from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph, ReportRun
+from threadlog.engine.gateway import LocalGateway
+from threadlog.engine.log.port import Append, Topic
+from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.records import Frames, partition_of
+from threadlog.engine.processor import Processor
+from threadlog.projections.journal import PostgresJournal
+from threadlog.projections.ledger import PostgresLedger
 
 PARTITIONS = 4
 Frame = tuple[str, Any]

@@ -18,12 +18,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from api.app import make_app
-from api.deps import ApiDeps
-from api.live import Live
-from api.settings import ApiSettings
-from deploy.storage import BoundedPool
 from tests.log.proxy import Proxy
+from threadlog.api.app import make_app
+from threadlog.api.deps import ApiDeps
+from threadlog.api.live import Live
+from threadlog.api.settings import ApiSettings
+from threadlog.deploy.storage import BoundedPool
 
 from .house import House, house
 
@@ -200,7 +200,10 @@ async def test_clients_that_leave_or_speak_no_http_write_nothing_that_looks_like
             while runner.server.requests_count == before:
                 await asyncio.sleep(0.005)
             writer.transport.abort()
-        while len(ours := [r for r in caplog.records if r.name in ("api.edge", "api.http", "aiohttp.server")]) < 7:
+        while (
+            len(ours := [r for r in caplog.records if r.name in ("threadlog.api.edge", "api.http", "aiohttp.server")])
+            < 7
+        ):
             await asyncio.sleep(0.005)
     assert [record for record in ours if record.levelno > logging.DEBUG or record.exc_info] == []
     await runner.cleanup()

@@ -7,12 +7,12 @@ import random
 
 import pytest
 
-from api.feeds import Batch, Done, RunFeed, ThreadFeed
-from api.live import Live, header_of
-from api.progress import End, FrameId, Progress, end_of
-from engine.log.memory import MemoryLog
-from engine.log.port import Append, Topic
-from engine.log.records import EventRecord, Frames
+from threadlog.api.feeds import Batch, Done, RunFeed, ThreadFeed
+from threadlog.api.live import Live, header_of
+from threadlog.api.progress import End, FrameId, Progress, end_of
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, Topic
+from threadlog.engine.log.records import EventRecord, Frames
 
 THREAD = "thread"
 

@@ -11,16 +11,16 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from api.app import make_app
-from api.deps import ApiDeps
-from api.live import Live
-from engine.domain.commands import CreateThread
-from engine.gateway import envelope_for
-from engine.log.memory import MemoryLog
-from engine.log.port import Append, LogUnavailable, Topic
-from engine.log.records import partition_of
-from projections import health
-from projections.health import WritePath
+from threadlog.api.app import make_app
+from threadlog.api.deps import ApiDeps
+from threadlog.api.live import Live
+from threadlog.engine.domain.commands import CreateThread
+from threadlog.engine.gateway import envelope_for
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, LogUnavailable, Topic
+from threadlog.engine.log.records import partition_of
+from threadlog.projections import health
+from threadlog.projections.health import WritePath
 
 from .house import House
 

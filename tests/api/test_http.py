@@ -10,14 +10,14 @@ import asyncpg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from api.app import ROUTES, make_app
-from api.deps import ApiDeps
-from api.live import Live
-from api.settings import ApiSettings, Cors
-from engine.domain.commands import Command
-from engine.log.memory import MemoryLog
-from engine.log.port import AppendUnknown, LogUnavailable
-from engine.ports import Decided
+from threadlog.api.app import ROUTES, make_app
+from threadlog.api.deps import ApiDeps
+from threadlog.api.live import Live
+from threadlog.api.settings import ApiSettings, Cors
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import AppendUnknown, LogUnavailable
+from threadlog.engine.ports import Decided
 
 from .house import House, house
 

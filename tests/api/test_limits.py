@@ -13,8 +13,8 @@ import orjson
 import pytest
 import yarl
 
-from api import limits
-from engine.domain.limits import DEPTH, INDEXED_BYTES, METADATA_KEYS
+from threadlog.api import limits
+from threadlog.engine.domain.limits import DEPTH, INDEXED_BYTES, METADATA_KEYS
 
 from .house import House
 

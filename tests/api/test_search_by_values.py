@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from api.deps import API, SCANS
-from projections.queries import state
-from projections.queries.threads import SCAN_PAGE
 from tests.api.house import House
 from tests.api.test_threads import saved
+from threadlog.api.deps import API, SCANS
+from threadlog.projections.queries import state
+from threadlog.projections.queries.threads import SCAN_PAGE
 
 pytestmark = pytest.mark.usefixtures("some_threads")
 THREADS = 2 * SCAN_PAGE + 5

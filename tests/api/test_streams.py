@@ -9,8 +9,8 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
-from api.progress import FrameId
-from engine.domain.commands import ExpireLease
+from threadlog.api.progress import FrameId
+from threadlog.engine.domain.commands import ExpireLease
 
 from .house import House
 from .sse import Event, events, read_all

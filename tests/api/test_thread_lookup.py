@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncpg
 import orjson
 
-from api.thread_lookup import Inherited, ThreadLookup
-from engine.domain.commands import CreateThread, DeleteThread, UpdateThread
 from tests.engine.world import World, create_run, finish, new_id, world_of
+from threadlog.api.thread_lookup import Inherited, ThreadLookup
+from threadlog.engine.domain.commands import CreateThread, DeleteThread, UpdateThread
 
 
 class Told:

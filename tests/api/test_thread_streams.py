@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from engine.domain.commands import ReportRun
+from threadlog.engine.domain.commands import ReportRun
 
 from .checkpoints import checkpoint
 from .house import House

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from engine.compression import unpack_record
-from engine.domain.commands import UpdateThread
+from threadlog.engine.compression import unpack_record
+from threadlog.engine.domain.commands import UpdateThread
 
 from .checkpoints import checkpoint
 from .house import House

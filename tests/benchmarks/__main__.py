@@ -109,7 +109,7 @@ def main() -> None:
         bootstrap = None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         if options.kafka:
-            from deploy.kafka import KafkaCluster
+            from threadlog.deploy.kafka import KafkaCluster
 
             cluster = KafkaCluster(nodes=1, directory=folder / "kafka")
             cluster.start()

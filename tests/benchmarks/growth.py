@@ -19,15 +19,15 @@ from statistics import median
 
 import asyncpg
 
-from deploy.postgres import temporary_postgres
-from deploy.settings import EMBEDDED_PARTITIONS
-from projections.schema import migrate
 from tests.benchmarks.client import Client
 from tests.benchmarks.servers import Kind, kinds, running
 from tests.benchmarks.storage import database
 from tests.benchmarks.workloads import Figures, idle, wait_16, wait_one, warm
 from tests.benchmarks.workloads import median as median_of
 from tests.projections.grown import QUERIES, Explaining, fill
+from threadlog.deploy.postgres import temporary_postgres
+from threadlog.deploy.settings import EMBEDDED_PARTITIONS
+from threadlog.projections.schema import migrate
 
 TIMES = 7
 

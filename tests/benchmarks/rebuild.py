@@ -23,22 +23,22 @@ import asyncpg
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
-from deploy.postgres import temporary_postgres
-from deploy.settings import EMBEDDED_PARTITIONS
-from engine.domain.commands import CancelRun, Command, CreateRun, ReportRun
-from engine.journal import take_over
-from engine.log.port import Append, Topic
-from engine.log.postgres import PostgresLog
-from engine.log.records import EventRecord, partition_of
-from engine.ports import Decided
-from engine.term import Term
-from projections.ledger import PostgresLedger
-from projections.rebuild import reader_of_values, rebuild
-from projections.schema import create_beside, migrate
-from projections.verify import verify
 from tests.benchmarks.storage import database
 from tests.benchmarks.storage_app.graphs import words
 from tests.checkpointer.desk import Desk, Run
+from threadlog.deploy.postgres import temporary_postgres
+from threadlog.deploy.settings import EMBEDDED_PARTITIONS
+from threadlog.engine.domain.commands import CancelRun, Command, CreateRun, ReportRun
+from threadlog.engine.journal import take_over
+from threadlog.engine.log.port import Append, Topic
+from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.records import EventRecord, partition_of
+from threadlog.engine.ports import Decided
+from threadlog.engine.term import Term
+from threadlog.projections.ledger import PostgresLedger
+from threadlog.projections.rebuild import reader_of_values, rebuild
+from threadlog.projections.schema import create_beside, migrate
+from threadlog.projections.verify import verify
 
 ASSISTANT = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 # Of a hundred threads.

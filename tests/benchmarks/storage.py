@@ -30,10 +30,10 @@ import orjson
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from deploy.postgres import running_uri, temporary_postgres
 from tests.benchmarks.client import Client
 from tests.benchmarks.servers import kinds, running
 from tests.benchmarks.storage_app import graphs
+from threadlog.deploy.postgres import running_uri, temporary_postgres
 
 APP = Path(__file__).parent / "storage_app"
 THEIRS = ("checkpoints", "checkpoint_writes", "checkpoint_blobs")

@@ -21,13 +21,13 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from deploy.postgres import temporary_postgres
-from engine import compression
-from engine.domain.commands import CreateRun, ReportRun
-from engine.log.records import CommandEnvelope, EventRecord
 from tests.benchmarks.storage import database
 from tests.benchmarks.storage_app.graphs import working
 from tests.checkpointer.desk import Desk, Run
+from threadlog.deploy.postgres import temporary_postgres
+from threadlog.engine import compression
+from threadlog.engine.domain.commands import CreateRun, ReportRun
+from threadlog.engine.log.records import CommandEnvelope, EventRecord
 
 FOLDER = Path(compression.__file__).with_name("dictionaries")
 RECORD_BYTES, VALUE_BYTES = 12 * 1024, 4 * 1024
@@ -145,7 +145,7 @@ async def main(number: int) -> None:
             desk = Desk(pool)
             with (
                 mock.patch.object(EventRecord, "encode", watched(EventRecord.encode, records)),
-                mock.patch("projections.checkpoints.pack_value", seen),
+                mock.patch("threadlog.projections.checkpoints.pack_value", seen),
             ):
                 for turns in (1, 2, 20) * 8:
                     await talks(desk, short(), [human() for _ in range(turns)])

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from deploy.kafka import KafkaCluster
 from tests.chaos.faults import ALL_FAULTS
 from tests.chaos.storm import Broken, Storm, storm
+from threadlog.deploy.kafka import KafkaCluster
 
 
 def main() -> int:

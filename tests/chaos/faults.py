@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import asyncpg
 import psutil
 
-from deploy.children import OWNER
-from deploy.kafka import KafkaCluster
-from deploy.parent import PARENT_PID
 from tests.servers import Server
+from threadlog.deploy.children import OWNER
+from threadlog.deploy.kafka import KafkaCluster
+from threadlog.deploy.parent import PARENT_PID
 
 _PAUSE_SECONDS = 8.0  # longer than any lease
 
@@ -125,7 +125,7 @@ def second_engine(meanwhile: Fault | None = None, end: signal.Signals = signal.S
         owner = f"second-{os.urandom(4).hex()}"
         with (server.data_dir / "second-engine.log").open("ab") as said:
             engine = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "deploy.cli", "engine",
+                sys.executable, "-P", "-m", "threadlog.deploy.cli", "engine",
                 env={**env, OWNER: owner, PARENT_PID: str(os.getpid())},
                 stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said,
             )  # fmt: skip

@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from deploy.events import Happened, History
-from engine.log.port import Log, Record, Topic
-from engine.log.records import Frames
+from threadlog.deploy.events import Happened, History
+from threadlog.engine.log.port import Log, Record, Topic
+from threadlog.engine.log.records import Frames
 
 ENDS = frozenset(
     ("run.succeeded", "run.failed", "run.timed_out", "run.interrupted", "run.rolled_back", "run.deleted")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.kafka import KafkaCluster
 from tests.chaos.storm import shuffled, storm
 from tests.kafka_fixture import require_kafka
+from threadlog.deploy.kafka import KafkaCluster
 
 SEED = 20
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import asyncpg
 
-from engine.compression import pack_record
-from engine.domain import decider
-from engine.domain.commands import Command, CreateRun, ReportRun
-from engine.domain.wire import command_from_wire, event_to_wire, to_body
-from engine.executor.checkpointer import ThreadlogSaver
-from engine.log.memory import MemoryLog
-from engine.log.port import Topic
-from engine.log.records import CommandEnvelope, EventRecord, partition_of
-from engine.ports import Accepted, Decided
-from engine.term import envelope_of
-from projections.project import project
+from threadlog.engine.compression import pack_record
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.commands import Command, CreateRun, ReportRun
+from threadlog.engine.domain.wire import command_from_wire, event_to_wire, to_body
+from threadlog.engine.executor.checkpointer import ThreadlogSaver
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Topic
+from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
+from threadlog.engine.ports import Accepted, Decided
+from threadlog.engine.term import envelope_of
+from threadlog.projections.project import project
 
 
 class Desk:

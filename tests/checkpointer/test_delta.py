@@ -10,13 +10,13 @@ import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
-from engine.domain.commands import CreateThread, ImportCheckpoints, PruneThread
-from engine.executor.standalone import StandaloneSaver
-from projections.queries.state import export_items, get_state
 from tests.checkpointer import graphs
 from tests.checkpointer.desk import Desk, Run
 from tests.checkpointer.test_states import Thread
 from tests.installed import delta_channels, has
+from threadlog.engine.domain.commands import CreateThread, ImportCheckpoints, PruneThread
+from threadlog.engine.executor.standalone import StandaloneSaver
+from threadlog.projections.queries.state import export_items, get_state
 
 if has("langgraph-checkpoint", "4.1"):
     from langgraph.checkpoint.serde.types import _DeltaSnapshot

@@ -11,8 +11,8 @@ import asyncpg
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
-from engine.log.port import Topic
 from tests.checkpointer.desk import Desk
+from threadlog.engine.log.port import Topic
 
 TABLES = ("checkpoints", "checkpoint_writes", "channel_values")
 SAID = 500

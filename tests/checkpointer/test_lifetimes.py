@@ -15,14 +15,14 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
-from engine.executor.checkpointer import ThreadlogSaver
-from engine.executor.standalone import StandaloneSaver
-from projections.queries.state import get_state
 from tests.checkpointer import graphs
 from tests.checkpointer.desk import Desk
 from tests.checkpointer.puts import at, blobs, put, thread_id
 from tests.checkpointer.test_states import Thread
 from tests.installed import needs
+from threadlog.engine.executor.checkpointer import ThreadlogSaver
+from threadlog.engine.executor.standalone import StandaloneSaver
+from threadlog.projections.queries.state import get_state
 
 
 async def test_a_sync_put_returns_when_it_is_durable(desk: Desk) -> None:
@@ -95,7 +95,7 @@ async def test_a_run_may_prune_and_delete_on_its_own_thread(desk: Desk) -> None:
 
 
 async def test_a_run_deleted_while_another_is_in_flight_leaves_its_values(desk: Desk, pool: asyncpg.Pool) -> None:
-    from engine.domain.commands import DeleteRun
+    from threadlog.engine.domain.commands import DeleteRun
 
     first = await desk.run(thread_id())
     text = "shared " * 100

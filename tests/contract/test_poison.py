@@ -12,13 +12,13 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from deploy.settings import EMBEDDED_PARTITIONS, Settings
-from deploy.storage import existing_log
-from engine.log.port import Append, Topic
-from engine.log.records import partition_of
 from tests.engine.test_poison import P, poison
 from tests.engine.world import thread_in
 from tests.servers import Server
+from threadlog.deploy.settings import EMBEDDED_PARTITIONS, Settings
+from threadlog.deploy.storage import existing_log
+from threadlog.engine.log.port import Append, Topic
+from threadlog.engine.log.records import partition_of
 
 from .conftest import APP
 from .frames import events

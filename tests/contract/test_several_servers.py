@@ -16,8 +16,8 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from deploy.parent import PARENT_PID
 from tests.servers import Server, clean_environment
+from threadlog.deploy.parent import PARENT_PID
 
 from .conftest import APP
 from .frames import events, frames
@@ -45,7 +45,7 @@ async def second_url(server: Server) -> AsyncIterator[str]:
         "DATABASE_URI": server.database_uri,
         PARENT_PID: str(os.getpid()),
     }
-    command = [sys.executable, "-P", "-m", "deploy.cli", "api", "--port", str(port), "--config", str(CONFIG)]
+    command = [sys.executable, "-P", "-m", "threadlog.deploy.cli", "api", "--port", str(port), "--config", str(CONFIG)]
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
 

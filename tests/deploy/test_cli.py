@@ -39,7 +39,7 @@ def busy_port() -> Iterator[int]:
 
 def threadlog(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "deploy.cli", *arguments],
+        [sys.executable, "-P", "-m", "threadlog.deploy.cli", *arguments],
         cwd=folder,
         env={**clean_environment(), "THREADLOG_PORT": "0", **env},
         capture_output=True,

@@ -12,20 +12,20 @@ from unittest.mock import ANY, Mock
 
 import pytest
 
-from deploy import announce, compose, health
-from deploy.children import Child
-from deploy.compose import api_settings, processor_of
-from deploy.environment import apply
-from deploy.execute import executor_options, run_executor
-from deploy.logs import PROCESS_NAME, configure_logging
-from deploy.parent import PARENT_PID
-from deploy.settings import Settings, env_name
-from deploy.storage import opened_log
-from deploy.supervisor import Supervisor
-from engine.langgraph_json import LanggraphJson
-from engine.langgraph_json import load as load_langgraph_json
-from engine.log.kafka import KafkaLog
-from engine.log.memory import MemoryLog
+from threadlog.deploy import announce, compose, health
+from threadlog.deploy.children import Child
+from threadlog.deploy.compose import api_settings, processor_of
+from threadlog.deploy.environment import apply
+from threadlog.deploy.execute import executor_options, run_executor
+from threadlog.deploy.logs import PROCESS_NAME, configure_logging
+from threadlog.deploy.parent import PARENT_PID
+from threadlog.deploy.settings import Settings, env_name
+from threadlog.deploy.storage import opened_log
+from threadlog.deploy.supervisor import Supervisor
+from threadlog.engine.langgraph_json import LanggraphJson
+from threadlog.engine.langgraph_json import load as load_langgraph_json
+from threadlog.engine.log.kafka import KafkaLog
+from threadlog.engine.log.memory import MemoryLog
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ async def probed_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> boo
 def loaded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What an executor would load."""
     paths: list[Path] = []
-    monkeypatch.setattr("deploy.execute.run", lambda path, main: paths.append(path))
+    monkeypatch.setattr("threadlog.deploy.execute.run", lambda path, main: paths.append(path))
     monkeypatch.delenv(PARENT_PID, raising=False)
     run_executor(settings)
     return paths.pop()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.cli import main
-from deploy.settings import Settings, env_name
+from threadlog.deploy.cli import main
+from threadlog.deploy.settings import Settings, env_name
 
 ROOT = Path(__file__).parent.parent.parent
 OURS = {"api", "engine", "executor"}

@@ -9,12 +9,12 @@ import asyncpg
 import orjson
 import pytest
 
-from deploy.events import Happened, History, lines_of, verify
-from deploy.settings import Settings
-from deploy.storage import opened_log
-from engine.log.memory import MemoryLog
-from engine.log.port import Append, Topic
-from engine.log.records import EventRecord
+from threadlog.deploy.events import Happened, History, lines_of, verify
+from threadlog.deploy.settings import Settings
+from threadlog.deploy.storage import opened_log
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, Topic
+from threadlog.engine.log.records import EventRecord
 
 AT = "2026-01-02T03:04:05.678901+00:00"
 

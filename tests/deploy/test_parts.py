@@ -19,9 +19,9 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.errors import APIError
 
-from deploy.parent import PARENT_PID
 from tests.deploy.test_hangs import begin, outcome, write_app
 from tests.servers import clean_environment
+from threadlog.deploy.parent import PARENT_PID
 
 GRAPH = """
 from typing import TypedDict
@@ -66,7 +66,7 @@ class Parts:
     def start(self, role: str) -> subprocess.Popen[bytes]:
         with (self._folder / f"{role}-{len(self.all)}.log").open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "deploy.cli", role],
+                [sys.executable, "-P", "-m", "threadlog.deploy.cli", role],
                 cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.all.append((role, process))
@@ -90,7 +90,7 @@ class Parts:
     def health(self, port: str) -> tuple[int, str]:
         """What `threadlog health` says about it."""
         asked = subprocess.run(
-            [sys.executable, "-P", "-m", "deploy.cli", "health", "--health-port", port],
+            [sys.executable, "-P", "-m", "threadlog.deploy.cli", "health", "--health-port", port],
             cwd=self._folder, env=self._env, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         return asked.returncode, asked.stdout + asked.stderr

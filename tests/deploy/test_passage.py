@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.passage import let_pass
+from threadlog.deploy.passage import let_pass
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root has folders of its own and runs it as another user"

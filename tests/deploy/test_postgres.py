@@ -15,7 +15,7 @@ import asyncpg
 import psutil
 import pytest
 
-from deploy.postgres import EmbeddedPostgres, PostgresFailed, running_uri, temporary_postgres
+from threadlog.deploy.postgres import EmbeddedPostgres, PostgresFailed, running_uri, temporary_postgres
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from deploy.cli import main
-from deploy.settings import BadSettings, Settings, env_name, table
+from threadlog.deploy.cli import main
+from threadlog.deploy.settings import BadSettings, Settings, env_name, table
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -220,7 +220,7 @@ async def test_events_lists_follows_and_verifies(app: Path, up: Callable[..., Se
         assert "run.succeeded" in types
 
         following = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "deploy.cli", "events", "--follow", "--thread", thread["thread_id"],
+            sys.executable, "-P", "-m", "threadlog.deploy.cli", "events", "--follow", "--thread", thread["thread_id"],
             env={**servers.clean_environment(), "THREADLOG_DATA_DIR": str(server.data_dir)},
             stdout=subprocess.PIPE,
         )  # fmt: skip
@@ -252,7 +252,7 @@ def test_the_demo_goes_as_promised(tmp_path: Path, mode: str, request: pytest.Fi
         env["THREADLOG_PARTITIONS"] = "16"
     secrets = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "SUPPORT_AGENT_MODEL")
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.examples.demo", "--once"],
+        [sys.executable, "-m", "threadlog.deploy.examples.demo", "--once"],
         env={**{n: v for n, v in servers.clean_environment().items() if n not in secrets}, **env},
         capture_output=True,
         text=True,
@@ -266,7 +266,10 @@ def test_the_demo_goes_as_promised(tmp_path: Path, mode: str, request: pytest.Fi
 
 def test_with_log_json_every_line_is_an_object_that_names_its_process(app: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "deploy.cli", "up", "--config", str(app), "--data-dir", str(tmp_path / "data")],
+        [
+            *(sys.executable, "-P", "-m", "threadlog.deploy.cli", "up"),
+            *("--config", str(app), "--data-dir", str(tmp_path / "data")),
+        ],
         env={**servers.clean_environment(), "LOG_JSON": "true", "THREADLOG_PORT": "0", "THREADLOG_EXECUTORS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

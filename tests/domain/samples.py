@@ -8,8 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from engine.domain.commands import Command
-from engine.domain.events import Event
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.events import Event
 
 IDS = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(6)]
 TIMES = [f"2026-11-21T10:00:{s:02d}.000000+00:00" for s in range(0, 60, 7)]

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.domain import decider
-from engine.domain.commands import Command, CreateRun, ReportRun
-from engine.domain.decider import States
-from engine.domain.events import CommandRejected, Event, RunCreated, RunScheduled, ThreadCreated, ThreadStatusChanged
-from engine.domain.thread import Thread
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.commands import Command, CreateRun, ReportRun
+from threadlog.engine.domain.decider import States
+from threadlog.engine.domain.events import (
+    CommandRejected,
+    Event,
+    RunCreated,
+    RunScheduled,
+    ThreadCreated,
+    ThreadStatusChanged,
+)
+from threadlog.engine.domain.thread import Thread
 
 T = "00000000-0000-4000-8000-0000000000aa"
 R1, R2, R3, R4 = (f"00000000-0000-4000-8000-00000000000{n}" for n in range(1, 5))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.acceptance import Acceptance
-from engine.log.records import EventRecord
+from threadlog.engine.acceptance import Acceptance
+from threadlog.engine.log.records import EventRecord
 
 
 def start(epoch: int) -> EventRecord:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engine.domain.commands import (
+from tests.domain.story import Story, T, given
+from threadlog.engine.domain.commands import (
     CreateAssistant,
     CreateThread,
     DeleteAssistant,
@@ -10,7 +11,7 @@ from engine.domain.commands import (
     SetLatestAssistant,
     UpdateAssistant,
 )
-from engine.domain.events import (
+from threadlog.engine.domain.events import (
     AssistantCreated,
     AssistantDeleted,
     AssistantLatestSet,
@@ -19,7 +20,6 @@ from engine.domain.events import (
     GraphRegistered,
     ThreadCreated,
 )
-from tests.domain.story import Story, T, given
 
 A = "00000000-0000-4000-8000-0000000000bb"
 CREATED = AssistantCreated(assistant_id=A, graph_id="g")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.log.encodable import LEVELS, encodable
-from engine.log.records import CommandEnvelope, RefusedEnvelope
+from threadlog.engine.log.encodable import LEVELS, encodable
+from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope
 
 
 def envelope(**body: Any) -> CommandEnvelope:

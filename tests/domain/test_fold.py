@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.domain import decider
-from engine.domain.commands import CreateThread, ReportRun
-from engine.domain.decider import EMPTY, RECENT_COMMANDS, States
-from engine.domain.wire import event_from_wire, event_to_wire
 from tests.domain.story import R1, T, at, create
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.commands import CreateThread, ReportRun
+from threadlog.engine.domain.decider import EMPTY, RECENT_COMMANDS, States
+from threadlog.engine.domain.wire import event_from_wire, event_to_wire
 
 SAVED = {"type": "checkpoint.saved", "thread_id": T, "run_id": R1, "checkpoint_id": "c1", "channels": {"x": {"h": "y"}}}
 STARTED = {"type": "run.started", "thread_id": T, "run_id": R1, "attempt": 1, "executor": "e", "at": at(2)}

@@ -7,12 +7,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engine.acceptance import Acceptance
-from engine.domain import decider
-from engine.domain.decider import EMPTY, States
-from engine.domain.events import EVENTS
-from engine.domain.wire import event_from_wire, event_to_wire
-from engine.log.records import EventRecord
+from threadlog.engine.acceptance import Acceptance
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.decider import EMPTY, States
+from threadlog.engine.domain.events import EVENTS
+from threadlog.engine.domain.wire import event_from_wire, event_to_wire
+from threadlog.engine.log.records import EventRecord
 
 FOLDER = Path(__file__).parent / "golden"
 FILES = sorted(FOLDER.rglob("*.jsonl"))

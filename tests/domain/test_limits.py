@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.domain import limits
-from engine.domain.commands import (
+from tests.domain.samples import IDS
+from threadlog.engine.domain import limits
+from threadlog.engine.domain.commands import (
     Command,
     CreateAssistant,
     CreateRun,
@@ -17,7 +18,6 @@ from engine.domain.commands import (
     UpdateAssistant,
     UpdateThread,
 )
-from tests.domain.samples import IDS
 
 A, T, R = IDS[0], IDS[0], IDS[1]
 

@@ -8,9 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.domain import decider
-from engine.domain.cancelling import is_interrupt
-from engine.domain.commands import (
+from tests.domain import samples
+from tests.domain.samples import IDS, TIMES
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.cancelling import is_interrupt
+from threadlog.engine.domain.commands import (
     COMMANDS,
     CancelRun,
     Command,
@@ -31,12 +33,10 @@ from engine.domain.commands import (
     UpdateState,
     UpdateThread,
 )
-from engine.domain.decider import EMPTY, States
-from engine.domain.events import Event
-from engine.domain.thread import Thread
-from engine.domain.wire import event_from_wire, event_to_wire
-from tests.domain import samples
-from tests.domain.samples import IDS, TIMES
+from threadlog.engine.domain.decider import EMPTY, States
+from threadlog.engine.domain.events import Event
+from threadlog.engine.domain.thread import Thread
+from threadlog.engine.domain.wire import event_from_wire, event_to_wire
 
 KEY = IDS[0]
 ENDS = {"run.succeeded", "run.failed", "run.timed_out", "run.interrupted", "run.rolled_back", "run.deleted"}

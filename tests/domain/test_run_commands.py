@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.domain.commands import CancelRun, CreateThread, DeleteRun, RunDue, UpdateState
-from engine.domain.events import (
+from tests.domain.story import R1, R2, R3, R4, T, at, create, given, idle, pending, report, running
+from threadlog.engine.domain.commands import CancelRun, CreateThread, DeleteRun, RunDue, UpdateState
+from threadlog.engine.domain.events import (
     CommandRepeated,
     Event,
     RunCreated,
@@ -22,8 +23,7 @@ from engine.domain.events import (
     ThreadDeleted,
     ThreadStatusChanged,
 )
-from engine.domain.thread import REMEMBERED_RUNS
-from tests.domain.story import R1, R2, R3, R4, T, at, create, given, idle, pending, report, running
+from threadlog.engine.domain.thread import REMEMBERED_RUNS
 
 LATER = at(50)
 BUSY = ThreadStatusChanged(thread_id=T, status="busy")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine.domain.commands import CancelRun, ExpireLease
-from engine.domain.events import (
+from tests.domain.story import R1, R2, R3, R4, T, at, checkpoint, given, idle, pending, planned, report, running
+from threadlog.engine.domain.commands import CancelRun, ExpireLease
+from threadlog.engine.domain.events import (
     CheckpointSaved,
     CheckpointsDeleted,
     Event,
@@ -35,8 +36,7 @@ from engine.domain.events import (
     ThreadStatusChanged,
     WritesSaved,
 )
-from engine.domain.thread import ERROR_LIMIT
-from tests.domain.story import R1, R2, R3, R4, T, at, checkpoint, given, idle, pending, planned, report, running
+from threadlog.engine.domain.thread import ERROR_LIMIT
 
 ERROR = {"error": "ValueError", "message": "kaboom"}
 INTERRUPTS = {"task": [{"id": "i", "value": "ok?"}]}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.domain import decider
-from engine.domain.commands import Command, CreateThread, DeleteThread, UpdateThread
-from engine.log.records import CommandEnvelope, EventRecord, partition_of
-from engine.ports import Fenced, Position
-from engine.term import Term, envelope_of
 from tests.domain.story import R1, R2, T, at, checkpoint, create, report
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, UpdateThread
+from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
+from threadlog.engine.ports import Fenced, Position
+from threadlog.engine.term import Term, envelope_of
 
 U = "00000000-0000-4000-8000-0000000000ab"
 START = Position(partition=3, epoch=7, log_epoch=0, ev_off=-1, cmd_off=-1)
@@ -388,7 +388,7 @@ def test_what_is_told_back_is_short(field: str) -> None:
 
 
 def test_a_command_above_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.domain.limits.MESSAGE_BYTES", 40_000)
+    monkeypatch.setattr("threadlog.engine.domain.limits.MESSAGE_BYTES", 40_000)
     term = fresh()
     large = raw("thread.create", T, {"thread_id": T, "metadata": {"a": "x" * 40_000}})
     assert types(decide(term, 0, envelope_of(large, T))) == ["command.rejected"]
@@ -411,8 +411,8 @@ def test_even_a_refusal_that_fails_is_decided(monkeypatch: pytest.MonkeyPatch) -
     def fails(*args: Any, **names: Any) -> None:
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr("engine.domain.decider.decide", fails)
-    monkeypatch.setattr("engine.domain.decider.refuse", fails)
+    monkeypatch.setattr("threadlog.engine.domain.decider.decide", fails)
+    monkeypatch.setattr("threadlog.engine.domain.decider.refuse", fails)
     term = fresh()
     record = decide(term, 0, CreateThread(thread_id=T))
     assert types(record) == ["command.rejected"]

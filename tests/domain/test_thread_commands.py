@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints, PruneThread, UpdateThread
-from engine.domain.events import (
+from tests.domain.story import R1, T, checkpoint, create, given, idle, pending, report, running
+from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints, PruneThread, UpdateThread
+from threadlog.engine.domain.events import (
     CheckpointSaved,
     CommandRepeated,
     Event,
@@ -12,7 +13,6 @@ from engine.domain.events import (
     ThreadPruned,
     ThreadUpdated,
 )
-from tests.domain.story import R1, T, checkpoint, create, given, idle, pending, report, running
 
 BUSY = "Thread is already running a task."
 

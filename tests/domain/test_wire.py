@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.domain.commands import COMMANDS, CreateRun, Json, UpdateState
-from engine.domain.events import EVENTS, ThreadCreated
-from engine.domain.wire import command_from_wire, event_from_wire, event_to_wire, is_time, to_body
 from tests.domain import samples
 from tests.domain.samples import IDS
+from threadlog.engine.domain.commands import COMMANDS, CreateRun, Json, UpdateState
+from threadlog.engine.domain.events import EVENTS, ThreadCreated
+from threadlog.engine.domain.wire import command_from_wire, event_from_wire, event_to_wire, is_time, to_body
 
 
 @given(st.sampled_from(sorted(EVENTS)).flatmap(lambda type_: samples.of(EVENTS[type_])))

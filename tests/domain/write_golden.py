@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
-from engine.domain import decider
-from engine.domain.commands import (
+from tests.domain.story import R1, R2, R3, R4, T, at, checkpoint, create, planned, report
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.commands import (
     CancelRun,
     Command,
     CreateAssistant,
@@ -30,10 +31,9 @@ from engine.domain.commands import (
     UpdateState,
     UpdateThread,
 )
-from engine.domain.decider import EMPTY, States
-from engine.domain.wire import event_to_wire
-from engine.log.records import EventRecord
-from tests.domain.story import R1, R2, R3, R4, T, at, checkpoint, create, planned, report
+from threadlog.engine.domain.decider import EMPTY, States
+from threadlog.engine.domain.wire import event_to_wire
+from threadlog.engine.log.records import EventRecord
 
 COPY = "00000000-0000-4000-8000-0000000000ac"
 A = "00000000-0000-4000-8000-0000000000bb"

@@ -10,9 +10,16 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.compression import UnknownCompression, pack_frames, pack_record, pack_value, unpack_record, unpack_value
-from engine.references import data_to_text, text_to_data
-from engine.term import envelope_of
+from threadlog.engine.compression import (
+    UnknownCompression,
+    pack_frames,
+    pack_record,
+    pack_value,
+    unpack_record,
+    unpack_value,
+)
+from threadlog.engine.references import data_to_text, text_to_data
+from threadlog.engine.term import envelope_of
 
 RECORD = b'{"id":"%b","type":"run.report","key":"k","at":"","body":{"items":[]},"actor":null}'
 BYTES = st.one_of(st.binary(max_size=300), st.binary(min_size=1, max_size=50).map(lambda part: part * 200))

@@ -11,15 +11,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from engine.executor.link import Link
-from engine.framing import Framed
-from engine.gateway import envelope_for
-from engine.link import LinkServer
-from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
-from engine.log.postgres import PostgresLog
-from engine.log.records import Frames, partition_of
-from projections.journal import PostgresJournal
 from tests.engine.world import PARTITIONS, Engine, World, create_run, eventually, finish, key_of, new_id, world_of
+from threadlog.engine.executor.link import Link
+from threadlog.engine.framing import Framed
+from threadlog.engine.gateway import envelope_for
+from threadlog.engine.link import LinkServer
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.records import Frames, partition_of
+from threadlog.projections.journal import PostgresJournal
 
 
 class Executor:

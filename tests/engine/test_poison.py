@@ -11,13 +11,6 @@ from typing import Any
 
 import pytest
 
-from engine.domain.commands import Command, CreateAssistant, DeleteAssistant, ReportRun, UpdateThread
-from engine.log.memory import MemoryLog
-from engine.log.port import Append, LogUnavailable, Topic
-from engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
-from engine.term import Term
-from projections.journal import PostgresJournal
-from projections.verify import skipped
 from tests.engine.world import (
     PARTITIONS,
     Engine,
@@ -30,6 +23,13 @@ from tests.engine.world import (
     thread_in,
     world_of,
 )
+from threadlog.engine.domain.commands import Command, CreateAssistant, DeleteAssistant, ReportRun, UpdateThread
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, LogUnavailable, Topic
+from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
+from threadlog.engine.term import Term
+from threadlog.projections.journal import PostgresJournal
+from threadlog.projections.verify import skipped
 
 P = 3
 NAME = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=10_000))
@@ -206,7 +206,9 @@ async def test_a_log_that_is_away_turns_no_command_into_a_refusal(apart: World) 
 async def test_what_the_read_models_cannot_take_is_left_out_and_recorded(
     apart: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.domain.limits.INDEXED_BYTES", 10**9)  # this is about what the deciders do not know
+    monkeypatch.setattr(
+        "threadlog.engine.domain.limits.INDEXED_BYTES", 10**9
+    )  # this is about what the deciders do not know
     engine = await apart.engine()
     assistant = CreateAssistant(assistant_id=thread_in(P), graph_id="g", name=NAME)
     runs = [create_run(thread_in(p)) for p in range(PARTITIONS) for _ in range(4)]
@@ -225,7 +227,7 @@ async def test_what_the_read_models_cannot_take_is_left_out_and_recorded(
 
 
 async def test_only_the_event_at_fault_is_left_out_of_its_record(apart: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.domain.thread_decisions._KEY_BYTES", 10**9)
+    monkeypatch.setattr("threadlog.engine.domain.thread_decisions._KEY_BYTES", 10**9)
     engine = await apart.engine()
     run = create_run(thread_in(P))
     await engine.submit(run)
@@ -283,7 +285,7 @@ async def test_what_a_takeover_cannot_project_is_left_out_too(world: World) -> N
 async def test_in_one_transaction_it_is_refused_and_not_left_out(
     embedded: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.domain.limits.INDEXED_BYTES", 10**9)
+    monkeypatch.setattr("threadlog.engine.domain.limits.INDEXED_BYTES", 10**9)
     engine = await embedded.engine()
     assistant = CreateAssistant(assistant_id=thread_in(P), graph_id="g", name=NAME)
     thread = create_thread(thread_in(P))

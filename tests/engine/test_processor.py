@@ -10,16 +10,16 @@ from typing import Any
 import asyncpg
 import pytest
 
-from engine.domain.commands import CancelRun, ReportRun
-from engine.gateway import LogGateway
-from engine.log.memory import MemoryLog
-from engine.log.port import AppendUnknown, LogUnavailable, Topic
-from engine.log.records import partition_of
-from engine.processor import NotOwner
-from engine.tail import EventTail
-from projections.applied import PostgresApplied
-from projections.journal import PostgresJournal
 from tests.engine.world import PARTITIONS, World, create_run, create_thread, eventually, finish, new_id, thread_in
+from threadlog.engine.domain.commands import CancelRun, ReportRun
+from threadlog.engine.gateway import LogGateway
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import AppendUnknown, LogUnavailable, Topic
+from threadlog.engine.log.records import partition_of
+from threadlog.engine.processor import NotOwner
+from threadlog.engine.tail import EventTail
+from threadlog.projections.applied import PostgresApplied
+from threadlog.projections.journal import PostgresJournal
 
 
 async def test_an_answered_command_is_in_the_read_models(world: World) -> None:
@@ -86,7 +86,7 @@ async def test_own_commands_are_decided_in_the_order_they_were_handed_in(world: 
 
 
 async def test_a_command_nobody_can_understand_holds_up_nothing(world: World) -> None:
-    from engine.log.port import Append
+    from threadlog.engine.log.port import Append
 
     engine = await world.engine()
     thread = create_thread(thread_in(0))
@@ -169,8 +169,8 @@ async def test_a_killed_processor_is_continued_by_its_successor_at_once(world: W
 
 
 async def _commit_with_old_term(engine: Any, thread_id: str) -> None:
-    from engine.gateway import envelope_for
-    from engine.journal import Turn
+    from threadlog.engine.gateway import envelope_for
+    from threadlog.engine.journal import Turn
 
     term = engine.processor._partitions[partition_of(thread_id, PARTITIONS)].term
     envelope = envelope_for(create_run(thread_id), thread_id, None, None)
@@ -343,7 +343,7 @@ async def test_what_postgres_cannot_store_is_refused_and_holds_up_nobody(
     import random
 
     # the decider refuses what is known not to fit; this is about what it does not know
-    monkeypatch.setattr("engine.domain.thread_decisions._KEY_BYTES", 10**9)
+    monkeypatch.setattr("threadlog.engine.domain.thread_decisions._KEY_BYTES", 10**9)
     engine = await embedded.engine()
     run, other = create_run(thread_in(1)), create_run(thread_in(1))
     await engine.submit(run)
@@ -391,7 +391,7 @@ async def test_a_log_that_is_away_is_said_so(apart: World) -> None:
 
 async def test_a_submission_that_is_not_owned_is_refused(apart: World) -> None:
     engine = await apart.engine()
-    from engine.gateway import envelope_for
+    from threadlog.engine.gateway import envelope_for
 
     with pytest.raises(NotOwner):  # this journal takes commands from the log only
         await engine.processor.submit(envelope_for(create_thread(), "x", None, None))

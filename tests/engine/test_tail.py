@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from engine.gateway import LogGateway
-from engine.log.memory import MemoryLog
-from engine.log.port import Append, AppendUnknown, Topic
-from engine.log.records import EventRecord
-from engine.tail import Applied, EventTail
-from projections.applied import PostgresApplied
 from tests.engine.test_processor import _kill_connections
 from tests.engine.world import Heard, World, create_run, create_thread, eventually, key_of, new_id
+from threadlog.engine.gateway import LogGateway
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, AppendUnknown, Topic
+from threadlog.engine.log.records import EventRecord
+from threadlog.engine.tail import Applied, EventTail
+from threadlog.projections.applied import PostgresApplied
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from engine import journal
-from engine.journal import take_over
-from engine.log.port import LogUnavailable, Record, Topic
-from engine.log.records import EventRecord
-from engine.ports import Commit
-from engine.term import Term
-from projections.ledger import PostgresLedger
-from projections.rebuild import reader_of_values
 from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id
+from threadlog.engine import journal
+from threadlog.engine.journal import take_over
+from threadlog.engine.log.port import LogUnavailable, Record, Topic
+from threadlog.engine.log.records import EventRecord
+from threadlog.engine.ports import Commit
+from threadlog.engine.term import Term
+from threadlog.projections.ledger import PostgresLedger
+from threadlog.projections.rebuild import reader_of_values
 
 TABLES = "aggregates, threads, runs, run_queue, timers, checkpoints, checkpoint_writes, channel_values"
 

@@ -11,20 +11,20 @@ from typing import Any, Literal
 
 import asyncpg
 
-from engine.domain import decider
-from engine.domain.commands import Command, CreateRun, CreateThread, ReportRun
-from engine.gateway import LocalGateway, LogGateway, envelope_for
-from engine.journal import Journal, LogJournal
-from engine.log.memory import MemoryLog
-from engine.log.port import Append, Log, Topic
-from engine.log.postgres import PostgresLog
-from engine.log.records import EventRecord, partition_of
-from engine.ports import Decided, Gateway
-from engine.processor import Processor
-from projections.journal import PostgresJournal
-from projections.ledger import PostgresLedger
-from projections.rebuild import reader_of_values
-from projections.verify import Difference, verify
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.commands import Command, CreateRun, CreateThread, ReportRun
+from threadlog.engine.gateway import LocalGateway, LogGateway, envelope_for
+from threadlog.engine.journal import Journal, LogJournal
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, Log, Topic
+from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.records import EventRecord, partition_of
+from threadlog.engine.ports import Decided, Gateway
+from threadlog.engine.processor import Processor
+from threadlog.projections.journal import PostgresJournal
+from threadlog.projections.ledger import PostgresLedger
+from threadlog.projections.rebuild import reader_of_values
+from threadlog.projections.verify import Difference, verify
 
 Kind = Literal["postgres", "memory"]
 KINDS: tuple[Kind, ...] = ("postgres", "memory")

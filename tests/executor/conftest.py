@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.executor.worker import Executor
 from tests.executor.stage import Stage
+from threadlog.engine.executor.worker import Executor
 
 
 @pytest.fixture

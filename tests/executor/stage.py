@@ -18,13 +18,13 @@ from typing import Any
 import asyncpg
 import orjson
 
-from engine.executor.loading import Graphs, load_graphs
-from engine.executor.worker import Executor, ExecutorOptions
-from engine.langgraph_json import load
-from engine.log.memory import MemoryLog
-from engine.log.port import Topic
-from engine.log.records import CommandEnvelope, Frames, partition_of
-from engine.references import text_to_data
+from threadlog.engine.executor.loading import Graphs, load_graphs
+from threadlog.engine.executor.worker import Executor, ExecutorOptions
+from threadlog.engine.langgraph_json import load
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Topic
+from threadlog.engine.log.records import CommandEnvelope, Frames, partition_of
+from threadlog.engine.references import text_to_data
 
 PROJECT = Path(__file__).parent / "project"
 

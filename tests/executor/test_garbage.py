@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.executor.garbage import Collector, clear_frames
 from tests.executor.stage import Stage, eventually
+from threadlog.engine.executor.garbage import Collector, clear_frames
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from engine.executor.claims import Claim, Queue
-from engine.executor.reads import PatientPool
-from engine.executor.worker import Executor
-from engine.log.postgres import PostgresLog
 from tests.executor.stage import Stage, eventually
+from threadlog.engine.executor.claims import Claim, Queue
+from threadlog.engine.executor.reads import PatientPool
+from threadlog.engine.executor.worker import Executor
+from threadlog.engine.log.postgres import PostgresLog
 
 
 async def test_an_executor_has_a_row_while_it_lives(stage: Stage, serving) -> None:
@@ -78,7 +78,7 @@ async def test_an_executor_that_was_declared_dead_stops_its_runs_in_silence_and_
 
 
 async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.items(run_id))
@@ -89,7 +89,7 @@ async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: S
 
 
 async def test_the_runs_of_a_deleted_thread_are_stopped(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
@@ -99,7 +99,7 @@ async def test_the_runs_of_a_deleted_thread_are_stopped(stage: Stage, serving, m
 
 
 async def test_a_cancellation_nobody_heard_is_seen_by_the_poll(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
@@ -140,7 +140,7 @@ async def test_an_attempt_stopped_before_its_first_step_still_reports(stage: Sta
 
 
 async def test_a_run_that_was_queued_without_a_notification_is_found(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     await serving("noop")
     run_id = await stage.enqueue("noop", {"items": []})
     await stage.outcome(run_id)
@@ -152,7 +152,7 @@ async def test_a_run_that_was_queued_without_a_notification_is_found(stage: Stag
 
 
 async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("noop")
     executor._draining = True  # it must not claim the row itself before it is taken
     run_id = await stage.enqueue("noop", {"items": []})
@@ -257,7 +257,7 @@ FORGET = "UPDATE run_queue SET owner = NULL; TRUNCATE executors_here"  # as a cr
 
 
 async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("engine.executor.worker._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("slow", log_in_database=True)
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))

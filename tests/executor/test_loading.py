@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from langgraph.pregel import Pregel
 
-from engine.executor.loading import GraphLoadError, LoadedGraph, load_graphs
-from engine.langgraph_json import ConfigError, load
 from tests.executor.stage import Stage
 from tests.installed import server_runtime
+from threadlog.engine.executor.loading import GraphLoadError, LoadedGraph, load_graphs
+from threadlog.engine.langgraph_json import load
 
 CONFIG = {"configurable": {"thread_id": "T"}}
 
@@ -110,14 +110,21 @@ def test_files_with_the_names_of_other_modules_are_loaded_by_path(stage: Stage) 
     assert json.loads("1") == 1
 
 
-def test_a_package_of_the_projects_that_hides_ours_is_a_clear_error(stage: Stage) -> None:
-    package = stage.folder / "api"
-    package.mkdir()
-    (package / "__init__.py").write_text("x = 1\n")
-    (stage.folder / "agent.py").write_text("from api import x\n")
-    with pytest.raises(ConfigError) as error:
-        load_graphs(load(stage.config(a="./agent.py:x")))
-    assert str(package / "__init__.py") in str(error.value) and "/api" in str(error.value).split("has one")[1]
+def test_a_project_may_have_packages_with_the_names_of_our_folders(stage: Stage) -> None:
+    for name in ("api", "engine", "projections", "deploy"):
+        package = stage.folder / name
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        (package / "settings.py").write_text(f"NAME = {name!r}\n")
+    (stage.folder / "agent.py").write_text(
+        "import api.settings, deploy.settings, engine.settings, projections.settings\n"
+        "from langgraph.graph import START, StateGraph\n"
+        "names = [m.settings.NAME for m in (api, deploy, engine, projections)]\n"
+        "b = StateGraph(dict)\nb.add_node('+'.join(names), lambda s: s)\nb.add_edge(START, '+'.join(names))\n"
+    )
+    (graph,) = load_graphs(load(stage.config(a="./agent.py:b"))).by_id.values()
+    assert graph.error is None
+    assert list(graph.compiled.nodes) == ["__start__", "api+deploy+engine+projections"]
 
 
 def test_graphs_of_one_package_share_their_modules(stage: Stage) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from engine.executor import outbox as module
-from engine.executor.frames import FrameQueue
-from engine.executor.outbox import Outbox
-from engine.executor.reporter import Reporter
-from engine.executor.spill import Spill
-from engine.log.memory import MemoryLog
-from engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
-from engine.log.records import CommandEnvelope, Frames
 from tests.executor.stage import eventually
+from threadlog.engine.executor import outbox as module
+from threadlog.engine.executor.frames import FrameQueue
+from threadlog.engine.executor.outbox import Outbox
+from threadlog.engine.executor.reporter import Reporter
+from threadlog.engine.executor.spill import Spill
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
+from threadlog.engine.log.records import CommandEnvelope, Frames
 
 
 class SlowLog(MemoryLog):

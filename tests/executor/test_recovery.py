@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from engine.executor.worker import Executor
 from tests.executor.stage import Stage, eventually
+from threadlog.engine.executor.worker import Executor
 
 
 def calls(stage: Stage) -> Any:

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from engine.executor import room
-from engine.executor.room import AT_MOST, Room
+from threadlog.engine.executor import room
+from threadlog.engine.executor.room import AT_MOST, Room
 
 
 @dataclass

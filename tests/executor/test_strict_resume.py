@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.executor import strict_resume
 from tests.executor.stage import Stage
+from threadlog.engine.executor import strict_resume
 
 UNKNOWN = "f" * 32
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.kafka import KafkaCluster, KafkaUnavailable, available, jars
 from tests.kafka_fixture import require_kafka
+from threadlog.deploy.kafka import KafkaCluster, KafkaUnavailable, available, jars
 
 
 @pytest.fixture
@@ -64,7 +64,11 @@ def test_what_maven_says_is_passed_on_and_nothing_half_fetched_stays(bare_machin
 
 def test_the_command_line_fails_with_one_line(bare_machine: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.kafka"], capture_output=True, text=True, env=dict(os.environ), check=False
+        [sys.executable, "-m", "threadlog.deploy.kafka"],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: there is no `java`")
@@ -101,7 +105,7 @@ def test_data_in_a_folder_of_ones_own_stays(tmp_path: Path) -> None:
 @pytest.mark.kafka
 def test_the_command_line_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     require_kafka()
-    process = subprocess.Popen([sys.executable, "-m", "deploy.kafka"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "threadlog.deploy.kafka"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:")

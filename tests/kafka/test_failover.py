@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
-from deploy.kafka import KafkaCluster
-from engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
 from tests.kafka.test_topics import settings_of
 from tests.kafka_fixture import require_kafka
 from tests.log.systems import PARTITIONS, InKafka, until
+from threadlog.deploy.kafka import KafkaCluster
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("kafka-three-nodes"), pytest.mark.timeout(180)]
 

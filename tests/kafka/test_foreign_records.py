@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from engine.log import kafka
-from engine.log.port import Append, Record, RecordRefused, Topic
 from tests.kafka.test_topics import settings_of
 from tests.log.systems import InKafka, until
+from threadlog.engine.log import kafka
+from threadlog.engine.log.port import Append, Record, RecordRefused, Topic
 
 pytestmark = pytest.mark.kafka
 
@@ -71,7 +71,7 @@ def test_a_batch_that_cannot_be_read_is_passed_over() -> None:
 
 
 def kafka_records(batch: Any, start: int) -> list[Any]:
-    from engine.log.kafka_fetch import _records
+    from threadlog.engine.log.kafka_fetch import _records
 
     return _records(batch, start)
 

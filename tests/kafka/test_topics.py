@@ -8,9 +8,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from engine.log.kafka import KafkaLog
-from engine.log.port import Append, LogUnavailable, Topic
 from tests.log.systems import PARTITIONS, InKafka
+from threadlog.engine.log.kafka import KafkaLog
+from threadlog.engine.log.port import Append, LogUnavailable, Topic
 
 pytestmark = pytest.mark.kafka
 

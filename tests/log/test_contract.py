@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.log.port import Append, Log, LogUnavailable, OffsetGone, Record, Topic
 from tests.log.systems import PARTITIONS, System, until
+from threadlog.engine.log.port import Append, Log, LogUnavailable, OffsetGone, Record, Topic
 
 COMMANDS, EVENTS, VALUES, STREAM = Topic.COMMANDS, Topic.EVENTS, Topic.VALUES, Topic.STREAM
 

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from projections.project import fold_by_key, write
 from tests.projections.story import Story, no_values, tables, told
+from threadlog.projections.project import fold_by_key, write
 
 Tables = dict[str, list[dict[str, Any]]]
 Tell = Callable[..., Awaitable[Tables]]

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from projections.queries import assistants, runs, state, system, threads
+from threadlog.projections.queries import assistants, runs, state, system, threads
 
 LARGE = ("threads", "runs", "checkpoints", "checkpoint_writes", "channel_values", "assistants", "aggregates")
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from engine.log.port import LogUnavailable
-from engine.ports import Fenced, Position
-from engine.term import Batch
-from projections.ledger import PostgresLedger
 from tests.projections.story import Story, T, no_values
+from threadlog.engine.log.port import LogUnavailable
+from threadlog.engine.ports import Fenced, Position
+from threadlog.engine.term import Batch
+from threadlog.projections.ledger import PostgresLedger
 
 ALL = 16
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from deploy.settings import EMBEDDED_PARTITIONS
-from projections.schema import migrate
 from tests.benchmarks.storage import database as made_for
 from tests.projections.grown import QUERIES, Explaining, fill
+from threadlog.deploy.settings import EMBEDDED_PARTITIONS
+from threadlog.projections.schema import migrate
 
 pytestmark = pytest.mark.xdist_group("plans")  # filled once
 

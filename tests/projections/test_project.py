@@ -9,7 +9,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from projections.project import UnknownEvent, fold, fold_by_key
 from tests.projections.story import (
     R1,
     R2,
@@ -28,6 +27,7 @@ from tests.projections.story import (
     told,
     wrote,
 )
+from threadlog.projections.project import UnknownEvent, fold, fold_by_key
 
 Tables = dict[str, list[dict[str, Any]]]
 Tell = Callable[..., Awaitable[Tables]]

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from engine.domain.commands import CreateAssistant, DeleteRun, DeleteThread, ReportRun, UpdateAssistant
-from engine.log.port import Append, Topic
-from engine.log.records import partition_of
-from projections import rebuild
-from projections.verify import Difference, verify
 from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id, world_of
 from tests.projections.story import ckpt
+from threadlog.engine.domain.commands import CreateAssistant, DeleteRun, DeleteThread, ReportRun, UpdateAssistant
+from threadlog.engine.log.port import Append, Topic
+from threadlog.engine.log.records import partition_of
+from threadlog.projections import rebuild
+from threadlog.projections.verify import Difference, verify
 
 
 @pytest.fixture

@@ -30,13 +30,13 @@ from langgraph.types import Command, Interrupt, Send
 from pydantic import BaseModel, SecretStr
 from pydantic.v1 import BaseModel as OldModel
 
-from engine.executor.jsonable import dumps
-from engine.executor.serde import UnserializableState, pack
-from engine.executor.stored_types import default_serializer
-from engine.executor.values import Draft, Values
-from projections import render
-from projections.render import Blob, Blobs
 from tests.installed import has, needs
+from threadlog.engine.executor.jsonable import dumps
+from threadlog.engine.executor.serde import UnserializableState, pack
+from threadlog.engine.executor.stored_types import default_serializer
+from threadlog.engine.executor.values import Draft, Values
+from threadlog.projections import render
+from threadlog.projections.render import Blob, Blobs
 
 
 class Colour(enum.Enum):
@@ -206,7 +206,7 @@ def _as_lists(value: Any) -> Any:
 
 @needs("langgraph-checkpoint", "4.0.1")
 def test_strict_readers_make_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.executor.stored_types.STRICT_MSGPACK_ENABLED", True)
+    monkeypatch.setattr("threadlog.engine.executor.stored_types.STRICT_MSGPACK_ENABLED", True)
     strict = default_serializer().with_msgpack_allowlist([("tests.render.test_render", "Record"), *((
         "tests.render.test_render", name) for name in ("Pair", "Slotted"))])  # fmt: skip
     for name, value in WIDER.items():

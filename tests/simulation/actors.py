@@ -6,12 +6,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from engine.domain.commands import ExpireLease, ReportRun, RunDue
-from engine.log.port import OffsetGone, RecordRefused
-from engine.log.records import EventRecord, RefusedEnvelope
-from engine.ports import Fenced, Unprojectable
-from engine.term import Batch, Term
 from tests.simulation.world import Partition, World, iso, unappendable, unprojectable
+from threadlog.engine.domain.commands import ExpireLease, ReportRun, RunDue
+from threadlog.engine.log.port import OffsetGone, RecordRefused
+from threadlog.engine.log.records import EventRecord, RefusedEnvelope
+from threadlog.engine.ports import Fenced, Unprojectable
+from threadlog.engine.term import Batch, Term
 
 LEASE = 8.0
 """Seconds without renewal after which an executor counts as gone."""

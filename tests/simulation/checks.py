@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
-from engine.acceptance import Acceptance
-from engine.domain import decider, limits
-from engine.domain.decider import States
-from engine.domain.events import Event
-from engine.domain.wire import command_from_wire, event_to_wire
-from engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
-from engine.term import Term
 from tests.simulation.world import FINAL, Partition, Tables, World, unappendable, unprojectable
+from threadlog.engine.acceptance import Acceptance
+from threadlog.engine.domain import decider, limits
+from threadlog.engine.domain.decider import States
+from threadlog.engine.domain.events import Event
+from threadlog.engine.domain.wire import command_from_wire, event_to_wire
+from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
+from threadlog.engine.term import Term
 
 SILENT = {"command.rejected", "command.repeated", "report.fenced"}
 

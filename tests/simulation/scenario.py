@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.domain.commands import (
+from tests.simulation import checks
+from tests.simulation.actors import LEASE, Executor, Owner
+from tests.simulation.world import World, iso, uid
+from threadlog.engine.domain.commands import (
     CancelAction,
     CancelRun,
     CreateRun,
@@ -17,9 +20,6 @@ from engine.domain.commands import (
     UpdateState,
     UpdateThread,
 )
-from tests.simulation import checks
-from tests.simulation.actors import LEASE, Executor, Owner
-from tests.simulation.world import World, iso, uid
 
 THREADS = 5
 STEPS = 700

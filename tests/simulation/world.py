@@ -13,12 +13,12 @@ from typing import Any
 
 import orjson
 
-from engine.domain.commands import Command
-from engine.domain.decider import key_of
-from engine.log.port import OffsetGone, RecordRefused, Topic
-from engine.log.records import CommandEnvelope, EventRecord, partition_of
-from engine.ports import Position, Unprojectable
-from engine.term import Batch, envelope_of
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.decider import key_of
+from threadlog.engine.log.port import OffsetGone, RecordRefused, Topic
+from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
+from threadlog.engine.ports import Position, Unprojectable
+from threadlog.engine.term import Batch, envelope_of
 
 PARTITIONS = 2
 START = datetime(2026, 1, 1, tzinfo=UTC)

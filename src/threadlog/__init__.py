@@ -1,0 +1,1 @@
+"""Durable runs for LangGraph applications, from a log."""
