@@ -6,39 +6,37 @@ from dataclasses import fields
 
 from aiohttp import web
 
-from threadlog.api import (
-    assistant_graphs,
-    assistants,
-    runs,
-    system,
-    thread_copy,
-    thread_search,
-    thread_state,
-    thread_stream,
-    threads,
-)
-from threadlog.api.connections import handler_args
-from threadlog.api.cors import CorsPolicy
-from threadlog.api.deps import API, Api, ApiDeps
-from threadlog.api.disconnects import Disconnects
-from threadlog.api.edge import make_edge, make_marker
-from threadlog.api.known import Known
-from threadlog.api.metrics import HttpMetrics
-from threadlog.api.openapi import describe, routes_of
-from threadlog.api.routes import Route
-from threadlog.api.thread_lookup import ThreadLookup
+from threadlog.api.assistants import graphs
+from threadlog.api.assistants import routes as assistants
+from threadlog.api.caches.assistants import Known
+from threadlog.api.caches.thread_defaults import ThreadLookup
+from threadlog.api.context import API, Api, ApiDeps
+from threadlog.api.http.connections import handler_args
+from threadlog.api.http.cors import CorsPolicy
+from threadlog.api.http.disconnects import Disconnects
+from threadlog.api.http.metrics import HttpMetrics
+from threadlog.api.http.middleware import make_edge, make_marker
+from threadlog.api.http.openapi import describe, routes_of
+from threadlog.api.http.routes import Route
+from threadlog.api.runs import routes as runs
+from threadlog.api.runs import thread_stream
+from threadlog.api.settings import SETTINGS
+from threadlog.api.system import routes as system
+from threadlog.api.threads import copy, search
+from threadlog.api.threads import routes as threads
+from threadlog.api.threads import state as thread_state
 from threadlog.projections.health import WritePath
 
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
 ROUTES: tuple[Route, ...] = (
     *runs.routes,
-    *thread_search.routes,
+    *search.routes,
     *threads.routes,
     *thread_state.routes,
-    *thread_copy.routes,
+    *copy.routes,
     *thread_stream.routes,
     *assistants.routes,
-    *assistant_graphs.routes,
+    *graphs.routes,
     *system.routes,
 )
 
@@ -61,6 +59,7 @@ def make_app(deps: ApiDeps) -> web.Application:
         handler_args=handler_args(api.settings.read_timeout_seconds),
     )
     app[API] = api
+    app[SETTINGS] = api.settings
     described = describe(ROUTES, api.settings.version)
     for route in (*ROUTES, *routes_of(described)):
         app.router.add_route(route.method, route.path, route.handler)

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 import asyncpg
 from aiohttp import web
 
-from threadlog.api.disconnects import Disconnects
-from threadlog.api.known import Known
-from threadlog.api.live import Live
-from threadlog.api.metrics import HttpMetrics
-from threadlog.api.request_keys import RequestKey
+from threadlog.api.caches.assistants import Known
+from threadlog.api.caches.thread_defaults import ThreadLookup
+from threadlog.api.http.disconnects import Disconnects
+from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.settings import ApiSettings
-from threadlog.api.thread_lookup import ThreadLookup
+from threadlog.api.streaming.hub import Live
 from threadlog.engine.log.port import Log
-from threadlog.engine.ports import Gateway
+from threadlog.engine.processor.ports import Gateway
 from threadlog.projections.health import WritePath
 
 SCANS = 2  # at a time: the others wait, and leave the connections to other requests
@@ -54,7 +53,6 @@ class Api(ApiDeps):
 
 
 API: web.AppKey[Api] = web.AppKey("api", Api)
-REQUEST_ID: RequestKey[str] = RequestKey("request_id", str)
 
 
 def api_of(request: web.Request) -> Api:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
+from aiohttp import web
+
 
 def _version() -> str:
     try:
@@ -49,3 +51,6 @@ class ApiSettings:
     metric_prefix: str = "lg_api_"
     # Graphs that an executor must have registered before `/ok` says yes for the first time.
     graphs: tuple[str, ...] = ()
+
+
+SETTINGS: web.AppKey[ApiSettings] = web.AppKey("settings", ApiSettings)

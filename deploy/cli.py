@@ -14,7 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from threadlog.deploy.settings import Settings
-    from threadlog.engine.langgraph_json import LanggraphJson
+    from threadlog.engine.user_code.langgraph_json import LanggraphJson
 
 F = TypeVar("F", bound=Callable[..., Any])
 Work = Callable[[], Any]  # a coroutine, but for executors
@@ -82,10 +82,10 @@ def up(**given: Any) -> None:
 
     end_with_parent()
     app, settings = _application(given), _settings(given)
-    from threadlog.deploy.fork_server import fork_here
     from threadlog.deploy.logs import configure_logging
-    from threadlog.deploy.supervisor import forked_roles
-    from threadlog.deploy.supervisor import up as run
+    from threadlog.deploy.supervise.fork_server import fork_here
+    from threadlog.deploy.supervise.supervisor import forked_roles
+    from threadlog.deploy.supervise.supervisor import up as run
 
     server = fork_here(forked_roles(settings)) if settings.most_executors else None
     if isinstance(server, list):  # this is a process that it forked
@@ -124,12 +124,12 @@ def api_and_engine(alone: bool, **given: Any) -> None:
 @config_option
 def executor(**given: Any) -> None:
     """Start one executor process (needs DATABASE_URI)."""
-    from threadlog.deploy.pulse import PULSE
+    from threadlog.deploy.supervise.pulse import PULSE
 
     _application(given)
     settings = _settings_of_part(given)
     if PULSE not in os.environ:  # nobody watches over this process
-        from threadlog.deploy.watched import fork_executor
+        from threadlog.deploy.supervise.watched import fork_executor
 
         assert settings.database_uri is not None
         code = fork_executor(settings.database_uri, hang_seconds=settings.hang_seconds)
@@ -143,7 +143,7 @@ def executor(**given: Any) -> None:
 @click.argument("roles", nargs=-1)
 def fork_server(control: int, roles: tuple[str, ...]) -> None:
     """Become the processes of a supervisor, which asks through its socket."""
-    from threadlog.deploy.fork_server import serve
+    from threadlog.deploy.supervise.fork_server import serve
 
     main(serve(control, roles), prog_name="threadlog")
 
@@ -159,7 +159,7 @@ def events(thread_id: str | None, follow: bool, as_json: bool, verify: bool, **g
     """List what happened, from the log."""
     _environment_of_application(given)
     settings = _reachable(_settings(given))
-    from threadlog.deploy import events as listing
+    from threadlog.deploy.commands import events as listing
 
     if verify:
         sys.exit(_run(lambda: listing.verify(settings, as_json=as_json)))
@@ -186,7 +186,7 @@ def health(**given: Any) -> None:
 @data_dir_option
 def doctor(**given: Any) -> None:
     """Check what `threadlog up` needs here, and say what to do about what is missing."""
-    from threadlog.deploy.doctor import examine
+    from threadlog.deploy.commands.doctor import examine
 
     sys.exit(_run(lambda: examine(given)))
 
@@ -202,7 +202,7 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 
 def _application(given: dict[str, Any]) -> LanggraphJson:
-    from threadlog.engine.langgraph_json import ConfigError, load
+    from threadlog.engine.user_code.langgraph_json import ConfigError, load
 
     try:
         return load(given.get("config") or "langgraph.json")
@@ -212,8 +212,8 @@ def _application(given: dict[str, Any]) -> LanggraphJson:
 
 def _environment_of_application(given: dict[str, Any]) -> None:
     """The application's `env` wins over the real environment, for settings too. No file, no matter."""
-    from threadlog.deploy.environment import apply
-    from threadlog.engine.langgraph_json import ConfigError, load
+    from threadlog.deploy.compose.environment import apply
+    from threadlog.engine.user_code.langgraph_json import ConfigError, load
 
     with suppress(ConfigError):  # whoever needs the file says so
         apply(load(given.get("config") or "langgraph.json"))
@@ -223,8 +223,8 @@ def _tell_notices(given: dict[str, Any]) -> None:
     """What a user should know of the application's file; under a supervisor, that has said it."""
     import logging
 
-    from threadlog.deploy.environment import supervised
-    from threadlog.engine.langgraph_json import ConfigError, load
+    from threadlog.deploy.compose.environment import supervised
+    from threadlog.engine.user_code.langgraph_json import ConfigError, load
 
     if not supervised():
         with suppress(ConfigError):
@@ -235,8 +235,8 @@ def _tell_notices(given: dict[str, Any]) -> None:
 def _warn_of_openness(settings: Settings) -> None:
     import logging
 
-    from threadlog.deploy.announce import warning_of_openness
-    from threadlog.deploy.environment import supervised
+    from threadlog.deploy.compose.environment import supervised
+    from threadlog.deploy.supervise.announce import warning_of_openness
 
     if not supervised() and (warning := warning_of_openness(settings)):
         logging.getLogger("threadlog").warning("%s", warning)
@@ -285,7 +285,7 @@ def _work_as(role: str, settings: Settings, given: dict[str, Any], **options: An
         _warn_of_openness(settings)
     executes = role == "run_executor"
     # Only what the role needs: half of the time a process takes to start are its imports.
-    root = import_module("threadlog.deploy.execute" if executes else "threadlog.deploy.compose")
+    root = import_module("threadlog.deploy.compose.executor" if executes else "threadlog.deploy.compose.api_engine")
     _run(lambda: getattr(root, role)(settings, **options), _call if executes else None)
 
 
@@ -321,7 +321,7 @@ def _call(work: Work) -> Any:
 
 
 def _cannot_run() -> int:
-    from threadlog.deploy.children import CANNOT_RUN
+    from threadlog.deploy.supervise.children import CANNOT_RUN
 
     return CANNOT_RUN
 

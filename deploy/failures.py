@@ -29,8 +29,8 @@ def readable(error: BaseException) -> Failure | None:
 
     from threadlog.deploy.postgres import PostgresFailed
     from threadlog.deploy.settings import BadSettings
-    from threadlog.engine.langgraph_json import ConfigError
     from threadlog.engine.log.port import LogUnavailable
+    from threadlog.engine.user_code.langgraph_json import ConfigError
     from threadlog.projections.schema import PartitionsFixed, SchemaTooNew
 
     match error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from threadlog.deploy.compose.storage import pool_of
 from threadlog.deploy.settings import Settings
-from threadlog.deploy.storage import pool_of
 from threadlog.engine.log.port import Log
 
 ASK_SECONDS = 10.0
@@ -31,7 +31,7 @@ async def probed(
         return
     from aiohttp import web  # not needed everywhere, and an executor is the smaller without it
 
-    from threadlog.api.system import health
+    from threadlog.api.system.routes import health
     from threadlog.projections.health import WritePath
 
     async with pool_of(uri, name="health", size=2, seconds=settings.database_timeout_seconds) as pool:

@@ -1,0 +1,1 @@
+"""Assistants: CRUD, versions, and what executors registered about their graphs."""

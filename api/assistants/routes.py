@@ -8,10 +8,8 @@ from uuid import uuid4
 import orjson
 from aiohttp import web
 
-from threadlog.api.deps import Api, api_of
-from threadlog.api.errors import ApiError, raise_if_rejected
-from threadlog.api.limits import AT_A_TIME, shown
-from threadlog.api.models import (
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import (
     AssistantCreate,
     AssistantFilter,
     AssistantLatest,
@@ -21,9 +19,11 @@ from threadlog.api.models import (
     Config,
     JsonObject,
 )
-from threadlog.api.replies import assistant_of, no_content, page, picked, reply
-from threadlog.api.requests import body, path_uuid, query_flag, query_int, select_of
-from threadlog.api.routes import Query, Route
+from threadlog.api.http.errors import ApiError, raise_if_rejected
+from threadlog.api.http.limits import AT_A_TIME, shown
+from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
+from threadlog.api.http.responses import assistant_of, no_content, page, picked, reply
+from threadlog.api.http.routes import Query, Route
 from threadlog.engine.domain.commands import (
     CancelRun,
     Command,

@@ -1,0 +1,1 @@
+"""In-process caches that creating a run needs, invalidated by events."""

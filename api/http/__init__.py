@@ -1,0 +1,1 @@
+"""HTTP itself: middleware, requests, responses, errors, limits, routes and their OpenAPI description."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from threadlog.api.limits import (
+from threadlog.api.http.limits import (
     CHECKPOINT_CHARACTERS,
     FILTER_KEYS,
     NAME_CHARACTERS,

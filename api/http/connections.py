@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from threadlog.api.errors import ApiError
+from threadlog.api.http.errors import ApiError
 
 # A body may take this much longer for each of its bytes: on a link of 10 kB/s 300 MB take their eight hours.
 _BYTES_PER_SECOND = 10_000
@@ -19,7 +19,7 @@ def handler_args(read_timeout_seconds: float) -> dict[str, Any]:
     """How aiohttp treats the connections of an application.
 
     A connection whose next request is not there in time is closed: one that is idle, or has sent half of its headers.
-    Nothing is unpacked for a client: a compressed body is refused (api.requests), whatever it would become.
+    Nothing is unpacked for a client: a compressed body is refused (api.http.requests), whatever it would become.
     """
     logger = logging.getLogger("api.http")
     if not any(isinstance(known, _Brief) for known in logger.filters):

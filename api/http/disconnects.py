@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from threadlog.api.request_keys import RequestKey
+from threadlog.api.http.request_keys import RequestKey
 
 _EVERY_SECONDS = 0.2
 _CUT = RequestKey("cut", bool)

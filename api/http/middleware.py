@@ -12,13 +12,13 @@ from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from threadlog.api.connections import has_left
-from threadlog.api.cors import CorsPolicy
-from threadlog.api.deps import REQUEST_ID
-from threadlog.api.errors import ApiError, is_away
-from threadlog.api.metrics import HttpMetrics
-from threadlog.api.replies import reply
-from threadlog.api.requests import encodable, header
+from threadlog.api.http.connections import has_left
+from threadlog.api.http.cors import CorsPolicy
+from threadlog.api.http.errors import ApiError, is_away
+from threadlog.api.http.metrics import HttpMetrics
+from threadlog.api.http.request_keys import REQUEST_ID
+from threadlog.api.http.requests import encodable, header
+from threadlog.api.http.responses import reply
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import orjson
 from aiohttp import web
 from pydantic.json_schema import models_json_schema
 
-from threadlog.api.replies import raw_reply
-from threadlog.api.routes import Query, Route
-from threadlog.api.schemas import SCHEMAS
+from threadlog.api.http.responses import raw_reply
+from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.schemas import SCHEMAS
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
@@ -124,7 +124,7 @@ def _schema(returns: str) -> dict[str, Any]:
 def routes_of(described: dict[str, Any]) -> list[Route]:
     """The two routes that serve the description."""
     document = orjson.dumps(described)
-    page = files("api").joinpath("docs.html").read_bytes()
+    page = files("threadlog.api.http").joinpath("docs.html").read_bytes()
 
     async def openapi(request: web.Request) -> web.Response:
         return raw_reply(document)

@@ -5,4 +5,6 @@ try:
 except ImportError:  # aiohttp 3.14; before it, a request takes any object as a key
     from aiohttp.web import AppKey as RequestKey  # type: ignore[assignment]
 
-__all__ = ["RequestKey"]
+__all__ = ["REQUEST_ID", "RequestKey"]
+
+REQUEST_ID: RequestKey[str] = RequestKey("request_id", str)

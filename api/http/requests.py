@@ -12,12 +12,12 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from threadlog.api.connections import received, too_large
-from threadlog.api.deps import api_of
-from threadlog.api.errors import ApiError, describe
-from threadlog.api.known import as_uuid
-from threadlog.api.limits import check_body, check_unread, shown, too_deep
-from threadlog.api.whole_numbers import refuse_long_integers
+from threadlog.api.caches.assistants import as_uuid
+from threadlog.api.http.connections import received, too_large
+from threadlog.api.http.errors import ApiError, describe
+from threadlog.api.http.limits import check_body, check_unread, shown, too_deep
+from threadlog.api.http.whole_numbers import refuse_long_integers
+from threadlog.api.settings import SETTINGS
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -33,7 +33,7 @@ async def json_body(request: web.Request) -> Any:
     limit = request.client_max_size
     if (request.content_length or 0) > limit:  # said at once, without waiting for so many bytes
         raise too_large(limit)
-    return decoded_body(await received(request, limit, api_of(request).settings.read_timeout_seconds))
+    return decoded_body(await received(request, limit, request.app[SETTINGS].read_timeout_seconds))
 
 
 def decoded_body(raw: bytes) -> Any:

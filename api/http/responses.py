@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from threadlog.engine import long_integers
+from threadlog.engine.stored import long_integers
 
 _JSON = "application/json"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from threadlog.api.errors import ApiError
-from threadlog.engine import long_integers
+from threadlog.api.http.errors import ApiError
+from threadlog.engine.stored import long_integers
 
 
 class _Long:

@@ -1,0 +1,1 @@
+"""Runs: create, stream, wait, join, cancel; stateless runs and the stream of a thread."""

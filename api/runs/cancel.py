@@ -7,13 +7,13 @@ import logging
 
 from aiohttp import web
 
-from threadlog.api.deps import Api, api_of
-from threadlog.api.errors import ApiError
-from threadlog.api.limits import AT_A_TIME, shown
-from threadlog.api.models import CancelMany
-from threadlog.api.output import Happening
-from threadlog.api.replies import no_content, reply
-from threadlog.api.requests import body, path_uuid, query_flag, query_text, thread_in_path
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import CancelMany
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.limits import AT_A_TIME, shown
+from threadlog.api.http.requests import body, path_uuid, query_flag, query_text, thread_in_path
+from threadlog.api.http.responses import no_content, reply
+from threadlog.api.streaming.waiters import Happening
 from threadlog.engine.domain.cancelling import REASON_CHARACTERS
 from threadlog.engine.domain.commands import CancelAction, CancelRun
 from threadlog.engine.log.port import LogUnavailable

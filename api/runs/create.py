@@ -11,14 +11,15 @@ from typing import Any
 from aiohttp import web
 from uuid_utils import uuid7
 
-from threadlog.api.assistants import mirrored
-from threadlog.api.deps import REQUEST_ID, Api
-from threadlog.api.errors import ApiError, ServerStopping, raise_if_rejected
-from threadlog.api.known import Assistant, as_uuid, default_assistant_id
-from threadlog.api.limits import shown
-from threadlog.api.models import JsonObject, RunCreate
-from threadlog.api.replies import now_text, same_time
-from threadlog.api.stateless import thread_of
+from threadlog.api.assistants.routes import mirrored
+from threadlog.api.caches.assistants import Assistant, as_uuid, default_assistant_id
+from threadlog.api.context import Api
+from threadlog.api.http.bodies import JsonObject, RunCreate
+from threadlog.api.http.errors import ApiError, ServerStopping, raise_if_rejected
+from threadlog.api.http.limits import shown
+from threadlog.api.http.request_keys import REQUEST_ID
+from threadlog.api.http.responses import now_text, same_time
+from threadlog.api.runs.stateless import thread_of
 from threadlog.engine.domain.commands import CreateRun
 from threadlog.engine.log.records import partition_of
 

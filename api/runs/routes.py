@@ -7,13 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from threadlog.api import run_cancel, run_stream, run_wait
-from threadlog.api.deps import api_of
-from threadlog.api.errors import ApiError, raise_if_rejected
-from threadlog.api.limits import AT_A_TIME, RUNS
-from threadlog.api.models import CancelMany, RunCreate
-from threadlog.api.replies import no_content, picked, reply, run_of
-from threadlog.api.requests import (
+from threadlog.api.context import api_of
+from threadlog.api.http.bodies import CancelMany, RunCreate
+from threadlog.api.http.errors import ApiError, raise_if_rejected
+from threadlog.api.http.limits import AT_A_TIME, RUNS
+from threadlog.api.http.requests import (
     body,
     checked,
     json_body,
@@ -24,9 +22,11 @@ from threadlog.api.requests import (
     select_of,
     thread_in_path,
 )
-from threadlog.api.routes import Query, Route
-from threadlog.api.run_create import prepare, submit
-from threadlog.api.threads import require
+from threadlog.api.http.responses import no_content, picked, reply, run_of
+from threadlog.api.http.routes import Query, Route
+from threadlog.api.runs import cancel, stream, wait
+from threadlog.api.runs.create import prepare, submit
+from threadlog.api.threads.routes import require
 from threadlog.engine.domain.commands import DeleteRun
 from threadlog.projections.queries import runs as queries
 
@@ -134,12 +134,12 @@ def _created(method: str, path: str, handler: Any, summary: str, **more: Any) ->
 
 
 routes = [
-    _created("POST", f"{_ON_THREAD}/wait", run_wait.create, "Create a run and wait for its output", returns="Output"),
-    _created("POST", f"{_ON_THREAD}/stream", run_stream.create, "Create a run and stream its events", stream=True,
+    _created("POST", f"{_ON_THREAD}/wait", wait.create, "Create a run and wait for its output", returns="Output"),
+    _created("POST", f"{_ON_THREAD}/stream", stream.create, "Create a run and stream its events", stream=True,
              query=(_NAMESPACE,)),
     _created("POST", _ON_THREAD, create, "Create a run in the background", returns="Run"),
-    _created("POST", "/runs/wait", run_wait.create, "Create a stateless run and wait", returns="Output"),
-    _created("POST", "/runs/stream", run_stream.create, "Create a stateless run and stream it", stream=True,
+    _created("POST", "/runs/wait", wait.create, "Create a stateless run and wait", returns="Output"),
+    _created("POST", "/runs/stream", stream.create, "Create a stateless run and stream it", stream=True,
              query=(_NAMESPACE,)),
     _created("POST", "/runs", create, "Create a stateless run in the background", returns="Run"),
     Route(
@@ -147,7 +147,7 @@ routes = [
         errors=(400, 404),
     ),
     Route(
-        "POST", "/runs/cancel", run_cancel.cancel_many, "Cancel several runs", CancelMany, status=204, errors=(404,),
+        "POST", "/runs/cancel", cancel.cancel_many, "Cancel several runs", CancelMany, status=204, errors=(404,),
         query=_CANCEL[1:],
     ),
     Route(
@@ -158,15 +158,15 @@ routes = [
     ),
     Route("GET", _RUN, get, "Get a run", returns="Run", errors=(404,)),
     Route("DELETE", _RUN, delete, "Delete a run and its checkpoints", status=204, errors=(404,)),
-    Route("GET", f"{_RUN}/join", run_wait.join, "Wait for a run's output", returns="Output", query=(_LEAVE,),
+    Route("GET", f"{_RUN}/join", wait.join, "Wait for a run's output", returns="Output", query=(_LEAVE,),
           errors=(404,)),
-    Route("GET", f"{_RUN}/stream", run_stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
+    Route("GET", f"{_RUN}/stream", stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
           errors=(404,)),
-    Route("POST", f"{_RUN}/cancel", run_cancel.cancel, "Cancel a run", status=202, query=_CANCEL, errors=(404,)),
+    Route("POST", f"{_RUN}/cancel", cancel.cancel, "Cancel a run", status=202, query=_CANCEL, errors=(404,)),
     Route("GET", _STATELESS, get, "Get a run by its id alone", returns="Run", errors=(404,)),
-    Route("GET", f"{_STATELESS}/join", run_wait.join, "Wait for a run's output", returns="Output", query=(_LEAVE,),
+    Route("GET", f"{_STATELESS}/join", wait.join, "Wait for a run's output", returns="Output", query=(_LEAVE,),
           errors=(404,)),
-    Route("GET", f"{_STATELESS}/stream", run_stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
+    Route("GET", f"{_STATELESS}/stream", stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
           errors=(404,)),
-    Route("POST", f"{_STATELESS}/cancel", run_cancel.cancel, "Cancel a run", status=202, query=_CANCEL, errors=(404,)),
+    Route("POST", f"{_STATELESS}/cancel", cancel.cancel, "Cancel a run", status=202, query=_CANCEL, errors=(404,)),
 ]  # fmt: skip

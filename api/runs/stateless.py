@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from uuid import UUID
 
-from threadlog.api.deps import Api
-from threadlog.api.progress import FrameId, Progress
+from threadlog.api.context import Api
+from threadlog.api.streaming.cursor import FrameId, Progress
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 from threadlog.projections.queries import threads

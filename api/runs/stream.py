@@ -6,14 +6,12 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from threadlog.api.deps import Api, api_of
-from threadlog.api.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone
-from threadlog.api.errors import ApiError
-from threadlog.api.feeds import READ_BYTES, RunFeed
-from threadlog.api.limits import shown
-from threadlog.api.models import RunCreate, StreamMode
-from threadlog.api.progress import End, FrameId
-from threadlog.api.requests import (
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import RunCreate, StreamMode
+from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.limits import shown
+from threadlog.api.http.requests import (
     body,
     header,
     path_uuid,
@@ -23,10 +21,12 @@ from threadlog.api.requests import (
     query_text,
     thread_in_path,
 )
-from threadlog.api.run_cancel import cancel_quietly
-from threadlog.api.run_create import prepare, submit
-from threadlog.api.sse import FrameFilter, RunView, open_stream, place, pump
-from threadlog.api.stateless import LOOK_BACK, find
+from threadlog.api.runs.cancel import cancel_quietly
+from threadlog.api.runs.create import prepare, submit
+from threadlog.api.runs.stateless import LOOK_BACK, find
+from threadlog.api.streaming.cursor import End, FrameId
+from threadlog.api.streaming.sse import FrameFilter, RunView, open_stream, place, pump
+from threadlog.api.streaming.subscriptions import READ_BYTES, RunFeed
 from threadlog.engine.log.port import OffsetGone, Topic
 from threadlog.engine.log.records import CHECKPOINT, Frames, partition_of
 from threadlog.projections.queries import runs
@@ -104,7 +104,14 @@ async def _replay_gone(
         feed.ended(End("gone"))
         response = await open_stream(request, {"Location": request.path})
         view = RunView(feed, frame_filter, ids=True, new=False)
-        await pump(api, request, response, feed, view.render)
+        await pump(
+            request,
+            response,
+            feed,
+            view.render,
+            disconnects=api.disconnects,
+            heartbeat_seconds=api.settings.heartbeat_seconds,
+        )
     return response
 
 
@@ -187,14 +194,32 @@ async def _follow(
     """Stream until the run's end; `cancels`: the run is cancelled for this reason with the last client that says so."""
     if cancels is None:
         response = await open_stream(request, headers)
-        await pump(api, request, response, feed, view.render, view.ending, first=first)
+        await pump(
+            request,
+            response,
+            feed,
+            view.render,
+            view.ending,
+            disconnects=api.disconnects,
+            heartbeat_seconds=api.settings.heartbeat_seconds,
+            first=first,
+        )
         return response
     run_id = str(feed.run_id)
     with api.disconnects.cancels(run_id) as is_last:
         delivered = False
         try:
             response = await open_stream(request, headers)
-            delivered = await pump(api, request, response, feed, view.render, view.ending, first=first)
+            delivered = await pump(
+                request,
+                response,
+                feed,
+                view.render,
+                view.ending,
+                disconnects=api.disconnects,
+                heartbeat_seconds=api.settings.heartbeat_seconds,
+                first=first,
+            )
         finally:
             if not delivered and feed.end is None and client_gone(request) and is_last():
                 await cancel_quietly(api, feed.thread_id, run_id, cancels)

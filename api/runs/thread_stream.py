@@ -5,17 +5,17 @@ from __future__ import annotations
 import orjson
 from aiohttp import web
 
-from threadlog.api.deps import Api, api_of
-from threadlog.api.errors import ApiError
-from threadlog.api.feeds import Batch, Done, Happened, Item, ThreadFeed
-from threadlog.api.limits import shown
-from threadlog.api.progress import FrameId
-from threadlog.api.requests import header, path_uuid, query_list
-from threadlog.api.routes import Query, Route
-from threadlog.api.run_stream import end_in
-from threadlog.api.sse import FrameFilter, block, open_stream, pump
-from threadlog.api.thread_state import read_state
-from threadlog.api.threads import require
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.limits import shown
+from threadlog.api.http.requests import header, path_uuid, query_list
+from threadlog.api.http.routes import Query, Route
+from threadlog.api.runs.stream import end_in
+from threadlog.api.streaming.cursor import FrameId
+from threadlog.api.streaming.sse import FrameFilter, block, open_stream, pump
+from threadlog.api.streaming.subscriptions import Batch, Done, Happened, Item, ThreadFeed
+from threadlog.api.threads.routes import require
+from threadlog.api.threads.state import read_state
 from threadlog.engine.log.records import partition_of
 from threadlog.projections.queries import runs
 
@@ -86,7 +86,14 @@ async def join(request: web.Request) -> web.StreamResponse:
             await _replay(api, feed, thread_id, after, position)
         response = await open_stream(request, {"Location": request.path})
         view = ThreadView(api, thread_id, set(modes), after or FrameId(max(0, position - 1), 0, 0))
-        await pump(api, request, response, feed, view.render)
+        await pump(
+            request,
+            response,
+            feed,
+            view.render,
+            disconnects=api.disconnects,
+            heartbeat_seconds=api.settings.heartbeat_seconds,
+        )
     return response
 
 

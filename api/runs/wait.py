@@ -8,18 +8,18 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from threadlog.api import stateless
-from threadlog.api.deps import Api, api_of
-from threadlog.api.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone, cut
-from threadlog.api.errors import ApiError
-from threadlog.api.models import RunCreate
-from threadlog.api.output import Output
-from threadlog.api.progress import End
-from threadlog.api.replies import decoded, exactly, raw_reply
-from threadlog.api.requests import body, path_uuid, query_flag, thread_in_path
-from threadlog.api.run_cancel import cancel_quietly
-from threadlog.api.run_create import prepare, submit
-from threadlog.api.run_stream import end_in
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import RunCreate
+from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone, cut
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.requests import body, path_uuid, query_flag, thread_in_path
+from threadlog.api.http.responses import decoded, exactly, raw_reply
+from threadlog.api.runs import stateless
+from threadlog.api.runs.cancel import cancel_quietly
+from threadlog.api.runs.create import prepare, submit
+from threadlog.api.runs.stream import end_in
+from threadlog.api.streaming.cursor import End
+from threadlog.api.streaming.waiters import Output
 from threadlog.projections.queries import runs, state
 
 _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: Run not found"}})

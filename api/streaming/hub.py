@@ -78,7 +78,7 @@ def _expire(future: asyncio.Future[bool]) -> None:
 
 
 class Live:
-    """Follows the `stream` topic and is told of projected events (`engine.ports.EventListener`).
+    """Follows the `stream` topic and is told of projected events (`engine.processor.ports.EventListener`).
 
     `start` it before the first request; `attach` a sink before the command whose effects it shall see is sent.
     """
@@ -99,7 +99,7 @@ class Live:
         """Begin at the end of the log. Raises `LogUnavailable`."""
         few = asyncio.Semaphore(_ASKED_AT_ONCE)  # a connection each, which would be kept
         self._next = await asyncio.gather(*(self._end_of(p, few) for p in range(self._log.partitions)))
-        self._task = asyncio.create_task(self._follow(), name="threadlog.api.live")
+        self._task = asyncio.create_task(self._follow(), name="threadlog.api.streaming.hub")
 
     async def _end_of(self, partition: int, few: asyncio.Semaphore) -> int:
         async with few:

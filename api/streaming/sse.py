@@ -8,11 +8,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from threadlog.api.deps import Api
-from threadlog.api.disconnects import client_gone, cut
-from threadlog.api.errors import is_away
-from threadlog.api.feeds import Batch, Feed, Item, RunFeed
-from threadlog.api.progress import FrameId
+from threadlog.api.http.disconnects import Disconnects, client_gone, cut
+from threadlog.api.http.errors import is_away
+from threadlog.api.streaming.cursor import FrameId
+from threadlog.api.streaming.subscriptions import Batch, Feed, Item, RunFeed
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -129,24 +128,25 @@ class RunView:
 
 
 async def pump(
-    api: Api,
     request: web.Request,
     response: web.StreamResponse,
     feed: Feed,
     render: Callable[[list[Item]], Any],
     ending: Callable[[], bytes] | None = None,
     *,
+    disconnects: Disconnects,
+    heartbeat_seconds: float,
     first: bytes = b"",
 ) -> bool:
     """Write `first`, then what the feed has until it ends; False when the client was gone before.
 
     `render` may be a coroutine function. Whatever fails cuts the stream: the client resumes where it was.
     """
-    with api.disconnects.watch(request, feed.close):
+    with disconnects.watch(request, feed.close):
         try:
             if first:
                 await response.write(first)
-            while (items := await feed.next(api.settings.heartbeat_seconds)) is not None:
+            while (items := await feed.next(heartbeat_seconds)) is not None:
                 if not items:
                     await response.write(_HEARTBEAT)
                     continue

@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Self
 
-from threadlog.api.live import ON_ITS_WAY, Live, Waiter
-from threadlog.api.progress import End, FrameId, Progress, end_of
+from threadlog.api.streaming.cursor import End, FrameId, Progress, end_of
+from threadlog.api.streaming.hub import ON_ITS_WAY, Live, Waiter
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from threadlog.api.live import Waiter
-from threadlog.api.progress import End, Progress, end_of
+from threadlog.api.streaming.cursor import End, Progress, end_of
+from threadlog.api.streaming.hub import Waiter
 from threadlog.engine.log.records import Frames
 
 # A run whose stream modes lack `values` sends its final ones under a name that clients never see.

@@ -1,0 +1,1 @@
+"""/, /ok, /info and /metrics."""

@@ -8,14 +8,14 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from threadlog.api.deps import Api, api_of
-from threadlog.api.errors import ApiError
-from threadlog.api.known import default_assistant_id
-from threadlog.api.limits import shown
-from threadlog.api.metrics import Scrape
-from threadlog.api.replies import reply
-from threadlog.api.requests import query_flag, query_text
-from threadlog.api.routes import Query, Route
+from threadlog.api.caches.assistants import default_assistant_id
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.limits import shown
+from threadlog.api.http.metrics import Scrape
+from threadlog.api.http.requests import query_flag, query_text
+from threadlog.api.http.responses import reply
+from threadlog.api.http.routes import Query, Route
 from threadlog.projections.health import Services
 from threadlog.projections.queries import system as queries
 

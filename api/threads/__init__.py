@@ -1,0 +1,1 @@
+"""Threads: CRUD, search, state, history and state updates."""

@@ -9,13 +9,13 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from threadlog.api.deps import Api, api_of
-from threadlog.api.errors import ApiError, raise_if_rejected
-from threadlog.api.models import JsonObject
-from threadlog.api.replies import reply, thread_of
-from threadlog.api.requests import path_uuid
-from threadlog.api.routes import Route
-from threadlog.api.thread_search import values_of
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import JsonObject
+from threadlog.api.http.errors import ApiError, raise_if_rejected
+from threadlog.api.http.requests import path_uuid
+from threadlog.api.http.responses import reply, thread_of
+from threadlog.api.http.routes import Route
+from threadlog.api.threads.search import values_of
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
 from threadlog.projections.queries import state, threads
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from threadlog.api.errors import ApiError
-from threadlog.api.limits import shown
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.limits import shown
 
 _ROOTS = ("values", "metadata", "config", "interrupts")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(-?\d{1,18})\]")  # no list is longer

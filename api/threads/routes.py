@@ -10,15 +10,15 @@ import orjson
 from aiohttp import web
 from uuid_utils import uuid7
 
-from threadlog.api.assistants import submit_many
-from threadlog.api.deps import Api, api_of
-from threadlog.api.errors import ApiError, raise_if_rejected
-from threadlog.api.limits import shown
-from threadlog.api.models import ThreadCreate, ThreadPatch, ThreadPrune
-from threadlog.api.replies import no_content, reply, same_time, thread_of, time_text
-from threadlog.api.requests import body, header, path_uuid, query_list
-from threadlog.api.routes import Query, Route
-from threadlog.api.state_jobs import apply_supersteps
+from threadlog.api.assistants.routes import submit_many
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import ThreadCreate, ThreadPatch, ThreadPrune
+from threadlog.api.http.errors import ApiError, raise_if_rejected
+from threadlog.api.http.limits import shown
+from threadlog.api.http.requests import body, header, path_uuid, query_list
+from threadlog.api.http.responses import no_content, reply, same_time, thread_of, time_text
+from threadlog.api.http.routes import Query, Route
+from threadlog.api.threads.state_updates import apply_supersteps
 from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, PruneThread, UpdateThread
 from threadlog.projections.queries import state
 from threadlog.projections.queries import threads as queries

@@ -11,14 +11,14 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from threadlog.api.assistants import containment
-from threadlog.api.containment import contains, follow, parse_path
-from threadlog.api.deps import api_of
-from threadlog.api.errors import ApiError
-from threadlog.api.models import ThreadFilter, ThreadSearch
-from threadlog.api.replies import decoded, page, picked, reply, thread_of
-from threadlog.api.requests import body, select_of
-from threadlog.api.routes import Route
+from threadlog.api.assistants.routes import containment
+from threadlog.api.context import api_of
+from threadlog.api.http.bodies import ThreadFilter, ThreadSearch
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.requests import body, select_of
+from threadlog.api.http.responses import decoded, page, picked, reply, thread_of
+from threadlog.api.http.routes import Route
+from threadlog.api.threads.jsonb_match import contains, follow, parse_path
 from threadlog.projections.queries import state, threads
 
 _SELECTABLE = frozenset(

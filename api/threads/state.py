@@ -7,17 +7,17 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from threadlog.api.deps import Api, api_of
-from threadlog.api.errors import ApiError
-from threadlog.api.limits import shown
-from threadlog.api.models import CheckpointRef, History, StateAt, StatePatch, StateUpdate
-from threadlog.api.replies import no_content, reply
-from threadlog.api.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
-from threadlog.api.routes import Query, Route
-from threadlog.api.state_jobs import UpdateFailed, update_state
-from threadlog.api.threads import merge, missing, require
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import CheckpointRef, History, StateAt, StatePatch, StateUpdate
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.limits import shown
+from threadlog.api.http.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
+from threadlog.api.http.responses import no_content, reply
+from threadlog.api.http.routes import Query, Route
+from threadlog.api.threads.routes import merge, missing, require
+from threadlog.api.threads.state_updates import UpdateFailed, update_state
 from threadlog.projections.queries import state, threads
-from threadlog.projections.states import EVERYTHING, NO_STATE, Selection
+from threadlog.projections.render.state import EVERYTHING, NO_STATE, Selection
 
 _FIELDS = frozenset(NO_STATE)
 _KEY = "values."

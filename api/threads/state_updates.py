@@ -6,10 +6,10 @@ from typing import Any
 
 from uuid_utils import uuid7
 
-from threadlog.api.deps import Api
-from threadlog.api.errors import ApiError, ServerStopping, raise_if_rejected
-from threadlog.api.models import JsonObject
-from threadlog.api.output import Happening
+from threadlog.api.context import Api
+from threadlog.api.http.bodies import JsonObject
+from threadlog.api.http.errors import ApiError, ServerStopping, raise_if_rejected
+from threadlog.api.streaming.waiters import Happening
 from threadlog.engine.domain.commands import UpdateState
 
 NO_GRAPH = (

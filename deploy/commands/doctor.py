@@ -18,11 +18,11 @@ import asyncpg
 import click
 
 from threadlog.deploy import extras
-from threadlog.deploy.environment import apply
+from threadlog.deploy.compose.environment import apply
 from threadlog.deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
 from threadlog.deploy.settings import BadSettings, Settings, without_password
-from threadlog.engine.langgraph_json import ConfigError, LanggraphJson
-from threadlog.engine.langgraph_json import load as load_langgraph_json
+from threadlog.engine.user_code.langgraph_json import ConfigError, LanggraphJson
+from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 
 _IMPORT_SECONDS = 120
 _VERSIONS = ("threadlog", "langgraph", "langgraph-sdk", "langgraph-checkpoint", "langchain-core", "aiokafka", "asyncpg")
@@ -103,9 +103,9 @@ def _versions() -> Finding:
 
 _IMPORT = """
 import json, sys
-from engine.executor.importing import load_application
-from engine.executor.registration import described
-from engine.langgraph_json import ConfigError
+from engine.executor.graphs.importing import load_application
+from engine.executor.graphs.registration import described
+from engine.user_code.langgraph_json import ConfigError
 def say(name, problem):
     print("\\x00" + json.dumps([name, problem]), flush=True)
 try:

@@ -13,9 +13,9 @@ from typing import Any
 import click
 import orjson
 
+from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.settings import Settings
-from threadlog.deploy.storage import existing_log
-from threadlog.engine.acceptance import Acceptance
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import EventRecord, partition_of
 
@@ -183,8 +183,8 @@ def _short(name: str, value: Any) -> str:
 async def verify(settings: Settings, *, as_json: bool) -> int:
     """Rebuild the read models beside the live ones and print every difference, and every event that the read models
     could not take; 0 when there is none."""
-    from threadlog.projections.verify import TABLES, skipped
-    from threadlog.projections.verify import verify as differences_of
+    from threadlog.projections.rebuild.verify import TABLES, skipped
+    from threadlog.projections.rebuild.verify import verify as differences_of
 
     assert settings.database_uri is not None
     async with existing_log(settings) as log:

@@ -1,0 +1,1 @@
+"""Composition roots: which objects each process consists of, how these start and stop together."""

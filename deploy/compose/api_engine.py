@@ -1,6 +1,6 @@
 """The composition root of api and engine: which objects they consist of, how these start and stop together.
 
-That of the executor is `deploy.execute`: neither needs what the other imports.
+That of the executor is `deploy.compose.executor`: neither needs what the other imports.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ import asyncpg
 from aiohttp import web
 
 from threadlog.api.app import make_app
-from threadlog.api.deps import ApiDeps
-from threadlog.api.live import Live
+from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings, Cors
+from threadlog.api.streaming.hub import Live
+from threadlog.deploy.compose.retention import retain_for_ever
+from threadlog.deploy.compose.storage import opened_log, pool_of, prepared_database
 from threadlog.deploy.health import probed
-from threadlog.deploy.owner import owner_name
-from threadlog.deploy.retention import retain_for_ever
+from threadlog.deploy.lease_owner import owner_name
 from threadlog.deploy.settings import Settings
-from threadlog.deploy.storage import opened_log, pool_of, prepared_database
-from threadlog.engine.gateway import LocalGateway, LogGateway
-from threadlog.engine.journal import Journal, LogJournal
-from threadlog.engine.langgraph_json import LanggraphJson
-from threadlog.engine.langgraph_json import load as load_langgraph_json
-from threadlog.engine.link import LinkServer
+from threadlog.engine.gateway.event_tail import EventTail
+from threadlog.engine.gateway.gateway import LocalGateway, LogGateway
+from threadlog.engine.link.server import LinkServer
 from threadlog.engine.log.port import Log
-from threadlog.engine.log.postgres import PostgresLog
-from threadlog.engine.ports import EventListener, Gateway
-from threadlog.engine.processor import Processor
-from threadlog.engine.tail import EventTail
-from threadlog.projections.applied import PostgresApplied
-from threadlog.projections.journal import PostgresJournal
-from threadlog.projections.ledger import PostgresLedger
-from threadlog.projections.rebuild import reader_of_values
+from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.processor.committer import Journal, LogJournal
+from threadlog.engine.processor.ports import EventListener, Gateway
+from threadlog.engine.processor.processor import Processor
+from threadlog.engine.user_code.langgraph_json import LanggraphJson
+from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
+from threadlog.projections.commit.applied import PostgresApplied
+from threadlog.projections.commit.coordination import PostgresLedger
+from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.rebuild.rebuild import reader_of_values
 
 log = logging.getLogger("threadlog")
 

@@ -6,12 +6,12 @@ import os
 
 from pydantic import AliasChoices
 
+from threadlog.deploy.lease_owner import OWNER
 from threadlog.deploy.logs import PROCESS_NAME
-from threadlog.deploy.owner import OWNER
 from threadlog.deploy.parent import PARENT_PID
-from threadlog.deploy.pulse import PULSE
 from threadlog.deploy.settings import Settings
-from threadlog.engine.langgraph_json import LanggraphJson
+from threadlog.deploy.supervise.pulse import PULSE
+from threadlog.engine.user_code.langgraph_json import LanggraphJson
 
 _OURS = frozenset({OWNER, PARENT_PID, PROCESS_NAME, PULSE})
 

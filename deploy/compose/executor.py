@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from threadlog.deploy.compose.storage import opened_log, prepared_database
 from threadlog.deploy.health import probed
-from threadlog.deploy.owner import owner_name
+from threadlog.deploy.lease_owner import owner_name
 from threadlog.deploy.parent import ask_for_more_executors
-from threadlog.deploy.pulse import sign_of_life
 from threadlog.deploy.settings import Settings
-from threadlog.deploy.storage import opened_log, prepared_database
-from threadlog.engine import loopback
-from threadlog.engine.executor.loading import Graphs
+from threadlog.deploy.supervise.pulse import sign_of_life
+from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.process import ExecutorOptions, run
 from threadlog.engine.executor.process import run_executor as run_until_told_to_stop
+from threadlog.engine.user_code import loopback
 
 
 def run_executor(settings: Settings) -> None:

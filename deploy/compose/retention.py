@@ -9,7 +9,7 @@ import asyncpg
 
 from threadlog.deploy.settings import Settings
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 
 log = logging.getLogger("threadlog.retention")
 

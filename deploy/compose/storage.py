@@ -15,8 +15,8 @@ from threadlog.deploy import extras
 from threadlog.deploy.failures import CannotRun, DatabaseAway
 from threadlog.deploy.settings import Settings, without_password
 from threadlog.engine.log.port import Log, LogUnavailable
-from threadlog.engine.log.postgres import PostgresLog
-from threadlog.engine.log.postgres_append import AWAY, leave_as_it_is
+from threadlog.engine.log.postgres.append import AWAY, leave_as_it_is
+from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.projections.schema import migrate
 
 log = logging.getLogger("threadlog")
@@ -140,7 +140,7 @@ async def _open(settings: Settings, quiet: bool) -> Log:
     if settings.kafka_bootstrap_servers is None:
         assert settings.database_uri is not None
         return await PostgresLog.create(settings.database_uri, settings.partition_count, quiet=quiet)
-    from threadlog.engine.log.kafka import KafkaLog  # aiokafka takes time to import, and is not needed otherwise
+    from threadlog.engine.log.kafka.log import KafkaLog  # aiokafka takes time to import, and is not needed otherwise
 
     return await KafkaLog.create(
         settings.kafka_bootstrap_servers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from threadlog.deploy.settings import Settings
-from threadlog.engine.langgraph_json import LanggraphJson
+from threadlog.engine.user_code.langgraph_json import LanggraphJson
 
 _OWN_MEMORY = "each has its own memory (variables of modules, InMemoryStore)"
 

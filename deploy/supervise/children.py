@@ -1,7 +1,7 @@
 """The processes of a supervisor: started with its settings, their output prefixed, restarted when they die.
 
-Where the system can do it they are forked from one process that has imported what they need (`deploy.fork_server`),
-else each is a new interpreter.
+Where the system can do it they are forked from one process that has imported what they need
+(`deploy.supervise.fork_server`), else each is a new interpreter.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from threadlog.deploy.fork_server import ForkedHere
-from threadlog.deploy.forked import Forks
-from threadlog.deploy.leftovers import end_group
+from threadlog.deploy.lease_owner import OWNER
 from threadlog.deploy.logs import PROCESS_NAME
-from threadlog.deploy.owner import OWNER
 from threadlog.deploy.parent import PARENT_PID
-from threadlog.deploy.pulse import PULSE, Pulse
+from threadlog.deploy.supervise.fork_client import Forks
+from threadlog.deploy.supervise.fork_server import ForkedHere
+from threadlog.deploy.supervise.leftovers import end_group
+from threadlog.deploy.supervise.pulse import PULSE, Pulse
 
 CANNOT_RUN = 78  # EX_CONFIG: the exit code of a process whose settings can't work, so that a restart won't help
 

@@ -1,4 +1,4 @@
-"""The supervisor's side of `deploy.fork_server`: asks for processes, and is their parent afterwards."""
+"""The supervisor's side of `deploy.supervise.fork_server`: asks for processes, and is their parent afterwards."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from threadlog.deploy.fork_server import NUMBER, ForkedHere
 from threadlog.deploy.parent import adopt_orphans
+from threadlog.deploy.supervise.fork_server import NUMBER, ForkedHere
 
 _PATIENCE_SECONDS = 30.0  # the fork server may still be importing, on a busy machine
 

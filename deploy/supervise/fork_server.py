@@ -15,8 +15,8 @@ Kept out of this process, because children would share it: threads, event loops,
 The protocol, on a stream socket: a request is the length of its JSON (4 bytes) with two or three file descriptors,
 then the JSON `{name, arguments, env}`; the answer is the child's pid (4 bytes), 0 if there is none. The descriptors are
 where the child writes its output, a pipe from which it waits for one byte (it begins when its parent knows it, or not
-at all), and the pipe for its signs of life, if its parent wants them (`deploy.pulse`).
-`deploy.forked` is the other side.
+at all), and the pipe for its signs of life, if its parent wants them (`deploy.supervise.pulse`).
+`deploy.supervise.fork_client` is the other side.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from typing import BinaryIO, NoReturn, TextIO, cast
 
 from setproctitle import setproctitle
 
-from threadlog.deploy.leftovers import end_session
 from threadlog.deploy.parent import PARENT_PID
-from threadlog.deploy.pulse import PULSE
+from threadlog.deploy.supervise.leftovers import end_session
+from threadlog.deploy.supervise.pulse import PULSE
 
 _ORPHAN_SECONDS = 2.0  # a killed process closes its sockets some time before its children have another parent
 NUMBER = struct.Struct("!I")
@@ -52,20 +52,20 @@ _IMPORTS = {
         "threadlog.deploy.failures",
         "threadlog.deploy.logs",
         "threadlog.deploy.settings",
-        "threadlog.deploy.storage",
+        "threadlog.deploy.compose.storage",
         "aiohttp.web",
-        "threadlog.engine.gateway",
-        "threadlog.engine.link",
-        "threadlog.engine.processor",
-        "threadlog.engine.tail",
-        "threadlog.projections.journal",
+        "threadlog.engine.gateway.gateway",
+        "threadlog.engine.link.server",
+        "threadlog.engine.processor.processor",
+        "threadlog.engine.gateway.event_tail",
+        "threadlog.projections.commit.single_transaction",
     ),
     "executor": (
         "uvloop",
         "threadlog.deploy.failures",
         "threadlog.deploy.logs",
         "threadlog.deploy.settings",
-        "threadlog.deploy.execute",
+        "threadlog.deploy.compose.executor",
         "langgraph.graph",
         "langgraph.pregel",
         "langchain_core.messages",

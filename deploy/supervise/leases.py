@@ -2,8 +2,8 @@
 
 An executor renews its lease from a thread of its own. While a C call keeps the interpreter (a regular expression that
 backtracks for seconds will do), that thread stands still like all others, and only the parent, whose interpreter is
-another one, knows that the process lives. It renews for executors that give no sign of life (`deploy.pulse`), and needs
-the database for nothing else.
+another one, knows that the process lives. It renews for executors that give no sign of life
+(`deploy.supervise.pulse`), and needs the database for nothing else.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
-from threadlog.deploy.pulse import Pulse
-from threadlog.engine.leases import LEASE_SECONDS, RENEW_SECONDS
+from threadlog.deploy.supervise.pulse import Pulse
+from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
 
 if TYPE_CHECKING:
     import asyncpg

@@ -3,7 +3,7 @@
 An executor leads a process group, which is ended with it. What has left the group (`setsid`, as daemons do) stays a
 descendant of the supervisor, which adopts orphans, and is ended with that. Out of reach is what another program started
 on behalf of user code (a container, a unit of the service manager) and, when the supervisor itself is killed, what has
-left the session of the fork server (`deploy.fork_server`).
+left the session of the fork server (`deploy.supervise.fork_server`).
 """
 
 from __future__ import annotations

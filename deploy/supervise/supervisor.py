@@ -18,17 +18,18 @@ from typing import Any
 
 import psutil
 
-from threadlog.deploy import announce, extras
-from threadlog.deploy.children import FORK_SERVER, Child, Children
+from threadlog.deploy import extras
 from threadlog.deploy.failures import CannotRun
-from threadlog.deploy.fork_server import ForkedHere
-from threadlog.deploy.leases import LeaseKeeper
-from threadlog.deploy.leftovers import end_descendants
 from threadlog.deploy.parent import MORE_EXECUTORS
 from threadlog.deploy.postgres import EmbeddedPostgres, PostgresFailed
 from threadlog.deploy.settings import Settings
-from threadlog.engine.langgraph_json import LanggraphJson
-from threadlog.engine.langgraph_json import load as load_langgraph_json
+from threadlog.deploy.supervise import announce
+from threadlog.deploy.supervise.children import FORK_SERVER, Child, Children
+from threadlog.deploy.supervise.fork_server import ForkedHere
+from threadlog.deploy.supervise.leases import LeaseKeeper
+from threadlog.deploy.supervise.leftovers import end_descendants
+from threadlog.engine.user_code.langgraph_json import LanggraphJson
+from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 
 log = logging.getLogger("threadlog.up")
 
@@ -178,7 +179,7 @@ class Supervisor:
 
     async def _check_services(self) -> None:
         """What is not ours to start has to be there: better to say so now than after a minute of waiting."""
-        from threadlog.deploy.storage import database_ready
+        from threadlog.deploy.compose.storage import database_ready
 
         settings = self._settings
         if self._postgres is None:

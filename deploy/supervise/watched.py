@@ -13,9 +13,9 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
-from threadlog.deploy.leases import LeaseKeeper
 from threadlog.deploy.parent import PARENT_PID, end_with_parent
-from threadlog.deploy.pulse import PULSE, Pulse
+from threadlog.deploy.supervise.leases import LeaseKeeper
+from threadlog.deploy.supervise.pulse import PULSE, Pulse
 
 
 @dataclass

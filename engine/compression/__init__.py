@@ -1,0 +1,1 @@
+"""zstd with dictionaries, for log records and stored values."""

@@ -1,0 +1,1 @@
+"""The pure part: commands, events, one decider per aggregate, the wire form, limits."""

@@ -325,7 +325,7 @@ _ITEMS: dict[str, tuple[type[CheckpointSaved | WritesSaved | TasksPlanned], tupl
 
 # A row of an index in Postgres has 2704 bytes at most, of which 100 are needed otherwise, and a character has up to 4.
 _KEY_BYTES = INDEXED_BYTES
-_HASH = 64  # characters; those of `engine.references` have 22
+_HASH = 64  # characters; those of `engine.stored.value_refs` have 22
 
 
 def _saved(s: Thread, run_id: str | None, items: list[JsonObject]) -> list[Event]:

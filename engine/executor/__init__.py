@@ -1,0 +1,1 @@
+"""The executor: claims runs from the queue and executes their graphs."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import asyncpg
 
-from threadlog.engine.executor.claims import DATABASE_AWAY
-from threadlog.engine.leases import LEASE_SECONDS, RENEW_SECONDS
+from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
+from threadlog.engine.executor.queue import DATABASE_AWAY
 
 logger = logging.getLogger(__name__)
 

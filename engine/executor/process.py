@@ -13,8 +13,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from threadlog.engine.executor.importing import load_application
-from threadlog.engine.executor.loading import Graphs
+from threadlog.engine.executor.graphs.importing import load_application
+from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.node_threads import NODE_THREADS
 from threadlog.engine.executor.worker import Executor, ExecutorOptions
 from threadlog.engine.log.port import Log
@@ -59,7 +59,7 @@ def run(config_path: Path, main: Callable[[Graphs], Coroutine[Any, Any, None]]) 
     fails with that error. Threads that user code left behind do not keep the process.
 
     Raises:
-        engine.langgraph_json.ConfigError: the configuration cannot be used.
+        engine.user_code.langgraph_json.ConfigError: the configuration cannot be used.
     """
     graphs, loop = load_application(config_path)
     sys.setswitchinterval(0.002)  # nodes that compute in threads leave the loop a share

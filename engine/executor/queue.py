@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from threadlog.engine.log.postgres_append import AWAY
+from threadlog.engine.log.postgres.append import AWAY
 
 logger = logging.getLogger(__name__)
 

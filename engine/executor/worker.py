@@ -14,22 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from threadlog.engine.executor import errors, message_ids
-from threadlog.engine.executor.claims import DATABASE_AWAY, Claim, Queue, QueueListener, connect
+from threadlog.engine.executor import errors
+from threadlog.engine.executor.admission import AT_MOST, Room
+from threadlog.engine.executor.checkpointer.retrying_pool import PatientPool
 from threadlog.engine.executor.garbage import Collector
+from threadlog.engine.executor.graphs.loader import Graphs, LoadedGraph
+from threadlog.engine.executor.graphs.registration import announce_assistants, announce_graphs
 from threadlog.engine.executor.heartbeat import Heartbeat
-from threadlog.engine.executor.link import Link
-from threadlog.engine.executor.loading import Graphs, LoadedGraph
+from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
 from threadlog.engine.executor.node_threads import NodeThreads
-from threadlog.engine.executor.outbox import Outbox
-from threadlog.engine.executor.reads import PatientPool
-from threadlog.engine.executor.registration import announce_assistants, announce_graphs
-from threadlog.engine.executor.room import AT_MOST, Room
-from threadlog.engine.executor.run_config import ServerFacts
-from threadlog.engine.executor.runner import Attempt
-from threadlog.engine.langgraph_json import GraphSpec
-from threadlog.engine.leases import LEASE_SECONDS, RENEW_SECONDS
+from threadlog.engine.executor.queue import DATABASE_AWAY, Claim, Queue, QueueListener, connect
+from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.run import message_ids
+from threadlog.engine.executor.run.attempt import Attempt
+from threadlog.engine.executor.run.config import ServerFacts
+from threadlog.engine.link.client import Link
 from threadlog.engine.log.port import Log
+from threadlog.engine.user_code.langgraph_json import GraphSpec
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ class ExecutorOptions:
     `api_url`: where user code reaches the api. `log_in_database`: the log is in the Postgres of `database_uri`, so
     claims need not be flushed to disk. `grace_seconds`: what runs get to reach a superstep in, when the process has to
     stop. `thread_stop_seconds`: how long a stopped run keeps its slot for nodes that still run in (Python) threads.
-    `link`: the socket of the engine's `engine.link.LinkServer`, if it is on this machine. `busy()` is called once, from
-    any thread, when others could help: runs work side by side, or user code blocks the loop.
+    `link`: the socket of the engine's `engine.link.server.LinkServer`, if it is on this machine. `busy()` is called
+    once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
     `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
     lease while this interpreter cannot.
     """

@@ -1,0 +1,1 @@
+"""Sends commands and returns their events once these are projected."""

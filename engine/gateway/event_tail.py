@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from threadlog.engine.acceptance import Acceptance
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.ports import EventListener
+from threadlog.engine.processor.ports import EventListener
 
 log = logging.getLogger(__name__)
 

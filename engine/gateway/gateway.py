@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 import uuid_utils
 
-from threadlog.engine.alarms import utc_now
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.events import CommandRejected
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.domain.wire import event_to_wire
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
-from threadlog.engine.ports import Decided, Gateway
-from threadlog.engine.processor import NotOwner, Processor
+from threadlog.engine.processor.ports import Decided, Gateway
+from threadlog.engine.processor.processor import NotOwner, Processor
+from threadlog.engine.processor.timers import utc_now
 
 DEADLINE_SECONDS = 10.0
 BACKOFF_SECONDS = (0.05, 1.0)
@@ -43,7 +43,7 @@ class LogGateway:
         self._waiting: dict[str, list[asyncio.Future[Decided]]] = {}
 
     async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
-        """See `engine.ports.Gateway`."""
+        """See `engine.processor.ports.Gateway`."""
         return await self.send(envelope_for(command, key, id, actor))
 
     async def send(self, envelope: CommandEnvelope) -> Decided:
@@ -114,7 +114,7 @@ class LocalGateway:
         self._deadline_seconds = deadline_seconds
 
     async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
-        """See `engine.ports.Gateway`."""
+        """See `engine.processor.ports.Gateway`."""
         processor, fallback = self._processor, self._fallback
         if fallback is not None and not (processor.takes_submissions and processor.owns_key(key)):
             return await fallback.submit(command, key=key, id=id, actor=actor)

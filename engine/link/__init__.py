@@ -1,0 +1,1 @@
+"""The executor channel: a local socket between the engine and the executors of one machine."""

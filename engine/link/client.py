@@ -1,4 +1,4 @@
-"""The executor's end of the link to the engine of the same machine (`engine.link`): appends, and being woken."""
+"""The executor's end of the link to the engine of the same machine (`engine.link.server`): appends, and being woken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from threadlog.engine.framing import Framed
+from threadlog.engine.link.framing import Framed
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable
 
 logger = logging.getLogger(__name__)

@@ -21,12 +21,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from threadlog.engine.framing import Framed
+from threadlog.engine.link.framing import Framed
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
-from threadlog.engine.log.postgres import PostgresLog
-from threadlog.engine.ports import Decided
-from threadlog.engine.processor import Processor
-from threadlog.engine.term import envelope_of
+from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.processor.ports import Decided
+from threadlog.engine.processor.processor import Processor
+from threadlog.engine.processor.term import envelope_of
 
 log = logging.getLogger(__name__)
 

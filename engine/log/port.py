@@ -77,7 +77,7 @@ class Log(Protocol):
         """Append durably and return the offsets, in the order given.
 
         Records of one topic-partition keep their order, also across calls of one process that overlap. A call with
-        stream records only need not wait for the disk: see `engine.log.postgres` for what a crash of the server means.
+        stream records only need not wait for the disk: see `engine.log.postgres.log` for what a crash of it means.
         Raises `LogUnavailable`, `AppendUnknown` or `RecordRefused`; with several records the error speaks of all of
         them.
         """

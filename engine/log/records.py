@@ -33,7 +33,7 @@ class CommandEnvelope:
 
     def encode(self) -> bytes:
         """The one gate by which commands leave, whoever makes them. Never raises: what JSON can't hold is replaced
-        (`engine.log.encodable`). NUL characters are left to the reader (`engine.term.envelope_of`)."""
+        (`engine.log.encodable`). NUL characters are left to the reader (`engine.processor.term.envelope_of`)."""
         try:
             return orjson.dumps(self)
         except TypeError:  # what orjson raises

@@ -1,0 +1,1 @@
+"""Owns partitions: decides commands, commits the events, arms timers, notifies listeners."""

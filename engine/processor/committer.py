@@ -1,6 +1,7 @@
 """How decided records become durable and projected: the protocol, and the journal of a log that is not in Postgres.
 
-The other one, `projections.journal.PostgresJournal`, does command, event and projection in one transaction.
+The other one, `projections.commit.single_transaction.PostgresJournal`, does command, event and projection in one
+transaction.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Protocol
 
 from threadlog.engine.log.port import Append, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
-from threadlog.engine.ports import Commit, Decided, Fenced, Ledger, Unprojectable
-from threadlog.engine.term import Batch, Term
+from threadlog.engine.processor.ports import Commit, Decided, Fenced, Ledger, Unprojectable
+from threadlog.engine.processor.term import Batch, Term
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from threadlog.engine.journal import Submission, Turn
 from threadlog.engine.log.records import CommandEnvelope
-from threadlog.engine.term import Term
+from threadlog.engine.processor.committer import Submission, Turn
+from threadlog.engine.processor.term import Term
 
 # Commands in one transaction, over all partitions: enough to share its cost, few enough to keep it short.
 TURN_COMMANDS = 256

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from threadlog.engine.acceptance import Acceptance
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.ports import Commit, EventListener, Position
+from threadlog.engine.processor.ports import Commit, EventListener, Position
 
 log = logging.getLogger(__name__)
 

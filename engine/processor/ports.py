@@ -1,4 +1,4 @@
-"""What the processor and the api need from outside, as narrow protocols. The composition root is `deploy.compose`."""
+"""What the processor and the api need from outside, as narrow protocols. Composed in `deploy.compose.api_engine`."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class EventListener(Protocol):
 
 
 class Commit(Protocol):
-    """What one projection applies to one partition; `engine.term.Batch` is one."""
+    """What one projection applies to one partition; `engine.processor.term.Batch` is one."""
 
     @property
     def partition(self) -> int: ...

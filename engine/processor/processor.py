@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 
-from threadlog.engine.alarms import Alarms, utc_now
 from threadlog.engine.domain.limits import MESSAGE_BYTES
-from threadlog.engine.inbox import Inboxes
-from threadlog.engine.journal import Journal, Submission, Turn
-from threadlog.engine.listeners import Listeners
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
-from threadlog.engine.ports import Commit, Decided, EventListener, Ledger, Position
-from threadlog.engine.suspects import Suspects
-from threadlog.engine.term import Term, envelope_of
+from threadlog.engine.processor.committer import Journal, Submission, Turn
+from threadlog.engine.processor.inbox import Inboxes
+from threadlog.engine.processor.listeners import Listeners
+from threadlog.engine.processor.ports import Commit, Decided, EventListener, Ledger, Position
+from threadlog.engine.processor.suspects import Suspects
+from threadlog.engine.processor.term import Term, envelope_of
+from threadlog.engine.processor.timers import Alarms, utc_now
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from threadlog.engine.journal import Submission, Turn
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope
+from threadlog.engine.processor.committer import Submission, Turn
 
 log = logging.getLogger(__name__)
 

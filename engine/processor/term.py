@@ -28,15 +28,15 @@ from typing import Any
 
 import orjson
 
-from threadlog.engine.acceptance import Acceptance
 from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.events import CommandRejected, Event
 from threadlog.engine.domain.wire import command_from_wire, event_to_wire, is_time
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.encodable import has_nul, text
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
-from threadlog.engine.ports import Accepted, Fenced, Position
+from threadlog.engine.processor.ports import Accepted, Fenced, Position
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.records import CommandEnvelope
-from threadlog.engine.ports import Ledger
+from threadlog.engine.processor.ports import Ledger
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import asyncpg
 import orjson
 
-from threadlog.engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
-from threadlog.engine.references import Reference, needed
+from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from threadlog.engine.stored.value_refs import Reference, needed
 
 Item = dict[str, Any]
 

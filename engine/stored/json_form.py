@@ -1,7 +1,7 @@
 """How Python values that JSON does not know become JSON: one rule for live values (streams) and stored ones (states).
 
 The rules follow what LangGraph's serializer stores of an object, in its order, so that a value looks the same whether
-it was just produced or read back without the user's types (`projections.render`).
+it was just produced or read back without the user's types (`projections.render.values`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from threadlog.engine.references import Reference, content_hash
+from threadlog.engine.stored.value_refs import Reference, content_hash
 
 Json = dict[str, Any]
 

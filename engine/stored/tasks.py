@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from threadlog.engine.references import Reference
+from threadlog.engine.stored.value_refs import Reference
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"  # writes of no task: input and commands
 ERROR = "__error__"

@@ -1,0 +1,1 @@
+"""The application: its `langgraph.json`, its environment, and how its code reaches this server."""

@@ -1,7 +1,7 @@
 """The `langgraph.json` of a user's project, read and checked. Imports nothing heavy: every process reads it at start.
 
 Keys are those of the LangGraph CLI (contract 9.2). Only the ones threadlog acts on are modelled; what becomes of the
-others `engine.langgraph_keys` says. All are kept in `raw`.
+others `engine.user_code.langgraph_keys` says. All are kept in `raw`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from threadlog.engine.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
+from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
 
 
 class ConfigError(Exception):

@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg
 
+from threadlog.engine.gateway.event_tail import Applied
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.log.postgres_append import AWAY, CONNECT_SECONDS, PASSING
-from threadlog.engine.tail import Applied
+from threadlog.engine.log.postgres.append import AWAY, CONNECT_SECONDS, PASSING
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ BACKOFF_SECONDS = (0.05, 1.0)
 
 
 class PostgresApplied:
-    """`engine.tail.AppliedSource` on a pool, one connection of which it keeps while it is followed."""
+    """`engine.gateway.event_tail.AppliedSource` on a pool, one connection of which it keeps while it is followed."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

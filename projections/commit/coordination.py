@@ -12,10 +12,10 @@ import asyncpg
 import orjson
 
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.log.postgres_append import PASSING
-from threadlog.engine.ports import Commit, Fenced, LostAttempt, Position, Standing, Timer
-from threadlog.projections.project import project, project_singly
-from threadlog.projections.rows import ReadValue
+from threadlog.engine.log.postgres.append import PASSING
+from threadlog.engine.processor.ports import Commit, Fenced, LostAttempt, Position, Standing, Timer
+from threadlog.projections.fold.batch import ReadValue
+from threadlog.projections.fold.project import project, project_singly
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
@@ -88,7 +88,7 @@ def fenced_by(error: asyncpg.PostgresError) -> Fenced | None:
 
 
 class PostgresLedger:
-    """`engine.ports.Ledger` on a pool.
+    """`engine.processor.ports.Ledger` on a pool.
 
     The pool's connections use asyncpg's own codecs; three of them may be in use at once. `read_value` reads a record's
     value from the `values` topic, for events that point at one.

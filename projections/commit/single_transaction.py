@@ -14,16 +14,16 @@ from typing import Any
 
 import asyncpg
 
-from threadlog.engine.journal import OnFailed, OnProjected, Submission, Turn, take_over
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
-from threadlog.engine.log.postgres import PostgresLog
-from threadlog.engine.log.postgres_append import AWAY, CONNECT_SECONDS, group
+from threadlog.engine.log.postgres.append import AWAY, CONNECT_SECONDS, group
+from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
-from threadlog.engine.ports import Decided, Executors, Unprojectable
-from threadlog.engine.term import Batch, Term, envelope_of
-from threadlog.projections.ledger import PostgresLedger, applied_payload, fenced_by, moves
-from threadlog.projections.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
-from threadlog.projections.rows import ReadValue
+from threadlog.engine.processor.committer import OnFailed, OnProjected, Submission, Turn, take_over
+from threadlog.engine.processor.ports import Decided, Executors, Unprojectable
+from threadlog.engine.processor.term import Batch, Term, envelope_of
+from threadlog.projections.commit.coordination import PostgresLedger, applied_payload, fenced_by, moves
+from threadlog.projections.fold.batch import ReadValue
+from threadlog.projections.fold.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _COMMIT = (
 
 
 class PostgresJournal:
-    """`engine.journal.Journal` for a `PostgresLog` and the read models in the same database."""
+    """`engine.processor.committer.Journal` for a `PostgresLog` and the read models in the same database."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from threadlog.projections.rows import Rows, clean_text, plain, text
+from threadlog.projections.fold.batch import Rows, clean_text, plain, text
 
 
 def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:

@@ -6,11 +6,11 @@ from binascii import a2b_base64
 from datetime import UTC, datetime
 from typing import Any
 
-from threadlog.engine.checkpoint_rows import PART_TYPE, compact
-from threadlog.engine.compression import pack_value
-from threadlog.engine.references import text_to_data
-from threadlog.projections.rows import CheckpointRow, Rows, plain, time_of
-from threadlog.projections.threads import state_moved
+from threadlog.engine.compression.codec import pack_value
+from threadlog.engine.stored.row_codec import PART_TYPE, compact
+from threadlog.engine.stored.value_refs import text_to_data
+from threadlog.projections.fold.batch import CheckpointRow, Rows, plain, time_of
+from threadlog.projections.fold.threads import state_moved
 
 
 def saved(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:

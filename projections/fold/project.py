@@ -16,9 +16,9 @@ from typing import Any
 import asyncpg
 
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.ports import Accepted, Unprojectable
-from threadlog.projections import assistants, checkpoints, runs, threads
-from threadlog.projections.rows import ReadValue, Rows, plain, time_of
+from threadlog.engine.processor.ports import Accepted, Unprojectable
+from threadlog.projections.fold import assistants, checkpoints, runs, threads
+from threadlog.projections.fold.batch import ReadValue, Rows, plain, time_of
 
 log = logging.getLogger(__name__)
 

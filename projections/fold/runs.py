@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
-from threadlog.engine.references import text_reference
-from threadlog.projections.rows import FINAL, QueueRow, Rows, RunRow, text, time_of
-from threadlog.projections.threads import merge_metadata
+from threadlog.engine.stored.value_refs import text_reference
+from threadlog.projections.fold.batch import FINAL, QueueRow, Rows, RunRow, text, time_of
+from threadlog.projections.fold.threads import merge_metadata
 
 
 def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:

@@ -1,0 +1,1 @@
+"""Queries of the read models, one module per resource."""

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import asyncpg
 import orjson
 
-from threadlog.engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
-from threadlog.engine.references import Reference, needed
-from threadlog.engine.tasks import statuses
-from threadlog.engine.thread_export import export_items
+from threadlog.engine.stored.export import export_items
+from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from threadlog.engine.stored.tasks import statuses
+from threadlog.engine.stored.value_refs import Reference, needed
 from threadlog.projections.queries.connection import Reader
-from threadlog.projections.render import Blob, Blobs, Gone
-from threadlog.projections.states import EVERYTHING, Selection, State, references, rendered, visible
+from threadlog.projections.render.state import EVERYTHING, Selection, State, references, rendered, visible
+from threadlog.projections.render.values import Blob, Blobs, Gone
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")

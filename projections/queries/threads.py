@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from threadlog.engine.checkpoint_rows import PARTS, loaded, whole_channels
+from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels
 from threadlog.projections.queries.connection import Reader
 
 _COLUMNS = (

@@ -1,0 +1,1 @@
+"""Rebuild of the read models from the log, and verification by comparing."""

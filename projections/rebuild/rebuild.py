@@ -16,14 +16,14 @@ from typing import Any
 
 import asyncpg
 
-from threadlog.engine.acceptance import Acceptance
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.decider import EMPTY, States
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.ports import Accepted, Unprojectable
-from threadlog.projections.project import add_skip, fold_by_key, project_singly, unprojectable, write
-from threadlog.projections.rows import ReadValue, Rows
+from threadlog.engine.processor.ports import Accepted, Unprojectable
+from threadlog.projections.fold.batch import ReadValue, Rows
+from threadlog.projections.fold.project import add_skip, fold_by_key, project_singly, unprojectable, write
 
 # What is folded at a time: at most so many records, bytes of them, and values that lie elsewhere (over 32 KiB each).
 FOLD_RECORDS = 4_000

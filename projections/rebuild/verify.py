@@ -14,9 +14,9 @@ from typing import Any
 import asyncpg
 import orjson
 
-from threadlog.engine.compression import unpack_value
+from threadlog.engine.compression.codec import unpack_value
 from threadlog.engine.log.port import Log
-from threadlog.projections.rebuild import Progress, rebuild
+from threadlog.projections.rebuild.rebuild import Progress, rebuild
 from threadlog.projections.schema import create_beside
 
 # Per table its key, and the columns that are leases, not history.

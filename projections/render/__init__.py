@@ -1,0 +1,1 @@
+"""Stored values and states as JSON, without importing the application's types."""

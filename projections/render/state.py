@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from threadlog.engine.references import Reference
-from threadlog.engine.tasks import RETURN, TaskStatus, namespace, path
-from threadlog.projections import render
-from threadlog.projections.render import Blobs
+from threadlog.engine.stored.tasks import RETURN, TaskStatus, namespace, path
+from threadlog.engine.stored.value_refs import Reference
+from threadlog.projections.render import values as render
+from threadlog.projections.render.values import Blobs
 
 JsonObject = dict[str, Any]
 _SINGLE = ("__root__", "__end__")  # channels whose value is the whole state

@@ -1,8 +1,8 @@
 """Stored values as JSON-ready Python, without importing the user's types.
 
 LangGraph's serializer stores an object as a msgpack extension that names its class and holds its fields; here the
-fields are taken as they are. The result is what `engine.plain` makes of the live value. Non-finite floats stay: orjson
-writes them as null.
+fields are taken as they are. The result is what `engine.stored.json_form` makes of the live value. Non-finite floats
+stay: orjson writes them as null.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from zoneinfo import ZoneInfo
 import orjson
 import ormsgpack
 
-from threadlog.engine.compression import unpack_value
-from threadlog.engine.plain import SECRET, digits, plain, seconds, text_of_bytes
-from threadlog.engine.references import Reference
+from threadlog.engine.compression.codec import unpack_value
+from threadlog.engine.stored.json_form import SECRET, digits, plain, seconds, text_of_bytes
+from threadlog.engine.stored.value_refs import Reference
 
 # The extension codes of langgraph.checkpoint.serde.jsonplus (a test compares them).
 SINGLE_ARGUMENT, POSITIONAL, KEYWORDS, METHOD, PYDANTIC_V1, PYDANTIC_V2, NUMPY, DELTA_SNAPSHOT = range(8)

@@ -14,18 +14,18 @@ import orjson
 from aiohttp.test_utils import TestClient, TestServer
 
 from threadlog.api.app import make_app
-from threadlog.api.deps import ApiDeps
-from threadlog.api.known import default_assistant_id
-from threadlog.api.live import Live
+from threadlog.api.caches.assistants import default_assistant_id
+from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings
+from threadlog.api.streaming.hub import Live
 from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph, ReportRun
-from threadlog.engine.gateway import LocalGateway
+from threadlog.engine.gateway.gateway import LocalGateway
 from threadlog.engine.log.port import Append, Topic
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import Frames, partition_of
-from threadlog.engine.processor import Processor
-from threadlog.projections.journal import PostgresJournal
-from threadlog.projections.ledger import PostgresLedger
+from threadlog.engine.processor.processor import Processor
+from threadlog.projections.commit.coordination import PostgresLedger
+from threadlog.projections.commit.single_transaction import PostgresJournal
 
 PARTITIONS = 4
 Frame = tuple[str, Any]

@@ -20,10 +20,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.log.proxy import Proxy
 from threadlog.api.app import make_app
-from threadlog.api.deps import ApiDeps
-from threadlog.api.live import Live
+from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings
-from threadlog.deploy.storage import BoundedPool
+from threadlog.api.streaming.hub import Live
+from threadlog.deploy.compose.storage import BoundedPool
 
 from .house import House, house
 
@@ -201,7 +201,13 @@ async def test_clients_that_leave_or_speak_no_http_write_nothing_that_looks_like
                 await asyncio.sleep(0.005)
             writer.transport.abort()
         while (
-            len(ours := [r for r in caplog.records if r.name in ("threadlog.api.edge", "api.http", "aiohttp.server")])
+            len(
+                ours := [
+                    r
+                    for r in caplog.records
+                    if r.name in ("threadlog.api.http.middleware", "api.http", "aiohttp.server")
+                ]
+            )
             < 7
         ):
             await asyncio.sleep(0.005)

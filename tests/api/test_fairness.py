@@ -12,12 +12,12 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from threadlog.api import limits
 from threadlog.api.app import make_app
-from threadlog.api.deps import ApiDeps
-from threadlog.api.live import Live
+from threadlog.api.context import ApiDeps
+from threadlog.api.http import limits
+from threadlog.api.streaming.hub import Live
 from threadlog.engine.domain.commands import Command, ImportCheckpoints
-from threadlog.engine.ports import Decided
+from threadlog.engine.processor.ports import Decided
 
 from .checkpoints import checkpoint
 from .house import House

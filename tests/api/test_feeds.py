@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from threadlog.api.feeds import Batch, Done, RunFeed, ThreadFeed
-from threadlog.api.live import Live, header_of
-from threadlog.api.progress import End, FrameId, Progress, end_of
+from threadlog.api.streaming.cursor import End, FrameId, Progress, end_of
+from threadlog.api.streaming.hub import Live, header_of
+from threadlog.api.streaming.subscriptions import Batch, Done, RunFeed, ThreadFeed
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import EventRecord, Frames

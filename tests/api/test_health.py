@@ -12,10 +12,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from threadlog.api.app import make_app
-from threadlog.api.deps import ApiDeps
-from threadlog.api.live import Live
+from threadlog.api.context import ApiDeps
+from threadlog.api.streaming.hub import Live
 from threadlog.engine.domain.commands import CreateThread
-from threadlog.engine.gateway import envelope_for
+from threadlog.engine.gateway.gateway import envelope_for
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, LogUnavailable, Topic
 from threadlog.engine.log.records import partition_of

@@ -11,13 +11,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from threadlog.api.app import ROUTES, make_app
-from threadlog.api.deps import ApiDeps
-from threadlog.api.live import Live
+from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings, Cors
+from threadlog.api.streaming.hub import Live
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable
-from threadlog.engine.ports import Decided
+from threadlog.engine.processor.ports import Decided
 
 from .house import House, house
 
@@ -251,4 +251,4 @@ async def test_the_page_of_the_description_loads_nothing_from_elsewhere(api: Hou
         page = await answer.text()
     assert "openapi.json" in page
     assert not re.search(r"https?://|//[\w.]+/", page)
-    assert (Path(__file__).parents[2] / "api" / "docs.html").read_text() == page
+    assert (Path(__file__).parents[2] / "api" / "http" / "docs.html").read_text() == page

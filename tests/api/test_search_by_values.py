@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.house import House
 from tests.api.test_threads import saved
-from threadlog.api.deps import API, SCANS
+from threadlog.api.context import API, SCANS
 from threadlog.projections.queries import state
 from threadlog.projections.queries.threads import SCAN_PAGE
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import uuid_utils
 
-from threadlog.api.stateless import thread_of
+from threadlog.api.runs.stateless import thread_of
 
 from .house import House
 from .sse import read_all

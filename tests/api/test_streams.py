@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
-from threadlog.api.progress import FrameId
+from threadlog.api.streaming.cursor import FrameId
 from threadlog.engine.domain.commands import ExpireLease
 
 from .house import House

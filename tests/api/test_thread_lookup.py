@@ -6,7 +6,7 @@ import asyncpg
 import orjson
 
 from tests.engine.world import World, create_run, finish, new_id, world_of
-from threadlog.api.thread_lookup import Inherited, ThreadLookup
+from threadlog.api.caches.thread_defaults import Inherited, ThreadLookup
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, UpdateThread
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from threadlog.engine.compression import unpack_record
+from threadlog.engine.compression.codec import unpack_record
 from threadlog.engine.domain.commands import UpdateThread
 
 from .checkpoints import checkpoint

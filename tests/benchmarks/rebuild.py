@@ -29,16 +29,16 @@ from tests.checkpointer.desk import Desk, Run
 from threadlog.deploy.postgres import temporary_postgres
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
 from threadlog.engine.domain.commands import CancelRun, Command, CreateRun, ReportRun
-from threadlog.engine.journal import take_over
 from threadlog.engine.log.port import Append, Topic
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, partition_of
-from threadlog.engine.ports import Decided
-from threadlog.engine.term import Term
-from threadlog.projections.ledger import PostgresLedger
-from threadlog.projections.rebuild import reader_of_values, rebuild
+from threadlog.engine.processor.committer import take_over
+from threadlog.engine.processor.ports import Decided
+from threadlog.engine.processor.term import Term
+from threadlog.projections.commit.coordination import PostgresLedger
+from threadlog.projections.rebuild.rebuild import reader_of_values, rebuild
+from threadlog.projections.rebuild.verify import verify
 from threadlog.projections.schema import create_beside, migrate
-from threadlog.projections.verify import verify
 
 ASSISTANT = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 # Of a hundred threads.

@@ -1,4 +1,4 @@
-"""Writes the dictionaries of `engine.compression`: `python -m tests.benchmarks.write_dictionaries NUMBER`.
+"""Writes the dictionaries of `engine.compression.codec`: `python -m tests.benchmarks.write_dictionaries NUMBER`.
 
 Trained on what conversations and agents make of records and values, with made-up content, so that only the form of
 things gets into a dictionary. Files that are there stay as they are: logs hold what was compressed with them.
@@ -25,11 +25,11 @@ from tests.benchmarks.storage import database
 from tests.benchmarks.storage_app.graphs import working
 from tests.checkpointer.desk import Desk, Run
 from threadlog.deploy.postgres import temporary_postgres
-from threadlog.engine import compression
+from threadlog.engine.compression import codec
 from threadlog.engine.domain.commands import CreateRun, ReportRun
 from threadlog.engine.log.records import CommandEnvelope, EventRecord
 
-FOLDER = Path(compression.__file__).with_name("dictionaries")
+FOLDER = Path(codec.__file__).with_name("dictionaries")
 RECORD_BYTES, VALUE_BYTES = 12 * 1024, 4 * 1024
 CHANCE = random.Random(0)
 FACTS = {
@@ -145,7 +145,7 @@ async def main(number: int) -> None:
             desk = Desk(pool)
             with (
                 mock.patch.object(EventRecord, "encode", watched(EventRecord.encode, records)),
-                mock.patch("threadlog.projections.checkpoints.pack_value", seen),
+                mock.patch("threadlog.projections.fold.checkpoints.pack_value", seen),
             ):
                 for turns in (1, 2, 20) * 8:
                     await talks(desk, short(), [human() for _ in range(turns)])

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from threadlog.deploy.events import Happened, History
+from threadlog.deploy.commands.events import Happened, History
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import Frames
 

@@ -22,9 +22,9 @@ from tests.chaos.app.marks import FOLDER
 from tests.chaos.faults import ALL_FAULTS, FAULTS, Target
 from tests.chaos.history import Told, stays, told
 from tests.chaos.load import PATIENCE_SECONDS, Load, Stuck, until
+from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.kafka import KafkaCluster
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS, Settings
-from threadlog.deploy.storage import existing_log
 
 CONFIG = Path(__file__).parent / "app" / "langgraph.json"
 IN_FLIGHT = 50

@@ -11,17 +11,17 @@ from typing import Any
 
 import asyncpg
 
-from threadlog.engine.compression import pack_record
+from threadlog.engine.compression.codec import pack_record
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import Command, CreateRun, ReportRun
 from threadlog.engine.domain.wire import command_from_wire, event_to_wire, to_body
-from threadlog.engine.executor.checkpointer import ThreadlogSaver
+from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
-from threadlog.engine.ports import Accepted, Decided
-from threadlog.engine.term import envelope_of
-from threadlog.projections.project import project
+from threadlog.engine.processor.ports import Accepted, Decided
+from threadlog.engine.processor.term import envelope_of
+from threadlog.projections.fold.project import project
 
 
 class Desk:

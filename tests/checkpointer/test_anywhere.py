@@ -13,8 +13,8 @@ from langgraph.checkpoint.base import empty_checkpoint
 from tests.checkpointer import graphs
 from tests.checkpointer.desk import Desk, Run
 from tests.checkpointer.puts import at, thread_id
-from threadlog.engine.executor.bridge import MustWait
-from threadlog.engine.executor.standalone import StandaloneSaver
+from threadlog.engine.executor.checkpointer.standalone import StandaloneSaver
+from threadlog.engine.executor.checkpointer.sync_bridge import MustWait
 
 Call = Callable[..., Awaitable[Any]]
 LARGE = "large " * 20_000  # it has to be in the `values` topic before the put that names it
@@ -145,7 +145,7 @@ async def test_a_loop_that_waits_for_the_thread_that_calls(desk: Desk) -> None:
 async def test_what_has_to_wait_for_a_loop_that_waits_for_it_says_so(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.bridge._DEADLOCK_SECONDS", 0.2)
+    monkeypatch.setattr("threadlog.engine.executor.checkpointer.sync_bridge._DEADLOCK_SECONDS", 0.2)
     run = await desk.run(thread_id())
     with pytest.raises(MustWait, match="ainvoke"):
         _in_a_thread_while_the_loop_waits(run, durability="sync")

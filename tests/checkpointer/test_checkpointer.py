@@ -16,8 +16,8 @@ from tests.checkpointer import graphs
 from tests.checkpointer.desk import Desk
 from tests.checkpointer.puts import at, blobs, noise, put, thread_id, without_database
 from tests.checkpointer.test_states import Thread
-from threadlog.engine.executor.serde import UnserializableState
-from threadlog.engine.executor.values import LARGE_BYTES
+from threadlog.engine.executor.checkpointer.serde import UnserializableState
+from threadlog.engine.executor.checkpointer.values import LARGE_BYTES
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import LogUnavailable, Topic
 from threadlog.engine.log.records import partition_of
@@ -71,8 +71,8 @@ async def test_what_was_put_is_read_back_before_it_is_reported(desk: Desk) -> No
 async def test_what_memory_has_dropped_is_read_from_the_read_models(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.values._KEPT_BYTES", 1000)
-    monkeypatch.setattr("threadlog.engine.executor.memory._CHECKPOINTS_KEPT", 2)
+    monkeypatch.setattr("threadlog.engine.executor.checkpointer.values._KEPT_BYTES", 1000)
+    monkeypatch.setattr("threadlog.engine.executor.checkpointer.cache._CHECKPOINTS_KEPT", 2)
     run = await desk.run(thread_id())
     ids: list[str] = []
     for n in range(5):

@@ -8,7 +8,7 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import Capability
 
 from tests.checkpointer.desk import Desk
-from threadlog.engine.executor.standalone import StandaloneSaver
+from threadlog.engine.executor.checkpointer.standalone import StandaloneSaver
 
 
 @pytest.mark.parametrize("capability", [c.value for c in Capability])

@@ -15,7 +15,7 @@ from tests.checkpointer.desk import Desk, Run
 from tests.checkpointer.test_states import Thread
 from tests.installed import delta_channels, has
 from threadlog.engine.domain.commands import CreateThread, ImportCheckpoints, PruneThread
-from threadlog.engine.executor.standalone import StandaloneSaver
+from threadlog.engine.executor.checkpointer.standalone import StandaloneSaver
 from threadlog.projections.queries.state import export_items, get_state
 
 if has("langgraph-checkpoint", "4.1"):

@@ -20,8 +20,8 @@ from tests.checkpointer.desk import Desk
 from tests.checkpointer.puts import at, blobs, put, thread_id
 from tests.checkpointer.test_states import Thread
 from tests.installed import needs
-from threadlog.engine.executor.checkpointer import ThreadlogSaver
-from threadlog.engine.executor.standalone import StandaloneSaver
+from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
+from threadlog.engine.executor.checkpointer.standalone import StandaloneSaver
 from threadlog.projections.queries.state import get_state
 
 

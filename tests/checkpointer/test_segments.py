@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from threadlog.engine.executor.segments import Part, Segment, Segments
+from threadlog.engine.executor.checkpointer.segments import Part, Segment, Segments
 
 
 class Store:

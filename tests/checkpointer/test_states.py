@@ -15,10 +15,10 @@ from langgraph.types import Command, Interrupt, StateSnapshot
 from tests.checkpointer import graphs
 from tests.checkpointer.desk import Desk, Run
 from tests.installed import delta_channels, needs
-from threadlog.engine.executor.jsonable import dumps
+from threadlog.engine.executor.reporting.jsonable import dumps
 from threadlog.projections.queries.state import get_history, get_state, get_values
-from threadlog.projections.render import Gone
-from threadlog.projections.states import Selection
+from threadlog.projections.render.state import Selection
+from threadlog.projections.render.values import Gone
 
 # Before, LangGraph's own `get_state`, which these tests compare with, left out tasks that had been answered once.
 resumed_states = needs("langgraph", "1.2.22")

@@ -15,8 +15,8 @@ from langgraph_sdk.client import LangGraphClient
 from tests.engine.test_poison import P, poison
 from tests.engine.world import thread_in
 from tests.servers import Server
+from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS, Settings
-from threadlog.deploy.storage import existing_log
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import partition_of
 

@@ -12,20 +12,22 @@ from unittest.mock import ANY, Mock
 
 import pytest
 
-from threadlog.deploy import announce, compose, health
-from threadlog.deploy.children import Child
-from threadlog.deploy.compose import api_settings, processor_of
-from threadlog.deploy.environment import apply
-from threadlog.deploy.execute import executor_options, run_executor
+from threadlog.deploy import health
+from threadlog.deploy.compose import api_engine
+from threadlog.deploy.compose.api_engine import api_settings, processor_of
+from threadlog.deploy.compose.environment import apply
+from threadlog.deploy.compose.executor import executor_options, run_executor
+from threadlog.deploy.compose.storage import opened_log
 from threadlog.deploy.logs import PROCESS_NAME, configure_logging
 from threadlog.deploy.parent import PARENT_PID
 from threadlog.deploy.settings import Settings, env_name
-from threadlog.deploy.storage import opened_log
-from threadlog.deploy.supervisor import Supervisor
-from threadlog.engine.langgraph_json import LanggraphJson
-from threadlog.engine.langgraph_json import load as load_langgraph_json
-from threadlog.engine.log.kafka import KafkaLog
+from threadlog.deploy.supervise import announce
+from threadlog.deploy.supervise.children import Child
+from threadlog.deploy.supervise.supervisor import Supervisor
+from threadlog.engine.log.kafka.log import KafkaLog
 from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.user_code.langgraph_json import LanggraphJson
+from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +94,7 @@ async def probed_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> boo
 def loaded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What an executor would load."""
     paths: list[Path] = []
-    monkeypatch.setattr("threadlog.deploy.execute.run", lambda path, main: paths.append(path))
+    monkeypatch.setattr("threadlog.deploy.compose.executor.run", lambda path, main: paths.append(path))
     monkeypatch.delenv(PARENT_PID, raising=False)
     run_executor(settings)
     return paths.pop()
@@ -131,7 +133,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "THREADLOG_HEALTH_PORT": ("9", "health"),
     "THREADLOG_DATABASE_TIMEOUT_SECONDS": (
         "9",
-        lambda settings, app: compose._pool(settings, "postgresql:///x", name="api", size=1).kwds["seconds"],
+        lambda settings, app: api_engine._pool(settings, "postgresql:///x", name="api", size=1).kwds["seconds"],
     ),
     "HTTP_READ_TIMEOUT_SECONDS": ("9", api("read_timeout_seconds")),
     "THREADLOG_API_URL": ("http://there:1", executor("api_url")),

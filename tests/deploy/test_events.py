@@ -9,9 +9,9 @@ import asyncpg
 import orjson
 import pytest
 
-from threadlog.deploy.events import Happened, History, lines_of, verify
+from threadlog.deploy.commands.events import Happened, History, lines_of, verify
+from threadlog.deploy.compose.storage import opened_log
 from threadlog.deploy.settings import Settings
-from threadlog.deploy.storage import opened_log
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import EventRecord

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from threadlog.engine.acceptance import Acceptance
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.records import EventRecord
 
 

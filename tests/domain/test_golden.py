@@ -7,11 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from threadlog.engine.acceptance import Acceptance
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.decider import EMPTY, States
 from threadlog.engine.domain.events import EVENTS
 from threadlog.engine.domain.wire import event_from_wire, event_to_wire
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.records import EventRecord
 
 FOLDER = Path(__file__).parent / "golden"

@@ -11,8 +11,8 @@ from tests.domain.story import R1, R2, T, at, checkpoint, create, report
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, UpdateThread
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
-from threadlog.engine.ports import Fenced, Position
-from threadlog.engine.term import Term, envelope_of
+from threadlog.engine.processor.ports import Fenced, Position
+from threadlog.engine.processor.term import Term, envelope_of
 
 U = "00000000-0000-4000-8000-0000000000ab"
 START = Position(partition=3, epoch=7, log_epoch=0, ev_off=-1, cmd_off=-1)

@@ -12,14 +12,14 @@ import asyncpg
 import pytest
 
 from tests.engine.world import PARTITIONS, Engine, World, create_run, eventually, finish, key_of, new_id, world_of
-from threadlog.engine.executor.link import Link
-from threadlog.engine.framing import Framed
-from threadlog.engine.gateway import envelope_for
-from threadlog.engine.link import LinkServer
+from threadlog.engine.gateway.gateway import envelope_for
+from threadlog.engine.link.client import Link
+from threadlog.engine.link.framing import Framed
+from threadlog.engine.link.server import LinkServer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import Frames, partition_of
-from threadlog.projections.journal import PostgresJournal
+from threadlog.projections.commit.single_transaction import PostgresJournal
 
 
 class Executor:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadlog.engine.long_integers import loads, may_have_some
+from threadlog.engine.stored.long_integers import loads, may_have_some
 
 EDGES = st.sampled_from([2**64, 2**63, -(2**63), -(2**64), 10**18, 10**19, 10**20, -(10**18), -(10**19), 10**40])
 

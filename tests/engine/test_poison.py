@@ -27,9 +27,9 @@ from threadlog.engine.domain.commands import Command, CreateAssistant, DeleteAss
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
-from threadlog.engine.term import Term
-from threadlog.projections.journal import PostgresJournal
-from threadlog.projections.verify import skipped
+from threadlog.engine.processor.term import Term
+from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.rebuild.verify import skipped
 
 P = 3
 NAME = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=10_000))

@@ -12,14 +12,14 @@ import pytest
 
 from tests.engine.world import PARTITIONS, World, create_run, create_thread, eventually, finish, new_id, thread_in
 from threadlog.engine.domain.commands import CancelRun, ReportRun
-from threadlog.engine.gateway import LogGateway
+from threadlog.engine.gateway.event_tail import EventTail
+from threadlog.engine.gateway.gateway import LogGateway
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import partition_of
-from threadlog.engine.processor import NotOwner
-from threadlog.engine.tail import EventTail
-from threadlog.projections.applied import PostgresApplied
-from threadlog.projections.journal import PostgresJournal
+from threadlog.engine.processor.processor import NotOwner
+from threadlog.projections.commit.applied import PostgresApplied
+from threadlog.projections.commit.single_transaction import PostgresJournal
 
 
 async def test_an_answered_command_is_in_the_read_models(world: World) -> None:
@@ -169,8 +169,8 @@ async def test_a_killed_processor_is_continued_by_its_successor_at_once(world: W
 
 
 async def _commit_with_old_term(engine: Any, thread_id: str) -> None:
-    from threadlog.engine.gateway import envelope_for
-    from threadlog.engine.journal import Turn
+    from threadlog.engine.gateway.gateway import envelope_for
+    from threadlog.engine.processor.committer import Turn
 
     term = engine.processor._partitions[partition_of(thread_id, PARTITIONS)].term
     envelope = envelope_for(create_run(thread_id), thread_id, None, None)
@@ -391,7 +391,7 @@ async def test_a_log_that_is_away_is_said_so(apart: World) -> None:
 
 async def test_a_submission_that_is_not_owned_is_refused(apart: World) -> None:
     engine = await apart.engine()
-    from threadlog.engine.gateway import envelope_for
+    from threadlog.engine.gateway.gateway import envelope_for
 
     with pytest.raises(NotOwner):  # this journal takes commands from the log only
         await engine.processor.submit(envelope_for(create_thread(), "x", None, None))

@@ -9,12 +9,12 @@ import pytest
 
 from tests.engine.test_processor import _kill_connections
 from tests.engine.world import Heard, World, create_run, create_thread, eventually, key_of, new_id
-from threadlog.engine.gateway import LogGateway
+from threadlog.engine.gateway.event_tail import Applied, EventTail
+from threadlog.engine.gateway.gateway import LogGateway
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, AppendUnknown, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.tail import Applied, EventTail
-from threadlog.projections.applied import PostgresApplied
+from threadlog.projections.commit.applied import PostgresApplied
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id
-from threadlog.engine import journal
-from threadlog.engine.journal import take_over
 from threadlog.engine.log.port import LogUnavailable, Record, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.ports import Commit
-from threadlog.engine.term import Term
-from threadlog.projections.ledger import PostgresLedger
-from threadlog.projections.rebuild import reader_of_values
+from threadlog.engine.processor import committer
+from threadlog.engine.processor.committer import take_over
+from threadlog.engine.processor.ports import Commit
+from threadlog.engine.processor.term import Term
+from threadlog.projections.commit.coordination import PostgresLedger
+from threadlog.projections.rebuild.rebuild import reader_of_values
 
 TABLES = "aggregates, threads, runs, run_queue, timers, checkpoints, checkpoint_writes, channel_values"
 
@@ -57,8 +57,8 @@ async def forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     world.engines.clear()
     await world.pool.execute(f"TRUNCATE {TABLES}")
     await world.pool.execute("UPDATE partitions SET ev_off = -1, cmd_off = -1, log_epoch = 0")
-    monkeypatch.setattr(journal, "PIECE_BYTES", 1)
-    monkeypatch.setattr(journal, "MIN_READ_BYTES", 1_000)
+    monkeypatch.setattr(committer, "PIECE_BYTES", 1)
+    monkeypatch.setattr(committer, "MIN_READ_BYTES", 1_000)
     yield world
 
 

@@ -13,18 +13,18 @@ import asyncpg
 
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import Command, CreateRun, CreateThread, ReportRun
-from threadlog.engine.gateway import LocalGateway, LogGateway, envelope_for
-from threadlog.engine.journal import Journal, LogJournal
+from threadlog.engine.gateway.gateway import LocalGateway, LogGateway, envelope_for
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Log, Topic
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, partition_of
-from threadlog.engine.ports import Decided, Gateway
-from threadlog.engine.processor import Processor
-from threadlog.projections.journal import PostgresJournal
-from threadlog.projections.ledger import PostgresLedger
-from threadlog.projections.rebuild import reader_of_values
-from threadlog.projections.verify import Difference, verify
+from threadlog.engine.processor.committer import Journal, LogJournal
+from threadlog.engine.processor.ports import Decided, Gateway
+from threadlog.engine.processor.processor import Processor
+from threadlog.projections.commit.coordination import PostgresLedger
+from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.rebuild.rebuild import reader_of_values
+from threadlog.projections.rebuild.verify import Difference, verify
 
 Kind = Literal["postgres", "memory"]
 KINDS: tuple[Kind, ...] = ("postgres", "memory")

@@ -18,13 +18,13 @@ from typing import Any
 import asyncpg
 import orjson
 
-from threadlog.engine.executor.loading import Graphs, load_graphs
+from threadlog.engine.executor.graphs.loader import Graphs, load_graphs
 from threadlog.engine.executor.worker import Executor, ExecutorOptions
-from threadlog.engine.langgraph_json import load
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Topic
 from threadlog.engine.log.records import CommandEnvelope, Frames, partition_of
-from threadlog.engine.references import text_to_data
+from threadlog.engine.stored.value_refs import text_to_data
+from threadlog.engine.user_code.langgraph_json import load
 
 PROJECT = Path(__file__).parent / "project"
 

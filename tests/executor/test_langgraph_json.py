@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from threadlog.engine.langgraph_json import ConfigError, load
-from threadlog.engine.langgraph_keys import KEYS, SECTIONS, VARIABLES, Treatment, keys_table, variables_table
+from threadlog.engine.user_code.langgraph_json import ConfigError, load
+from threadlog.engine.user_code.langgraph_keys import KEYS, SECTIONS, VARIABLES, Treatment, keys_table, variables_table
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "langgraph_json.md"
 

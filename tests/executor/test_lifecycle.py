@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from tests.executor.stage import Stage, eventually
-from threadlog.engine.executor.claims import Claim, Queue
-from threadlog.engine.executor.reads import PatientPool
+from threadlog.engine.executor.checkpointer.retrying_pool import PatientPool
+from threadlog.engine.executor.queue import Claim, Queue
 from threadlog.engine.executor.worker import Executor
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 
 
 async def test_an_executor_has_a_row_while_it_lives(stage: Stage, serving) -> None:
@@ -309,7 +309,7 @@ import asyncio, sys
 from pathlib import Path
 from typing import Any
 from engine.executor.process import ExecutorOptions, run, run_executor
-from engine.log.postgres import PostgresLog
+from engine.log.postgres.log import PostgresLog
 
 async def main(graphs):
     log = await PostgresLog.create({uri!r}, 16)

@@ -10,8 +10,8 @@ from langgraph.pregel import Pregel
 
 from tests.executor.stage import Stage
 from tests.installed import server_runtime
-from threadlog.engine.executor.loading import GraphLoadError, LoadedGraph, load_graphs
-from threadlog.engine.langgraph_json import load
+from threadlog.engine.executor.graphs.loader import GraphLoadError, LoadedGraph, load_graphs
+from threadlog.engine.user_code.langgraph_json import load
 
 CONFIG = {"configurable": {"thread_id": "T"}}
 

@@ -70,7 +70,7 @@ async def test_after_some_time_it_is_left_behind_and_reported(
     gate = tmp_path / "gate"
     executor = await serving("holding", thread_stop_seconds=0.2)
     run_id = await begun(stage, executor, "holding", gate)
-    with caplog.at_level(logging.WARNING, "threadlog.engine.executor.runner"):
+    with caplog.at_level(logging.WARNING, "threadlog.engine.executor.run.attempt"):
         await stage.cancel(run_id)
         assert (await stage.outcome(run_id))["status"] == "interrupted"
     assert not (tmp_path / "gate.ended").exists()

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.executor.stage import eventually
-from threadlog.engine.executor import outbox as module
-from threadlog.engine.executor.frames import FrameQueue
-from threadlog.engine.executor.outbox import Outbox
-from threadlog.engine.executor.reporter import Reporter
-from threadlog.engine.executor.spill import Spill
+from threadlog.engine.executor.reporting import appender as module
+from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.frames import FrameQueue
+from threadlog.engine.executor.reporting.reporter import Reporter
+from threadlog.engine.executor.reporting.spill import Spill
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, Frames

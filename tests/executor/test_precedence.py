@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from threadlog.engine.executor.precedence import LoopPrecedence
+from threadlog.engine.executor.loop_yield import LoopPrecedence
 
 
 class ByHand:
@@ -43,7 +43,7 @@ def loop() -> ByHand:
 
 @pytest.fixture
 def precedence(loop: ByHand, monkeypatch: pytest.MonkeyPatch) -> LoopPrecedence:
-    monkeypatch.setattr("threadlog.engine.executor.precedence._BLOCKED_SECONDS", 30.0)
+    monkeypatch.setattr("threadlog.engine.executor.loop_yield._BLOCKED_SECONDS", 30.0)
     return LoopPrecedence(cast(Any, loop), lambda: loop.now)
 
 
@@ -105,7 +105,7 @@ def test_a_second_thread_waits_with_the_first(loop: ByHand, precedence: LoopPrec
 
 
 def test_a_loop_that_user_code_blocks_holds_up_nobody(loop: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.precedence._BLOCKED_SECONDS", 0.001)
+    monkeypatch.setattr("threadlog.engine.executor.loop_yield._BLOCKED_SECONDS", 0.001)
     precedence = LoopPrecedence(cast(Any, loop), lambda: loop.now)
     precedence.make_way()
     loop.knocked.clear()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.executor.stage import Stage, eventually
-from threadlog.engine.executor.describe import describe_graph, digest_of
-from threadlog.engine.executor.loading import load_graphs
-from threadlog.engine.executor.registration import default_assistant_id
-from threadlog.engine.langgraph_json import load
+from threadlog.engine.executor.graphs.describe import describe_graph, digest_of
+from threadlog.engine.executor.graphs.loader import load_graphs
+from threadlog.engine.executor.graphs.registration import default_assistant_id
+from threadlog.engine.user_code.langgraph_json import load
 
 
 def test_default_assistants_have_the_ids_of_every_server_of_this_api() -> None:

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from threadlog.engine.executor import room
-from threadlog.engine.executor.room import AT_MOST, Room
+from threadlog.engine.executor import admission
+from threadlog.engine.executor.admission import AT_MOST, Room
 
 
 @dataclass
@@ -113,7 +113,7 @@ def test_who_has_not_moved_for_long_is_no_short_one(loop: ByHand) -> None:
 def test_nobody_is_young_for_ever(loop: ByHand) -> None:
     full = Room(cast(Any, loop), lambda: None, loop.cpu)
     (attempt,) = begin(loop, full, 1)
-    while loop.now < 100 + room._YOUNG_SECONDS - 0.01:
+    while loop.now < 100 + admission._YOUNG_SECONDS - 0.01:
         attempt.progress = loop.now
         loop.run(0.005, share=1)
         assert not attempt.settled

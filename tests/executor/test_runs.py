@@ -13,8 +13,8 @@ def names(frames: list[tuple[str, Any]]) -> list[str]:
 
 
 async def test_a_short_run_is_one_report_with_everything_in_it(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.room._WAITING_SECONDS", 60)
-    monkeypatch.setattr("threadlog.engine.executor.room._YOUNG_SECONDS", 60)
+    monkeypatch.setattr("threadlog.engine.executor.admission._WAITING_SECONDS", 60)
+    monkeypatch.setattr("threadlog.engine.executor.admission._YOUNG_SECONDS", 60)
     executor = await serving("noop")
     run_id = await stage.enqueue("noop", {"items": ["in"]})
     outcome = await stage.outcome(run_id)
@@ -231,7 +231,7 @@ async def test_a_cancelled_run_stops_at_once_and_keeps_its_steps(stage: Stage, s
 
 
 async def test_a_node_that_swallows_the_cancellation_is_cancelled_again(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.runner._CANCEL_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("threadlog.engine.executor.run.attempt._CANCEL_AGAIN_SECONDS", 0.05)
     await serving("stubborn")
     run_id = await stage.enqueue("stubborn", {"items": []})
     await eventually(lambda: stage.reports(run_id))

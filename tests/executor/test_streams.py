@@ -129,7 +129,7 @@ async def test_a_graph_called_synchronously_in_a_node_streams_and_checkpoints_li
 
 
 async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.outbox.FULL_BYTES", 20_000)
+    monkeypatch.setattr("threadlog.engine.executor.reporting.appender.FULL_BYTES", 20_000)
     gate, append = asyncio.Event(), stage.log.append
 
     async def held(records):
@@ -152,7 +152,7 @@ async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stag
 async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_waits(
     stage: Stage, serving, monkeypatch, kilobytes: int
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.outbox.FULL_BYTES", 100_000)
+    monkeypatch.setattr("threadlog.engine.executor.reporting.appender.FULL_BYTES", 100_000)
     gate, append = asyncio.Event(), stage.log.append
 
     async def held(records):
@@ -175,8 +175,8 @@ async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_
 
 
 async def test_a_node_that_is_too_far_ahead_of_the_log_fails(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.outbox.FULL_BYTES", 20_000)
-    monkeypatch.setattr("threadlog.engine.executor.spill.SPILL_BYTES", 100_000)
+    monkeypatch.setattr("threadlog.engine.executor.reporting.appender.FULL_BYTES", 20_000)
+    monkeypatch.setattr("threadlog.engine.executor.reporting.spill.SPILL_BYTES", 100_000)
     await serving("flood", "noop")
     run_id = await stage.enqueue("flood", {"items": [], "n": 3000}, stream_mode=["custom"])
     outcome = await stage.outcome(run_id)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.executor.stage import Stage
-from threadlog.engine.executor import strict_resume
+from threadlog.engine.executor.run import strict_resume
 
 UNKNOWN = "f" * 32
 

@@ -12,8 +12,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.log.systems import InKafka
-from threadlog.engine.log.kafka import KafkaLog
-from threadlog.engine.log.kafka_chunks import CHUNK_BYTES, Chunk, Joiner, chunk_of, split
+from threadlog.engine.log.kafka.chunks import CHUNK_BYTES, Chunk, Joiner, chunk_of, split
+from threadlog.engine.log.kafka.log import KafkaLog
 from threadlog.engine.log.port import Append, Record, Topic
 
 EVENTS = Topic.EVENTS
@@ -81,7 +81,7 @@ def test_a_joiner_answers_only_complete_sets() -> None:
 
 
 def test_a_joiner_forgets_the_oldest_unfinished_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadlog.engine.log.kafka_chunks.PENDING_BYTES", 10)
+    monkeypatch.setattr("threadlog.engine.log.kafka.chunks.PENDING_BYTES", 10)
     joiner = Joiner()
     for id in ("a", "b", "c"):
         assert joiner.add(Chunk(id, 0, 2), b"1234") is None
@@ -134,7 +134,7 @@ async def test_a_value_whose_first_chunk_retention_has_taken_does_not_count(in_k
 
 @pytest.mark.kafka
 async def test_a_tail_reads_back_what_it_could_not_keep(in_kafka: InKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadlog.engine.log.kafka_chunks.PENDING_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr("threadlog.engine.log.kafka.chunks.PENDING_BYTES", CHUNK_BYTES)
     log, other = await in_kafka.open(), await in_kafka.open()
     values = [bytes([i]) * (4 * CHUNK_BYTES) for i in range(4)]
     async with aclosing(log.tail({(EVENTS, 0): 0})) as tail:

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from tests.kafka.test_topics import settings_of
 from tests.log.systems import InKafka, until
-from threadlog.engine.log import kafka
+from threadlog.engine.log.kafka import log as kafka
 from threadlog.engine.log.port import Append, Record, RecordRefused, Topic
 
 pytestmark = pytest.mark.kafka
@@ -71,7 +71,7 @@ def test_a_batch_that_cannot_be_read_is_passed_over() -> None:
 
 
 def kafka_records(batch: Any, start: int) -> list[Any]:
-    from threadlog.engine.log.kafka_fetch import _records
+    from threadlog.engine.log.kafka.fetch import _records
 
     return _records(batch, start)
 

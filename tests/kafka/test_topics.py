@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.log.systems import PARTITIONS, InKafka
-from threadlog.engine.log.kafka import KafkaLog
+from threadlog.engine.log.kafka.log import KafkaLog
 from threadlog.engine.log.port import Append, LogUnavailable, Topic
 
 pytestmark = pytest.mark.kafka

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from threadlog.engine.log.kafka import KafkaLog
+from threadlog.engine.log.kafka.log import KafkaLog
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Log, Topic
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 
 PARTITIONS = 4
 

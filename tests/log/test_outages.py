@@ -21,10 +21,10 @@ from tests.log.proxy import Proxy
 from tests.log.systems import PARTITIONS, InKafka, InPostgres, System, until
 from threadlog.deploy.kafka import KafkaCluster
 from threadlog.deploy.postgres import EmbeddedPostgres, temporary_postgres
-from threadlog.engine.log.kafka import KafkaLog
+from threadlog.engine.log.kafka.log import KafkaLog
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Record, Topic
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 
 EVENTS = Topic.EVENTS
 
@@ -191,7 +191,7 @@ async def test_the_first_append_after_an_outage_that_nobody_noticed_succeeds(bre
 
 
 async def test_reading_while_the_log_is_away_says_so(breakable: Breakable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadlog.engine.log.kafka_fetch.READ_SECONDS", 0.5)
+    monkeypatch.setattr("threadlog.engine.log.kafka.fetch.READ_SECONDS", 0.5)
     log = await breakable.open()
     await log.append([event("before")])
     await breakable.kill()
@@ -392,7 +392,7 @@ async def test_an_append_that_kafka_may_have_got_is_unknown_and_the_partition_go
 async def test_a_broker_that_hangs_makes_appends_unknown_in_bounded_time(
     breakable_kafka: BreakableKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.log.kafka.REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr("threadlog.engine.log.kafka.log.REQUEST_SECONDS", 1.0)
     log: KafkaLog = await breakable_kafka.open(delivery_seconds=0.5)
     await log.append([event("before")])
     (pid,) = breakable_kafka.cluster.pids.values()
@@ -410,7 +410,7 @@ async def test_a_broker_that_hangs_makes_appends_unknown_in_bounded_time(
 async def test_a_database_that_hangs_makes_appends_unknown_in_bounded_time(
     breakable_postgres: BreakablePostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.log.postgres_append.APPEND_SECONDS", 0.5)
+    monkeypatch.setattr("threadlog.engine.log.postgres.append.APPEND_SECONDS", 0.5)
     log: PostgresLog = await breakable_postgres.open()
     await log.append([event("before")])
     other = await asyncpg.connect(breakable_postgres.dsn)

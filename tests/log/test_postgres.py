@@ -11,7 +11,7 @@ import pytest
 
 from tests.log.systems import PARTITIONS, InPostgres
 from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Topic
-from threadlog.engine.log.postgres import PostgresLog
+from threadlog.engine.log.postgres.log import PostgresLog
 
 COMMANDS, EVENTS, STREAM = Topic.COMMANDS, Topic.EVENTS, Topic.STREAM
 
@@ -104,7 +104,7 @@ async def test_overlapping_appends_share_transactions(log: PostgresLog, connecti
 async def test_a_large_backlog_is_split_into_transactions_of_bounded_size(
     log: PostgresLog, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.log.postgres_append.GROUP_BYTES", 100_000)
+    monkeypatch.setattr("threadlog.engine.log.postgres.append.GROUP_BYTES", 100_000)
     await asyncio.gather(*(log.append([event("x" * 30_000)]) for _ in range(20)))
     largest = await connection.fetchval(
         "SELECT max(n) FROM (SELECT sum(octet_length(value)) AS n FROM log_events GROUP BY xmin::text) AS sizes"
@@ -150,8 +150,8 @@ async def test_all_tails_of_a_process_share_one_listening_connection(
 async def test_a_lost_notification_only_delays_a_tail(
     log: PostgresLog, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.log.postgres_tail.POLL_SECONDS", 0.05)
-    monkeypatch.setattr("threadlog.engine.log.postgres_tail.Feeds._notified", lambda *_: None)
+    monkeypatch.setattr("threadlog.engine.log.postgres.tail.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("threadlog.engine.log.postgres.tail.Feeds._notified", lambda *_: None)
     async with aclosing(log.tail({(EVENTS, 0): 0})) as tail:
         for i in range(3):
             waiting = asyncio.ensure_future(anext(tail))
@@ -197,7 +197,7 @@ async def test_retention_takes_what_is_old_and_decided(log: PostgresLog, connect
 async def test_retention_of_many_records_goes_step_by_step(
     log: PostgresLog, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.log.postgres._TRIM_ROWS", 10)
+    monkeypatch.setattr("threadlog.engine.log.postgres.log._TRIM_ROWS", 10)
     await log.append([Append(STREAM, 0, "k", b"x") for _ in range(95)])
     await connection.execute("UPDATE log_stream SET at = at - interval '1 day' WHERE off < 83")
     await log.retain(commands_seconds=3600, stream_seconds=3600, decided={})

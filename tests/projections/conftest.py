@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from tests.projections.story import Story, no_values, tables, told
-from threadlog.projections.project import fold_by_key, write
+from threadlog.projections.fold.project import fold_by_key, write
 
 Tables = dict[str, list[dict[str, Any]]]
 Tell = Callable[..., Awaitable[Tables]]

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.ports import Accepted
-from threadlog.projections.project import project
+from threadlog.engine.processor.ports import Accepted
+from threadlog.projections.fold.project import project
 
 T, T2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 R1, R2, R3 = (f"0000000{i}-0000-7000-8000-000000000000" for i in (1, 2, 3))

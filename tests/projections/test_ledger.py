@@ -10,9 +10,9 @@ import pytest
 
 from tests.projections.story import Story, T, no_values
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.ports import Fenced, Position
-from threadlog.engine.term import Batch
-from threadlog.projections.ledger import PostgresLedger
+from threadlog.engine.processor.ports import Fenced, Position
+from threadlog.engine.processor.term import Batch
+from threadlog.projections.commit.coordination import PostgresLedger
 
 ALL = 16
 

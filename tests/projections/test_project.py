@@ -27,7 +27,7 @@ from tests.projections.story import (
     told,
     wrote,
 )
-from threadlog.projections.project import UnknownEvent, fold, fold_by_key
+from threadlog.projections.fold.project import UnknownEvent, fold, fold_by_key
 
 Tables = dict[str, list[dict[str, Any]]]
 Tell = Callable[..., Awaitable[Tables]]

@@ -7,8 +7,8 @@ import asyncio
 import asyncpg
 import pytest
 
+from threadlog.projections.rebuild.verify import TABLES
 from threadlog.projections.schema import PartitionsFixed, SchemaTooNew, migrate, migrations
-from threadlog.projections.verify import TABLES
 
 # Coordination between processes that are alive now: nothing of it is in the log.
 NOT_HISTORY = {"executors", "executors_here", "processors", "schema_versions"}

@@ -12,8 +12,8 @@ from tests.projections.story import ckpt
 from threadlog.engine.domain.commands import CreateAssistant, DeleteRun, DeleteThread, ReportRun, UpdateAssistant
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import partition_of
-from threadlog.projections import rebuild
-from threadlog.projections.verify import Difference, verify
+from threadlog.projections.rebuild import rebuild
+from threadlog.projections.rebuild.verify import Difference, verify
 
 
 @pytest.fixture

@@ -31,12 +31,12 @@ from pydantic import BaseModel, SecretStr
 from pydantic.v1 import BaseModel as OldModel
 
 from tests.installed import has, needs
-from threadlog.engine.executor.jsonable import dumps
-from threadlog.engine.executor.serde import UnserializableState, pack
-from threadlog.engine.executor.stored_types import default_serializer
-from threadlog.engine.executor.values import Draft, Values
-from threadlog.projections import render
-from threadlog.projections.render import Blob, Blobs
+from threadlog.engine.executor.checkpointer.serde import UnserializableState, pack
+from threadlog.engine.executor.checkpointer.stored_types import default_serializer
+from threadlog.engine.executor.checkpointer.values import Draft, Values
+from threadlog.engine.executor.reporting.jsonable import dumps
+from threadlog.projections.render import values as render
+from threadlog.projections.render.values import Blob, Blobs
 
 
 class Colour(enum.Enum):
@@ -206,7 +206,7 @@ def _as_lists(value: Any) -> Any:
 
 @needs("langgraph-checkpoint", "4.0.1")
 def test_strict_readers_make_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.stored_types.STRICT_MSGPACK_ENABLED", True)
+    monkeypatch.setattr("threadlog.engine.executor.checkpointer.stored_types.STRICT_MSGPACK_ENABLED", True)
     strict = default_serializer().with_msgpack_allowlist([("tests.render.test_render", "Record"), *((
         "tests.render.test_render", name) for name in ("Pair", "Slotted"))])  # fmt: skip
     for name, value in WIDER.items():

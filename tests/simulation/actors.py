@@ -10,8 +10,8 @@ from tests.simulation.world import Partition, World, iso, unappendable, unprojec
 from threadlog.engine.domain.commands import ExpireLease, ReportRun, RunDue
 from threadlog.engine.log.port import OffsetGone, RecordRefused
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
-from threadlog.engine.ports import Fenced, Unprojectable
-from threadlog.engine.term import Batch, Term
+from threadlog.engine.processor.ports import Fenced, Unprojectable
+from threadlog.engine.processor.term import Batch, Term
 
 LEASE = 8.0
 """Seconds without renewal after which an executor counts as gone."""

@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 
 from tests.simulation.world import FINAL, Partition, Tables, World, unappendable, unprojectable
-from threadlog.engine.acceptance import Acceptance
 from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.events import Event
 from threadlog.engine.domain.wire import command_from_wire, event_to_wire
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
-from threadlog.engine.term import Term
+from threadlog.engine.processor.term import Term
 
 SILENT = {"command.rejected", "command.repeated", "report.fenced"}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
-from threadlog.engine.executor.loads import Stored, Writes
-from threadlog.engine.references import Reference
-from threadlog.engine.tasks import ERROR
+from threadlog.engine.executor.checkpointer.reader import Stored, Writes
+from threadlog.engine.stored.tasks import ERROR
+from threadlog.engine.stored.value_refs import Reference
 
 _CHECKPOINTS_KEPT = 64
 

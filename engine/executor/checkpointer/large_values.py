@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from threadlog.engine.executor.values import Draft
+from threadlog.engine.executor.checkpointer.values import Draft
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 
 logger = logging.getLogger(__name__)

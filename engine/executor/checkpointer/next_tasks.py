@@ -11,10 +11,10 @@ from typing import Any
 from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
 
-from threadlog.engine.executor.loads import Stored
-from threadlog.engine.executor.serde import UnserializableState
-from threadlog.engine.executor.values import Draft, Values
-from threadlog.engine.tasks import NULL_TASK, PUSH
+from threadlog.engine.executor.checkpointer.reader import Stored
+from threadlog.engine.executor.checkpointer.serde import UnserializableState
+from threadlog.engine.executor.checkpointer.values import Draft, Values
+from threadlog.engine.stored.tasks import NULL_TASK, PUSH
 
 logger = logging.getLogger(__name__)
 

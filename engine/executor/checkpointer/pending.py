@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from threadlog.engine.executor.jsonable import as_json
-from threadlog.engine.executor.loads import Stored, ordered
-from threadlog.engine.executor.memory import Memory
-from threadlog.engine.executor.plans import half_done
-from threadlog.engine.tasks import ERROR_SOURCE, TaskStatus, namespace, statuses
+from threadlog.engine.executor.checkpointer.cache import Memory
+from threadlog.engine.executor.checkpointer.next_tasks import half_done
+from threadlog.engine.executor.checkpointer.reader import Stored, ordered
+from threadlog.engine.executor.reporting.jsonable import as_json
+from threadlog.engine.stored.tasks import ERROR_SOURCE, TaskStatus, namespace, statuses
 
 
 def next_tasks(memory: Memory) -> list[str]:

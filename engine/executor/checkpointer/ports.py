@@ -9,7 +9,7 @@ from langgraph.types import StateSnapshot
 
 
 class Reporter(Protocol):
-    """Where the items of an attempt go (`engine.executor.reporter`)."""
+    """Where the items of an attempt go (`engine.executor.reporting.reporter`)."""
 
     def add(self, item: dict[str, Any]) -> None:
         """Report this, after everything added before. Buffered."""

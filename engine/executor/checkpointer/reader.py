@@ -17,11 +17,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from threadlog.engine.checkpoint_rows import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
-from threadlog.engine.executor.langgraph_versions import DeltaChannelHistory, writes_sort_key
-from threadlog.engine.executor.serde import Blob
-from threadlog.engine.executor.values import Values
-from threadlog.engine.references import Reference, needed
+from threadlog.engine.executor.checkpointer.serde import Blob
+from threadlog.engine.executor.checkpointer.values import Values
+from threadlog.engine.executor.langgraph_internals import DeltaChannelHistory, writes_sort_key
+from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from threadlog.engine.stored.value_refs import Reference, needed
 
 Writes = dict[tuple[str, int], tuple[str, str, Reference]]  # (task id, idx) -> (task path, channel, value)
 Pool: TypeAlias = "asyncpg.Pool"  # the class itself is not generic at run time

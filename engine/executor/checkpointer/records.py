@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 
-from threadlog.engine.executor.jsonable import as_json
+from threadlog.engine.executor.reporting.jsonable import as_json
 
 _COMPOUND = (NoneType, dict, list)  # what LangGraph's savers leave out of metadata
 _INTERNAL = ("__", "langgraph_", "checkpoint_")

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from threadlog.engine.log.postgres_append import PASSING, leave_as_it_is
+from threadlog.engine.log.postgres.append import PASSING, leave_as_it_is
 
 logger = logging.getLogger(__name__)
 

@@ -24,22 +24,31 @@ from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
 
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
-from threadlog.engine.executor import loads, standing
-from threadlog.engine.executor.bridge import Bridged, MustWait, from_anywhere, listed_from_anywhere
-from threadlog.engine.executor.checkpoint_records import plain_checkpoint, plain_metadata
+from threadlog.engine.executor.checkpointer import pending as standing
+from threadlog.engine.executor.checkpointer import reader
+from threadlog.engine.executor.checkpointer.cache import Memory
+from threadlog.engine.executor.checkpointer.large_values import append_large
+from threadlog.engine.executor.checkpointer.next_tasks import (
+    NodeOrder,
+    Plan,
+    commanded,
+    described,
+    node_order,
+    plan_of,
+    plan_of_snapshot,
+)
+from threadlog.engine.executor.checkpointer.ports import Graph, Reporter
+from threadlog.engine.executor.checkpointer.reader import Stored, config_of, ordered
+from threadlog.engine.executor.checkpointer.records import plain_checkpoint, plain_metadata
+from threadlog.engine.executor.checkpointer.serde import Blob, inline
+from threadlog.engine.executor.checkpointer.stored_types import default_serializer
+from threadlog.engine.executor.checkpointer.sync_bridge import Bridged, MustWait, from_anywhere, listed_from_anywhere
+from threadlog.engine.executor.checkpointer.values import Draft, Values
 from threadlog.engine.executor.errors import shown_in_state
-from threadlog.engine.executor.langgraph_versions import CONFIG_KEY_DURABILITY, DeltaChannelHistory
-from threadlog.engine.executor.large_values import append_large
-from threadlog.engine.executor.loads import Stored, config_of, ordered
-from threadlog.engine.executor.memory import Memory
-from threadlog.engine.executor.plans import NodeOrder, Plan, commanded, described, node_order, plan_of, plan_of_snapshot
-from threadlog.engine.executor.saver_ports import Graph, Reporter
-from threadlog.engine.executor.serde import Blob, inline
-from threadlog.engine.executor.stored_types import default_serializer
-from threadlog.engine.executor.values import Draft, Values
+from threadlog.engine.executor.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaChannelHistory
 from threadlog.engine.log.port import Log
-from threadlog.engine.references import Reference, needed, text_reference
-from threadlog.engine.tasks import ERROR, INTERRUPT, NULL_TASK
+from threadlog.engine.stored.tasks import ERROR, INTERRUPT, NULL_TASK
+from threadlog.engine.stored.value_refs import Reference, needed, text_reference
 
 logger = logging.getLogger(__name__)
 
@@ -371,7 +380,7 @@ class ThreadlogSaver(Bridged):
         configurable = config["configurable"]
         if (thread_id := str(configurable["thread_id"])) != self.thread_id:
             self._will_wait()
-            return await loads.one_of_thread(self._pool, self.serde, thread_id, config)
+            return await reader.one_of_thread(self._pool, self.serde, thread_id, config)
         await self._keep_unplanned()
         found = await self._load(configurable.get("checkpoint_ns", ""), get_checkpoint_id(config), configurable)
         return None if found is None else await self._tuple(found)
@@ -387,7 +396,7 @@ class ThreadlogSaver(Bridged):
         self._will_wait()
         if unreported:
             await self._reporter.applied()
-        found = await loads.row(self._pool, self.thread_id, ns, wanted)
+        found = await reader.row(self._pool, self.thread_id, ns, wanted)
         return None if found is None else memory.loaded(found, newest=wanted is None)
 
     async def _tuple(self, found: Stored) -> CheckpointTuple:
@@ -408,10 +417,10 @@ class ThreadlogSaver(Bridged):
         blobs = self._values.kept(names)
         if missing := names - blobs.keys():
             self._will_wait()
-            blobs |= await loads.blobs(self._pool, self.thread_id, missing)
+            blobs |= await reader.blobs(self._pool, self.thread_id, missing)
             if missing := names - blobs.keys():  # put by this attempt and dropped from memory
                 await self._reporter.applied()
-                blobs |= await loads.blobs(self._pool, self.thread_id, missing)
+                blobs |= await reader.blobs(self._pool, self.thread_id, missing)
         return blobs
 
     @listed_from_anywhere
@@ -437,7 +446,7 @@ class ThreadlogSaver(Bridged):
             if unreported:
                 await self._reporter.applied()
         self._will_wait()
-        for found in await loads.several(self._pool, self.serde, thread_id, config, filter, before, limit):
+        for found in await reader.several(self._pool, self.serde, thread_id, config, filter, before, limit):
             yield found
 
     @from_anywhere
@@ -450,8 +459,8 @@ class ThreadlogSaver(Bridged):
         thread_id, ns = str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
         if thread_id != self.thread_id:
             self._will_wait()
-            rows = await loads.chain(self._pool, thread_id, ns, get_checkpoint_id(config), channels)
-            return await loads.delta_history(self._pool, self.serde, thread_id, rows, channels)
+            rows = await reader.chain(self._pool, thread_id, ns, get_checkpoint_id(config), channels)
+            return await reader.delta_history(self._pool, self.serde, thread_id, rows, channels)
         await self._keep_unplanned()
         target = await self._load(ns, get_checkpoint_id(config), configurable)
         if target is None:
@@ -461,9 +470,9 @@ class ThreadlogSaver(Bridged):
             self._will_wait()
             if self._memory.unreported(ns):
                 await self._reporter.applied()
-            found = await loads.chain(self._pool, thread_id, ns, target.checkpoint_id, channels)
-        blobs = await self._blobs(loads.chain_references(found, channels))
-        return loads.histories(found, channels, blobs, self._values)
+            found = await reader.chain(self._pool, thread_id, ns, target.checkpoint_id, channels)
+        blobs = await self._blobs(reader.chain_references(found, channels))
+        return reader.histories(found, channels, blobs, self._values)
 
     # --- deleting --------------------------------------------------------------------------------------
 

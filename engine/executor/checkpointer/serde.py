@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
 
-from threadlog.engine.compression import pack_value, unpack_value
+from threadlog.engine.compression.codec import pack_value, unpack_value
 
 INLINE_BYTES = 100  # a value up to this size stands in the reference itself
 

@@ -18,14 +18,14 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, ImportCheckpoints, PruneThread
-from threadlog.engine.executor import loads
-from threadlog.engine.executor.bridge import Bridged, from_anywhere, listed_from_anywhere
-from threadlog.engine.executor.checkpointer import ThreadlogSaver
-from threadlog.engine.executor.stored_types import default_serializer
+from threadlog.engine.executor.checkpointer import reader
+from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
+from threadlog.engine.executor.checkpointer.stored_types import default_serializer
+from threadlog.engine.executor.checkpointer.sync_bridge import Bridged, from_anywhere, listed_from_anywhere
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.records import partition_of
-from threadlog.engine.ports import Decided, Gateway
-from threadlog.engine.thread_export import export_items
+from threadlog.engine.processor.ports import Decided, Gateway
+from threadlog.engine.stored.export import export_items
 
 
 class CommandRefused(RuntimeError):
@@ -150,7 +150,7 @@ class StandaloneSaver(Bridged):
     @from_anywhere
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         self._will_wait()
-        for thread_id in await loads.threads_of_runs(self._pool, run_ids):
+        for thread_id in await reader.threads_of_runs(self._pool, run_ids):
             await self.thread(thread_id).adelete_for_runs(run_ids)
 
     @from_anywhere

@@ -15,7 +15,7 @@ import ormsgpack
 from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from threadlog.engine.executor.langgraph_versions import STRICT_MSGPACK_ENABLED, loading_options
+from threadlog.engine.executor.langgraph_internals import STRICT_MSGPACK_ENABLED, loading_options
 
 # The types of these rules, for the reader that makes only what it is told to.
 _TYPES: tuple[tuple[str, str], ...] = (

@@ -24,7 +24,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from threadlog.engine.executor.langgraph_versions import DeltaChannelHistory
+from threadlog.engine.executor.langgraph_internals import DeltaChannelHistory
 
 T = TypeVar("T")
 

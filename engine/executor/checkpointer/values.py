@@ -15,10 +15,18 @@ import orjson
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from threadlog.engine.executor.segments import Part, Segment, Segments, Signature
-from threadlog.engine.executor.serde import INLINE_BYTES, Blob, UnserializableState, inline, inlined, pack, unpack
-from threadlog.engine.executor.stored_types import StateSerializer
-from threadlog.engine.references import Reference, content_hash, data_to_text, hashes
+from threadlog.engine.executor.checkpointer.segments import Part, Segment, Segments, Signature
+from threadlog.engine.executor.checkpointer.serde import (
+    INLINE_BYTES,
+    Blob,
+    UnserializableState,
+    inline,
+    inlined,
+    pack,
+    unpack,
+)
+from threadlog.engine.executor.checkpointer.stored_types import StateSerializer
+from threadlog.engine.stored.value_refs import Reference, content_hash, data_to_text, hashes
 
 LARGE_BYTES = 32 * 1024  # compressed, above this a value travels in the `values` topic
 _PLAIN_BYTES = 4 * 1024  # up to this much a value travels as it is: records are compressed, and often say it twice

@@ -1,0 +1,1 @@
+"""The application's graphs: imported, described and registered."""

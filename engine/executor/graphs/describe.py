@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from langgraph.pregel import Pregel
 
-from threadlog.engine.executor import json_schema
-from threadlog.engine.executor.jsonable import as_json
+from threadlog.engine.executor.graphs import json_schema
+from threadlog.engine.executor.reporting.jsonable import as_json
 
 logger = logging.getLogger(__name__)
 

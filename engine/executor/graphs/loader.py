@@ -19,15 +19,19 @@ from typing import Any
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from threadlog.engine.executor.langgraph_versions import ExecutionRuntime, ReadRuntime
-from threadlog.engine.langgraph_json import GraphSpec, LanggraphJson
+from threadlog.engine.executor.langgraph_internals import ExecutionRuntime, ReadRuntime
+from threadlog.engine.user_code.langgraph_json import GraphSpec, LanggraphJson
 
 _WRITES = ("threads.create_run", "threads.update")
 _RUNTIME = "__pregel_runtime"
 _OURS = "threadlog"
-
-
+UNNAMED = (None, "", "LangGraph")  # what a graph is called that was compiled without a name
 _ABSOLUTE = re.compile(r"(?<![\w./-])/(?:[^/\s:()'\"]+/)*?((?:[^/\s:()'\"]+/)?[^/\s:()'\"]+)(?![^\s:()'\"])")
+
+
+def graph_name(graph: Pregel[Any, Any, Any, Any] | None, graph_id: str) -> str:
+    """What a graph is called: the name it was compiled with, its id where it was given none."""
+    return graph_id if graph is None or graph.name in UNNAMED else str(graph.name)
 
 
 class GraphLoadError(Exception):

@@ -8,11 +8,10 @@ import uuid
 from typing import Any
 
 from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph
-from threadlog.engine.executor.describe import broken_graph, describe_graph, digest_of
-from threadlog.engine.executor.loading import Graphs, LoadedGraph
-from threadlog.engine.executor.outbox import Outbox
-from threadlog.engine.executor.reporter import now
-from threadlog.engine.executor.run_config import graph_name
+from threadlog.engine.executor.graphs.describe import broken_graph, describe_graph, digest_of
+from threadlog.engine.executor.graphs.loader import Graphs, LoadedGraph, graph_name
+from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.reporter import now
 from threadlog.engine.log.records import CommandEnvelope, partition_of
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from threadlog.engine.executor.frames import FrameQueue
-from threadlog.engine.executor.precedence import LoopPrecedence
+from threadlog.engine.executor.loop_yield import LoopPrecedence
+from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import Frames
 

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from typing import Protocol
 
-from threadlog.engine.executor.spill import Spill
+from threadlog.engine.executor.reporting.spill import Spill
 
 logger = logging.getLogger(__name__)
 

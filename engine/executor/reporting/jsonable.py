@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from threadlog.engine.log.encodable import text as encodable_text
-from threadlog.engine.long_integers import loads
-from threadlog.engine.plain import digits, plain
+from threadlog.engine.stored.json_form import digits, plain
+from threadlog.engine.stored.long_integers import loads
 
 # Dataclasses, dates and numpy go through `default`, so that they look as they do when read back from the state.
 OPTION = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME

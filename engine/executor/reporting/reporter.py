@@ -8,8 +8,8 @@ import threading
 from typing import Any, Protocol
 
 from threadlog.engine.domain.commands import ReportRun
-from threadlog.engine.executor.frames import FrameQueue
-from threadlog.engine.executor.outbox import Outbox
+from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.log.records import CommandEnvelope
 
 _GATHER_SECONDS = 0.01  # items of a run that goes on wait this long for more

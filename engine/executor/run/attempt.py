@@ -13,11 +13,11 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from threadlog.engine.executor.cancels import CANCELS
-from threadlog.engine.executor.claims import Claim
+from threadlog.engine.executor.checkpointer.retrying_pool import PatientPool
 from threadlog.engine.executor.errors import describe_error
-from threadlog.engine.executor.frames import FrameQueue
 from threadlog.engine.executor.garbage import clear_frames
-from threadlog.engine.executor.langgraph_versions import (
+from threadlog.engine.executor.graphs.loader import LoadedGraph
+from threadlog.engine.executor.langgraph_internals import (
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_RUNTIME,
     CONFIG_KEY_STREAM,
@@ -27,14 +27,12 @@ from threadlog.engine.executor.langgraph_versions import (
     control_options,
     stream_hook,
 )
-from threadlog.engine.executor.loading import LoadedGraph
-from threadlog.engine.executor.messages import MessageHandler
 from threadlog.engine.executor.node_threads import GivenUp
-from threadlog.engine.executor.outbox import Outbox
-from threadlog.engine.executor.reads import PatientPool
-from threadlog.engine.executor.reporter import Applied, Reporter
-from threadlog.engine.executor.resume import AttemptSaver, Plan, plan_attempt, state_config
-from threadlog.engine.executor.run_config import (
+from threadlog.engine.executor.queue import Claim
+from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.frames import FrameQueue
+from threadlog.engine.executor.reporting.reporter import Applied, Reporter
+from threadlog.engine.executor.run.config import (
     command_of,
     context_for,
     durability,
@@ -44,9 +42,11 @@ from threadlog.engine.executor.run_config import (
     update_config,
     with_limit,
 )
-from threadlog.engine.executor.state_update import apply_state_update, checkpoint_event
-from threadlog.engine.executor.streaming import RunStream
-from threadlog.engine.executor.strict_resume import refusal, resume_strictly
+from threadlog.engine.executor.run.messages import MessageHandler
+from threadlog.engine.executor.run.resume import AttemptSaver, Plan, plan_attempt, state_config
+from threadlog.engine.executor.run.state_update import apply_state_update, checkpoint_event
+from threadlog.engine.executor.run.streaming import RunStream
+from threadlog.engine.executor.run.strict_resume import refusal, resume_strictly
 from threadlog.engine.log.port import Log
 
 logger = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
-from threadlog.engine.executor.claims import Claim
-from threadlog.engine.executor.langgraph_versions import ensure_config
+from threadlog.engine.executor.graphs.loader import UNNAMED
+from threadlog.engine.executor.langgraph_internals import ensure_config
+from threadlog.engine.executor.queue import Claim
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 
-_UNNAMED = (None, "", "LangGraph")  # what a graph is called that was compiled without a name
 _COORDINATES = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
@@ -143,14 +143,9 @@ def run_config(claim: Claim, facts: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def graph_name(graph: AnyGraph | None, graph_id: str) -> str:
-    """What a graph is called: the name it was compiled with, its id where it was given none."""
-    return graph_id if graph is None or graph.name in _UNNAMED else str(graph.name)
-
-
 def named(config: dict[str, Any], graph: AnyGraph, graph_id: str) -> dict[str, Any]:
     """The config with a `run_name` where neither the client nor the graph has one."""
-    if "run_name" in config or (graph.config or {}).get("run_name") or graph.name not in _UNNAMED:
+    if "run_name" in config or (graph.config or {}).get("run_name") or graph.name not in UNNAMED:
         return config
     return {**config, "run_name": graph_id}
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
-from threadlog.engine.executor.tool_calls import tool_call
+from threadlog.engine.executor.run.tool_calls import tool_call
 
 Namespace = tuple[str, ...]
 Error = dict[str, Any]

@@ -17,7 +17,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.channels import BinaryOperatorAggregate
 from langgraph.graph.message import add_messages
 
-from threadlog.engine.executor.langgraph_versions import PregelLoop
+from threadlog.engine.executor.langgraph_internals import PregelLoop
 
 _reducers: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # whether a reducer gives ids
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
 
-from threadlog.engine.executor.jsonable import dumps
-from threadlog.engine.executor.langgraph_versions import StreamMessagesHandler, graph_namespace
+from threadlog.engine.executor.langgraph_internals import StreamMessagesHandler, graph_namespace
+from threadlog.engine.executor.reporting.jsonable import dumps
 
 __all__ = ["Chunk", "MessageFrames", "MessageHandler", "PutFrame", "graph_namespace"]
 

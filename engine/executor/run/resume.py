@@ -18,11 +18,11 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
-from threadlog.engine.executor.checkpointer import ThreadlogSaver
-from threadlog.engine.executor.claims import Claim
-from threadlog.engine.executor.langgraph_versions import CONFIG_KEY_CHECKPOINTER, NULL_TASK_ID, RESUME
-from threadlog.engine.executor.reads import PatientPool
-from threadlog.engine.executor.run_config import at_newest
+from threadlog.engine.executor.checkpointer.retrying_pool import PatientPool
+from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
+from threadlog.engine.executor.langgraph_internals import CONFIG_KEY_CHECKPOINTER, NULL_TASK_ID, RESUME
+from threadlog.engine.executor.queue import Claim
+from threadlog.engine.executor.run.config import at_newest
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 

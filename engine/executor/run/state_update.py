@@ -9,9 +9,9 @@ from langgraph.errors import InvalidUpdateError
 from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot, StateUpdate
 
-from threadlog.engine.executor.checkpointer import ThreadlogSaver
-from threadlog.engine.executor.claims import Claim
-from threadlog.engine.executor.run_config import command_of
+from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
+from threadlog.engine.executor.queue import Claim
+from threadlog.engine.executor.run.config import command_of
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 

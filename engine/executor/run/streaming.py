@@ -17,13 +17,13 @@ from langgraph.config import get_config
 from langgraph.constants import TAG_HIDDEN
 
 from threadlog.engine.executor.errors import describe_error, shown_in_state
-from threadlog.engine.executor.frames import FrameQueue
-from threadlog.engine.executor.jsonable import dumps
-from threadlog.engine.executor.lifecycle import Lifecycle
-from threadlog.engine.executor.messages import MessageFrames, graph_namespace
-from threadlog.engine.executor.outbox import Outbox
-from threadlog.engine.executor.spill import SPILL_BYTES, StreamTooFast
-from threadlog.engine.executor.tool_calls import ToolCallHandler
+from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.frames import FrameQueue
+from threadlog.engine.executor.reporting.jsonable import dumps
+from threadlog.engine.executor.reporting.spill import SPILL_BYTES, StreamTooFast
+from threadlog.engine.executor.run.lifecycle import Lifecycle
+from threadlog.engine.executor.run.messages import MessageFrames, graph_namespace
+from threadlog.engine.executor.run.tool_calls import ToolCallHandler
 from threadlog.engine.log.encodable import text as encodable_text
 from threadlog.engine.log.records import CHECKPOINT
 

@@ -12,9 +12,9 @@ from langgraph.constants import TAG_HIDDEN, TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp
 
 from threadlog.engine.executor.errors import describe_error
-from threadlog.engine.executor.jsonable import dumps
-from threadlog.engine.executor.langgraph_versions import tool_call_writer
-from threadlog.engine.executor.messages import PutFrame, graph_namespace
+from threadlog.engine.executor.langgraph_internals import tool_call_writer
+from threadlog.engine.executor.reporting.jsonable import dumps
+from threadlog.engine.executor.run.messages import PutFrame, graph_namespace
 
 
 @dataclass(slots=True)

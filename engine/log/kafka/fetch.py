@@ -21,7 +21,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from threadlog.engine.log.kafka_chunks import Chunk, chunk_of
+from threadlog.engine.log.kafka.chunks import Chunk, chunk_of
 from threadlog.engine.log.port import LogUnavailable, Record, Topic
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.structs import TopicPartition
 
-from threadlog.engine.log.kafka_append import Call, Producer
-from threadlog.engine.log.kafka_chunks import Joiner, chunk_of
-from threadlog.engine.log.kafka_fetch import EARLIEST, LATEST, RETRY_SECONDS, Fetcher, OutOfRange, record_of
-from threadlog.engine.log.kafka_tail import Tail
+from threadlog.engine.log.kafka.chunks import Joiner, chunk_of
+from threadlog.engine.log.kafka.fetch import EARLIEST, LATEST, RETRY_SECONDS, Fetcher, OutOfRange, record_of
+from threadlog.engine.log.kafka.producer import Call, Producer
+from threadlog.engine.log.kafka.tail import Tail
 from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
-from threadlog.engine.log.kafka_chunks import CHUNK_BYTES, Chunk, split
+from threadlog.engine.log.kafka.chunks import CHUNK_BYTES, Chunk, split
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import TopicPartition
 
-from threadlog.engine.log.kafka_chunks import Chunk, Joiner, chunk_of
-from threadlog.engine.log.kafka_fetch import EARLIEST, LATEST, Fetcher, FetchInSession, decode, record_of
+from threadlog.engine.log.kafka.chunks import Chunk, Joiner, chunk_of
+from threadlog.engine.log.kafka.fetch import EARLIEST, LATEST, Fetcher, FetchInSession, decode, record_of
 from threadlog.engine.log.port import LogUnavailable, Record, Topic
 
 log = logging.getLogger(__name__)

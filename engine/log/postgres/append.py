@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from threadlog.engine.compression import pack_frames, pack_record
+from threadlog.engine.compression.codec import pack_frames, pack_record
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused, Topic
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"

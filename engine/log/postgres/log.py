@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
-from threadlog.engine.log.postgres_append import (
+from threadlog.engine.log.postgres.append import (
     APPEND,
     APPEND_ONE,
     CONNECT_SECONDS,
@@ -22,8 +22,8 @@ from threadlog.engine.log.postgres_append import (
     leave_as_it_is,
     stored,
 )
-from threadlog.engine.log.postgres_notify import Notices
-from threadlog.engine.log.postgres_tail import BATCH_BYTES, READ_SECONDS, Feeds, Found, read_places
+from threadlog.engine.log.postgres.notify import Notices
+from threadlog.engine.log.postgres.tail import BATCH_BYTES, READ_SECONDS, Feeds, Found, read_places
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
 _SCHEMA_LOCK = 0x7468_6C6F  # "thlo": processes that start together apply the schema one after the other

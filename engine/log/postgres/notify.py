@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import asyncpg
 
 from threadlog.engine.log.port import Topic
-from threadlog.engine.log.postgres_append import AWAY, CONNECT_SECONDS
-from threadlog.engine.log.postgres_tail import CHANNEL
+from threadlog.engine.log.postgres.append import AWAY, CONNECT_SECONDS
+from threadlog.engine.log.postgres.tail import CHANNEL
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import asyncpg
 
-from threadlog.engine.compression import unpack_record
+from threadlog.engine.compression.codec import unpack_record
 from threadlog.engine.log.port import Record, Topic
-from threadlog.engine.log.postgres_append import AWAY, COMPRESSED, CONNECT_SECONDS, PASSING
+from threadlog.engine.log.postgres.append import AWAY, COMPRESSED, CONNECT_SECONDS, PASSING
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from threadlog.engine.executor.loading import Graphs, load_graphs
-from threadlog.engine.langgraph_json import load
+from threadlog.engine.executor.graphs.loader import Graphs, load_graphs
+from threadlog.engine.user_code.langgraph_json import load
 
 
 def load_application(config_path: Path) -> tuple[Graphs, asyncio.AbstractEventLoop]:
@@ -22,7 +22,7 @@ def load_application(config_path: Path) -> tuple[Graphs, asyncio.AbstractEventLo
     uvloop, or asyncio's own where a module has asked for a loop: libraries that patch one (nest_asyncio) need that.
 
     Raises:
-        engine.langgraph_json.ConfigError: the configuration cannot be used.
+        engine.user_code.langgraph_json.ConfigError: the configuration cannot be used.
     """
     with _a_loop_for_whoever_asks() as policy:
         graphs = load_graphs(load(config_path))
