@@ -8,8 +8,8 @@ from aiohttp import web
 
 from threadlog.api.assistants import graphs
 from threadlog.api.assistants import routes as assistants
-from threadlog.api.caches.assistants import Known
-from threadlog.api.caches.thread_defaults import ThreadLookup
+from threadlog.api.caches.assistants import AssistantCache
+from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.context import API, Api, ApiDeps
 from threadlog.api.http.connections import handler_args
 from threadlog.api.http.cors import CorsPolicy
@@ -46,8 +46,8 @@ def make_app(deps: ApiDeps) -> web.Application:
     given = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
     api = Api(
         **given,
-        known=Known(),
-        threads=ThreadLookup(deps.pool),
+        known=AssistantCache(),
+        threads=ThreadDefaultsCache(deps.pool),
         disconnects=Disconnects(),
         metrics=HttpMetrics(),
         write_path=WritePath(deps.pool, deps.log, trouble=deps.trouble),
@@ -66,9 +66,9 @@ def make_app(deps: ApiDeps) -> web.Application:
         if route.method == "GET" and not route.stream:
             app.router.add_route("HEAD", route.path, route.handler)
     app.on_response_prepare.append(make_marker(cors))
-    api.live.on_shared(api.known.changed)
+    api.hub.on_shared(api.known.changed)
     if api.alone:
-        api.live.on_thread(api.threads.changed)
+        api.hub.on_thread(api.threads.changed)
     app.on_startup.append(_start)
     app.on_shutdown.append(_shutdown)
     app.on_cleanup.append(_cleanup)
@@ -76,14 +76,14 @@ def make_app(deps: ApiDeps) -> web.Application:
 
 
 async def _start(app: web.Application) -> None:
-    await app[API].live.start()
+    await app[API].hub.start()
 
 
 async def _shutdown(app: web.Application) -> None:
-    app[API].live.shutdown()
+    app[API].hub.shutdown()
 
 
 async def _cleanup(app: web.Application) -> None:
     app[API].disconnects.close()
     await app[API].threads.aclose()
-    await app[API].live.aclose()
+    await app[API].hub.aclose()

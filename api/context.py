@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import asyncpg
 from aiohttp import web
 
-from threadlog.api.caches.assistants import Known
-from threadlog.api.caches.thread_defaults import ThreadLookup
+from threadlog.api.caches.assistants import AssistantCache
+from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.settings import ApiSettings
-from threadlog.api.streaming.hub import Live
+from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.log.port import Log
 from threadlog.engine.processor.ports import Gateway
 from threadlog.projections.health import WritePath
@@ -33,7 +33,7 @@ class ApiDeps:
     pool: asyncpg.Pool
     gateway: Gateway
     log: Log
-    live: Live
+    hub: StreamHub
     settings: ApiSettings = field(default_factory=ApiSettings)
     alone: bool = False
     trouble: Callable[[], str | None] | None = None
@@ -43,8 +43,8 @@ class ApiDeps:
 class Api(ApiDeps):
     """`ApiDeps` and what the application makes of them."""
 
-    known: Known = field(kw_only=True)
-    threads: ThreadLookup = field(kw_only=True)
+    known: AssistantCache = field(kw_only=True)
+    threads: ThreadDefaultsCache = field(kw_only=True)
     disconnects: Disconnects = field(kw_only=True)
     metrics: HttpMetrics = field(kw_only=True)
     write_path: WritePath = field(kw_only=True)

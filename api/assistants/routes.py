@@ -22,7 +22,7 @@ from threadlog.api.http.bodies import (
 from threadlog.api.http.errors import ApiError, raise_if_rejected
 from threadlog.api.http.limits import AT_A_TIME, shown
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
-from threadlog.api.http.responses import assistant_of, no_content, page, picked, reply
+from threadlog.api.http.responses import assistant_of, no_content, page, reply, select_fields
 from threadlog.api.http.routes import Query, Route
 from threadlog.engine.domain.commands import (
     CancelRun,
@@ -128,7 +128,7 @@ async def search(request: web.Request) -> web.Response:
         limit=asked.limit + 1,
         offset=asked.offset,
     )
-    found = [picked(assistant_of(row), select) for row in rows[: asked.limit]]
+    found = [select_fields(assistant_of(row), select) for row in rows[: asked.limit]]
     return page(found, asked.limit, asked.offset, more=len(rows) > asked.limit)
 
 

@@ -47,7 +47,7 @@ class Assistant:
     metadata: dict[str, Any]
 
 
-class Known:
+class AssistantCache:
     """A cache in front of the read models. What it returns must not be changed by the caller.
 
     A read that overlaps a change may be stale; it is then not kept: `_generation` moves with every change.

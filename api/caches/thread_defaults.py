@@ -20,23 +20,23 @@ from threadlog.projections.queries import threads
 
 
 @dataclass(frozen=True, slots=True)
-class Inherited:
+class ThreadDefaults:
     """Not to be changed by the caller: it may be shared."""
 
     metadata: dict[str, Any]
     config: dict[str, Any]
 
-    def with_(self, metadata: dict[str, Any] | None, config: dict[str, Any] | None) -> Inherited:
+    def with_(self, metadata: dict[str, Any] | None, config: dict[str, Any] | None) -> ThreadDefaults:
         """`metadata` merged at the top level, `config` in the place of the old one."""
         merged = {**self.metadata, **metadata} if metadata else self.metadata
-        return Inherited(merged, self.config if config is None else config)
+        return ThreadDefaults(merged, self.config if config is None else config)
 
 
 _KNOWN_THREADS = 4096
-_Waiting = dict[str, list["asyncio.Future[Inherited | None]"]]
+_Waiting = dict[str, list["asyncio.Future[ThreadDefaults | None]"]]
 
 
-class ThreadLookup:
+class ThreadDefaultsCache:
     """One query at a time, each for all threads asked for since the last one began.
 
     With `changed` told of every projected event, threads that had some lately are known without a query.
@@ -44,16 +44,16 @@ class ThreadLookup:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._known: OrderedDict[str, Inherited] = OrderedDict()
+        self._known: OrderedDict[str, ThreadDefaults] = OrderedDict()
         self._connection: Any = None
         self._waiting: _Waiting = {}
         self._reading: asyncio.Task[None] | None = None
 
-    async def get(self, thread_id: str) -> Inherited | None:
+    async def get(self, thread_id: str) -> ThreadDefaults | None:
         """None: there is no such thread. Raises what asyncpg raises."""
         if (known := self._known.get(thread_id)) is not None:
             return known
-        future: asyncio.Future[Inherited | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ThreadDefaults | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(thread_id, []).append(future)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
@@ -65,7 +65,7 @@ class ThreadLookup:
         for event in events:
             match event["type"]:
                 case "thread.created":
-                    known = Inherited(event.get("metadata", {}), event.get("config", {}))
+                    known = ThreadDefaults(event.get("metadata", {}), event.get("config", {}))
                 case "thread.updated" if known is not None:
                     known = known.with_(event.get("metadata"), None)
                 case "run.created" if known is not None:
@@ -109,13 +109,14 @@ class ThreadLookup:
             self._reading = None
             _settle(self._waiting, asyncpg.InterfaceError("the lookup is closed"))
 
-    async def _fetch(self, thread_ids: list[str]) -> dict[str, Inherited]:
+    async def _fetch(self, thread_ids: list[str]) -> dict[str, ThreadDefaults]:
         if self._connection is None or self._connection.is_closed():
             await self._release()
             self._connection = await self._pool.acquire()
         rows = await threads.for_runs(self._connection, thread_ids)
         return {
-            str(row["thread_id"]): Inherited(orjson.loads(row["metadata"]), orjson.loads(row["config"])) for row in rows
+            str(row["thread_id"]): ThreadDefaults(orjson.loads(row["metadata"]), orjson.loads(row["config"]))
+            for row in rows
         }
 
     async def _release(self) -> None:

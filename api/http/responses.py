@@ -45,7 +45,7 @@ def time_text(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def same_time(at: str) -> str:
+def normalize_timestamp(at: str) -> str:
     """The time of an event in the form that `time_text` gives the row it is projected to."""
     return time_text(datetime.fromisoformat(at))
 
@@ -69,7 +69,7 @@ def exactly(text: bytes) -> Any:
     return long_integers.loads(text, lambda digits: orjson.Fragment(digits.encode()))
 
 
-def picked(item: dict[str, Any], select: Iterable[str] | None) -> dict[str, Any]:
+def select_fields(item: dict[str, Any], select: Iterable[str] | None) -> dict[str, Any]:
     return item if select is None else {name: item[name] for name in select}
 
 

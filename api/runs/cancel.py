@@ -13,7 +13,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import AT_A_TIME, shown
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_text, thread_in_path
 from threadlog.api.http.responses import no_content, reply
-from threadlog.api.streaming.waiters import Happening
+from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.cancelling import REASON_CHARACTERS
 from threadlog.engine.domain.commands import CancelAction, CancelRun
 from threadlog.engine.log.port import LogUnavailable
@@ -38,13 +38,13 @@ async def cancel(request: web.Request) -> web.Response:
     if row is None:
         raise ApiError(404, _NONE_FOUND)
     thread_id = str(row["thread_id"])
-    stopped = Happening(thread_id, "run.stopped", "thread.deleted", run_id=run_id)
-    api.live.attach(stopped)
+    stopped = EventWaiter(thread_id, "run.stopped", "thread.deleted", run_id=run_id)
+    api.hub.subscribe(stopped)
     try:
         if not await _cancel(api, thread_id, run_id, action, reason, stopped, wait=wait):
             raise ApiError(404, "No matching runs to cancel: the run has already ended.")
     finally:
-        api.live.detach(stopped)
+        api.hub.unsubscribe(stopped)
     if not wait:
         return web.Response(status=202)
     return reply({}, headers={"Location": f"{request.path.rpartition('/')[0]}/join"})
@@ -91,7 +91,7 @@ async def _cancel(
     run_id: str,
     action: CancelAction,
     reason: str,
-    stopped: Happening | None = None,
+    stopped: EventWaiter | None = None,
     *,
     wait: bool = False,
 ) -> bool:

@@ -18,8 +18,8 @@ from threadlog.api.http.bodies import JsonObject, RunCreate
 from threadlog.api.http.errors import ApiError, ServerStopping, raise_if_rejected
 from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import REQUEST_ID
-from threadlog.api.http.responses import now_text, same_time
-from threadlog.api.runs.stateless import thread_of
+from threadlog.api.http.responses import normalize_timestamp, now_text
+from threadlog.api.runs.stateless import stateless_thread_id
 from threadlog.engine.domain.commands import CreateRun
 from threadlog.engine.log.records import partition_of
 
@@ -68,7 +68,7 @@ class NewRun:
 
 async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: str | None) -> NewRun:
     """Merge and check everything that can be checked before the command is sent. `thread_id` None: stateless."""
-    if api.live.closing:
+    if api.hub.closing:
         raise ServerStopping
     config, context = mirrored(asked.config, asked.context)
     assistant = await resolve_assistant(api, asked.assistant_id)
@@ -77,7 +77,7 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
     stateless = thread_id is None
     run_id = str(uuid7())
     if thread_id is None:
-        thread_id = thread_of(run_id)
+        thread_id = stateless_thread_id(run_id)
     else:
         inherited = await api.threads.get(thread_id)
         if inherited is not None:
@@ -118,7 +118,7 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
         thread_metadata={"graph_id": assistant.graph_id, "assistant_id": assistant.assistant_id},
         thread_config=_left_on_thread(assistant, run_config, metadata),
         temporary=temporary,
-        stream_from=api.live.stream_position(partition_of(thread_id, api.log.partitions)),
+        stream_from=api.hub.stream_position(partition_of(thread_id, api.log.partitions)),
     )
     return NewRun(command, asked)
 
@@ -127,7 +127,7 @@ async def submit(api: Api, new: NewRun) -> dict[str, Any]:
     """Create the run; returns it as clients see it, `pending`."""
     decided = await api.gateway.submit(new.command, key=new.thread_id)
     raise_if_rejected(decided.events)
-    at = same_time(decided.at) if decided.at else now_text()
+    at = normalize_timestamp(decided.at) if decided.at else now_text()
     return {
         "run_id": new.run_id,
         "thread_id": new.thread_id,

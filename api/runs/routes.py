@@ -22,7 +22,7 @@ from threadlog.api.http.requests import (
     select_of,
     thread_in_path,
 )
-from threadlog.api.http.responses import no_content, picked, reply, run_of
+from threadlog.api.http.responses import no_content, reply, run_of, select_fields
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.runs import cancel, stream, wait
 from threadlog.api.runs.create import prepare, submit
@@ -85,7 +85,7 @@ async def list_runs(request: web.Request) -> web.Response:
     rows = await queries.search(api.pool, thread_id, status=query_text(request, "status"), limit=limit, offset=offset)
     if not rows:
         await require(api, thread_id)
-    return reply([picked(run_of(row), select) for row in rows])
+    return reply([select_fields(run_of(row), select) for row in rows])
 
 
 async def get(request: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from uuid import UUID
 
 from threadlog.api.context import Api
-from threadlog.api.streaming.cursor import FrameId, Progress
+from threadlog.api.streaming.cursor import EventId, FrameCursor
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 from threadlog.projections.queries import threads
@@ -24,7 +24,7 @@ _TAIL_WAIT_SECONDS = 5.0
 _VALUES = frozenset((b"values", b"~output"))
 
 
-def thread_of(run_id: str) -> str:
+def stateless_thread_id(run_id: str) -> str:
     """The id of a stateless run's own thread: a UUIDv7 of the same time."""
     raw = UUID(run_id).bytes
     made = bytearray(raw[:6] + blake2b(raw, digest_size=10, person=b"stateless").digest())
@@ -34,7 +34,7 @@ def thread_of(run_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class DeletedRun:
     """A run that has ended and is deleted, and where in `stream` its first frame can't be before."""
 
     run_id: str
@@ -43,9 +43,9 @@ class Gone:
     start: int
 
 
-async def find(api: Api, run_id: str, last: FrameId | None) -> Gone | None:
+async def find(api: Api, run_id: str, last: EventId | None) -> DeletedRun | None:
     """What is left of a stateless run that went a short while ago, None if there was none."""
-    thread_id = thread_of(run_id)
+    thread_id = stateless_thread_id(run_id)
     if not await threads.was_deleted(api.pool, thread_id, api.settings.resumable_seconds):
         return None
     partition = partition_of(thread_id, api.log.partitions)
@@ -58,14 +58,14 @@ async def find(api: Api, run_id: str, last: FrameId | None) -> Gone | None:
     # All its frames were in the log before it ended; our tail may not have come that far yet.
     loop = asyncio.get_running_loop()
     until = loop.time() + _TAIL_WAIT_SECONDS
-    while api.live.stream_position(partition) < end and loop.time() < until:
+    while api.hub.stream_position(partition) < end and loop.time() < until:
         await asyncio.sleep(0.01)
-    return Gone(run_id, thread_id, partition, start)
+    return DeletedRun(run_id, thread_id, partition, start)
 
 
-async def output(api: Api, gone: Gone) -> tuple[bytes | None, bytes | None]:
+async def output(api: Api, gone: DeletedRun) -> tuple[bytes | None, bytes | None]:
     """`(last values, error)` that the run emitted."""
-    progress = Progress((0, 0))
+    progress = FrameCursor((0, 0))
     values = error = None
     at = gone.start
     end = (await api.log.bounds(Topic.STREAM, gone.partition))[1]

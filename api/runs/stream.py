@@ -24,9 +24,9 @@ from threadlog.api.http.requests import (
 from threadlog.api.runs.cancel import cancel_quietly
 from threadlog.api.runs.create import prepare, submit
 from threadlog.api.runs.stateless import LOOK_BACK, find
-from threadlog.api.streaming.cursor import End, FrameId
+from threadlog.api.streaming.cursor import EventId, RunEnd
 from threadlog.api.streaming.sse import FrameFilter, RunView, open_stream, place, pump
-from threadlog.api.streaming.subscriptions import READ_BYTES, RunFeed
+from threadlog.api.streaming.subscriptions import READ_BYTES, RunSubscription
 from threadlog.engine.log.port import OffsetGone, Topic
 from threadlog.engine.log.records import CHECKPOINT, Frames, partition_of
 from threadlog.projections.queries import runs
@@ -41,14 +41,14 @@ async def create(request: web.Request) -> web.StreamResponse:
     thread_id = thread_in_path(request)
     namespaces = query_namespaces(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
-    with feed_of(api, new.thread_id, new.run_id, eager=not new.resumable) as feed:
-        feed.before_first()
+    with subscription_to(api, new.thread_id, new.run_id, eager=not new.resumable) as subscription:
+        subscription.before_first()
         await submit(api, new)
-        view = RunView(feed, FrameFilter((), namespaces), ids=new.resumable, new=True)
+        view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True)
         cancels = CREATOR_LEFT if new.asked.on_disconnect == "cancel" else None
         # Whoever is cut off before the first event comes back for all of them, not for what is next.
         first = place(b"0") if new.resumable else b""
-        return await _follow(api, request, new.headers("stream"), feed, view, cancels=cancels, first=first)
+        return await _follow(api, request, new.headers("stream"), subscription, view, cancels=cancels, first=first)
 
 
 async def join(request: web.Request) -> web.StreamResponse:
@@ -65,23 +65,23 @@ async def join(request: web.Request) -> web.StreamResponse:
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
         return await _replay_gone(request, api, run_id, thread_id, frame_filter)
-    await api.live.catch_up(str(row["thread_id"]))
-    with feed_of(api, str(row["thread_id"]), run_id, eager=row["resumable"] != "true") as feed:
+    await api.hub.catch_up(str(row["thread_id"]))
+    with subscription_to(api, str(row["thread_id"]), run_id, eager=row["resumable"] != "true") as subscription:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
             return await _replay_gone(request, api, run_id, thread_id, frame_filter)
         end = end_in(row)
         resumable = row["resumable"] == "true"
-        replays = await _position(api, feed, request, row) if resumable else False
+        replays = await _position(api, subscription, request, row) if resumable else False
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
         if end is not None and not replays:
             response = await open_stream(request, headers)
             await response.write_eof()
             return response
         if end is not None:
-            feed.ended(end)
-        view = RunView(feed, frame_filter, ids=resumable, new=False)
-        return await _follow(api, request, headers, feed, view, cancels=cancels)
+            subscription.ended(end)
+        view = RunView(subscription, frame_filter, ids=resumable, new=False)
+        return await _follow(api, request, headers, subscription, view, cancels=cancels)
 
 
 async def _replay_gone(
@@ -89,25 +89,25 @@ async def _replay_gone(
 ) -> web.StreamResponse:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
     last_event_id = header(request, "Last-Event-ID")
-    after = FrameId.parse(last_event_id)
+    after = EventId.parse(last_event_id)
     gone = None
     if thread_id is None and (after is not None or last_event_id in _FROM_START):
         gone = await find(api, run_id, after)
     if gone is None:
         raise ApiError(404, "Run not found")
-    with feed_of(api, gone.thread_id, run_id) as feed:
+    with subscription_to(api, gone.thread_id, run_id) as subscription:
         if after is None:
-            feed.from_start()
+            subscription.from_start()
         else:
-            feed.continue_after(after)
-        feed.start_at(gone.start)
-        feed.ended(End("gone"))
+            subscription.continue_after(after)
+        subscription.start_at(gone.start)
+        subscription.ended(RunEnd("gone"))
         response = await open_stream(request, {"Location": request.path})
-        view = RunView(feed, frame_filter, ids=True, new=False)
+        view = RunView(subscription, frame_filter, ids=True, new=False)
         await pump(
             request,
             response,
-            feed,
+            subscription,
             view.render,
             disconnects=api.disconnects,
             heartbeat_seconds=api.settings.heartbeat_seconds,
@@ -115,9 +115,9 @@ async def _replay_gone(
     return response
 
 
-def feed_of(api: Api, thread_id: str, run_id: str, *, eager: bool = False) -> RunFeed:
-    return RunFeed(
-        api.live,
+def subscription_to(api: Api, thread_id: str, run_id: str, *, eager: bool = False) -> RunSubscription:
+    return RunSubscription(
+        api.hub,
         api.log,
         thread_id,
         run_id,
@@ -127,16 +127,16 @@ def feed_of(api: Api, thread_id: str, run_id: str, *, eager: bool = False) -> Ru
     )
 
 
-def end_in(row: asyncpg.Record) -> End | None:
+def end_in(row: asyncpg.Record) -> RunEnd | None:
     """The end of a run as its row tells it, None while it is pending or running."""
     status = row["status"]
     if status in ("pending", "running"):
         return None
     error = None if row["error"] is None else orjson.loads(row["error"])
-    return End(status, row["attempt"], row["frames"] or 0, error)
+    return RunEnd(status, row["attempt"], row["frames"] or 0, error)
 
 
-async def _position(api: Api, feed: RunFeed, request: web.Request, row: asyncpg.Record) -> bool:
+async def _position(api: Api, subscription: RunSubscription, request: web.Request, row: asyncpg.Record) -> bool:
     """Set the feed to where the client was; False: it stays where it is, now.
 
     A client that shows a checkpoint already, as `checkpoint_id`, gets what came after it; a frame it names counts more.
@@ -144,26 +144,26 @@ async def _position(api: Api, feed: RunFeed, request: web.Request, row: asyncpg.
     last_event_id = header(request, "Last-Event-ID")
     checkpoint_id = query_text(request, "checkpoint_id")
     if last_event_id in _FROM_START or (checkpoint_id and not last_event_id):
-        at = await _made(api, feed, checkpoint_id, row["stream_from"]) if checkpoint_id else None
+        at = await _made(api, subscription, checkpoint_id, row["stream_from"]) if checkpoint_id else None
         if at is not None:
-            feed.continue_after(at)
-            feed.start_at(at.offset)
+            subscription.continue_after(at)
+            subscription.start_at(at.offset)
             return True
-        feed.from_start()
-        feed.start_at(row["stream_from"])
+        subscription.from_start()
+        subscription.start_at(row["stream_from"])
         return True
-    at = FrameId.parse(last_event_id)
+    at = EventId.parse(last_event_id)
     if at is None:
         return False
-    feed.continue_after(at)
-    feed.start_at(max(row["stream_from"], at.offset - LOOK_BACK))
+    subscription.continue_after(at)
+    subscription.start_at(max(row["stream_from"], at.offset - LOOK_BACK))
     return True
 
 
-async def _made(api: Api, feed: RunFeed, checkpoint_id: str, start: int) -> FrameId | None:
+async def _made(api: Api, subscription: RunSubscription, checkpoint_id: str, start: int) -> EventId | None:
     """Where among the run's frames it made this checkpoint; None if it did not, as far as the log is read here."""
-    partition = partition_of(feed.thread_id, api.log.partitions)
-    upto = api.live.stream_position(partition)
+    partition = partition_of(subscription.thread_id, api.log.partitions)
+    upto = api.hub.stream_position(partition)
     sought = (CHECKPOINT, orjson.dumps(checkpoint_id))
     mark = b"\n%b\n%b" % sought
     while start < upto:
@@ -173,10 +173,10 @@ async def _made(api: Api, feed: RunFeed, checkpoint_id: str, start: int) -> Fram
             start = max(gone.first, start + 1)
             continue
         for record in records:
-            if record.key == feed.thread_id and mark in record.value:  # most are not looked into
+            if record.key == subscription.thread_id and mark in record.value:  # most are not looked into
                 frames = Frames.decode(record.value)
-                if frames.run_id == feed.run_id and sought in frames.frames:
-                    return FrameId(record.offset, frames.attempt, frames.seq + frames.frames.index(sought))
+                if frames.run_id == subscription.run_id and sought in frames.frames:
+                    return EventId(record.offset, frames.attempt, frames.seq + frames.frames.index(sought))
         start = records[-1].offset + 1 if records else upto
     return None
 
@@ -185,7 +185,7 @@ async def _follow(
     api: Api,
     request: web.Request,
     headers: dict[str, str],
-    feed: RunFeed,
+    subscription: RunSubscription,
     view: RunView,
     *,
     cancels: str | None,
@@ -197,7 +197,7 @@ async def _follow(
         await pump(
             request,
             response,
-            feed,
+            subscription,
             view.render,
             view.ending,
             disconnects=api.disconnects,
@@ -205,7 +205,7 @@ async def _follow(
             first=first,
         )
         return response
-    run_id = str(feed.run_id)
+    run_id = str(subscription.run_id)
     with api.disconnects.cancels(run_id) as is_last:
         delivered = False
         try:
@@ -213,7 +213,7 @@ async def _follow(
             delivered = await pump(
                 request,
                 response,
-                feed,
+                subscription,
                 view.render,
                 view.ending,
                 disconnects=api.disconnects,
@@ -221,6 +221,6 @@ async def _follow(
                 first=first,
             )
         finally:
-            if not delivered and feed.end is None and client_gone(request) and is_last():
-                await cancel_quietly(api, feed.thread_id, run_id, cancels)
+            if not delivered and subscription.end is None and client_gone(request) and is_last():
+                await cancel_quietly(api, subscription.thread_id, run_id, cancels)
     return response

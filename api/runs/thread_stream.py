@@ -11,9 +11,9 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import header, path_uuid, query_list
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.runs.stream import end_in
-from threadlog.api.streaming.cursor import FrameId
+from threadlog.api.streaming.cursor import EventId
 from threadlog.api.streaming.sse import FrameFilter, block, open_stream, pump
-from threadlog.api.streaming.subscriptions import Batch, Done, Happened, Item, ThreadFeed
+from threadlog.api.streaming.subscriptions import Item, NewFrames, RunDone, ThreadEvent, ThreadSubscription
 from threadlog.api.threads.routes import require
 from threadlog.api.threads.state import read_state
 from threadlog.engine.log.records import partition_of
@@ -26,7 +26,7 @@ _FROM_START = frozenset(("-1", "-", "0"))
 class ThreadView:
     """A thread's items as SSE. Every event has an id; what is no frame has its predecessor's with a number added."""
 
-    def __init__(self, api: Api, thread_id: str, modes: set[str], at: FrameId) -> None:
+    def __init__(self, api: Api, thread_id: str, modes: set[str], at: EventId) -> None:
         self._api, self._thread_id = api, thread_id
         self._runs = "run_modes" in modes
         self._lifecycle = self._runs or "lifecycle" in modes
@@ -37,13 +37,13 @@ class ThreadView:
     async def render(self, items: list[Item]) -> bytes:
         parts: list[bytes] = []
         for item in items:
-            if isinstance(item, Batch):
+            if isinstance(item, NewFrames):
                 self._frames(item, parts)
-            elif isinstance(item, Done):
+            elif isinstance(item, RunDone):
                 if self._lifecycle:
                     done = {"status": "run_done", "run_id": item.run_id}
                     parts.append(block(b"metadata", orjson.dumps(done), self._beyond()))
-            elif isinstance(item, Happened) and self._updates:
+            elif isinstance(item, ThreadEvent) and self._updates:
                 made = (item.event.get("result") or {}).get("checkpoint") or {}
                 state = await read_state(
                     self._api,
@@ -54,17 +54,17 @@ class ThreadView:
                 parts.append(block(b"state_update", orjson.dumps({"state": state}), self._beyond()))
         return b"".join(parts)
 
-    def _frames(self, batch: Batch, parts: list[bytes]) -> None:
+    def _frames(self, batch: NewFrames, parts: list[bytes]) -> None:
         attempt, number = batch.frames.attempt, batch.frames.seq
         for index, (name, data) in enumerate(batch.frames.frames[batch.first :], start=batch.first):
-            self._at = FrameId(batch.offset, attempt, number + index)
+            self._at = EventId(batch.offset, attempt, number + index)
             event = self._shown[name]
             if event and (self._runs or (self._lifecycle and event == b"metadata")):
                 parts.append(block(event, data, self._at))
 
-    def _beyond(self) -> FrameId:
+    def _beyond(self) -> EventId:
         at = self._at
-        self._at = FrameId(at.offset, at.attempt, at.number, at.beyond + 1)
+        self._at = EventId(at.offset, at.attempt, at.number, at.beyond + 1)
         return self._at
 
 
@@ -76,20 +76,22 @@ async def join(request: web.Request) -> web.StreamResponse:
         if mode not in _MODES:
             raise ApiError(422, f"stream_modes: {shown(mode)} is not one of {', '.join(_MODES)}")
     last_event_id = header(request, "Last-Event-ID")
-    after = FrameId.parse(last_event_id)
-    await api.live.catch_up(thread_id)
-    feed = ThreadFeed(api.live, api.log, thread_id, buffer_bytes=api.settings.client_buffer_bytes, after=after)
-    with feed:
-        position = api.live.stream_position(partition_of(thread_id, api.log.partitions))
+    after = EventId.parse(last_event_id)
+    await api.hub.catch_up(thread_id)
+    subscription = ThreadSubscription(
+        api.hub, api.log, thread_id, buffer_bytes=api.settings.client_buffer_bytes, after=after
+    )
+    with subscription:
+        position = api.hub.stream_position(partition_of(thread_id, api.log.partitions))
         await require(api, thread_id)
         if after is not None or last_event_id in _FROM_START:
-            await _replay(api, feed, thread_id, after, position)
+            await _replay(api, subscription, thread_id, after, position)
         response = await open_stream(request, {"Location": request.path})
-        view = ThreadView(api, thread_id, set(modes), after or FrameId(max(0, position - 1), 0, 0))
+        view = ThreadView(api, thread_id, set(modes), after or EventId(max(0, position - 1), 0, 0))
         await pump(
             request,
             response,
-            feed,
+            subscription,
             view.render,
             disconnects=api.disconnects,
             heartbeat_seconds=api.settings.heartbeat_seconds,
@@ -97,19 +99,21 @@ async def join(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _replay(api: Api, feed: ThreadFeed, thread_id: str, after: FrameId | None, position: int) -> None:
+async def _replay(
+    api: Api, subscription: ThreadSubscription, thread_id: str, after: EventId | None, position: int
+) -> None:
     """Continue after a frame; or start with the first resumable run, and of the past show only resumable ones."""
     past = await runs.progress_of_thread(api.pool, thread_id)
     only = None
     if after is not None:
-        feed.start_at(after.offset)
+        subscription.start_at(after.offset)
     else:
         past = [row for row in past if row["resumable"] == "true"]
         only = frozenset(str(row["run_id"]) for row in past)
         if past:
-            feed.start_at(min(row["stream_from"] for row in past))
+            subscription.start_at(min(row["stream_from"] for row in past))
     ends = {str(row["run_id"]): end for row in past if (end := end_in(row)) is not None}
-    feed.past(ends, only=only, before=position)
+    subscription.past(ends, only=only, before=position)
 
 
 routes = [

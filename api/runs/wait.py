@@ -18,8 +18,8 @@ from threadlog.api.runs import stateless
 from threadlog.api.runs.cancel import cancel_quietly
 from threadlog.api.runs.create import prepare, submit
 from threadlog.api.runs.stream import end_in
-from threadlog.api.streaming.cursor import End
-from threadlog.api.streaming.waiters import Output
+from threadlog.api.streaming.cursor import RunEnd
+from threadlog.api.streaming.waiters import FinalValuesWaiter
 from threadlog.projections.queries import runs, state
 
 _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: Run not found"}})
@@ -30,15 +30,17 @@ async def create(request: web.Request) -> web.StreamResponse:
     api = api_of(request)
     thread_id = thread_in_path(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
-    output = Output(new.thread_id, new.run_id, from_start=True, frame_wait_seconds=api.settings.frame_wait_seconds)
-    api.live.attach(output)
+    output = FinalValuesWaiter(
+        new.thread_id, new.run_id, from_start=True, frame_wait_seconds=api.settings.frame_wait_seconds
+    )
+    api.hub.subscribe(output)
     try:
         await submit(api, new)
         headers = new.headers("join")
         cancels = CREATOR_LEFT if new.asked.on_disconnect == "cancel" else None
         return await _answer(api, request, output, headers, cancels=cancels)
     finally:
-        api.live.detach(output)
+        api.hub.unsubscribe(output)
 
 
 async def join(request: web.Request) -> web.StreamResponse:
@@ -50,8 +52,10 @@ async def join(request: web.Request) -> web.StreamResponse:
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
         return await _answer_gone(api, run_id, thread_id)
-    output = Output(str(row["thread_id"]), run_id, from_start=False, frame_wait_seconds=api.settings.frame_wait_seconds)
-    api.live.attach(output)
+    output = FinalValuesWaiter(
+        str(row["thread_id"]), run_id, from_start=False, frame_wait_seconds=api.settings.frame_wait_seconds
+    )
+    api.hub.subscribe(output)
     try:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
@@ -60,7 +64,7 @@ async def join(request: web.Request) -> web.StreamResponse:
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
         return await _answer(api, request, output, headers, cancels=cancels)
     finally:
-        api.live.detach(output)
+        api.hub.unsubscribe(output)
 
 
 async def _answer_gone(api: Api, run_id: str, thread_id: str | None) -> web.Response:
@@ -83,7 +87,7 @@ async def _emitted(api: Api, run_id: str) -> bytes | None:
 
 
 async def _answer(
-    api: Api, request: web.Request, output: Output, headers: dict[str, str], *, cancels: str | None
+    api: Api, request: web.Request, output: FinalValuesWaiter, headers: dict[str, str], *, cancels: str | None
 ) -> web.StreamResponse:
     """A short run is answered in one piece; of a longer one the headers go out first, then a newline now and then."""
     if cancels is None:
@@ -96,7 +100,9 @@ async def _answer(
                 await cancel_quietly(api, output.thread_id, output.run_id or "", cancels)
 
 
-async def _deliver(api: Api, request: web.Request, output: Output, headers: dict[str, str]) -> web.StreamResponse:
+async def _deliver(
+    api: Api, request: web.Request, output: FinalValuesWaiter, headers: dict[str, str]
+) -> web.StreamResponse:
     with api.disconnects.watch(request, output.close):
         if await output.wait(api.settings.answer_wait_seconds):
             if not output.closed:
@@ -120,7 +126,7 @@ async def _deliver(api: Api, request: web.Request, output: Output, headers: dict
     return response
 
 
-async def result(api: Api, output: Output) -> bytes:
+async def result(api: Api, output: FinalValuesWaiter) -> bytes:
     """The body: values, with `__interrupt__` when it stopped at one, or `__error__`."""
     end = output.end
     assert end is not None
@@ -146,7 +152,7 @@ def _told(interrupts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"value": None, "id": None, "response_schema": None, **interrupt} for interrupt in interrupts]
 
 
-async def _left(api: Api, thread_id: str, run_id: str, end: End) -> bytes:
+async def _left(api: Api, thread_id: str, run_id: str, end: RunEnd) -> bytes:
     """The values that the run left in the thread: at its last checkpoint, or the newest if it wrote none."""
     checkpoint_id = await runs.last_checkpoint(api.pool, thread_id, run_id)
     found = await state.get_state(api.pool, thread_id, checkpoint_id=checkpoint_id)

@@ -7,40 +7,40 @@ from typing import Any, Literal
 
 from threadlog.engine.log.records import Frames
 
-EndKind = Literal["success", "error", "timeout", "interrupted", "gone"]
+RunEndKind = Literal["success", "error", "timeout", "interrupted", "gone"]
 
 # Events after which a run emits nothing more that a client should see.
-_WITH_FRAMES: dict[str, EndKind] = {"run.succeeded": "success", "run.failed": "error", "run.timed_out": "timeout"}
-_AT_ONCE: dict[str, EndKind] = {"run.interrupted": "interrupted", "run.rolled_back": "gone", "run.deleted": "gone"}
+_WITH_FRAMES: dict[str, RunEndKind] = {"run.succeeded": "success", "run.failed": "error", "run.timed_out": "timeout"}
+_AT_ONCE: dict[str, RunEndKind] = {"run.interrupted": "interrupted", "run.rolled_back": "gone", "run.deleted": "gone"}
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class RunEnd:
     """How a run ended; `frames` of `attempt` belong before the end (0, 0 when nothing is to be waited for)."""
 
-    kind: EndKind
+    kind: RunEndKind
     attempt: int = 0
     frames: int = 0
     error: dict[str, Any] | None = None
     interrupts: dict[str, list[Any]] | None = None
 
 
-def end_of(event: dict[str, Any], run_id: str) -> End | None:
+def run_end_of(event: dict[str, Any], run_id: str) -> RunEnd | None:
     """The end that this event means for the run, if any."""
     kind = event["type"]
     if kind == "thread.deleted":
-        return End("gone")
+        return RunEnd("gone")
     if event.get("run_id") != run_id:
         return None
     if kind in _WITH_FRAMES:
-        return End(
+        return RunEnd(
             _WITH_FRAMES[kind],
             event.get("attempt", 0),
             event.get("frames", 0),
             event.get("error"),
             event.get("interrupts"),
         )
-    return End(_AT_ONCE[kind]) if kind in _AT_ONCE else None
+    return RunEnd(_AT_ONCE[kind]) if kind in _AT_ONCE else None
 
 
 _ATTEMPT = 1_000_000_000
@@ -48,7 +48,7 @@ _DIGITS = 18  # offsets have 64 bits
 
 
 @dataclass(frozen=True, slots=True)
-class FrameId:
+class EventId:
     """Where a client is: the record's offset in `stream`, the attempt, the frame's number in it.
 
     As text `<offset>-<attempt * 10^9 + number>`, and `-<n>` more for the nth thing shown after that frame which is
@@ -71,16 +71,16 @@ class FrameId:
         return f"{text}-{self.beyond}" if self.beyond else text
 
     @staticmethod
-    def parse(text: str) -> FrameId | None:
+    def parse(text: str) -> EventId | None:
         """The id, or None when it is not one of ours."""
         parts = text.strip().split("-")
         if not 2 <= len(parts) <= 3 or not all(part.isdecimal() and len(part) <= _DIGITS for part in parts):
             return None
         attempt, number = divmod(int(parts[1]), _ATTEMPT)
-        return FrameId(int(parts[0]), attempt, number, int(parts[2]) if len(parts) == 3 else 0)
+        return EventId(int(parts[0]), attempt, number, int(parts[2]) if len(parts) == 3 else 0)
 
 
-class Progress:
+class FrameCursor:
     """Which frames of a run count: each once, none of an attempt that a later one has replaced.
 
     `known`: (attempt, number of its next frame) for someone who has what came before. None: unknown, the first frame
@@ -112,7 +112,7 @@ class Progress:
         """Whether no frame before these is missing, as far as is known."""
         return frames.seq <= (self.next_number if frames.attempt == self.attempt else 0)
 
-    def reached(self, end: End) -> bool:
+    def reached(self, end: RunEnd) -> bool:
         """Whether every frame that belongs before this end has passed."""
         if end.frames == 0:  # of a cancelled run only known once its executor has stopped: its streams end before
             return True

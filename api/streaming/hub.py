@@ -18,7 +18,7 @@ _KNOWN_RUNS = 10_000
 _ASKED_AT_ONCE = 2
 
 
-class Sink(Protocol):
+class Subscriber(Protocol):
     """Takes what happens on one thread, synchronously; `run_id` None: of all its runs."""
 
     thread_id: str
@@ -47,7 +47,7 @@ class Sink(Protocol):
         ...
 
 
-class Waiter:
+class WakeUp:
     """A wake-up call for the one task that waits for it."""
 
     __slots__ = ("_future",)
@@ -77,7 +77,7 @@ def _expire(future: asyncio.Future[bool]) -> None:
         future.set_result(False)
 
 
-class Live:
+class StreamHub:
     """Follows the `stream` topic and is told of projected events (`engine.processor.ports.EventListener`).
 
     `start` it before the first request; `attach` a sink before the command whose effects it shall see is sent.
@@ -85,7 +85,7 @@ class Live:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._sinks: dict[str, list[Sink]] = {}
+        self._subscribers: dict[str, list[Subscriber]] = {}
         self._next = [0] * log.partitions
         self._progress: dict[str, tuple[int, int]] = {}
         self._arrived: dict[str, tuple[bytes, Frames]] = {}  # by thread: what `arriving` has decoded last
@@ -117,24 +117,24 @@ class Live:
     def shutdown(self) -> None:
         """End all that is attached: a client that was not done comes back to another server."""
         self.closing = True
-        for sinks in list(self._sinks.values()):
-            for sink in list(sinks):
-                sink.on_shutdown()
+        for subscribers in list(self._subscribers.values()):
+            for subscriber in list(subscribers):
+                subscriber.on_shutdown()
 
     # --- subscribing
 
-    def attach(self, sink: Sink) -> None:
-        self._sinks.setdefault(sink.thread_id, []).append(sink)
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self._subscribers.setdefault(subscriber.thread_id, []).append(subscriber)
         if self.closing:
-            sink.on_shutdown()
+            subscriber.on_shutdown()
 
-    def detach(self, sink: Sink) -> None:
-        sinks = self._sinks.get(sink.thread_id)
-        if sinks is not None and sink in sinks:
-            sinks.remove(sink)
-            if not sinks:
-                del self._sinks[sink.thread_id]
-                self._arrived.pop(sink.thread_id, None)
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        subscribers = self._subscribers.get(subscriber.thread_id)
+        if subscribers is not None and subscriber in subscribers:
+            subscribers.remove(subscriber)
+            if not subscribers:
+                del self._subscribers[subscriber.thread_id]
+                self._arrived.pop(subscriber.thread_id, None)
 
     def on_shared(self, listener: Callable[[dict[str, Any]], None]) -> None:
         """Call `listener` with every event of an assistant or a graph (to drop what was cached of it)."""
@@ -144,11 +144,11 @@ class Live:
         """Call `listener(thread_id, events)` with the projected events of every thread."""
         self._threads.append(listener)
 
-    def listened(self, thread_id: str) -> bool:
+    def has_live_subscriber(self, thread_id: str) -> bool:
         """Whether a sink waits for frames of this thread as they come."""
-        return any(sink.prompt for sink in self._sinks.get(thread_id, ()))
+        return any(subscriber.prompt for subscriber in self._subscribers.get(thread_id, ()))
 
-    def hurries_with(self, hurry: Callable[[str], Awaitable[None]]) -> None:
+    def set_flush_hook(self, hurry: Callable[[str], Awaitable[None]]) -> None:
         """`hurry(thread_id)` has executors hand over the frames that they keep because nobody waits for them."""
         self._hurry = hurry
 
@@ -173,26 +173,26 @@ class Live:
             return
         for told in self._threads:
             _guarded(told, record.key, events)
-        sinks = self._sinks.get(record.key)
-        if sinks is not None:
+        subscribers = self._subscribers.get(record.key)
+        if subscribers is not None:
             for event in events:
-                for sink in tuple(sinks):
-                    _guarded(sink.on_event, offset, event)
+                for subscriber in tuple(subscribers):
+                    _guarded(subscriber.on_event, offset, event)
         elif events[0]["type"].startswith(("assistant.", "graph.")):
             for event in events:
                 for listener in self._shared:
                     _guarded(listener, event)
 
-    def arriving(self, key: str, value: bytes) -> None:
+    def on_unlogged_frames(self, key: str, value: bytes) -> None:
         """An executor has handed over frames of this thread; they are on their way into the log.
 
         Told in their order, and before the log tells of them. They may not get there: then they come again.
         """
-        sinks = [sink for sink in self._sinks.get(key, ()) if sink.eager]
-        if sinks:
+        subscribers = [subscriber for subscriber in self._subscribers.get(key, ()) if subscriber.eager]
+        if subscribers:
             frames = Frames.decode(value)
             self._arrived[key] = (value, frames)
-            self._give(sinks, ON_ITS_WAY, len(value), frames)
+            self._give(subscribers, ON_ITS_WAY, len(value), frames)
 
     async def _follow(self) -> None:
         while True:
@@ -211,20 +211,20 @@ class Live:
                     await close()
 
     def _hand_out(self, key: str, offset: int, value: bytes) -> None:
-        sinks = self._sinks.get(key)
-        if sinks is None:
+        subscribers = self._subscribers.get(key)
+        if subscribers is None:
             self._note(header_of(value))
             return
         known, frames = self._arrived.get(key, (b"", None))
         if frames is None or known is not value:
             frames = Frames.decode(value)
         self._note(frames)
-        self._give(sinks, offset, len(value), frames)
+        self._give(subscribers, offset, len(value), frames)
 
-    def _give(self, sinks: Sequence[Sink], offset: int, size: int, frames: Frames) -> None:
-        for sink in tuple(sinks):
-            if sink.run_id is None or sink.run_id == frames.run_id:
-                _guarded(sink.on_frames, offset, size, frames)
+    def _give(self, subscribers: Sequence[Subscriber], offset: int, size: int, frames: Frames) -> None:
+        for subscriber in tuple(subscribers):
+            if subscriber.run_id is None or subscriber.run_id == frames.run_id:
+                _guarded(subscriber.on_frames, offset, size, frames)
 
     def _note(self, frames: Frames) -> None:
         known = self._progress.get(frames.run_id)

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from threadlog.api.http.disconnects import Disconnects, client_gone, cut
 from threadlog.api.http.errors import is_away
-from threadlog.api.streaming.cursor import FrameId
-from threadlog.api.streaming.subscriptions import Batch, Feed, Item, RunFeed
+from threadlog.api.streaming.cursor import EventId
+from threadlog.api.streaming.subscriptions import Item, NewFrames, RunSubscription, Subscription
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -86,14 +86,14 @@ def _started_from(namespace: bytes) -> bytes:
     return b"|".join(segments[:-1])
 
 
-def render_frames(batch: Batch, shown: FrameFilter, *, ids: bool) -> bytes:
+def render_frames(batch: NewFrames, shown: FrameFilter, *, ids: bool) -> bytes:
     """The record's new frames as SSE blocks, their data untouched."""
     frames = batch.frames.frames
     if batch.first:
         frames = frames[batch.first :]
     if not ids:
         return b"".join([b"event: %b\ndata: %b\n\n" % (event, data) for name, data in frames if (event := shown[name])])
-    first = FrameId(batch.offset, batch.frames.attempt, batch.frames.seq + batch.first)
+    first = EventId(batch.offset, batch.frames.attempt, batch.frames.seq + batch.first)
     return b"".join(
         [
             b"event: %b\ndata: %b\nid: %d-%d\n\n" % (event, data, batch.offset, place)
@@ -106,13 +106,13 @@ def render_frames(batch: Batch, shown: FrameFilter, *, ids: bool) -> bytes:
 class RunView:
     """A run's items as SSE, and what is added when the run failed without its executor saying so."""
 
-    def __init__(self, feed: RunFeed, shown: FrameFilter, *, ids: bool, new: bool) -> None:
-        self._feed, self._shown, self._ids = feed, shown, ids
+    def __init__(self, subscription: RunSubscription, shown: FrameFilter, *, ids: bool, new: bool) -> None:
+        self._feed, self._shown, self._ids = subscription, shown, ids
         self._started = not new
 
     def render(self, items: list[Item]) -> bytes:
         self._started = self._started or bool(items)
-        return b"".join([render_frames(i, self._shown, ids=self._ids) for i in items if isinstance(i, Batch)])
+        return b"".join([render_frames(i, self._shown, ids=self._ids) for i in items if isinstance(i, NewFrames)])
 
     def ending(self) -> bytes:
         """The `error` event of a run that no executor was left to tell of."""
@@ -130,7 +130,7 @@ class RunView:
 async def pump(
     request: web.Request,
     response: web.StreamResponse,
-    feed: Feed,
+    subscription: Subscription,
     render: Callable[[list[Item]], Any],
     ending: Callable[[], bytes] | None = None,
     *,
@@ -142,11 +142,11 @@ async def pump(
 
     `render` may be a coroutine function. Whatever fails cuts the stream: the client resumes where it was.
     """
-    with disconnects.watch(request, feed.close):
+    with disconnects.watch(request, subscription.close):
         try:
             if first:
                 await response.write(first)
-            while (items := await feed.next(heartbeat_seconds)) is not None:
+            while (items := await subscription.next(heartbeat_seconds)) is not None:
                 if not items:
                     await response.write(_HEARTBEAT)
                     continue
@@ -157,7 +157,7 @@ async def pump(
                     await response.write(data)
             if client_gone(request):
                 return False
-            if ending is not None and not feed.closed and (last := ending()):
+            if ending is not None and not subscription.closed and (last := ending()):
                 await response.write(last)
             await response.write_eof()
         except Exception as error:

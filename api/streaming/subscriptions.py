@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Self
 
-from threadlog.api.streaming.cursor import End, FrameId, Progress, end_of
-from threadlog.api.streaming.hub import ON_ITS_WAY, Live, Waiter
+from threadlog.api.streaming.cursor import EventId, FrameCursor, RunEnd, run_end_of
+from threadlog.api.streaming.hub import ON_ITS_WAY, StreamHub, WakeUp
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 
@@ -16,7 +16,7 @@ READ_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class NewFrames:
     """New frames of one record: those from `first` on. `offset` is `ON_ITS_WAY` for eager feeds only."""
 
     offset: int
@@ -25,25 +25,25 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RunDone:
     """The frames of this run are complete."""
 
     run_id: str
-    end: End
+    end: RunEnd
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class ThreadEvent:
     """An event of the thread that is shown as such."""
 
     event: dict[str, Any]
 
 
-Item = Batch | Done | Happened
+Item = NewFrames | RunDone | ThreadEvent
 
 
-class Feed:
-    """What a stream hands on, in order: `Batch`es, then `Done` per run.
+class Subscription:
+    """What a stream hands on, in order: `NewFrames`es, then `Done` per run.
 
     From its `with` on it misses nothing: it continues with the log from there, or from an earlier offset given to
     `start_at`, until it has caught up with the tail. A consumer too slow for `buffer_bytes` is put back to the log.
@@ -52,12 +52,12 @@ class Feed:
     prompt = True
     eager = False
 
-    def __init__(self, live: Live, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
+    def __init__(self, hub: StreamHub, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
         self.thread_id = thread_id
         self.run_id = run_id
         self.closed = False
-        self.waiter = Waiter()
-        self._live = live
+        self.waiter = WakeUp()
+        self._hub = hub
         self._log = log
         self._partition = partition_of(thread_id, log.partitions)
         self._buffer_bytes = buffer_bytes
@@ -66,12 +66,12 @@ class Feed:
         self._read_from: int | None = None  # not None: behind the tail, what comes live is left to the log
 
     def __enter__(self) -> Self:
-        self._live.attach(self)
-        self._read_from = self._live.stream_position(self._partition)
+        self._hub.subscribe(self)
+        self._read_from = self._hub.stream_position(self._partition)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.detach(self)
+        self._hub.unsubscribe(self)
         self.closed = True
         self._queue.clear()
 
@@ -100,7 +100,7 @@ class Feed:
                     return found
             elif self.finished():
                 return None
-            elif not await self.waiter.wait(self.patience(heartbeat_seconds)) and not self.expired():
+            elif not await self.waiter.wait(self.wait_timeout(heartbeat_seconds)) and not self.on_timeout():
                 return []
         return None
 
@@ -110,7 +110,7 @@ class Feed:
         """Whether a feed that has caught up and handed on everything is at its end."""
         return False
 
-    def counted(self) -> bool:
+    def has_all_frames(self) -> bool:
         """Whether nothing that is still to be read from the log can matter."""
         return False
 
@@ -118,10 +118,10 @@ class Feed:
         """Items that were held back while the log was read."""
         return []
 
-    def patience(self, heartbeat_seconds: float) -> float:
+    def wait_timeout(self, heartbeat_seconds: float) -> float:
         return heartbeat_seconds
 
-    def expired(self) -> bool:
+    def on_timeout(self) -> bool:
         """Called after silence; True when the feed has given up waiting for something."""
         return False
 
@@ -158,8 +158,8 @@ class Feed:
     async def _read_log(self, start: int) -> list[Item]:
         # The tail hands out everything from `upto` on. Between comparing and going live nothing is awaited, so
         # there is neither a gap nor a frame twice.
-        upto = self._live.stream_position(self._partition)
-        if start >= upto or self.counted():
+        upto = self._hub.stream_position(self._partition)
+        if start >= upto or self.has_all_frames():
             self._read_from = None
             return self.caught_up()
         try:
@@ -177,7 +177,7 @@ class Feed:
         return items
 
 
-class RunFeed(Feed):
+class RunSubscription(Subscription):
     """One run's frames. It finishes when the run has ended and all its frames have been handed on.
 
     `eager`: also those on their way into the log, which have no offset yet, so nobody can be told where they are.
@@ -185,7 +185,7 @@ class RunFeed(Feed):
 
     def __init__(
         self,
-        live: Live,
+        hub: StreamHub,
         log: Log,
         thread_id: str,
         run_id: str,
@@ -194,44 +194,44 @@ class RunFeed(Feed):
         frame_wait_seconds: float,
         eager: bool = False,
     ) -> None:
-        super().__init__(live, log, thread_id, run_id, buffer_bytes=buffer_bytes)
+        super().__init__(hub, log, thread_id, run_id, buffer_bytes=buffer_bytes)
         self.eager = eager
-        self.progress = Progress()
-        self.end: End | None = None
+        self.progress = FrameCursor()
+        self.end: RunEnd | None = None
         self._continued = False
         self._give_up_at: float | None = None
         self._frame_wait_seconds = frame_wait_seconds
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.progress = Progress(self._live.progress(str(self.run_id)))
+        self.progress = FrameCursor(self._hub.progress(str(self.run_id)))
         return self
 
     def before_first(self) -> None:
         """The run does not exist yet: there is nothing to read of it. Call it right after the `with`."""
-        self.progress = Progress((0, 0))
+        self.progress = FrameCursor((0, 0))
         self._read_from = None
 
     def from_start(self) -> None:
         """The client has nothing yet."""
-        self.progress = Progress((0, 0))
+        self.progress = FrameCursor((0, 0))
 
-    def continue_after(self, at: FrameId) -> None:
+    def continue_after(self, at: EventId) -> None:
         """The client has everything up to this frame."""
-        self.progress = Progress((at.attempt, at.number + 1))
+        self.progress = FrameCursor((at.attempt, at.number + 1))
         self._continued = True
 
-    def ended(self, end: End) -> None:
+    def ended(self, end: RunEnd) -> None:
         """The run has ended like this."""
         if self.end is None:
             self.end = end
-            if self._continued and self.counted():
+            if self._continued and self.has_all_frames():
                 self.progress.error_seen = True  # the client has all there is, an `error` included
             self.waiter.notify()
 
     def accept(self, offset: int, frames: Frames) -> list[Item]:
         first = self.progress.admit(frames)
-        return [] if first is None else [Batch(offset, first, frames)]
+        return [] if first is None else [NewFrames(offset, first, frames)]
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
         if offset == ON_ITS_WAY and not self.progress.is_next(frames):
@@ -241,7 +241,7 @@ class RunFeed(Feed):
             self.waiter.notify()  # nothing new may have come, yet the count may be complete
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
-        if self.end is None and (end := end_of(event, str(self.run_id))) is not None:
+        if self.end is None and (end := run_end_of(event, str(self.run_id))) is not None:
             self.ended(end)
 
     def finished(self) -> bool:
@@ -249,10 +249,10 @@ class RunFeed(Feed):
             return False
         return self.progress.reached(self.end) or self._late()
 
-    def counted(self) -> bool:
+    def has_all_frames(self) -> bool:
         return self.end is not None and self.end.frames > 0 and self.progress.reached(self.end)
 
-    def patience(self, heartbeat_seconds: float) -> float:
+    def wait_timeout(self, heartbeat_seconds: float) -> float:
         if self.end is None:
             return heartbeat_seconds
         now = asyncio.get_running_loop().time()
@@ -261,30 +261,30 @@ class RunFeed(Feed):
             self._give_up_at = now + (self._frame_wait_seconds if self.progress.known else 0.5)
         return max(0.0, min(heartbeat_seconds, self._give_up_at - now))
 
-    def expired(self) -> bool:
+    def on_timeout(self) -> bool:
         return self._late()
 
     def _late(self) -> bool:
         return self._give_up_at is not None and asyncio.get_running_loop().time() >= self._give_up_at
 
 
-class ThreadFeed(Feed):
+class ThreadSubscription(Subscription):
     """All runs of a thread, for ever: frames, a `Done` after each run's last frame, and `state.updated` events."""
 
     def __init__(
-        self, live: Live, log: Log, thread_id: str, *, buffer_bytes: int, after: FrameId | None = None
+        self, hub: StreamHub, log: Log, thread_id: str, *, buffer_bytes: int, after: EventId | None = None
     ) -> None:
-        super().__init__(live, log, thread_id, None, buffer_bytes=buffer_bytes)
+        super().__init__(hub, log, thread_id, None, buffer_bytes=buffer_bytes)
         self._after = after
-        self._runs: dict[str, Progress] = {}
+        self._runs: dict[str, FrameCursor] = {}
         self._current = ""
-        self._ends: dict[str, End] = {}  # ended, but not all of their frames have been handed on
-        self._past: dict[str, End] = {}  # of runs that had ended before this client came
+        self._ends: dict[str, RunEnd] = {}  # ended, but not all of their frames have been handed on
+        self._past: dict[str, RunEnd] = {}  # of runs that had ended before this client came
         self._only: tuple[frozenset[str], int] = (frozenset(), 0)
         self._done: set[str] = set()
         self._deleted = False
 
-    def past(self, ends: dict[str, End], *, only: frozenset[str] | None, before: int) -> None:
+    def past(self, ends: dict[str, RunEnd], *, only: frozenset[str] | None, before: int) -> None:
         """Ends of past runs, each shown if frames of its run are; of what is `before` this offset, only these runs."""
         self._past = ends
         if only is not None:
@@ -293,10 +293,10 @@ class ThreadFeed(Feed):
     def finished(self) -> bool:
         return self._deleted
 
-    def patience(self, heartbeat_seconds: float) -> float:
+    def wait_timeout(self, heartbeat_seconds: float) -> float:
         return min(1.0, heartbeat_seconds) if self._ends else heartbeat_seconds
 
-    def expired(self) -> bool:
+    def on_timeout(self) -> bool:
         """Frames that never came don't hold up the run's end for ever."""
         items = self._flush(list(self._ends))
         self._queue.extend(items)
@@ -311,12 +311,12 @@ class ThreadFeed(Feed):
         self._current = run_id
         progress = self._runs.get(run_id)
         if progress is None:
-            progress = self._runs[run_id] = Progress(self._known_at(offset, frames))
+            progress = self._runs[run_id] = FrameCursor(self._known_at(offset, frames))
             if run_id in self._past:
                 self._ends[run_id] = self._past.pop(run_id)
         first = progress.admit(frames)
         if first is not None:
-            items.append(Batch(offset, first, frames))
+            items.append(NewFrames(offset, first, frames))
         end = self._ends.get(run_id)
         if end is not None and end.frames > 0 and progress.reached(end):
             items += self._flush([run_id])
@@ -330,8 +330,8 @@ class ThreadFeed(Feed):
         if kind == "thread.deleted":
             self._deleted = True
         elif kind == "state.updated":
-            self._queue.append(Happened(event))
-        elif "run_id" in event and (end := end_of(event, event["run_id"])) is not None:
+            self._queue.append(ThreadEvent(event))
+        elif "run_id" in event and (end := run_end_of(event, event["run_id"])) is not None:
             run_id = event["run_id"]
             self._ends[run_id] = end
             if self._read_from is None and self._is_over(run_id, end):
@@ -348,12 +348,12 @@ class ThreadFeed(Feed):
             self._done.add(frames.run_id)
         return after.attempt, after.number + 1
 
-    def _is_over(self, run_id: str, end: End) -> bool:
+    def _is_over(self, run_id: str, end: RunEnd) -> bool:
         """Whether nothing of the run is to be waited for."""
         progress = self._runs.get(run_id)
-        if progress is None and (known := self._live.progress(run_id)) is not None:
-            progress = Progress(known)  # its frames passed before this client came
-        return (progress or Progress()).reached(end)
+        if progress is None and (known := self._hub.progress(run_id)) is not None:
+            progress = FrameCursor(known)  # its frames passed before this client came
+        return (progress or FrameCursor()).reached(end)
 
     def _flush(self, run_ids: list[str]) -> list[Item]:
         items: list[Item] = []
@@ -363,5 +363,5 @@ class ThreadFeed(Feed):
                 self._runs.pop(run_id, None)
                 if run_id not in self._done:
                     self._done.add(run_id)
-                    items.append(Done(run_id, end))
+                    items.append(RunDone(run_id, end))
         return items

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from threadlog.api.streaming.cursor import End, Progress, end_of
-from threadlog.api.streaming.hub import Waiter
+from threadlog.api.streaming.cursor import FrameCursor, RunEnd, run_end_of
+from threadlog.api.streaming.hub import WakeUp
 from threadlog.engine.log.records import Frames
 
 # A run whose stream modes lack `values` sends its final ones under a name that clients never see.
 _VALUES = frozenset((b"values", b"~output"))
 
 
-class Output:
+class FinalValuesWaiter:
     """A sink that keeps a run's newest values and its end, and nothing else (so it is never too slow)."""
 
     prompt = eager = False
@@ -22,11 +22,11 @@ class Output:
         self.thread_id = thread_id
         self.run_id: str | None = run_id
         self.values: bytes | None = None
-        self.end: End | None = None
+        self.end: RunEnd | None = None
         self.closed = False
         self._from_start = from_start
-        self._progress = Progress()
-        self._waiter = Waiter()
+        self._progress = FrameCursor()
+        self._waiter = WakeUp()
         self._frame_wait_seconds = frame_wait_seconds
         self._give_up_at: float | None = None
 
@@ -72,7 +72,7 @@ class Output:
             self._waiter.notify()
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
-        if self.end is None and (end := end_of(event, str(self.run_id))) is not None:
+        if self.end is None and (end := run_end_of(event, str(self.run_id))) is not None:
             self.end = end
             self._waiter.notify()
 
@@ -80,7 +80,7 @@ class Output:
         self.close()
 
 
-class Happening:
+class EventWaiter:
     """A sink that waits for one event: the first of these types whose fields, where it has them, are these."""
 
     prompt = eager = False
@@ -92,7 +92,7 @@ class Happening:
         self.closed = False
         self._types = types
         self._fields = fields
-        self._waiter = Waiter()
+        self._waiter = WakeUp()
 
     async def wait(self, seconds: float) -> dict[str, Any] | None:
         """The event, or None after `seconds` or at shutdown."""

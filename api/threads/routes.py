@@ -16,7 +16,7 @@ from threadlog.api.http.bodies import ThreadCreate, ThreadPatch, ThreadPrune
 from threadlog.api.http.errors import ApiError, raise_if_rejected
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, header, path_uuid, query_list
-from threadlog.api.http.responses import no_content, reply, same_time, thread_of, time_text
+from threadlog.api.http.responses import no_content, normalize_timestamp, reply, thread_of, time_text
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.threads.state_updates import apply_supersteps
 from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, PruneThread, UpdateThread
@@ -41,7 +41,7 @@ async def create(request: web.Request) -> web.Response:
             detail = f"Thread {thread_id} was created, but there were problems updating the state: {problem}"
             return reply({"detail": detail}, 201)
     elif decided.at and decided.events and decided.events[0]["type"] == "thread.created":
-        at = same_time(decided.at)
+        at = normalize_timestamp(decided.at)
         return reply(
             {
                 "thread_id": thread_id,

@@ -16,7 +16,7 @@ from threadlog.api.context import api_of
 from threadlog.api.http.bodies import ThreadFilter, ThreadSearch
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import body, select_of
-from threadlog.api.http.responses import decoded, page, picked, reply, thread_of
+from threadlog.api.http.responses import decoded, page, reply, select_fields, thread_of
 from threadlog.api.http.routes import Route
 from threadlog.api.threads.jsonb_match import contains, follow, parse_path
 from threadlog.projections.queries import state, threads
@@ -58,7 +58,7 @@ async def search(request: web.Request) -> web.Response:
         values = await values_of(api.pool, rows[: asked.limit]) if needs_values else {}
     found = []
     for row in rows[: asked.limit]:
-        item = picked(thread_of(row, values.get(str(row["thread_id"]))), select)
+        item = select_fields(thread_of(row, values.get(str(row["thread_id"]))), select)
         if paths:
             item["extracted"] = _extracted(row, values.get(str(row["thread_id"])), paths)
         found.append(item)

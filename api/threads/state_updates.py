@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError, ServerStopping, raise_if_rejected
-from threadlog.api.streaming.waiters import Happening
+from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.commands import UpdateState
 
 NO_GRAPH = (
@@ -40,8 +40,8 @@ async def update_state(
     if graph_id not in await api.known.graph_names(api.pool):
         raise ApiError(400, f"The thread's graph '{graph_id}' is not registered. Is an executor running?")
     job_id = str(uuid7())
-    settled = Happening(thread_id, "state.updated", "state.update_failed", "thread.deleted", job_id=job_id)
-    api.live.attach(settled)
+    settled = EventWaiter(thread_id, "state.updated", "state.update_failed", "thread.deleted", job_id=job_id)
+    api.hub.subscribe(settled)
     try:
         decided = await api.gateway.submit(
             UpdateState(
@@ -58,7 +58,7 @@ async def update_state(
         raise_if_rejected(decided.events)
         event = await settled.wait(api.settings.state_update_timeout_seconds)
     finally:
-        api.live.detach(settled)
+        api.hub.unsubscribe(settled)
     if event is None:
         if settled.closed:
             raise ServerStopping

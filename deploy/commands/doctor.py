@@ -103,9 +103,9 @@ def _versions() -> Finding:
 
 _IMPORT = """
 import json, sys
-from engine.executor.graphs.importing import load_application
-from engine.executor.graphs.registration import described
-from engine.user_code.langgraph_json import ConfigError
+from threadlog.engine.executor.graphs.importing import load_application
+from threadlog.engine.executor.graphs.registration import described
+from threadlog.engine.user_code.langgraph_json import ConfigError
 def say(name, problem):
     print("\\x00" + json.dumps([name, problem]), flush=True)
 try:

@@ -25,7 +25,7 @@ _BULKY = ("checkpoint", "metadata", "blobs", "out", "task_path", "info", "digest
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class LoggedEvent:
     """An accepted event record at its place in the log."""
 
     partition: int
@@ -42,14 +42,14 @@ class History:
         self._acceptance = {p: Acceptance() for p in partitions}
         self._next: dict[int, int] = {}
 
-    async def until_now(self) -> AsyncIterator[Happened]:
+    async def until_now(self) -> AsyncIterator[LoggedEvent]:
         """What is in the log at this moment, in the order of the log's clock."""
         sources = []
         for partition in self._acceptance:
             first, end = await self._log.bounds(Topic.EVENTS, partition)
             self._next[partition] = first
             sources.append(self._partition(partition, first, end))
-        heads: list[tuple[int, int, int, Happened]] = []
+        heads: list[tuple[int, int, int, LoggedEvent]] = []
         for number, source in enumerate(sources):
             await _push(heads, number, source)
         while heads:
@@ -57,7 +57,7 @@ class History:
             yield happened
             await _push(heads, number, sources[number])
 
-    async def _partition(self, partition: int, start: int, end: int) -> AsyncIterator[Happened]:
+    async def _partition(self, partition: int, start: int, end: int) -> AsyncIterator[LoggedEvent]:
         while start < end:
             records = await self._log.read(Topic.EVENTS, partition, start, end=end)
             if not records:
@@ -68,7 +68,7 @@ class History:
             start = records[-1].offset + 1
         self._next[partition] = max(self._next[partition], start)
 
-    async def from_now(self) -> AsyncIterator[Happened]:
+    async def from_now(self) -> AsyncIterator[LoggedEvent]:
         """What follows, for ever; call it after `until_now` is exhausted."""
         positions = {(Topic.EVENTS, partition): offset for partition, offset in self._next.items()}
         async with aclosing(self._log.tail(positions)) as batches:
@@ -77,16 +77,18 @@ class History:
                     if (happened := self._accept(record)) is not None:
                         yield happened
 
-    def _accept(self, record: Record) -> Happened | None:
+    def _accept(self, record: Record) -> LoggedEvent | None:
         decoded = EventRecord.decode(record.value)
         if not self._acceptance[record.partition].accepts(decoded):
             return None
         if self._key is not None and decoded.key != self._key:
             return None
-        return Happened(record.partition, record.offset, record.timestamp_ms, decoded)
+        return LoggedEvent(record.partition, record.offset, record.timestamp_ms, decoded)
 
 
-async def _push(heads: list[tuple[int, int, int, Happened]], number: int, source: AsyncIterator[Happened]) -> None:
+async def _push(
+    heads: list[tuple[int, int, int, LoggedEvent]], number: int, source: AsyncIterator[LoggedEvent]
+) -> None:
     async for happened in source:
         heapq.heappush(heads, (happened.timestamp_ms, number, happened.offset, happened))
         return
@@ -118,7 +120,7 @@ async def show(settings: Settings, *, thread_id: str | None, follow: bool, as_js
         return 0
 
 
-def _print(happened: Happened, *, as_json: bool, with_key: bool) -> None:
+def _print(happened: LoggedEvent, *, as_json: bool, with_key: bool) -> None:
     try:
         for line in lines_of(happened, as_json=as_json, with_key=with_key):
             sys.stdout.write(line + "\n")
@@ -127,7 +129,7 @@ def _print(happened: Happened, *, as_json: bool, with_key: bool) -> None:
         raise SystemExit(0) from None
 
 
-def lines_of(happened: Happened, *, as_json: bool, with_key: bool) -> list[str]:
+def lines_of(happened: LoggedEvent, *, as_json: bool, with_key: bool) -> list[str]:
     """One line per event of the record."""
     record = happened.record
     if as_json:

@@ -20,7 +20,7 @@ from aiohttp import web
 from threadlog.api.app import make_app
 from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings, Cors
-from threadlog.api.streaming.hub import Live
+from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.retention import retain_for_ever
 from threadlog.deploy.compose.storage import opened_log, pool_of, prepared_database
 from threadlog.deploy.health import probed
@@ -28,17 +28,17 @@ from threadlog.deploy.lease_owner import owner_name
 from threadlog.deploy.settings import Settings
 from threadlog.engine.gateway.event_tail import EventTail
 from threadlog.engine.gateway.gateway import LocalGateway, LogGateway
-from threadlog.engine.link.server import LinkServer
+from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
-from threadlog.engine.processor.committer import Journal, LogJournal
+from threadlog.engine.processor.committer import Committer, LogCommitter
 from threadlog.engine.processor.ports import EventListener, Gateway
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.projections.commit.applied import PostgresApplied
-from threadlog.projections.commit.coordination import PostgresLedger
-from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.commit.coordination import PostgresCoordinationStore
+from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 from threadlog.projections.rebuild.rebuild import reader_of_values
 
 log = logging.getLogger("threadlog")
@@ -56,22 +56,28 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings, quiet=alone))
-        processor, journal = await _processor(parts, settings, uri, source, notify_applied=not alone)
-        live = Live(source)
+        processor, committer = await _processor(parts, settings, uri, source, notify_applied=not alone)
+        hub = StreamHub(source)
         if alone:
-            processor.add_listener(live)
+            processor.add_listener(hub)
             gateway = LocalGateway(processor)
-            if settings.link is not None and isinstance(source, PostgresLog) and isinstance(journal, PostgresJournal):
-                link = LinkServer(processor, source, settings.link, listened=live.listened, arriving=live.arriving)
+            if (
+                settings.link is not None
+                and isinstance(source, PostgresLog)
+                and isinstance(committer, SingleTransactionCommitter)
+            ):
+                link = ExecutorChannelServer(
+                    processor, source, settings.link, listened=hub.has_live_subscriber, arriving=hub.on_unlogged_frames
+                )
                 await link.start()
                 parts.push_async_callback(link.aclose)
-                live.hurries_with(link.hurry)
-                journal.executors = link
+                hub.set_flush_hook(link.hurry)
+                committer.executors = link
         else:
             through_log = LogGateway(source)
-            await _follow_events(parts, settings, uri, source, live, through_log)
+            await _follow_events(parts, settings, uri, source, hub, through_log)
             gateway = LocalGateway(processor, through_log)
-        await _serve(parts, settings, uri, source, live, gateway, alone=alone, processor=processor)
+        await _serve(parts, settings, uri, source, hub, gateway, alone=alone, processor=processor)
         await _until_told_to_stop()
 
 
@@ -91,36 +97,40 @@ async def run_api(settings: Settings) -> None:
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
-        live, gateway = Live(source), LogGateway(source)
-        await _follow_events(parts, settings, uri, source, live, gateway)
-        await _serve(parts, settings, uri, source, live, gateway)
+        hub, gateway = StreamHub(source), LogGateway(source)
+        await _follow_events(parts, settings, uri, source, hub, gateway)
+        await _serve(parts, settings, uri, source, hub, gateway)
         await _until_told_to_stop()
 
 
 async def _processor(
     parts: AsyncExitStack, settings: Settings, uri: str, source: Log, *, notify_applied: bool = True
-) -> tuple[Processor, Journal]:
+) -> tuple[Processor, Committer]:
     """A processor that has its share of the partitions, and its journal."""
     pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
     read_value = reader_of_values(source)
-    ledger = PostgresLedger(pool, read_value)
-    journal: Journal
+    coordination = PostgresCoordinationStore(pool, read_value)
+    committer: Committer
     if isinstance(source, PostgresLog):
-        journal = PostgresJournal(source, ledger, pool, read_value, notify_applied=notify_applied)
+        committer = SingleTransactionCommitter(source, coordination, pool, read_value, notify_applied=notify_applied)
         trimming = asyncio.create_task(retain_for_ever(source, pool, settings), name="retention")
         parts.push_async_callback(_end, trimming)
     else:
-        journal = LogJournal(source, ledger)
-    parts.push_async_callback(journal.aclose)
-    processor = processor_of(settings, source, ledger, journal)
+        committer = LogCommitter(source, coordination)
+    parts.push_async_callback(committer.aclose)
+    processor = processor_of(settings, source, coordination, committer)
     await processor.start()
     parts.push_async_callback(processor.stop)
     await processor.ready()
-    return processor, journal
+    return processor, committer
 
 
-def processor_of(settings: Settings, source: Log, ledger: PostgresLedger, journal: Journal) -> Processor:
-    return Processor(source, ledger, journal, owner=owner_name("engine"), max_attempts=settings.bg_job_max_retries)
+def processor_of(
+    settings: Settings, source: Log, coordination: PostgresCoordinationStore, committer: Committer
+) -> Processor:
+    return Processor(
+        source, coordination, committer, owner=owner_name("engine"), max_attempts=settings.bg_job_max_retries
+    )
 
 
 def _pool(settings: Settings, uri: str, name: str, size: int) -> AbstractAsyncContextManager[asyncpg.Pool]:
@@ -144,7 +154,7 @@ async def _serve(
     settings: Settings,
     uri: str,
     source: Log,
-    live: Live,
+    hub: StreamHub,
     gateway: Gateway,
     *,
     alone: bool = False,
@@ -156,7 +166,7 @@ async def _serve(
     trouble = None if processor is None else lambda: processor.trouble
     await parts.enter_async_context(probed(settings, uri, source, trouble=trouble))
     deps = ApiDeps(
-        pool=pool, gateway=gateway, log=source, live=live, settings=options, alone=alone, trouble=trouble
+        pool=pool, gateway=gateway, log=source, hub=hub, settings=options, alone=alone, trouble=trouble
     )  # fmt: skip
     app = make_app(deps)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from threadlog.deploy.lease_owner import OWNER
 from threadlog.deploy.logs import PROCESS_NAME
 from threadlog.deploy.parent import PARENT_PID
-from threadlog.deploy.supervise.fork_client import Forks
+from threadlog.deploy.supervise.fork_client import ForkClient
 from threadlog.deploy.supervise.fork_server import ForkedHere
 from threadlog.deploy.supervise.leftovers import end_group
 from threadlog.deploy.supervise.pulse import PULSE, Pulse
@@ -79,7 +79,7 @@ class Child:
             self.process.send_signal(number)
 
 
-class Children:
+class ChildProcesses:
     """Starts and restarts processes `threadlog <role>`.
 
     Args:
@@ -109,7 +109,7 @@ class Children:
         self._failing = failing
         self._closed = False
         self._life = uuid.uuid4().hex[:8]
-        self._forks = Forks(lambda: {*others(), *(child.process.pid for child in self.all)})
+        self._forks = ForkClient(lambda: {*others(), *(child.process.pid for child in self.all)})
         self._forked_roles: tuple[str, ...] = ()
         self._forwarding: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()

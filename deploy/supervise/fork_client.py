@@ -54,7 +54,7 @@ class ForkedProcess:
         return True
 
 
-class Forks:
+class ForkClient:
     """Asks the present fork server, if there is one, and collects what it forked.
 
     Args:

@@ -24,7 +24,7 @@ from threadlog.deploy.parent import MORE_EXECUTORS
 from threadlog.deploy.postgres import EmbeddedPostgres, PostgresFailed
 from threadlog.deploy.settings import Settings
 from threadlog.deploy.supervise import announce
-from threadlog.deploy.supervise.children import FORK_SERVER, Child, Children
+from threadlog.deploy.supervise.children import FORK_SERVER, Child, ChildProcesses
 from threadlog.deploy.supervise.fork_server import ForkedHere
 from threadlog.deploy.supervise.leases import LeaseKeeper
 from threadlog.deploy.supervise.leftovers import end_descendants
@@ -82,7 +82,7 @@ class Supervisor:
             if "bg_job_shutdown_grace_period_secs" in settings.model_fields_set
             else STOP_SECONDS
         )
-        self._children = Children(
+        self._children = ChildProcesses(
             {
                 **self._settings.to_env(),
                 "THREADLOG_HEALTH_PORT": "",

@@ -59,7 +59,7 @@ class Slot(NamedTuple):
     planned: bool | None = None
 
 
-class Waiting(NamedTuple):
+class QueuedRun(NamedTuple):
     """A run, or the job of a state update, before its first attempt. `due`: ISO time, the order in the queue.
 
     `ready`: only the slot is waited for; otherwise its time (`due`) has not come.
@@ -86,7 +86,7 @@ class Thread(NamedTuple):
     status: Literal["idle", "interrupted", "error"] = "idle"
     error: JsonObject | None = None
     slot: Slot | None = None
-    queue: tuple[Waiting, ...] = ()
+    queue: tuple[QueuedRun, ...] = ()
     checkpoints: bool = False
     recent: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ class Thread(NamedTuple):
         """What clients see: a run holds the slot or waits, be it for a later time."""
         return self.run_in_slot is not None or any(w.kind == "run" for w in self.queue)
 
-    def waiting(self, run_id: str) -> Waiting | None:
+    def waiting(self, run_id: str) -> QueuedRun | None:
         for w in self.queue:
             if w.run_id == run_id:
                 return w
@@ -139,7 +139,7 @@ def _status_changed(s: Thread, e: ThreadStatusChanged, at: str) -> Thread:
     return s._replace(status=settled or s.status, error=e.error)  # type: ignore[arg-type]
 
 
-def _enqueue(s: Thread, w: Waiting) -> Thread:
+def _enqueue(s: Thread, w: QueuedRun) -> Thread:
     """Behind everything that is due no later: FIFO by (due time, created)."""
     i = len(s.queue)
     while i and s.queue[i - 1].due > w.due:
@@ -155,11 +155,11 @@ def _now_or_later(s: Thread, at: str) -> str:
 
 def _run_created(s: Thread, e: RunCreated, at: str) -> Thread:
     due = e.due_at if e.due_at is not None else _now_or_later(s, at)
-    return _enqueue(s, Waiting(run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary))
+    return _enqueue(s, QueuedRun(run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary))
 
 
 def _update_requested(s: Thread, e: StateUpdateRequested, at: str) -> Thread:
-    return _enqueue(s, Waiting(run_id=e.job_id, due=_now_or_later(s, at), kind="state_update"))
+    return _enqueue(s, QueuedRun(run_id=e.job_id, due=_now_or_later(s, at), kind="state_update"))
 
 
 def _ready(s: Thread, e: RunReady, at: str) -> Thread:
@@ -227,13 +227,13 @@ _STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {
 # --- what follows once the slot is free ------------------------------------------------------------------------------
 
 
-def scheduled(s: Thread, w: Waiting) -> RunScheduled:
+def scheduled(s: Thread, w: QueuedRun) -> RunScheduled:
     return RunScheduled(thread_id=s.thread_id, run_id=w.run_id, attempt=1, kind=w.kind, fresh=not s.checkpoints)
 
 
 def settle(
     s: Thread,
-    queue: Sequence[Waiting],
+    queue: Sequence[QueuedRun],
     *,
     status: Literal["idle", "interrupted", "error"],
     interrupts: JsonObject | None,
@@ -303,7 +303,7 @@ _SLOT: dict[str, Any] = {
 _WAITING: dict[str, Any] = {"run_id": ..., "due": ..., "ready": True, "kind": "run", "temporary": False}
 
 
-def _lean(part: Slot | Waiting, defaults: dict[str, Any]) -> dict[str, Any]:
+def _lean(part: Slot | QueuedRun, defaults: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, default in defaults.items() if (v := getattr(part, k)) != default}
 
 
@@ -316,7 +316,7 @@ def load(key: str, stored: dict[str, Any]) -> Thread:
         status=stored.get("status", "idle"),
         error=stored.get("error"),
         slot=None if slot is None else Slot(**slot),
-        queue=tuple(Waiting(**w) for w in stored.get("queue", ())),
+        queue=tuple(QueuedRun(**w) for w in stored.get("queue", ())),
         checkpoints=stored.get("checkpoints", False),
         recent=tuple(stored.get("recent", ())),
         runs=tuple(stored.get("runs", ())),

@@ -55,7 +55,7 @@ from threadlog.engine.domain.events import (
     WritesSaved,
 )
 from threadlog.engine.domain.limits import INDEXED_BYTES
-from threadlog.engine.domain.thread import Slot, Thread, Waiting, scheduled, settle, shortened
+from threadlog.engine.domain.thread import QueuedRun, Slot, Thread, scheduled, settle, shortened
 from threadlog.engine.domain.wire import check_fields
 
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
@@ -171,7 +171,7 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
     )
     # A free slot means that nothing else is ready: what is left in the queue waits for its time.
     if s.slot is None and c.due_at is None:
-        events.append(scheduled(s, Waiting(run_id=c.run_id, due=at)))
+        events.append(scheduled(s, QueuedRun(run_id=c.run_id, due=at)))
     if not s.busy:
         events.append(ThreadStatusChanged(thread_id=s.thread_id, status="busy", error=s.error))
     return events
@@ -223,7 +223,7 @@ def _delete_run(s: Thread, c: DeleteRun, at: str) -> list[Event]:
     return events if w is None or w.kind != "run" else [*events, *_without(s, w)]
 
 
-def _without(s: Thread, w: Waiting) -> list[Event]:
+def _without(s: Thread, w: QueuedRun) -> list[Event]:
     """What follows when a run is gone that never had the slot: the thread is what it was before, if nothing is left."""
     rest = [q for q in s.queue if q is not w]
     if s.slot is not None or rest:
@@ -255,7 +255,7 @@ def _update_state(s: Thread, c: UpdateState, at: str) -> list[Event]:
         )
     ]
     if s.slot is None:
-        events.append(scheduled(s, Waiting(run_id=c.job_id, due=at, kind="state_update")))
+        events.append(scheduled(s, QueuedRun(run_id=c.job_id, due=at, kind="state_update")))
     return events
 
 

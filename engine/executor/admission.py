@@ -20,7 +20,7 @@ _YOUNG_SECONDS = 1.0  # after this nobody is young any more
 _SWEEP_SECONDS = 0.005
 
 
-class Young(Protocol):
+class NewAttempt(Protocol):
     """An attempt, as this has to know it."""
 
     started: float  # loop time
@@ -40,7 +40,7 @@ class Young(Protocol):
         ...
 
 
-class Room:
+class AdmissionControl:
     """Knows the young attempts. `changed()` is called when there may be more room."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Room:
     ) -> None:
         """`cpu()`: CPU seconds that this process has used."""
         self._loop, self._changed, self._cpu = loop, changed, cpu
-        self._young: dict[Young, None] = {}
+        self._young: dict[NewAttempt, None] = {}
         self._hungry = 0  # those of them that want the interpreter
         self._sweep: asyncio.TimerHandle | None = None
         self._swept = self._cpu_then = 0.0
@@ -62,7 +62,7 @@ class Room:
         """How many more may begin now."""
         return AT_MOST - self._hungry
 
-    def enter(self, attempt: Young) -> None:
+    def enter(self, attempt: NewAttempt) -> None:
         """It has begun."""
         self._young[attempt] = None
         self._hungry += 1
@@ -70,7 +70,7 @@ class Room:
             self._swept, self._cpu_then = self._loop.time(), self._cpu()
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._look)
 
-    def leave(self, attempt: Young) -> None:
+    def leave(self, attempt: NewAttempt) -> None:
         """It has ended."""
         if attempt in self._young:
             del self._young[attempt]

@@ -21,8 +21,8 @@ _BLOCKED_SECONDS = 0.01  # a loop that does not answer is blocked by user code: 
 _BLOCKED_AGAIN_SECONDS = 0.05  # … and ask again after this
 
 
-class LoopPrecedence:
-    """Made on the loop's thread; `make_way` is for all others."""
+class LoopYield:
+    """Made on the loop's thread; `yield_to_loop` is for all others."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop, self._clock = loop, clock

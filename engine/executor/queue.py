@@ -96,7 +96,7 @@ async def connect(dsn: str, *, durable: bool, name: str) -> asyncpg.Connection:
     )
 
 
-class Queue:
+class RunQueue:
     """The run queue as one executor sees it. Reconnects by itself; while the database is away calls raise.
 
     `held()`: the attempts `(run_id, attempt)` that this process has claimed and not lost, for when the database may

@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from threadlog.engine.executor import errors
-from threadlog.engine.executor.admission import AT_MOST, Room
-from threadlog.engine.executor.checkpointer.retrying_pool import PatientPool
+from threadlog.engine.executor.admission import AT_MOST, AdmissionControl
+from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.garbage import Collector
 from threadlog.engine.executor.graphs.loader import Graphs, LoadedGraph
 from threadlog.engine.executor.graphs.registration import announce_assistants, announce_graphs
 from threadlog.engine.executor.heartbeat import Heartbeat
 from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
 from threadlog.engine.executor.node_threads import NodeThreads
-from threadlog.engine.executor.queue import DATABASE_AWAY, Claim, Queue, QueueListener, connect
-from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.queue import DATABASE_AWAY, Claim, QueueListener, RunQueue, connect
+from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.run import message_ids
-from threadlog.engine.executor.run.attempt import Attempt
+from threadlog.engine.executor.run.attempt import RunAttempt
 from threadlog.engine.executor.run.config import ServerFacts
-from threadlog.engine.link.client import Link
+from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.log.port import Log
 from threadlog.engine.user_code.langgraph_json import GraphSpec
 
@@ -52,8 +52,8 @@ class ExecutorOptions:
     `api_url`: where user code reaches the api. `log_in_database`: the log is in the Postgres of `database_uri`, so
     claims need not be flushed to disk. `grace_seconds`: what runs get to reach a superstep in, when the process has to
     stop. `thread_stop_seconds`: how long a stopped run keeps its slot for nodes that still run in (Python) threads.
-    `link`: the socket of the engine's `engine.link.server.LinkServer`, if it is on this machine. `busy()` is called
-    once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
+    `link`: the socket of the engine's `engine.link.server.ExecutorChannelServer`, if it is on this machine. `busy()` is
+    called once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
     `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
     lease while this interpreter cannot.
     """
@@ -85,12 +85,12 @@ class Executor:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._facts = ServerFacts.of(options.api_url).metadata()
-        self.attempts: dict[str, Attempt] = {}
-        self._on_thread: dict[str, Attempt] = {}
+        self.attempts: dict[str, RunAttempt] = {}
+        self._on_thread: dict[str, RunAttempt] = {}
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._cancelled_early: dict[str, float] = {}
         self._wake = asyncio.Event()
-        self._room = Room(self._loop, self._wake.set)
+        self._room = AdmissionControl(self._loop, self._wake.set)
         self._hungry = True
         self._batch = _BATCH_AT_LEAST
         self._draining = False
@@ -114,7 +114,7 @@ class Executor:
         gc.set_threshold(50_000, 20, 50)
         self._garbage = Collector(self._loop)
         self._link = (
-            Link(
+            ExecutorChannel(
                 options.link,
                 self._log,
                 wake=self._woken,
@@ -127,17 +127,17 @@ class Executor:
         )
         if self._link is not None:
             await self._link.start()
-        self.outbox = Outbox(self._link or self._log)
-        announce_assistants(self.graphs, self.outbox, self._log.partitions)
+        self.appender = BatchingAppender(self._link or self._log)
+        announce_assistants(self.graphs, self.appender, self._log.partitions)
         names = sorted(self.graphs.by_id)
-        self._queue = Queue(options.database_uri, graphs=names, durable=not options.log_in_database, held=self._held)
-        self._pool = await PatientPool.connect(options.database_uri, size=options.pool_size)
+        self._queue = RunQueue(options.database_uri, graphs=names, durable=not options.log_in_database, held=self._held)
+        self._pool = await RetryingPool.connect(options.database_uri, size=options.pool_size)
         self._listener = QueueListener(
             options.database_uri, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
         )
         await asyncio.gather(self._begin_heartbeat(), self._listener.start())
         self._spawn(self._poll(), "poll")
-        self._spawn(announce_graphs(self.graphs, self.outbox, self._log.partitions), "announce graphs")
+        self._spawn(announce_graphs(self.graphs, self.appender, self._log.partitions), "announce graphs")
 
     async def serve(self) -> None:
         """Claim and run until drained."""
@@ -154,9 +154,9 @@ class Executor:
         self._garbage.close()
         await self._listener.aclose()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.outbox.drained(), 10)
+            await asyncio.wait_for(self.appender.drained(), 10)
         await self._heartbeat.stop()
-        await self.outbox.aclose()
+        await self.appender.aclose()
         if self._link is not None:
             await self._link.aclose()
         await self._queue.aclose()
@@ -248,8 +248,8 @@ class Executor:
             heard()
             return
         attempt.queue.patient = False
-        self.outbox.hurry(attempt.queue)
-        self.outbox.when_sent(attempt.queue, heard)
+        self.appender.hurry(attempt.queue)
+        self.appender.when_sent(attempt.queue, heard)
 
     def _held(self) -> list[tuple[str, int]]:
         return [(a.claim.run_id, a.claim.attempt) for a in self.attempts.values() if not a.lost]
@@ -290,11 +290,11 @@ class Executor:
         before = self._on_thread.get(claim.thread_id)
         if before is not None and before.working:
             before.lose()
-        attempt = Attempt(
+        attempt = RunAttempt(
             claim,
             self._graph(claim.graph_id),
             executor=self.executor_id,
-            outbox=self.outbox,
+            appender=self.appender,
             log=self._log,
             pool=self._pool,
             applied=self._applied,
@@ -317,7 +317,7 @@ class Executor:
         if self._cancelled_early.pop(claim.run_id, None) is not None or claim.cancel:
             self._spawn(self._cancel(claim.run_id), "cancel")
 
-    def _work_on(self, attempt: Attempt, work: Coroutine[Any, Any, None]) -> None:
+    def _work_on(self, attempt: RunAttempt, work: Coroutine[Any, Any, None]) -> None:
         attempt.task = asyncio.create_task(work, name=f"run {attempt.claim.run_id}")
         attempt.task.add_done_callback(lambda task: self._finished(attempt, task))
 
@@ -325,7 +325,7 @@ class Executor:
         known = self.graphs.by_id.get(graph_id)
         return known or LoadedGraph(GraphSpec(graph_id, "", "", False), error=f"graph {graph_id} is not known here")
 
-    def _finished(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+    def _finished(self, attempt: RunAttempt, task: asyncio.Task[None]) -> None:
         run_id = attempt.claim.run_id
         ended = asyncio.CancelledError() if task.cancelled() else task.exception()
         if attempt.unreported and ended is not None and not self._stopped.is_set():
@@ -373,7 +373,7 @@ class Executor:
             attempt.cancel(action, reason)
 
     def _database_lost(self) -> None:
-        self.outbox.connection_lost()
+        self.appender.connection_lost()
 
     async def _poll(self) -> None:
         """Once a second: what notifications may have missed."""
@@ -409,7 +409,7 @@ class Executor:
             await self._queue.give_back(self.executor_id, run_id, number)
         return unseen
 
-    async def _check_gone(self, run_id: str, attempt: Attempt) -> None:
+    async def _check_gone(self, run_id: str, attempt: RunAttempt) -> None:
         """Our row is not ours any more: the thread was deleted, or another executor has the run."""
         if (await self._queue.cancel_of(run_id))[0] == "delete":
             attempt.cancel("delete")

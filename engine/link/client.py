@@ -20,7 +20,7 @@ _KNOWN_QUIET = 10_000
 _ERRORS = {"unknown": AppendUnknown, "unavailable": LogUnavailable}
 
 
-class Link:
+class ExecutorChannel:
     """Connects to the engine and connects again, until closed; appends go straight to the log while there is no link.
 
     `wake()`: there may be something to claim; `listen(thread_id, heard)`: somebody waits for this thread's frames, and

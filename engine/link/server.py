@@ -39,7 +39,7 @@ _HEARD_SECONDS = 0.2
 Queued = tuple[str, str]  # run id, thread id
 
 
-class LinkServer:
+class ExecutorChannelServer:
     """The engine's end. `start` it before the executors look for it; `aclose` it before the processor stops."""
 
     def __init__(
@@ -157,7 +157,7 @@ def _load(session: _Session) -> int:
 class _Session:
     """One executor's connection."""
 
-    def __init__(self, server: LinkServer) -> None:
+    def __init__(self, server: ExecutorChannelServer) -> None:
         self._server = server
         self.framed = Framed(self._received, self._closed)
         self.load = 0  # attempts it has, as it last said

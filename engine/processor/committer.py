@@ -1,7 +1,7 @@
 """How decided records become durable and projected: the protocol, and the journal of a log that is not in Postgres.
 
-The other one, `projections.commit.single_transaction.PostgresJournal`, does command, event and projection in one
-transaction.
+The other one, `projections.commit.single_transaction.SingleTransactionCommitter`, does command, event and projection
+in one transaction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from threadlog.engine.log.port import Append, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
-from threadlog.engine.processor.ports import Commit, Decided, Fenced, Ledger, Unprojectable
+from threadlog.engine.processor.ports import Commit, CoordinationStore, Decided, Fenced, Unprojectable
 from threadlog.engine.processor.term import Batch, Term
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ OnFailed = Callable[[], None]
 """Told that terms have died outside of a call."""
 
 
-class Journal(Protocol):
+class Committer(Protocol):
     """Decides turns and makes the result durable and visible."""
 
     @property
@@ -114,7 +114,9 @@ class Journal(Protocol):
     async def aclose(self) -> None: ...
 
 
-async def take_over(source: Log, ledger: Ledger, terms: Sequence[Term], projected: OnProjected) -> None:
+async def take_over(
+    source: Log, coordination: CoordinationStore, terms: Sequence[Term], projected: OnProjected
+) -> None:
     """Announce these terms and bring the read models up to their announcements; a term that fails to is dead.
 
     What was not projected is read back and projected in pieces of `PIECE_BYTES`, however much it is. Should the
@@ -128,11 +130,11 @@ async def take_over(source: Log, ledger: Ledger, terms: Sequence[Term], projecte
             await asyncio.gather(*(_read_back(source, term, ends[term.partition], size) for term in reading))
             reading = [term for term in reading if not term.dead]
             keys = [key for term in reading for key in term.needed()]
-            stored = await ledger.load(keys) if keys else {}
+            stored = await coordination.load(keys) if keys else {}
             for term in reading:
                 for key in term.needed():
                     term.provide(key, stored.get(key))
-            await project(ledger, reading, projected)
+            await project(coordination, reading, projected)
     except LogUnavailable as error:
         log.warning("the take-over of %s failed: %s", [term.partition for term in terms], error)
         for term in terms:
@@ -152,7 +154,7 @@ async def _read_back(source: Log, term: Term, end: int, max_bytes: int) -> None:
         log.info("partition %d was taken by a newer term", term.partition)
 
 
-async def project(ledger: Ledger, terms: Sequence[Term], projected: OnProjected) -> None:
+async def project(coordination: CoordinationStore, terms: Sequence[Term], projected: OnProjected) -> None:
     """Project what these terms have; fenced ones die, the others are projected all the same.
 
     An event that the read models can't take holds up nothing: it is found by projecting less and less at a time, and
@@ -166,17 +168,17 @@ async def project(ledger: Ledger, terms: Sequence[Term], projected: OnProjected)
     ]:
         apart = [one for one in batches if one[0] in limits]
         for some in [[one] for one in apart] or [batches]:
-            await _project(ledger, some, limits, projected)
+            await _project(coordination, some, limits, projected)
 
 
 async def _project(
-    ledger: Ledger, batches: list[tuple[Term, Batch]], limits: dict[Term, int], projected: OnProjected
+    coordination: CoordinationStore, batches: list[tuple[Term, Batch]], limits: dict[Term, int], projected: OnProjected
 ) -> None:
     try:
         if len(batches) == 1 and limits.get(batches[0][0]) == 1:
-            await ledger.project_singly(batches[0][1])
+            await coordination.project_singly(batches[0][1])
         else:
-            await ledger.project([batch for _, batch in batches])
+            await coordination.project([batch for _, batch in batches])
     except Fenced as fenced:
         for term, _ in batches:
             if term.partition in fenced.partitions:
@@ -207,12 +209,12 @@ class _Sent:
     offsets: asyncio.Task[list[int]]
 
 
-class LogJournal:
+class LogCommitter:
     """Appends to the log, then projects in one guarded transaction; the next turns are decided meanwhile."""
 
-    def __init__(self, source: Log, ledger: Ledger) -> None:
+    def __init__(self, source: Log, coordination: CoordinationStore) -> None:
         self._log = source
-        self._ledger = ledger
+        self._coordination = coordination
         self._sent: asyncio.Queue[_Sent] = asyncio.Queue(MAX_APPENDS)
         self._projector: asyncio.Task[None] | None = None
         # Of commands (partition, offset) whose event records were in an append that the log refused: those to append
@@ -230,7 +232,7 @@ class LogJournal:
         self._projected, self._failed = projected, failed
 
     async def open(self, terms: Sequence[Term]) -> list[Submission]:
-        await take_over(self._log, self._ledger, terms, self._projected)
+        await take_over(self._log, self._coordination, terms, self._projected)
         return []
 
     def abandon(self, partition: int) -> None:
@@ -327,7 +329,7 @@ class LogJournal:
     async def _project(self, sent: Sequence[_Sent]) -> None:
         terms = list({id(term): term for one in sent for term, _ in one.records}.values())
         try:
-            await project(self._ledger, terms, self._projected)
+            await project(self._coordination, terms, self._projected)
         except LogUnavailable as error:
             log.warning("projecting failed, stepping down: %s", error)
             _fail(sent)

@@ -135,7 +135,7 @@ class LostAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Membership:
     """A processor's place among the others after renewing its leases.
 
     `held`: its partitions with their epochs; `processors`: how many are alive, itself included.
@@ -145,10 +145,10 @@ class Standing:
     processors: int
 
 
-class Ledger(Protocol):
+class CoordinationStore(Protocol):
     """The coordination rows and decider states in Postgres. Everything raises `LogUnavailable` when that is away."""
 
-    async def beat(self, owner: str, lease_seconds: float) -> Standing:
+    async def beat(self, owner: str, lease_seconds: float) -> Membership:
         """Renew the lease of this owner: it is that of its partitions."""
         ...
 

@@ -17,13 +17,13 @@ from math import ceil
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
-from threadlog.engine.processor.committer import Journal, Submission, Turn
+from threadlog.engine.processor.committer import Committer, Submission, Turn
 from threadlog.engine.processor.inbox import Inboxes
 from threadlog.engine.processor.listeners import Listeners
-from threadlog.engine.processor.ports import Commit, Decided, EventListener, Ledger, Position
+from threadlog.engine.processor.ports import Commit, CoordinationStore, Decided, EventListener, Position
 from threadlog.engine.processor.suspects import Suspects
 from threadlog.engine.processor.term import Term, envelope_of
-from threadlog.engine.processor.timers import Alarms, utc_now
+from threadlog.engine.processor.timers import TimerService, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class Processor:
     def __init__(
         self,
         source: Log,
-        ledger: Ledger,
-        journal: Journal,
+        coordination: CoordinationStore,
+        committer: Committer,
         *,
         owner: str,
         lease_seconds: float = 2.0,
@@ -50,7 +50,7 @@ class Processor:
     ) -> None:
         """`owner`: unique among processors alive; one that starts again under the name of its dead predecessor takes
         its partitions at once. `max_attempts`: of a run whose executors die."""
-        self._log, self._ledger, self._journal = source, ledger, journal
+        self._log, self._coordination, self._committer = source, coordination, committer
         self.owner = owner
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
         self._partitions = Inboxes()
@@ -62,7 +62,9 @@ class Processor:
         self._listeners = Listeners(source)
         self.max_attempts = max_attempts
         # Looked for at every renewal: twice as far ahead misses nothing.
-        self._alarms = Alarms(ledger, self._send, horizon_seconds=2 * renew_seconds, max_attempts=max_attempts)
+        self._timers = TimerService(
+            coordination, self._send, horizon_seconds=2 * renew_seconds, max_attempts=max_attempts
+        )
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
         self._ready = asyncio.Event()
@@ -71,7 +73,7 @@ class Processor:
         self._stopping = False
         self._processors = 1
         self.trouble: str | None = None  # why the last attempt to decide, or to open partitions, failed
-        journal.bind(self._projected, self._wake.set)
+        committer.bind(self._projected, self._wake.set)
 
     # --- for others --------------------------------------------------------------------------------------------------
 
@@ -92,9 +94,9 @@ class Processor:
             with suppress(asyncio.CancelledError):
                 await task
         await self._end_tail()
-        await self._alarms.stop()
+        await self._timers.stop()
         with suppress(LogUnavailable):
-            await self._ledger.leave(self.owner)
+            await self._coordination.leave(self.owner)
         for p in self._partitions:
             self._forget(p)
         for submissions in self._waiting.values():
@@ -121,7 +123,7 @@ class Processor:
     @property
     def takes_submissions(self) -> bool:
         """Whether `submit` works: the log is in the same database as the read models."""
-        return self._journal.takes_submissions
+        return self._committer.takes_submissions
 
     async def submit(
         self, envelope: CommandEnvelope, *, value: bytes | None = None, frames: Sequence[Append] = ()
@@ -182,7 +184,7 @@ class Processor:
             self._look.clear()
 
     async def _beat(self) -> None:
-        standing = await self._ledger.beat(self.owner, self._lease_seconds)
+        standing = await self._coordination.beat(self.owner, self._lease_seconds)
         self._processors = standing.processors
         mine = set(self._partitions) | {position.partition for position in self._gained}
         if stolen := set(self._partitions) - set(standing.held):
@@ -194,7 +196,7 @@ class Processor:
             self._wake.set()
         elif len(mine) < share:
             # Rows of this owner that it does not know are those of a former life, or of a take whose answer got lost.
-            taken = await self._ledger.take(self.owner, self._lease_seconds, share - len(mine), sorted(mine))
+            taken = await self._coordination.take(self.owner, self._lease_seconds, share - len(mine), sorted(mine))
             self._gained += taken
             if taken:
                 log.info("took partitions %s", [position.partition for position in taken])
@@ -202,7 +204,7 @@ class Processor:
         self._tell_ready()
         owned = self.owned
         if owned:
-            await self._alarms.look(owned)
+            await self._timers.look(owned)
 
     async def _send(self, envelope: CommandEnvelope) -> None:
         p = partition_of(envelope.key, self._log.partitions)
@@ -275,7 +277,7 @@ class Processor:
                 for term in self._partitions.terms().values():
                     term.fail()
                 backoff = await self._wait(backoff)
-        await self._journal.settle()
+        await self._committer.settle()
 
     async def _wait(self, seconds: float) -> float:
         await asyncio.sleep(seconds)
@@ -294,11 +296,11 @@ class Processor:
         terms_now = self._partitions.terms()
         fallen = [p for p in self._partitions if p not in terms_now or terms_now[p].dead]
         if fallen:
-            await self._journal.settle()
+            await self._committer.settle()
             for p in fallen:
                 self._partitions[p].term = None
             try:
-                retaken = await self._ledger.retake(self.owner, self._lease_seconds, fallen)
+                retaken = await self._coordination.retake(self.owner, self._lease_seconds, fallen)
             except LogUnavailable:
                 self._gained = positions
                 raise
@@ -317,7 +319,7 @@ class Processor:
             one.local.extend(self._waiting.pop(term.partition, ()))
             if one.local:
                 self._partitions.busy(term.partition)
-        again = await self._journal.open(terms)
+        again = await self._committer.open(terms)
         for submission in reversed(again):
             self._partitions[submission.partition].local.appendleft(submission)
             self._partitions.busy(submission.partition)
@@ -335,26 +337,26 @@ class Processor:
 
     async def _give_back(self) -> None:
         surplus, self._surplus = [p for p in self._surplus if p in self._partitions], []
-        await self._journal.settle()
+        await self._committer.settle()
         for p in surplus:
             self._forget(p)
         if surplus:
             log.info("giving back partitions %s", surplus)
-            await self._ledger.release(self.owner, surplus)
+            await self._coordination.release(self.owner, surplus)
             await self._start_tail()
 
     def _forget(self, p: int) -> None:
         one = self._partitions.close(p)
         if one.term is not None:
             one.term.fail()
-        self._journal.abandon(p)
+        self._committer.abandon(p)
         _refuse(one.local)
         _refuse(one.reports)
 
     async def _take_turns(self, turns: Sequence[Turn]) -> None:
         try:
             await self._provide(turns)
-            await self._journal.commit(turns)
+            await self._committer.commit(turns)
         except LogUnavailable:
             raise
         except Exception as error:
@@ -374,7 +376,7 @@ class Processor:
             keys += [submission.envelope.key for submission in turn.local]
             wanted += [(turn.term, key) for key in turn.term.missing(keys)]
         if wanted:
-            stored = await self._ledger.load([key for _, key in wanted])
+            stored = await self._coordination.load([key for _, key in wanted])
             for term, key in wanted:
                 term.provide(key, stored.get(key))
 
@@ -390,7 +392,7 @@ class Processor:
                 )
             for event in record.events:
                 if event["type"] == "run.created" and event.get("due_at") is not None:
-                    self._alarms.expect(event)
+                    self._timers.expect(event)
                 elif event.get("stopping"):
                     self._look.set()  # if no executor has claimed it, nobody else will say that it has stopped
         self._listeners.projected(commit)

@@ -10,7 +10,7 @@ from typing import Any
 
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.records import CommandEnvelope
-from threadlog.engine.processor.ports import Ledger
+from threadlog.engine.processor.ports import CoordinationStore
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,15 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-class Alarms:
+class TimerService:
     """Finds what is due in the owned partitions and sends it; ids are deterministic, so sending twice is a no-op."""
 
-    def __init__(self, ledger: Ledger, send: Send, *, horizon_seconds: float, max_attempts: int) -> None:
+    def __init__(
+        self, coordination: CoordinationStore, send: Send, *, horizon_seconds: float, max_attempts: int
+    ) -> None:
         """`send` answers when it need not be sent again, raises `LogUnavailable` when it has to. What is due within
         `horizon_seconds` is sent on time; `look` has to be called at least that often."""
-        self._ledger, self._send = ledger, send
+        self._coordination, self._send = coordination, send
         self._horizon_seconds = horizon_seconds
         self._max_attempts = max_attempts
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -36,9 +38,9 @@ class Alarms:
 
     async def look(self, partitions: Sequence[int]) -> None:
         """Look what is, or soon will be, due in these partitions."""
-        for timer in await self._ledger.timers(partitions, self._horizon_seconds):
+        for timer in await self._coordination.timers(partitions, self._horizon_seconds):
             self._set(timer.id, timer.type, timer.key, timer.body, timer.in_seconds)
-        for lost in await self._ledger.lost_attempts(partitions):
+        for lost in await self._coordination.lost_attempts(partitions):
             body = {
                 "thread_id": lost.thread_id,
                 "run_id": lost.run_id,

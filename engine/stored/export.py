@@ -26,13 +26,13 @@ _CHECKPOINTS = f"""SELECT c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, 
 _VALUES = "SELECT hash, type, data FROM channel_values WHERE thread_id = $1 AND hash = ANY ($2::text[])"
 
 
-class Reader(Protocol):
+class CheckpointReader(Protocol):
     """A connection in a repeatable-read transaction."""
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]: ...
 
 
-async def export_items(conn: Reader, thread_id: str, target_id: str) -> AsyncIterator[Item]:
+async def export_items(conn: CheckpointReader, thread_id: str, target_id: str) -> AsyncIterator[Item]:
     """Everything stored of a thread as `ImportCheckpoints` items for a copy, oldest first.
 
     Each value comes with the first item that refers to it, of whatever size. Two queries per hundred checkpoints.

@@ -13,7 +13,7 @@ import orjson
 
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.postgres.append import PASSING
-from threadlog.engine.processor.ports import Commit, Fenced, LostAttempt, Position, Standing, Timer
+from threadlog.engine.processor.ports import Commit, Fenced, LostAttempt, Membership, Position, Timer
 from threadlog.projections.fold.batch import ReadValue
 from threadlog.projections.fold.project import project, project_singly
 
@@ -87,7 +87,7 @@ def fenced_by(error: asyncpg.PostgresError) -> Fenced | None:
     return Fenced([int(p) for p in (error.detail or "").split(",") if p])
 
 
-class PostgresLedger:
+class PostgresCoordinationStore:
     """`engine.processor.ports.Ledger` on a pool.
 
     The pool's connections use asyncpg's own codecs; three of them may be in use at once. `read_value` reads a record's
@@ -102,11 +102,11 @@ class PostgresLedger:
         self._away_since: float | None = None  # by the monotonic clock, as the next
         self._leases_count_from = 0.0
 
-    async def beat(self, owner: str, lease_seconds: float) -> Standing:
+    async def beat(self, owner: str, lease_seconds: float) -> Membership:
         async with self._connection() as conn:
             row = await conn.fetchrow(_BEAT, owner, lease_seconds, timeout=STATEMENT_SECONDS)
         held = zip(row["partitions"] or (), row["epochs"] or (), strict=True)
-        return Standing(dict(held), row["processors"])
+        return Membership(dict(held), row["processors"])
 
     async def take(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
         async with self._locked(_LOCK_FREE, owner, list(held), limit) as (conn, free):

@@ -21,7 +21,7 @@ from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.processor.committer import OnFailed, OnProjected, Submission, Turn, take_over
 from threadlog.engine.processor.ports import Decided, Executors, Unprojectable
 from threadlog.engine.processor.term import Batch, Term, envelope_of
-from threadlog.projections.commit.coordination import PostgresLedger, applied_payload, fenced_by, moves
+from threadlog.projections.commit.coordination import PostgresCoordinationStore, applied_payload, fenced_by, moves
 from threadlog.projections.fold.batch import ReadValue
 from threadlog.projections.fold.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
 
@@ -37,20 +37,20 @@ _COMMIT = (
 )
 
 
-class PostgresJournal:
+class SingleTransactionCommitter:
     """`engine.processor.committer.Journal` for a `PostgresLog` and the read models in the same database."""
 
     def __init__(
         self,
         source: PostgresLog,
-        ledger: PostgresLedger,
+        coordination: PostgresCoordinationStore,
         pool: asyncpg.Pool,
         read_value: ReadValue,
         *,
         notify_applied: bool = True,
     ) -> None:
         """One connection of `pool` is kept; it uses asyncpg's own codecs. `notify_applied`: others wait for commits."""
-        self._log, self._ledger, self._pool, self._read_value = source, ledger, pool, read_value
+        self._log, self._coordination, self._pool, self._read_value = source, coordination, pool, read_value
         self._notify_applied = notify_applied
         self.executors: Executors | None = None  # to wake while they are linked; else they are notified
         self._conn: Any = None
@@ -67,7 +67,7 @@ class PostgresJournal:
         self._projected = projected
 
     async def open(self, terms: Sequence[Term]) -> list[Submission]:
-        await take_over(self._log, self._ledger, terms, self._projected)
+        await take_over(self._log, self._coordination, terms, self._projected)
         again: list[Submission] = []
         for term in terms:
             if not term.dead and term.partition in self._held:
@@ -240,8 +240,8 @@ class PostgresJournal:
 class _Attempt:
     """One transaction: what was decided for it, and how to undo that in memory."""
 
-    def __init__(self, journal: PostgresJournal, conn: Any, turns: Sequence[Turn]) -> None:
-        self._journal, self._conn, self._turns = journal, conn, turns
+    def __init__(self, committer: SingleTransactionCommitter, conn: Any, turns: Sequence[Turn]) -> None:
+        self._committer, self._conn, self._turns = committer, conn, turns
         self.batches: list[tuple[Batch, Term]] = []
         self.submissions: dict[int, dict[int, Submission]] = {}
         self.appended: list[Record] = []  # the commands and frames of this process, as they are in the log
@@ -266,7 +266,7 @@ class _Attempt:
 
     async def _read_what_is_new(self) -> None:
         """Keep others from appending commands to the partitions where this process does, and take in what they have."""
-        source = self._journal._log
+        source = self._committer._log
         with_local = [turn for turn in self._turns if turn.local]
         await source.lock_heads_in(self._conn, Topic.COMMANDS, sorted(turn.term.partition for turn in with_local))
         while behind := {
@@ -316,7 +316,7 @@ class _Attempt:
             self.batches.append((batch, term))
         if self.batches:
             firsts = [expected[place] for place in sorted(expected)]
-            offsets = await self._journal.write(self._conn, appends, firsts, [batch for batch, _ in self.batches])
+            offsets = await self._committer.write(self._conn, appends, firsts, [batch for batch, _ in self.batches])
             for append, offset in zip(appends, offsets, strict=True):
                 self.heads[append.topic, append.partition] = offset + 1
                 if append.topic is Topic.STREAM:
@@ -330,6 +330,6 @@ class _Attempt:
             keys += [submission.envelope.key for submission in turn.local]
             wanted += [(turn.term, key) for key in turn.term.missing(keys)]
         if wanted:
-            stored = await self._journal._ledger.load([key for _, key in wanted])
+            stored = await self._committer._coordination.load([key for _, key in wanted])
             for term, key in wanted:
                 term.provide(key, stored.get(key))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from threadlog.projections.fold.batch import Rows, clean_text, plain, text
+from threadlog.projections.fold.batch import ProjectionBatch, clean_text, plain, text
 
 
-def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.assistants.append((
         "created", at, event["assistant_id"], 1, event["graph_id"], plain(event.get("name", "Untitled")),
         _plain(event.get("description")), text(event.get("config", {})), text(event.get("context", {})),
@@ -16,7 +16,7 @@ def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
     ))  # fmt: skip
 
 
-def updated(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def updated(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     config, context, metadata = event.get("config"), event.get("context"), event.get("metadata")
     rows.assistants.append((
         "updated", at, event["assistant_id"], event["version"], event.get("graph_id"), _plain(event.get("name")),
@@ -25,15 +25,15 @@ def updated(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
     ))  # fmt: skip
 
 
-def latest_set(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def latest_set(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.assistants.append(("latest_set", at, event["assistant_id"], event["version"], *[None] * 6))
 
 
-def deleted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.assistants.append(("deleted", at, event["assistant_id"], None, *[None] * 6))
 
 
-def graph_registered(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def graph_registered(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.graphs[event["graph_id"]] = (event["digest"], event["info"], at)
 
 

@@ -158,7 +158,7 @@ class CheckpointRow:
 
 
 @dataclass(slots=True)
-class Rows:
+class ProjectionBatch:
     """One fold. The handlers of `projections.{threads,runs,checkpoints,assistants}` fill it."""
 
     gone_threads: set[str] = field(default_factory=set)
@@ -229,7 +229,7 @@ class Rows:
         _forget(self.awaited, thread_id)
         self.touched.discard(thread_id)
 
-    def take(self, other: Rows) -> None:
+    def take(self, other: ProjectionBatch) -> None:
         """Add the rows of a fold of other keys."""
         for name in _FIELDS:
             if found := getattr(other, name):
@@ -314,7 +314,7 @@ class Rows:
         return [argument or None for argument in arguments]  # a null costs less than an empty array
 
 
-_FIELDS = tuple(f.name for f in fields(Rows))
+_FIELDS = tuple(f.name for f in fields(ProjectionBatch))
 
 
 def _forget(table: dict[Any, Any], thread_id: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from threadlog.engine.compression.codec import pack_value
 from threadlog.engine.stored.row_codec import PART_TYPE, compact
 from threadlog.engine.stored.value_refs import text_to_data
-from threadlog.projections.fold.batch import CheckpointRow, Rows, plain, time_of
+from threadlog.projections.fold.batch import CheckpointRow, ProjectionBatch, plain, time_of
 from threadlog.projections.fold.threads import state_moved
 
 
-def saved(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def saved(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     thread_id, ns, checkpoint_id = event["thread_id"], plain(event.get("ns", "")), event["checkpoint_id"]
     checkpoint, run_id = event.get("checkpoint", {}), event.get("run_id")
     created_at = _time(checkpoint, at)
@@ -41,7 +41,7 @@ def saved(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
     _keep_values(rows, event, p)
 
 
-def writes_saved(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def writes_saved(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     thread_id, run_id, task_path = event["thread_id"], event.get("run_id"), plain(event.get("task_path", ""))
     task = (thread_id, plain(event.get("ns", "")), event["checkpoint_id"], event["task_id"])
     for idx, channel, value in event.get("writes", ()):
@@ -52,7 +52,7 @@ def writes_saved(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> Non
     _keep_values(rows, event, p)
 
 
-def tasks_planned(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def tasks_planned(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     key = (event["thread_id"], plain(event.get("ns", "")), event["checkpoint_id"])
     tasks, out, shown = event.get("tasks", []), event.get("out"), event.get("shown")
     rows.touched.add(key[0])
@@ -67,15 +67,15 @@ def tasks_planned(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> No
     _keep_values(rows, event, p)
 
 
-def runs_deleted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def runs_deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.lost.append((event["thread_id"], at, list(event.get("run_ids", []))))
 
 
-def pruned(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def pruned(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.lost.append((event["thread_id"], at, None))
 
 
-def _keep_values(rows: Rows, event: dict[str, Any], p: int) -> None:
+def _keep_values(rows: ProjectionBatch, event: dict[str, Any], p: int) -> None:
     for blob in event.get("blobs", ()):
         key = (event["thread_id"], blob["h"])
         if key in rows.values:

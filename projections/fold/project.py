@@ -18,11 +18,11 @@ import asyncpg
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.processor.ports import Accepted, Unprojectable
 from threadlog.projections.fold import assistants, checkpoints, runs, threads
-from threadlog.projections.fold.batch import ReadValue, Rows, plain, time_of
+from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, plain, time_of
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Rows, dict[str, Any], datetime, int], None]
+Handler = Callable[[ProjectionBatch, dict[str, Any], datetime, int], None]
 
 _HANDLERS: dict[str, Handler] = {
     **threads.HANDLERS,
@@ -51,13 +51,13 @@ class UnknownEvent(Exception):
     """The log holds an event this version does not know: a newer one wrote it. Upgrade this process."""
 
 
-def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[Rows]:
+def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBatch]:
     """Fold the accepted records of each partition to as few `Rows` as their order allows (mostly one).
 
     Raises:
         UnknownEvent: an event's type is not in the catalogue.
     """
-    rows = Rows()
+    rows = ProjectionBatch()
     done = [rows]
     for p, accepted in batches:
         for item in accepted:
@@ -75,7 +75,7 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[Rows]:
                 if (kind in runs.LOSSES and rows.must_flush_before_loss(event["thread_id"])) or (
                     kind in runs.ENDS and runs.tells(event) and rows.must_flush_before_end(event["thread_id"])
                 ):
-                    rows = Rows()
+                    rows = ProjectionBatch()
                     done.append(rows)
                 handler = _HANDLERS.get(kind)
                 if handler is None:
@@ -88,7 +88,7 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[Rows]:
     return done
 
 
-def fold_by_key(p: int, accepted: Sequence[Accepted]) -> list[Rows]:
+def fold_by_key(p: int, accepted: Sequence[Accepted]) -> list[ProjectionBatch]:
     """`fold` of many records of a partition, key by key: a loss in one thread does not divide the fold of the others,
     and what vanishes again is looked for among the rows of its own thread only. What it leads to is the same.
 
@@ -98,7 +98,7 @@ def fold_by_key(p: int, accepted: Sequence[Accepted]) -> list[Rows]:
     by_key: dict[str, list[Accepted]] = {}
     for item in accepted:
         by_key.setdefault(item.record.key, []).append(item)
-    done: list[Rows] = []
+    done: list[ProjectionBatch] = []
     for items in by_key.values():
         folds = fold([(p, items)])
         for into, rows in zip(done, folds, strict=False):
@@ -150,7 +150,7 @@ async def project(
 
 async def write(
     conn: asyncpg.Connection,
-    folds: Sequence[Rows],
+    folds: Sequence[ProjectionBatch],
     read_value: ReadValue,
     *,
     applied: str | None = None,
@@ -167,7 +167,7 @@ async def write(
 
 
 def statements(
-    rows: Rows, applied: str | None, *, quiet: bool = False, wakes: bool = True
+    rows: ProjectionBatch, applied: str | None, *, quiet: bool = False, wakes: bool = True
 ) -> list[tuple[str, list[Any]]]:
     """What writes a fold, as `Rows.arguments`: one statement, and before it another one if runs end in it."""
     written = (PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))
@@ -194,7 +194,7 @@ async def project_singly(
             if event["type"] in _TOMBSTONES:
                 deleted_at = time_of(record.at)
     if item.state is not None:
-        rows = Rows()
+        rows = ProjectionBatch()
         rows.aggregates[record.key] = (p, item.state, deleted_at)
         try:
             async with conn.transaction():

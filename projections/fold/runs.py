@@ -7,11 +7,11 @@ from typing import Any
 
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
 from threadlog.engine.stored.value_refs import text_reference
-from threadlog.projections.fold.batch import FINAL, QueueRow, Rows, RunRow, text, time_of
+from threadlog.projections.fold.batch import FINAL, ProjectionBatch, QueueRow, RunRow, text, time_of
 from threadlog.projections.fold.threads import merge_metadata
 
 
-def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     run_id, thread_id, run = event["run_id"], event["thread_id"], event["run"]
     thread = rows.thread_change(thread_id)
     thread.updated_at = at
@@ -36,11 +36,11 @@ def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
         rows.timers[f"due:{run_id}"] = (p, time_of(due_at), thread_id, "run.due", body)
 
 
-def ready(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def ready(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _stop_timer(rows, event["run_id"])
 
 
-def scheduled(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def scheduled(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     run_id, thread_id = event["run_id"], event["thread_id"]
     kind = event.get("kind", "run")
     rows.touched.add(thread_id)
@@ -68,24 +68,24 @@ def scheduled(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
         run.attempt = event["attempt"]
 
 
-def started(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def started(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _set_status(rows, event, at, "running")
 
 
-def succeeded(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def succeeded(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _end(rows, event, at, "success")
 
 
-def failed(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def failed(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _end(rows, event, at, "error")
     _tell_tasks(rows, event)
 
 
-def timed_out(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def timed_out(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _end(rows, event, at, "timeout")
 
 
-def interrupted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def interrupted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     run_id = event["run_id"]
     _set_status(rows, event, at, "interrupted")
     _tell_tasks(rows, event)
@@ -97,30 +97,30 @@ def interrupted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None
         _stop_timer(rows, run_id)
 
 
-def rolled_back(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def rolled_back(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _remove(rows, event, at, "rollback")
 
 
-def deleted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _remove(rows, event, at, "delete")
 
 
-def stopped(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def stopped(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.ends.append((event["run_id"], event["thread_id"], None, text_reference(TASK_CANCELLED), True))
     rows.run_change(event["run_id"], event["thread_id"]).frames = event.get("frames", 0)
     _unqueue(rows, event["run_id"])
 
 
-def released(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def released(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _set_status(rows, event, at, "pending")
 
 
-def lease_expired(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def lease_expired(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _set_status(rows, event, at, "pending")
     rows.looks.add(event["run_id"])  # should its executor be alive after all, it learns here that it lost the run
 
 
-def update_requested(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def update_requested(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     thread_id = event["thread_id"]
     rows.touched.add(thread_id)
     payload = {
@@ -142,26 +142,26 @@ def update_requested(rows: Rows, event: dict[str, Any], at: datetime, p: int) ->
     )
 
 
-def update_ended(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def update_ended(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.thread_change(event["thread_id"]).updated_at = at
     _unqueue(rows, event["job_id"])
 
 
-def _tell_tasks(rows: Rows, event: dict[str, Any]) -> None:
+def _tell_tasks(rows: ProjectionBatch, event: dict[str, Any]) -> None:
     reason, error = event.get("cancel_reason"), event.get("tasks_error")
     if reason is not None or error is not None:
         reference = None if error is None else text_reference(error)
         rows.ends.append((event["run_id"], event["thread_id"], reason, reference, None))
 
 
-def _set_status(rows: Rows, event: dict[str, Any], at: datetime, status: str) -> None:
+def _set_status(rows: ProjectionBatch, event: dict[str, Any], at: datetime, status: str) -> None:
     run = rows.run_change(event["run_id"], event["thread_id"])
     if run.status not in FINAL:
         run.status = status
         run.updated_at = at
 
 
-def _end(rows: Rows, event: dict[str, Any], at: datetime, status: str) -> None:
+def _end(rows: ProjectionBatch, event: dict[str, Any], at: datetime, status: str) -> None:
     _set_status(rows, event, at, status)
     run = rows.run_change(event["run_id"], event["thread_id"])
     if run.status == status:
@@ -170,7 +170,7 @@ def _end(rows: Rows, event: dict[str, Any], at: datetime, status: str) -> None:
     _unqueue(rows, event["run_id"])
 
 
-def _remove(rows: Rows, event: dict[str, Any], at: datetime, stop: str) -> None:
+def _remove(rows: ProjectionBatch, event: dict[str, Any], at: datetime, stop: str) -> None:
     run_id, thread_id = event["run_id"], event["thread_id"]
     stopping = stop if event.get("stopping") else None
     rows.gone_runs[run_id] = (thread_id, at, stopping)
@@ -178,7 +178,7 @@ def _remove(rows: Rows, event: dict[str, Any], at: datetime, stop: str) -> None:
         rows.looks.add(run_id)
 
 
-def _order_stop(rows: Rows, run_id: str, action: str) -> None:
+def _order_stop(rows: ProjectionBatch, run_id: str, action: str) -> None:
     if (queued := rows.queued.get(run_id)) is not None:
         queued.cancel = action
     else:
@@ -186,13 +186,13 @@ def _order_stop(rows: Rows, run_id: str, action: str) -> None:
     rows.looks.add(run_id)
 
 
-def _unqueue(rows: Rows, run_id: str) -> None:
+def _unqueue(rows: ProjectionBatch, run_id: str) -> None:
     rows.queued.pop(run_id, None)
     rows.stops.pop(run_id, None)
     rows.unqueued.add(run_id)
 
 
-def _stop_timer(rows: Rows, run_id: str) -> None:
+def _stop_timer(rows: ProjectionBatch, run_id: str) -> None:
     rows.timers.pop(f"due:{run_id}", None)
     rows.fired.add(f"due:{run_id}")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from threadlog.projections.fold.batch import Rows, ThreadRow
+from threadlog.projections.fold.batch import ProjectionBatch, ThreadRow
 
 
-def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     thread_id = event["thread_id"]
     rows.touched.add(thread_id)
     rows.threads[thread_id] = ThreadRow(
@@ -24,7 +24,7 @@ def created(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
     )
 
 
-def updated(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def updated(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     row = rows.thread_change(event["thread_id"])
     row.updated_at = at
     if metadata := event.get("metadata"):
@@ -33,7 +33,7 @@ def updated(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
         row.ttl = ttl
 
 
-def status_changed(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def status_changed(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     row = rows.thread_change(event["thread_id"])
     row.updated_at = at
     row.status = event["status"]
@@ -44,18 +44,18 @@ def status_changed(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> N
         row.sets_error = True
 
 
-def deleted(rows: Rows, event: dict[str, Any], at: datetime, p: int) -> None:
+def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.forget_thread(event["thread_id"])
     rows.gone_threads.add(event["thread_id"])
 
 
-def merge_metadata(rows: Rows, thread_id: str, metadata: dict[str, Any]) -> None:
+def merge_metadata(rows: ProjectionBatch, thread_id: str, metadata: dict[str, Any]) -> None:
     """Merge at the top level, as `jsonb ||` does."""
     row = rows.thread_change(thread_id)
     row.metadata = {**row.metadata, **metadata} if row.metadata else metadata
 
 
-def state_moved(rows: Rows, thread_id: str, checkpoint_id: str, at: datetime) -> None:
+def state_moved(rows: ProjectionBatch, thread_id: str, checkpoint_id: str, at: datetime) -> None:
     """A checkpoint of the root namespace exists; the newest one is the thread's state."""
     row = rows.thread_change(thread_id)
     if row.checkpoint_id is None or checkpoint_id > row.checkpoint_id:

@@ -17,7 +17,7 @@ from threadlog.engine.stored.tasks import statuses
 from threadlog.engine.stored.value_refs import Reference, needed
 from threadlog.projections.queries.connection import Reader
 from threadlog.projections.render.state import EVERYTHING, Selection, State, references, rendered, visible
-from threadlog.projections.render.values import Blob, Blobs, Gone
+from threadlog.projections.render.values import Blob, BlobMissing, Blobs
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")
@@ -137,7 +137,7 @@ async def _again(read: Callable[[], Awaitable[T]]) -> T:
     for _ in range(_TIMES - 1):
         try:
             return await read()
-        except Gone:
+        except BlobMissing:
             continue
     return await read()
 

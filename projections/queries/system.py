@@ -9,7 +9,7 @@ from threadlog.projections.queries.runs import STATUS
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class QueueCounts:
     """Runs not yet ended, and the executors' slots; times in seconds."""
 
     pending: int
@@ -44,10 +44,10 @@ async def ping(db: Reader) -> None:
     await db.fetchval("SELECT 1")
 
 
-async def queue(db: Reader) -> Queue:
+async def queue(db: Reader) -> QueueCounts:
     row = await db.fetchrow(_QUEUE)
     assert row is not None
-    return Queue(
+    return QueueCounts(
         pending=row["pending"],
         running=row["running"],
         pending_runs_wait_max_seconds=max(0.0, float(row["wait_max"] or 0)),

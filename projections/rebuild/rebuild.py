@@ -22,7 +22,7 @@ from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import EventRecord
 from threadlog.engine.processor.ports import Accepted, Unprojectable
-from threadlog.projections.fold.batch import ReadValue, Rows
+from threadlog.projections.fold.batch import ProjectionBatch, ReadValue
 from threadlog.projections.fold.project import add_skip, fold_by_key, project_singly, unprojectable, write
 
 # What is folded at a time: at most so many records, bytes of them, and values that lie elsewhere (over 32 KiB each).
@@ -103,7 +103,11 @@ async def rebuild(
 
 
 async def _write(
-    conn: asyncpg.Connection, p: int, accepted: Sequence[Accepted], folds: Sequence[Rows] | None, read_value: ReadValue
+    conn: asyncpg.Connection,
+    p: int,
+    accepted: Sequence[Accepted],
+    folds: Sequence[ProjectionBatch] | None,
+    read_value: ReadValue,
 ) -> None:
     """Write these records; when some of them can't be, look for the events at fault and leave them out."""
     try:

@@ -52,7 +52,7 @@ class Blobs(dict[str, Blob]):
             try:
                 blob = self[name]
             except KeyError:
-                raise Gone(f"value {name} is not stored") from None
+                raise BlobMissing(f"value {name} is not stored") from None
             self._shown[name] = value(*blob)
         return self._shown[name]
 
@@ -64,7 +64,7 @@ class UnknownType(ValueError):
         super().__init__(f"values stored as {type_!r} can't be rendered")
 
 
-class Gone(LookupError):
+class BlobMissing(LookupError):
     """A value was deleted between the queries of one reading: read again."""
 
 

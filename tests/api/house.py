@@ -17,15 +17,15 @@ from threadlog.api.app import make_app
 from threadlog.api.caches.assistants import default_assistant_id
 from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings
-from threadlog.api.streaming.hub import Live
+from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph, ReportRun
 from threadlog.engine.gateway.gateway import LocalGateway
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import Frames, partition_of
 from threadlog.engine.processor.processor import Processor
-from threadlog.projections.commit.coordination import PostgresLedger
-from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.commit.coordination import PostgresCoordinationStore
+from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 
 PARTITIONS = 4
 Frame = tuple[str, Any]
@@ -52,7 +52,7 @@ class House:
     pool: asyncpg.Pool
     log: PostgresLog
     gateway: LocalGateway
-    live: Live
+    hub: StreamHub
 
     async def submit(self, command: Command, key: str) -> list[dict[str, Any]]:
         return (await self.gateway.submit(command, key=key)).events
@@ -145,22 +145,22 @@ async def house(database: str, settings: ApiSettings | None = None) -> AsyncIter
     async def read_value(partition: int, offset: int) -> bytes:
         return (await log.read(Topic.VALUES, partition, offset, end=offset + 1))[0].value
 
-    ledger = PostgresLedger(pool, read_value)
-    journal = PostgresJournal(log, ledger, pool, read_value)
-    processor = Processor(log, ledger, journal, owner=f"test-{uuid.uuid4()}")
-    live = Live(log)
-    processor.add_listener(live)
+    coordination = PostgresCoordinationStore(pool, read_value)
+    committer = SingleTransactionCommitter(log, coordination, pool, read_value)
+    processor = Processor(log, coordination, committer, owner=f"test-{uuid.uuid4()}")
+    hub = StreamHub(log)
+    processor.add_listener(hub)
     await processor.start()
     await processor.ready()
     gateway = LocalGateway(processor)
-    deps = ApiDeps(pool=pool, gateway=gateway, log=log, live=live, settings=settings or ApiSettings())
+    deps = ApiDeps(pool=pool, gateway=gateway, log=log, hub=hub, settings=settings or ApiSettings())
     client = TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=30))
     await client.start_server()
     try:
-        yield House(client, pool, log, gateway, live)
+        yield House(client, pool, log, gateway, hub)
     finally:
         await client.close()
         await processor.stop()
-        await journal.aclose()
+        await committer.aclose()
         await log.aclose()
         await pool.close()

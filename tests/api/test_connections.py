@@ -22,7 +22,7 @@ from tests.log.proxy import Proxy
 from threadlog.api.app import make_app
 from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings
-from threadlog.api.streaming.hub import Live
+from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.storage import BoundedPool
 
 from .house import House, house
@@ -73,7 +73,7 @@ async def test_a_database_that_does_not_answer_is_given_up_and_comes_back(databa
 
 async def test_requests_are_answered_with_503_while_the_database_stalls(api: House, database: str) -> None:
     async with stalling(database) as stalled:
-        deps = ApiDeps(pool=stalled.pool, gateway=api.gateway, log=api.log, live=Live(api.log))
+        deps = ApiDeps(pool=stalled.pool, gateway=api.gateway, log=api.log, hub=StreamHub(api.log))
         async with TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=60)) as client:
             thread_id = await api.thread()
             path = f"/threads/{thread_id}"
@@ -178,7 +178,7 @@ async def test_clients_that_leave_or_speak_no_http_write_nothing_that_looks_like
     api: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     thread_id = await api.thread()
-    deps = ApiDeps(pool=api.pool, gateway=api.gateway, log=api.log, live=Live(api.log))
+    deps = ApiDeps(pool=api.pool, gateway=api.gateway, log=api.log, hub=StreamHub(api.log))
     runner = web.AppRunner(make_app(deps), access_log=None)  # as the server does: aiohttp's TestServer cancels handlers
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

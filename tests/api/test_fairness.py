@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from threadlog.api.app import make_app
 from threadlog.api.context import ApiDeps
 from threadlog.api.http import limits
-from threadlog.api.streaming.hub import Live
+from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.domain.commands import Command, ImportCheckpoints
 from threadlog.engine.processor.ports import Decided
 
@@ -46,7 +46,7 @@ class Held:
 
 @asynccontextmanager
 async def served(api: House, gateway: Held) -> AsyncIterator[TestClient]:
-    deps = ApiDeps(pool=api.pool, gateway=gateway, log=api.log, live=Live(api.log))
+    deps = ApiDeps(pool=api.pool, gateway=gateway, log=api.log, hub=StreamHub(api.log))
     async with TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=100)) as client:
         try:
             yield client

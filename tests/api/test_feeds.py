@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from threadlog.api.streaming.cursor import End, FrameId, Progress, end_of
-from threadlog.api.streaming.hub import Live, header_of
-from threadlog.api.streaming.subscriptions import Batch, Done, RunFeed, ThreadFeed
+from threadlog.api.streaming.cursor import EventId, FrameCursor, RunEnd, run_end_of
+from threadlog.api.streaming.hub import StreamHub, header_of
+from threadlog.api.streaming.subscriptions import NewFrames, RunDone, RunSubscription, ThreadSubscription
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import EventRecord, Frames
@@ -22,29 +22,29 @@ def record(run_id: str, seq: int, count: int, *, attempt: int = 1, size: int = 1
     return Append(Topic.STREAM, 0, THREAD, frames.encode())
 
 
-def tell(live: Live, event: dict[str, object]) -> None:
-    live.projected(0, 0, EventRecord(1, 0, "c", THREAD, "2026-11-21T00:00:00+00:00", [{"thread_id": THREAD, **event}]))
+def tell(hub: StreamHub, event: dict[str, object]) -> None:
+    hub.projected(0, 0, EventRecord(1, 0, "c", THREAD, "2026-11-21T00:00:00+00:00", [{"thread_id": THREAD, **event}]))
 
 
 def succeeded(frames: int, *, attempt: int = 1) -> dict[str, object]:
     return {"type": "run.succeeded", "run_id": "run", "attempt": attempt, "frames": frames}
 
 
-def run_feed(live: Live, log: MemoryLog, buffer_bytes: int = 1_000_000, *, eager: bool = False) -> RunFeed:
-    return RunFeed(live, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2, eager=eager)
+def run_feed(hub: StreamHub, log: MemoryLog, buffer_bytes: int = 1_000_000, *, eager: bool = False) -> RunSubscription:
+    return RunSubscription(hub, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2, eager=eager)
 
 
 def numbers(items: list[object]) -> list[int]:
     found = []
     for item in items:
-        if isinstance(item, Batch):
+        if isinstance(item, NewFrames):
             found += [item.frames.seq + i for i in range(item.first, len(item.frames.frames))]
     return found
 
 
-async def drain(feed: RunFeed, pause: float = 0) -> list[int]:
+async def drain(subscription: RunSubscription, pause: float = 0) -> list[int]:
     found: list[int] = []
-    while (items := await feed.next(1)) is not None:
+    while (items := await subscription.next(1)) is not None:
         found += numbers(items)
         await asyncio.sleep(pause)
     return found
@@ -54,8 +54,8 @@ async def drain(feed: RunFeed, pause: float = 0) -> list[int]:
 async def test_every_frame_once_and_in_order(seed: int) -> None:
     rng = random.Random(seed)
     log = MemoryLog(1)
-    live = Live(log)
-    await live.start()
+    hub = StreamHub(log)
+    await hub.start()
     total = 400
     joined_at = rng.randrange(total)
     written = asyncio.Event()
@@ -74,16 +74,17 @@ async def test_every_frame_once_and_in_order(seed: int) -> None:
             if seq > joined_at:
                 written.set()
             await asyncio.sleep(0)
-        tell(live, succeeded(total))
+        tell(hub, succeeded(total))
 
-    feeds = [run_feed(live, log, buffer_bytes=rng.choice((1, 500, 1_000_000))) for _ in range(4)]
+    feeds = [run_feed(hub, log, buffer_bytes=rng.choice((1, 500, 1_000_000))) for _ in range(4)]
     emitting = None
     with feeds[0], feeds[1], feeds[2]:
         feeds[0].before_first()
         feeds[1].before_first()
         feeds[2].before_first()
         readers = [
-            asyncio.create_task(drain(feed, pause)) for feed, pause in zip(feeds, (0, 0.001, 0.003), strict=False)
+            asyncio.create_task(drain(subscription, pause))
+            for subscription, pause in zip(feeds, (0, 0.001, 0.003), strict=False)
         ]
         emitting = asyncio.create_task(emit())
         await written.wait()
@@ -94,25 +95,25 @@ async def test_every_frame_once_and_in_order(seed: int) -> None:
             found = await asyncio.gather(*readers)
         await emitting
     assert found == [list(range(total))] * 4
-    assert live._sinks == {}
-    await live.aclose()
+    assert hub._subscribers == {}
+    await hub.aclose()
     await log.aclose()
 
 
 async def test_a_slow_reader_holds_little_and_misses_nothing() -> None:
     log = MemoryLog(1)
-    live = Live(log)
-    await live.start()
-    with run_feed(live, log, buffer_bytes=2_000) as feed:
-        feed.before_first()
+    hub = StreamHub(log)
+    await hub.start()
+    with run_feed(hub, log, buffer_bytes=2_000) as subscription:
+        subscription.before_first()
         for seq in range(200):
             await log.append([record("run", seq, 1, size=500)])
-        while live.stream_position(0) < 200:
+        while hub.stream_position(0) < 200:
             await asyncio.sleep(0)
-        assert feed._queued_bytes <= 2_000 and len(feed._queue) <= 4
-        tell(live, succeeded(200))
-        assert await drain(feed) == list(range(200))
-    await live.aclose()
+        assert subscription._queued_bytes <= 2_000 and len(subscription._queue) <= 4
+        tell(hub, succeeded(200))
+        assert await drain(subscription) == list(range(200))
+    await hub.aclose()
     await log.aclose()
 
 
@@ -121,8 +122,8 @@ async def test_frames_on_their_way_into_the_log_are_shown_at_once_and_never_twic
     """Some get there late, some only with the second try, and a reader may be too slow for what is kept for it."""
     rng = random.Random(seed)
     log = MemoryLog(1)
-    live = Live(log)
-    await live.start()
+    hub = StreamHub(log)
+    await hub.start()
     total = 300
 
     async def emit() -> None:
@@ -130,116 +131,116 @@ async def test_frames_on_their_way_into_the_log_are_shown_at_once_and_never_twic
         while seq < total:
             count = min(rng.randint(1, 20), total - seq)
             sent = record("run", seq, count)
-            live.arriving(THREAD, sent.value)
+            hub.on_unlogged_frames(THREAD, sent.value)
             if rng.random() < 0.3:  # it did not get there: it comes again, with what followed
                 count += min(rng.randint(0, 5), total - seq - count)
                 sent = record("run", seq, count)
-                live.arriving(THREAD, sent.value)
+                hub.on_unlogged_frames(THREAD, sent.value)
             if rng.random() < 0.3:
                 await asyncio.sleep(0)
             await log.append([sent])
             seq += count
-        tell(live, succeeded(total))
+        tell(hub, succeeded(total))
 
-    with run_feed(live, log, rng.choice((200, 1_000_000)), eager=True) as feed:
-        feed.before_first()
+    with run_feed(hub, log, rng.choice((200, 1_000_000)), eager=True) as subscription:
+        subscription.before_first()
         emitting = asyncio.create_task(emit())
-        assert await drain(feed, rng.choice((0, 0.0005))) == list(range(total))
+        assert await drain(subscription, rng.choice((0, 0.0005))) == list(range(total))
         await emitting
-    await live.aclose()
+    await hub.aclose()
     await log.aclose()
 
 
 async def test_who_is_told_the_place_of_each_frame_sees_none_before_it_has_one() -> None:
     log = MemoryLog(1)
-    live = Live(log)
-    await live.start()
-    with run_feed(live, log) as placed, run_feed(live, log, eager=True) as eager:
+    hub = StreamHub(log)
+    await hub.start()
+    with run_feed(hub, log) as placed, run_feed(hub, log, eager=True) as eager:
         placed.before_first()
         eager.before_first()
         sent = record("run", 0, 2)
-        live.arriving(THREAD, sent.value)
+        hub.on_unlogged_frames(THREAD, sent.value)
         assert numbers(await eager.next(0.01) or []) == [0, 1]
         assert await placed.next(0.01) == []
         await log.append([sent])
-        assert [item.offset for item in await placed.next(1) or [] if isinstance(item, Batch)] == [0]
+        assert [item.offset for item in await placed.next(1) or [] if isinstance(item, NewFrames)] == [0]
         assert await eager.next(0.01) == []
-    await live.aclose()
+    await hub.aclose()
     await log.aclose()
 
 
 async def test_a_gap_left_by_retention_is_skipped() -> None:
     log = MemoryLog(1)
-    live = Live(log)
+    hub = StreamHub(log)
     await log.append([record("run", seq, 1) for seq in range(10)])
     log.trim(Topic.STREAM, 0, 4)
-    await live.start()
-    with run_feed(live, log) as feed:
-        feed.from_start()
-        feed.start_at(0)
-        feed.ended(End("success", 1, 10))
-        assert await drain(feed) == [4, 5, 6, 7, 8, 9]
-    await live.aclose()
+    await hub.start()
+    with run_feed(hub, log) as subscription:
+        subscription.from_start()
+        subscription.start_at(0)
+        subscription.ended(RunEnd("success", 1, 10))
+        assert await drain(subscription) == [4, 5, 6, 7, 8, 9]
+    await hub.aclose()
     await log.aclose()
 
 
 async def test_frames_that_never_come_do_not_hold_the_end_for_ever() -> None:
     log = MemoryLog(1)
-    live = Live(log)
-    await live.start()
-    feed = RunFeed(live, log, THREAD, "run", buffer_bytes=1000, frame_wait_seconds=0.05)
-    with feed:
-        feed.before_first()
-        tell(live, succeeded(5))
-        assert await drain(feed) == []
-    await live.aclose()
+    hub = StreamHub(log)
+    await hub.start()
+    subscription = RunSubscription(hub, log, THREAD, "run", buffer_bytes=1000, frame_wait_seconds=0.05)
+    with subscription:
+        subscription.before_first()
+        tell(hub, succeeded(5))
+        assert await drain(subscription) == []
+    await hub.aclose()
     await log.aclose()
 
 
 async def test_a_new_attempt_ends_the_one_before() -> None:
     log = MemoryLog(1)
-    live = Live(log)
-    await live.start()
-    with run_feed(live, log) as feed:
-        feed.before_first()
+    hub = StreamHub(log)
+    await hub.start()
+    with run_feed(hub, log) as subscription:
+        subscription.before_first()
         await log.append([record("run", 0, 3), record("run", 0, 2, attempt=2), record("run", 3, 3)])
-        tell(live, succeeded(2, attempt=2))
-        assert await drain(feed) == [0, 1, 2, 0, 1]
-    await live.aclose()
+        tell(hub, succeeded(2, attempt=2))
+        assert await drain(subscription) == [0, 1, 2, 0, 1]
+    await hub.aclose()
     await log.aclose()
 
 
 async def test_a_slow_reader_of_a_thread_sees_each_run_end_after_its_frames() -> None:
     log = MemoryLog(1)
-    live = Live(log)
-    await live.start()
-    with ThreadFeed(live, log, THREAD, buffer_bytes=100) as feed:
+    hub = StreamHub(log)
+    await hub.start()
+    with ThreadSubscription(hub, log, THREAD, buffer_bytes=100) as subscription:
         for n in range(5):
             for seq in range(4):
                 await log.append([record(f"run-{n}", seq, 1)])
-            tell(live, {**succeeded(4), "run_id": f"run-{n}"})
+            tell(hub, {**succeeded(4), "run_id": f"run-{n}"})
             await asyncio.sleep(0)
         found: list[object] = []
         while len(found) < 25:
-            items = await feed.next(5)
+            items = await subscription.next(5)
             assert items
             for item in items:
-                if isinstance(item, Done):
+                if isinstance(item, RunDone):
                     found.append(item.run_id)
-                elif isinstance(item, Batch):
+                elif isinstance(item, NewFrames):
                     found += [(item.frames.run_id, number) for number in numbers([item])]
     expected: list[object] = []
     for n in range(5):
         expected += [*((f"run-{n}", seq) for seq in range(4)), f"run-{n}"]
     assert found == expected
-    await live.aclose()
+    await hub.aclose()
     await log.aclose()
 
 
 async def test_one_faulty_listener_harms_nobody() -> None:
     log = MemoryLog(1)
-    live = Live(log)
-    await live.start()
+    hub = StreamHub(log)
+    await hub.start()
 
     class Faulty:
         prompt = eager = True
@@ -255,22 +256,22 @@ async def test_one_faulty_listener_harms_nobody() -> None:
         def on_shutdown(self) -> None:
             pass
 
-    live.attach(Faulty())
-    with run_feed(live, log) as feed:
-        feed.before_first()
-        live.arriving(THREAD, record("run", 0, 1).value)
+    hub.subscribe(Faulty())
+    with run_feed(hub, log) as subscription:
+        subscription.before_first()
+        hub.on_unlogged_frames(THREAD, record("run", 0, 1).value)
         await log.append([record("run", 0, 3)])
-        tell(live, succeeded(3))
-        assert await drain(feed) == [0, 1, 2]
-    await live.aclose()
+        tell(hub, succeeded(3))
+        assert await drain(subscription) == [0, 1, 2]
+    await hub.aclose()
     await log.aclose()
 
 
 def test_a_frame_id_is_read_as_it_is_written() -> None:
-    for known in (FrameId(0, 1, 0), FrameId(12, 3, 999_999), FrameId(5, 1, 2, beyond=3)):
-        assert FrameId.parse(str(known)) == known
+    for known in (EventId(0, 1, 0), EventId(12, 3, 999_999), EventId(5, 1, 2, beyond=3)):
+        assert EventId.parse(str(known)) == known
     for strange in ("", "-1", "1", "a-b", "1-2-3-4", "1-", "²-1"):
-        assert FrameId.parse(strange) is None
+        assert EventId.parse(strange) is None
 
 
 def test_a_header_is_read_without_its_frames() -> None:
@@ -281,9 +282,11 @@ def test_a_header_is_read_without_its_frames() -> None:
 
 
 def test_what_ends_a_run() -> None:
-    assert end_of({"type": "run.succeeded", "run_id": "r", "attempt": 2, "frames": 3}, "r") == End("success", 2, 3)
-    assert end_of({"type": "run.succeeded", "run_id": "other", "attempt": 2, "frames": 3}, "r") is None
-    assert end_of({"type": "thread.deleted"}, "r") == End("gone")
-    assert end_of({"type": "run.started", "run_id": "r"}, "r") is None
-    progress = Progress((0, 0))
-    assert progress.reached(End("interrupted")) and not progress.reached(End("success", 1, 1))
+    assert run_end_of({"type": "run.succeeded", "run_id": "r", "attempt": 2, "frames": 3}, "r") == RunEnd(
+        "success", 2, 3
+    )
+    assert run_end_of({"type": "run.succeeded", "run_id": "other", "attempt": 2, "frames": 3}, "r") is None
+    assert run_end_of({"type": "thread.deleted"}, "r") == RunEnd("gone")
+    assert run_end_of({"type": "run.started", "run_id": "r"}, "r") is None
+    progress = FrameCursor((0, 0))
+    assert progress.reached(RunEnd("interrupted")) and not progress.reached(RunEnd("success", 1, 1))

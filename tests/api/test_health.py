@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from threadlog.api.app import make_app
 from threadlog.api.context import ApiDeps
-from threadlog.api.streaming.hub import Live
+from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.domain.commands import CreateThread
 from threadlog.engine.gateway.gateway import envelope_for
 from threadlog.engine.log.memory import MemoryLog
@@ -51,7 +51,7 @@ class Broken:
 
 @asynccontextmanager
 async def served(api: House, log: Any, **more: Any) -> AsyncIterator[TestClient]:
-    deps = ApiDeps(pool=api.pool, gateway=api.gateway, log=log, live=Live(log), **more)
+    deps = ApiDeps(pool=api.pool, gateway=api.gateway, log=log, hub=StreamHub(log), **more)
     async with TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=60)) as client:
         yield client
 

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from threadlog.api.app import ROUTES, make_app
 from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings, Cors
-from threadlog.api.streaming.hub import Live
+from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable
@@ -134,7 +134,7 @@ class AwayGateway:
 async def test_a_log_that_is_away_is_503_and_a_bug_is_500(database: str, error: Exception, status: int) -> None:
     log = MemoryLog(4)
     pool = await asyncpg.create_pool(database, min_size=1, max_size=2)
-    deps = ApiDeps(pool=pool, gateway=AwayGateway(error), log=log, live=Live(log))
+    deps = ApiDeps(pool=pool, gateway=AwayGateway(error), log=log, hub=StreamHub(log))
     async with TestClient(TestServer(make_app(deps))) as client:
         async with client.post("/threads", data=b"{}", headers={"x-request-id": "r-1"}) as answer:
             assert answer.status == status

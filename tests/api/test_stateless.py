@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import uuid_utils
 
-from threadlog.api.runs.stateless import thread_of
+from threadlog.api.runs.stateless import stateless_thread_id
 
 from .house import House
 from .sse import read_all
@@ -14,8 +14,8 @@ from .sse import read_all
 
 def test_the_thread_of_a_stateless_run_is_made_from_its_id() -> None:
     run_id = str(uuid_utils.uuid7())
-    made = UUID(thread_of(run_id))
-    assert str(made) == thread_of(run_id) != run_id
+    made = UUID(stateless_thread_id(run_id))
+    assert str(made) == stateless_thread_id(run_id) != run_id
     assert (made.version, made.variant) == (7, UUID(run_id).variant)
     assert made.bytes[:6] == UUID(run_id).bytes[:6]
 

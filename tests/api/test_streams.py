@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
-from threadlog.api.streaming.cursor import FrameId
+from threadlog.api.streaming.cursor import EventId
 from threadlog.engine.domain.commands import ExpireLease
 
 from .house import House
@@ -61,7 +61,7 @@ async def test_resumable_streams_have_ids_that_increase(api: House) -> None:
         await api.report(thread_id, run_id, "success", frames=6)
         found = [event async for event in events(answer)]
     assert {event.fields for event in found} == {("event", "data", "id")}
-    ids = [FrameId.parse(event.id or "") for event in found]
+    ids = [EventId.parse(event.id or "") for event in found]
     keys = [(i.offset, i.attempt, i.number) for i in ids if i is not None]
     assert len(keys) == 6 and keys == sorted(set(keys))
 
@@ -168,7 +168,7 @@ async def test_joining_shows_what_follows(api: House) -> None:
 
 async def until_live(api: House, run_id: str, frames: int) -> None:
     """The api has seen so many frames of the run."""
-    while (api.live.progress(run_id) or (0, 0))[1] < frames:
+    while (api.hub.progress(run_id) or (0, 0))[1] < frames:
         await asyncio.sleep(0.005)
 
 
@@ -249,7 +249,7 @@ async def test_closing_the_last_interested_stream_cancels_if_asked(api: House) -
 
 async def gone(api: House, left: int) -> None:
     """Only so many streams of the server are open."""
-    while sum(len(sinks) for sinks in api.live._sinks.values()) > left:
+    while sum(len(subscribers) for subscribers in api.hub._subscribers.values()) > left:
         await asyncio.sleep(0.01)
 
 
@@ -274,7 +274,7 @@ async def test_shutting_down_ends_streams_without_cancelling(api: House) -> None
         await api.emit(thread_id, run_id, [start(run_id)])
         stream = events(answer)
         assert (await anext(stream)).name == "metadata"
-        api.live.shutdown()
+        api.hub.shutdown()
         assert [event async for event in stream] == []
     found = await api.pool.fetchval("SELECT status FROM runs WHERE run_id = $1", run_id)
     assert found == "pending"

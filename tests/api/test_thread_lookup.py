@@ -6,34 +6,34 @@ import asyncpg
 import orjson
 
 from tests.engine.world import World, create_run, finish, new_id, world_of
-from threadlog.api.caches.thread_defaults import Inherited, ThreadLookup
+from threadlog.api.caches.thread_defaults import ThreadDefaults, ThreadDefaultsCache
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, UpdateThread
 
 
 class Told:
-    def __init__(self, lookup: ThreadLookup) -> None:
+    def __init__(self, lookup: ThreadDefaultsCache) -> None:
         self._lookup = lookup
 
     def projected(self, partition: int, offset: int, record: object) -> None:
         self._lookup.changed(record.key, record.events)  # type: ignore[attr-defined]
 
 
-async def row_of(world: World, thread_id: str) -> Inherited:
+async def row_of(world: World, thread_id: str) -> ThreadDefaults:
     (row,) = await world.rows("SELECT metadata, config FROM threads WHERE thread_id = $1", thread_id)
-    return Inherited(orjson.loads(row["metadata"]), orjson.loads(row["config"]))
+    return ThreadDefaults(orjson.loads(row["metadata"]), orjson.loads(row["config"]))
 
 
 async def test_events_and_rows_agree(database: str) -> None:
     async with world_of("postgres", database) as world:
         engine = await world.engine()
         nobody: asyncpg.Pool = asyncpg.create_pool(database, min_size=0)  # never opened: a query would fail
-        lookup = ThreadLookup(nobody)
+        lookup = ThreadDefaultsCache(nobody)
         engine.processor.add_listener(Told(lookup))
         a, b = new_id(), new_id()
         await engine.submit(CreateThread(thread_id=a, metadata={"n": 1, "deep": {"x": 1, "y": 2}}))
         assert await lookup.get(a) == await row_of(world, a)
         await engine.submit(UpdateThread(thread_id=a, metadata={"n": 2, "deep": {"x": 3}}))
-        assert await lookup.get(a) == await row_of(world, a) == Inherited({"n": 2, "deep": {"x": 3}}, {})
+        assert await lookup.get(a) == await row_of(world, a) == ThreadDefaults({"n": 2, "deep": {"x": 3}}, {})
         run = create_run(a, thread_metadata={"graph_id": "g"}, thread_config={"tags": ["t"], "configurable": {}})
         await engine.submit(run)
         assert await lookup.get(a) == await row_of(world, a)
@@ -42,7 +42,7 @@ async def test_events_and_rows_agree(database: str) -> None:
         assert (
             await lookup.get(a)
             == await row_of(world, a)
-            == Inherited({"n": 2, "deep": {"x": 3}, "graph_id": "h"}, {"tags": []})
+            == ThreadDefaults({"n": 2, "deep": {"x": 3}, "graph_id": "h"}, {"tags": []})
         )
         await engine.submit(create_run(b, thread_metadata={"graph_id": "g"}))  # makes its thread, too
         assert await lookup.get(b) == await row_of(world, b)
@@ -53,10 +53,10 @@ async def test_what_is_not_known_is_read_and_what_is_gone_is_gone(database: str)
         engine = await world.engine()
         old, new = new_id(), new_id()
         await engine.submit(CreateThread(thread_id=old, metadata={"n": 1}))
-        lookup = ThreadLookup(world.pool)
+        lookup = ThreadDefaultsCache(world.pool)
         engine.processor.add_listener(Told(lookup))
         await engine.submit(UpdateThread(thread_id=old, metadata={"n": 2}))  # of a thread it has not seen the whole of
-        assert await lookup.get(old) == Inherited({"n": 2}, {})
+        assert await lookup.get(old) == ThreadDefaults({"n": 2}, {})
         await engine.submit(CreateThread(thread_id=new))
         await engine.submit(DeleteThread(thread_id=new))
         assert await lookup.get(new) is None

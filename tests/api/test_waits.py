@@ -78,7 +78,8 @@ async def test_an_interrupt_tells_of_every_task_that_waits(api: House) -> None:
     await api.emit(thread_id, run_id, [("values", {"n": 1, "__interrupt__": [one]})])
     interrupts = {"task-1": [one], "task-2": [two]}
     await api.report(thread_id, run_id, "success", frames=1, next=["a", "b"], interrupts=interrupts)
-    assert await answer == (200, {"n": 1, "__interrupt__": [one, two]})
+    shown = [{**interrupt, "response_schema": None} for interrupt in (one, two)]
+    assert await answer == (200, {"n": 1, "__interrupt__": shown})
     thread = await api.call("GET", f"/threads/{thread_id}")
     assert (thread["status"], thread["interrupts"]) == ("interrupted", interrupts)
 
@@ -136,7 +137,7 @@ async def test_leaving_a_wait_cancels_only_if_asked(api: House) -> None:
         async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:
             run_id = answer.headers["Content-Location"].rpartition("/")[2]
             answer.close()
-        while api.live._sinks:
+        while api.hub._subscribers:
             await asyncio.sleep(0.01)
         await status(api, thread_id, run_id, expected)
 
@@ -146,7 +147,7 @@ async def test_a_wait_is_cut_at_shutdown_so_that_its_client_comes_back(api: Hous
     body = orjson.dumps({"assistant_id": "noop"})
     async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:
         assert await answer.content.readexactly(1) == b"\n"
-        api.live.shutdown()
+        api.hub.shutdown()
         try:
             await answer.read()
         except Exception as error:
@@ -184,9 +185,9 @@ async def test_a_connection_cut_by_the_server_does_not_cancel_the_run(api: House
     async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:
         run_id = answer.headers["Content-Location"].rpartition("/")[2]
         assert await answer.content.readexactly(1) == b"\n"
-        api.live.shutdown()
+        api.hub.shutdown()
         with pytest.raises(aiohttp.ClientError):
             await answer.read()
-    while api.live._sinks:
+    while api.hub._subscribers:
         await asyncio.sleep(0.01)
     assert await api.pool.fetchval("SELECT status FROM runs WHERE run_id = $1", run_id) == "pending"

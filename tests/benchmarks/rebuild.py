@@ -35,7 +35,7 @@ from threadlog.engine.log.records import EventRecord, partition_of
 from threadlog.engine.processor.committer import take_over
 from threadlog.engine.processor.ports import Decided
 from threadlog.engine.processor.term import Term
-from threadlog.projections.commit.coordination import PostgresLedger
+from threadlog.projections.commit.coordination import PostgresCoordinationStore
 from threadlog.projections.rebuild.rebuild import reader_of_values, rebuild
 from threadlog.projections.rebuild.verify import verify
 from threadlog.projections.schema import create_beside, migrate
@@ -223,10 +223,10 @@ async def measure(uri: str, threads: int) -> None:
         rate("rebuild", time.perf_counter() - begun, time.process_time() - cpu)
         await transaction.rollback()
         await conn.close()
-        ledger = PostgresLedger(pool, reader_of_values(log))
+        coordination = PostgresCoordinationStore(pool, reader_of_values(log))
         begun, cpu = time.perf_counter(), time.process_time()
-        terms = [Term(position) for position in await ledger.take("bench", 3600, EMBEDDED_PARTITIONS, [])]
-        await take_over(log, ledger, terms, lambda batch, submissions: None)
+        terms = [Term(position) for position in await coordination.take("bench", 3600, EMBEDDED_PARTITIONS, [])]
+        await take_over(log, coordination, terms, lambda batch, submissions: None)
         assert not any(term.dead for term in terms)
         rate("take-over of all of it", time.perf_counter() - begun, time.process_time() - cpu)
         begun, cpu = time.perf_counter(), time.process_time()

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from threadlog.deploy.commands.events import Happened, History
+from threadlog.deploy.commands.events import History, LoggedEvent
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import Frames
 
@@ -51,9 +51,9 @@ class Told:
 
     runs: dict[str, Run] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)  # threads
-    records: list[Happened] = field(default_factory=list)
+    records: list[LoggedEvent] = field(default_factory=list)
 
-    def add(self, happened: Happened) -> None:
+    def add(self, happened: LoggedEvent) -> None:
         self.records.append(happened)
         for event in happened.record.events:
             kind = event["type"]

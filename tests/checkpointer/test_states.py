@@ -18,7 +18,7 @@ from tests.installed import delta_channels, needs
 from threadlog.engine.executor.reporting.jsonable import dumps
 from threadlog.projections.queries.state import get_history, get_state, get_values
 from threadlog.projections.render.state import Selection
-from threadlog.projections.render.values import Gone
+from threadlog.projections.render.values import BlobMissing
 
 # Before, LangGraph's own `get_state`, which these tests compare with, left out tasks that had been answered once.
 resumed_states = needs("langgraph", "1.2.22")
@@ -156,7 +156,7 @@ async def test_values_that_are_not_selected_are_not_read(desk: Desk) -> None:
     wanted = Selection(frozenset(("values", "next")), frozenset(("note",)))
     async with desk.pool.acquire() as conn:
         await conn.execute("DELETE FROM channel_values WHERE length(data) > 10000")
-        with pytest.raises(Gone):
+        with pytest.raises(BlobMissing):
             await get_state(conn, thread.thread_id)
         expected = {"values": {"note": "done"}, "next": []}
         assert await get_state(conn, thread.thread_id, wanted=wanted) == expected

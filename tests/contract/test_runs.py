@@ -212,7 +212,7 @@ async def test_075_a_running_run_can_be_deleted(client: LangGraphClient, thread_
     with pytest.raises(NotFoundError):
         await client.runs.get(thread_id, run["run_id"])
     await gate.reached("exit", run["run_id"])
-    assert gate.journal(run["run_id"]) == ["enter", "cancelled", "exit"]
+    assert gate.committer(run["run_id"]) == ["enter", "cancelled", "exit"]
     assert (await settled(client, thread_id))["status"] == "idle"
     assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"] == ["a", "b"]
 

@@ -184,7 +184,7 @@ async def test_105_no_more_runs_at_once_than_jobs_per_worker(
             await gate.entered(run_id)
         waiting = [(await client.runs.get(*pair))["status"] for pair in zip(threads[3:], runs[3:], strict=True)]
         assert waiting == ["pending", "pending"]
-        assert gate.journal(runs[3]) == gate.journal(runs[4]) == []
+        assert gate.committer(runs[3]) == gate.committer(runs[4]) == []
         gate.open(runs[0])
         await gate.entered(runs[3])
         gate.open()

@@ -84,7 +84,7 @@ async def test_036_deleting_a_busy_thread_stops_its_runs_and_ends_its_streams(
         with pytest.raises(NotFoundError):
             await gone
     await gate.reached("exit", run_id)
-    assert gate.journal() == [f"enter {run_id}", f"cancelled {run_id}", f"exit {run_id}"]
+    assert gate.committer() == [f"enter {run_id}", f"cancelled {run_id}", f"exit {run_id}"]
 
 
 async def test_037_search_filters_combine(client: LangGraphClient) -> None:

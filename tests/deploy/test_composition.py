@@ -147,6 +147,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
         "9",
         lambda settings, app: processor_of(settings, MemoryLog(1), Mock(), Mock()).max_attempts,
     ),
+    "THREADLOG_THREAD_STOP_SECONDS": ("9", executor("thread_stop_seconds")),
     "THREADLOG_HANG_SECONDS": ("9", supervisor(lambda it: it._leases._hang)),
     "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": ("9", executor("grace_seconds")),
     "RESUMABLE_STREAM_TTL_SECONDS": ("9", api("resumable_seconds")),

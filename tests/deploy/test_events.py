@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 import pytest
 
-from threadlog.deploy.commands.events import Happened, History, lines_of, verify
+from threadlog.deploy.commands.events import History, LoggedEvent, lines_of, verify
 from threadlog.deploy.compose.storage import opened_log
 from threadlog.deploy.settings import Settings
 from threadlog.engine.log.memory import MemoryLog
@@ -82,7 +82,7 @@ def test_a_line_says_when_where_what_and_the_short_of_it() -> None:
         "frames": 0,
         "interrupts": {},
     }
-    happened = Happened(3, 17, 0, record(1, 5, "key", event))
+    happened = LoggedEvent(3, 17, 0, record(1, 5, "key", event))
     assert lines_of(happened, as_json=False, with_key=False) == [
         "03:04:05.678     3@17  run.failed             run=…deadbeef attempt=2 error=ValueError: no such order frames=0"
     ]
@@ -90,7 +90,7 @@ def test_a_line_says_when_where_what_and_the_short_of_it() -> None:
 
 def test_json_lines_are_complete() -> None:
     event = {"type": "run.failed", "interrupts": {}, "text": "x" * 500}
-    [line] = lines_of(Happened(3, 17, 0, record(1, 5, "key", event)), as_json=True, with_key=False)
+    [line] = lines_of(LoggedEvent(3, 17, 0, record(1, 5, "key", event)), as_json=True, with_key=False)
     assert orjson.loads(line) == {
         "partition": 3, "offset": 17, "at": AT, "key": "key", "epoch": 1, "command_id": "cmd-5", "event": event,
     }  # fmt: skip

@@ -13,13 +13,13 @@ import pytest
 
 from tests.engine.world import PARTITIONS, Engine, World, create_run, eventually, finish, key_of, new_id, world_of
 from threadlog.engine.gateway.gateway import envelope_for
-from threadlog.engine.link.client import Link
+from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.link.framing import Framed
-from threadlog.engine.link.server import LinkServer
+from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import Frames, partition_of
-from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 
 
 class Executor:
@@ -30,7 +30,7 @@ class Executor:
         self.load = load
         self.listens: list[str] = []
         self._answers = answers
-        self.link = Link(
+        self.link = ExecutorChannel(
             server.path, server.world.log, wake=self._wake, listen=self._listen, load=lambda: self.load, lost=self._lost
         )
 
@@ -52,16 +52,19 @@ class Server:
 
     def __init__(self, world: World, engine: Engine, path: Path) -> None:
         self.world, self.engine, self.path = world, engine, path
-        self.listened: set[str] = set()
+        self.has_live_subscriber: set[str] = set()
         self.executors: list[Executor] = []
         assert isinstance(world.log, PostgresLog)
         self.arrived: list[tuple[str, bytes]] = []
-        self.link = LinkServer(
-            engine.processor, world.log, path,
-            listened=lambda thread: thread in self.listened, arriving=lambda *frames: self.arrived.append(frames),
-        )  # fmt: skip
-        assert isinstance(engine.journal, PostgresJournal)
-        engine.journal.executors = self.link
+        self.link = ExecutorChannelServer(
+            engine.processor,
+            world.log,
+            path,
+            listened=lambda thread: thread in self.has_live_subscriber,
+            arriving=lambda *frames: self.arrived.append(frames),
+        )
+        assert isinstance(engine.committer, SingleTransactionCommitter)
+        engine.committer.executors = self.link
 
     async def executor(self, load: int = 0, **names: Any) -> Executor:
         executor = Executor(self, load, **names)
@@ -301,7 +304,7 @@ async def test_an_executor_that_does_not_come_to_claim_leaves_the_run_to_others(
 async def test_who_listens_decides_whether_frames_may_wait(server: Server) -> None:
     executor = await server.executor()
     waited, listened, late = new_id(), new_id(), new_id()
-    server.listened.add(listened)
+    server.has_live_subscriber.add(listened)
     runs = {thread: new_id() for thread in (waited, listened, late)}
     for thread, run in runs.items():
         await server.engine.submit(create_run(thread, run))

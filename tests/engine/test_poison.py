@@ -28,7 +28,7 @@ from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
 from threadlog.engine.processor.term import Term
-from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 from threadlog.projections.rebuild.verify import skipped
 
 P = 3
@@ -324,13 +324,13 @@ async def test_a_command_that_makes_the_engine_fail_is_found_and_refused(
 async def test_a_failing_commit_of_one_command_holds_up_no_other(
     embedded: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Fails(PostgresJournal):
+    class Fails(SingleTransactionCommitter):
         async def write(self, conn: Any, appends: Any, expected: Any, batches: Any) -> list[int]:
             if any(b"poison" in append.value for append in appends):
                 raise RuntimeError("a bug of ours")
             return await super().write(conn, appends, expected, batches)
 
-    monkeypatch.setattr("tests.engine.world.PostgresJournal", Fails)
+    monkeypatch.setattr("tests.engine.world.SingleTransactionCommitter", Fails)
     engine = await embedded.engine()
     bad, good = create_thread(metadata={"a": "poison"}), [create_thread() for _ in range(20)]
     answers = await asyncio.gather(*(engine.submit(thread) for thread in [*good[:10], bad, *good[10:]]))

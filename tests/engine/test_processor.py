@@ -19,7 +19,7 @@ from threadlog.engine.log.port import AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import partition_of
 from threadlog.engine.processor.processor import NotOwner
 from threadlog.projections.commit.applied import PostgresApplied
-from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 
 
 async def test_an_answered_command_is_in_the_read_models(world: World) -> None:
@@ -164,7 +164,7 @@ async def test_a_killed_processor_is_continued_by_its_successor_at_once(world: W
     assert (await second.submit(create_run(run.thread_id))).events[0]["type"] == "run.created"
     with pytest.raises(RuntimeError):  # the first one's terms are over: its journal can't commit any more
         await _commit_with_old_term(first, run.thread_id)
-    await first.journal.aclose()
+    await first.committer.aclose()
     assert await world.verify() == []
 
 
@@ -174,8 +174,8 @@ async def _commit_with_old_term(engine: Any, thread_id: str) -> None:
 
     term = engine.processor._partitions[partition_of(thread_id, PARTITIONS)].term
     envelope = envelope_for(create_run(thread_id), thread_id, None, None)
-    await engine.journal.commit([Turn(term, [(term.decided + 1000, envelope)])])
-    await engine.journal.settle()
+    await engine.committer.commit([Turn(term, [(term.decided + 1000, envelope)])])
+    await engine.committer.settle()
     if term.dead:
         raise RuntimeError("the term is over")
 
@@ -314,7 +314,7 @@ async def test_a_transaction_killed_in_the_middle_is_begun_again(embedded: World
     assert await embedded.verify() == []
 
 
-class _LosesAnswers(PostgresJournal):
+class _LosesAnswers(SingleTransactionCommitter):
     """Its connection breaks right after the database committed."""
 
     lost = 0
@@ -327,11 +327,11 @@ class _LosesAnswers(PostgresJournal):
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_in_the_log(embedded: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tests.engine.world.PostgresJournal", _LosesAnswers)
+    monkeypatch.setattr("tests.engine.world.SingleTransactionCommitter", _LosesAnswers)
     engine = await embedded.engine()
     decided = await engine.submit(create_run(new_id()))
     assert [event["type"] for event in decided.events][:2] == ["thread.created", "run.created"]
-    assert engine.journal.lost == 1  # type: ignore[attr-defined]
+    assert engine.committer.lost == 1  # type: ignore[attr-defined]
     assert engine.heard.events().count("run.created") == 1  # the listeners are told all the same
     assert len(await embedded.rows("SELECT * FROM runs")) == 1
     assert await embedded.verify() == []

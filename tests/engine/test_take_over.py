@@ -14,7 +14,7 @@ from threadlog.engine.processor import committer
 from threadlog.engine.processor.committer import take_over
 from threadlog.engine.processor.ports import Commit
 from threadlog.engine.processor.term import Term
-from threadlog.projections.commit.coordination import PostgresLedger
+from threadlog.projections.commit.coordination import PostgresCoordinationStore
 from threadlog.projections.rebuild.rebuild import reader_of_values
 
 TABLES = "aggregates, threads, runs, run_queue, timers, checkpoints, checkpoint_writes, channel_values"
@@ -64,10 +64,10 @@ async def forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 async def taken(world: World, source: Any) -> tuple[list[Term], list[Commit]]:
     """Takes everything over; answers the terms and what they projected."""
-    ledger = PostgresLedger(world.pool, reader_of_values(world.log))
-    terms = [Term(position) for position in await ledger.take("two", 60, PARTITIONS, [])]
+    coordination = PostgresCoordinationStore(world.pool, reader_of_values(world.log))
+    terms = [Term(position) for position in await coordination.take("two", 60, PARTITIONS, [])]
     commits: list[Commit] = []
-    await take_over(source, ledger, terms, lambda commit, _: commits.append(commit))
+    await take_over(source, coordination, terms, lambda commit, _: commits.append(commit))
     return terms, commits
 
 
@@ -104,8 +104,8 @@ async def test_the_next_take_over_goes_on_after_the_last_piece(forgotten: World)
 
 async def test_a_take_over_that_is_overtaken_leaves_the_rest_to_the_next(forgotten: World) -> None:
     """Another processor takes one of the partitions after the first piece."""
-    ledger = PostgresLedger(forgotten.pool, reader_of_values(forgotten.log))
-    terms = [Term(position) for position in await ledger.take("two", 60, PARTITIONS, [])]
+    coordination = PostgresCoordinationStore(forgotten.pool, reader_of_values(forgotten.log))
+    terms = [Term(position) for position in await coordination.take("two", 60, PARTITIONS, [])]
     stolen: list[int] = []
 
     class Robbed(Watched):
@@ -115,7 +115,7 @@ async def test_a_take_over_that_is_overtaken_leaves_the_rest_to_the_next(forgott
                 await forgotten.pool.execute("UPDATE partitions SET epoch = epoch + 1 WHERE p = $1", partition)
             return await super().read(topic, partition, start, **names)
 
-    await take_over(Robbed(forgotten), ledger, terms, lambda commit, _: None)
+    await take_over(Robbed(forgotten), coordination, terms, lambda commit, _: None)
     assert [term.partition for term in terms if term.dead] == stolen
     assert all(term.ready for term in terms if not term.dead)
     assert await forgotten.verify() == []

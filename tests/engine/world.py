@@ -18,11 +18,11 @@ from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Log, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, partition_of
-from threadlog.engine.processor.committer import Journal, LogJournal
+from threadlog.engine.processor.committer import Committer, LogCommitter
 from threadlog.engine.processor.ports import Decided, Gateway
 from threadlog.engine.processor.processor import Processor
-from threadlog.projections.commit.coordination import PostgresLedger
-from threadlog.projections.commit.single_transaction import PostgresJournal
+from threadlog.projections.commit.coordination import PostgresCoordinationStore
+from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 from threadlog.projections.rebuild.rebuild import reader_of_values
 from threadlog.projections.rebuild.verify import Difference, verify
 
@@ -53,7 +53,7 @@ class Engine:
     """A processor with its journal and gateway."""
 
     processor: Processor
-    journal: Journal
+    committer: Committer
     gateway: Gateway
     heard: Heard = field(default_factory=Heard)
 
@@ -62,7 +62,7 @@ class Engine:
 
     async def stop(self) -> None:
         await self.processor.stop()
-        await self.journal.aclose()
+        await self.committer.aclose()
 
 
 @dataclass(eq=False)
@@ -80,17 +80,17 @@ class World:
     ) -> Engine:
         source = source or self.log
         read_value = reader_of_values(source)
-        ledger = PostgresLedger(self.pool, read_value)
-        journal: Journal
+        coordination = PostgresCoordinationStore(self.pool, read_value)
+        committer: Committer
         if self.kind == "postgres":
             assert isinstance(source, PostgresLog)
-            journal = PostgresJournal(source, ledger, self.pool, read_value)
+            committer = SingleTransactionCommitter(source, coordination, self.pool, read_value)
         else:
-            journal = LogJournal(source, ledger)
-        processor = Processor(source, ledger, journal, owner=owner, renew_seconds=0.1, **names)
+            committer = LogCommitter(source, coordination)
+        processor = Processor(source, coordination, committer, owner=owner, renew_seconds=0.1, **names)
         through_log = LogGateway(source)
         processor.add_listener(through_log)
-        engine = Engine(processor, journal, LocalGateway(processor, through_log))
+        engine = Engine(processor, committer, LocalGateway(processor, through_log))
         processor.add_listener(engine.heard)
         self.engines.append(engine)
         await processor.start()

@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from tests.executor.stage import Stage, eventually
-from threadlog.engine.executor.checkpointer.retrying_pool import PatientPool
-from threadlog.engine.executor.queue import Claim, Queue
+from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
+from threadlog.engine.executor.queue import Claim, RunQueue
 from threadlog.engine.executor.worker import Executor
 from threadlog.engine.log.postgres.log import PostgresLog
 
@@ -156,7 +156,7 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: Stage, serving, 
     executor = await serving("noop")
     executor._draining = True  # it must not claim the row itself before it is taken
     run_id = await stage.enqueue("noop", {"items": []})
-    queue = Queue(stage.database, graphs=["noop"], durable=True, held=list)
+    queue = RunQueue(stage.database, graphs=["noop"], durable=True, held=list)
     (claim,) = await queue.claim(executor.executor_id, 10)
     await queue.aclose()
     assert claim.run_id == run_id
@@ -247,7 +247,7 @@ class ComingAndGoing:
 
 
 async def test_reads_wait_while_the_database_is_away_and_fail_when_they_are_wrong() -> None:
-    pool = PatientPool(ComingAndGoing())  # type: ignore[arg-type]
+    pool = RetryingPool(ComingAndGoing())  # type: ignore[arg-type]
     assert await pool.fetchval("SELECT 1") == 1
     with pytest.raises(asyncpg.PostgresSyntaxError):
         await pool.fetchval("SELEKT")
@@ -277,7 +277,7 @@ async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving, 
 async def test_after_a_crash_nobody_claims_until_all_who_live_have_taken_back_what_they_hold(stage: Stage) -> None:
     held: list[tuple[str, int]] = []
     one, two = (
-        Queue(stage.database, graphs=["noop"], durable=False, held=lambda held=held: held) for held in (held, [])
+        RunQueue(stage.database, graphs=["noop"], durable=False, held=lambda held=held: held) for held in (held, [])
     )
     for name, queue in (("one", one), ("two", two)):
         await queue.check_in(name)

@@ -11,9 +11,9 @@ import pytest
 
 from tests.executor.stage import eventually
 from threadlog.engine.executor.reporting import appender as module
-from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
-from threadlog.engine.executor.reporting.reporter import Reporter
+from threadlog.engine.executor.reporting.reporter import AttemptReporter
 from threadlog.engine.executor.reporting.spill import Spill
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
@@ -41,15 +41,15 @@ async def log() -> SlowLog:
 
 
 @pytest.fixture
-async def outbox(log: SlowLog) -> AsyncIterator[Outbox]:
-    opened = Outbox(log)
+async def appender(log: SlowLog) -> AsyncIterator[BatchingAppender]:
+    opened = BatchingAppender(log)
     yield opened
     log.gate.set()
     await opened.aclose()
 
 
-def frames_of(outbox: Outbox, run_id: str = "r", partition: int = 1) -> FrameQueue:
-    return outbox.frames(run_id=run_id, thread_id="t", attempt=1, partition=partition)
+def frames_of(appender: BatchingAppender, run_id: str = "r", partition: int = 1) -> FrameQueue:
+    return appender.frames(run_id=run_id, thread_id="t", attempt=1, partition=partition)
 
 
 async def read(log: MemoryLog, partition: int = 1) -> list[tuple[int, bytes]]:
@@ -61,41 +61,43 @@ async def read(log: MemoryLog, partition: int = 1) -> list[tuple[int, bytes]]:
     return found
 
 
-async def test_frames_precede_the_command_that_speaks_of_them(log: SlowLog, outbox: Outbox) -> None:
-    queue = frames_of(outbox)
+async def test_frames_precede_the_command_that_speaks_of_them(log: SlowLog, appender: BatchingAppender) -> None:
+    queue = frames_of(appender)
     for i in range(3):
         queue.put(b"values", b"%d" % i)
-    done = outbox.command(1, "t", b"{}")
+    done = appender.command(1, "t", b"{}")
     assert await done == 0
     assert [record.topic for batch in log.appends for record in batch] == [Topic.STREAM, Topic.COMMANDS]
     assert await read(log) == [(0, b"0"), (1, b"1"), (2, b"2")]
     assert queue.count == 3
 
 
-async def test_what_gathers_during_an_append_is_one_append(log: SlowLog, outbox: Outbox) -> None:
+async def test_what_gathers_during_an_append_is_one_append(log: SlowLog, appender: BatchingAppender) -> None:
     log.gate.clear()
-    first = outbox.command(1, "t", b"first")
+    first = appender.command(1, "t", b"first")
     await eventually(lambda: log.appends)
-    rest = [outbox.command(p, "t", b"%d" % p) for p in range(4)]
-    queue = frames_of(outbox)
+    rest = [appender.command(p, "t", b"%d" % p) for p in range(4)]
+    queue = frames_of(appender)
     queue.put(b"custom", b"1")
     log.gate.set()
     await asyncio.gather(first, *rest)
     assert [len(batch) for batch in log.appends] == [1, 5]
 
 
-async def test_threads_do_not_wait_for_the_appends_of_others_but_for_their_own(log: SlowLog, outbox: Outbox) -> None:
+async def test_threads_do_not_wait_for_the_appends_of_others_but_for_their_own(
+    log: SlowLog, appender: BatchingAppender
+) -> None:
     log.gate.clear()
-    one, other = frames_of(outbox), outbox.frames(run_id="o", thread_id="other", attempt=1, partition=1)
-    first = outbox.command(1, "t", b"first")
+    one, other = frames_of(appender), appender.frames(run_id="o", thread_id="other", attempt=1, partition=1)
+    first = appender.command(1, "t", b"first")
     await eventually(lambda: len(log.appends) == 1)
     one.put(b"custom", b"1")
-    second = outbox.command(1, "t", b"second")
+    second = appender.command(1, "t", b"second")
     other.put(b"custom", b"2")
-    third = outbox.command(1, "other", b"third")
+    third = appender.command(1, "other", b"third")
     await eventually(lambda: len(log.appends) == 2)
     assert [(r.topic, r.key) for r in log.appends[1]] == [(Topic.STREAM, "other"), (Topic.COMMANDS, "other")]
-    more = [outbox.command(1, f"thread {i}", b"more") for i in range(10)]
+    more = [appender.command(1, f"thread {i}", b"more") for i in range(10)]
     await eventually(lambda: len(log.appends) == 3)
     log.gate.set()
     await asyncio.gather(first, second, third, *more)
@@ -105,29 +107,29 @@ async def test_threads_do_not_wait_for_the_appends_of_others_but_for_their_own(l
 
 
 async def test_frames_nobody_waits_for_leave_when_they_have_waited_long_enough(
-    log: SlowLog, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    log: SlowLog, appender: BatchingAppender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_LINGER_PATIENT_SECONDS", 0.02)
-    old, new = frames_of(outbox, "old"), outbox.frames(run_id="new", thread_id="u", attempt=1, partition=2)
+    old, new = frames_of(appender, "old"), appender.frames(run_id="new", thread_id="u", attempt=1, partition=2)
     old.patient = new.patient = True
     old.put(b"values", b"1")
     monkeypatch.setattr(module, "_LINGER_PATIENT_SECONDS", 60)
     new.put(b"values", b"2")
     await eventually(lambda: log.appends)
     assert [record.key for batch in log.appends for record in batch] == ["t"]
-    outbox.hurry(new)
-    await outbox.drained()
+    appender.hurry(new)
+    await appender.drained()
     assert [record.key for batch in log.appends for record in batch] == ["t", "u"]
 
 
-async def test_no_more_than_some_appends_are_in_flight(log: SlowLog, outbox: Outbox, monkeypatch) -> None:
+async def test_no_more_than_some_appends_are_in_flight(log: SlowLog, appender: BatchingAppender, monkeypatch) -> None:
     monkeypatch.setattr(module, "_IN_FLIGHT", 2)
     log.gate.clear()
     done = []
     for i in range(2):
-        done.append(outbox.command(1, f"thread {i}", b"x"))
+        done.append(appender.command(1, f"thread {i}", b"x"))
         await eventually(lambda i=i: len(log.appends) == i + 1)
-    done += [outbox.command(1, f"thread {i}", b"x") for i in range(2, 9)]
+    done += [appender.command(1, f"thread {i}", b"x") for i in range(2, 9)]
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(log.appends) == 2
@@ -155,16 +157,16 @@ class _BreaksOnce(SlowLog):
 
 async def test_when_appends_fail_nothing_new_overtakes_them() -> None:
     log = _BreaksOnce()
-    outbox = Outbox(log)
+    appender = BatchingAppender(log)
     try:
         done = []
         for i in range(3):
-            done.append(outbox.command(1, f"thread {i}", b"old %d" % i))
+            done.append(appender.command(1, f"thread {i}", b"old %d" % i))
             await eventually(lambda i=i: len(log.appends) == i + 1)
         log.gate.clear()
         log.broken.set()
         await eventually(lambda: log.order)
-        done += [outbox.command(1, f"thread {i}", b"new %d" % i) for i in range(3, 6)]
+        done += [appender.command(1, f"thread {i}", b"new %d" % i) for i in range(3, 6)]
         for _ in range(20):
             await asyncio.sleep(0)
         assert log.order == [b"old 0"]
@@ -173,52 +175,52 @@ async def test_when_appends_fail_nothing_new_overtakes_them() -> None:
         assert log.order[:3] == [b"old 0", b"old 1", b"old 2"]
         assert sorted(log.order[3:]) == [b"new 3", b"new 4", b"new 5"]
     finally:
-        await outbox.aclose()
+        await appender.aclose()
 
 
 async def test_closed_while_it_sends_again_it_sends_nothing_more() -> None:
     log = _BreaksOnce()
-    outbox = Outbox(log)
-    outbox.command(1, "t", b"old")
+    appender = BatchingAppender(log)
+    appender.command(1, "t", b"old")
     await eventually(lambda: log.appends)
     log.gate.clear()
     log.broken.set()
     await eventually(lambda: log.order == [b"old"])
-    outbox.command(1, "other", b"new")
+    appender.command(1, "other", b"new")
     await asyncio.sleep(0)  # it waits for the other one by now
-    await outbox.aclose()
+    await appender.aclose()
     log.gate.set()
     for _ in range(20):
         await asyncio.sleep(0)
     assert log.order == [b"old"]
 
 
-async def test_failed_appends_are_repeated_with_the_same_bytes(log: SlowLog, outbox: Outbox) -> None:
-    queue = frames_of(outbox)
+async def test_failed_appends_are_repeated_with_the_same_bytes(log: SlowLog, appender: BatchingAppender) -> None:
+    queue = frames_of(appender)
     queue.put(b"custom", b"0")
-    await outbox.drained()
+    await appender.drained()
     log.fail_next(LogUnavailable("away"))
     log.fail_next(AppendUnknown("no answer"), landed=True)
     queue.put(b"custom", b"1")
-    await outbox.command(1, "t", b"command")
+    await appender.command(1, "t", b"command")
     records = await log.read(Topic.COMMANDS, 1, 0)
     assert [record.value for record in records] == [b"command", b"command"]
     numbers = [number for number, _ in await read(log)]
     assert sorted(set(numbers)) == [0, 1] and numbers[-1] == 1
 
 
-async def test_the_last_seconds_of_the_stream_are_sent_again_when_the_database_was_lost(log, outbox) -> None:
-    queue = frames_of(outbox)
+async def test_the_last_seconds_of_the_stream_are_sent_again_when_the_database_was_lost(log, appender) -> None:
+    queue = frames_of(appender)
     for i in range(5):
         queue.put(b"custom", b"%d" % i)
-    await outbox.drained()
-    outbox.connection_lost()
-    await outbox.drained()
+    await appender.drained()
+    appender.connection_lost()
+    await appender.drained()
     assert [data for _, data in await read(log)] == [b"%d" % i for i in (*range(5), *range(5))]
 
 
-async def test_frames_from_threads_keep_their_order_and_none_is_lost(log: SlowLog, outbox: Outbox) -> None:
-    queues = [frames_of(outbox, f"run-{n}", n) for n in range(4)]
+async def test_frames_from_threads_keep_their_order_and_none_is_lost(log: SlowLog, appender: BatchingAppender) -> None:
+    queues = [frames_of(appender, f"run-{n}", n) for n in range(4)]
 
     def write(queue: FrameQueue) -> None:
         for i in range(5000):
@@ -229,38 +231,38 @@ async def test_frames_from_threads_keep_their_order_and_none_is_lost(log: SlowLo
         thread.start()
     while any(thread.is_alive() for thread in threads):
         await asyncio.sleep(0.001)
-    await outbox.drained()
+    await appender.drained()
     for n, queue in enumerate(queues):
         assert await read(log, n) == [(i, b"%d" % i) for i in range(5000)]
         assert queue.count == 5000
 
 
-async def test_large_batches_are_split(log: SlowLog, outbox: Outbox) -> None:
-    queue = frames_of(outbox)
+async def test_large_batches_are_split(log: SlowLog, appender: BatchingAppender) -> None:
+    queue = frames_of(appender)
     big = b"x" * 100_000
     for _ in range(60):
         queue.put(b"values", big)
-    await outbox.command(1, "t", b"after")
+    await appender.command(1, "t", b"after")
     assert len(await read(log)) == 60
     assert max(sum(len(r.value) for r in batch) for batch in log.appends) < 3 * 1024 * 1024
     assert max(len(r.value) for r in await log.read(Topic.STREAM, 1, 0, max_bytes=1 << 30)) < 400_000
     assert log.appends[-1][-1].topic == Topic.COMMANDS
 
 
-async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, outbox: Outbox, monkeypatch) -> None:
+async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, appender: BatchingAppender, monkeypatch) -> None:
     monkeypatch.setattr(module, "FULL_BYTES", 1000)
     log.gate.clear()
-    queue = frames_of(outbox)
+    queue = frames_of(appender)
     for _ in range(4):
         queue.put(b"values", b"x" * 500)
     await eventually(lambda: log.appends)
     for _ in range(4):
         queue.put(b"values", b"x" * 500)
-    assert outbox.full
-    waiting = asyncio.create_task(outbox.room(queue))
+    assert appender.full
+    waiting = asyncio.create_task(appender.room(queue))
     log.gate.set()
     await waiting
-    assert not outbox.full
+    assert not appender.full
 
 
 class PickyLog(SlowLog):
@@ -274,39 +276,39 @@ class PickyLog(SlowLog):
 
 async def test_a_record_the_log_refuses_harms_no_other() -> None:
     log = PickyLog()
-    outbox = Outbox(log)
-    good, bad = frames_of(outbox, "good", 0), frames_of(outbox, "bad", 1)
+    appender = BatchingAppender(log)
+    good, bad = frames_of(appender, "good", 0), frames_of(appender, "bad", 1)
     good.put(b"values", b"1")
     bad.put(b"values", b"x" * 20_000)
     bad.put(b"values", b"2")
-    fine = outbox.command(2, "t", b"fine")
-    refused = outbox.command(3, "t", b"x" * 20_000)
+    fine = appender.command(2, "t", b"fine")
+    refused = appender.command(3, "t", b"x" * 20_000)
     assert await fine == 0
     with pytest.raises(ValueError, match="too large"):
         await refused
-    await outbox.drained()
+    await appender.drained()
     assert await read(log, 0) == [(0, b"1")]
     assert await read(log, 1) == [(0, b"null"), (1, b"null")]
     bad.put(b"values", b"3")
-    await outbox.drained()
+    await appender.drained()
     assert (await read(log, 1))[-1] == (2, b"3")
-    await outbox.aclose()
+    await appender.aclose()
 
 
 async def _not_applied(partition: int, offset: int) -> None:
     raise AssertionError("nobody asked")
 
 
-def reporter_of(outbox: Outbox, applied: Any = _not_applied) -> Reporter:
-    return Reporter(outbox, frames_of(outbox), executor="e", applied=applied)
+def reporter_of(appender: BatchingAppender, applied: Any = _not_applied) -> AttemptReporter:
+    return AttemptReporter(appender, frames_of(appender), executor="e", applied=applied)
 
 
 async def reports(log: MemoryLog) -> list[dict[str, Any]]:
     return [CommandEnvelope.decode(r.value).body for r in await log.read(Topic.COMMANDS, 1, 0)]
 
 
-async def test_a_report_that_ends_a_short_attempt_holds_everything(log: SlowLog, outbox: Outbox) -> None:
-    reporter = reporter_of(outbox)
+async def test_a_report_that_ends_a_short_attempt_holds_everything(log: SlowLog, appender: BatchingAppender) -> None:
+    reporter = reporter_of(appender)
     reporter.add({"kind": "checkpoint", "n": 1})
     reporter.add({"kind": "tasks", "n": 2})
     await reporter.finish({"status": "success"})
@@ -315,13 +317,13 @@ async def test_a_report_that_ends_a_short_attempt_holds_everything(log: SlowLog,
     assert [item["n"] for item in report["items"]] == [1, 2]
 
 
-async def test_flush_and_applied_wait_for_what_they_promise(log: SlowLog, outbox: Outbox) -> None:
+async def test_flush_and_applied_wait_for_what_they_promise(log: SlowLog, appender: BatchingAppender) -> None:
     asked: list[tuple[int, int]] = []
 
     async def applied(partition: int, offset: int) -> None:
         asked.append((partition, offset))
 
-    reporter = reporter_of(outbox, applied)
+    reporter = reporter_of(appender, applied)
     reporter.add({"n": 1})
     await reporter.flush()
     assert len(await reports(log)) == 1
@@ -332,8 +334,8 @@ async def test_flush_and_applied_wait_for_what_they_promise(log: SlowLog, outbox
     assert asked == [(1, 1)]
 
 
-async def test_after_settling_items_are_reported_as_they_come_one_report_in_flight(log, outbox) -> None:
-    reporter = reporter_of(outbox)
+async def test_after_settling_items_are_reported_as_they_come_one_report_in_flight(log, appender) -> None:
+    reporter = reporter_of(appender)
     reporter.add({"n": -1})
     reporter.settle()
     await eventually(lambda: log.appends)
@@ -355,11 +357,11 @@ async def test_after_settling_items_are_reported_as_they_come_one_report_in_flig
 
 
 async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_disk(
-    log: SlowLog, outbox: Outbox, monkeypatch
+    log: SlowLog, appender: BatchingAppender, monkeypatch
 ) -> None:
     monkeypatch.setattr(module, "FULL_BYTES", 50_000)
     log.gate.clear()
-    queue = frames_of(outbox)
+    queue = frames_of(appender)
     frames = [b"%d " % i + b"x" * 10_000 for i in range(300)]
     frames[200] += b"y" * 3_000_000  # more than is read at once
     for i, data in enumerate(frames[:150]):
@@ -370,8 +372,8 @@ async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_dis
     assert in_memory <= 60_000 and queue.spill is not None and queue.full
     await asyncio.to_thread(lambda: [queue.put(b"custom", data) for data in frames[150:]])
     assert queue.count == 300, "in memory, on disk and under way"
-    waiting = asyncio.create_task(outbox.room(queue))
-    done = outbox.command(1, "t", b"{}")
+    waiting = asyncio.create_task(appender.room(queue))
+    done = appender.command(1, "t", b"{}")
     log.gate.set()
     await done
     await waiting
@@ -380,24 +382,24 @@ async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_dis
 
 
 async def test_a_full_outbox_does_not_hold_up_a_run_that_has_nothing_waiting(
-    log: SlowLog, outbox: Outbox, monkeypatch
+    log: SlowLog, appender: BatchingAppender, monkeypatch
 ) -> None:
     monkeypatch.setattr(module, "FULL_BYTES", 10_000)
     log.gate.clear()
-    greedy, modest = frames_of(outbox), frames_of(outbox, "other")
+    greedy, modest = frames_of(appender), frames_of(appender, "other")
     for _ in range(20):
         greedy.put(b"custom", b"x" * 1000)
     modest.put(b"custom", b"y")
     log.gate.set()
-    await outbox.drained()
+    await appender.drained()
     assert (greedy.seq, modest.seq) == (20, 1)
 
 
 async def test_frames_stay_in_order_when_threads_put_while_the_disk_is_read(
-    log: SlowLog, outbox: Outbox, monkeypatch
+    log: SlowLog, appender: BatchingAppender, monkeypatch
 ) -> None:
     monkeypatch.setattr(module, "FULL_BYTES", 10_000)
-    queue = frames_of(outbox)
+    queue = frames_of(appender)
     log.gate.clear()
     for i in range(50):
         queue.put(b"custom", b"%06d" % i + b"x" * 1000)
@@ -408,7 +410,7 @@ async def test_frames_stay_in_order_when_threads_put_while_the_disk_is_read(
             queue.put(b"custom", b"%06d" % i + b"x" * 1000)
 
     await asyncio.to_thread(put)
-    await outbox.drained()
+    await appender.drained()
     assert [(seq, int(data[:6])) for seq, data in await read(log)] == [(i, i) for i in range(3000)]
 
 

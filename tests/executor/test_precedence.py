@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from threadlog.engine.executor.loop_yield import LoopPrecedence
+from threadlog.engine.executor.loop_yield import LoopYield
 
 
 class ByHand:
@@ -42,9 +42,9 @@ def loop() -> ByHand:
 
 
 @pytest.fixture
-def precedence(loop: ByHand, monkeypatch: pytest.MonkeyPatch) -> LoopPrecedence:
+def precedence(loop: ByHand, monkeypatch: pytest.MonkeyPatch) -> LoopYield:
     monkeypatch.setattr("threadlog.engine.executor.loop_yield._BLOCKED_SECONDS", 30.0)
-    return LoopPrecedence(cast(Any, loop), lambda: loop.now)
+    return LoopYield(cast(Any, loop), lambda: loop.now)
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def node(work: Callable[[], None]) -> Iterator[threading.Thread]:
     assert not thread.is_alive()
 
 
-def test_a_thread_waits_until_the_loop_has_nothing_left_to_do(loop: ByHand, precedence: LoopPrecedence) -> None:
+def test_a_thread_waits_until_the_loop_has_nothing_left_to_do(loop: ByHand, precedence: LoopYield) -> None:
     with node(precedence.make_way) as thread:
         assert loop.knocked.wait(10)
         loop.turn(0.0005)
@@ -66,14 +66,14 @@ def test_a_thread_waits_until_the_loop_has_nothing_left_to_do(loop: ByHand, prec
         loop.turn(0)
 
 
-def test_a_loop_that_is_never_idle_does_not_keep_threads_for_ever(loop: ByHand, precedence: LoopPrecedence) -> None:
+def test_a_loop_that_is_never_idle_does_not_keep_threads_for_ever(loop: ByHand, precedence: LoopYield) -> None:
     with node(precedence.make_way):
         assert loop.knocked.wait(10)
         for _ in range(6):
             loop.turn(0.001)
 
 
-def test_having_made_way_a_thread_goes_on_for_a_while(loop: ByHand, precedence: LoopPrecedence) -> None:
+def test_having_made_way_a_thread_goes_on_for_a_while(loop: ByHand, precedence: LoopYield) -> None:
     with node(precedence.make_way):
         assert loop.knocked.wait(10)
         loop.turn(0)
@@ -94,7 +94,7 @@ def test_having_made_way_a_thread_goes_on_for_a_while(loop: ByHand, precedence: 
         loop.turn(0)
 
 
-def test_a_second_thread_waits_with_the_first(loop: ByHand, precedence: LoopPrecedence) -> None:
+def test_a_second_thread_waits_with_the_first(loop: ByHand, precedence: LoopYield) -> None:
     with node(precedence.make_way) as first:
         assert loop.knocked.wait(10)
         with node(precedence.make_way) as second:
@@ -106,7 +106,7 @@ def test_a_second_thread_waits_with_the_first(loop: ByHand, precedence: LoopPrec
 
 def test_a_loop_that_user_code_blocks_holds_up_nobody(loop: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("threadlog.engine.executor.loop_yield._BLOCKED_SECONDS", 0.001)
-    precedence = LoopPrecedence(cast(Any, loop), lambda: loop.now)
+    precedence = LoopYield(cast(Any, loop), lambda: loop.now)
     precedence.make_way()
     loop.knocked.clear()
     precedence.make_way()
@@ -115,7 +115,7 @@ def test_a_loop_that_user_code_blocks_holds_up_nobody(loop: ByHand, monkeypatch:
 
 async def test_the_loop_passes_threads_that_stream_without_a_pause() -> None:
     loop = asyncio.get_running_loop()
-    precedence, stop = LoopPrecedence(loop), threading.Event()
+    precedence, stop = LoopYield(loop), threading.Event()
     made_way = [0] * 4
 
     def stream(number: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from threadlog.engine.executor import admission
-from threadlog.engine.executor.admission import AT_MOST, Room
+from threadlog.engine.executor.admission import AT_MOST, AdmissionControl
 
 
 @dataclass
@@ -68,7 +68,7 @@ def loop() -> ByHand:
     return ByHand()
 
 
-def begin(loop: ByHand, entered: Room, count: int = AT_MOST) -> list[Attempt]:
+def begin(loop: ByHand, entered: AdmissionControl, count: int = AT_MOST) -> list[Attempt]:
     attempts = [Attempt(loop.now, loop.now) for _ in range(count)]
     for attempt in attempts:
         entered.enter(attempt)
@@ -77,7 +77,7 @@ def begin(loop: ByHand, entered: Room, count: int = AT_MOST) -> list[Attempt]:
 
 def test_only_so_many_young_ones_work_side_by_side(loop: ByHand) -> None:
     changes: list[int] = []
-    full = Room(cast(Any, loop), lambda: changes.append(1), loop.cpu)
+    full = AdmissionControl(cast(Any, loop), lambda: changes.append(1), loop.cpu)
     attempts = begin(loop, full)
     assert full.free == 0
     loop.run(0.02, share=1)
@@ -90,7 +90,7 @@ def test_only_so_many_young_ones_work_side_by_side(loop: ByHand) -> None:
 
 
 def test_who_waits_makes_room_at_once_while_the_process_idles(loop: ByHand) -> None:
-    full = Room(cast(Any, loop), lambda: None, loop.cpu)
+    full = AdmissionControl(cast(Any, loop), lambda: None, loop.cpu)
     attempts = begin(loop, full)
     loop.run(0.011, share=0.1)
     assert full.free == AT_MOST
@@ -101,7 +101,7 @@ def test_who_waits_makes_room_at_once_while_the_process_idles(loop: ByHand) -> N
 
 
 def test_who_has_not_moved_for_long_is_no_short_one(loop: ByHand) -> None:
-    full = Room(cast(Any, loop), lambda: None, loop.cpu)
+    full = AdmissionControl(cast(Any, loop), lambda: None, loop.cpu)
     attempts = begin(loop, full)
     for _ in range(10):
         attempts[0].progress = loop.now
@@ -111,7 +111,7 @@ def test_who_has_not_moved_for_long_is_no_short_one(loop: ByHand) -> None:
 
 
 def test_nobody_is_young_for_ever(loop: ByHand) -> None:
-    full = Room(cast(Any, loop), lambda: None, loop.cpu)
+    full = AdmissionControl(cast(Any, loop), lambda: None, loop.cpu)
     (attempt,) = begin(loop, full, 1)
     while loop.now < 100 + admission._YOUNG_SECONDS - 0.01:
         attempt.progress = loop.now
@@ -123,7 +123,7 @@ def test_nobody_is_young_for_ever(loop: ByHand) -> None:
 
 
 def test_what_has_stopped_working_makes_room_and_is_not_settled(loop: ByHand) -> None:
-    full = Room(cast(Any, loop), lambda: None, loop.cpu)
+    full = AdmissionControl(cast(Any, loop), lambda: None, loop.cpu)
     attempts = begin(loop, full)
     attempts[0].working = False
     loop.run(0.006, share=1)
@@ -131,7 +131,7 @@ def test_what_has_stopped_working_makes_room_and_is_not_settled(loop: ByHand) ->
 
 
 def test_idleness_before_the_first_one_began_does_not_count(loop: ByHand) -> None:
-    full = Room(cast(Any, loop), lambda: None, loop.cpu)
+    full = AdmissionControl(cast(Any, loop), lambda: None, loop.cpu)
     (first,) = begin(loop, full, 1)
     full.leave(first)
     loop.run(1, share=0)

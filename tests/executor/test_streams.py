@@ -139,7 +139,7 @@ async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stag
     executor = await serving("tokens")
     monkeypatch.setattr(stage.log, "append", held)
     run_id = await stage.enqueue("tokens", {"items": [], "n": 50_000}, stream_mode=["custom"])
-    await eventually(lambda: executor.outbox.full)
+    await eventually(lambda: executor.appender.full)
     queue = executor.attempts[run_id].queue
     before = await settled(lambda: queue.count)
     assert before < 10_000
@@ -165,7 +165,7 @@ async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_
     await eventually(lambda: run_id in executor.attempts and executor.attempts[run_id].queue.count >= 6000)
     attempt = executor.attempts[run_id]
     assert sum(len(data) for _, data in attempt.queue.frames) < 2_000_000
-    assert attempt.queue.full and executor.outbox.queued_bytes < 2_000_000
+    assert attempt.queue.full and executor.appender.queued_bytes < 2_000_000
     await settled(lambda: attempt.queue.count)
     assert attempt.working, "the next superstep waits"
     gate.set()

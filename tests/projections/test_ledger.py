@@ -12,7 +12,7 @@ from tests.projections.story import Story, T, no_values
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.processor.ports import Fenced, Position
 from threadlog.engine.processor.term import Batch
-from threadlog.projections.commit.coordination import PostgresLedger
+from threadlog.projections.commit.coordination import PostgresCoordinationStore
 
 ALL = 16
 
@@ -25,68 +25,72 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest.fixture
-def ledger(pool: asyncpg.Pool) -> PostgresLedger:
-    return PostgresLedger(pool, no_values)
+def coordination(pool: asyncpg.Pool) -> PostgresCoordinationStore:
+    return PostgresCoordinationStore(pool, no_values)
 
 
 def numbers(positions: list[Position]) -> list[int]:
     return [position.partition for position in positions]
 
 
-async def test_each_take_begins_a_new_epoch(ledger: PostgresLedger) -> None:
-    assert numbers(await ledger.take("me", 60, 3, [])) == [0, 1, 2]
-    again = await ledger.retake("me", 60, [1, 2])
+async def test_each_take_begins_a_new_epoch(coordination: PostgresCoordinationStore) -> None:
+    assert numbers(await coordination.take("me", 60, 3, [])) == [0, 1, 2]
+    again = await coordination.retake("me", 60, [1, 2])
     assert [(p.partition, p.epoch) for p in again] == [(1, 2), (2, 2)]
 
 
-async def test_what_another_holds_is_not_taken_before_its_lease_ends(ledger: PostgresLedger) -> None:
-    await ledger.take("other", 60, 10, [])
-    await ledger.take("gone", 0, 2, [])
-    assert numbers(await ledger.take("me", 60, ALL, [])) == [10, 11, 12, 13, 14, 15]
-    assert await ledger.retake("me", 60, [0, 1]) == []
+async def test_what_another_holds_is_not_taken_before_its_lease_ends(coordination: PostgresCoordinationStore) -> None:
+    await coordination.take("other", 60, 10, [])
+    await coordination.take("gone", 0, 2, [])
+    assert numbers(await coordination.take("me", 60, ALL, [])) == [10, 11, 12, 13, 14, 15]
+    assert await coordination.retake("me", 60, [0, 1]) == []
 
 
-async def test_a_successor_of_the_same_name_takes_its_own_at_once(ledger: PostgresLedger) -> None:
-    await ledger.take("me", 3600, ALL, [])
-    assert len(await ledger.take("me", 3600, ALL, [])) == ALL
-    assert numbers(await ledger.take("me", 3600, ALL, [0, 1, 2])) == list(range(3, ALL))
+async def test_a_successor_of_the_same_name_takes_its_own_at_once(coordination: PostgresCoordinationStore) -> None:
+    await coordination.take("me", 3600, ALL, [])
+    assert len(await coordination.take("me", 3600, ALL, [])) == ALL
+    assert numbers(await coordination.take("me", 3600, ALL, [0, 1, 2])) == list(range(3, ALL))
 
 
-async def test_a_beat_renews_and_counts_who_is_alive(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
-    await ledger.take("me", 1, 2, [])
-    await ledger.beat("other", 60)
-    await ledger.beat("dead", 0)
-    standing = await ledger.beat("me", 3600)
+async def test_a_beat_renews_and_counts_who_is_alive(
+    coordination: PostgresCoordinationStore, pool: asyncpg.Pool
+) -> None:
+    await coordination.take("me", 1, 2, [])
+    await coordination.beat("other", 60)
+    await coordination.beat("dead", 0)
+    standing = await coordination.beat("me", 3600)
     assert (dict(standing.held), standing.processors) == ({0: 1, 1: 1}, 2)
     left = await pool.fetch("SELECT owner FROM processors WHERE lease_until > now() + interval '30 minutes'")
     assert [row["owner"] for row in left] == ["me"]
-    assert (await ledger.beat("nobody's", 60)).held == {}
+    assert (await coordination.beat("nobody's", 60)).held == {}
 
 
-async def test_a_beat_waits_for_no_partition(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
-    await ledger.take("me", 60, ALL, [])
+async def test_a_beat_waits_for_no_partition(coordination: PostgresCoordinationStore, pool: asyncpg.Pool) -> None:
+    await coordination.take("me", 60, ALL, [])
     async with pool.acquire() as busy, busy.transaction():
         await busy.execute("SELECT FROM partitions FOR UPDATE")
         async with asyncio.timeout(10):
-            assert len((await ledger.beat("me", 60)).held) == ALL
+            assert len((await coordination.beat("me", 60)).held) == ALL
 
 
-async def test_a_beat_keeps_all_partitions_and_without_one_all_are_free(ledger: PostgresLedger) -> None:
-    await ledger.take("me", 0, ALL, [])
-    await ledger.beat("me", 60)
-    assert await ledger.take("other", 60, ALL, []) == []
-    await ledger.beat("me", 0)
-    assert len(await ledger.take("other", 60, ALL, [])) == ALL
-    assert (await ledger.beat("me", 60)).held == {}
+async def test_a_beat_keeps_all_partitions_and_without_one_all_are_free(
+    coordination: PostgresCoordinationStore,
+) -> None:
+    await coordination.take("me", 0, ALL, [])
+    await coordination.beat("me", 60)
+    assert await coordination.take("other", 60, ALL, []) == []
+    await coordination.beat("me", 0)
+    assert len(await coordination.take("other", 60, ALL, [])) == ALL
+    assert (await coordination.beat("me", 60)).held == {}
 
 
-async def test_what_is_given_back_is_free(ledger: PostgresLedger) -> None:
-    await ledger.take("me", 3600, ALL, [])
-    await ledger.release("me", [4, 5])
-    assert numbers(await ledger.take("other", 60, ALL, [])) == [4, 5]
-    await ledger.release("other", [0])  # not its own: nothing happens
-    await ledger.leave("me")
-    assert len(await ledger.take("other", 60, ALL, [4, 5])) == ALL - 2
+async def test_what_is_given_back_is_free(coordination: PostgresCoordinationStore) -> None:
+    await coordination.take("me", 3600, ALL, [])
+    await coordination.release("me", [4, 5])
+    assert numbers(await coordination.take("other", 60, ALL, [])) == [4, 5]
+    await coordination.release("other", [0])  # not its own: nothing happens
+    await coordination.leave("me")
+    assert len(await coordination.take("other", 60, ALL, [4, 5])) == ALL - 2
 
 
 def batch(p: int, epoch: int, ev_off: int) -> Batch:
@@ -94,26 +98,28 @@ def batch(p: int, epoch: int, ev_off: int) -> Batch:
     return Batch(p, epoch, created, ev_off=ev_off, cmd_off=0, log_epoch=epoch, length=1)
 
 
-async def test_the_guard_names_the_partitions_and_applies_nothing(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
-    await ledger.take("me", 60, 3, [])
-    await ledger.take("thief", 60, 0, [])
+async def test_the_guard_names_the_partitions_and_applies_nothing(
+    coordination: PostgresCoordinationStore, pool: asyncpg.Pool
+) -> None:
+    await coordination.take("me", 60, 3, [])
+    await coordination.take("thief", 60, 0, [])
     await pool.execute("UPDATE partitions SET epoch = epoch + 1 WHERE p IN (1, 2)")
     with pytest.raises(Fenced) as fenced:
-        await ledger.project([batch(0, 1, 5), batch(1, 1, 5), batch(2, 1, 5)])
+        await coordination.project([batch(0, 1, 5), batch(1, 1, 5), batch(2, 1, 5)])
     assert fenced.value.partitions == (1, 2)
     assert await pool.fetchval("SELECT count(*) FROM threads") == 0
     assert await pool.fetchval("SELECT max(ev_off) FROM partitions") == -1
 
 
-async def test_nothing_is_projected_twice(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
-    await ledger.take("me", 60, 1, [])
-    await ledger.project([batch(0, 1, 5)])
+async def test_nothing_is_projected_twice(coordination: PostgresCoordinationStore, pool: asyncpg.Pool) -> None:
+    await coordination.take("me", 60, 1, [])
+    await coordination.project([batch(0, 1, 5)])
     with pytest.raises(Fenced):
-        await ledger.project([batch(0, 1, 5)])
+        await coordination.project([batch(0, 1, 5)])
     assert await pool.fetchval("SELECT ev_off FROM partitions WHERE p = 0") == 5
 
 
-async def test_a_database_that_is_away_is_said_so(ledger: PostgresLedger, pool: asyncpg.Pool) -> None:
+async def test_a_database_that_is_away_is_said_so(coordination: PostgresCoordinationStore, pool: asyncpg.Pool) -> None:
     await pool.close()
     with pytest.raises(LogUnavailable):
-        await ledger.beat("me", 60)
+        await coordination.beat("me", 60)

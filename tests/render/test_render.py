@@ -33,7 +33,7 @@ from pydantic.v1 import BaseModel as OldModel
 from tests.installed import has, needs
 from threadlog.engine.executor.checkpointer.serde import UnserializableState, pack
 from threadlog.engine.executor.checkpointer.stored_types import default_serializer
-from threadlog.engine.executor.checkpointer.values import Draft, Values
+from threadlog.engine.executor.checkpointer.values import PendingBlobs, Values
 from threadlog.engine.executor.reporting.jsonable import dumps
 from threadlog.projections.render import values as render
 from threadlog.projections.render.values import Blob, Blobs
@@ -221,7 +221,7 @@ def test_strict_readers_make_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_stored_is_refused_with_the_name_of_its_key(value: Any) -> None:
     for odd in (value, [value] * 20, {"in": [value, 2**70]}):
         with pytest.raises(UnserializableState, match="state key 'the_key'"):
-            Values(default_serializer()).reference("the_key", odd, Draft())
+            Values(default_serializer()).reference("the_key", odd, PendingBlobs())
 
 
 def test_what_clients_see_of_what_langgraph_refuses() -> None:
@@ -269,7 +269,7 @@ def test_any_value_looks_the_same(value: Any) -> None:
 
 @given(JSON_LIKE | st.lists(st.integers(0, 3), max_size=40))
 def test_references_render_to_the_value(value: Any) -> None:
-    values, draft = Values(default_serializer()), Draft()
+    values, draft = Values(default_serializer()), PendingBlobs()
     reference = values.reference("c", value, draft)
     draft.seal()
     rendered = render.reference(reference, Blobs((name, Blob(*blob)) for name, blob in draft.sealed.items()))
@@ -314,9 +314,9 @@ def test_live_values_without_a_stored_form_are_shown_somehow() -> None:
 
 
 def test_a_missing_value_says_so() -> None:
-    with pytest.raises(render.Gone):
+    with pytest.raises(render.BlobMissing):
         render.reference({"h": "x"}, Blobs())
-    with pytest.raises(render.Gone):
+    with pytest.raises(render.BlobMissing):
         render.reference({"s": [["x", 1]]}, Blobs())
     with pytest.raises(render.UnknownType):
         render.value("pickle", b"")

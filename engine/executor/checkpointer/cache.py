@@ -17,7 +17,7 @@ _CHECKPOINTS_KEPT = 64
 Encoded = Sequence[tuple[int, str, Reference]]  # (idx, channel, value)
 
 
-class Memory:
+class CheckpointCache:
     """`fresh`: the thread had no checkpoint before this attempt. `head`: the newest root checkpoint put or loaded."""
 
     def __init__(self, *, fresh: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from threadlog.engine.executor.checkpointer.values import Draft
+from threadlog.engine.executor.checkpointer.values import PendingBlobs
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 
 logger = logging.getLogger(__name__)
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 _BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-async def append_large(log: Log, partition: int, thread_id: str, draft: Draft) -> dict[str, int]:
+async def append_large(log: Log, partition: int, thread_id: str, draft: PendingBlobs) -> dict[str, int]:
     """The offsets of the draft's large values, durable by then. Waits for a log that is away."""
     names = draft.large()
     if not names:

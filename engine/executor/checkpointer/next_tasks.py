@@ -13,7 +13,7 @@ from langgraph.types import StateSnapshot
 
 from threadlog.engine.executor.checkpointer.reader import Stored
 from threadlog.engine.executor.checkpointer.serde import UnserializableState
-from threadlog.engine.executor.checkpointer.values import Draft, Values
+from threadlog.engine.executor.checkpointer.values import PendingBlobs, Values
 from threadlog.engine.stored.tasks import NULL_TASK, PUSH
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ NodeOrder = Callable[[str], Sequence[str]]  # the names of a namespace's nodes; 
 
 
 @dataclass(slots=True)
-class Plan:
+class NextTasks:
     """The tasks of the superstep after a checkpoint (`path` only where it is not the usual one), and its values."""
 
     ns: str
@@ -35,7 +35,7 @@ class Plan:
     values: Any
 
 
-def plan_of(ns: str, payload: Mapping[str, Any]) -> Plan:
+def plan_of(ns: str, payload: Mapping[str, Any]) -> NextTasks:
     """The plan in the payload of a `checkpoints` stream event."""
     configurable = payload["config"]["configurable"]
     tasks = []
@@ -46,10 +46,10 @@ def plan_of(ns: str, payload: Mapping[str, Any]) -> Plan:
         if task.get("state") is not None:
             compact["sub"] = True
         tasks.append(compact)
-    return Plan(configurable.get("checkpoint_ns", ns), configurable["checkpoint_id"], tasks, payload["values"])
+    return NextTasks(configurable.get("checkpoint_ns", ns), configurable["checkpoint_id"], tasks, payload["values"])
 
 
-def plan_of_snapshot(entry: Stored, snapshot: StateSnapshot) -> Plan:
+def plan_of_snapshot(entry: Stored, snapshot: StateSnapshot) -> NextTasks:
     """The plan in LangGraph's own view of a state."""
     tasks = []
     for task in snapshot.tasks:
@@ -59,7 +59,7 @@ def plan_of_snapshot(entry: Stored, snapshot: StateSnapshot) -> Plan:
         if task.state is not None:
             compact["sub"] = True
         tasks.append(compact)
-    return Plan(entry.ns, entry.checkpoint_id, tasks, snapshot.values)
+    return NextTasks(entry.ns, entry.checkpoint_id, tasks, snapshot.values)
 
 
 def node_order(graph: Pregel[Any, Any, Any, Any]) -> NodeOrder:
@@ -99,7 +99,7 @@ def _is_seen(channel: str) -> bool:
 
 
 def described(
-    entry: Stored, plan: Plan, values: Values, draft: Draft, *, final: bool, order: NodeOrder | None = None
+    entry: Stored, plan: NextTasks, values: Values, draft: PendingBlobs, *, final: bool, order: NodeOrder | None = None
 ) -> dict[str, Any]:
     """`tasks`, `out` and `shown` of a `tasks` item.
 
@@ -172,7 +172,7 @@ def _in_order(tasks: list[dict[str, Any]], ns: str, order: NodeOrder) -> list[di
     return [task for task in tasks if "path" in task] + nodes
 
 
-def _add_paths(entry: Stored, plan: Plan) -> None:
+def _add_paths(entry: Stored, plan: NextTasks) -> None:
     """Tasks of `Send`s come first, in the order sent."""
     sends = entry.live.get(_TASKS) if entry.live else None
     if not sends:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from threadlog.engine.executor.checkpointer.cache import Memory
+from threadlog.engine.executor.checkpointer.cache import CheckpointCache
 from threadlog.engine.executor.checkpointer.next_tasks import half_done
 from threadlog.engine.executor.checkpointer.reader import Stored, ordered
 from threadlog.engine.executor.reporting.jsonable import as_json
 from threadlog.engine.stored.tasks import ERROR_SOURCE, TaskStatus, namespace, statuses
 
 
-def next_tasks(memory: Memory) -> list[str]:
+def next_tasks(memory: CheckpointCache) -> list[str]:
     """Names of the tasks that still have to run after the newest root checkpoint."""
     root = memory.root()
     return [] if root is None else [task["name"] for task, status in _tasks(root) if not status.finished]
 
 
-def interrupts(memory: Memory) -> dict[str, list[dict[str, Any]]]:
+def interrupts(memory: CheckpointCache) -> dict[str, list[dict[str, Any]]]:
     """Interrupts that wait for an answer, by the task that raised them, at any depth: `{id, value}` in JSON, and
     `response_schema` where there is one.
     """
@@ -30,7 +30,7 @@ def interrupts(memory: Memory) -> dict[str, list[dict[str, Any]]]:
     return out
 
 
-def under_way(memory: Memory, *, continues: bool) -> Iterator[tuple[Stored, dict[str, Any]]]:
+def under_way(memory: CheckpointCache, *, continues: bool) -> Iterator[tuple[Stored, dict[str, Any]]]:
     """The tasks, with their checkpoints, that have neither finished nor failed nor asked in this attempt, at any depth.
 
     `continues`: the attempt began with tasks of checkpoints that were there before.
@@ -40,7 +40,7 @@ def under_way(memory: Memory, *, continues: bool) -> Iterator[tuple[Stored, dict
         yield from _under_way(root, memory, continues)
 
 
-def _under_way(checkpoint: Stored, memory: Memory, continues: bool) -> Iterator[tuple[Stored, dict[str, Any]]]:
+def _under_way(checkpoint: Stored, memory: CheckpointCache, continues: bool) -> Iterator[tuple[Stored, dict[str, Any]]]:
     if not (continues or memory.is_mine(checkpoint.checkpoint_id)):
         return
     handled = {key[0] for key, write in checkpoint.writes.items() if write[1] == ERROR_SOURCE}
@@ -52,7 +52,7 @@ def _under_way(checkpoint: Stored, memory: Memory, continues: bool) -> Iterator[
             yield from _under_way(child, memory, continues)
 
 
-def unclear(memory: Memory) -> bool:
+def unclear(memory: CheckpointCache) -> bool:
     """Whether only the graph can tell what clients see of the newest state."""
     root = memory.root()
     return root is not None and (root.tasks is None or _half_done(root, memory))
@@ -64,7 +64,7 @@ def _tasks(checkpoint: Stored) -> Iterator[tuple[dict[str, Any], TaskStatus]]:
         yield task, found.get(task["id"]) or TaskStatus()
 
 
-def _below(checkpoint: Stored, task: dict[str, Any], memory: Memory) -> Iterator[Stored]:
+def _below(checkpoint: Stored, task: dict[str, Any], memory: CheckpointCache) -> Iterator[Stored]:
     """The newest checkpoints of the graphs a task calls: its subgraph's, and those of further ones, numbered."""
     first = namespace(checkpoint.ns, task)
     for ns in memory.namespaces():
@@ -73,7 +73,7 @@ def _below(checkpoint: Stored, task: dict[str, Any], memory: Memory) -> Iterator
             yield child
 
 
-def _half_done(checkpoint: Stored, memory: Memory) -> bool:
+def _half_done(checkpoint: Stored, memory: CheckpointCache) -> bool:
     return half_done(checkpoint) or any(
         _half_done(child, memory)
         for task in checkpoint.tasks or ()
@@ -82,7 +82,7 @@ def _half_done(checkpoint: Stored, memory: Memory) -> bool:
     )
 
 
-def _pending(checkpoint: Stored, memory: Memory) -> dict[str, tuple[str, dict[str, Any]]]:
+def _pending(checkpoint: Stored, memory: CheckpointCache) -> dict[str, tuple[str, dict[str, Any]]]:
     """Interrupt id -> (task id, interrupt). A subgraph's interrupt is with each task above too: the deepest counts."""
     out: dict[str, tuple[str, dict[str, Any]]] = {}
     for task, status in _tasks(checkpoint):

@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 _BACK_OFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
-class PatientPool:
+class RetryingPool:
     """The part of `asyncpg.Pool` that attempts read through. Only for statements that may be repeated."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     @staticmethod
-    async def connect(dsn: str, *, size: int) -> PatientPool:
+    async def connect(dsn: str, *, size: int) -> RetryingPool:
         pool = await asyncpg.create_pool(
             dsn,
             min_size=0,  # a process that only waits needs none
@@ -32,7 +32,7 @@ class PatientPool:
             reset=leave_as_it_is,
             server_settings={"application_name": "threadlog-executor"},
         )
-        return PatientPool(pool)
+        return RetryingPool(pool)
 
     async def fetch(self, query: str, *arguments: Any) -> Any:
         return await self._patiently(self._pool.fetch, query, *arguments)

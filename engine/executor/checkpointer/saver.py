@@ -26,11 +26,11 @@ from langgraph.types import StateSnapshot
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
 from threadlog.engine.executor.checkpointer import pending as standing
 from threadlog.engine.executor.checkpointer import reader
-from threadlog.engine.executor.checkpointer.cache import Memory
+from threadlog.engine.executor.checkpointer.cache import CheckpointCache
 from threadlog.engine.executor.checkpointer.large_values import append_large
 from threadlog.engine.executor.checkpointer.next_tasks import (
+    NextTasks,
     NodeOrder,
-    Plan,
     commanded,
     described,
     node_order,
@@ -42,8 +42,13 @@ from threadlog.engine.executor.checkpointer.reader import Stored, config_of, ord
 from threadlog.engine.executor.checkpointer.records import plain_checkpoint, plain_metadata
 from threadlog.engine.executor.checkpointer.serde import Blob, inline
 from threadlog.engine.executor.checkpointer.stored_types import default_serializer
-from threadlog.engine.executor.checkpointer.sync_bridge import Bridged, MustWait, from_anywhere, listed_from_anywhere
-from threadlog.engine.executor.checkpointer.values import Draft, Values
+from threadlog.engine.executor.checkpointer.sync_bridge import (
+    MustWait,
+    SyncCheckpointer,
+    from_anywhere,
+    listed_from_anywhere,
+)
+from threadlog.engine.executor.checkpointer.values import PendingBlobs, Values
 from threadlog.engine.executor.errors import shown_in_state
 from threadlog.engine.executor.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaChannelHistory
 from threadlog.engine.log.port import Log
@@ -62,17 +67,17 @@ _PLANS_WAITING = 16
 class _Put:
     checkpoint: Stored
     item: dict[str, Any]
-    draft: Draft
+    draft: PendingBlobs
     configurable: Mapping[str, Any]
 
 
-class ThreadlogSaver(Bridged):
+class ThreadlogSaver(SyncCheckpointer):
     """The checkpointer of one run attempt on one thread.
 
     Puts are encoded at once (only changed channels), handed to `reporter` and kept in memory until they can be read
     back. With durability "sync" (of the graph's call, or `sync`) a put returns when it is durable. `fresh`: the thread
     has no checkpoint yet, so nothing has to be looked up. Made on the event loop that runs the graph; may be called
-    from other threads and loops (see `Bridged`).
+    from other threads and loops (see `SyncCheckpointer`).
 
     Raises from puts: `UnserializableState`. Writing to another thread raises `ValueError`, reading it is allowed.
     """
@@ -95,8 +100,8 @@ class ThreadlogSaver(Bridged):
         self.thread_id, self.run_id = str(thread_id), run_id
         self._partition, self._sync = partition, sync
         self._values = Values(self.serde)
-        self._memory = Memory(fresh=fresh)
-        self._plans: dict[str, OrderedDict[str, Plan]] = {}  # ns -> of checkpoints that are not put yet
+        self._memory = CheckpointCache(fresh=fresh)
+        self._plans: dict[str, OrderedDict[str, NextTasks]] = {}  # ns -> of checkpoints that are not put yet
         self._behind: set[asyncio.Task[None]] = set()
         self._large = asyncio.Lock()
         self._order: NodeOrder | None = None
@@ -140,7 +145,7 @@ class ThreadlogSaver(Bridged):
         sync = self._sync or config["configurable"].get(CONFIG_KEY_DURABILITY) == "sync"
         if sync:
             self._will_wait()
-        draft = Draft()
+        draft = PendingBlobs()
         put = Stored(
             ns=ns,
             checkpoint_id=checkpoint["id"],
@@ -196,7 +201,7 @@ class ThreadlogSaver(Bridged):
             raise ValueError("writes need the checkpoint_id they belong to")
         if self._unplanned is not None and self._unplanned.checkpoint.checkpoint_id == checkpoint_id:
             await self._keep_unplanned()
-        draft = Draft()
+        draft = PendingBlobs()
         encoded: list[tuple[int, str, Reference]] = [
             (WRITES_IDX_MAP.get(channel, idx), channel, self._values.reference(channel, _kept(channel, value), draft))
             for idx, (channel, value) in enumerate(writes)
@@ -222,7 +227,7 @@ class ThreadlogSaver(Bridged):
             self._describe(known, known.again)
 
     def _channels(
-        self, parent: Stored | None, checkpoint: Checkpoint, new_versions: ChannelVersions, draft: Draft
+        self, parent: Stored | None, checkpoint: Checkpoint, new_versions: ChannelVersions, draft: PendingBlobs
     ) -> dict[str, Reference]:
         """References of all channels: new ones for what changed, the parent's for the rest."""
         values = checkpoint["channel_values"]
@@ -251,7 +256,7 @@ class ThreadlogSaver(Bridged):
         await self._caught_up()
         await self._reporter.flush()
 
-    async def _send(self, item: dict[str, Any], draft: Draft) -> None:
+    async def _send(self, item: dict[str, Any], draft: PendingBlobs) -> None:
         """Hand an item over with the values it needs; large ones are durable in the `values` topic before."""
         if not self._sent_at_once(item, draft):
             self._will_wait()
@@ -262,7 +267,7 @@ class ThreadlogSaver(Bridged):
                 self._reporter.add(item)
                 self._values.commit(draft)
 
-    def _sent_at_once(self, item: dict[str, Any], draft: Draft) -> bool:
+    def _sent_at_once(self, item: dict[str, Any], draft: PendingBlobs) -> bool:
         """Hand an item over if that needs no waiting."""
         if draft.raw:
             if draft.big:
@@ -347,9 +352,9 @@ class ThreadlogSaver(Bridged):
             if isinstance(task.state, StateSnapshot):
                 self._describe_all(task.state)
 
-    def _describe(self, known: Stored, plan: Plan, *, final: bool = False) -> None:
+    def _describe(self, known: Stored, plan: NextTasks, *, final: bool = False) -> None:
         """Report the tasks after a checkpoint, and the values clients see where they differ from the stored ones."""
-        draft = Draft()
+        draft = PendingBlobs()
         found = described(known, plan, self._values, draft, final=final, order=self._order)
         before = known.tasks, known.out, known.shown
         known.tasks, known.out, known.shown = found["tasks"], found["out"], found["shown"]
@@ -361,14 +366,14 @@ class ThreadlogSaver(Bridged):
         item = {"kind": "tasks", "ns": known.ns, "checkpoint_id": known.checkpoint_id, **found}
         self._send_behind(item, draft)
 
-    def _send_behind(self, item: dict[str, Any], draft: Draft) -> None:
+    def _send_behind(self, item: dict[str, Any], draft: PendingBlobs) -> None:
         if not self._sent_at_once(item, draft):
             if self._on_loop:
                 self._send_later(item, draft)
             else:
                 self._loop.call_soon_threadsafe(self._send_later, item, draft)
 
-    def _send_later(self, item: dict[str, Any], draft: Draft) -> None:
+    def _send_later(self, item: dict[str, Any], draft: PendingBlobs) -> None:
         task = self._loop.create_task(self._send(item, draft))
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)

@@ -21,7 +21,7 @@ from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread
 from threadlog.engine.executor.checkpointer import reader
 from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
 from threadlog.engine.executor.checkpointer.stored_types import default_serializer
-from threadlog.engine.executor.checkpointer.sync_bridge import Bridged, from_anywhere, listed_from_anywhere
+from threadlog.engine.executor.checkpointer.sync_bridge import SyncCheckpointer, from_anywhere, listed_from_anywhere
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.records import partition_of
 from threadlog.engine.processor.ports import Decided, Gateway
@@ -67,7 +67,7 @@ class StandaloneReporter:
         await self.flush()  # the gateway answers when it is projected
 
 
-class StandaloneSaver(Bridged):
+class StandaloneSaver(SyncCheckpointer):
     """A LangGraph checkpointer for any number of threads (their ids are UUIDs); every put is durable when it returns.
 
     Writing to a thread with a run in flight raises `CommandRefused`.

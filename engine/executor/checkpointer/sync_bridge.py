@@ -78,10 +78,10 @@ class MustWait(RuntimeError):
 
 
 def from_anywhere(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Coroutine[Any, Any, T]]:
-    """Let a coroutine method of a `Bridged` be awaited on any loop of any thread: it runs on the saver's own."""
+    """Let a coroutine method of a `SyncCheckpointer` be awaited on any loop of any thread: it runs on its own."""
 
     @functools.wraps(method)
-    async def anywhere(self: Bridged, *args: Any, **more: Any) -> T:
+    async def anywhere(self: SyncCheckpointer, *args: Any, **more: Any) -> T:
         if self._called_at_once:
             return await method(self, *args, **more)
         if not self._on_loop:
@@ -99,18 +99,18 @@ def listed_from_anywhere(method: Callable[..., AsyncIterator[T]]) -> Callable[..
     """The same for an asynchronous generator: what it yields is collected on the saver's loop."""
 
     @from_anywhere
-    async def collect(self: Bridged, *args: Any, **more: Any) -> Sequence[T]:
+    async def collect(self: SyncCheckpointer, *args: Any, **more: Any) -> Sequence[T]:
         return [found async for found in method(self, *args, **more)]
 
     @functools.wraps(method)
-    async def anywhere(self: Bridged, *args: Any, **more: Any) -> AsyncIterator[T]:
+    async def anywhere(self: SyncCheckpointer, *args: Any, **more: Any) -> AsyncIterator[T]:
         for found in await collect(self, *args, **more):
             yield found
 
     return anywhere
 
 
-class Bridged(BaseCheckpointSaver[int]):
+class SyncCheckpointer(BaseCheckpointSaver[int]):
     """A checkpointer made on an event loop, to be called from anywhere: what it does it does on that loop.
 
     Its asynchronous methods (those under `from_anywhere`) may be awaited on any loop, its synchronous ones be called

@@ -53,7 +53,7 @@ class ValueLost(RuntimeError):
 
 
 @dataclass(slots=True)
-class Draft:
+class PendingBlobs:
     """What one report item needs stored and is not stored yet."""
 
     raw: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Values:
 
     # --- writing -------------------------------------------------------------------------------------
 
-    def reference(self, channel: str, value: Any, draft: Draft, _depth: int = 0) -> Reference:
+    def reference(self, channel: str, value: Any, draft: PendingBlobs, _depth: int = 0) -> Reference:
         """The reference of a value; what must be stored for it is added to `draft`.
 
         Raises:
@@ -134,7 +134,7 @@ class Values:
             return inline(type_, data)
         return {"h": self._store(type_, data, draft)}
 
-    def commit(self, draft: Draft) -> None:
+    def commit(self, draft: PendingBlobs) -> None:
         """The item with this draft is on its way: others may refer to its values."""
         for segment in draft.segments:
             self._segments.add(segment)
@@ -142,7 +142,7 @@ class Values:
             self._known.add(name)
             self._keep(name, blob)
 
-    def settle(self, draft: Draft) -> None:
+    def settle(self, draft: PendingBlobs) -> None:
         """What has been stored since the draft was made is not stored again."""
         for name in self._known & draft.raw.keys():
             del draft.raw[name]
@@ -159,13 +159,13 @@ class Values:
         except Exception as error:
             raise UnserializableState(channel, value, error) from error
 
-    def _store(self, type_: str, data: bytes, draft: Draft) -> str:
+    def _store(self, type_: str, data: bytes, draft: PendingBlobs) -> str:
         name = content_hash(type_, data)
         if name not in self._known and name not in draft.raw:
             draft.raw[name] = (type_, data)
         return name
 
-    def _list(self, channel: str, value: list[Any], draft: Draft) -> list[list[Any]]:
+    def _list(self, channel: str, value: list[Any], draft: PendingBlobs) -> list[list[Any]]:
         try:
             signatures = [signature(element) for element in value]
         except Exception as error:
@@ -173,7 +173,7 @@ class Values:
         return [self._segment(channel, value, signatures, part, draft) for part in self._segments.split(signatures)]
 
     def _segment(
-        self, channel: str, value: list[Any], signatures: list[Signature], part: Part, draft: Draft
+        self, channel: str, value: list[Any], signatures: list[Signature], part: Part, draft: PendingBlobs
     ) -> list[Any]:
         if part.stored is not None:
             return [part.stored.hash, part.end - part.start]

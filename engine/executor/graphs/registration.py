@@ -10,7 +10,7 @@ from typing import Any
 from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph
 from threadlog.engine.executor.graphs.describe import broken_graph, describe_graph, digest_of
 from threadlog.engine.executor.graphs.loader import Graphs, LoadedGraph, graph_name
-from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.reporter import now
 from threadlog.engine.log.records import CommandEnvelope, partition_of
 
@@ -24,7 +24,7 @@ def default_assistant_id(graph_id: str) -> str:
     return str(uuid.uuid5(ASSISTANT_NAMESPACE, graph_id))
 
 
-def announce_assistants(graphs: Graphs, outbox: Outbox, partitions: int) -> None:
+def announce_assistants(graphs: Graphs, appender: BatchingAppender, partitions: int) -> None:
     """Ask for the default assistant of every graph; one that exists stays as it is, a deleted one returns.
 
     The command id is new with each start: a repeated one would be dropped, and the deleted assistant stay away.
@@ -39,10 +39,10 @@ def announce_assistants(graphs: Graphs, outbox: Outbox, partitions: int) -> None
             metadata={"created_by": "system"},
             if_exists="do_nothing",
         )
-        _post(outbox, partitions, command, key=assistant_id, id=f"assistant:{assistant_id}:{uuid.uuid4().hex}")
+        _post(appender, partitions, command, key=assistant_id, id=f"assistant:{assistant_id}:{uuid.uuid4().hex}")
 
 
-async def announce_graphs(graphs: Graphs, outbox: Outbox, partitions: int) -> None:
+async def announce_graphs(graphs: Graphs, appender: BatchingAppender, partitions: int) -> None:
     """Describe and register every graph. Meant for the background: drawing and schemas take a while.
 
     The command id holds what is registered, so every further start or executor with the same code repeats it.
@@ -53,7 +53,7 @@ async def announce_graphs(graphs: Graphs, outbox: Outbox, partitions: int) -> No
         command = RegisterGraph(graph_id=graph.graph_id, digest=digest, info=info)
         key = f"graph:{graph.graph_id}"
         # Two kinds of code may take turns under one name, so the hour makes an old digest a new command.
-        _post(outbox, partitions, command, key=key, id=f"{key}:{digest}:{now()[:13]}")
+        _post(appender, partitions, command, key=key, id=f"{key}:{digest}:{now()[:13]}")
         await asyncio.sleep(0)
 
 
@@ -69,6 +69,6 @@ async def described(graph: LoadedGraph) -> dict[str, Any]:
         return broken_graph(f"{type(error).__name__}: {error}", graph.spec.description)
 
 
-def _post(outbox: Outbox, partitions: int, command: Command, *, key: str, id: str) -> None:
+def _post(appender: BatchingAppender, partitions: int, command: Command, *, key: str, id: str) -> None:
     envelope = CommandEnvelope.of(command, id=id, key=key, at=now())
-    outbox.command(partition_of(key, partitions), key, envelope.encode())
+    appender.command(partition_of(key, partitions), key, envelope.encode())

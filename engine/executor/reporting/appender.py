@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from threadlog.engine.executor.loop_yield import LoopPrecedence
+from threadlog.engine.executor.loop_yield import LoopYield
 from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import Frames
@@ -68,7 +68,7 @@ def _without_data(record: Append) -> Append:
     return replace(record, value=empty.encode())
 
 
-class Outbox:
+class BatchingAppender:
     """Appends for one process. Made and closed on its event loop."""
 
     def __init__(self, log: Appending) -> None:
@@ -97,7 +97,7 @@ class Outbox:
         self._again: list[Append] = []
         self._last_append = 0.0
         self.queued_bytes = 0
-        self.precedence = LoopPrecedence(self._loop)
+        self.precedence = LoopYield(self._loop)
 
     # --- posting ---------------------------------------------------------------------------------
 

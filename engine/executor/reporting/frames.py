@@ -29,7 +29,7 @@ class FrameQueue:
     """The frames of one attempt that are not in the log yet. `put` may be called from any thread."""
 
     __slots__ = (
-        "_outbox",
+        "_appender",
         "attempt",
         "frames",
         "partition",
@@ -41,8 +41,8 @@ class FrameQueue:
         "waiting",
     )
 
-    def __init__(self, outbox: Sending, *, run_id: str, thread_id: str, attempt: int, partition: int) -> None:
-        self._outbox = outbox
+    def __init__(self, appender: Sending, *, run_id: str, thread_id: str, attempt: int, partition: int) -> None:
+        self._appender = appender
         self.run_id, self.thread_id, self.attempt, self.partition = run_id, thread_id, attempt, partition
         self.frames: deque[tuple[bytes, bytes]] = deque()
         self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
@@ -58,20 +58,20 @@ class FrameQueue:
     @property
     def full(self) -> bool:
         """Who can wait before it puts more should."""
-        return self.spill is not None or self._outbox.full
+        return self.spill is not None or self._appender.full
 
     def put(self, name: bytes, data: bytes) -> None:
         """Add a frame. What the loop's own thread puts while the log can't keep up goes to disk."""
         spill = self.spill
-        if spill is None and self._outbox.full and self.waiting and self._outbox.on_loop:
+        if spill is None and self._appender.full and self.waiting and self._appender.on_loop:
             spill = self._begin_spill()
         if spill is not None and spill.put(name, data):
             return
         self.frames.append((name, data))
-        self._outbox.queued_bytes += len(data)  # a lost update between threads shifts the back-pressure a little
+        self._appender.queued_bytes += len(data)  # a lost update between threads shifts the back-pressure a little
         if not self.waiting:
             self.waiting = True
-            self._outbox.wake(self)
+            self._appender.wake(self)
 
     def _begin_spill(self) -> Spill | None:
         try:

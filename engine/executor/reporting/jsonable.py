@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from threadlog.engine.log.encodable import text as encodable_text
 from threadlog.engine.stored.json_form import digits, plain
 from threadlog.engine.stored.long_integers import loads
 
@@ -27,8 +26,8 @@ def default(value: Any) -> Any:
 def dumps(value: Any) -> bytes:
     """The value as one line of JSON. Never raises for what a graph may produce.
 
-    NaN and infinities become null, keys become strings, lone surrogates U+FFFD (as in commands), integers keep all
-    their digits, what contains itself is cut.
+    NaN and infinities become null, keys become strings, lone surrogates "?" (as LangGraph's serializer stores them),
+    integers keep all their digits, what contains itself is cut.
     """
     try:
         return orjson.dumps(value, default, OPTION)
@@ -48,17 +47,22 @@ def as_json(value: Any) -> Any:
     return loads(dumps(value), str)
 
 
-def keyencodable_text(key: Any) -> str:
+def _text(value: str) -> str:
+    """The string without lone surrogates. NUL stays: frames and stored values hold it."""
+    return value.encode("utf-8", "replace").decode()
+
+
+def _key_text(key: Any) -> str:
     """A mapping's key in JSON, as orjson writes those it knows."""
     if isinstance(key, str):
-        return encodable_text(key)
+        return _text(key)
     if key is None or isinstance(key, bool | int | float):
         try:
             return orjson.dumps(key).decode()
         except orjson.JSONEncodeError:
             return digits(key).decode().strip('"') if isinstance(key, int) else str(key)
     form = default(key)
-    return encodable_text(form if isinstance(form, str) else str(form))
+    return _text(form if isinstance(form, str) else str(form))
 
 
 def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
@@ -66,7 +70,7 @@ def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
-        return encodable_text(value)
+        return _text(value)
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**64 else orjson.Fragment(digits(value))
     if isinstance(value, float):
@@ -75,7 +79,7 @@ def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
         return "…"
     above = (*_above, id(value))
     if isinstance(value, dict):
-        return {keyencodable_text(k): cleaned(v, above) for k, v in value.items()}
+        return {_key_text(k): cleaned(v, above) for k, v in value.items()}
     if isinstance(value, list) or type(value) is tuple:
         return [cleaned(v, above) for v in value]
     return cleaned(default(value), above)

@@ -8,14 +8,14 @@ import threading
 from typing import Any, Protocol
 
 from threadlog.engine.domain.commands import ReportRun
-from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.log.records import CommandEnvelope
 
 _GATHER_SECONDS = 0.01  # items of a run that goes on wait this long for more
 
 
-class Applied(Protocol):
+class ReportApplied(Protocol):
     """Waits until the command at this offset of the partition is projected."""
 
     async def __call__(self, partition: int, offset: int) -> None: ...
@@ -26,7 +26,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
-class Reporter:
+class AttemptReporter:
     """Collects what an attempt reports and posts it in order, one report in flight at a time.
 
     Nothing leaves before `settle`, `flush` or `finish`: until then the attempt may still be a short one.
@@ -34,13 +34,13 @@ class Reporter:
 
     def __init__(
         self,
-        outbox: Outbox,
+        appender: BatchingAppender,
         frames: FrameQueue,
         *,
         executor: str,
-        applied: Applied,
+        applied: ReportApplied,
     ) -> None:
-        self._outbox, self._frames, self._applied = outbox, frames, applied
+        self._appender, self._frames, self._applied = appender, frames, applied
         self._started: dict[str, Any] | None = {"executor": executor, "at": now()}
         self._items: list[dict[str, Any]] = []
         self._number = 0
@@ -157,8 +157,8 @@ class Reporter:
         )
         self._started = None
         self._number += 1
-        self._outbox.hurry(frames)
-        self._in_flight = self._outbox.command(frames.partition, frames.thread_id, envelope.encode())
+        self._appender.hurry(frames)
+        self._in_flight = self._appender.command(frames.partition, frames.thread_id, envelope.encode())
         self._in_flight.add_done_callback(self._acked)
         return self._in_flight
 

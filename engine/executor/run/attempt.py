@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from threadlog.engine.executor.cancels import CANCELS
-from threadlog.engine.executor.checkpointer.retrying_pool import PatientPool
+from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.errors import describe_error
 from threadlog.engine.executor.garbage import clear_frames
 from threadlog.engine.executor.graphs.loader import LoadedGraph
@@ -29,9 +29,9 @@ from threadlog.engine.executor.langgraph_internals import (
 )
 from threadlog.engine.executor.node_threads import GivenUp
 from threadlog.engine.executor.queue import Claim
-from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
-from threadlog.engine.executor.reporting.reporter import Applied, Reporter
+from threadlog.engine.executor.reporting.reporter import AttemptReporter, ReportApplied
 from threadlog.engine.executor.run.config import (
     command_of,
     context_for,
@@ -43,7 +43,7 @@ from threadlog.engine.executor.run.config import (
     with_limit,
 )
 from threadlog.engine.executor.run.messages import MessageHandler
-from threadlog.engine.executor.run.resume import AttemptSaver, Plan, plan_attempt, state_config
+from threadlog.engine.executor.run.resume import AttemptSaver, StartPlan, plan_attempt, state_config
 from threadlog.engine.executor.run.state_update import apply_state_update, checkpoint_event
 from threadlog.engine.executor.run.streaming import RunStream
 from threadlog.engine.executor.run.strict_resume import refusal, resume_strictly
@@ -58,7 +58,7 @@ _DRAIN_SECONDS = 4.0  # less than the executor gives those it hands back
 AnyGraph = Pregel[Any, Any, Any, Any]
 
 
-class Attempt:
+class RunAttempt:
     """A claimed run, or the job of a state update, in this process.
 
     `run()` ends when its outcome is durably in the log. User code runs in its task, and can end that at any await:
@@ -72,27 +72,27 @@ class Attempt:
         graph: LoadedGraph,
         *,
         executor: str,
-        outbox: Outbox,
+        appender: BatchingAppender,
         log: Log,
-        pool: PatientPool,
-        applied: Applied,
+        pool: RetryingPool,
+        applied: ReportApplied,
         facts: Mapping[str, Any],
         timeout_seconds: float,
         thread_stop_seconds: float = 30.0,
         after: asyncio.Task[None] | None = None,
     ) -> None:
         self.claim, self._graph, self._after = claim, graph, after
-        self._outbox, self._log, self._pool = outbox, log, pool
+        self._appender, self._log, self._pool = appender, log, pool
         self._facts, self._timeout = facts, timeout_seconds
         self._thread_stop_seconds = thread_stop_seconds
         self._given_up = GivenUp()
         self._loop = asyncio.get_running_loop()
         self.started = self._loop.time()
         self.control = RunControl()
-        self.queue: FrameQueue = outbox.frames(
+        self.queue: FrameQueue = appender.frames(
             run_id=claim.run_id, thread_id=claim.thread_id, attempt=claim.attempt, partition=claim.partition
         )
-        self.reporter = Reporter(outbox, self.queue, executor=executor, applied=applied)
+        self.reporter = AttemptReporter(appender, self.queue, executor=executor, applied=applied)
         self.stream: RunStream | None = None
         self.saver: AttemptSaver | None = None
         self.task: asyncio.Task[None] | None = None
@@ -335,7 +335,7 @@ class Attempt:
         saver = self.saver = self._saver()
         stream = self.stream = RunStream(
             self.queue,
-            self._outbox,
+            self._appender,
             modes=stream_modes(kwargs),
             subgraphs=bool(kwargs.get("subgraphs")),
             replayable=bool(kwargs.get("resumable")),
@@ -346,7 +346,7 @@ class Attempt:
             given = command_of(kwargs["command"]) if kwargs.get("command") else kwargs.get("input")
             config = named(config, graph, claim.graph_id)
             saver.runs(graph)
-            plan = Plan(given, config)
+            plan = StartPlan(given, config)
             if claim.attempt > 1:
                 plan = await plan_attempt(claim, graph, saver, self._pool, given, config)
             if plan.breakpoint is not None:
@@ -373,7 +373,7 @@ class Attempt:
                     stream.values = _output(graph, state.values)
         return "success"
 
-    async def _stream_graph(self, graph: AnyGraph, plan: Plan, saver: AttemptSaver, stream: RunStream) -> None:
+    async def _stream_graph(self, graph: AnyGraph, plan: StartPlan, saver: AttemptSaver, stream: RunStream) -> None:
         kwargs, config = self.claim.kwargs, plan.config
         runtime: Runtime[Any] = DEFAULT_RUNTIME.override(
             store=graph.store, stream_writer=stream.write_custom if "custom" in stream.modes else stream.ignore_custom
@@ -411,12 +411,12 @@ class Attempt:
             async for event in call.astream_events(plan.input, config, version="v2", **options):
                 stream.event(event)
                 if self.queue.full:
-                    await self._outbox.room(self.queue)
+                    await self._appender.room(self.queue)
             return
         # one item per superstep, and only to wait here while the log cannot keep up: the stream itself goes its own way
         async for _ in call.astream(plan.input, config, stream_mode=["checkpoints"], **options):
             if self.queue.full:
-                await self._outbox.room(self.queue)
+                await self._appender.room(self.queue)
 
     async def _update_state(self) -> dict[str, Any]:
         saver = self.saver = self._saver()

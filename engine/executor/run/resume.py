@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
-from threadlog.engine.executor.checkpointer.retrying_pool import PatientPool
+from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
 from threadlog.engine.executor.langgraph_internals import CONFIG_KEY_CHECKPOINTER, NULL_TASK_ID, RESUME
 from threadlog.engine.executor.queue import Claim
@@ -50,7 +50,7 @@ SELECT task_id, channel FROM checkpoint_writes WHERE thread_id = $1::uuid AND ru
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StartPlan:
     """What to call the graph with. `breakpoint`: do not call it, the run already stood at one; the state there."""
 
     input: Any
@@ -59,28 +59,28 @@ class Plan:
 
 
 async def plan_attempt(
-    claim: Claim, graph: AnyGraph, saver: AttemptSaver, pool: PatientPool, given: Any, config: dict[str, Any]
-) -> Plan:
+    claim: Claim, graph: AnyGraph, saver: AttemptSaver, pool: RetryingPool, given: Any, config: dict[str, Any]
+) -> StartPlan:
     """How attempt 2 and later of a run begin."""
     if await pool.fetchval(_OWN_CHECKPOINT, claim.thread_id, claim.run_id):
         newest = at_newest(config)
         state = await _at_breakpoint(claim, graph, saver)
-        return Plan(None, newest, state)
+        return StartPlan(None, newest, state)
     if not isinstance(given, Command):
-        return Plan(given, config)
+        return StartPlan(given, config)
     own = [(row[0], row[1]) for row in await pool.fetch(_OWN_WRITES, claim.thread_id, claim.run_id)]
     taken = any(task != NULL_TASK_ID and channel == RESUME for task, channel in own)
     if isinstance(given.resume, dict) and given.resume and not given.update and not given.goto:
         pending = await _pending(claim, graph, saver)
         left = {key: value for key, value in given.resume.items() if key in pending}
         if len(left) < len(given.resume) and taken:
-            return Plan(Command(resume=left) if left else None, config)
-        return Plan(given, config)
+            return StartPlan(Command(resume=left) if left else None, config)
+        return StartPlan(given, config)
     if not any(task == NULL_TASK_ID for task, _ in own):
-        return Plan(given, config)
+        return StartPlan(given, config)
     if taken:
         saver.resume_taken = True
-    return Plan(None, config)
+    return StartPlan(None, config)
 
 
 def state_config(thread_id: str, saver: AttemptSaver) -> Any:

@@ -17,7 +17,7 @@ from langgraph.config import get_config
 from langgraph.constants import TAG_HIDDEN
 
 from threadlog.engine.executor.errors import describe_error, shown_in_state
-from threadlog.engine.executor.reporting.appender import Outbox
+from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.executor.reporting.jsonable import dumps
 from threadlog.engine.executor.reporting.spill import SPILL_BYTES, StreamTooFast
@@ -46,7 +46,7 @@ class RunStream:
     def __init__(
         self,
         queue: FrameQueue,
-        outbox: Outbox,
+        appender: BatchingAppender,
         *,
         modes: Iterable[str],
         subgraphs: bool,
@@ -57,7 +57,7 @@ class RunStream:
         self.subgraphs = subgraphs
         # The last event that tells of a checkpoint; what comes after it comes after the checkpoint.
         self._marked_with = ("debug" if "debug" in self.modes else "checkpoints") if replayable else None
-        self._queue, self._outbox, self._planned = queue, outbox, planned
+        self._queue, self._appender, self._planned = queue, appender, planned
         self._put = queue.put
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -201,7 +201,7 @@ class RunStream:
     def _make_way(self) -> None:
         """In a node's thread: let the loop go first (at once with the first frame: somebody waits for it), and wait
         while the log cannot keep up."""
-        self._outbox.precedence.make_way(at_once=not self._from_thread)
+        self._appender.precedence.make_way(at_once=not self._from_thread)
         self._from_thread = True
         while self._queue.full and not self._closed:
             time.sleep(_THREAD_WAIT_SECONDS)

@@ -22,7 +22,7 @@ from threadlog.engine.log.postgres.append import (
     leave_as_it_is,
     stored,
 )
-from threadlog.engine.log.postgres.notify import Notices
+from threadlog.engine.log.postgres.notify import BatchedNotifier
 from threadlog.engine.log.postgres.tail import BATCH_BYTES, READ_SECONDS, Feeds, Found, read_places
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
@@ -49,7 +49,7 @@ class PostgresLog:
         self._appender = Appender(pool, partitions, lost=self.lost, quiet=quiet)
         self._when_lost: Callable[[], None] = lambda: None
         self._feeds = Feeds(pool)
-        self._notices = Notices(pool)
+        self._notices = BatchedNotifier(pool)
 
     @classmethod
     async def create(cls, pool_or_dsn: asyncpg.Pool | str, partitions: int, *, quiet: bool = False) -> PostgresLog:

@@ -18,7 +18,7 @@ EVERY_SECONDS = 0.05
 _PLACES = 200  # in one notification: it has a limit of 8000 bytes
 
 
-class Notices:
+class BatchedNotifier:
     """Collects the heads that have moved and notifies of them, at most every 50 ms."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
