@@ -53,7 +53,7 @@ def threadlog(folder: Path, *arguments: str, **env: str) -> subprocess.Completed
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     script = (
-        "import sys; from deploy.cli import main\n"
+        "import sys; from threadlog.deploy.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted(set(sys.modules) & {'asyncpg', 'pydantic', 'aiohttp', 'langgraph', 'aiokafka', 'uvloop'}))"

@@ -120,9 +120,9 @@ def test_the_death_of_the_only_one_brings_the_others(server: Server) -> None:
 
 
 def test_a_parent_that_is_no_supervisor_is_not_harmed_by_the_question() -> None:
-    ask = "from deploy.parent import ask_for_more_executors as ask; ask()"
+    ask = "from threadlog.deploy.parent import ask_for_more_executors as ask; ask()"
     parent = (
-        "import os, subprocess, sys, time; from deploy.parent import PARENT_PID;"
+        "import os, subprocess, sys, time; from threadlog.deploy.parent import PARENT_PID;"
         "env = {**os.environ, PARENT_PID: str(os.getpid())};"
         f"subprocess.run([sys.executable, '-c', {ask!r}], env=env, check=True);"
         "time.sleep(0.1); print('lives')"

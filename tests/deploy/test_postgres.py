@@ -105,7 +105,7 @@ async def test_a_path_too_long_for_a_socket_works(tmp_path: Path) -> None:
 async def test_the_server_ends_with_a_killed_parent_and_the_next_start_takes_over(tmp_path: Path) -> None:
     folder = tmp_path / "postgres"
     script = (
-        "import sys, signal; from pathlib import Path; from deploy.postgres import EmbeddedPostgres;"
+        "import sys, signal; from pathlib import Path; from threadlog.deploy.postgres import EmbeddedPostgres;"
         f"s = EmbeddedPostgres(Path({str(folder)!r})); s.start(); print(s.pid, flush=True); signal.pause()"
     )
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)

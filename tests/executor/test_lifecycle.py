@@ -308,8 +308,8 @@ PROCESS = """
 import asyncio, sys
 from pathlib import Path
 from typing import Any
-from engine.executor.process import ExecutorOptions, run, run_executor
-from engine.log.postgres.log import PostgresLog
+from threadlog.engine.executor.process import ExecutorOptions, run, run_executor
+from threadlog.engine.log.postgres.log import PostgresLog
 
 async def main(graphs):
     log = await PostgresLog.create({uri!r}, 16)
