@@ -87,7 +87,7 @@ def up(**given: Any) -> None:
     from threadlog.deploy.supervise.supervisor import forked_roles
     from threadlog.deploy.supervise.supervisor import up as run
 
-    server = fork_here(forked_roles(settings)) if settings.most_executors else None
+    server = fork_here(forked_roles(settings)) if settings.fork_server and settings.most_executors else None
     if isinstance(server, list):  # this is a process that it forked
         main(server, prog_name="threadlog")
         return

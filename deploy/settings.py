@@ -95,6 +95,12 @@ class Settings(BaseSettings):
         validation_alias="THREADLOG_LINK",
         description="Socket between the engine and the executors of one machine; `threadlog up` sets it for itself.",
     )
+    fork_server: bool = Field(
+        True,
+        validation_alias="THREADLOG_FORK_SERVER",
+        description="Under `threadlog up` on Linux: fork the processes from one that has imported what they need. "
+        "Off: each is an interpreter of its own, which takes 50 MB and a second more.",
+    )
     reload: bool = Field(
         False,
         validation_alias="THREADLOG_RELOAD",
@@ -137,6 +143,11 @@ class Settings(BaseSettings):
         ge=0,
         le=3600,
         description="Seconds the next run of a thread waits for a node of a stopped one that still runs (not async).",
+    )
+    loop_yield: bool = Field(
+        True,
+        validation_alias="THREADLOG_LOOP_YIELD",
+        description="Nodes that stream from threads stop every millisecond until the executor's event loop is idle.",
     )
     hide_errors: bool = Field(
         False,

@@ -36,6 +36,7 @@ def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
         timeout_seconds=settings.bg_job_timeout_secs,
         grace_seconds=settings.bg_job_shutdown_grace_period_secs,
         thread_stop_seconds=settings.thread_stop_seconds,
+        loop_yield=settings.loop_yield,
         api_url=settings.url_of_the_api,
         hide_errors=settings.hide_errors,
         log_in_database=not settings.kafka_bootstrap_servers,

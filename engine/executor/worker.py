@@ -52,6 +52,7 @@ class ExecutorOptions:
     `api_url`: where user code reaches the api. `log_in_database`: the log is in the Postgres of `database_uri`, so
     claims need not be flushed to disk. `grace_seconds`: what runs get to reach a superstep in, when the process has to
     stop. `thread_stop_seconds`: how long a stopped run keeps its slot for nodes that still run in (Python) threads.
+    `loop_yield`: nodes that stream from threads let the event loop go first (`engine.executor.loop_yield`).
     `link`: the socket of the engine's `engine.link.server.ExecutorChannelServer`, if it is on this machine. `busy()` is
     called once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
     `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
@@ -64,6 +65,7 @@ class ExecutorOptions:
     timeout_seconds: float = 86_400.0
     grace_seconds: float = 180.0
     thread_stop_seconds: float = 30.0
+    loop_yield: bool = True
     api_url: str = "http://127.0.0.1:2024"
     log_in_database: bool = False
     hide_errors: bool = False
@@ -127,7 +129,7 @@ class Executor:
         )
         if self._link is not None:
             await self._link.start()
-        self.appender = BatchingAppender(self._link or self._log)
+        self.appender = BatchingAppender(self._link or self._log, loop_yield=options.loop_yield)
         announce_assistants(self.graphs, self.appender, self._log.partitions)
         names = sorted(self.graphs.by_id)
         self._queue = RunQueue(options.database_uri, graphs=names, durable=not options.log_in_database, held=self._held)

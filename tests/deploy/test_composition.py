@@ -140,6 +140,11 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "THREADLOG_HIDE_ERRORS": ("true", executor("hide_errors")),
     "THREADLOG_EXECUTORS": ("3", supervisor(lambda it: it._staff)),
     "THREADLOG_LINK": ("/tmp/link.sock", executor("link")),
+    "THREADLOG_FORK_SERVER": (
+        "false",
+        lambda settings, app: settings.fork_server,
+    ),  # test_fork_server.py shows what it does
+    "THREADLOG_LOOP_YIELD": ("false", executor("loop_yield")),
     "THREADLOG_RELOAD": ("true", supervisor(hopeless)),
     "N_JOBS_PER_WORKER": ("9", executor("slots")),
     "BG_JOB_TIMEOUT_SECS": ("9", executor("timeout_seconds")),

@@ -161,6 +161,14 @@ def test_while_the_fork_server_cannot_answer_processes_are_new_interpreters(
     assert sum(line.startswith("executor-1  imported by") for line in server.lines) == 2  # nobody was started twice
 
 
+def test_without_a_fork_server_each_process_is_an_interpreter_of_its_own(app: Path, up: Callable[..., Server]) -> None:
+    server = up(app, executors=1, env={"THREADLOG_FORK_SERVER": "false"})
+    assert "fork-server" not in server.pids and not is_forked(server, "executor-1")
+    old = server.kill("executor-1")
+    server.wait_replaced("executor-1", old)
+    assert look(server)["parent"] == server.process.pid
+
+
 def test_a_killed_supervisor_leaves_none_of_them(app: Path, up: Callable[..., Server]) -> None:
     server = up(app, executors=2)
     wait_started(server, "executor-2")

@@ -240,3 +240,11 @@ async def test_frames_that_fail_to_be_appended_are_sent_again_and_read_once(stag
     await stage.outcome(run_id)
     frames = await stage.frames(run_id)
     assert [data["token"] for name, data in frames if name == "custom"] == list(range(50))
+
+
+async def test_node_threads_make_way_unless_that_is_switched_off(stage: Stage, serving) -> None:
+    assert (await serving("chat")).appender.precedence is not None
+    executor = await serving("chat", loop_yield=False)
+    assert executor.appender.precedence is None
+    run_id = await stage.enqueue("chat", {"messages": [("user", "hi")]}, stream_mode=["messages-tuple"])
+    assert (await stage.outcome(run_id))["status"] == "success"

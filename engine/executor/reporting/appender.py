@@ -71,8 +71,8 @@ def _without_data(record: Append) -> Append:
 class BatchingAppender:
     """Appends for one process. Made and closed on its event loop."""
 
-    def __init__(self, log: Appending) -> None:
-        """`log` may answer anything as the offset of a stream record."""
+    def __init__(self, log: Appending, *, loop_yield: bool = True) -> None:
+        """`log` may return anything as the offset of a stream record. `loop_yield`: see `LoopYield`."""
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -97,7 +97,7 @@ class BatchingAppender:
         self._again: list[Append] = []
         self._last_append = 0.0
         self.queued_bytes = 0
-        self.precedence = LoopYield(self._loop)
+        self.precedence = LoopYield(self._loop) if loop_yield else None
 
     # --- posting ---------------------------------------------------------------------------------
 

@@ -201,7 +201,8 @@ class RunStream:
     def _make_way(self) -> None:
         """In a node's thread: let the loop go first (at once with the first frame: somebody waits for it), and wait
         while the log cannot keep up."""
-        self._appender.precedence.make_way(at_once=not self._from_thread)
+        if (precedence := self._appender.precedence) is not None:
+            precedence.make_way(at_once=not self._from_thread)
         self._from_thread = True
         while self._queue.full and not self._closed:
             time.sleep(_THREAD_WAIT_SECONDS)
