@@ -12,6 +12,8 @@ from langgraph_sdk.schema import StreamPart
 from tests.chaos import checks
 from tests.chaos.history import Event, Run, Stay, Told
 from tests.chaos.load import Seen
+from threadlog.deploy.commands.events import LoggedEvent
+from threadlog.engine.log.records import EventRecord
 
 FIRST: list[Event] = [(1, 0, n) for n in range(3)]  # of an attempt that was killed in its second step
 LAST: list[Event] = [(2, 1, n) for n in range(3)]
@@ -143,3 +145,33 @@ def test_what_a_rolled_back_run_left_is_found(account: Account) -> None:
     assert account.problems() == []
     account.history[0]["values"]["steps"].append("b:0")
     assert any("was rolled back and left" in problem for problem in account.problems())
+
+
+def question(*log: str) -> Told:
+    """What a thread's log tells: `ask a` and `answer b` create runs, `end b` is the success of one."""
+    told = Told()
+    for offset, (what, run_id) in enumerate(line.split() for line in log):
+        event: dict[str, Any] = {"type": "run.succeeded", "thread_id": "t", "run_id": run_id}
+        if what != "end":
+            command = {"resume": "yes"} if what == "answer" else None
+            metadata = {"graph": "question", "steps": 2 if command else 1}
+            event |= {"type": "run.created", "run": {"metadata": metadata, "kwargs": {"command": command}}}
+        told.add(LoggedEvent(0, offset, 0, EventRecord(1, offset, f"c{offset}", "t", "", [event])))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("log", "steps"),
+    [
+        (["ask a", "end a", "answer b", "end b"], {"a": 1, "b": 2}),
+        (["ask a", "end a", "answer b", "answer c", "end b", "end c"], {"a": 1, "b": 2, "c": 0}),
+        # The api was killed with the reply in its hands, and took longer to come back than the run took (seed 20).
+        (["ask a", "end a", "answer b", "end b", "answer c", "end c"], {"a": 1, "b": 2, "c": 0}),
+        (["ask a", "end a", "answer b", "end b", "answer c", "end c", "answer d"], {"a": 1, "b": 2, "c": 0, "d": 0}),
+        (["ask a", "end a", "answer b", "end b", "ask c", "end c", "answer d"], {"a": 1, "b": 2, "c": 1, "d": 2}),
+    ],
+    ids=["once", "again meanwhile", "again afterwards", "twice again", "the next question's"],
+)
+def test_an_answer_given_again_has_nothing_left_to_do(log: list[str], steps: dict[str, int]) -> None:
+    told = question(*log)
+    assert {run.run_id: run.steps for run in told.runs.values()} == steps

@@ -19,6 +19,20 @@ async def test_088_resume_gives_the_node_its_answer(client: LangGraphClient, thr
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
+async def test_088_an_answer_given_again_finds_nothing_left_to_do(client: LangGraphClient, thread_id: str) -> None:
+    """As when its first reply was lost: the run succeeds with the values there are, and nothing is done twice."""
+    await client.runs.wait(thread_id, "ask", input={"items": ["in"]})
+    values = await client.runs.wait(thread_id, "ask", command={"resume": "yes"})
+    history = await client.threads.get_history(thread_id)
+    again = await client.runs.create(thread_id, "ask", command={"resume": "yes"})
+    assert await client.runs.join(thread_id, again["run_id"]) == values
+    assert (await client.runs.get(thread_id, again["run_id"]))["status"] == "success"
+    assert await client.threads.get_history(thread_id) == history
+    assert (await client.threads.get(thread_id))["status"] == "idle"
+    asked = await client.runs.wait(thread_id, "ask", input={"items": ["more"]})
+    assert asked["__interrupt__"], "that answer is not kept for the next question"
+
+
 async def test_089_parallel_interrupts_are_answered_one_by_one(client: LangGraphClient, thread_id: str) -> None:
     asked = await client.runs.wait(thread_id, "ask_two", input={"items": []})
     ids = {interrupt["value"]["side"]: interrupt["id"] for interrupt in asked["__interrupt__"]}
