@@ -15,7 +15,7 @@ from threadlog.api.http.connections import handler_args
 from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.metrics import HttpMetrics
-from threadlog.api.http.middleware import make_edge, make_marker
+from threadlog.api.http.middleware import make_middleware, make_response_hook
 from threadlog.api.http.openapi import describe, routes_of
 from threadlog.api.http.routes import Route
 from threadlog.api.runs import routes as runs
@@ -43,18 +43,18 @@ ROUTES: tuple[Route, ...] = (
 
 def make_app(deps: ApiDeps) -> web.Application:
     """The api over these parts. Starts `deps.live` with itself and ends every stream when it shuts down."""
-    given = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
+    parts = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
     api = Api(
-        **given,
-        known=AssistantCache(),
-        threads=ThreadDefaultsCache(deps.pool),
+        **parts,
+        assistant_cache=AssistantCache(),
+        thread_defaults=ThreadDefaultsCache(deps.pool),
         disconnects=Disconnects(),
         metrics=HttpMetrics(),
         write_path=WritePath(deps.pool, deps.log, trouble=deps.trouble),
     )
     cors = CorsPolicy(api.settings.cors)
     app = web.Application(
-        middlewares=[make_edge(cors, api.metrics)],
+        middlewares=[make_middleware(cors, api.metrics)],
         client_max_size=max(1, api.settings.max_body_bytes),
         handler_args=handler_args(api.settings.read_timeout_seconds),
     )
@@ -65,10 +65,10 @@ def make_app(deps: ApiDeps) -> web.Application:
         app.router.add_route(route.method, route.path, route.handler)
         if route.method == "GET" and not route.stream:
             app.router.add_route("HEAD", route.path, route.handler)
-    app.on_response_prepare.append(make_marker(cors))
-    api.hub.on_shared(api.known.changed)
-    if api.alone:
-        api.hub.on_thread(api.threads.changed)
+    app.on_response_prepare.append(make_response_hook(cors))
+    api.hub.on_shared(api.assistant_cache.changed)
+    if api.single_process:
+        api.hub.on_thread(api.thread_defaults.changed)
     app.on_startup.append(_start)
     app.on_shutdown.append(_shutdown)
     app.on_cleanup.append(_cleanup)
@@ -85,5 +85,5 @@ async def _shutdown(app: web.Application) -> None:
 
 async def _cleanup(app: web.Application) -> None:
     app[API].disconnects.close()
-    await app[API].threads.aclose()
+    await app[API].thread_defaults.aclose()
     await app[API].hub.aclose()

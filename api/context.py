@@ -26,7 +26,7 @@ SCANS = 2  # at a time: the others wait, and leave the connections to other requ
 class ApiDeps:
     """What the composition root hands in. `pool` has no JSON codecs: json and jsonb columns are read as text.
 
-    `alone`: `live` is told of every projected event before anybody is answered, so what is known from events is true.
+    `single_process`: every event reaches `hub` before a reply is sent, so caches fed by events are never stale.
     `trouble`: what the engine fails at, if it is in this process.
     """
 
@@ -35,7 +35,7 @@ class ApiDeps:
     log: Log
     hub: StreamHub
     settings: ApiSettings = field(default_factory=ApiSettings)
-    alone: bool = False
+    single_process: bool = False
     trouble: Callable[[], str | None] | None = None
 
 
@@ -43,8 +43,8 @@ class ApiDeps:
 class Api(ApiDeps):
     """`ApiDeps` and what the application makes of them."""
 
-    known: AssistantCache = field(kw_only=True)
-    threads: ThreadDefaultsCache = field(kw_only=True)
+    assistant_cache: AssistantCache = field(kw_only=True)
+    thread_defaults: ThreadDefaultsCache = field(kw_only=True)
     disconnects: Disconnects = field(kw_only=True)
     metrics: HttpMetrics = field(kw_only=True)
     write_path: WritePath = field(kw_only=True)

@@ -35,14 +35,14 @@ async def subgraphs(request: web.Request) -> web.Response:
     _, info = await _info(request)
     recurse = query_flag(request, "recurse")
     namespace = path_text(request, "namespace") or None
-    found = {}
+    schemas_of = {}
     for name, described in (info.get("subgraphs") or {}).items():
         if namespace is not None and name != namespace and not (recurse and name.startswith(f"{namespace}|")):
             continue
         if namespace is None and not recurse and "|" in name:
             continue
-        found[name] = {"graph_id": described.get("graph_id"), **_named(described.get("schemas") or described)}
-    return reply(found)
+        schemas_of[name] = {"graph_id": described.get("graph_id"), **_named(described.get("schemas") or described)}
+    return reply(schemas_of)
 
 
 def _named(described: dict[str, Any]) -> dict[str, Any]:
@@ -69,13 +69,13 @@ async def _info(request: web.Request) -> tuple[str, dict[str, Any]]:
     raw = path_text(request, "assistant_id")
     assistant_id = as_uuid(raw)
     if assistant_id is None:
-        if raw not in await api.known.graph_names(api.pool):
+        if raw not in await api.assistant_cache.graph_names(api.pool):
             raise ApiError(422, "Invalid assistant ID: must be a UUID or the name of a graph")
         assistant_id = default_assistant_id(raw)
-    assistant = await api.known.assistant(api.pool, assistant_id)
+    assistant = await api.assistant_cache.assistant(api.pool, assistant_id)
     if assistant is None:
-        raise ApiError(404, f"Assistant with ID {assistant_id} not found")
-    info = await api.known.graph(api.pool, assistant.graph_id)
+        raise ApiError(404, f"Assistant with ID {assistant_id} not schemas_of")
+    info = await api.assistant_cache.graph(api.pool, assistant.graph_id)
     if info is None:
         raise ApiError(404, f"Graph '{assistant.graph_id}' is not registered. Is an executor running?")
     return assistant.graph_id, info

@@ -54,47 +54,47 @@ _SELECTABLE = frozenset(
 
 async def create(request: web.Request) -> web.Response:
     api = api_of(request)
-    asked = await body(request, AssistantCreate)
-    await require_graph(api, asked.graph_id)
-    config, context = mirrored(asked.config, asked.context)
-    assistant_id = asked.assistant_id or str(uuid4())
+    params = await body(request, AssistantCreate)
+    await require_graph(api, params.graph_id)
+    config, context = sync_config_and_context(params.config, params.context)
+    assistant_id = params.assistant_id or str(uuid4())
     command = CreateAssistant(
         assistant_id=assistant_id,
-        graph_id=asked.graph_id,
-        name=asked.name or "Untitled",
-        description=asked.description,
+        graph_id=params.graph_id,
+        name=params.name or "Untitled",
+        description=params.description,
         config=config or {},
         context=context or {},
-        metadata=asked.metadata or {},
-        if_exists=asked.if_exists or "raise",
+        metadata=params.metadata or {},
+        if_exists=params.if_exists or "raise",
     )
     decided = await api.gateway.submit(command, key=assistant_id)
     raise_if_rejected(decided.events)
-    return await _one(api, assistant_id)
+    return await _assistant_response(api, assistant_id)
 
 
 async def get(request: web.Request) -> web.Response:
-    return await _one(api_of(request), path_uuid(request, "assistant_id", "assistant"))
+    return await _assistant_response(api_of(request), path_uuid(request, "assistant_id", "assistant"))
 
 
 async def patch(request: web.Request) -> web.Response:
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
-    asked = await body(request, AssistantPatch)
-    if asked.graph_id is not None:
-        await require_graph(api, asked.graph_id)
-    config, context = mirrored(asked.config, asked.context)
+    params = await body(request, AssistantPatch)
+    if params.graph_id is not None:
+        await require_graph(api, params.graph_id)
+    config, context = sync_config_and_context(params.config, params.context)
     command = UpdateAssistant(
         assistant_id=assistant_id,
-        graph_id=asked.graph_id,
-        name=asked.name,
-        description=asked.description,
+        graph_id=params.graph_id,
+        name=params.name,
+        description=params.description,
         config=config,
         context=context,
-        metadata=asked.metadata,
+        metadata=params.metadata,
     )
     await _submit(api, command, assistant_id)
-    return await _one(api, assistant_id)
+    return await _assistant_response(api, assistant_id)
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -116,27 +116,27 @@ async def delete(request: web.Request) -> web.Response:
 
 async def search(request: web.Request) -> web.Response:
     api = api_of(request)
-    asked = await body(request, AssistantSearch)
-    select = select_of(asked.select, _SELECTABLE)
+    params = await body(request, AssistantSearch)
+    select = select_of(params.select, _SELECTABLE)
     rows = await queries.search(
         api.pool,
-        metadata=containment(asked.metadata),
-        graph_id=asked.graph_id,
-        name=asked.name,
-        sort_by=asked.sort_by or "created_at",
-        descending=asked.sort_order != "asc",
-        limit=asked.limit + 1,
-        offset=asked.offset,
+        metadata=containment(params.metadata),
+        graph_id=params.graph_id,
+        name=params.name,
+        sort_by=params.sort_by or "created_at",
+        descending=params.sort_order != "asc",
+        limit=params.limit + 1,
+        offset=params.offset,
     )
-    found = [select_fields(assistant_of(row), select) for row in rows[: asked.limit]]
-    return page(found, asked.limit, asked.offset, more=len(rows) > asked.limit)
+    items = [select_fields(assistant_of(row), select) for row in rows[: params.limit]]
+    return page(items, params.limit, params.offset, more=len(rows) > params.limit)
 
 
 async def count(request: web.Request) -> web.Response:
-    asked = await body(request, AssistantFilter)
+    params = await body(request, AssistantFilter)
     return reply(
         await queries.count(
-            api_of(request).pool, metadata=containment(asked.metadata), graph_id=asked.graph_id, name=asked.name
+            api_of(request).pool, metadata=containment(params.metadata), graph_id=params.graph_id, name=params.name
         )
     )
 
@@ -144,9 +144,9 @@ async def count(request: web.Request) -> web.Response:
 async def versions(request: web.Request) -> web.Response:
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
-    asked = await body(request, AssistantVersions) if request.can_read_body else AssistantVersions()
+    params = await body(request, AssistantVersions) if request.can_read_body else AssistantVersions()
     rows = await queries.versions(
-        api.pool, assistant_id, metadata=containment(asked.metadata), limit=asked.limit, offset=asked.offset
+        api.pool, assistant_id, metadata=containment(params.metadata), limit=params.limit, offset=params.offset
     )
     if not rows and await queries.get(api.pool, assistant_id) is None:
         raise _missing(assistant_id)
@@ -161,7 +161,7 @@ async def set_latest(request: web.Request) -> web.Response:
     else:
         version = (await body(request, AssistantLatest)).version
     await _submit(api, SetLatestAssistant(assistant_id=assistant_id, version=version), assistant_id)
-    return await _one(api, assistant_id)
+    return await _assistant_response(api, assistant_id)
 
 
 def containment(metadata: JsonObject | None) -> str | None:
@@ -169,9 +169,11 @@ def containment(metadata: JsonObject | None) -> str | None:
     return orjson.dumps(metadata).decode() if metadata else None
 
 
-def mirrored(config: Config | None, context: JsonObject | None) -> tuple[JsonObject | None, JsonObject | None]:
+def sync_config_and_context(
+    config: Config | None, context: JsonObject | None
+) -> tuple[JsonObject | None, JsonObject | None]:
     """`configurable` and `context` are two names of one thing: the one given fills the other; both are refused."""
-    given = None if config is None else config.given()
+    given = None if config is None else config.as_dict()
     configurable = (given or {}).get("configurable")
     if configurable and context:
         raise ApiError(
@@ -185,7 +187,7 @@ def mirrored(config: Config | None, context: JsonObject | None) -> tuple[JsonObj
 
 
 async def require_graph(api: Api, graph_id: str) -> None:
-    names = await api.known.graph_names(api.pool)
+    names = await api.assistant_cache.graph_names(api.pool)
     if graph_id not in names:
         raise ApiError(404, f"Graph {shown(graph_id)} not found. Expected one of: {names}")
 
@@ -193,13 +195,13 @@ async def require_graph(api: Api, graph_id: str) -> None:
 async def submit_many(api: Api, commands: list[tuple[Command, str]]) -> int:
     """Submit each (command, key), many at a time; returns how many were not rejected."""
 
-    async def one(command: Command, key: str) -> bool:
+    async def submit(command: Command, key: str) -> bool:
         decided = await api.gateway.submit(command, key=key)
         return not decided.events or decided.events[0]["type"] != "command.rejected"
 
     accepted = 0
     for start in range(0, len(commands), AT_A_TIME):
-        accepted += sum(await asyncio.gather(*(one(*item) for item in commands[start : start + AT_A_TIME])))
+        accepted += sum(await asyncio.gather(*(submit(*item) for item in commands[start : start + AT_A_TIME])))
     return accepted
 
 
@@ -208,7 +210,7 @@ async def _submit(api: Api, command: Command, assistant_id: str) -> None:
     raise_if_rejected(decided.events)
 
 
-async def _one(api: Api, assistant_id: str) -> web.Response:
+async def _assistant_response(api: Api, assistant_id: str) -> web.Response:
     row = await queries.get(api.pool, assistant_id)
     if row is None:
         raise _missing(assistant_id)

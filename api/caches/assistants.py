@@ -70,14 +70,14 @@ class AssistantCache:
             self._graphs.pop(event.get("graph_id", ""), None)
 
     async def assistant(self, db: Reader, assistant_id: str) -> Assistant | None:
-        known = self._assistants.get(assistant_id)
-        if known is not None:
-            return known
+        cached = self._assistants.get(assistant_id)
+        if cached is not None:
+            return cached
         generation = self._generation
         row = await assistants.get(db, assistant_id)
         if row is None:
             return None
-        found = Assistant(
+        assistant = Assistant(
             assistant_id=assistant_id,
             graph_id=row["graph_id"],
             config=orjson.loads(row["config"]),
@@ -87,8 +87,8 @@ class AssistantCache:
         if generation == self._generation:
             if len(self._assistants) >= _MOST:
                 self._assistants.clear()
-            self._assistants[assistant_id] = found
-        return found
+            self._assistants[assistant_id] = assistant
+        return assistant
 
     async def graph_names(self, db: Reader) -> list[str]:
         if self._names is not None:
@@ -101,9 +101,9 @@ class AssistantCache:
 
     async def graph(self, db: Reader, graph_id: str) -> dict[str, Any] | None:
         """The graph's `info`, or None when no executor has registered it."""
-        known = self._graphs.get(graph_id)
-        if known is not None:
-            return known
+        cached = self._graphs.get(graph_id)
+        if cached is not None:
+            return cached
         generation = self._generation
         info = await graphs.info(db, graph_id)
         if info is not None and generation == self._generation:

@@ -32,7 +32,7 @@ class ThreadDefaults:
         return ThreadDefaults(merged, self.config if config is None else config)
 
 
-_KNOWN_THREADS = 4096
+_MAX_THREADS = 4096
 _Waiting = dict[str, list["asyncio.Future[ThreadDefaults | None]"]]
 
 
@@ -44,15 +44,15 @@ class ThreadDefaultsCache:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._known: OrderedDict[str, ThreadDefaults] = OrderedDict()
+        self._cached: OrderedDict[str, ThreadDefaults] = OrderedDict()
         self._connection: Any = None
         self._waiting: _Waiting = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def get(self, thread_id: str) -> ThreadDefaults | None:
         """None: there is no such thread. Raises what asyncpg raises."""
-        if (known := self._known.get(thread_id)) is not None:
-            return known
+        if (defaults := self._cached.get(thread_id)) is not None:
+            return defaults
         future: asyncio.Future[ThreadDefaults | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(thread_id, []).append(future)
         if self._reading is None:
@@ -61,24 +61,24 @@ class ThreadDefaultsCache:
 
     def changed(self, thread_id: str, events: list[dict[str, Any]]) -> None:
         """What these projected events of a thread make of it, as `projections` does in its row."""
-        known = before = self._known.get(thread_id)
+        defaults = before = self._cached.get(thread_id)
         for event in events:
             match event["type"]:
                 case "thread.created":
-                    known = ThreadDefaults(event.get("metadata", {}), event.get("config", {}))
-                case "thread.updated" if known is not None:
-                    known = known.with_(event.get("metadata"), None)
-                case "run.created" if known is not None:
-                    known = known.with_(event.get("thread_metadata"), event.get("thread_config"))
+                    defaults = ThreadDefaults(event.get("metadata", {}), event.get("config", {}))
+                case "thread.updated" if defaults is not None:
+                    defaults = defaults.with_(event.get("metadata"), None)
+                case "run.created" if defaults is not None:
+                    defaults = defaults.with_(event.get("thread_metadata"), event.get("thread_config"))
                 case "thread.deleted":
-                    known = None
-        if known is None:
-            self._known.pop(thread_id, None)
-        elif known is not before:
-            self._known[thread_id] = known
-            self._known.move_to_end(thread_id)
-            if len(self._known) > _KNOWN_THREADS:
-                self._known.popitem(last=False)
+                    defaults = None
+        if defaults is None:
+            self._cached.pop(thread_id, None)
+        elif defaults is not before:
+            self._cached[thread_id] = defaults
+            self._cached.move_to_end(thread_id)
+            if len(self._cached) > _MAX_THREADS:
+                self._cached.popitem(last=False)
 
     async def aclose(self) -> None:
         """Give the connection back."""
@@ -93,7 +93,7 @@ class ThreadDefaultsCache:
             while self._waiting:
                 waiting, self._waiting = self._waiting, {}
                 try:
-                    found = await self._fetch(list(waiting))
+                    defaults = await self._fetch(list(waiting))
                 except Exception as error:
                     await self._release()
                     _settle(waiting, error)
@@ -104,7 +104,7 @@ class ThreadDefaultsCache:
                     for thread_id, futures in waiting.items():
                         for future in futures:
                             if not future.done():
-                                future.set_result(found.get(thread_id))
+                                future.set_result(defaults.get(thread_id))
         finally:
             self._reading = None
             _settle(self._waiting, asyncpg.InterfaceError("the lookup is closed"))

@@ -98,7 +98,7 @@ class Config(Body):
     configurable: JsonObject | None = None
     metadata: JsonObject | None = None
 
-    def given(self) -> JsonObject:
+    def as_dict(self) -> JsonObject:
         return {k: v for k, v in self.model_dump(exclude_unset=True).items() if v is not None}
 
 
@@ -208,7 +208,7 @@ class CheckpointRef(Body):
     checkpoint_id: CheckpointText | None = None
     checkpoint_map: Metadata | None = None
 
-    def given(self) -> JsonObject:
+    def as_dict(self) -> JsonObject:
         return self.model_dump(exclude_none=True, exclude={"thread_id"})
 
 

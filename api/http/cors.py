@@ -28,13 +28,13 @@ class CorsPolicy:
 
     def preflight(self, request: web.Request) -> web.Response | None:
         """The answer to a preflight; None when the request is none."""
-        asked = request.headers.get("Access-Control-Request-Method")
-        if request.method != "OPTIONS" or asked is None:
+        method = request.headers.get("Access-Control-Request-Method")
+        if request.method != "OPTIONS" or method is None:
             return None
         refused = []
         if not self.allows(request.headers.get("Origin", "")):
             refused.append("origin")
-        if not self._any_method and asked not in self._cors.allow_methods:
+        if not self._any_method and method not in self._cors.allow_methods:
             refused.append("method")
         wanted = request.headers.get("Access-Control-Request-Headers")
         if wanted is not None and not self._any_header:

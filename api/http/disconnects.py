@@ -11,7 +11,7 @@ from aiohttp import web
 from threadlog.api.http.request_keys import RequestKey
 
 _EVERY_SECONDS = 0.2
-_CUT = RequestKey("cut", bool)
+_ABORTED = RequestKey("aborted_by_server", bool)
 
 
 CREATOR_LEFT = "client disconnected from the run stream (on_disconnect=cancel)"
@@ -70,12 +70,12 @@ class Disconnects:
 def client_gone(request: web.Request) -> bool:
     """Whether the client has closed the connection (that we have not cut)."""
     transport = request.transport
-    return _CUT not in request and (transport is None or transport.is_closing())
+    return _ABORTED not in request and (transport is None or transport.is_closing())
 
 
-def cut(request: web.Request) -> None:
+def abort_connection(request: web.Request) -> None:
     """Close the connection in the middle: the client must not take what it has for all there is, and comes back."""
     transport = request.transport
     if transport is not None and not transport.is_closing():
-        request[_CUT] = True
+        request[_ABORTED] = True
         transport.abort()

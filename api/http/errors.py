@@ -13,7 +13,7 @@ from threadlog.engine.log.port import LogUnavailable
 _STATUS = {"not_found": 404, "conflict": 409, "invalid": 422}
 
 
-def is_away(error: BaseException) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Whether the log or Postgres can't be reached right now, rather than something being wrong with the request."""
     if isinstance(error, asyncpg.InterfaceError):
         # asyncpg uses this class for a closed connection or pool, and for wrong arguments, which would be our mistake.

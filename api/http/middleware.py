@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from threadlog.api.http.connections import has_left
 from threadlog.api.http.cors import CorsPolicy
-from threadlog.api.http.errors import ApiError, is_away
+from threadlog.api.http.errors import ApiError, is_unavailable
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.requests import encodable, header
@@ -27,9 +27,9 @@ _MAX_ID = 200
 _OF_CONNECTION = (ConnectionError, web.RequestPayloadError, ClientError, HttpProcessingError)
 
 
-def make_edge(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
+def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
     @web.middleware
-    async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
         request[REQUEST_ID] = header(request, _ID)[:_MAX_ID] or uuid4().hex
         response: web.StreamResponse | None = None
@@ -40,7 +40,7 @@ def make_edge(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
             response = reply({"detail": error.reason}, error.status, {"Allow": await _allowed(request)})
             return response
         except Exception as error:
-            response = _answer(request, error)
+            response = _error_response(request, error)
             return response
         finally:
             # No response: the handler was cancelled, or the connection was lost while it wrote.
@@ -49,10 +49,10 @@ def make_edge(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
             path = "unknown" if resource is None else resource.canonical
             metrics.observe(request.method, path, status, (perf_counter() - started) * 1000)
 
-    return edge
+    return handle
 
 
-def make_marker(cors: CorsPolicy) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def make_response_hook(cors: CorsPolicy) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """The signal handler that completes the headers of every response, streams included."""
 
     async def mark(request: web.Request, response: web.StreamResponse) -> None:
@@ -75,7 +75,7 @@ async def _allowed(request: web.Request) -> str:
     return ",".join(sorted(methods))
 
 
-def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
+def _error_response(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, ApiError):
         response = reply({"detail": error.detail}, error.status, error.headers)
         if error.status == 408:
@@ -88,7 +88,7 @@ def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if has_left(request) and isinstance(error, _OF_CONNECTION):
         logger.debug("%s %s: the client has left", request.method, encodable(request.path))
         return web.Response(status=499)  # which aiohttp drops
-    if is_away(error):
+    if is_unavailable(error):
         logger.warning("%s %s: %s: %s", request.method, encodable(request.path), type(error).__name__, error)
         return reply(
             {"detail": "The log or the database can't be reached at the moment. Try again."}, 503, {"Retry-After": "1"}

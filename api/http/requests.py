@@ -92,13 +92,13 @@ def query_text(request: web.Request, name: str) -> str | None:
 
 def path_uuid(request: web.Request, name: str, what: str) -> str:
     """The canonical form of a UUID in the path, or 422."""
-    found = as_uuid(path_text(request, name))
-    if found is None:
+    canonical = as_uuid(path_text(request, name))
+    if canonical is None:
         raise ApiError(422, f"Invalid {what} ID: must be a UUID")
-    return found
+    return canonical
 
 
-def thread_in_path(request: web.Request) -> str | None:
+def thread_id_or_none(request: web.Request) -> str | None:
     """The thread's id; None on a route without one."""
     return path_uuid(request, "thread_id", "thread") if "thread_id" in request.match_info else None
 
@@ -130,7 +130,7 @@ def query_flag(request: web.Request, name: str, default: bool = False) -> bool:
 
 def query_list(request: web.Request, *names: str) -> list[str]:
     """A list given by repeated keys, commas or a JSON list, or a mixture, under any of the names."""
-    found: list[str] = []
+    values: list[str] = []
     for name in names:
         for raw in map(encodable, request.query.getall(name, ())):
             if raw.startswith("["):
@@ -138,10 +138,10 @@ def query_list(request: web.Request, *names: str) -> list[str]:
                     items = orjson.loads(raw)
                 except orjson.JSONDecodeError:
                     raise ApiError(422, f"{name}: not a JSON list: {shown(raw)}") from None
-                found += [str(item) for item in items]
+                values += [str(item) for item in items]
             else:
-                found += [part.strip() for part in raw.strip('"').split(",") if part.strip()]
-    return found
+                values += [part.strip() for part in raw.strip('"').split(",") if part.strip()]
+    return values
 
 
 def query_namespaces(request: web.Request) -> set[str] | None:
@@ -163,11 +163,11 @@ def query_namespaces(request: web.Request) -> set[str] | None:
     return namespaces
 
 
-def select_of(asked: list[str] | None, allowed: frozenset[str]) -> list[str] | None:
-    """The fields asked for, in order, or None for all; an unknown one is 422."""
-    if not asked:
+def select_of(fields: list[str] | None, allowed: frozenset[str]) -> list[str] | None:
+    """The fields requested, in order, or None for all; an unknown one is 422."""
+    if not fields:
         return None
-    for name in asked:
+    for name in fields:
         if name not in allowed:
             raise ApiError(422, f"select: {shown(name)} is not one of {', '.join(sorted(allowed))}")
-    return asked
+    return fields

@@ -11,7 +11,7 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import CancelMany
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import AT_A_TIME, shown
-from threadlog.api.http.requests import body, path_uuid, query_flag, query_text, thread_in_path
+from threadlog.api.http.requests import body, path_uuid, query_flag, query_text, thread_id_or_none
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.cancelling import REASON_CHARACTERS
@@ -29,7 +29,7 @@ async def cancel(request: web.Request) -> web.Response:
     """POST …/runs/{id}/cancel. With `wait` it answers once the executor has let go of the run."""
     api = api_of(request)
     run_id = path_uuid(request, "run_id", "run")
-    thread_id = thread_in_path(request)
+    thread_id = thread_id_or_none(request)
     wait = query_flag(request, "wait")
     action = _action(request)
     by = "POST /threads/{thread_id}/runs/{run_id}/cancel" if thread_id else "POST /runs/{run_id}/cancel"
@@ -53,16 +53,16 @@ async def cancel(request: web.Request) -> web.Response:
 async def cancel_many(request: web.Request) -> web.Response:
     """POST /runs/cancel: every run that matches and has not ended."""
     api = api_of(request)
-    asked = await body(request, CancelMany)
+    params = await body(request, CancelMany)
     action = _action(request)
     reason = _reason(request, action, "POST /runs/cancel")
-    if asked.status is not None:
-        statuses = ["pending", "running"] if asked.status == "all" else [asked.status]
+    if params.status is not None:
+        statuses = ["pending", "running"] if params.status == "all" else [params.status]
         rows = await runs.in_flight(api.pool, statuses)
         matching = [(str(row["thread_id"]), str(row["run_id"])) for row in rows]
     else:
-        assert asked.thread_id is not None and asked.run_ids is not None
-        matching = [(asked.thread_id, run_id) for run_id in dict.fromkeys(asked.run_ids)]
+        assert params.thread_id is not None and params.run_ids is not None
+        matching = [(params.thread_id, run_id) for run_id in dict.fromkeys(params.run_ids)]
     cancelled = 0
     for start in range(0, len(matching), AT_A_TIME):
         results = await asyncio.gather(
@@ -112,17 +112,17 @@ def _reason(request: web.Request, action: CancelAction, by: str) -> str:
 
     `reason=taken` (of the newest clients): the run's input was taken up by another run.
     """
-    asked = f"{action} requested via {by}"
-    given = query_text(request, "reason")
-    if not given:
-        return asked
-    if given == _TAKEN:
+    default = f"{action} requested via {by}"
+    reason = query_text(request, "reason")
+    if not reason:
+        return default
+    if reason == _TAKEN:
         if action != "interrupt":
             raise ApiError(422, "reason: `taken` is for action=interrupt only")
-        return f"{_TAKEN}: {asked}"
-    if len(given) > REASON_CHARACTERS:
+        return f"{_TAKEN}: {default}"
+    if len(reason) > REASON_CHARACTERS:
         raise ApiError(422, f"reason: must have at most {REASON_CHARACTERS} characters")
-    return given
+    return reason
 
 
 def _action(request: web.Request) -> CancelAction:

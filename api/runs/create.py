@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from uuid_utils import uuid7
 
-from threadlog.api.assistants.routes import mirrored
+from threadlog.api.assistants.routes import sync_config_and_context
 from threadlog.api.caches.assistants import Assistant, as_uuid, default_assistant_id
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject, RunCreate
@@ -39,7 +39,7 @@ class NewRun:
     """A run about to be created; `command` is complete."""
 
     command: CreateRun
-    asked: RunCreate
+    params: RunCreate
 
     @property
     def run_id(self) -> str:
@@ -56,7 +56,7 @@ class NewRun:
 
     @property
     def resumable(self) -> bool:
-        return bool(self.asked.stream_resumable)
+        return bool(self.params.stream_resumable)
 
     def headers(self, resume: str | None = None) -> dict[str, str]:
         """`Content-Location`, and `Location` of where to resume (`stream` or `join`)."""
@@ -66,12 +66,12 @@ class NewRun:
         return headers
 
 
-async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: str | None) -> NewRun:
+async def prepare(request: web.Request, api: Api, params: RunCreate, thread_id: str | None) -> NewRun:
     """Merge and check everything that can be checked before the command is sent. `thread_id` None: stateless."""
     if api.hub.closing:
         raise ServerStopping
-    config, context = mirrored(asked.config, asked.context)
-    assistant = await resolve_assistant(api, asked.assistant_id)
+    config, context = sync_config_and_context(params.config, params.context)
+    assistant = await resolve_assistant(api, params.assistant_id)
     thread_metadata: JsonObject = {}
     thread_config: JsonObject = {}
     stateless = thread_id is None
@@ -79,48 +79,48 @@ async def prepare(request: web.Request, api: Api, asked: RunCreate, thread_id: s
     if thread_id is None:
         thread_id = stateless_thread_id(run_id)
     else:
-        inherited = await api.threads.get(thread_id)
+        inherited = await api.thread_defaults.get(thread_id)
         if inherited is not None:
             thread_metadata, thread_config = inherited.metadata, inherited.config
-        elif asked.if_not_exists != "create":
+        elif params.if_not_exists != "create":
             raise _unknown()
-    run_config, run_context = _config(request, asked, assistant, thread_config, config or {}, context)
+    run_config, run_context = _config(request, params, assistant, thread_config, config or {}, context)
     run_config["configurable"].update(run_id=run_id, thread_id=thread_id)
-    metadata = _metadata(asked, assistant, thread_metadata, run_config)
-    temporary = stateless and asked.on_completion != "keep"
-    durability = asked.durability or ("exit" if asked.checkpoint_during is False else "async")
+    metadata = _metadata(params, assistant, thread_metadata, run_config)
+    temporary = stateless and params.on_completion != "keep"
+    durability = params.durability or ("exit" if params.checkpoint_during is False else "async")
     kwargs = {
-        "input": asked.input,
-        "command": asked.command,
+        "input": params.input,
+        "command": params.command,
         "config": run_config,
         "context": run_context,
-        "stream_mode": asked.stream_mode or ["values"],
-        "interrupt_before": asked.interrupt_before,
-        "interrupt_after": asked.interrupt_after,
+        "stream_mode": params.stream_mode or ["values"],
+        "interrupt_before": params.interrupt_before,
+        "interrupt_after": params.interrupt_after,
         "webhook": None,
         "feedback_keys": None,
         "temporary": temporary,
-        "subgraphs": bool(asked.stream_subgraphs),
-        "resumable": bool(asked.stream_resumable),
+        "subgraphs": bool(params.stream_subgraphs),
+        "resumable": bool(params.stream_resumable),
         "checkpoint_during": durability != "exit",
         "durability": durability,
     }
-    if asked.strict_resume:
+    if params.strict_resume:
         kwargs["strict_resume"] = True
     command = CreateRun(
         thread_id=thread_id,
         run_id=run_id,
         graph_id=assistant.graph_id,
         run={"assistant_id": assistant.assistant_id, "metadata": metadata, "kwargs": kwargs},
-        multitask_strategy=asked.multitask_strategy or "enqueue",
-        due_at=_due_at(asked.after_seconds),
-        create_thread={} if stateless or asked.if_not_exists == "create" else None,
+        multitask_strategy=params.multitask_strategy or "enqueue",
+        due_at=_due_at(params.after_seconds),
+        create_thread={} if stateless or params.if_not_exists == "create" else None,
         thread_metadata={"graph_id": assistant.graph_id, "assistant_id": assistant.assistant_id},
         thread_config=_left_on_thread(assistant, run_config, metadata),
         temporary=temporary,
         stream_from=api.hub.stream_position(partition_of(thread_id, api.log.partitions)),
     )
-    return NewRun(command, asked)
+    return NewRun(command, params)
 
 
 async def submit(api: Api, new: NewRun) -> dict[str, Any]:
@@ -143,20 +143,20 @@ async def submit(api: Api, new: NewRun) -> dict[str, Any]:
     }
 
 
-async def resolve_assistant(api: Api, asked: str) -> Assistant:
+async def resolve_assistant(api: Api, id_or_name: str) -> Assistant:
     """The assistant of this id, or a graph's own assistant by the graph's name."""
-    assistant_id = as_uuid(asked)
+    assistant_id = as_uuid(id_or_name)
     by_name = assistant_id is None
     if assistant_id is None:
-        assistant_id = default_assistant_id(asked)
-    found = await api.known.assistant(api.pool, assistant_id)
-    if found is not None:
-        return found
+        assistant_id = default_assistant_id(id_or_name)
+    assistant = await api.assistant_cache.assistant(api.pool, assistant_id)
+    if assistant is not None:
+        return assistant
     if by_name:
-        names = ", ".join(await api.known.graph_names(api.pool)) or "none, as no executor has started yet"
+        names = ", ".join(await api.assistant_cache.graph_names(api.pool)) or "none, as no executor has started yet"
         raise ApiError(
             422,
-            f"Invalid assistant: {shown(asked)}. Must be either:\n- A valid assistant UUID, or\n"
+            f"Invalid assistant: {shown(id_or_name)}. Must be either:\n- A valid assistant UUID, or\n"
             f"- One of the registered graphs: {names}",
         )
     raise _unknown()
@@ -168,7 +168,7 @@ def _unknown() -> ApiError:
 
 def _config(
     request: web.Request,
-    asked: RunCreate,
+    params: RunCreate,
     assistant: Assistant,
     thread_config: JsonObject,
     config: JsonObject,
@@ -181,10 +181,10 @@ def _config(
         **(thread_config.get("configurable") or {}),
         **own,
     }
-    if asked.checkpoint is not None:
-        configurable.update(asked.checkpoint.given())
-    if asked.checkpoint_id is not None:
-        configurable["checkpoint_id"] = asked.checkpoint_id
+    if params.checkpoint is not None:
+        configurable.update(params.checkpoint.as_dict())
+    if params.checkpoint_id is not None:
+        configurable["checkpoint_id"] = params.checkpoint_id
     configurable.setdefault("checkpoint_ns", "")
     configurable.update(
         graph_id=assistant.graph_id,
@@ -195,19 +195,19 @@ def _config(
         langgraph_auth_permissions=[],
         langgraph_request_id=request[REQUEST_ID],
         __request_start_time_ms__=time.time_ns() // 1_000_000,
-        __after_seconds__=asked.after_seconds or 0,
+        __after_seconds__=params.after_seconds or 0,
     )
-    if asked.langsmith_tracer is not None:
-        configurable["__langsmith_project__"] = asked.langsmith_tracer.project_name
-        configurable["__langsmith_example_id__"] = asked.langsmith_tracer.example_id
+    if params.langsmith_tracer is not None:
+        configurable["__langsmith_project__"] = params.langsmith_tracer.project_name
+        configurable["__langsmith_example_id__"] = params.langsmith_tracer.example_id
     merged = {**{k: v for k, v in assistant.config.items() if k in ("tags", "recursion_limit")}, **config}
     merged["configurable"] = configurable
     run_context = {**assistant.context, **{k: v for k, v in (context or {}).items() if k not in _NOT_CONTEXT}}
     return merged, run_context
 
 
-def _metadata(asked: RunCreate, assistant: Assistant, thread: JsonObject, config: JsonObject) -> JsonObject:
-    given = {**(config.get("metadata") or {}), **(asked.metadata or {})}
+def _metadata(params: RunCreate, assistant: Assistant, thread: JsonObject, config: JsonObject) -> JsonObject:
+    given = {**(config.get("metadata") or {}), **(params.metadata or {})}
     metadata = {**assistant.metadata, **thread, "created_by": "system", **given}
     for name in _RESERVED_METADATA:
         metadata.pop(name, None)

@@ -20,7 +20,7 @@ from threadlog.api.http.requests import (
     query_list,
     query_text,
     select_of,
-    thread_in_path,
+    thread_id_or_none,
 )
 from threadlog.api.http.responses import no_content, reply, run_of, select_fields
 from threadlog.api.http.routes import Query, Route
@@ -49,7 +49,7 @@ _SELECTABLE = frozenset(
 
 async def create(request: web.Request) -> web.Response:
     api = api_of(request)
-    thread_id = thread_in_path(request)
+    thread_id = thread_id_or_none(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
     return reply(await submit(api, new), headers=new.headers())
 
@@ -89,7 +89,7 @@ async def list_runs(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
-    thread_id = thread_in_path(request)
+    thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")
     row = await queries.get(api_of(request).pool, run_id, thread_id)
     if row is None:

@@ -19,13 +19,13 @@ from threadlog.api.http.requests import (
     query_list,
     query_namespaces,
     query_text,
-    thread_in_path,
+    thread_id_or_none,
 )
 from threadlog.api.runs.cancel import cancel_quietly
 from threadlog.api.runs.create import prepare, submit
 from threadlog.api.runs.stateless import LOOK_BACK, find
 from threadlog.api.streaming.cursor import EventId, RunEnd
-from threadlog.api.streaming.sse import FrameFilter, RunView, open_stream, place, pump
+from threadlog.api.streaming.sse import FrameFilter, RunView, id_block, open_stream, pump
 from threadlog.api.streaming.subscriptions import READ_BYTES, RunSubscription
 from threadlog.engine.log.port import OffsetGone, Topic
 from threadlog.engine.log.records import CHECKPOINT, Frames, partition_of
@@ -38,23 +38,23 @@ _FROM_START = frozenset(("-1", "-", "0"))
 async def create(request: web.Request) -> web.StreamResponse:
     """POST …/runs/stream. Whoever streams is attached before the run exists, so no frame is missed."""
     api = api_of(request)
-    thread_id = thread_in_path(request)
+    thread_id = thread_id_or_none(request)
     namespaces = query_namespaces(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
-    with subscription_to(api, new.thread_id, new.run_id, eager=not new.resumable) as subscription:
-        subscription.before_first()
+    with subscription_to(api, new.thread_id, new.run_id, wants_unlogged=not new.resumable) as subscription:
+        subscription.start()
         await submit(api, new)
         view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True)
-        cancels = CREATOR_LEFT if new.asked.on_disconnect == "cancel" else None
+        cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
         # Whoever is cut off before the first event comes back for all of them, not for what is next.
-        first = place(b"0") if new.resumable else b""
+        first = id_block(b"0") if new.resumable else b""
         return await _follow(api, request, new.headers("stream"), subscription, view, cancels=cancels, first=first)
 
 
 async def join(request: web.Request) -> web.StreamResponse:
     """GET …/runs/{id}/stream: live from now on, or, of a resumable run, from `Last-Event-ID` on."""
     api = api_of(request)
-    thread_id = thread_in_path(request)
+    thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")
     modes = query_list(request, "stream_mode")
     for mode in modes:
@@ -64,15 +64,15 @@ async def join(request: web.Request) -> web.StreamResponse:
     cancels = JOINER_LEFT if query_flag(request, "cancel_on_disconnect") else None
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
-        return await _replay_gone(request, api, run_id, thread_id, frame_filter)
+        return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
     await api.hub.catch_up(str(row["thread_id"]))
-    with subscription_to(api, str(row["thread_id"]), run_id, eager=row["resumable"] != "true") as subscription:
+    with subscription_to(api, str(row["thread_id"]), run_id, wants_unlogged=row["resumable"] != "true") as subscription:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
-            return await _replay_gone(request, api, run_id, thread_id, frame_filter)
-        end = end_in(row)
+            return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
+        end = end_of_row(row)
         resumable = row["resumable"] == "true"
-        replays = await _position(api, subscription, request, row) if resumable else False
+        replays = await _seek(api, subscription, request, row) if resumable else False
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
         if end is not None and not replays:
             response = await open_stream(request, headers)
@@ -84,7 +84,7 @@ async def join(request: web.Request) -> web.StreamResponse:
         return await _follow(api, request, headers, subscription, view, cancels=cancels)
 
 
-async def _replay_gone(
+async def _replay_deleted_run(
     request: web.Request, api: Api, run_id: str, thread_id: str | None, frame_filter: FrameFilter
 ) -> web.StreamResponse:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
@@ -115,7 +115,7 @@ async def _replay_gone(
     return response
 
 
-def subscription_to(api: Api, thread_id: str, run_id: str, *, eager: bool = False) -> RunSubscription:
+def subscription_to(api: Api, thread_id: str, run_id: str, *, wants_unlogged: bool = False) -> RunSubscription:
     return RunSubscription(
         api.hub,
         api.log,
@@ -123,11 +123,11 @@ def subscription_to(api: Api, thread_id: str, run_id: str, *, eager: bool = Fals
         run_id,
         buffer_bytes=api.settings.client_buffer_bytes,
         frame_wait_seconds=api.settings.frame_wait_seconds,
-        eager=eager,
+        wants_unlogged=wants_unlogged,
     )
 
 
-def end_in(row: asyncpg.Record) -> RunEnd | None:
+def end_of_row(row: asyncpg.Record) -> RunEnd | None:
     """The end of a run as its row tells it, None while it is pending or running."""
     status = row["status"]
     if status in ("pending", "running"):
@@ -136,7 +136,7 @@ def end_in(row: asyncpg.Record) -> RunEnd | None:
     return RunEnd(status, row["attempt"], row["frames"] or 0, error)
 
 
-async def _position(api: Api, subscription: RunSubscription, request: web.Request, row: asyncpg.Record) -> bool:
+async def _seek(api: Api, subscription: RunSubscription, request: web.Request, row: asyncpg.Record) -> bool:
     """Set the feed to where the client was; False: it stays where it is, now.
 
     A client that shows a checkpoint already, as `checkpoint_id`, gets what came after it; a frame it names counts more.
@@ -144,7 +144,7 @@ async def _position(api: Api, subscription: RunSubscription, request: web.Reques
     last_event_id = header(request, "Last-Event-ID")
     checkpoint_id = query_text(request, "checkpoint_id")
     if last_event_id in _FROM_START or (checkpoint_id and not last_event_id):
-        at = await _made(api, subscription, checkpoint_id, row["stream_from"]) if checkpoint_id else None
+        at = await _checkpoint_position(api, subscription, checkpoint_id, row["stream_from"]) if checkpoint_id else None
         if at is not None:
             subscription.continue_after(at)
             subscription.start_at(at.offset)
@@ -160,7 +160,9 @@ async def _position(api: Api, subscription: RunSubscription, request: web.Reques
     return True
 
 
-async def _made(api: Api, subscription: RunSubscription, checkpoint_id: str, start: int) -> EventId | None:
+async def _checkpoint_position(
+    api: Api, subscription: RunSubscription, checkpoint_id: str, start: int
+) -> EventId | None:
     """Where among the run's frames it made this checkpoint; None if it did not, as far as the log is read here."""
     partition = partition_of(subscription.thread_id, api.log.partitions)
     upto = api.hub.stream_position(partition)

@@ -10,7 +10,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import header, path_uuid, query_list
 from threadlog.api.http.routes import Query, Route
-from threadlog.api.runs.stream import end_in
+from threadlog.api.runs.stream import end_of_row
 from threadlog.api.streaming.cursor import EventId
 from threadlog.api.streaming.sse import FrameFilter, block, open_stream, pump
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunDone, ThreadEvent, ThreadSubscription
@@ -42,7 +42,7 @@ class ThreadView:
             elif isinstance(item, RunDone):
                 if self._lifecycle:
                     done = {"status": "run_done", "run_id": item.run_id}
-                    parts.append(block(b"metadata", orjson.dumps(done), self._beyond()))
+                    parts.append(block(b"metadata", orjson.dumps(done), self._next_sub_id()))
             elif isinstance(item, ThreadEvent) and self._updates:
                 made = (item.event.get("result") or {}).get("checkpoint") or {}
                 state = await read_state(
@@ -51,7 +51,7 @@ class ThreadView:
                     checkpoint_id=made.get("checkpoint_id"),
                     ns=made.get("checkpoint_ns") or "",
                 )
-                parts.append(block(b"state_update", orjson.dumps({"state": state}), self._beyond()))
+                parts.append(block(b"state_update", orjson.dumps({"state": state}), self._next_sub_id()))
         return b"".join(parts)
 
     def _frames(self, batch: NewFrames, parts: list[bytes]) -> None:
@@ -62,9 +62,9 @@ class ThreadView:
             if event and (self._runs or (self._lifecycle and event == b"metadata")):
                 parts.append(block(event, data, self._at))
 
-    def _beyond(self) -> EventId:
+    def _next_sub_id(self) -> EventId:
         at = self._at
-        self._at = EventId(at.offset, at.attempt, at.number, at.beyond + 1)
+        self._at = EventId(at.offset, at.attempt, at.number, at.sub_index + 1)
         return self._at
 
 
@@ -112,7 +112,7 @@ async def _replay(
         only = frozenset(str(row["run_id"]) for row in past)
         if past:
             subscription.start_at(min(row["stream_from"] for row in past))
-    ends = {str(row["run_id"]): end for row in past if (end := end_in(row)) is not None}
+    ends = {str(row["run_id"]): end for row in past if (end := end_of_row(row)) is not None}
     subscription.past(ends, only=only, before=position)
 
 

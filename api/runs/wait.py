@@ -10,14 +10,14 @@ from aiohttp import web
 
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import RunCreate
-from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone, cut
+from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, abort_connection, client_gone
 from threadlog.api.http.errors import ApiError
-from threadlog.api.http.requests import body, path_uuid, query_flag, thread_in_path
+from threadlog.api.http.requests import body, path_uuid, query_flag, thread_id_or_none
 from threadlog.api.http.responses import decoded, exactly, raw_reply
 from threadlog.api.runs import stateless
 from threadlog.api.runs.cancel import cancel_quietly
 from threadlog.api.runs.create import prepare, submit
-from threadlog.api.runs.stream import end_in
+from threadlog.api.runs.stream import end_of_row
 from threadlog.api.streaming.cursor import RunEnd
 from threadlog.api.streaming.waiters import FinalValuesWaiter
 from threadlog.projections.queries import runs, state
@@ -28,7 +28,7 @@ _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: R
 async def create(request: web.Request) -> web.StreamResponse:
     """POST …/runs/wait."""
     api = api_of(request)
-    thread_id = thread_in_path(request)
+    thread_id = thread_id_or_none(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
     output = FinalValuesWaiter(
         new.thread_id, new.run_id, from_start=True, frame_wait_seconds=api.settings.frame_wait_seconds
@@ -37,8 +37,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     try:
         await submit(api, new)
         headers = new.headers("join")
-        cancels = CREATOR_LEFT if new.asked.on_disconnect == "cancel" else None
-        return await _answer(api, request, output, headers, cancels=cancels)
+        cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
+        return await _respond(api, request, output, headers, cancels=cancels)
     finally:
         api.hub.unsubscribe(output)
 
@@ -46,12 +46,12 @@ async def create(request: web.Request) -> web.StreamResponse:
 async def join(request: web.Request) -> web.StreamResponse:
     """GET …/runs/{id}/join."""
     api = api_of(request)
-    thread_id = thread_in_path(request)
+    thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")
     cancels = JOINER_LEFT if query_flag(request, "cancel_on_disconnect") else None
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
-        return await _answer_gone(api, run_id, thread_id)
+        return await _deleted_run_response(api, run_id, thread_id)
     output = FinalValuesWaiter(
         str(row["thread_id"]), run_id, from_start=False, frame_wait_seconds=api.settings.frame_wait_seconds
     )
@@ -59,23 +59,23 @@ async def join(request: web.Request) -> web.StreamResponse:
     try:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
-            return await _answer_gone(api, run_id, thread_id)
-        output.end = output.end or end_in(row)
+            return await _deleted_run_response(api, run_id, thread_id)
+        output.end = output.end or end_of_row(row)
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
-        return await _answer(api, request, output, headers, cancels=cancels)
+        return await _respond(api, request, output, headers, cancels=cancels)
     finally:
         api.hub.unsubscribe(output)
 
 
-async def _answer_gone(api: Api, run_id: str, thread_id: str | None) -> web.Response:
+async def _deleted_run_response(api: Api, run_id: str, thread_id: str | None) -> web.Response:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
-    left = await _emitted(api, run_id) if thread_id is None else None
+    left = await _logged_output(api, run_id) if thread_id is None else None
     if left is None:
         raise ApiError(404, "Run not found")
     return raw_reply(left)
 
 
-async def _emitted(api: Api, run_id: str) -> bytes | None:
+async def _logged_output(api: Api, run_id: str) -> bytes | None:
     """The answer from what a stateless run emitted that is gone with its thread; None if there was none such."""
     gone = await stateless.find(api, run_id, None)
     if gone is None:
@@ -86,7 +86,7 @@ async def _emitted(api: Api, run_id: str) -> bytes | None:
     return _GONE if values is None else values
 
 
-async def _answer(
+async def _respond(
     api: Api, request: web.Request, output: FinalValuesWaiter, headers: dict[str, str], *, cancels: str | None
 ) -> web.StreamResponse:
     """A short run is answered in one piece; of a longer one the headers go out first, then a newline now and then."""
@@ -116,12 +116,12 @@ async def _deliver(
             while not await output.wait(api.settings.heartbeat_seconds):
                 await response.write(b"\n")
             if output.closed:
-                cut(request)  # not an end the client may take for the result
+                abort_connection(request)  # not an end the client may take for the result
             else:
                 await response.write_eof(await result(api, output))
         except Exception as error:
             if not (isinstance(error, ConnectionResetError) and client_gone(request)):
-                cut(request)  # it may as well be a connection to the database that was reset
+                abort_connection(request)  # it may as well be a connection to the database that was reset
                 raise
     return response
 
@@ -136,7 +136,7 @@ async def result(api: Api, output: FinalValuesWaiter) -> bytes:
         return orjson.dumps({"__error__": end.error or {"error": "Error", "message": ""}})
     if end.kind == "success" and output.complete and output.values is not None:
         return _with_interrupts(output.values, end.interrupts) if end.interrupts else output.values
-    return await _left(api, output.thread_id, output.run_id or "", end)
+    return await _values_in_thread(api, output.thread_id, output.run_id or "", end)
 
 
 def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
@@ -144,24 +144,26 @@ def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
     found = exactly(values)
     if not isinstance(found, dict):
         return values
-    return orjson.dumps({**found, "__interrupt__": _told(one for of_task in interrupts.values() for one in of_task)})
+    return orjson.dumps(
+        {**found, "__interrupt__": _as_streamed(one for of_task in interrupts.values() for one in of_task)}
+    )
 
 
-def _told(interrupts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _as_streamed(interrupts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Interrupts as streams tell them."""
     return [{"value": None, "id": None, "response_schema": None, **interrupt} for interrupt in interrupts]
 
 
-async def _left(api: Api, thread_id: str, run_id: str, end: RunEnd) -> bytes:
+async def _values_in_thread(api: Api, thread_id: str, run_id: str, end: RunEnd) -> bytes:
     """The values that the run left in the thread: at its last checkpoint, or the newest if it wrote none."""
     checkpoint_id = await runs.last_checkpoint(api.pool, thread_id, run_id)
     found = await state.get_state(api.pool, thread_id, checkpoint_id=checkpoint_id)
     values = found["values"]
     # Who came back to a stateless run before its end has not seen all it emitted, and its thread went with the end.
-    if values == {} and (emitted := await _emitted(api, run_id)) is not None:
+    if values == {} and (emitted := await _logged_output(api, run_id)) is not None:
         return emitted
     if end.kind == "success" and found["interrupts"]:
         values = decoded(values)
         if isinstance(values, dict):
-            values = {**values, "__interrupt__": _told(found["interrupts"])}
+            values = {**values, "__interrupt__": _as_streamed(found["interrupts"])}
     return orjson.dumps(values)

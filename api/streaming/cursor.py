@@ -59,16 +59,16 @@ class EventId:
     offset: int
     attempt: int
     number: int
-    beyond: int = 0
+    sub_index: int = 0
 
     @property
-    def place(self) -> int:
+    def position(self) -> int:
         """The second part; one more for the frame after it."""
         return self.attempt * _ATTEMPT + self.number
 
     def __str__(self) -> str:
-        text = f"{self.offset}-{self.place}"
-        return f"{text}-{self.beyond}" if self.beyond else text
+        text = f"{self.offset}-{self.position}"
+        return f"{text}-{self.sub_index}" if self.sub_index else text
 
     @staticmethod
     def parse(text: str) -> EventId | None:
@@ -83,15 +83,15 @@ class EventId:
 class FrameCursor:
     """Which frames of a run count: each once, none of an attempt that a later one has replaced.
 
-    `known`: (attempt, number of its next frame) for someone who has what came before. None: unknown, the first frame
-    that comes sets it.
+    `next_frame`: (attempt, number of its next frame) for a client that has what came before. None: unknown, the first
+    frame that comes sets it.
     """
 
-    __slots__ = ("attempt", "error_seen", "known", "next_number")
+    __slots__ = ("attempt", "error_seen", "is_set", "next_number")
 
-    def __init__(self, known: tuple[int, int] | None = None) -> None:
-        self.attempt, self.next_number = known or (0, 0)
-        self.known = known is not None
+    def __init__(self, next_frame: tuple[int, int] | None = None) -> None:
+        self.attempt, self.next_number = next_frame or (0, 0)
+        self.is_set = next_frame is not None
         self.error_seen = False
 
     def admit(self, frames: Frames) -> int | None:
@@ -100,7 +100,7 @@ class FrameCursor:
             return None
         if frames.attempt > self.attempt:
             self.attempt, self.next_number, self.error_seen = frames.attempt, 0, False
-        self.known = True
+        self.is_set = True
         count = len(frames.frames)
         first = max(0, self.next_number - frames.seq)
         self.next_number = max(self.next_number, frames.seq + count)

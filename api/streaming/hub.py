@@ -13,9 +13,9 @@ from threadlog.engine.log.records import EventRecord, Frames
 
 logger = logging.getLogger(__name__)
 
-ON_ITS_WAY = -1
-_KNOWN_RUNS = 10_000
-_ASKED_AT_ONCE = 2
+NOT_YET_LOGGED = -1
+_MAX_RUNS = 10_000
+_CONCURRENT_LOOKUPS = 2
 
 
 class Subscriber(Protocol):
@@ -25,17 +25,17 @@ class Subscriber(Protocol):
     run_id: str | None
 
     @property
-    def prompt(self) -> bool:
+    def wants_live(self) -> bool:
         """Whether it wants frames as they come, not only with the end."""
         ...
 
     @property
-    def eager(self) -> bool:
+    def wants_unlogged(self) -> bool:
         """Whether it wants frames before they are in the log, and once more when they are."""
         ...
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
-        """A record of the `stream` topic, `size` bytes long; `ON_ITS_WAY` while it has no offset yet."""
+        """A record of the `stream` topic, `size` bytes long; `NOT_YET_LOGGED` while it has no offset yet."""
         ...
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
@@ -91,13 +91,13 @@ class StreamHub:
         self._arrived: dict[str, tuple[bytes, Frames]] = {}  # by thread: what `arriving` has decoded last
         self._shared: list[Callable[[dict[str, Any]], None]] = []
         self._threads: list[Callable[[str, list[dict[str, Any]]], None]] = []
-        self._hurry: Callable[[str], Awaitable[None]] | None = None
+        self._flush: Callable[[str], Awaitable[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self.closing = False
 
     async def start(self) -> None:
         """Begin at the end of the log. Raises `LogUnavailable`."""
-        few = asyncio.Semaphore(_ASKED_AT_ONCE)  # a connection each, which would be kept
+        few = asyncio.Semaphore(_CONCURRENT_LOOKUPS)  # a connection each, which would be kept
         self._next = await asyncio.gather(*(self._end_of(p, few) for p in range(self._log.partitions)))
         self._task = asyncio.create_task(self._follow(), name="threadlog.api.streaming.hub")
 
@@ -146,16 +146,16 @@ class StreamHub:
 
     def has_live_subscriber(self, thread_id: str) -> bool:
         """Whether a sink waits for frames of this thread as they come."""
-        return any(subscriber.prompt for subscriber in self._subscribers.get(thread_id, ()))
+        return any(subscriber.wants_live for subscriber in self._subscribers.get(thread_id, ()))
 
-    def set_flush_hook(self, hurry: Callable[[str], Awaitable[None]]) -> None:
-        """`hurry(thread_id)` has executors hand over the frames that they keep because nobody waits for them."""
-        self._hurry = hurry
+    def set_flush_hook(self, flush: Callable[[str], Awaitable[None]]) -> None:
+        """`flush(thread_id)` has executors hand over the frames that they keep because nobody waits for them."""
+        self._flush = flush
 
     async def catch_up(self, thread_id: str) -> None:
         """Before joining what may be under way: what was written up to now has been handed out when this returns."""
-        if self._hurry is not None:
-            await self._hurry(thread_id)
+        if self._flush is not None:
+            await self._flush(thread_id)
 
     def stream_position(self, partition: int) -> int:
         """The offset of `stream` from which on frames are handed out live; no frame yet to come is before it."""
@@ -171,8 +171,8 @@ class StreamHub:
         events = record.events
         if not events:
             return
-        for told in self._threads:
-            _guarded(told, record.key, events)
+        for on_thread in self._threads:
+            _guarded(on_thread, record.key, events)
         subscribers = self._subscribers.get(record.key)
         if subscribers is not None:
             for event in events:
@@ -188,11 +188,11 @@ class StreamHub:
 
         Told in their order, and before the log tells of them. They may not get there: then they come again.
         """
-        subscribers = [subscriber for subscriber in self._subscribers.get(key, ()) if subscriber.eager]
+        subscribers = [subscriber for subscriber in self._subscribers.get(key, ()) if subscriber.wants_unlogged]
         if subscribers:
             frames = Frames.decode(value)
             self._arrived[key] = (value, frames)
-            self._give(subscribers, ON_ITS_WAY, len(value), frames)
+            self._give(subscribers, NOT_YET_LOGGED, len(value), frames)
 
     async def _follow(self) -> None:
         while True:
@@ -215,8 +215,8 @@ class StreamHub:
         if subscribers is None:
             self._note(header_of(value))
             return
-        known, frames = self._arrived.get(key, (b"", None))
-        if frames is None or known is not value:
+        raw, frames = self._arrived.get(key, (b"", None))
+        if frames is None or raw is not value:
             frames = Frames.decode(value)
         self._note(frames)
         self._give(subscribers, offset, len(value), frames)
@@ -227,11 +227,11 @@ class StreamHub:
                 _guarded(subscriber.on_frames, offset, size, frames)
 
     def _note(self, frames: Frames) -> None:
-        known = self._progress.get(frames.run_id)
+        previous = self._progress.get(frames.run_id)
         reached = (frames.attempt, frames.seq + len(frames.frames))
-        if known is None or reached > known:
+        if previous is None or reached > previous:
             self._progress[frames.run_id] = reached
-            if len(self._progress) > _KNOWN_RUNS:
+            if len(self._progress) > _MAX_RUNS:
                 del self._progress[next(iter(self._progress))]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from threadlog.api.http.disconnects import Disconnects, client_gone, cut
-from threadlog.api.http.errors import is_away
+from threadlog.api.http.disconnects import Disconnects, abort_connection, client_gone
+from threadlog.api.http.errors import is_unavailable
 from threadlog.api.streaming.cursor import EventId
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunSubscription, Subscription
 
@@ -38,7 +38,7 @@ def block(name: bytes, data: bytes, frame_id: object = None) -> bytes:
     return b"event: %b\ndata: %b\nid: %b\n\n" % (name, data, str(frame_id).encode())
 
 
-def place(event_id: bytes) -> bytes:
+def id_block(event_id: bytes) -> bytes:
     """A block that is no event and only tells the client what it has: it says so when it comes back."""
     return b"id: %b\n\n" % event_id
 
@@ -97,7 +97,7 @@ def render_frames(batch: NewFrames, shown: FrameFilter, *, ids: bool) -> bytes:
     return b"".join(
         [
             b"event: %b\ndata: %b\nid: %d-%d\n\n" % (event, data, batch.offset, place)
-            for place, (name, data) in enumerate(frames, start=first.place)
+            for place, (name, data) in enumerate(frames, start=first.position)
             if (event := shown[name])
         ]
     )
@@ -107,7 +107,7 @@ class RunView:
     """A run's items as SSE, and what is added when the run failed without its executor saying so."""
 
     def __init__(self, subscription: RunSubscription, shown: FrameFilter, *, ids: bool, new: bool) -> None:
-        self._feed, self._shown, self._ids = subscription, shown, ids
+        self._subscription, self._shown, self._ids = subscription, shown, ids
         self._started = not new
 
     def render(self, items: list[Item]) -> bytes:
@@ -116,12 +116,12 @@ class RunView:
 
     def ending(self) -> bytes:
         """The `error` event of a run that no executor was left to tell of."""
-        end = self._feed.end
-        if end is None or end.kind not in ("error", "timeout") or self._feed.progress.error_seen:
+        end = self._subscription.end
+        if end is None or end.kind not in ("error", "timeout") or self._subscription.cursor.error_seen:
             return b""
         parts = []
         if not self._started:
-            start = {"run_id": self._feed.run_id, "attempt": end.attempt}
+            start = {"run_id": self._subscription.run_id, "attempt": end.attempt}
             parts.append(block(b"metadata", orjson.dumps(start)))
         parts.append(block(b"error", orjson.dumps(end.error or {"error": "Error", "message": ""})))
         return b"".join(parts)
@@ -161,8 +161,8 @@ async def pump(
                 await response.write(last)
             await response.write_eof()
         except Exception as error:
-            cut(request)
-            if is_away(error):  # the log, the database, or the client itself
+            abort_connection(request)
+            if is_unavailable(error):  # the log, the database, or the client itself
                 return False
             raise
     return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from threadlog.api.streaming.cursor import EventId, FrameCursor, RunEnd, run_end_of
-from threadlog.api.streaming.hub import ON_ITS_WAY, StreamHub, WakeUp
+from threadlog.api.streaming.hub import NOT_YET_LOGGED, StreamHub, WakeUp
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 
@@ -17,7 +17,7 @@ READ_BYTES = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class NewFrames:
-    """New frames of one record: those from `first` on. `offset` is `ON_ITS_WAY` for eager feeds only."""
+    """New frames of one record: those from `first` on. `offset` is `NOT_YET_LOGGED` for eager feeds only."""
 
     offset: int
     first: int
@@ -49,8 +49,8 @@ class Subscription:
     `start_at`, until it has caught up with the tail. A consumer too slow for `buffer_bytes` is put back to the log.
     """
 
-    prompt = True
-    eager = False
+    wants_live = True
+    wants_unlogged = False
 
     def __init__(self, hub: StreamHub, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
         self.thread_id = thread_id
@@ -91,13 +91,13 @@ class Subscription:
         """
         while not self.closed:
             if self._queue:
-                found = list(self._queue)
+                items = list(self._queue)
                 self._queue.clear()
                 self._queued_bytes = 0
-                return found
+                return items
             if self._read_from is not None:
-                if found := await self._read_log(self._read_from):
-                    return found
+                if items := await self._read_log(self._read_from):
+                    return items
             elif self.finished():
                 return None
             elif not await self.waiter.wait(self.wait_timeout(heartbeat_seconds)) and not self.on_timeout():
@@ -134,7 +134,7 @@ class Subscription:
         if self._read_from is not None or self.closed:
             return
         if self._queued_bytes + size > self._buffer_bytes and self._queue:
-            if offset != ON_ITS_WAY:
+            if offset != NOT_YET_LOGGED:
                 self._fall_behind(offset)
             return
         if items := self.accept(offset, frames):
@@ -180,7 +180,7 @@ class Subscription:
 class RunSubscription(Subscription):
     """One run's frames. It finishes when the run has ended and all its frames have been handed on.
 
-    `eager`: also those on their way into the log, which have no offset yet, so nobody can be told where they are.
+    `wants_unlogged`: also frames not yet in the log; they have no offset, so such a stream has no ids.
     """
 
     def __init__(
@@ -192,11 +192,11 @@ class RunSubscription(Subscription):
         *,
         buffer_bytes: int,
         frame_wait_seconds: float,
-        eager: bool = False,
+        wants_unlogged: bool = False,
     ) -> None:
         super().__init__(hub, log, thread_id, run_id, buffer_bytes=buffer_bytes)
-        self.eager = eager
-        self.progress = FrameCursor()
+        self.wants_unlogged = wants_unlogged
+        self.cursor = FrameCursor()
         self.end: RunEnd | None = None
         self._continued = False
         self._give_up_at: float | None = None
@@ -204,21 +204,21 @@ class RunSubscription(Subscription):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.progress = FrameCursor(self._hub.progress(str(self.run_id)))
+        self.cursor = FrameCursor(self._hub.progress(str(self.run_id)))
         return self
 
-    def before_first(self) -> None:
+    def start(self) -> None:
         """The run does not exist yet: there is nothing to read of it. Call it right after the `with`."""
-        self.progress = FrameCursor((0, 0))
+        self.cursor = FrameCursor((0, 0))
         self._read_from = None
 
     def from_start(self) -> None:
         """The client has nothing yet."""
-        self.progress = FrameCursor((0, 0))
+        self.cursor = FrameCursor((0, 0))
 
     def continue_after(self, at: EventId) -> None:
         """The client has everything up to this frame."""
-        self.progress = FrameCursor((at.attempt, at.number + 1))
+        self.cursor = FrameCursor((at.attempt, at.number + 1))
         self._continued = True
 
     def ended(self, end: RunEnd) -> None:
@@ -226,15 +226,15 @@ class RunSubscription(Subscription):
         if self.end is None:
             self.end = end
             if self._continued and self.has_all_frames():
-                self.progress.error_seen = True  # the client has all there is, an `error` included
+                self.cursor.error_seen = True  # the client has all there is, an `error` included
             self.waiter.notify()
 
     def accept(self, offset: int, frames: Frames) -> list[Item]:
-        first = self.progress.admit(frames)
+        first = self.cursor.admit(frames)
         return [] if first is None else [NewFrames(offset, first, frames)]
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
-        if offset == ON_ITS_WAY and not self.progress.is_next(frames):
+        if offset == NOT_YET_LOGGED and not self.cursor.is_next(frames):
             return  # there was no room for those before: the log tells of them
         super().on_frames(offset, size, frames)
         if self.end is not None:
@@ -247,10 +247,10 @@ class RunSubscription(Subscription):
     def finished(self) -> bool:
         if self.end is None:
             return False
-        return self.progress.reached(self.end) or self._late()
+        return self.cursor.reached(self.end) or self._late()
 
     def has_all_frames(self) -> bool:
-        return self.end is not None and self.end.frames > 0 and self.progress.reached(self.end)
+        return self.end is not None and self.end.frames > 0 and self.cursor.reached(self.end)
 
     def wait_timeout(self, heartbeat_seconds: float) -> float:
         if self.end is None:
@@ -258,7 +258,7 @@ class RunSubscription(Subscription):
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
             # Someone who joined late, at a server that saw none of the frames, can't count them.
-            self._give_up_at = now + (self._frame_wait_seconds if self.progress.known else 0.5)
+            self._give_up_at = now + (self._frame_wait_seconds if self.cursor.is_set else 0.5)
         return max(0.0, min(heartbeat_seconds, self._give_up_at - now))
 
     def on_timeout(self) -> bool:
@@ -311,7 +311,7 @@ class ThreadSubscription(Subscription):
         self._current = run_id
         progress = self._runs.get(run_id)
         if progress is None:
-            progress = self._runs[run_id] = FrameCursor(self._known_at(offset, frames))
+            progress = self._runs[run_id] = FrameCursor(self._cursor_start(offset, frames))
             if run_id in self._past:
                 self._ends[run_id] = self._past.pop(run_id)
         first = progress.admit(frames)
@@ -340,19 +340,19 @@ class ThreadSubscription(Subscription):
             return
         self.waiter.notify()
 
-    def _known_at(self, offset: int, frames: Frames) -> tuple[int, int] | None:
+    def _cursor_start(self, offset: int, frames: Frames) -> tuple[int, int] | None:
         after = self._after
         if after is None or after.offset != offset or after.attempt != frames.attempt:
             return None
-        if after.beyond:
+        if after.sub_index:
             self._done.add(frames.run_id)
         return after.attempt, after.number + 1
 
     def _is_over(self, run_id: str, end: RunEnd) -> bool:
         """Whether nothing of the run is to be waited for."""
         progress = self._runs.get(run_id)
-        if progress is None and (known := self._hub.progress(run_id)) is not None:
-            progress = FrameCursor(known)  # its frames passed before this client came
+        if progress is None and (position := self._hub.progress(run_id)) is not None:
+            progress = FrameCursor(position)  # its frames passed before this client came
         return (progress or FrameCursor()).reached(end)
 
     def _flush(self, run_ids: list[str]) -> list[Item]:

@@ -16,7 +16,7 @@ _VALUES = frozenset((b"values", b"~output"))
 class FinalValuesWaiter:
     """A sink that keeps a run's newest values and its end, and nothing else (so it is never too slow)."""
 
-    prompt = eager = False
+    wants_live = wants_unlogged = False
 
     def __init__(self, thread_id: str, run_id: str, *, from_start: bool, frame_wait_seconds: float) -> None:
         self.thread_id = thread_id
@@ -83,7 +83,7 @@ class FinalValuesWaiter:
 class EventWaiter:
     """A sink that waits for one event: the first of these types whose fields, where it has them, are these."""
 
-    prompt = eager = False
+    wants_live = wants_unlogged = False
 
     def __init__(self, thread_id: str, *types: str, **fields: str) -> None:
         self.thread_id = thread_id

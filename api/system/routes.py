@@ -43,18 +43,18 @@ async def _graphs_missing(api: Api) -> list[str]:
 
     A graph that no executor could load, while others are there, is not waited for: it is broken, they are not.
     """
-    if api.known.complete or not api.settings.graphs:
+    if api.assistant_cache.complete or not api.settings.graphs:
         return []
-    known = await api.known.graph_names(api.pool)
+    known = await api.assistant_cache.graph_names(api.pool)
     missing = [
         name
         for name in api.settings.graphs
-        if name not in known or await api.known.assistant(api.pool, default_assistant_id(name)) is None
+        if name not in known or await api.assistant_cache.assistant(api.pool, default_assistant_id(name)) is None
     ]
     if missing:
         loaded = await queries.loaded_graphs(api.pool)
         missing = [name for name in missing if loaded is None or name in loaded]
-    api.known.complete = not missing
+    api.assistant_cache.complete = not missing
     return missing
 
 

@@ -28,14 +28,14 @@ _RESERVED_METADATA = frozenset(("thread_id", "run_id", "assistant_id"))
 
 async def create(request: web.Request) -> web.Response:
     api = api_of(request)
-    asked = await body(request, ThreadCreate)
-    thread_id = asked.thread_id or str(uuid7())
-    metadata = without_reserved(asked.metadata)
-    command = CreateThread(thread_id=thread_id, metadata=metadata, if_exists=asked.if_exists or "raise")
+    params = await body(request, ThreadCreate)
+    thread_id = params.thread_id or str(uuid7())
+    metadata = without_reserved(params.metadata)
+    command = CreateThread(thread_id=thread_id, metadata=metadata, if_exists=params.if_exists or "raise")
     decided = await api.gateway.submit(command, key=thread_id)
     raise_if_rejected(decided.events)
-    if asked.supersteps:
-        supersteps = [{"updates": [u.model_dump() for u in step.updates]} for step in asked.supersteps]
+    if params.supersteps:
+        supersteps = [{"updates": [u.model_dump() for u in step.updates]} for step in params.supersteps]
         problem = await apply_supersteps(api, thread_id, metadata, supersteps)
         if problem is not None:
             detail = f"Thread {thread_id} was created, but there were problems updating the state: {problem}"
@@ -56,7 +56,7 @@ async def create(request: web.Request) -> web.Response:
                 "interrupts": {},
             }
         )
-    return await _one(api, thread_id)
+    return await _thread_response(api, thread_id)
 
 
 async def get(request: web.Request) -> web.Response:
@@ -64,17 +64,17 @@ async def get(request: web.Request) -> web.Response:
     for name in include:
         if name != "ttl":
             raise ApiError(422, f"include: {shown(name)} is not known; ttl is")
-    return await _one(api_of(request), path_uuid(request, "thread_id", "thread"), with_ttl="ttl" in include)
+    return await _thread_response(api_of(request), path_uuid(request, "thread_id", "thread"), with_ttl="ttl" in include)
 
 
 async def patch(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
-    asked = await body(request, ThreadPatch)
-    await merge(api, thread_id, metadata=asked.metadata)
+    params = await body(request, ThreadPatch)
+    await merge(api, thread_id, metadata=params.metadata)
     if "return=minimal" in header(request, "Prefer"):
         return no_content()
-    return await _one(api, thread_id)
+    return await _thread_response(api, thread_id)
 
 
 async def merge(api: Api, thread_id: str, *, metadata: dict[str, Any] | None) -> None:
@@ -93,10 +93,10 @@ async def delete(request: web.Request) -> web.Response:
 
 async def prune(request: web.Request) -> web.Response:
     api = api_of(request)
-    asked = await body(request, ThreadPrune)
+    params = await body(request, ThreadPrune)
     commands: list[tuple[Command, str]] = []
-    for thread_id in await queries.existing(api.pool, asked.thread_ids):
-        if asked.strategy == "keep_latest":
+    for thread_id in await queries.existing(api.pool, params.thread_ids):
+        if params.strategy == "keep_latest":
             commands.append((PruneThread(thread_id=thread_id), thread_id))
         else:
             commands.append((DeleteThread(thread_id=thread_id), thread_id))
@@ -127,7 +127,7 @@ async def require(api: Api, thread_id: str) -> None:
         raise missing(thread_id)
 
 
-async def _one(api: Api, thread_id: str, *, with_ttl: bool = False) -> web.Response:
+async def _thread_response(api: Api, thread_id: str, *, with_ttl: bool = False) -> web.Response:
     row = await queries.get(api.pool, thread_id)
     if row is None:
         raise missing(thread_id)

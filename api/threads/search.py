@@ -38,64 +38,64 @@ _SELECTABLE = frozenset(
 
 async def search(request: web.Request) -> web.Response:
     api = api_of(request)
-    asked = await body(request, ThreadSearch)
-    select = select_of(asked.select, _SELECTABLE)
-    paths = {alias: parse_path(alias, path) for alias, path in (asked.extract or {}).items()}
+    params = await body(request, ThreadSearch)
+    select = select_of(params.select, _SELECTABLE)
+    paths = {alias: parse_path(alias, path) for alias, path in (params.extract or {}).items()}
     needs_values = select is None or "values" in select or any(steps[0] == "values" for steps in paths.values())
-    if asked.values:
-        rows, values = await _by_values(request, asked)
+    if params.values:
+        rows, values = await _by_values(request, params)
     else:
         rows = await threads.search(
             api.pool,
-            metadata=containment(asked.metadata),
-            status=asked.status,
-            ids=_ids(asked.ids),
-            sort_by=asked.sort_by or "created_at",
-            descending=asked.sort_order != "asc",
-            limit=asked.limit + 1,
-            offset=asked.offset,
+            metadata=containment(params.metadata),
+            status=params.status,
+            ids=_ids(params.ids),
+            sort_by=params.sort_by or "created_at",
+            descending=params.sort_order != "asc",
+            limit=params.limit + 1,
+            offset=params.offset,
         )
-        values = await values_of(api.pool, rows[: asked.limit]) if needs_values else {}
+        values = await values_of(api.pool, rows[: params.limit]) if needs_values else {}
     found = []
-    for row in rows[: asked.limit]:
+    for row in rows[: params.limit]:
         item = select_fields(thread_of(row, values.get(str(row["thread_id"]))), select)
         if paths:
             item["extracted"] = _extracted(row, values.get(str(row["thread_id"])), paths)
         found.append(item)
-    return page(found, asked.limit, asked.offset, more=len(rows) > asked.limit)
+    return page(found, params.limit, params.offset, more=len(rows) > params.limit)
 
 
 async def count(request: web.Request) -> web.Response:
     api = api_of(request)
-    asked = await body(request, ThreadFilter)
-    if not asked.values:
-        return reply(await threads.count(api.pool, metadata=containment(asked.metadata), status=asked.status))
+    params = await body(request, ThreadFilter)
+    if not params.values:
+        return reply(await threads.count(api.pool, metadata=containment(params.metadata), status=params.status))
     total = 0
-    async for _ in _with_values(request, asked):
+    async for _ in _with_values(request, params):
         total += 1
     return reply(total)
 
 
-async def _by_values(request: web.Request, asked: ThreadSearch) -> tuple[list[asyncpg.Record], dict[str, Any]]:
+async def _by_values(request: web.Request, params: ThreadSearch) -> tuple[list[asyncpg.Record], dict[str, Any]]:
     """As many as the asked page needs, and one more if there is one."""
     found: list[asyncpg.Record] = []
     kept: dict[str, Any] = {}
-    skip = asked.offset
-    sort = {"sort_by": asked.sort_by or "created_at", "descending": asked.sort_order != "asc"}
-    async with aclosing(_with_values(request, asked, ids=_ids(asked.ids), **sort)) as matching:
+    skip = params.offset
+    sort = {"sort_by": params.sort_by or "created_at", "descending": params.sort_order != "asc"}
+    async with aclosing(_with_values(request, params, ids=_ids(params.ids), **sort)) as matching:
         async for row, values in matching:
             if skip:
                 skip -= 1
                 continue
             found.append(row)
             kept[str(row["thread_id"])] = values
-            if len(found) > asked.limit:
+            if len(found) > params.limit:
                 break
     return found, kept
 
 
 async def _with_values(
-    request: web.Request, asked: ThreadFilter, *, ids: list[str] | None = None, **order: Any
+    request: web.Request, params: ThreadFilter, *, ids: list[str] | None = None, **order: Any
 ) -> AsyncGenerator[tuple[asyncpg.Record, Any]]:
     """The threads that are asked for, with their values.
 
@@ -109,7 +109,7 @@ async def _with_values(
         api.pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
         aclosing(
-            threads.scan(connection, metadata=containment(asked.metadata), status=asked.status, ids=ids, **order)
+            threads.scan(connection, metadata=containment(params.metadata), status=params.status, ids=ids, **order)
         ) as pages,
     ):
         async for rows in pages:
@@ -118,7 +118,7 @@ async def _with_values(
             values = await values_of(connection, rows)
             for row in rows:
                 seen = values.get(str(row["thread_id"]))
-                if contains(decoded(seen), asked.values):
+                if contains(decoded(seen), params.values):
                     yield row, seen
 
 

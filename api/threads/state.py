@@ -23,12 +23,12 @@ _FIELDS = frozenset(NO_STATE)
 _KEY = "values."
 
 
-def selection(asked: list[str] | None) -> Selection:
+def selection(requested: list[str] | None) -> Selection:
     """The fields a client asks for, `values.<key>` for one key of the values; 422 names what is not a field."""
-    if not asked:
+    if not requested:
         return EVERYTHING
     fields, keys = set[str](), set[str]()
-    for name in asked:
+    for name in requested:
         if name.startswith(_KEY) and name != _KEY:
             keys.add(name.removeprefix(_KEY))
         elif name in _FIELDS:
@@ -56,32 +56,32 @@ async def get_at(request: web.Request) -> web.Response:
 
 
 async def post_at(request: web.Request) -> web.Response:
-    asked = await body(request, StateAt)
+    params = await body(request, StateAt)
     return await _state(
         request,
-        checkpoint_id=_id(asked.checkpoint),
-        ns=asked.checkpoint.checkpoint_ns or "",
-        subgraphs=bool(asked.subgraphs),
-        wanted=selection(asked.select),
+        checkpoint_id=_id(params.checkpoint),
+        ns=params.checkpoint.checkpoint_ns or "",
+        subgraphs=bool(params.subgraphs),
+        wanted=selection(params.select),
     )
 
 
 async def update(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
-    asked = await body(request, StateUpdate)
+    params = await body(request, StateUpdate)
     row = await threads.get(api.pool, thread_id)
     if row is None:
         raise missing(thread_id)
-    checkpoint = asked.checkpoint.given() if asked.checkpoint is not None else {}
-    if asked.checkpoint_id is not None:
-        checkpoint.setdefault("checkpoint_id", asked.checkpoint_id)
+    checkpoint = params.checkpoint.as_dict() if params.checkpoint is not None else {}
+    if params.checkpoint_id is not None:
+        checkpoint.setdefault("checkpoint_id", params.checkpoint_id)
     try:
         result = await update_state(
             api,
             thread_id,
             orjson.loads(row["metadata"]),
-            _supersteps(asked),
+            _supersteps(params),
             checkpoint=checkpoint or None,
             config=orjson.loads(row["config"]),
         )
@@ -93,14 +93,14 @@ async def update(request: web.Request) -> web.Response:
 
 async def patch(request: web.Request) -> web.Response:
     """The older name of PATCH /threads/{id}: clients that patch a state with metadata mean the thread's."""
-    asked = await body(request, StatePatch)
-    await merge(api_of(request), path_uuid(request, "thread_id", "thread"), metadata=asked.metadata)
+    params = await body(request, StatePatch)
+    await merge(api_of(request), path_uuid(request, "thread_id", "thread"), metadata=params.metadata)
     return no_content()
 
 
-def _supersteps(asked: StateUpdate) -> list[dict[str, Any]]:
+def _supersteps(params: StateUpdate) -> list[dict[str, Any]]:
     """A list of objects is that many updates, of one superstep if the node is named, else one after the other."""
-    values, as_node = asked.values, asked.as_node
+    values, as_node = params.values, params.as_node
     if not isinstance(values, list) or not values or not all(isinstance(one, dict) for one in values):
         return [{"updates": [{"values": values, "as_node": as_node}]}]
     updates = [{"values": one, "as_node": as_node} for one in values]
@@ -114,15 +114,15 @@ async def get_history(request: web.Request) -> web.Response:
 
 
 async def post_history(request: web.Request) -> web.Response:
-    asked = await body(request, History)
-    checkpoint = asked.checkpoint
+    params = await body(request, History)
+    checkpoint = params.checkpoint
     return await _history(
         request,
-        limit=asked.limit,
-        before=_before(asked.before),
-        metadata=asked.metadata,
+        limit=params.limit,
+        before=_before(params.before),
+        metadata=params.metadata,
         ns=(checkpoint.checkpoint_ns if checkpoint is not None else None) or "",
-        wanted=selection(asked.select),
+        wanted=selection(params.select),
     )
 
 

@@ -37,7 +37,7 @@ async def update_state(
     graph_id = metadata.get("graph_id")
     if not isinstance(graph_id, str):
         raise ApiError(400, NO_GRAPH)
-    if graph_id not in await api.known.graph_names(api.pool):
+    if graph_id not in await api.assistant_cache.graph_names(api.pool):
         raise ApiError(400, f"The thread's graph '{graph_id}' is not registered. Is an executor running?")
     job_id = str(uuid7())
     settled = EventWaiter(thread_id, "state.updated", "state.update_failed", "thread.deleted", job_id=job_id)

@@ -166,7 +166,7 @@ async def _serve(
     trouble = None if processor is None else lambda: processor.trouble
     await parts.enter_async_context(probed(settings, uri, source, trouble=trouble))
     deps = ApiDeps(
-        pool=pool, gateway=gateway, log=source, hub=hub, settings=options, alone=alone, trouble=trouble
+        pool=pool, gateway=gateway, log=source, hub=hub, settings=options, single_process=alone, trouble=trouble
     )  # fmt: skip
     app = make_app(deps)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)

@@ -30,8 +30,12 @@ def succeeded(frames: int, *, attempt: int = 1) -> dict[str, object]:
     return {"type": "run.succeeded", "run_id": "run", "attempt": attempt, "frames": frames}
 
 
-def run_feed(hub: StreamHub, log: MemoryLog, buffer_bytes: int = 1_000_000, *, eager: bool = False) -> RunSubscription:
-    return RunSubscription(hub, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2, eager=eager)
+def run_feed(
+    hub: StreamHub, log: MemoryLog, buffer_bytes: int = 1_000_000, *, wants_unlogged: bool = False
+) -> RunSubscription:
+    return RunSubscription(
+        hub, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2, wants_unlogged=wants_unlogged
+    )
 
 
 def numbers(items: list[object]) -> list[int]:
@@ -79,9 +83,9 @@ async def test_every_frame_once_and_in_order(seed: int) -> None:
     feeds = [run_feed(hub, log, buffer_bytes=rng.choice((1, 500, 1_000_000))) for _ in range(4)]
     emitting = None
     with feeds[0], feeds[1], feeds[2]:
-        feeds[0].before_first()
-        feeds[1].before_first()
-        feeds[2].before_first()
+        feeds[0].start()
+        feeds[1].start()
+        feeds[2].start()
         readers = [
             asyncio.create_task(drain(subscription, pause))
             for subscription, pause in zip(feeds, (0, 0.001, 0.003), strict=False)
@@ -105,7 +109,7 @@ async def test_a_slow_reader_holds_little_and_misses_nothing() -> None:
     hub = StreamHub(log)
     await hub.start()
     with run_feed(hub, log, buffer_bytes=2_000) as subscription:
-        subscription.before_first()
+        subscription.start()
         for seq in range(200):
             await log.append([record("run", seq, 1, size=500)])
         while hub.stream_position(0) < 200:
@@ -142,8 +146,8 @@ async def test_frames_on_their_way_into_the_log_are_shown_at_once_and_never_twic
             seq += count
         tell(hub, succeeded(total))
 
-    with run_feed(hub, log, rng.choice((200, 1_000_000)), eager=True) as subscription:
-        subscription.before_first()
+    with run_feed(hub, log, rng.choice((200, 1_000_000)), wants_unlogged=True) as subscription:
+        subscription.start()
         emitting = asyncio.create_task(emit())
         assert await drain(subscription, rng.choice((0, 0.0005))) == list(range(total))
         await emitting
@@ -155,16 +159,16 @@ async def test_who_is_told_the_place_of_each_frame_sees_none_before_it_has_one()
     log = MemoryLog(1)
     hub = StreamHub(log)
     await hub.start()
-    with run_feed(hub, log) as placed, run_feed(hub, log, eager=True) as eager:
-        placed.before_first()
-        eager.before_first()
+    with run_feed(hub, log) as placed, run_feed(hub, log, wants_unlogged=True) as wants_unlogged:
+        placed.start()
+        wants_unlogged.start()
         sent = record("run", 0, 2)
         hub.on_unlogged_frames(THREAD, sent.value)
-        assert numbers(await eager.next(0.01) or []) == [0, 1]
+        assert numbers(await wants_unlogged.next(0.01) or []) == [0, 1]
         assert await placed.next(0.01) == []
         await log.append([sent])
         assert [item.offset for item in await placed.next(1) or [] if isinstance(item, NewFrames)] == [0]
-        assert await eager.next(0.01) == []
+        assert await wants_unlogged.next(0.01) == []
     await hub.aclose()
     await log.aclose()
 
@@ -190,7 +194,7 @@ async def test_frames_that_never_come_do_not_hold_the_end_for_ever() -> None:
     await hub.start()
     subscription = RunSubscription(hub, log, THREAD, "run", buffer_bytes=1000, frame_wait_seconds=0.05)
     with subscription:
-        subscription.before_first()
+        subscription.start()
         tell(hub, succeeded(5))
         assert await drain(subscription) == []
     await hub.aclose()
@@ -202,7 +206,7 @@ async def test_a_new_attempt_ends_the_one_before() -> None:
     hub = StreamHub(log)
     await hub.start()
     with run_feed(hub, log) as subscription:
-        subscription.before_first()
+        subscription.start()
         await log.append([record("run", 0, 3), record("run", 0, 2, attempt=2), record("run", 3, 3)])
         tell(hub, succeeded(2, attempt=2))
         assert await drain(subscription) == [0, 1, 2, 0, 1]
@@ -243,7 +247,7 @@ async def test_one_faulty_listener_harms_nobody() -> None:
     await hub.start()
 
     class Faulty:
-        prompt = eager = True
+        wants_live = wants_unlogged = True
         thread_id = THREAD
         run_id = None
 
@@ -258,7 +262,7 @@ async def test_one_faulty_listener_harms_nobody() -> None:
 
     hub.subscribe(Faulty())
     with run_feed(hub, log) as subscription:
-        subscription.before_first()
+        subscription.start()
         hub.on_unlogged_frames(THREAD, record("run", 0, 1).value)
         await log.append([record("run", 0, 3)])
         tell(hub, succeeded(3))
@@ -268,7 +272,7 @@ async def test_one_faulty_listener_harms_nobody() -> None:
 
 
 def test_a_frame_id_is_read_as_it_is_written() -> None:
-    for known in (EventId(0, 1, 0), EventId(12, 3, 999_999), EventId(5, 1, 2, beyond=3)):
+    for known in (EventId(0, 1, 0), EventId(12, 3, 999_999), EventId(5, 1, 2, sub_index=3)):
         assert EventId.parse(str(known)) == known
     for strange in ("", "-1", "1", "a-b", "1-2-3-4", "1-", "²-1"):
         assert EventId.parse(strange) is None
