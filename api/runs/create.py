@@ -1,4 +1,7 @@
-"""From a request to the one command that creates a run: assistant, thread and request merged (contract 3.8, 3.9)."""
+"""From a request to the one command that creates a run: assistant, thread and request merged.
+
+"Contract" and "statement" with a number: docs/reference/http-api.md; here 3.8, 3.9.
+"""
 
 from __future__ import annotations
 
