@@ -306,7 +306,7 @@ async def test_metadata_is_plain_json_that_jsonb_takes(desk: Desk) -> None:
     metadata: dict[str, Any] = dict(found.metadata)
     assert metadata["graph_id"] == "g"
     assert metadata["text"] == "nl"
-    assert (metadata["tuple"], metadata["nan"], metadata["half"]) == ([1, 2], None, "\ufffd")
+    assert (metadata["tuple"], metadata["nan"], metadata["half"]) == ([1, 2], None, "?")
     assert "object" not in metadata
 
 
