@@ -1,4 +1,4 @@
-"""The application: routes, the edge around them, and what starts and ends with it."""
+"""Application factory: routes, middleware, and the parts that start and stop with the application."""
 
 from __future__ import annotations
 

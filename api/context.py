@@ -1,4 +1,4 @@
-"""What the handlers of one application share, and how they get it from a request."""
+"""Dependency container: what the handlers of one application share, and how they get it from a request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from threadlog.engine.log.port import Log
 from threadlog.engine.processor.ports import Gateway
 from threadlog.projections.health import WritePath
 
-SCANS = 2  # at a time: the others wait, and leave the connections to other requests
+SCANS = 2  # concurrent scans; further ones wait, so that the pool's connections stay free for other requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ApiDeps:
     """What the composition root hands in. `pool` has no JSON codecs: json and jsonb columns are read as text.
 
     `single_process`: every event reaches `hub` before a reply is sent, so caches fed by events are never stale.
-    `trouble`: what the engine fails at, if it is in this process.
+    `trouble`: returns what the engine of this process fails at, None while it works.
     """
 
     pool: asyncpg.Pool

@@ -1,4 +1,4 @@
-"""What the api lets its operator choose; `deploy.settings` maps environment variables and langgraph.json to it."""
+"""Configuration of the api; `deploy.settings` maps environment variables and langgraph.json to it."""
 
 from __future__ import annotations
 
@@ -31,26 +31,38 @@ class Cors:
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """`answer_wait_seconds` is how long a wait or join may take before its headers are sent ahead of the result."""
+    """Options of the api, frozen for the life of the application."""
 
     version: str = field(default_factory=_version)
+    """Reported by `/info`, `/openapi.json` and the metrics; the installed distribution's."""
     cors: Cors = field(default_factory=Cors)
+    """Cross-origin rules; the default allows any origin without credentials."""
     max_body_bytes: int = 300 * 1024 * 1024
-    # How long a request may take to arrive: its headers, and its body (which may take longer the larger it is).
+    """Bytes of a request body; a larger one is 413. It must arrive within `read_timeout_seconds` and
+    the time its size adds; `api.http.limits` has the limits of its content."""
     read_timeout_seconds: float = 75.0
+    """Seconds in which the headers and the body of a request must arrive; a body has a second more per 10 kB. Also the
+    keep-alive of idle connections."""
     heartbeat_seconds: float = 5.0
+    """Seconds of silence after which a stream sends a comment, and a wait a newline, so that proxies keep them open."""
     answer_wait_seconds: float = 0.05
-    # How long after a run's end its last frames may take to arrive before the stream is closed without them.
+    """Seconds a wait or join may take before its headers are sent ahead of the result. Within them, a run that ends is
+    one complete response; after them the client knows from `Location` where to resume."""
     frame_wait_seconds: float = 10.0
-    # How long after its end a stateless run, which is deleted then, can still be streamed again or joined.
+    """Seconds after a run's end that a stream waits for the run's last frames, then it closes without them."""
     resumable_seconds: float = 120.0
+    """Seconds after its end that a stateless run, deleted at its end, can still be streamed or joined; its frames must
+    be kept in `stream` for at least as long."""
     state_update_timeout_seconds: float = 60.0
+    """Seconds a state update waits for an executor to apply it; then 503."""
     cancel_wait_timeout_seconds: float = 120.0
-    # A stream whose client reads slower than the run emits keeps at most this much in memory, then re-reads the log.
+    """Seconds that a cancel with `wait=true` waits for the executor to stop; then it returns all the same."""
     client_buffer_bytes: int = 4 * 1024 * 1024
+    """Bytes of frames kept in memory per streaming client; one that reads slower is served from the log."""
     metric_prefix: str = "lg_api_"
-    # Graphs that an executor must have registered before `/ok` says yes for the first time.
+    """Prefix of the Prometheus metric names; the default is LangGraph Server's."""
     graphs: tuple[str, ...] = ()
+    """Graphs that an executor must have registered before `/ok` first returns 200; none by default."""
 
 
 SETTINGS: web.AppKey[ApiSettings] = web.AppKey("settings", ApiSettings)

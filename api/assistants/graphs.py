@@ -1,4 +1,4 @@
-"""/assistants/{id}/graph, /schemas, /subgraphs: what the executors told about the graph when they loaded it."""
+"""Handlers of /assistants/{id}/graph, /schemas, /subgraphs: read what executors registered about the graph."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _SCHEMAS = ("input", "output", "state", "config", "context")
 
 
 async def graph(request: web.Request) -> web.Response:
+    """GET /assistants/{assistant_id}/graph: the graph's drawing; `xray` expands subgraphs."""
     drawings = (await _info(request))[1].get("drawings") or {}
     key = _xray(query_text(request, "xray"))
     drawing = drawings.get(key, drawings.get("true" if key != "0" else "0"))
@@ -27,11 +28,13 @@ async def graph(request: web.Request) -> web.Response:
 
 
 async def schemas(request: web.Request) -> web.Response:
+    """GET /assistants/{assistant_id}/schemas: the graph's JSON schemas."""
     graph_id, info = await _info(request)
     return reply({"graph_id": graph_id, **_named(info.get("schemas") or {})})
 
 
 async def subgraphs(request: web.Request) -> web.Response:
+    """GET /assistants/{assistant_id}/subgraphs[/{namespace}]: the schemas of its subgraphs."""
     _, info = await _info(request)
     recurse = query_flag(request, "recurse")
     namespace = path_text(request, "namespace") or None

@@ -1,4 +1,4 @@
-"""/assistants: create, read, search, patch, delete, versions."""
+"""Handlers of /assistants: create, read, search, patch, delete, versions."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ _SELECTABLE = frozenset(
 
 
 async def create(request: web.Request) -> web.Response:
+    """POST /assistants: create an assistant, or return it with `if_exists=do_nothing`."""
     api = api_of(request)
     params = await body(request, AssistantCreate)
     await require_graph(api, params.graph_id)
@@ -74,10 +75,12 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
+    """GET /assistants/{assistant_id}: its current version."""
     return await _assistant_response(api_of(request), path_uuid(request, "assistant_id", "assistant"))
 
 
 async def patch(request: web.Request) -> web.Response:
+    """PATCH /assistants/{assistant_id}: make a new version, which becomes the current one."""
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     params = await body(request, AssistantPatch)
@@ -98,6 +101,7 @@ async def patch(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
+    """DELETE /assistants/{assistant_id}: delete it and cancel its runs; `delete_threads` also deletes their threads."""
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     delete_threads = query_flag(request, "delete_threads")
@@ -115,6 +119,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def search(request: web.Request) -> web.Response:
+    """POST /assistants/search: a page of the assistants that match."""
     api = api_of(request)
     params = await body(request, AssistantSearch)
     select = select_of(params.select, _SELECTABLE)
@@ -133,6 +138,7 @@ async def search(request: web.Request) -> web.Response:
 
 
 async def count(request: web.Request) -> web.Response:
+    """POST /assistants/count: the number of assistants that match."""
     params = await body(request, AssistantFilter)
     return reply(
         await queries.count(
@@ -142,6 +148,7 @@ async def count(request: web.Request) -> web.Response:
 
 
 async def versions(request: web.Request) -> web.Response:
+    """POST /assistants/{assistant_id}/versions: its versions, newest first."""
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     params = await body(request, AssistantVersions) if request.can_read_body else AssistantVersions()
@@ -154,6 +161,7 @@ async def versions(request: web.Request) -> web.Response:
 
 
 async def set_latest(request: web.Request) -> web.Response:
+    """POST /assistants/{assistant_id}/latest: make a version the current one."""
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     if "version" in request.query:

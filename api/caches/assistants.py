@@ -1,4 +1,4 @@
-"""Assistants and graphs as runs need them, read once and dropped when an event says that they changed."""
+"""In-process cache of assistants and graphs, invalidated by `assistant.*` and `graph.*` events."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a new run inherits from its thread: known from the thread's events, or read for all runs that are being created
-at the same moment with one query.
+"""In-process cache of what a new run inherits from its thread: folded from events, or read for all runs that
+are created at the same moment with one query.
 
 Creating runs is the hottest path there is, and taking a connection out of the pool and putting it back costs several
-times the query: so this keeps one, and whoever comes while it is in use shares the next query.
+times the query: so this keeps one, and callers that arrive while it is in use share the next query.
 """
 
 from __future__ import annotations

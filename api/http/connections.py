@@ -1,4 +1,4 @@
-"""What connections may do to a server: requests that never arrive, clients that leave, bytes that are not HTTP."""
+"""Connection limits: slow requests, clients that disconnect, bytes that are not HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def handler_args(read_timeout_seconds: float) -> dict[str, Any]:
 
 
 async def received(request: web.Request, limit: int, seconds: float) -> bytes:
-    """The body.
+    """Returns the body.
 
     Raises:
         ApiError: 413, it has more than `limit` bytes; 408, it has not arrived in `seconds` and what its size adds.
@@ -61,7 +61,7 @@ def too_large(limit: int) -> ApiError:
 
 
 def has_left(request: web.Request) -> bool:
-    """Whether the client's connection is closed: what fails then has nobody to be told of it."""
+    """Whether the client's connection is closed: an error can no longer be sent to it."""
     return request.transport is None or request.transport.is_closing()
 
 

@@ -1,4 +1,4 @@
-"""Cross-origin rules: which browsers' pages may call the api and what they may read of its answers."""
+"""CORS policy: which origins may call the api, and which response headers their scripts may read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threadlog.api.settings import Cors
 
 
 class CorsPolicy:
-    """Answers preflights and marks responses."""
+    """Responds to preflights and adds the CORS headers to responses."""
 
     def __init__(self, cors: Cors) -> None:
         self._cors = cors
@@ -27,7 +27,7 @@ class CorsPolicy:
         return pattern is not None and pattern.fullmatch(origin) is not None
 
     def preflight(self, request: web.Request) -> web.Response | None:
-        """The answer to a preflight; None when the request is none."""
+        """The response to a preflight; None when the request is not a preflight."""
         method = request.headers.get("Access-Control-Request-Method")
         if request.method != "OPTIONS" or method is None:
             return None

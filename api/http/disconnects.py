@@ -1,4 +1,4 @@
-"""Notices that a client has gone while nothing is being written to it."""
+"""Disconnect watcher: notices that a client has gone while nothing is being written to it."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ class Disconnects:
 
 
 def client_gone(request: web.Request) -> bool:
-    """Whether the client has closed the connection (that we have not cut)."""
+    """Whether the client has closed the connection (and the server has not aborted it)."""
     transport = request.transport
     return _ABORTED not in request and (transport is None or transport.is_closing())
 
 
 def abort_connection(request: web.Request) -> None:
-    """Close the connection in the middle: the client must not take what it has for all there is, and comes back."""
+    """Abort the connection mid-response, so that the client sees an incomplete response and resumes."""
     transport = request.transport
     if transport is not None and not transport.is_closing():
         request[_ABORTED] = True

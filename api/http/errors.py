@@ -1,4 +1,4 @@
-"""Errors as clients see them: a status and `{"detail": "<sentence>"}`."""
+"""Error mapping: exceptions as clients receive them, a status and `{"detail": "<sentence>"}`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts and latencies of requests, kept as plain numbers: a request pays two dictionary updates."""
+"""Request metrics: counts and latencies as plain numbers; a request costs two dictionary updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, the cross-origin rules, errors as JSON, counting."""
+"""Middleware of every request: request id, CORS, errors as JSON, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/openapi.json, made from the routes and their models, and /docs, a page that shows it and needs no CDN."""
+"""OpenAPI generator: /openapi.json from the routes and their models, and /docs, a page without a CDN."""
 
 from __future__ import annotations
 

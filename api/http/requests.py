@@ -1,4 +1,4 @@
-"""What a request says: its JSON body, the ids in its path, the values of its query, its headers.
+"""Request parsing: its JSON body, the ids in its path, the values of its query, its headers.
 
 All text of a request comes through here: what UTF-8 or Postgres can't hold becomes U+FFFD, whichever part it is in.
 """
@@ -145,7 +145,7 @@ def query_list(request: web.Request, *names: str) -> list[str]:
 
 
 def query_namespaces(request: web.Request) -> set[str] | None:
-    """The graphs of a run that a client wants to hear of, "" for the root; None when it does not say.
+    """The graphs of a run that a client wants to hear of, "" for the root; None when the query has no `namespace`.
 
     Given by repeated keys or a JSON list: commas are part of names.
     """

@@ -1,4 +1,4 @@
-"""JSON answers, and the rows of the read models as clients see them."""
+"""Response builders: JSON responses, and rows of the read models as clients receive them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def no_content() -> web.Response:
 
 
 def page(rows: list[dict[str, Any]], limit: int, offset: int, more: bool) -> web.Response:
-    """A search result: the total is what is known to exist so far, the next offset is given only if there is more."""
+    """A page of a search; its total is what is known to exist so far, `X-Pagination-Next` only if there is more."""
     headers = {"X-Pagination-Total": str(offset + len(rows) + (1 if more else 0))}
     if more:
         headers["X-Pagination-Next"] = str(offset + limit)

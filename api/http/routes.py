@@ -1,4 +1,4 @@
-"""A route as data, from which both the application and its OpenAPI description are made."""
+"""Route table entry: one route as data, from which the application and its OpenAPI description are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of the answers, for the OpenAPI description."""
+"""Response schemas: JSON Schemas of the responses, for the OpenAPI description."""
 
 from __future__ import annotations
 

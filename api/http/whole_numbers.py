@@ -1,4 +1,4 @@
-"""What a request must not have: integers whose digits would be lost on the way to the graph."""
+"""Integer check: refuses integers beyond 64 bits, whose digits would be lost on the way to the graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancelling: one run, many runs, and because its client has gone."""
+"""Cancellation handlers: one run, many runs, and runs whose client has disconnected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TAKEN = "taken"
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """POST …/runs/{id}/cancel. With `wait` it answers once the executor has let go of the run."""
+    """POST …/runs/{id}/cancel. With `wait` it returns once the executor has released the run."""
     api = api_of(request)
     run_id = path_uuid(request, "run_id", "run")
     thread_id = thread_id_or_none(request)

@@ -1,4 +1,4 @@
-"""From a request to the one command that creates a run: assistant, thread and request merged.
+"""Run builder: merges assistant, thread and request into the one command that creates a run.
 
 "Contract" and "statement" with a number: docs/reference/http-api.md; here 3.8, 3.9.
 """

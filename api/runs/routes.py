@@ -1,4 +1,4 @@
-"""/threads/{id}/runs and /runs: create, list, get, delete, batch; and the routes of streams, waits and cancelling."""
+"""Handlers of /threads/{id}/runs and /runs: create, list, get, delete, batch; and the route table of all runs."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ _SELECTABLE = frozenset(
 
 
 async def create(request: web.Request) -> web.Response:
+    """POST /threads/{thread_id}/runs, POST /runs: create a run in the background."""
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
@@ -55,7 +56,9 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def batch(request: web.Request) -> web.Response:
-    """All are checked before the first is created; the answer is in the order of the request."""
+    """POST /runs/batch: create stateless runs, all checked before the first is created.
+
+    The response is in the order of the request."""
     api = api_of(request)
     items = await json_body(request)
     if not isinstance(items, list) or not items:
@@ -77,6 +80,7 @@ async def batch(request: web.Request) -> web.Response:
 
 
 async def list_runs(request: web.Request) -> web.Response:
+    """GET /threads/{thread_id}/runs: a thread's runs, newest first."""
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     limit = query_int(request, "limit", 10, 0, 1000)
@@ -89,6 +93,7 @@ async def list_runs(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
+    """GET /threads/{thread_id}/runs/{run_id}, GET /runs/{run_id}: one run."""
     thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")
     row = await queries.get(api_of(request).pool, run_id, thread_id)
@@ -98,6 +103,7 @@ async def get(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
+    """DELETE /threads/{thread_id}/runs/{run_id}: delete a run with its checkpoints."""
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     run_id = path_uuid(request, "run_id", "run")

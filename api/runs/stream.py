@@ -1,4 +1,4 @@
-"""Streams of one run: made by creating it, or joined later."""
+"""Stream handlers of one run: create and stream it, or join it later."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FROM_START = frozenset(("-1", "-", "0"))
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """POST …/runs/stream. Whoever streams is attached before the run exists, so no frame is missed."""
+    """POST …/runs/stream. Subscribes before the run exists, so no frame is missed."""
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     namespaces = query_namespaces(request)
@@ -46,7 +46,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         await submit(api, new)
         view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True)
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
-        # Whoever is cut off before the first event comes back for all of them, not for what is next.
+        # A client disconnected before the first event resumes with all events, not from the next one.
         first = id_block(b"0") if new.resumable else b""
         return await _follow(api, request, new.headers("stream"), subscription, view, cancels=cancels, first=first)
 
@@ -137,7 +137,7 @@ def end_of_row(row: asyncpg.Record) -> RunEnd | None:
 
 
 async def _seek(api: Api, subscription: RunSubscription, request: web.Request, row: asyncpg.Record) -> bool:
-    """Set the feed to where the client was; False: it stays where it is, now.
+    """Position the subscription where the client was. Returns False if it is to stream from now on.
 
     A client that shows a checkpoint already, as `checkpoint_id`, gets what came after it; a frame it names counts more.
     """
@@ -193,7 +193,7 @@ async def _follow(
     cancels: str | None,
     first: bytes = b"",
 ) -> web.StreamResponse:
-    """Stream until the run's end; `cancels`: the run is cancelled for this reason with the last client that says so."""
+    """Stream until the run's end; `cancels`: cancel the run for this reason when the last such client leaves."""
     if cancels is None:
         response = await open_stream(request, headers)
         await pump(

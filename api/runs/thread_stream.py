@@ -1,4 +1,4 @@
-"""GET /threads/{id}/stream: every run of a thread, one after the other, and state updates; it stays open."""
+"""Stream handler of a thread: every run, one after the other, and state updates; it stays open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FROM_START = frozenset(("-1", "-", "0"))
 
 
 class ThreadView:
-    """A thread's items as SSE. Every event has an id; what is no frame has its predecessor's with a number added."""
+    """Items of a thread as SSE. Each event has an id; one that is not a frame has the last id with a sub-index."""
 
     def __init__(self, api: Api, thread_id: str, modes: set[str], at: EventId) -> None:
         self._api, self._thread_id = api, thread_id
@@ -69,6 +69,7 @@ class ThreadView:
 
 
 async def join(request: web.Request) -> web.StreamResponse:
+    """GET /threads/{thread_id}/stream: from now on, or from `Last-Event-ID` on."""
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     modes = query_list(request, "stream_modes", "stream_mode") or ["run_modes"]

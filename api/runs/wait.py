@@ -1,4 +1,4 @@
-"""Wait and join: one JSON body, the run's last values or its error, once it has ended."""
+"""Wait and join handlers: return one JSON body, the run's last values or its error, once it has ended."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def _logged_output(api: Api, run_id: str) -> bytes | None:
 async def _respond(
     api: Api, request: web.Request, output: FinalValuesWaiter, headers: dict[str, str], *, cancels: str | None
 ) -> web.StreamResponse:
-    """A short run is answered in one piece; of a longer one the headers go out first, then a newline now and then."""
+    """A run ending within `answer_wait_seconds` is one response; else headers first, then a newline per heartbeat."""
     if cancels is None:
         return await _deliver(api, request, output, headers)
     with api.disconnects.cancels(output.run_id or "") as is_last:
@@ -150,7 +150,7 @@ def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
 
 
 def _as_streamed(interrupts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Interrupts as streams tell them."""
+    """Interrupts in the form that streams have."""
     return [{"value": None, "id": None, "response_schema": None, **interrupt} for interrupt in interrupts]
 
 

@@ -1,4 +1,4 @@
-"""How far a client is in the frames of a run, and when the run's stream is complete."""
+"""Frame cursor: how far a client is in the frames of a run, and when the run's stream is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens right now, handed to the requests that wait for it: by thread, in order, never blocking the tail."""
+"""Publish/subscribe hub: delivers projected events and stream frames to the subscribers of a thread, in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONCURRENT_LOOKUPS = 2
 
 
 class Subscriber(Protocol):
-    """Takes what happens on one thread, synchronously; `run_id` None: of all its runs."""
+    """Receives frames and events of one thread, synchronously, on the loop; `run_id` None: of all its runs."""
 
     thread_id: str
     run_id: str | None
@@ -60,7 +60,7 @@ class WakeUp:
             self._future.set_result(True)
 
     async def wait(self, seconds: float) -> bool:
-        """True when notified, False when `seconds` have passed. A notification while nobody waits is lost."""
+        """True when notified, False when `seconds` have passed. A notification while no task waits is lost."""
         loop = asyncio.get_running_loop()
         future = self._future = loop.create_future()
         timer = loop.call_later(seconds, _expire, future)
@@ -78,9 +78,9 @@ def _expire(future: asyncio.Future[bool]) -> None:
 
 
 class StreamHub:
-    """Follows the `stream` topic and is told of projected events (`engine.processor.ports.EventListener`).
+    """Tails the `stream` topic and receives projected events (`engine.processor.ports.EventListener`).
 
-    `start` it before the first request; `attach` a sink before the command whose effects it shall see is sent.
+    Call `start` before the first request, and `subscribe` before submitting the command whose effects are awaited.
     """
 
     def __init__(self, log: Log) -> None:
@@ -106,7 +106,7 @@ class StreamHub:
             return (await self._log.bounds(Topic.STREAM, partition))[1]
 
     async def aclose(self) -> None:
-        """Let go of the log; every attached sink is told."""
+        """Stop tailing the log; every subscriber is shut down."""
         self.shutdown()
         if self._task is not None:
             self._task.cancel()
@@ -115,7 +115,7 @@ class StreamHub:
             self._task = None
 
     def shutdown(self) -> None:
-        """End all that is attached: a client that was not done comes back to another server."""
+        """Shut down every subscriber; a client whose stream was not complete resumes at another server."""
         self.closing = True
         for subscribers in list(self._subscribers.values()):
             for subscriber in list(subscribers):
@@ -145,15 +145,15 @@ class StreamHub:
         self._threads.append(listener)
 
     def has_live_subscriber(self, thread_id: str) -> bool:
-        """Whether a sink waits for frames of this thread as they come."""
+        """Whether a subscriber waits for frames of this thread as they come."""
         return any(subscriber.wants_live for subscriber in self._subscribers.get(thread_id, ()))
 
     def set_flush_hook(self, flush: Callable[[str], Awaitable[None]]) -> None:
-        """`flush(thread_id)` has executors hand over the frames that they keep because nobody waits for them."""
+        """`flush(thread_id)` makes executors send the frames they hold back while a thread has no live subscriber."""
         self._flush = flush
 
     async def catch_up(self, thread_id: str) -> None:
-        """Before joining what may be under way: what was written up to now has been handed out when this returns."""
+        """Call before joining a run that may be under way: returns once the frames of now are delivered."""
         if self._flush is not None:
             await self._flush(thread_id)
 
@@ -186,7 +186,7 @@ class StreamHub:
     def on_unlogged_frames(self, key: str, value: bytes) -> None:
         """An executor has handed over frames of this thread; they are on their way into the log.
 
-        Told in their order, and before the log tells of them. They may not get there: then they come again.
+        Called in their order, before the tail delivers them. If the append fails, the executor sends them again.
         """
         subscribers = [subscriber for subscriber in self._subscribers.get(key, ()) if subscriber.wants_unlogged]
         if subscribers:
@@ -236,7 +236,7 @@ class StreamHub:
 
 
 class _Count(Sequence[tuple[bytes, bytes]]):
-    """As many frames as a record has, when nobody looks at them."""
+    """As many frames as a record has, when there is no subscriber to decode them for."""
 
     __slots__ = ("_n",)
 
@@ -259,7 +259,7 @@ def header_of(value: bytes) -> Frames:
 
 
 def _guarded(call: Callable[..., None], *args: Any) -> None:
-    """One listener's fault must not stop the others, nor the tail."""
+    """Call, and log an exception: one listener's error must not stop the other listeners or the tail."""
     try:
         call(*args)
     except Exception:

@@ -1,4 +1,4 @@
-"""Server-sent events: how frames become bytes, and the loop that writes them to a client."""
+"""Server-sent events encoder: turns frames into bytes, and the loop that writes them to a client."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def block(name: bytes, data: bytes, frame_id: object = None) -> bytes:
 
 
 def id_block(event_id: bytes) -> bytes:
-    """A block that is no event and only tells the client what it has: it says so when it comes back."""
+    """A block with an id only: not an event, it sets the `Last-Event-ID` that the client sends when it resumes."""
     return b"id: %b\n\n" % event_id
 
 
@@ -104,7 +104,7 @@ def render_frames(batch: NewFrames, shown: FrameFilter, *, ids: bool) -> bytes:
 
 
 class RunView:
-    """A run's items as SSE, and what is added when the run failed without its executor saying so."""
+    """A run's items as SSE, and the `error` event of a run that failed without its executor having sent one."""
 
     def __init__(self, subscription: RunSubscription, shown: FrameFilter, *, ids: bool, new: bool) -> None:
         self._subscription, self._shown, self._ids = subscription, shown, ids
@@ -115,7 +115,7 @@ class RunView:
         return b"".join([render_frames(i, self._shown, ids=self._ids) for i in items if isinstance(i, NewFrames)])
 
     def ending(self) -> bytes:
-        """The `error` event of a run that no executor was left to tell of."""
+        """The `error` event of a run whose executor died before it sent one; else empty."""
         end = self._subscription.end
         if end is None or end.kind not in ("error", "timeout") or self._subscription.cursor.error_seen:
             return b""
@@ -138,9 +138,9 @@ async def pump(
     heartbeat_seconds: float,
     first: bytes = b"",
 ) -> bool:
-    """Write `first`, then what the feed has until it ends; False when the client was gone before.
+    """Write `first`, then the subscription's items until it ends; False when the client was gone before.
 
-    `render` may be a coroutine function. Whatever fails cuts the stream: the client resumes where it was.
+    `render` may be a coroutine function. An error aborts the connection: the client resumes where it was.
     """
     with disconnects.watch(request, subscription.close):
         try:

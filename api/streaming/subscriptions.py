@@ -1,4 +1,4 @@
-"""Sinks for streams: one client's view of a run or a thread, from memory while it keeps up, from the log when not."""
+"""Stream subscriptions: one client's view of a run or thread, from memory while it keeps up, else from the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READ_BYTES = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class NewFrames:
-    """New frames of one record: those from `first` on. `offset` is `NOT_YET_LOGGED` for eager feeds only."""
+    """New frames of one record: those from `first` on. `offset` is `NOT_YET_LOGGED` only with `wants_unlogged`."""
 
     offset: int
     first: int
@@ -43,7 +43,7 @@ Item = NewFrames | RunDone | ThreadEvent
 
 
 class Subscription:
-    """What a stream hands on, in order: `NewFrames`es, then `Done` per run.
+    """A stream's items in order: `NewFrames`, then one `RunDone` per run.
 
     From its `with` on it misses nothing: it continues with the log from there, or from an earlier offset given to
     `start_at`, until it has caught up with the tail. A consumer too slow for `buffer_bytes` is put back to the log.
@@ -80,7 +80,7 @@ class Subscription:
         self._read_from = offset
 
     def close(self) -> None:
-        """Its client is gone: end now."""
+        """End now, because the client has disconnected."""
         self.closed = True
         self.waiter.notify()
 
@@ -104,10 +104,10 @@ class Subscription:
                 return []
         return None
 
-    # --- of the kinds of feed
+    # --- hooks of the subclasses
 
     def finished(self) -> bool:
-        """Whether a feed that has caught up and handed on everything is at its end."""
+        """Whether the subscription, caught up and with an empty queue, is at its end."""
         return False
 
     def has_all_frames(self) -> bool:
@@ -122,13 +122,13 @@ class Subscription:
         return heartbeat_seconds
 
     def on_timeout(self) -> bool:
-        """Called after silence; True when the feed has given up waiting for something."""
+        """Called after silence; True when the subscription has given up waiting for frames."""
         return False
 
     def accept(self, offset: int, frames: Frames) -> list[Item]:
         raise NotImplementedError
 
-    # --- Sink
+    # --- Subscriber
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
         if self._read_from is not None or self.closed:
@@ -257,7 +257,7 @@ class RunSubscription(Subscription):
             return heartbeat_seconds
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
-            # Someone who joined late, at a server that saw none of the frames, can't count them.
+            # A client that joined late, at a server that saw none of the frames, can't count them.
             self._give_up_at = now + (self._frame_wait_seconds if self.cursor.is_set else 0.5)
         return max(0.0, min(heartbeat_seconds, self._give_up_at - now))
 
@@ -269,7 +269,7 @@ class RunSubscription(Subscription):
 
 
 class ThreadSubscription(Subscription):
-    """All runs of a thread, for ever: frames, a `Done` after each run's last frame, and `state.updated` events."""
+    """All runs of a thread, for ever: frames, a `RunDone` after each run's last frame, and `state.updated` events."""
 
     def __init__(
         self, hub: StreamHub, log: Log, thread_id: str, *, buffer_bytes: int, after: EventId | None = None

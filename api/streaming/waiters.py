@@ -1,4 +1,4 @@
-"""The answer of wait and join: the run's last values, or its error, once the run has ended."""
+"""Waiters: subscribers that wait for one result, the end of a run with its last values, or one event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VALUES = frozenset((b"values", b"~output"))
 
 
 class FinalValuesWaiter:
-    """A sink that keeps a run's newest values and its end, and nothing else (so it is never too slow)."""
+    """Subscriber that keeps only a run's newest values and its end, so it never falls behind."""
 
     wants_live = wants_unlogged = False
 
@@ -55,11 +55,11 @@ class FinalValuesWaiter:
             await self._waiter.wait(max(left, 0))
 
     def close(self) -> None:
-        """Its client is gone, or the server stops."""
+        """End the wait: the client has disconnected, or the server stops."""
         self.closed = True
         self._waiter.notify()
 
-    # --- Sink
+    # --- Subscriber
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
         first = self._progress.admit(frames)
@@ -81,7 +81,7 @@ class FinalValuesWaiter:
 
 
 class EventWaiter:
-    """A sink that waits for one event: the first of these types whose fields, where it has them, are these."""
+    """Subscriber that waits for one event: the first of these types whose fields, where it has them, are these."""
 
     wants_live = wants_unlogged = False
 

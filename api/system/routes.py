@@ -1,4 +1,4 @@
-"""/, /ok, /info, /metrics."""
+"""Handlers of /, /ok, /info and /metrics."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from threadlog.projections.queries import system as queries
 
 
 async def ok(request: web.Request) -> web.Response:
+    """GET /, GET /ok: 200 once the graphs are registered; `check_db` also checks database, log and engine."""
     if missing := await _graphs_missing(api_of(request)):
         detail = f"Waiting for an executor to register: {', '.join(missing)}"
         return reply({"ok": False, "services": {}, "detail": detail}, 503, {"Retry-After": "1"})
@@ -59,6 +60,7 @@ async def _graphs_missing(api: Api) -> list[str]:
 
 
 async def info(request: web.Request) -> web.Response:
+    """GET /info: version and features."""
     return reply(
         {
             "version": api_of(request).settings.version,
@@ -91,6 +93,7 @@ def _installed(package: str) -> str | None:
 
 
 async def metrics(request: web.Request) -> web.Response:
+    """GET /metrics: for Prometheus, or as JSON with `format=json`."""
     api = api_of(request)
     chosen = query_text(request, "format") or "prometheus"
     if chosen not in ("prometheus", "json"):

@@ -1,4 +1,4 @@
-"""POST /threads/{id}/copy: a new thread with the state and the whole history of another."""
+"""Copy handler: POST /threads/{id}/copy makes a new thread with the state and whole history of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of search on rendered values: jsonb's containment, and dotted paths."""
+"""Matcher for rendered values: jsonb containment as Postgres' `@>`, and dotted paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/threads: create, read, patch, delete, prune, storage."""
+"""Handlers of /threads: create, read, patch, delete, prune, storage."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _RESERVED_METADATA = frozenset(("thread_id", "run_id", "assistant_id"))
 
 
 async def create(request: web.Request) -> web.Response:
+    """POST /threads: create a thread, or return it with `if_exists=do_nothing`; `supersteps` replay a history."""
     api = api_of(request)
     params = await body(request, ThreadCreate)
     thread_id = params.thread_id or str(uuid7())
@@ -60,6 +61,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
+    """GET /threads/{thread_id}: a thread; `include=ttl` adds when it expires."""
     include = query_list(request, "include")
     for name in include:
         if name != "ttl":
@@ -68,6 +70,7 @@ async def get(request: web.Request) -> web.Response:
 
 
 async def patch(request: web.Request) -> web.Response:
+    """PATCH /threads/{thread_id}: merge into its metadata; 204 with `Prefer: return=minimal`."""
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     params = await body(request, ThreadPatch)
@@ -85,6 +88,7 @@ async def merge(api: Api, thread_id: str, *, metadata: dict[str, Any] | None) ->
 
 
 async def delete(request: web.Request) -> web.Response:
+    """DELETE /threads/{thread_id}: delete a thread with everything in it."""
     thread_id = path_uuid(request, "thread_id", "thread")
     decided = await api_of(request).gateway.submit(DeleteThread(thread_id=thread_id), key=thread_id)
     raise_if_rejected(decided.events)
@@ -92,6 +96,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def prune(request: web.Request) -> web.Response:
+    """POST /threads/prune: delete threads, or all but their newest checkpoint (`keep_latest`)."""
     api = api_of(request)
     params = await body(request, ThreadPrune)
     commands: list[tuple[Command, str]] = []
@@ -104,6 +109,7 @@ async def prune(request: web.Request) -> web.Response:
 
 
 async def storage(request: web.Request) -> web.Response:
+    """GET /threads/{thread_id}/storage: the bytes it occupies."""
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):

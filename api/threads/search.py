@@ -1,4 +1,4 @@
-"""/threads/search and /threads/count."""
+"""Search handlers: /threads/search and /threads/count."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ _SELECTABLE = frozenset(
 
 
 async def search(request: web.Request) -> web.Response:
+    """POST /threads/search: a page of the threads that match."""
     api = api_of(request)
     params = await body(request, ThreadSearch)
     select = select_of(params.select, _SELECTABLE)
@@ -66,6 +67,7 @@ async def search(request: web.Request) -> web.Response:
 
 
 async def count(request: web.Request) -> web.Response:
+    """POST /threads/count: the number of threads that match."""
     api = api_of(request)
     params = await body(request, ThreadFilter)
     if not params.values:

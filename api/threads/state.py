@@ -1,4 +1,4 @@
-"""/threads/{id}/state and /history."""
+"""State handlers: /threads/{id}/state and /history."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ def selection(requested: list[str] | None) -> Selection:
 
 
 async def get(request: web.Request) -> web.Response:
+    """GET /threads/{thread_id}/state: the newest state."""
     wanted = selection(query_list(request, "select"))
     return await _state(request, subgraphs=query_flag(request, "subgraphs"), wanted=wanted)
 
 
 async def get_at(request: web.Request) -> web.Response:
+    """GET /threads/{thread_id}/state/{checkpoint_id}: the state at a checkpoint."""
     return await _state(
         request,
         checkpoint_id=path_text(request, "checkpoint_id"),
@@ -56,6 +58,7 @@ async def get_at(request: web.Request) -> web.Response:
 
 
 async def post_at(request: web.Request) -> web.Response:
+    """POST /threads/{thread_id}/state/checkpoint: the state at a checkpoint, also of a subgraph."""
     params = await body(request, StateAt)
     return await _state(
         request,
@@ -67,6 +70,7 @@ async def post_at(request: web.Request) -> web.Response:
 
 
 async def update(request: web.Request) -> web.Response:
+    """POST /threads/{thread_id}/state: have an executor apply an update; returns the new checkpoint."""
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     params = await body(request, StateUpdate)
@@ -108,12 +112,14 @@ def _supersteps(params: StateUpdate) -> list[dict[str, Any]]:
 
 
 async def get_history(request: web.Request) -> web.Response:
+    """GET /threads/{thread_id}/history: states, newest first."""
     limit = query_int(request, "limit", 10, 1, 1000)
     wanted = selection(query_list(request, "select"))
     return await _history(request, limit=limit, before=query_text(request, "before"), wanted=wanted)
 
 
 async def post_history(request: web.Request) -> web.Response:
+    """POST /threads/{thread_id}/history: states, newest first, filtered by metadata."""
     params = await body(request, History)
     checkpoint = params.checkpoint
     return await _history(

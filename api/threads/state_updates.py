@@ -1,4 +1,4 @@
-"""State updates: jobs that an executor does with the graph, and whose outcome an event tells."""
+"""State update jobs: submits a job that an executor applies with the graph, and waits for the event of its outcome."""
 
 from __future__ import annotations
 
