@@ -8,6 +8,7 @@ from uuid import uuid4
 import orjson
 from aiohttp import web
 
+from threadlog.api.assistants.config import sync_config_and_context
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import (
     AssistantCreate,
@@ -16,7 +17,6 @@ from threadlog.api.http.bodies import (
     AssistantPatch,
     AssistantSearch,
     AssistantVersions,
-    Config,
     JsonObject,
 )
 from threadlog.api.http.errors import ApiError, raise_if_rejected
@@ -175,23 +175,6 @@ async def set_latest(request: web.Request) -> web.Response:
 def containment(metadata: JsonObject | None) -> str | None:
     """The JSON text of a containment filter; an empty one matches everything."""
     return orjson.dumps(metadata).decode() if metadata else None
-
-
-def sync_config_and_context(
-    config: Config | None, context: JsonObject | None
-) -> tuple[JsonObject | None, JsonObject | None]:
-    """`configurable` and `context` are two names of one thing: the one given fills the other; both are refused."""
-    given = None if config is None else config.as_dict()
-    configurable = (given or {}).get("configurable")
-    if configurable and context:
-        raise ApiError(
-            400, "Cannot specify both configurable and context. Use context: it is what config.configurable became."
-        )
-    if context is not None:
-        given = {**(given or {}), "configurable": context}
-    elif configurable is not None:
-        context = configurable
-    return given, context
 
 
 async def require_graph(api: Api, graph_id: str) -> None:

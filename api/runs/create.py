@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from uuid_utils import uuid7
 
-from threadlog.api.assistants.routes import sync_config_and_context
+from threadlog.api.assistants.config import sync_config_and_context
 from threadlog.api.caches.assistants import Assistant, as_uuid, default_assistant_id
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject, RunCreate

@@ -1,0 +1,23 @@
+"""Config rules of assistants and runs: `config.configurable` and `context` are two names of one thing."""
+
+from __future__ import annotations
+
+from threadlog.api.http.bodies import Config, JsonObject
+from threadlog.api.http.errors import ApiError
+
+
+def sync_config_and_context(
+    config: Config | None, context: JsonObject | None
+) -> tuple[JsonObject | None, JsonObject | None]:
+    """`configurable` and `context` are two names of one thing: the one given fills the other; both are refused."""
+    given = None if config is None else config.as_dict()
+    configurable = (given or {}).get("configurable")
+    if configurable and context:
+        raise ApiError(
+            400, "Cannot specify both configurable and context. Use context: it is what config.configurable became."
+        )
+    if context is not None:
+        given = {**(given or {}), "configurable": context}
+    elif configurable is not None:
+        context = configurable
+    return given, context
