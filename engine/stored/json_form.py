@@ -28,6 +28,7 @@ _AS_STR = (
 )  # fmt: skip
 
 SECRET = "**********"
+_READABLE = 10**308
 
 
 def seconds(delta: timedelta) -> float:
@@ -36,9 +37,12 @@ def seconds(delta: timedelta) -> float:
 
 
 def digits(number: int) -> bytes:
-    """An integer in JSON, however large; one that Python does not write in decimal, as text in hexadecimal."""
+    """An integer in JSON, however large. As text where clients could not read it: many parsers (orjson, which the
+    Python SDK uses, is one) refuse a whole answer with a number beyond a double's reach, which is below 1.8e308; and in
+    hexadecimal where Python does not write it in decimal."""
     try:
-        return str(int(number)).encode()
+        text = str(int(number))
+        return text.encode() if -_READABLE < number < _READABLE else f'"{text}"'.encode()
     except ValueError:  # sys.set_int_max_str_digits
         return f'"{number:#x}"'.encode()
 

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 import asyncpg
 import orjson
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 from tests.benchmarks.client import Client
 from tests.benchmarks.servers import kinds, running
@@ -119,6 +118,9 @@ async def ours(graph: str, inputs: list[Any], *, detail: bool) -> Cost:
 
 
 async def theirs(uri: str, graph: Any, inputs: list[Any]) -> Cost:
+    # Of the extra `bench`: tests import this module without it.
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
     async with database(uri) as dsn, AsyncPostgresSaver.from_conn_string(dsn) as saver:
         await saver.setup()
         pool = await asyncpg.connect(dsn)
