@@ -77,7 +77,7 @@ async def _info(request: web.Request) -> tuple[str, dict[str, Any]]:
         assistant_id = default_assistant_id(raw)
     assistant = await api.assistant_cache.assistant(api.pool, assistant_id)
     if assistant is None:
-        raise ApiError(404, f"Assistant with ID {assistant_id} not schemas_of")
+        raise ApiError(404, f"Assistant with ID {assistant_id} not found")
     info = await api.assistant_cache.graph(api.pool, assistant.graph_id)
     if info is None:
         raise ApiError(404, f"Graph '{assistant.graph_id}' is not registered. Is an executor running?")

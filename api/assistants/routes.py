@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from uuid import uuid4
 
 import orjson
 from aiohttp import web
 
 from threadlog.api.assistants.config import sync_config_and_context
+from threadlog.api.commands import submit, submit_many
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import (
     AssistantCreate,
@@ -19,14 +19,13 @@ from threadlog.api.http.bodies import (
     AssistantVersions,
     JsonObject,
 )
-from threadlog.api.http.errors import ApiError, raise_if_rejected
-from threadlog.api.http.limits import AT_A_TIME, shown
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
 from threadlog.api.http.responses import assistant_of, no_content, page, reply, select_fields
 from threadlog.api.http.routes import Query, Route
 from threadlog.engine.domain.commands import (
     CancelRun,
-    Command,
     CreateAssistant,
     DeleteAssistant,
     DeleteThread,
@@ -69,8 +68,7 @@ async def create(request: web.Request) -> web.Response:
         metadata=params.metadata or {},
         if_exists=params.if_exists or "raise",
     )
-    decided = await api.gateway.submit(command, key=assistant_id)
-    raise_if_rejected(decided.events)
+    await submit(api, command)
     return await _assistant_response(api, assistant_id)
 
 
@@ -96,7 +94,7 @@ async def patch(request: web.Request) -> web.Response:
         context=context,
         metadata=params.metadata,
     )
-    await _submit(api, command, assistant_id)
+    await submit(api, command)
     return await _assistant_response(api, assistant_id)
 
 
@@ -105,16 +103,16 @@ async def delete(request: web.Request) -> web.Response:
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     delete_threads = query_flag(request, "delete_threads")
-    await _submit(api, DeleteAssistant(assistant_id=assistant_id), assistant_id)
-    stopping: list[tuple[Command, str]] = []
+    await submit(api, DeleteAssistant(assistant_id=assistant_id))
     reason = f"assistant {assistant_id} was deleted"
-    for row in await runs.in_flight_of_assistant(api.pool, assistant_id):
-        thread_id = str(row["thread_id"])
-        stopping.append((CancelRun(thread_id=thread_id, run_id=str(row["run_id"]), reason=reason), thread_id))
-    await submit_many(api, stopping)
+    rows = await runs.in_flight_of_assistant(api.pool, assistant_id)
+    cancellations = [
+        CancelRun(thread_id=str(row["thread_id"]), run_id=str(row["run_id"]), reason=reason) for row in rows
+    ]
+    await submit_many(api, cancellations)
     if delete_threads:
-        ids = await threads.ids_of_assistant(api.pool, assistant_id)
-        await submit_many(api, [(DeleteThread(thread_id=i), i) for i in ids])
+        thread_ids = await threads.ids_of_assistant(api.pool, assistant_id)
+        await submit_many(api, [DeleteThread(thread_id=thread_id) for thread_id in thread_ids])
     return no_content()
 
 
@@ -168,7 +166,7 @@ async def set_latest(request: web.Request) -> web.Response:
         version = query_int(request, "version", 0, 1, 2**31 - 1)
     else:
         version = (await body(request, AssistantLatest)).version
-    await _submit(api, SetLatestAssistant(assistant_id=assistant_id, version=version), assistant_id)
+    await submit(api, SetLatestAssistant(assistant_id=assistant_id, version=version))
     return await _assistant_response(api, assistant_id)
 
 
@@ -181,24 +179,6 @@ async def require_graph(api: Api, graph_id: str) -> None:
     names = await api.assistant_cache.graph_names(api.pool)
     if graph_id not in names:
         raise ApiError(404, f"Graph {shown(graph_id)} not found. Expected one of: {names}")
-
-
-async def submit_many(api: Api, commands: list[tuple[Command, str]]) -> int:
-    """Submit each (command, key), many at a time; returns how many were not rejected."""
-
-    async def submit(command: Command, key: str) -> bool:
-        decided = await api.gateway.submit(command, key=key)
-        return not decided.events or decided.events[0]["type"] != "command.rejected"
-
-    accepted = 0
-    for start in range(0, len(commands), AT_A_TIME):
-        accepted += sum(await asyncio.gather(*(submit(*item) for item in commands[start : start + AT_A_TIME])))
-    return accepted
-
-
-async def _submit(api: Api, command: Command, assistant_id: str) -> None:
-    decided = await api.gateway.submit(command, key=assistant_id)
-    raise_if_rejected(decided.events)
 
 
 async def _assistant_response(api: Api, assistant_id: str) -> web.Response:

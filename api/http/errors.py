@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 from pydantic import ValidationError
 
 from threadlog.engine.log.port import LogUnavailable
-
-_STATUS = {"not_found": 404, "conflict": 409, "invalid": 422}
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -45,12 +42,6 @@ class ServerStopping(ApiError):
 
     def __init__(self) -> None:
         super().__init__(503, "The server is stopping. Try again.", {"Retry-After": "1"})
-
-
-def raise_if_rejected(events: Sequence[dict[str, Any]]) -> None:
-    """Raise what a `command.rejected` means to the client."""
-    if events and events[0]["type"] == "command.rejected":
-        raise ApiError(_STATUS[events[0]["code"]], events[0]["detail"])
 
 
 def describe(error: ValidationError) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from aiohttp import web
 
+from threadlog.api.commands import submit_many, submit_unless_rejected
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import CancelMany
 from threadlog.api.http.errors import ApiError
-from threadlog.api.http.limits import AT_A_TIME, shown
+from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_text, thread_id_or_none
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.streaming.waiters import EventWaiter
@@ -38,11 +38,15 @@ async def cancel(request: web.Request) -> web.Response:
     if row is None:
         raise ApiError(404, _NONE_FOUND)
     thread_id = str(row["thread_id"])
+    command = CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason)
     stopped = EventWaiter(thread_id, "run.stopped", "thread.deleted", run_id=run_id)
     api.hub.subscribe(stopped)
     try:
-        if not await _cancel(api, thread_id, run_id, action, reason, stopped, wait=wait):
+        decided = await submit_unless_rejected(api, command)
+        if decided is None:
             raise ApiError(404, "No matching runs to cancel: the run has already ended.")
+        if wait and any(event.get("stopping") for event in decided.events):
+            await stopped.wait(api.settings.cancel_wait_timeout_seconds)
     finally:
         api.hub.unsubscribe(stopped)
     if not wait:
@@ -63,48 +67,21 @@ async def cancel_many(request: web.Request) -> web.Response:
     else:
         assert params.thread_id is not None and params.run_ids is not None
         matching = [(params.thread_id, run_id) for run_id in dict.fromkeys(params.run_ids)]
-    cancelled = 0
-    for start in range(0, len(matching), AT_A_TIME):
-        results = await asyncio.gather(
-            *(
-                _cancel(api, thread_id, run_id, action, reason)
-                for thread_id, run_id in matching[start : start + AT_A_TIME]
-            )
-        )
-        cancelled += sum(results)
-    if not cancelled:
+    commands = [
+        CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason) for thread_id, run_id in matching
+    ]
+    if not await submit_many(api, commands):
         raise ApiError(404, _NONE_FOUND)
     return no_content()
 
 
 async def cancel_quietly(api: Api, thread_id: str, run_id: str, reason: str) -> None:
-    """The client that the run was for is gone; a run that has ended meanwhile is fine."""
+    """Cancel a run because its client has left. A run that has ended meanwhile is not an error, nor is a log that
+    can't be reached: a line in the server's log says so."""
     try:
-        await _cancel(api, thread_id, run_id, "interrupt", reason)
+        await submit_unless_rejected(api, CancelRun(thread_id=thread_id, run_id=run_id, reason=reason))
     except LogUnavailable as error:
         logger.warning("run %s was not cancelled although its client left: %s", run_id, error)
-
-
-async def _cancel(
-    api: Api,
-    thread_id: str,
-    run_id: str,
-    action: CancelAction,
-    reason: str,
-    stopped: EventWaiter | None = None,
-    *,
-    wait: bool = False,
-) -> bool:
-    """Whether there was something to cancel."""
-    command = CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason)
-    decided = await api.gateway.submit(command, key=thread_id)
-    events = [e for e in decided.events if e.get("run_id") == run_id]
-    ended = [e for e in events if e["type"] in ("run.interrupted", "run.rolled_back")]
-    if not ended:
-        return False
-    if wait and stopped is not None and any(e.get("stopping") for e in ended):
-        await stopped.wait(api.settings.cancel_wait_timeout_seconds)
-    return True
 
 
 def _reason(request: web.Request, action: CancelAction, by: str) -> str:

@@ -16,9 +16,10 @@ from uuid_utils import uuid7
 
 from threadlog.api.assistants.config import sync_config_and_context
 from threadlog.api.caches.assistants import Assistant, as_uuid, default_assistant_id
+from threadlog.api.commands import submit
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject, RunCreate
-from threadlog.api.http.errors import ApiError, ServerStopping, raise_if_rejected
+from threadlog.api.http.errors import ApiError, ServerStopping
 from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.responses import normalize_timestamp, now_text
@@ -126,10 +127,9 @@ async def prepare(request: web.Request, api: Api, params: RunCreate, thread_id: 
     return NewRun(command, params)
 
 
-async def submit(api: Api, new: NewRun) -> dict[str, Any]:
+async def create_run(api: Api, new: NewRun) -> dict[str, Any]:
     """Create the run; returns it as clients see it, `pending`."""
-    decided = await api.gateway.submit(new.command, key=new.thread_id)
-    raise_if_rejected(decided.events)
+    decided = await submit(api, new.command)
     at = normalize_timestamp(decided.at) if decided.at else now_text()
     return {
         "run_id": new.run_id,

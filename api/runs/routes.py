@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
+from threadlog.api.commands import gather_in_batches, submit
 from threadlog.api.context import api_of
 from threadlog.api.http.bodies import CancelMany, RunCreate
-from threadlog.api.http.errors import ApiError, raise_if_rejected
+from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import AT_A_TIME, RUNS
 from threadlog.api.http.requests import (
     body,
@@ -25,7 +27,7 @@ from threadlog.api.http.requests import (
 from threadlog.api.http.responses import no_content, reply, run_of, select_fields
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.runs import cancel, stream, wait
-from threadlog.api.runs.create import prepare, submit
+from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.threads.routes import require
 from threadlog.engine.domain.commands import DeleteRun
 from threadlog.projections.queries import runs as queries
@@ -52,7 +54,7 @@ async def create(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
-    return reply(await submit(api, new), headers=new.headers())
+    return reply(await create_run(api, new), headers=new.headers())
 
 
 async def batch(request: web.Request) -> web.Response:
@@ -65,18 +67,15 @@ async def batch(request: web.Request) -> web.Response:
         raise ApiError(422, "The request body must be a list of at least one run")
     if len(items) > RUNS:
         raise ApiError(422, f"The request body is a list of {len(items)} runs; at most {RUNS} are allowed")
-    new = []
+    new_runs = []
     for index, item in enumerate(items):
         if index % AT_A_TIME == 0:
             await asyncio.sleep(0)  # others' turn: what follows need not wait for anything
         try:
-            new.append(await prepare(request, api, checked(item, RunCreate), None))
+            new_runs.append(await prepare(request, api, checked(item, RunCreate), None))
         except ApiError as error:
             raise ApiError(error.status, f"[{index}] {error.detail}", error.headers) from None
-    created: list[dict[str, Any]] = []
-    for start in range(0, len(new), AT_A_TIME):
-        created += await asyncio.gather(*(submit(api, n) for n in new[start : start + AT_A_TIME]))
-    return reply(created)
+    return reply(await gather_in_batches(partial(create_run, api), new_runs))
 
 
 async def list_runs(request: web.Request) -> web.Response:
@@ -109,8 +108,7 @@ async def delete(request: web.Request) -> web.Response:
     run_id = path_uuid(request, "run_id", "run")
     if await queries.progress(api.pool, run_id, thread_id) is None:
         raise ApiError(404, "Run not found")
-    decided = await api.gateway.submit(DeleteRun(thread_id=thread_id, run_id=run_id), key=thread_id)
-    raise_if_rejected(decided.events)
+    await submit(api, DeleteRun(thread_id=thread_id, run_id=run_id))
     return no_content()
 
 

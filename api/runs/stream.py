@@ -22,7 +22,7 @@ from threadlog.api.http.requests import (
     thread_id_or_none,
 )
 from threadlog.api.runs.cancel import cancel_quietly
-from threadlog.api.runs.create import prepare, submit
+from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.runs.stateless import LOOK_BACK, find
 from threadlog.api.streaming.cursor import EventId, RunEnd
 from threadlog.api.streaming.sse import FrameFilter, RunView, id_block, open_stream, pump
@@ -43,7 +43,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
     with subscription_to(api, new.thread_id, new.run_id, wants_unlogged=not new.resumable) as subscription:
         subscription.start()
-        await submit(api, new)
+        await create_run(api, new)
         view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True)
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
         # A client disconnected before the first event resumes with all events, not from the next one.

@@ -16,7 +16,7 @@ from threadlog.api.http.requests import body, path_uuid, query_flag, thread_id_o
 from threadlog.api.http.responses import decoded, exactly, raw_reply
 from threadlog.api.runs import stateless
 from threadlog.api.runs.cancel import cancel_quietly
-from threadlog.api.runs.create import prepare, submit
+from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.runs.stream import end_of_row
 from threadlog.api.streaming.cursor import RunEnd
 from threadlog.api.streaming.waiters import FinalValuesWaiter
@@ -35,7 +35,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     )
     api.hub.subscribe(output)
     try:
-        await submit(api, new)
+        await create_run(api, new)
         headers = new.headers("join")
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
         return await _respond(api, request, output, headers, cancels=cancels)

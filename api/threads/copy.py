@@ -9,9 +9,10 @@ import asyncpg
 import orjson
 from aiohttp import web
 
+from threadlog.api.commands import submit, submit_unless_rejected
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import JsonObject
-from threadlog.api.http.errors import ApiError, raise_if_rejected
+from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import path_uuid
 from threadlog.api.http.responses import reply, thread_of
 from threadlog.api.http.routes import Route
@@ -36,12 +37,12 @@ async def copy(request: web.Request) -> web.Response:
         row = await threads.get(connection, source)
         if row is None:
             raise ApiError(409, "Conflict")
-        await _submit(api, _creation(row, source, target))
+        await submit(api, _creation(row, source, target))
         try:
             await _import(api, connection, source, target)
         except BaseException:
             # Half a copy must not stay behind; the error itself is what the client hears of.
-            await api.gateway.submit(DeleteThread(thread_id=target), key=target)
+            await submit_unless_rejected(api, DeleteThread(thread_id=target))
             raise
     made = await threads.get(api.pool, target)
     if made is None:
@@ -74,15 +75,10 @@ async def _import(
         chunk.append(item)
         size += len(orjson.dumps(item))
         if size >= _CHUNK_BYTES:
-            await _submit(api, ImportCheckpoints(thread_id=target, items=chunk))
+            await submit(api, ImportCheckpoints(thread_id=target, items=chunk))
             chunk, size = [], 0
     if chunk:
-        await _submit(api, ImportCheckpoints(thread_id=target, items=chunk))
-
-
-async def _submit(api: Api, command: CreateThread | ImportCheckpoints) -> None:
-    decided = await api.gateway.submit(command, key=command.thread_id)
-    raise_if_rejected(decided.events)
+        await submit(api, ImportCheckpoints(thread_id=target, items=chunk))
 
 
 routes = [

@@ -10,16 +10,16 @@ import orjson
 from aiohttp import web
 from uuid_utils import uuid7
 
-from threadlog.api.assistants.routes import submit_many
+from threadlog.api.commands import submit, submit_many
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import ThreadCreate, ThreadPatch, ThreadPrune
-from threadlog.api.http.errors import ApiError, raise_if_rejected
+from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, header, path_uuid, query_list
 from threadlog.api.http.responses import no_content, normalize_timestamp, reply, thread_of, time_text
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.threads.state_updates import apply_supersteps
-from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, PruneThread, UpdateThread
+from threadlog.engine.domain.commands import CreateThread, DeleteThread, PruneThread, UpdateThread
 from threadlog.projections.queries import state
 from threadlog.projections.queries import threads as queries
 
@@ -33,8 +33,7 @@ async def create(request: web.Request) -> web.Response:
     thread_id = params.thread_id or str(uuid7())
     metadata = without_reserved(params.metadata)
     command = CreateThread(thread_id=thread_id, metadata=metadata, if_exists=params.if_exists or "raise")
-    decided = await api.gateway.submit(command, key=thread_id)
-    raise_if_rejected(decided.events)
+    decided = await submit(api, command)
     if params.supersteps:
         supersteps = [{"updates": [u.model_dump() for u in step.updates]} for step in params.supersteps]
         problem = await apply_supersteps(api, thread_id, metadata, supersteps)
@@ -82,16 +81,13 @@ async def patch(request: web.Request) -> web.Response:
 
 async def merge(api: Api, thread_id: str, *, metadata: dict[str, Any] | None) -> None:
     """Merge these metadata into the thread's, top level only; 404 when there is no such thread."""
-    command = UpdateThread(thread_id=thread_id, metadata=without_reserved(metadata))
-    decided = await api.gateway.submit(command, key=thread_id)
-    raise_if_rejected(decided.events)
+    await submit(api, UpdateThread(thread_id=thread_id, metadata=without_reserved(metadata)))
 
 
 async def delete(request: web.Request) -> web.Response:
     """DELETE /threads/{thread_id}: delete a thread with everything in it."""
     thread_id = path_uuid(request, "thread_id", "thread")
-    decided = await api_of(request).gateway.submit(DeleteThread(thread_id=thread_id), key=thread_id)
-    raise_if_rejected(decided.events)
+    await submit(api_of(request), DeleteThread(thread_id=thread_id))
     return no_content()
 
 
@@ -99,12 +95,9 @@ async def prune(request: web.Request) -> web.Response:
     """POST /threads/prune: delete threads, or all but their newest checkpoint (`keep_latest`)."""
     api = api_of(request)
     params = await body(request, ThreadPrune)
-    commands: list[tuple[Command, str]] = []
-    for thread_id in await queries.existing(api.pool, params.thread_ids):
-        if params.strategy == "keep_latest":
-            commands.append((PruneThread(thread_id=thread_id), thread_id))
-        else:
-            commands.append((DeleteThread(thread_id=thread_id), thread_id))
+    command = PruneThread if params.strategy == "keep_latest" else DeleteThread
+    thread_ids = await queries.existing(api.pool, params.thread_ids)
+    commands = [command(thread_id=thread_id) for thread_id in thread_ids]
     return reply({"pruned_count": await submit_many(api, commands)})
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from uuid_utils import uuid7
 
+from threadlog.api.commands import submit
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject
-from threadlog.api.http.errors import ApiError, ServerStopping, raise_if_rejected
+from threadlog.api.http.errors import ApiError, ServerStopping
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.commands import UpdateState
 
@@ -43,7 +44,8 @@ async def update_state(
     settled = EventWaiter(thread_id, "state.updated", "state.update_failed", "thread.deleted", job_id=job_id)
     api.hub.subscribe(settled)
     try:
-        decided = await api.gateway.submit(
+        await submit(
+            api,
             UpdateState(
                 thread_id=thread_id,
                 job_id=job_id,
@@ -53,9 +55,7 @@ async def update_state(
                 config=config or {},
                 metadata=metadata,
             ),
-            key=thread_id,
         )
-        raise_if_rejected(decided.events)
         event = await settled.wait(api.settings.state_update_timeout_seconds)
     finally:
         api.hub.unsubscribe(settled)

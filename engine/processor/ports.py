@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.events import CommandRejected
 from threadlog.engine.log.records import EventRecord
 
 
@@ -44,7 +45,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of a command: the events, once they are projected. `events[0]` may be `command.rejected`.
+    """What became of a command: its events, once they are projected.
 
     `offset`: of the event record; `cmd_off`: of the command. `at`: the event record's time (ISO-8601, UTC): what the
     read models hold as created_at or updated_at.
@@ -55,6 +56,13 @@ class Decided:
     events: list[dict[str, Any]]
     at: str = ""
     cmd_off: int = -1
+
+    @property
+    def rejection(self) -> CommandRejected | None:
+        """Why the command was refused, None if it was not: a rejection is the only event of its command."""
+        if not self.events or self.events[0]["type"] != CommandRejected.type:
+            return None
+        return CommandRejected(code=self.events[0]["code"], detail=self.events[0]["detail"])
 
 
 class Gateway(Protocol):

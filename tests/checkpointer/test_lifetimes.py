@@ -21,7 +21,7 @@ from tests.checkpointer.puts import at, blobs, put, thread_id
 from tests.checkpointer.test_states import Thread
 from tests.installed import needs
 from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
-from threadlog.engine.executor.checkpointer.standalone import StandaloneSaver
+from threadlog.engine.executor.checkpointer.standalone import CommandRefused, StandaloneSaver
 from threadlog.projections.queries.state import get_state
 
 
@@ -188,6 +188,17 @@ async def test_a_standalone_checkpointer_is_called_synchronously_from_threads(de
         graph.invoke(graphs.chat_input("again"), config)
     await asyncio.to_thread(saver.prune, [config["configurable"]["thread_id"]])
     assert (await graph.aget_state(config)).values == state.values
+
+
+async def test_a_standalone_checkpointer_raises_what_the_engine_rejects(desk: Desk) -> None:
+    saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
+    run = await desk.run(thread_id())
+    with pytest.raises(CommandRefused, match="already running"):
+        await saver.aprune([run.thread_id])
+    await run.end()
+    await saver.aprune([run.thread_id])
+    for strategy in ("keep_latest", "delete"):  # of a thread that does not exist there is nothing to prune
+        await saver.aprune([thread_id()], strategy=strategy)
 
 
 async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_read_models(desk: Desk) -> None:

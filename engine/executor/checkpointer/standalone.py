@@ -24,20 +24,24 @@ from threadlog.engine.executor.checkpointer.stored_types import default_serializ
 from threadlog.engine.executor.checkpointer.sync_bridge import SyncCheckpointer, from_anywhere, listed_from_anywhere
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.records import partition_of
-from threadlog.engine.processor.ports import Decided, Gateway
+from threadlog.engine.processor.ports import Gateway
 from threadlog.engine.stored.export import export_items
 
 
 class CommandRefused(RuntimeError):
-    """The engine refused a command; the text says why."""
+    """The engine refused a command; the text is its reason."""
 
 
-async def submit(gateway: Gateway, command: Command, thread_id: str) -> Decided:
-    decided = await gateway.submit(command, key=thread_id)
-    first = decided.events[0] if decided.events else {}
-    if first.get("type") == "command.rejected":
-        raise CommandRefused(first.get("detail", ""))
-    return decided
+async def submit(gateway: Gateway, command: Command, thread_id: str, *, unknown_ok: bool = False) -> None:
+    """Returns once the command's events are projected. `unknown_ok`: without the thread there is nothing to do.
+
+    Raises:
+        CommandRefused: the engine rejected it.
+        LogUnavailable: the log or the database can't be reached.
+    """
+    rejection = (await gateway.submit(command, key=thread_id)).rejection
+    if rejection is not None and not (unknown_ok and rejection.code == "not_found"):
+        raise CommandRefused(rejection.detail)
 
 
 class StandaloneReporter:
@@ -70,7 +74,7 @@ class StandaloneReporter:
 class StandaloneSaver(SyncCheckpointer):
     """A LangGraph checkpointer for any number of threads (their ids are UUIDs); every put is durable when it returns.
 
-    Writing to a thread with a run in flight raises `CommandRefused`.
+    Writing to a thread with a run in flight raises `CommandRefused`, as pruning it does.
     """
 
     def __init__(
@@ -145,7 +149,7 @@ class StandaloneSaver(SyncCheckpointer):
     async def adelete_thread(self, thread_id: str) -> None:
         self._will_wait()
         self._threads.pop(str(thread_id), None)
-        await self._gateway.submit(DeleteThread(thread_id=str(thread_id)), key=str(thread_id))
+        await submit(self._gateway, DeleteThread(thread_id=str(thread_id)), str(thread_id), unknown_ok=True)
 
     @from_anywhere
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -161,7 +165,7 @@ class StandaloneSaver(SyncCheckpointer):
                 await self.adelete_thread(thread_id)
             elif strategy == "keep_latest":
                 self._threads.pop(thread_id, None)
-                await self._gateway.submit(PruneThread(thread_id=thread_id), key=thread_id)
+                await submit(self._gateway, PruneThread(thread_id=thread_id), thread_id, unknown_ok=True)
             else:
                 raise ValueError(f"unknown strategy {strategy!r}: keep_latest or delete")
 

@@ -1,0 +1,58 @@
+"""Command submission: sends the handlers' commands through the gateway; a rejection becomes an error response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from threadlog.api.context import Api
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.limits import AT_A_TIME
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.decider import key_of
+from threadlog.engine.processor.ports import Decided
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_STATUS = {"not_found": 404, "conflict": 409, "invalid": 422}
+
+
+async def submit(api: Api, command: Command) -> Decided:
+    """Returns the command's events once they are projected: any later read, at any server, sees their effect.
+
+    Raises:
+        ApiError: the command was rejected: 404, 409 or 422, with the decider's sentence.
+        LogUnavailable: the log or the database can't be reached; the middleware makes it a 503.
+    """
+    decided = await _send(api, command)
+    if (rejection := decided.rejection) is not None:
+        raise ApiError(_STATUS[rejection.code], rejection.detail)
+    return decided
+
+
+async def submit_unless_rejected(api: Api, command: Command) -> Decided | None:
+    """As `submit`, for a command whose rejection is not an error of the request: returns None then."""
+    decided = await _send(api, command)
+    return decided if decided.rejection is None else None
+
+
+async def submit_many(api: Api, commands: Sequence[Command]) -> int:
+    """Submit all commands of one request; returns how many were not rejected. Raises `LogUnavailable`."""
+    decided = await gather_in_batches(partial(submit_unless_rejected, api), commands)
+    return len(decided) - decided.count(None)
+
+
+async def gather_in_batches(call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
+    """The results of `call` for each item, in order: `AT_A_TIME` at the same time, and between the batches other
+    requests have their turn."""
+    results: list[R] = []
+    for start in range(0, len(items), AT_A_TIME):
+        results += await asyncio.gather(*(call(item) for item in items[start : start + AT_A_TIME]))
+    return results
+
+
+async def _send(api: Api, command: Command) -> Decided:
+    return await api.gateway.submit(command, key=key_of(command))
