@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from threadlog.api.http.bodies import Config, JsonObject
+from threadlog.api.assistants.bodies import Config
+from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 
 

@@ -7,22 +7,23 @@ from uuid import uuid4
 import orjson
 from aiohttp import web
 
-from threadlog.api.assistants.config import sync_config_and_context
-from threadlog.api.commands import submit, submit_many
-from threadlog.api.context import Api, api_of
-from threadlog.api.http.bodies import (
+from threadlog.api.assistants.bodies import (
     AssistantCreate,
     AssistantFilter,
     AssistantLatest,
     AssistantPatch,
     AssistantSearch,
     AssistantVersions,
-    JsonObject,
 )
+from threadlog.api.assistants.config import sync_config_and_context
+from threadlog.api.assistants.json import assistant_to_json
+from threadlog.api.commands import submit, submit_many
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
-from threadlog.api.http.responses import assistant_of, no_content, page, reply, select_fields
+from threadlog.api.http.responses import no_content, page, reply, select_fields
 from threadlog.api.http.routes import Query, Route
 from threadlog.engine.domain.commands import (
     CancelRun,
@@ -131,7 +132,7 @@ async def search(request: web.Request) -> web.Response:
         limit=params.limit + 1,
         offset=params.offset,
     )
-    items = [select_fields(assistant_of(row), select) for row in rows[: params.limit]]
+    items = [select_fields(assistant_to_json(row), select) for row in rows[: params.limit]]
     return page(items, params.limit, params.offset, more=len(rows) > params.limit)
 
 
@@ -155,7 +156,7 @@ async def versions(request: web.Request) -> web.Response:
     )
     if not rows and await queries.get(api.pool, assistant_id) is None:
         raise _missing(assistant_id)
-    return reply([assistant_of(row, with_updated_at=False) for row in rows])
+    return reply([assistant_to_json(row, with_updated_at=False) for row in rows])
 
 
 async def set_latest(request: web.Request) -> web.Response:
@@ -185,7 +186,7 @@ async def _assistant_response(api: Api, assistant_id: str) -> web.Response:
     row = await queries.get(api.pool, assistant_id)
     if row is None:
         raise _missing(assistant_id)
-    return reply(assistant_of(row))
+    return reply(assistant_to_json(row))
 
 
 def _missing(assistant_id: str) -> ApiError:

@@ -1,4 +1,4 @@
-"""Response builders: JSON responses, and rows of the read models as clients receive them."""
+"""Response builders: JSON responses, pages, and the values that the resources' JSON is made of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import orjson
 from aiohttp import web
 
@@ -71,52 +70,3 @@ def exactly(text: bytes) -> Any:
 
 def select_fields(item: dict[str, Any], select: Iterable[str] | None) -> dict[str, Any]:
     return item if select is None else {name: item[name] for name in select}
-
-
-def assistant_of(row: asyncpg.Record, *, with_updated_at: bool = True) -> dict[str, Any]:
-    item = {
-        "assistant_id": str(row["assistant_id"]),
-        "graph_id": row["graph_id"],
-        "config": raw(row["config"]),
-        "context": raw(row["context"]),
-        "metadata": raw(row["metadata"]),
-        "name": row["name"],
-        "description": row["description"],
-        "version": row["version"],
-        "created_at": time_text(row["created_at"]),
-    }
-    if with_updated_at:
-        item["updated_at"] = time_text(row["updated_at"])
-    return item
-
-
-def run_of(row: asyncpg.Record) -> dict[str, Any]:
-    return {
-        "run_id": str(row["run_id"]),
-        "thread_id": str(row["thread_id"]),
-        "assistant_id": str(row["assistant_id"]) if row["assistant_id"] is not None else None,
-        "metadata": raw(row["metadata"]),
-        "status": row["status"],
-        "kwargs": raw(row["kwargs"]),
-        "multitask_strategy": row["multitask_strategy"],
-        "created_at": time_text(row["created_at"]),
-        "updated_at": time_text(row["updated_at"]),
-        "cancel_reason": row["cancel_reason"],
-        "langsmith_session_name": None,
-    }
-
-
-def thread_of(row: asyncpg.Record, values: Any) -> dict[str, Any]:
-    """`values`: the rendered state of its newest checkpoint, None if it has none."""
-    return {
-        "thread_id": str(row["thread_id"]),
-        "created_at": time_text(row["created_at"]),
-        "updated_at": time_text(row["updated_at"]),
-        "state_updated_at": time_text(row["state_updated_at"]),
-        "metadata": raw(row["metadata"]),
-        "status": row["status"],
-        "config": raw(row["config"]),
-        "values": values,
-        "error": raw(row["error"]),
-        "interrupts": raw(row["interrupts"]),
-    }

@@ -8,11 +8,11 @@ from aiohttp import web
 
 from threadlog.api.commands import submit_many, submit_unless_rejected
 from threadlog.api.context import Api, api_of
-from threadlog.api.http.bodies import CancelMany
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_text, thread_id_or_none
 from threadlog.api.http.responses import no_content, reply
+from threadlog.api.runs.bodies import CancelMany
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.cancelling import REASON_CHARACTERS
 from threadlog.engine.domain.commands import CancelAction, CancelRun

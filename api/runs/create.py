@@ -18,11 +18,13 @@ from threadlog.api.assistants.config import sync_config_and_context
 from threadlog.api.caches.assistants import Assistant, as_uuid, default_assistant_id
 from threadlog.api.commands import submit
 from threadlog.api.context import Api
-from threadlog.api.http.bodies import JsonObject, RunCreate
+from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError, ServerStopping
 from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.responses import normalize_timestamp, now_text
+from threadlog.api.runs.bodies import RunCreate
+from threadlog.api.runs.json import new_run_to_json
 from threadlog.api.runs.stateless import stateless_thread_id
 from threadlog.engine.domain.commands import CreateRun
 from threadlog.engine.log.records import partition_of
@@ -131,19 +133,7 @@ async def create_run(api: Api, new: NewRun) -> dict[str, Any]:
     """Create the run; returns it as clients see it, `pending`."""
     decided = await submit(api, new.command)
     at = normalize_timestamp(decided.at) if decided.at else now_text()
-    return {
-        "run_id": new.run_id,
-        "thread_id": new.thread_id,
-        "assistant_id": new.command.run["assistant_id"],
-        "metadata": new.command.run["metadata"],
-        "status": "pending",
-        "kwargs": new.command.run["kwargs"],
-        "multitask_strategy": new.command.multitask_strategy,
-        "created_at": at,
-        "updated_at": at,
-        "cancel_reason": None,
-        "langsmith_session_name": None,
-    }
+    return new_run_to_json(new.command, at)
 
 
 async def resolve_assistant(api: Api, id_or_name: str) -> Assistant:

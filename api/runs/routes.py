@@ -10,7 +10,6 @@ from aiohttp import web
 
 from threadlog.api.commands import gather_in_batches, submit
 from threadlog.api.context import api_of
-from threadlog.api.http.bodies import CancelMany, RunCreate
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import AT_A_TIME, RUNS
 from threadlog.api.http.requests import (
@@ -24,10 +23,12 @@ from threadlog.api.http.requests import (
     select_of,
     thread_id_or_none,
 )
-from threadlog.api.http.responses import no_content, reply, run_of, select_fields
+from threadlog.api.http.responses import no_content, reply, select_fields
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.runs import cancel, stream, wait
+from threadlog.api.runs.bodies import CancelMany, RunCreate
 from threadlog.api.runs.create import create_run, prepare
+from threadlog.api.runs.json import run_to_json
 from threadlog.api.threads.routes import require
 from threadlog.engine.domain.commands import DeleteRun
 from threadlog.projections.queries import runs as queries
@@ -88,7 +89,7 @@ async def list_runs(request: web.Request) -> web.Response:
     rows = await queries.search(api.pool, thread_id, status=query_text(request, "status"), limit=limit, offset=offset)
     if not rows:
         await require(api, thread_id)
-    return reply([select_fields(run_of(row), select) for row in rows])
+    return reply([select_fields(run_to_json(row), select) for row in rows])
 
 
 async def get(request: web.Request) -> web.Response:
@@ -98,7 +99,7 @@ async def get(request: web.Request) -> web.Response:
     row = await queries.get(api_of(request).pool, run_id, thread_id)
     if row is None:
         raise ApiError(404, "Run not found")
-    return reply(run_of(row))
+    return reply(run_to_json(row))
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -7,7 +7,6 @@ import orjson
 from aiohttp import web
 
 from threadlog.api.context import Api, api_of
-from threadlog.api.http.bodies import RunCreate, StreamMode
 from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
@@ -21,6 +20,7 @@ from threadlog.api.http.requests import (
     query_text,
     thread_id_or_none,
 )
+from threadlog.api.runs.bodies import RunCreate, StreamMode
 from threadlog.api.runs.cancel import cancel_quietly
 from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.runs.stateless import LOOK_BACK, find

@@ -9,12 +9,12 @@ import orjson
 from aiohttp import web
 
 from threadlog.api.context import Api, api_of
-from threadlog.api.http.bodies import RunCreate
 from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, abort_connection, client_gone
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import body, path_uuid, query_flag, thread_id_or_none
 from threadlog.api.http.responses import decoded, exactly, raw_reply
 from threadlog.api.runs import stateless
+from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.cancel import cancel_quietly
 from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.runs.stream import end_of_row

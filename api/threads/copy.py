@@ -14,8 +14,9 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import path_uuid
-from threadlog.api.http.responses import reply, thread_of
+from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Route
+from threadlog.api.threads.json import thread_to_json
 from threadlog.api.threads.search import values_of
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
 from threadlog.projections.queries import state, threads
@@ -47,7 +48,7 @@ async def copy(request: web.Request) -> web.Response:
     made = await threads.get(api.pool, target)
     if made is None:
         raise ApiError(409, "Conflict")
-    return reply(thread_of(made, (await values_of(api.pool, [made])).get(target)))
+    return reply(thread_to_json(made, (await values_of(api.pool, [made])).get(target)))
 
 
 def _creation(row: asyncpg.Record, source: str, target: str) -> CreateThread:

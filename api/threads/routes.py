@@ -12,12 +12,13 @@ from uuid_utils import uuid7
 
 from threadlog.api.commands import submit, submit_many
 from threadlog.api.context import Api, api_of
-from threadlog.api.http.bodies import ThreadCreate, ThreadPatch, ThreadPrune
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, header, path_uuid, query_list
-from threadlog.api.http.responses import no_content, normalize_timestamp, reply, thread_of, time_text
+from threadlog.api.http.responses import no_content, normalize_timestamp, reply, time_text
 from threadlog.api.http.routes import Query, Route
+from threadlog.api.threads.bodies import ThreadCreate, ThreadPatch, ThreadPrune
+from threadlog.api.threads.json import new_thread_to_json, thread_to_json
 from threadlog.api.threads.state_updates import apply_supersteps
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, PruneThread, UpdateThread
 from threadlog.projections.queries import state
@@ -41,21 +42,7 @@ async def create(request: web.Request) -> web.Response:
             detail = f"Thread {thread_id} was created, but there were problems updating the state: {problem}"
             return reply({"detail": detail}, 201)
     elif decided.at and decided.events and decided.events[0]["type"] == "thread.created":
-        at = normalize_timestamp(decided.at)
-        return reply(
-            {
-                "thread_id": thread_id,
-                "created_at": at,
-                "updated_at": at,
-                "state_updated_at": at,
-                "metadata": metadata,
-                "status": "idle",
-                "config": {},
-                "values": None,
-                "error": None,
-                "interrupts": {},
-            }
-        )
+        return reply(new_thread_to_json(thread_id, metadata, normalize_timestamp(decided.at)))
     return await _thread_response(api, thread_id)
 
 
@@ -131,7 +118,7 @@ async def _thread_response(api: Api, thread_id: str, *, with_ttl: bool = False) 
     if row is None:
         raise missing(thread_id)
     values = (await state.get_values(api.pool, [thread_id])).get(thread_id) if row["checkpoint_id"] else None
-    item = thread_of(row, values)
+    item = thread_to_json(row, values)
     if with_ttl:
         item["ttl"] = _ttl_of(row)
     return reply(item)

@@ -13,11 +13,12 @@ from aiohttp import web
 
 from threadlog.api.assistants.routes import containment
 from threadlog.api.context import api_of
-from threadlog.api.http.bodies import ThreadFilter, ThreadSearch
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import body, select_of
-from threadlog.api.http.responses import decoded, page, reply, select_fields, thread_of
+from threadlog.api.http.responses import decoded, page, reply, select_fields
 from threadlog.api.http.routes import Route
+from threadlog.api.threads.bodies import ThreadFilter, ThreadSearch
+from threadlog.api.threads.json import thread_to_json
 from threadlog.api.threads.jsonb_match import contains, follow, parse_path
 from threadlog.projections.queries import state, threads
 
@@ -59,7 +60,7 @@ async def search(request: web.Request) -> web.Response:
         values = await values_of(api.pool, rows[: params.limit]) if needs_values else {}
     found = []
     for row in rows[: params.limit]:
-        item = select_fields(thread_of(row, values.get(str(row["thread_id"]))), select)
+        item = select_fields(thread_to_json(row, values.get(str(row["thread_id"]))), select)
         if paths:
             item["extracted"] = _extracted(row, values.get(str(row["thread_id"])), paths)
         found.append(item)

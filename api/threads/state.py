@@ -8,12 +8,12 @@ import orjson
 from aiohttp import web
 
 from threadlog.api.context import Api, api_of
-from threadlog.api.http.bodies import CheckpointRef, History, StateAt, StatePatch, StateUpdate
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.http.routes import Query, Route
+from threadlog.api.threads.bodies import CheckpointRef, History, StateAt, StatePatch, StateUpdate
 from threadlog.api.threads.routes import merge, missing, require
 from threadlog.api.threads.state_updates import UpdateFailed, update_state
 from threadlog.projections.queries import state, threads

@@ -1,0 +1,93 @@
+"""Request bodies of runs: create, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from threadlog.api.assistants.bodies import SmallConfig
+from threadlog.api.http.bodies import Body, Indexed, JsonObject, Later, Metadata, Name, Uuid
+from threadlog.api.http.limits import NAMES, RUNS, AtMost
+from threadlog.api.threads.bodies import CheckpointRef, CheckpointText
+
+StreamMode = Literal[
+    "values", "messages", "messages-tuple", "tasks", "checkpoints", "updates", "events", "debug", "custom",
+    "tools", "lifecycle",
+]  # fmt: skip
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _nodes(value: Any) -> Any:
+    if isinstance(value, list):
+        AtMost(NAMES).check(value)
+    if value is None or value == "*" or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+        return value
+    raise ValueError('must be "*" or a list of node names')
+
+
+StreamModes = Annotated[list[StreamMode], AtMost(NAMES), BeforeValidator(_listed)]
+Nodes = Annotated[Any, BeforeValidator(_nodes)]
+
+
+class LangsmithTracer(Body):
+    project_name: Name | None = None
+    example_id: Name | None = None
+
+
+class RunCreate(Body):
+    """A run of a thread, or a stateless one."""
+
+    assistant_id: Annotated[Indexed, Field(min_length=1)]
+    input: Any = None
+    command: JsonObject | None = None
+    checkpoint: CheckpointRef | None = None
+    checkpoint_id: CheckpointText | None = None
+    metadata: Metadata | None = None
+    config: SmallConfig | None = None
+    context: Metadata | None = None
+    webhook: Later = None
+    interrupt_before: Nodes = None
+    interrupt_after: Nodes = None
+    stream_mode: StreamModes | None = None
+    stream_subgraphs: bool | None = None
+    stream_resumable: bool | None = None
+    feedback_keys: Later = None
+    multitask_strategy: Literal["reject", "rollback", "interrupt", "enqueue"] | None = None
+    if_not_exists: Literal["reject", "create"] | None = None
+    after_seconds: Annotated[
+        float | None,
+        Field(description="The run is due so many seconds from now, at that time of day: see docs/operations.md"),
+    ] = None
+    checkpoint_during: bool | None = None
+    durability: Literal["sync", "async", "exit"] | None = None
+    strict_resume: Annotated[
+        bool | None,
+        Field(
+            description="Fail with UnknownInterruptError, the thread as it was, when no interrupt waits for an answer"
+        ),
+    ] = None
+    on_disconnect: Literal["cancel", "continue"] | None = None
+    on_completion: Literal["delete", "keep"] | None = None
+    langsmith_tracer: LangsmithTracer | None = None
+
+
+class CancelMany(Body):
+    """Exactly one of `status` or `thread_id` with `run_ids`."""
+
+    status: Literal["pending", "running", "all"] | None = None
+    thread_id: Uuid | None = None
+    run_ids: Annotated[list[Uuid], AtMost(RUNS)] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> CancelMany:
+        by_ids = self.thread_id is not None and self.run_ids is not None
+        if self.status is not None:
+            if self.thread_id is not None or self.run_ids is not None:
+                raise ValueError("give either status, or thread_id and run_ids, not both")
+        elif not by_ids:
+            raise ValueError("give either status, or thread_id and run_ids")
+        return self
