@@ -10,7 +10,7 @@ from threadlog.api.http.responses import raw, time_text
 
 
 def thread_to_json(row: asyncpg.Record, values: Any) -> dict[str, Any]:
-    """`row`: of `projections.queries.threads`. `values`: the rendered values of its newest checkpoint, if it has one."""
+    """`row`: of `projections.queries.threads`. `values`: rendered values of its newest checkpoint, if it has one."""
     return {
         "thread_id": str(row["thread_id"]),
         "created_at": time_text(row["created_at"]),
