@@ -41,7 +41,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     thread_id = thread_id_or_none(request)
     namespaces = query_namespaces(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
-    with subscription_to(api, new.thread_id, new.run_id, wants_unlogged=not new.resumable) as subscription:
+    with subscription_to(api, new.thread_id, new.run_id) as subscription:
         subscription.start()
         await create_run(api, new)
         view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True)
@@ -66,7 +66,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     if row is None:
         return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
     await api.hub.catch_up(str(row["thread_id"]))
-    with subscription_to(api, str(row["thread_id"]), run_id, wants_unlogged=row["resumable"] != "true") as subscription:
+    with subscription_to(api, str(row["thread_id"]), run_id) as subscription:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
             return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
@@ -115,7 +115,7 @@ async def _replay_deleted_run(
     return response
 
 
-def subscription_to(api: Api, thread_id: str, run_id: str, *, wants_unlogged: bool = False) -> RunSubscription:
+def subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:
     return RunSubscription(
         api.hub,
         api.log,
@@ -123,7 +123,6 @@ def subscription_to(api: Api, thread_id: str, run_id: str, *, wants_unlogged: bo
         run_id,
         buffer_bytes=api.settings.client_buffer_bytes,
         frame_wait_seconds=api.settings.frame_wait_seconds,
-        wants_unlogged=wants_unlogged,
     )
 
 

@@ -108,10 +108,6 @@ class FrameCursor:
             self.error_seen = True
         return first if first < count else None
 
-    def is_next(self, frames: Frames) -> bool:
-        """Whether no frame before these is missing, as far as is known."""
-        return frames.seq <= (self.next_number if frames.attempt == self.attempt else 0)
-
     def reached(self, end: RunEnd) -> bool:
         """Whether every frame that belongs before this end has passed."""
         if end.frames == 0:  # of a cancelled run only known once its executor has stopped: its streams end before

@@ -13,7 +13,6 @@ from threadlog.engine.log.records import EventRecord, Frames
 
 logger = logging.getLogger(__name__)
 
-NOT_YET_LOGGED = -1
 _MAX_RUNS = 10_000
 _CONCURRENT_LOOKUPS = 2
 
@@ -29,13 +28,8 @@ class Subscriber(Protocol):
         """Whether it wants frames as they come, not only with the end."""
         ...
 
-    @property
-    def wants_unlogged(self) -> bool:
-        """Whether it wants frames before they are in the log, and once more when they are."""
-        ...
-
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
-        """A record of the `stream` topic, `size` bytes long; `NOT_YET_LOGGED` while it has no offset yet."""
+        """A record of the `stream` topic, `size` bytes long."""
         ...
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
@@ -88,7 +82,6 @@ class StreamHub:
         self._subscribers: dict[str, list[Subscriber]] = {}
         self._next = [0] * log.partitions
         self._progress: dict[str, tuple[int, int]] = {}
-        self._arrived: dict[str, tuple[bytes, Frames]] = {}  # by thread: what `arriving` has decoded last
         self._shared: list[Callable[[dict[str, Any]], None]] = []
         self._threads: list[Callable[[str, list[dict[str, Any]]], None]] = []
         self._flush: Callable[[str], Awaitable[None]] | None = None
@@ -134,7 +127,6 @@ class StreamHub:
             subscribers.remove(subscriber)
             if not subscribers:
                 del self._subscribers[subscriber.thread_id]
-                self._arrived.pop(subscriber.thread_id, None)
 
     def on_shared(self, listener: Callable[[dict[str, Any]], None]) -> None:
         """Call `listener` with every event of an assistant or a graph (to drop what was cached of it)."""
@@ -183,17 +175,6 @@ class StreamHub:
                 for listener in self._shared:
                     _guarded(listener, event)
 
-    def on_unlogged_frames(self, key: str, value: bytes) -> None:
-        """An executor has handed over frames of this thread; they are on their way into the log.
-
-        Called in their order, before the tail delivers them. If the append fails, the executor sends them again.
-        """
-        subscribers = [subscriber for subscriber in self._subscribers.get(key, ()) if subscriber.wants_unlogged]
-        if subscribers:
-            frames = Frames.decode(value)
-            self._arrived[key] = (value, frames)
-            self._give(subscribers, NOT_YET_LOGGED, len(value), frames)
-
     async def _follow(self) -> None:
         while True:
             batches = self._log.tail({(Topic.STREAM, p): offset for p, offset in enumerate(self._next)})
@@ -215,16 +196,11 @@ class StreamHub:
         if subscribers is None:
             self._note(header_of(value))
             return
-        raw, frames = self._arrived.get(key, (b"", None))
-        if frames is None or raw is not value:
-            frames = Frames.decode(value)
+        frames = Frames.decode(value)
         self._note(frames)
-        self._give(subscribers, offset, len(value), frames)
-
-    def _give(self, subscribers: Sequence[Subscriber], offset: int, size: int, frames: Frames) -> None:
         for subscriber in tuple(subscribers):
             if subscriber.run_id is None or subscriber.run_id == frames.run_id:
-                _guarded(subscriber.on_frames, offset, size, frames)
+                _guarded(subscriber.on_frames, offset, len(value), frames)
 
     def _note(self, frames: Frames) -> None:
         previous = self._progress.get(frames.run_id)

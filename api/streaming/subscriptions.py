@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from threadlog.api.streaming.cursor import EventId, FrameCursor, RunEnd, run_end_of
-from threadlog.api.streaming.hub import NOT_YET_LOGGED, StreamHub, WakeUp
+from threadlog.api.streaming.hub import StreamHub, WakeUp
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 
@@ -17,7 +17,7 @@ READ_BYTES = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class NewFrames:
-    """New frames of one record: those from `first` on. `offset` is `NOT_YET_LOGGED` only with `wants_unlogged`."""
+    """New frames of one record: those from `first` on."""
 
     offset: int
     first: int
@@ -50,7 +50,6 @@ class Subscription:
     """
 
     wants_live = True
-    wants_unlogged = False
 
     def __init__(self, hub: StreamHub, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
         self.thread_id = thread_id
@@ -134,8 +133,7 @@ class Subscription:
         if self._read_from is not None or self.closed:
             return
         if self._queued_bytes + size > self._buffer_bytes and self._queue:
-            if offset != NOT_YET_LOGGED:
-                self._fall_behind(offset)
+            self._fall_behind(offset)
             return
         if items := self.accept(offset, frames):
             self._queue.extend(items)
@@ -178,10 +176,7 @@ class Subscription:
 
 
 class RunSubscription(Subscription):
-    """One run's frames. It finishes when the run has ended and all its frames have been handed on.
-
-    `wants_unlogged`: also frames not yet in the log; they have no offset, so such a stream has no ids.
-    """
+    """One run's frames. It finishes when the run has ended and all its frames have been handed on."""
 
     def __init__(
         self,
@@ -192,10 +187,8 @@ class RunSubscription(Subscription):
         *,
         buffer_bytes: int,
         frame_wait_seconds: float,
-        wants_unlogged: bool = False,
     ) -> None:
         super().__init__(hub, log, thread_id, run_id, buffer_bytes=buffer_bytes)
-        self.wants_unlogged = wants_unlogged
         self.cursor = FrameCursor()
         self.end: RunEnd | None = None
         self._continued = False
@@ -234,8 +227,6 @@ class RunSubscription(Subscription):
         return [] if first is None else [NewFrames(offset, first, frames)]
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
-        if offset == NOT_YET_LOGGED and not self.cursor.is_next(frames):
-            return  # there was no room for those before: the log tells of them
         super().on_frames(offset, size, frames)
         if self.end is not None:
             self.waiter.notify()  # nothing new may have come, yet the count may be complete

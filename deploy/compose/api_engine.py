@@ -66,9 +66,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
                 and isinstance(source, PostgresLog)
                 and isinstance(committer, SingleTransactionCommitter)
             ):
-                link = ExecutorChannelServer(
-                    processor, source, settings.link, listened=hub.has_live_subscriber, arriving=hub.on_unlogged_frames
-                )
+                link = ExecutorChannelServer(processor, source, settings.link, listened=hub.has_live_subscriber)
                 await link.start()
                 parts.push_async_callback(link.aclose)
                 hub.set_flush_hook(link.hurry)

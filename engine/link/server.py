@@ -49,12 +49,10 @@ class ExecutorChannelServer:
         path: Path,
         *,
         listened: Callable[[str], bool],
-        arriving: Callable[[str, bytes], None] = lambda thread_id, value: None,
     ) -> None:
-        """`listened(thread_id)`: whether somebody waits for the frames of this thread as they come;
-        `arriving(thread_id, value)`: told of a record of frames before it is in the log, in the thread's order."""
+        """`listened(thread_id)`: whether somebody waits for the frames of this thread as they come."""
         self._processor, self._log, self._path = processor, source, path
-        self._listened, self._arriving = listened, arriving
+        self._listened = listened
         self._sessions: list[_Session] = []
         self._server: asyncio.Server | None = None
 
@@ -133,9 +131,6 @@ class ExecutorChannelServer:
                 submitted.append(self._processor.submit(envelope, value=record.value, frames=own))
         work: list[Any] = list(submitted)
         if frames:
-            for thread_id, own in frames.items():
-                for record in own:
-                    self._arriving(thread_id, record.value)
             work.append(self._log.append([record for own in frames.values() for record in own]))
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):

@@ -30,12 +30,8 @@ def succeeded(frames: int, *, attempt: int = 1) -> dict[str, object]:
     return {"type": "run.succeeded", "run_id": "run", "attempt": attempt, "frames": frames}
 
 
-def run_feed(
-    hub: StreamHub, log: MemoryLog, buffer_bytes: int = 1_000_000, *, wants_unlogged: bool = False
-) -> RunSubscription:
-    return RunSubscription(
-        hub, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2, wants_unlogged=wants_unlogged
-    )
+def run_feed(hub: StreamHub, log: MemoryLog, buffer_bytes: int = 1_000_000) -> RunSubscription:
+    return RunSubscription(hub, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2)
 
 
 def numbers(items: list[object]) -> list[int]:
@@ -121,58 +117,6 @@ async def test_a_slow_reader_holds_little_and_misses_nothing() -> None:
     await log.aclose()
 
 
-@pytest.mark.parametrize("seed", range(20))
-async def test_frames_on_their_way_into_the_log_are_shown_at_once_and_never_twice(seed: int) -> None:
-    """Some get there late, some only with the second try, and a reader may be too slow for what is kept for it."""
-    rng = random.Random(seed)
-    log = MemoryLog(1)
-    hub = StreamHub(log)
-    await hub.start()
-    total = 300
-
-    async def emit() -> None:
-        seq = 0
-        while seq < total:
-            count = min(rng.randint(1, 20), total - seq)
-            sent = record("run", seq, count)
-            hub.on_unlogged_frames(THREAD, sent.value)
-            if rng.random() < 0.3:  # it did not get there: it comes again, with what followed
-                count += min(rng.randint(0, 5), total - seq - count)
-                sent = record("run", seq, count)
-                hub.on_unlogged_frames(THREAD, sent.value)
-            if rng.random() < 0.3:
-                await asyncio.sleep(0)
-            await log.append([sent])
-            seq += count
-        tell(hub, succeeded(total))
-
-    with run_feed(hub, log, rng.choice((200, 1_000_000)), wants_unlogged=True) as subscription:
-        subscription.start()
-        emitting = asyncio.create_task(emit())
-        assert await drain(subscription, rng.choice((0, 0.0005))) == list(range(total))
-        await emitting
-    await hub.aclose()
-    await log.aclose()
-
-
-async def test_who_is_told_the_place_of_each_frame_sees_none_before_it_has_one() -> None:
-    log = MemoryLog(1)
-    hub = StreamHub(log)
-    await hub.start()
-    with run_feed(hub, log) as placed, run_feed(hub, log, wants_unlogged=True) as wants_unlogged:
-        placed.start()
-        wants_unlogged.start()
-        sent = record("run", 0, 2)
-        hub.on_unlogged_frames(THREAD, sent.value)
-        assert numbers(await wants_unlogged.next(0.01) or []) == [0, 1]
-        assert await placed.next(0.01) == []
-        await log.append([sent])
-        assert [item.offset for item in await placed.next(1) or [] if isinstance(item, NewFrames)] == [0]
-        assert await wants_unlogged.next(0.01) == []
-    await hub.aclose()
-    await log.aclose()
-
-
 async def test_a_gap_left_by_retention_is_skipped() -> None:
     log = MemoryLog(1)
     hub = StreamHub(log)
@@ -247,7 +191,7 @@ async def test_one_faulty_listener_harms_nobody() -> None:
     await hub.start()
 
     class Faulty:
-        wants_live = wants_unlogged = True
+        wants_live = True
         thread_id = THREAD
         run_id = None
 
@@ -263,7 +207,6 @@ async def test_one_faulty_listener_harms_nobody() -> None:
     hub.subscribe(Faulty())
     with run_feed(hub, log) as subscription:
         subscription.start()
-        hub.on_unlogged_frames(THREAD, record("run", 0, 1).value)
         await log.append([record("run", 0, 3)])
         tell(hub, succeeded(3))
         assert await drain(subscription) == [0, 1, 2]
