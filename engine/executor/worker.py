@@ -340,7 +340,7 @@ class Executor:
         if self._on_thread.get(attempt.claim.thread_id) is attempt:
             del self._on_thread[attempt.claim.thread_id]
         self._room.leave(attempt)
-        self._garbage.attempt_ended(cycles=attempt.leaves_cycles)
+        self._garbage.attempt_ended(cycles=attempt.leaves_cycles, witness=attempt.saver)
         self._wake.set()
 
     async def _applied(self, partition: int, offset: int) -> None:

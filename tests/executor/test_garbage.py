@@ -21,10 +21,15 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
-def alive(stage: Stage) -> Any:
-    """The large objects of nodes that have not been freed."""
+def large(stage: Stage) -> Any:
+    """The class of the large objects of nodes."""
     file = str(stage.folder / "graphs.py")
-    return next(module for module in sys.modules.values() if getattr(module, "__file__", None) == file).Large.alive
+    return next(m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file).Large  # type: ignore[attr-defined]
+
+
+def alive(stage: Stage) -> Any:
+    """Those that have not been freed."""
+    return large(stage).alive
 
 
 ENDS = [
@@ -59,29 +64,62 @@ async def test_after_a_timeout(stage: Stage, serving, no_collection) -> None:
     await eventually(lambda: not alive(stage))
 
 
+async def test_what_another_thread_holds_a_moment_longer(stage: Stage, serving, no_collection) -> None:
+    """A node's thread refers to the exception it has handed over until it gets its next turn."""
+    collections: list[str] = []
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        collections.append(phase)
+
+    executor = await serving("littering")
+    gc.callbacks.append(collected)
+    try:
+        run_id = await stage.enqueue("littering", {"items": [], "n": "held interrupt"})
+        assert (await stage.outcome(run_id))["status"] == "success"
+        await eventually(lambda: not executor.attempts and "stop" in collections)
+        assert alive(stage), "held"
+        large(stage).let_go.set()
+        await eventually(lambda: not alive(stage))
+    finally:
+        gc.callbacks.remove(collected)
+
+
+class Timer:
+    def __init__(self, world: ByHand, at: float, call: Any) -> None:
+        self.world, self.at, self.call = world, at, call
+
+    def when(self) -> float:
+        return self.at
+
+    def cancel(self) -> None:
+        self.world.due.remove(self)
+
+
 class ByHand:
     """A loop, a process and a clock that move when told to."""
 
     def __init__(self) -> None:
         self.now, self.size, self.collected = 100.0, 0, 0
-        self.due: list[tuple[float, Any]] = []
+        self.due: list[Timer] = []
 
     def time(self) -> float:
         return self.now
 
-    def call_at(self, when: float, call: Any) -> Any:
-        self.due.append((when, call))
-        return call
+    def call_at(self, when: float, call: Any) -> Timer:
+        self.due.append(timer := Timer(self, when, call))
+        return timer
 
     def collect(self) -> None:
         self.collected += 1
         self.now += 0.01
 
     def run(self, until: float) -> None:
+        while due := [timer for timer in self.due if timer.at <= until]:
+            timer = min(due, key=Timer.when)
+            self.due.remove(timer)
+            self.now = max(self.now, timer.at)
+            timer.call()
         self.now = max(self.now, until)
-        due, self.due = [d for d in self.due if d[0] <= until], [d for d in self.due if d[0] > until]
-        for _, call in due:
-            call()
 
     def collector(self) -> Collector:
         return Collector(self, collect=self.collect, resident=lambda: self.size, clock=self.time)  # type: ignore[arg-type]
@@ -108,6 +146,60 @@ def test_growth_is_a_reason_once() -> None:
         collector.attempt_ended(cycles=False)
         world.run(world.now + 2)
     assert world.collected == 3
+
+
+class Witness:
+    """Something that cycles refer to, as they do to an attempt's saver."""
+
+
+def test_the_collector_runs_again_until_what_an_attempt_left_is_gone() -> None:
+    world = ByHand()
+    collector = world.collector()
+    witness = Witness()
+    collector.attempt_ended(cycles=True, witness=witness)
+    world.run(world.now)
+    assert world.collected == 1
+    world.run(world.now + 1)
+    assert world.collected == 3
+    del witness
+    world.run(world.now + 3600)
+    assert world.collected == 4, "the one that frees it"
+
+
+def test_it_runs_again_for_growth_too() -> None:
+    world = ByHand()
+    collector = world.collector()
+    witness = Witness()
+    world.size += 100 * 1024 * 1024
+    collector.attempt_ended(cycles=False, witness=witness)
+    world.run(world.now)
+    assert world.collected == 1
+    del witness
+    world.run(world.now + 3600)
+    assert world.collected == 2
+
+
+def test_what_user_code_keeps_is_not_looked_for_for_ever() -> None:
+    world = ByHand()
+    collector = world.collector()
+    kept = [Witness() for _ in range(100)]
+    for witness in kept:
+        collector.attempt_ended(cycles=True, witness=witness)
+    world.run(world.now + 3600)
+    assert world.collected == 6
+    assert not world.due
+
+
+def test_a_new_attempt_does_not_wait_for_what_an_old_one_left() -> None:
+    world = ByHand()
+    collector = world.collector()
+    witness = Witness()
+    collector.attempt_ended(cycles=True, witness=witness)
+    world.run(world.now + 10)  # the next look is many seconds away
+    collected = world.collected
+    collector.attempt_ended(cycles=True)
+    world.run(world.now)
+    assert world.collected == collected + 1
 
 
 def test_frames_are_cleared_along_all_that_an_exception_came_from() -> None:

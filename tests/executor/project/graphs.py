@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import operator
 import os
+import sys
+import threading
 import time
 import weakref
 from typing import Annotated, Any, ClassVar, TypedDict
@@ -490,6 +492,7 @@ class Large:
     """What a node has in a variable; `alive` refers to those that have not been freed."""
 
     alive: ClassVar[weakref.WeakSet] = weakref.WeakSet()
+    let_go: ClassVar[threading.Event] = threading.Event()
 
     def __init__(self) -> None:
         self.alive.add(self)
@@ -509,6 +512,10 @@ def _end_with(how):
         case "group":
             raise ExceptionGroup("several", [ValueError("one"), ValueError("two")])
         case "interrupt":
+            interrupt("well?")
+        case "held interrupt":  # until `let_go`, a thread refers to what an interrupt's traceback does
+            caller = sys._getframe().f_back
+            threading.Thread(target=lambda held: Large.let_go.wait(), args=(caller,), daemon=True).start()
             interrupt("well?")
 
 
