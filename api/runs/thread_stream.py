@@ -80,7 +80,12 @@ async def join(request: web.Request) -> web.StreamResponse:
     after = EventId.parse(last_event_id)
     await api.hub.catch_up(thread_id)
     subscription = ThreadSubscription(
-        api.hub, api.log, thread_id, buffer_bytes=api.settings.client_buffer_bytes, after=after
+        api.hub,
+        api.log,
+        thread_id,
+        buffer_bytes=api.settings.client_buffer_bytes,
+        frame_wait_seconds=api.settings.frame_wait_seconds,
+        after=after,
     )
     with subscription:
         position = api.hub.stream_position(partition_of(thread_id, api.log.partitions))

@@ -13,6 +13,9 @@ from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 
 READ_BYTES = 1_048_576
+# A client that joined late, at a server that saw none of the run's frames, can't count them: its stream waits so long
+# for those that may still come.
+_UNSEEN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +251,7 @@ class RunSubscription(Subscription):
             return heartbeat_seconds
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
-            # A client that joined late, at a server that saw none of the frames, can't count them.
-            self._give_up_at = now + (self._frame_wait_seconds if self.cursor.is_set else 0.5)
+            self._give_up_at = now + (self._frame_wait_seconds if self.cursor.is_set else _UNSEEN_SECONDS)
         return max(0.0, min(heartbeat_seconds, self._give_up_at - now))
 
     def on_timeout(self) -> bool:
@@ -263,13 +265,22 @@ class ThreadSubscription(Subscription):
     """All runs of a thread, for ever: frames, a `RunDone` after each run's last frame, and `state.updated` events."""
 
     def __init__(
-        self, hub: StreamHub, log: Log, thread_id: str, *, buffer_bytes: int, after: EventId | None = None
+        self,
+        hub: StreamHub,
+        log: Log,
+        thread_id: str,
+        *,
+        buffer_bytes: int,
+        frame_wait_seconds: float,
+        after: EventId | None = None,
     ) -> None:
         super().__init__(hub, log, thread_id, None, buffer_bytes=buffer_bytes)
+        self._frame_wait_seconds = frame_wait_seconds
         self._after = after
         self._runs: dict[str, FrameCursor] = {}
         self._current = ""
         self._ends: dict[str, RunEnd] = {}  # ended, but not all of their frames have been handed on
+        self._give_up_at: dict[str, float] = {}  # loop time until which their frames are waited for
         self._past: dict[str, RunEnd] = {}  # of runs that had ended before this client came
         self._only: tuple[frozenset[str], int] = (frozenset(), 0)
         self._done: set[str] = set()
@@ -285,11 +296,17 @@ class ThreadSubscription(Subscription):
         return self._deleted
 
     def wait_timeout(self, heartbeat_seconds: float) -> float:
-        return min(1.0, heartbeat_seconds) if self._ends else heartbeat_seconds
+        now = asyncio.get_running_loop().time()
+        for run_id in self._ends:
+            if run_id not in self._give_up_at:
+                countable = run_id in self._runs or self._hub.progress(run_id) is not None
+                self._give_up_at[run_id] = now + (self._frame_wait_seconds if countable else _UNSEEN_SECONDS)
+        return max(0.0, min((heartbeat_seconds, *(at - now for at in self._give_up_at.values()))))
 
     def on_timeout(self) -> bool:
         """Frames that never came don't hold up the run's end for ever."""
-        items = self._flush(list(self._ends))
+        now = asyncio.get_running_loop().time()
+        items = self._flush([run_id for run_id, at in self._give_up_at.items() if at <= now])
         self._queue.extend(items)
         return bool(items)
 
@@ -322,6 +339,9 @@ class ThreadSubscription(Subscription):
             self._deleted = True
         elif kind == "state.updated":
             self._queue.append(ThreadEvent(event))
+        elif kind == "run.created":
+            self._runs.setdefault(event["run_id"], FrameCursor((0, 0)))
+            return
         elif "run_id" in event and (end := run_end_of(event, event["run_id"])) is not None:
             run_id = event["run_id"]
             self._ends[run_id] = end
@@ -350,6 +370,7 @@ class ThreadSubscription(Subscription):
         items: list[Item] = []
         for run_id in run_ids:
             end = self._ends.pop(run_id, None)
+            self._give_up_at.pop(run_id, None)
             if end is not None:
                 self._runs.pop(run_id, None)
                 if run_id not in self._done:

@@ -162,7 +162,7 @@ async def test_a_slow_reader_of_a_thread_sees_each_run_end_after_its_frames() ->
     log = MemoryLog(1)
     hub = StreamHub(log)
     await hub.start()
-    with ThreadSubscription(hub, log, THREAD, buffer_bytes=100) as subscription:
+    with ThreadSubscription(hub, log, THREAD, buffer_bytes=100, frame_wait_seconds=2) as subscription:
         for n in range(5):
             for seq in range(4):
                 await log.append([record(f"run-{n}", seq, 1)])
@@ -181,6 +181,35 @@ async def test_a_slow_reader_of_a_thread_sees_each_run_end_after_its_frames() ->
     for n in range(5):
         expected += [*((f"run-{n}", seq) for seq in range(4)), f"run-{n}"]
     assert found == expected
+    await hub.aclose()
+    await log.aclose()
+
+
+async def test_a_run_of_a_thread_ends_after_its_frames_however_late_these_are() -> None:
+    log = MemoryLog(1)
+    hub = StreamHub(log)
+    await hub.start()
+    with ThreadSubscription(hub, log, THREAD, buffer_bytes=1000, frame_wait_seconds=60) as subscription:
+        tell(hub, {"type": "run.created", "run_id": "run"})
+        tell(hub, succeeded(2))
+        assert await subscription.next(0.001) == []
+        await log.append([record("run", 0, 2)])
+        items: list[object] = []
+        while not any(isinstance(item, RunDone) for item in items):
+            items += await subscription.next(5) or []
+        assert numbers(items[:1]) == [0, 1] and len(items) == 2
+    await hub.aclose()
+    await log.aclose()
+
+
+async def test_frames_of_a_threads_run_that_never_come_do_not_hold_its_end_for_ever() -> None:
+    log = MemoryLog(1)
+    hub = StreamHub(log)
+    await hub.start()
+    with ThreadSubscription(hub, log, THREAD, buffer_bytes=1000, frame_wait_seconds=0.01) as subscription:
+        tell(hub, {"type": "run.created", "run_id": "run"})
+        tell(hub, succeeded(2))
+        assert await subscription.next(60) == [RunDone("run", RunEnd("success", 1, 2))]
     await hub.aclose()
     await log.aclose()
 
