@@ -1,4 +1,4 @@
-"""Logs written by earlier versions are read as they were: every event is known, and folds to the same states."""
+"""Logs written by earlier versions are read as they were: commands and events are known, states are the same."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import orjson
 import pytest
 
 from threadlog.engine.domain import decider
+from threadlog.engine.domain.commands import COMMANDS
 from threadlog.engine.domain.decider import EMPTY, States
 from threadlog.engine.domain.events import EVENTS
-from threadlog.engine.domain.wire import event_from_wire, event_to_wire
+from threadlog.engine.domain.wire import command_from_wire, event_from_wire, event_to_wire, to_body
 from threadlog.engine.log.acceptance import Acceptance
-from threadlog.engine.log.records import EventRecord
+from threadlog.engine.log.records import CommandEnvelope, EventRecord
 
 FOLDER = Path(__file__).parent / "golden"
 FILES = sorted(FOLDER.rglob("*.jsonl"))
+COMMAND_FILES = sorted((Path(__file__).parent / "golden_commands").glob("*.jsonl"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(FOLDER)))
@@ -44,3 +46,17 @@ def test_every_event_type_is_in_a_golden_log() -> None:
         for event in orjson.loads(value)["events"]
     }
     assert seen == set(EVENTS)
+
+
+@pytest.mark.parametrize("file", COMMAND_FILES, ids=lambda file: file.stem)
+def test_a_golden_command_is_read_as_it_was(file: Path) -> None:
+    for value in file.read_bytes().splitlines():
+        envelope = CommandEnvelope.decode(value)
+        command = command_from_wire(envelope.type, envelope.body)
+        assert to_body(command) == envelope.body
+        assert decider.key_of(command) == envelope.key
+
+
+def test_every_command_type_is_in_a_golden_file() -> None:
+    seen = {orjson.loads(value)["type"] for file in COMMAND_FILES for value in file.read_bytes().splitlines()}
+    assert seen == set(COMMANDS)

@@ -1,4 +1,4 @@
-"""Writes golden event files: `python -m tests.domain.write_golden FOLDER`, once per version of the event catalogue.
+"""Writes golden commands and events: `python -m tests.domain.write_golden VERSION`, once per version of the catalogue.
 
 Files that are there stay as they are: they are what logs hold that were written then.
 """
@@ -33,7 +33,7 @@ from threadlog.engine.domain.commands import (
 )
 from threadlog.engine.domain.decider import EMPTY, States
 from threadlog.engine.domain.wire import event_to_wire
-from threadlog.engine.log.records import EventRecord
+from threadlog.engine.log.records import CommandEnvelope, EventRecord
 
 COPY = "00000000-0000-4000-8000-0000000000ac"
 A = "00000000-0000-4000-8000-0000000000bb"
@@ -133,10 +133,20 @@ def lines(commands: list[Command]) -> list[Any]:
     return [*out, {"states": {key: decider.dump(state) for key, state in states.items()}}]
 
 
+def envelopes() -> list[CommandEnvelope]:
+    """The commands of all stories as they are in the log."""
+    commands = [command for story in STORIES.values() for command in story]
+    return [CommandEnvelope.of(c, id=f"c{n}", key=decider.key_of(c), at=at(n)) for n, c in enumerate(commands)]
+
+
+def _write(file: Path, records: list[Any]) -> None:
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
+
+
 if __name__ == "__main__":
-    folder = Path(__file__).parent / "golden" / sys.argv[1]
-    folder.mkdir(parents=True, exist_ok=True)
+    here = Path(__file__).parent
     for name, commands in STORIES.items():
-        file = folder / f"{name}.jsonl"
-        if not file.exists():
-            file.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines(commands)))
+        _write(here / "golden" / sys.argv[1] / f"{name}.jsonl", lines(commands))
+    _write(here / "golden_commands" / f"{sys.argv[1]}.jsonl", envelopes())
