@@ -1,4 +1,5 @@
 # make run              the server with the example and a conversation (ONCE=1: ends after it)
+# make check            before each commit: linters, types, import contracts, the tests that need only this process; under a minute
 # make test             linters, types, import contracts, all tests
 # make test-containers  the image and the compose file in a Docker Engine (CONTAINERS=folder of scripts that start one)
 # make test-lowest      the tests with the oldest versions that pyproject.toml allows; test-newest: with the newest
@@ -22,7 +23,7 @@ WORKERS ?= auto
 # What starts a Docker Engine where none answers: a folder with docker-up.sh, base-image.sh, in.sh, docker-down.sh.
 export CONTAINERS ?= $(abspath ../shared/containers)
 
-.PHONY: help run test test-containers test-lowest test-newest lock lint unit kafka bench fmt clean install
+.PHONY: help run check unit test test-containers test-lowest test-newest lock lint all-tests kafka bench fmt clean install
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -53,7 +54,14 @@ install: $(VENV)/.dev
 run: $(VENV)/.run
 	@ONCE=$${ONCE:-} $(PY) -m threadlog.deploy.examples.demo
 
-test: lint unit
+# Side by side, each about as long as the other. Without pytest-xdist, whose workers would each collect the whole suite.
+check: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j 2 lint unit
+
+unit: $(VENV)/.dev
+	$(PY) -m pytest -m unit -q $(PYTEST_ARGS)
+
+test: lint all-tests
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -61,7 +69,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-unit: $(VENV)/.dev
+all-tests: $(VENV)/.dev
 	@$(PY) -c 'from threadlog.deploy.kafka import available; from threadlog.deploy.kafka.jars import version; \
 		can, why = available(lambda line: print(line, flush=True)); \
 		print(f"Kafka tests: run against Apache Kafka {version()}" if can else f"Kafka tests: skipped, {why}", flush=True)'

@@ -13,6 +13,8 @@ import pytest
 
 from tests.servers import clean_environment
 
+pytestmark = pytest.mark.server
+
 GOOD = """
 from langgraph.graph import START, StateGraph
 

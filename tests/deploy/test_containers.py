@@ -69,6 +69,7 @@ def _client() -> list[str] | None:
     return None
 
 
+@pytest.mark.server
 def test_docker_compose_accepts_the_file() -> None:
     client = _client()
     if client is None:

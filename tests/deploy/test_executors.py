@@ -17,6 +17,8 @@ from langgraph_sdk.client import SyncLangGraphClient
 
 from tests.servers import Server
 
+pytestmark = pytest.mark.server
+
 GRAPH = """
 import asyncio, os, time
 from pathlib import Path

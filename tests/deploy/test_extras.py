@@ -8,6 +8,8 @@ import pytest
 
 from tests.deploy.test_cli import app, threadlog
 
+pytestmark = pytest.mark.server
+
 __all__ = ["app"]
 
 

@@ -12,9 +12,13 @@ import pytest
 
 from threadlog.deploy.passage import let_pass
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="only root has folders of its own and runs it as another user"
-)
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0,
+        reason="only root has folders of its own and runs it as another user",
+    ),
+]
 USER, STRANGER = 65_531, 65_532
 
 

@@ -17,6 +17,8 @@ import pytest
 
 from threadlog.deploy.postgres import EmbeddedPostgres, PostgresFailed, running_uri, temporary_postgres
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:

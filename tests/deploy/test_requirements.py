@@ -31,6 +31,7 @@ def resolve(python: str, *arguments: str, requirements: str = "") -> dict[str, V
     return {name: Version(version) for name, version in pins}
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("python", ["3.11", "3.13"])
 @pytest.mark.parametrize("extras", [(), ("embedded", "kafka")], ids=lambda extras: "+".join(extras) or "core")
 def test_an_application_gets_the_newest_of_what_it_uses(python: str, extras: tuple[str, ...]) -> None:

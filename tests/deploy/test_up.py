@@ -22,6 +22,8 @@ from langgraph_sdk.errors import APIError
 from tests import servers
 from tests.servers import Server, ServerFailed
 
+pytestmark = pytest.mark.server
+
 GRAPH = """
 from typing import TypedDict
 from langgraph.graph import START, StateGraph

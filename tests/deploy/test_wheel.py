@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parent.parent.parent
 FOLDERS = ("api", "deploy", "engine", "projections", "src")
 DATA = {".html", ".sql", ".xml", ".zdict"}

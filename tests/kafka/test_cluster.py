@@ -13,6 +13,8 @@ import pytest
 from tests.kafka_fixture import require_kafka
 from threadlog.deploy.kafka import KafkaCluster, KafkaUnavailable, available, jars
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:

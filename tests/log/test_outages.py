@@ -26,6 +26,8 @@ from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Record, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
 
+pytestmark = pytest.mark.server
+
 EVENTS = Topic.EVENTS
 
 
