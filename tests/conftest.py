@@ -19,7 +19,7 @@ from threadlog.deploy.postgres import temporary_postgres
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
 from threadlog.projections.schema import migrate
 
-pytest_plugins = ["tests.kafka_fixture", "tests.tiers"]
+pytest_plugins = ["tests.kafka_fixture", "tests.tiers", "tests.contract_statements"]
 
 # Nothing in the tests survives a power cut, so nothing waits for the disk. Chaos tests start their own servers.
 _FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "500"}

@@ -19,7 +19,8 @@ def default_assistant(graph_id: str) -> str:
     return str(uuid5(UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8"), graph_id))
 
 
-async def test_013_every_graph_has_one_system_assistant(client: LangGraphClient) -> None:
+@pytest.mark.contract(13)
+async def test_every_graph_has_one_system_assistant(client: LangGraphClient) -> None:
     assistants = await client.assistants.search(metadata={"created_by": "system"}, limit=1000)
     assert {found["graph_id"]: found["assistant_id"] for found in assistants} == {
         graph_id: default_assistant(graph_id) for graph_id in GRAPHS
@@ -30,20 +31,23 @@ async def test_013_every_graph_has_one_system_assistant(client: LangGraphClient)
     assert noop["description"] == GRAPHS["noop"]["description"]
 
 
-async def test_014_a_run_takes_the_graph_name_or_the_assistant_id(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(14)
+async def test_a_run_takes_the_graph_name_or_the_assistant_id(client: LangGraphClient, thread_id: str) -> None:
     by_name = await client.runs.create(thread_id, "noop", input={"items": []})
     by_id = await client.runs.create(thread_id, default_assistant("noop"), input={"items": []})
     assert by_name["assistant_id"] == by_id["assistant_id"] == default_assistant("noop")
 
 
-async def test_015_creating_for_an_unknown_graph_names_the_known_ones(client: LangGraphClient) -> None:
+@pytest.mark.contract(15)
+async def test_creating_for_an_unknown_graph_names_the_known_ones(client: LangGraphClient) -> None:
     with pytest.raises(NotFoundError) as refused:
         await client.assistants.create("nope")
     assert "Graph 'nope' not found" in str(refused.value)
     assert "noop" in str(refused.value) and "functional" in str(refused.value)
 
 
-async def test_016_an_id_is_created_once(client: LangGraphClient) -> None:
+@pytest.mark.contract(16)
+async def test_an_id_is_created_once(client: LangGraphClient) -> None:
     chosen = str(uuid4())
     first = await client.assistants.create("noop", assistant_id=chosen, name="first", metadata={"n": 1})
     assert (first["assistant_id"], first["version"], first["metadata"]) == (chosen, 1, {"n": 1})
@@ -53,7 +57,8 @@ async def test_016_an_id_is_created_once(client: LangGraphClient) -> None:
     assert again == first
 
 
-async def test_017_context_and_configurable_mirror_each_other(client: LangGraphClient) -> None:
+@pytest.mark.contract(17)
+async def test_context_and_configurable_mirror_each_other(client: LangGraphClient) -> None:
     with pytest.raises(BadRequestError, match="configurable and context"):
         await client.assistants.create("inspect", {"configurable": {"model": "a"}}, context={"model": "b"})
     by_context = await client.assistants.create("inspect", context={"model": "a"})
@@ -63,7 +68,8 @@ async def test_017_context_and_configurable_mirror_each_other(client: LangGraphC
         assert assistant["config"]["configurable"] == {"model": "a"}
 
 
-async def test_018_patch_makes_a_new_version(client: LangGraphClient) -> None:
+@pytest.mark.contract(18)
+async def test_patch_makes_a_new_version(client: LangGraphClient) -> None:
     config = {"configurable": {"a": 1}, "tags": ["old"]}
     made = await client.assistants.create("noop", config, metadata={"a": 1, "deep": {"x": 1}}, name="before")
     patched = await client.assistants.update(
@@ -78,7 +84,8 @@ async def test_018_patch_makes_a_new_version(client: LangGraphClient) -> None:
     assert (await client.assistants.update(made["assistant_id"]))["version"] == 3
 
 
-async def test_018_patch_of_an_unknown_assistant_or_graph_is_404(client: LangGraphClient) -> None:
+@pytest.mark.contract(18)
+async def test_patch_of_an_unknown_assistant_or_graph_is_404(client: LangGraphClient) -> None:
     with pytest.raises(NotFoundError):
         await client.assistants.update(str(uuid4()), name="x")
     made = await client.assistants.create("noop")
@@ -88,7 +95,8 @@ async def test_018_patch_of_an_unknown_assistant_or_graph_is_404(client: LangGra
     assert moved["graph_id"] == "four"
 
 
-async def test_019_versions_are_listed_newest_first(client: LangGraphClient) -> None:
+@pytest.mark.contract(19)
+async def test_versions_are_listed_newest_first(client: LangGraphClient) -> None:
     made = await client.assistants.create("noop", name="one")
     for name in ("two", "three"):
         await client.assistants.update(made["assistant_id"], name=name)
@@ -100,7 +108,8 @@ async def test_019_versions_are_listed_newest_first(client: LangGraphClient) -> 
         await client.assistants.get_versions(str(uuid4()))
 
 
-async def test_020_an_older_version_can_be_made_current(client: LangGraphClient) -> None:
+@pytest.mark.contract(20)
+async def test_an_older_version_can_be_made_current(client: LangGraphClient) -> None:
     made = await client.assistants.create("noop", {"tags": ["one"]}, metadata={"v": 1}, name="one")
     await client.assistants.update(made["assistant_id"], config={"tags": ["two"]}, metadata={"v": 2}, name="two")
     back = await client.assistants.set_latest(made["assistant_id"], 1)
@@ -110,7 +119,8 @@ async def test_020_an_older_version_can_be_made_current(client: LangGraphClient)
     assert len(await client.assistants.get_versions(made["assistant_id"])) == 2
 
 
-async def test_020_a_version_made_after_going_back_gets_a_number_of_its_own(client: LangGraphClient) -> None:
+@pytest.mark.contract(20)
+async def test_a_version_made_after_going_back_gets_a_number_of_its_own(client: LangGraphClient) -> None:
     made = await client.assistants.create("noop", name="one")
     await client.assistants.update(made["assistant_id"], name="two")
     await client.assistants.set_latest(made["assistant_id"], 1)
@@ -120,8 +130,9 @@ async def test_020_a_version_made_after_going_back_gets_a_number_of_its_own(clie
     assert [(row["version"], row["name"]) for row in versions] == [(3, "one"), (2, "two"), (1, "one")]
 
 
+@pytest.mark.contract(20)
 @pytest.mark.star
-async def test_020_the_context_goes_back_too(client: LangGraphClient) -> None:
+async def test_the_context_goes_back_too(client: LangGraphClient) -> None:
     made = await client.assistants.create("inspect", context={"model": "one"})
     await client.assistants.update(made["assistant_id"], context={"model": "two"})
     back = await client.assistants.set_latest(made["assistant_id"], 1)
@@ -130,13 +141,15 @@ async def test_020_the_context_goes_back_too(client: LangGraphClient) -> None:
     assert values["seen"]["context"]["model"] == "one"
 
 
-async def test_021_an_unknown_version_is_404(client: LangGraphClient) -> None:
+@pytest.mark.contract(21)
+async def test_an_unknown_version_is_404(client: LangGraphClient) -> None:
     made = await client.assistants.create("noop")
     with pytest.raises(NotFoundError, match="99"):
         await client.assistants.set_latest(made["assistant_id"], 99)
 
 
-async def test_022_search_filters_by_metadata_graph_and_name(client: LangGraphClient) -> None:
+@pytest.mark.contract(22)
+async def test_search_filters_by_metadata_graph_and_name(client: LangGraphClient) -> None:
     mark = str(uuid4())
     both = await client.assistants.create("noop", metadata={"mark": mark, "deep": {"a": 1, "b": 2}}, name="Blue Whale")
     other = await client.assistants.create("four", metadata={"mark": mark}, name="blue bird")
@@ -154,7 +167,8 @@ async def test_022_search_filters_by_metadata_graph_and_name(client: LangGraphCl
     assert await found(name="b%e") == set()
 
 
-async def test_023_select_returns_only_those_fields(client: LangGraphClient) -> None:
+@pytest.mark.contract(23)
+async def test_select_returns_only_those_fields(client: LangGraphClient) -> None:
     made = await client.assistants.create("noop", metadata={"mark": str(uuid4())})
     rows = await client.assistants.search(metadata=made["metadata"], select=["assistant_id", "name"])
     assert rows == [{"assistant_id": made["assistant_id"], "name": made["name"]}]
@@ -162,7 +176,8 @@ async def test_023_select_returns_only_those_fields(client: LangGraphClient) -> 
         await client.assistants.search(select=["password"])  # type: ignore[list-item]
 
 
-async def test_024_paging_through_equal_sort_keys_neither_repeats_nor_skips(client: LangGraphClient) -> None:
+@pytest.mark.contract(24)
+async def test_paging_through_equal_sort_keys_neither_repeats_nor_skips(client: LangGraphClient) -> None:
     mark = {"mark": str(uuid4())}
     made = {(await client.assistants.create("noop", metadata=mark, name="same"))["assistant_id"] for _ in range(7)}
     for sort_by in ("name", "graph_id", "created_at"):
@@ -174,7 +189,8 @@ async def test_024_paging_through_equal_sort_keys_neither_repeats_nor_skips(clie
         assert len(seen) == 7 and set(seen) == made
 
 
-async def test_025_count_equals_what_the_search_returns(client: LangGraphClient) -> None:
+@pytest.mark.contract(25)
+async def test_count_equals_what_the_search_returns(client: LangGraphClient) -> None:
     mark = {"mark": str(uuid4())}
     for graph_id, name in (("noop", "one"), ("noop", "two"), ("four", "one")):
         await client.assistants.create(graph_id, metadata=mark, name=name)
@@ -184,7 +200,8 @@ async def test_025_count_equals_what_the_search_returns(client: LangGraphClient)
     assert await client.assistants.count(metadata=mark) == 3
 
 
-async def test_026_a_graph_is_drawn_and_xray_expands_subgraphs(client: LangGraphClient) -> None:
+@pytest.mark.contract(26)
+async def test_a_graph_is_drawn_and_xray_expands_subgraphs(client: LangGraphClient) -> None:
     graph = await client.assistants.get_graph(default_assistant("chat_parent"))
     assert {node["id"] for node in graph["nodes"]} == {"__start__", "child", "__end__"}
     assert {(edge["source"], edge["target"]) for edge in graph["edges"]} == {
@@ -199,20 +216,23 @@ async def test_026_a_graph_is_drawn_and_xray_expands_subgraphs(client: LangGraph
     assert "parent:child" in {node["id"] for node in shallow["nodes"]}
 
 
-async def test_026_conditional_edges_are_marked(client: LangGraphClient) -> None:
+@pytest.mark.contract(26)
+async def test_conditional_edges_are_marked(client: LangGraphClient) -> None:
     graph = await client.assistants.get_graph("agent")
     conditional = {(edge["source"], edge["target"]) for edge in graph["edges"] if edge.get("conditional")}
     assert conditional == {("model", "tools"), ("model", "__end__")}
 
 
-async def test_027_a_bad_xray_is_422(http: httpx.AsyncClient) -> None:
+@pytest.mark.contract(27)
+async def test_a_bad_xray_is_422(http: httpx.AsyncClient) -> None:
     for value in ("0", "-1", "deep"):
         answer = await http.get(f"/assistants/{default_assistant('chat_parent')}/graph?xray={value}")
         assert answer.status_code == 422
         assert "Invalid xray value" in answer.json()["detail"]
 
 
-async def test_028_subgraphs_are_found_by_namespace(client: LangGraphClient) -> None:
+@pytest.mark.contract(28)
+async def test_subgraphs_are_found_by_namespace(client: LangGraphClient) -> None:
     assistant_id = default_assistant("grandparent")
     assert set(await client.assistants.get_subgraphs(assistant_id)) == {"parent"}
     everything = await client.assistants.get_subgraphs(assistant_id, recurse=True)
@@ -222,7 +242,8 @@ async def test_028_subgraphs_are_found_by_namespace(client: LangGraphClient) -> 
     assert await client.assistants.get_subgraphs(assistant_id, namespace="nowhere") == {}
 
 
-async def test_180_a_field_that_no_schema_can_express_takes_no_other_away(client: LangGraphClient) -> None:
+@pytest.mark.contract(180)
+async def test_a_field_that_no_schema_can_express_takes_no_other_away(client: LangGraphClient) -> None:
     schemas = await client.assistants.get_schemas(default_assistant("opaque"))
     assert schemas["graph_id"] == "opaque"
     for kind in ("input_schema", "output_schema", "state_schema"):
@@ -233,7 +254,8 @@ async def test_180_a_field_that_no_schema_can_express_takes_no_other_away(client
     assert {"model", "tone"} <= set(described["context_schema"]["properties"])
 
 
-async def test_030_a_deleted_assistant_is_gone(client: LangGraphClient) -> None:
+@pytest.mark.contract(30)
+async def test_a_deleted_assistant_is_gone(client: LangGraphClient) -> None:
     made = await client.assistants.create("noop")
     thread = await client.threads.create()
     await client.runs.wait(thread["thread_id"], made["assistant_id"], input={"items": []})
@@ -245,7 +267,8 @@ async def test_030_a_deleted_assistant_is_gone(client: LangGraphClient) -> None:
     assert (await client.threads.get(thread["thread_id"]))["values"] == {"items": ["a", "b"]}
 
 
-async def test_030_its_threads_go_with_it_when_asked(client: LangGraphClient) -> None:
+@pytest.mark.contract(30)
+async def test_its_threads_go_with_it_when_asked(client: LangGraphClient) -> None:
     made = await client.assistants.create("noop")
     thread = await client.threads.create()
     await client.runs.wait(thread["thread_id"], made["assistant_id"], input={"items": []})

@@ -15,9 +15,8 @@ from .gate import Gate
 from .waiting import ended, settled
 
 
-async def test_106_a_pending_run_is_cancelled_before_it_starts(
-    client: LangGraphClient, thread_id: str, gate: Gate
-) -> None:
+@pytest.mark.contract(106)
+async def test_a_pending_run_is_cancelled_before_it_starts(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input, after_seconds=600)
     await client.runs.cancel(thread_id, run["run_id"])
     assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
@@ -34,7 +33,8 @@ async def test_106_a_pending_run_is_cancelled_before_it_starts(
     assert gate.committer(queued["run_id"]) == gate.committer(run["run_id"]) == []
 
 
-async def test_107_a_running_run_is_cancelled_where_it_stands(
+@pytest.mark.contract(107)
+async def test_a_running_run_is_cancelled_where_it_stands(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
@@ -53,8 +53,9 @@ async def test_107_a_running_run_is_cancelled_where_it_stands(
     assert (await client.runs.wait(thread_id, "gated", input=None))["items"] == ["first", "held", "last"]
 
 
+@pytest.mark.contract(107)
 @pytest.mark.star
-async def test_107_a_cancelled_node_may_take_its_time_to_clean_up(
+async def test_a_cancelled_node_may_take_its_time_to_clean_up(
     client: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     gate.linger()
@@ -68,7 +69,8 @@ async def test_107_a_cancelled_node_may_take_its_time_to_clean_up(
     assert values["items"] == ["first", "a", "b"]
 
 
-async def test_108_cancel_can_wait_until_the_run_has_stopped(
+@pytest.mark.contract(108)
+async def test_cancel_can_wait_until_the_run_has_stopped(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
@@ -81,9 +83,10 @@ async def test_108_cancel_can_wait_until_the_run_has_stopped(
     assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
 
 
+@pytest.mark.contract(108)
 @pytest.mark.star
 @pytest.mark.parametrize("superseded", [False, True])
-async def test_108_a_node_in_a_thread_has_ended_before_the_next_run_begins(
+async def test_a_node_in_a_thread_has_ended_before_the_next_run_begins(
     client: LangGraphClient, thread_id: str, gate: Gate, superseded: bool
 ) -> None:
     run = await client.runs.create(thread_id, "blocking", input=gate.input)
@@ -109,7 +112,8 @@ async def test_108_a_node_in_a_thread_has_ended_before_the_next_run_begins(
     assert gate.committer() == words
 
 
-async def test_109_cancel_with_rollback_leaves_nothing(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(109)
+async def test_cancel_with_rollback_leaves_nothing(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
     await gate.entered(run["run_id"])
     await client.runs.cancel(thread_id, run["run_id"], wait=True, action="rollback")
@@ -120,7 +124,8 @@ async def test_109_cancel_with_rollback_leaves_nothing(client: LangGraphClient, 
     assert (thread["status"], thread["values"]) == ("idle", None)
 
 
-async def test_109_cancel_with_rollback_returns_to_the_run_before(
+@pytest.mark.contract(109)
+async def test_cancel_with_rollback_returns_to_the_run_before(
     client: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     before = await client.runs.wait(thread_id, "noop", input={"items": []})
@@ -132,7 +137,8 @@ async def test_109_cancel_with_rollback_returns_to_the_run_before(
     assert len(await client.threads.get_history(thread_id)) == 4
 
 
-async def test_110_a_finished_or_unknown_run_cannot_be_cancelled(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(110)
+async def test_a_finished_or_unknown_run_cannot_be_cancelled(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": []})
     [run] = await client.runs.list(thread_id)
     with pytest.raises(NotFoundError):
@@ -142,8 +148,9 @@ async def test_110_a_finished_or_unknown_run_cannot_be_cancelled(client: LangGra
     assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "success"
 
 
+@pytest.mark.contract(111)
 @pytest.mark.parametrize("action", ["interrupt", pytest.param("rollback", marks=pytest.mark.star)])
-async def test_111_many_runs_are_cancelled_by_id(
+async def test_many_runs_are_cancelled_by_id(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate, action: str
 ) -> None:
     running = await client.runs.create(thread_id, "gated", input=gate.input)
@@ -163,8 +170,9 @@ async def test_111_many_runs_are_cancelled_by_id(
     assert (await http.post("/runs/cancel", json=body)).status_code == 404
 
 
+@pytest.mark.contract(111)
 @pytest.mark.star
-async def test_111_many_runs_are_cancelled_by_status(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+async def test_many_runs_are_cancelled_by_status(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     running = await client.runs.create(thread_id, "gated", input=gate.input)
     await gate.entered(running["run_id"])
     queued = await client.runs.create(thread_id, "gated", input=gate.input)
@@ -176,12 +184,14 @@ async def test_111_many_runs_are_cancelled_by_status(client: LangGraphClient, th
     assert (await settled(client, thread_id))["status"] == "interrupted"
 
 
+@pytest.mark.contract(111)
 @pytest.mark.parametrize("body", [{"status": "all", "thread_id": str(uuid4()), "run_ids": [str(uuid4())]}, {}])
-async def test_111_bulk_cancel_takes_exactly_one_form(http: httpx.AsyncClient, body: dict) -> None:
+async def test_bulk_cancel_takes_exactly_one_form(http: httpx.AsyncClient, body: dict) -> None:
     assert (await http.post("/runs/cancel", json=body)).status_code == 422
 
 
-async def test_112_a_cancelled_stream_stops(
+@pytest.mark.contract(112)
+async def test_a_cancelled_stream_stops(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     body = {"assistant_id": "ticker", "input": gate.input, "stream_mode": ["custom"]}
@@ -200,8 +210,9 @@ async def test_112_a_cancelled_stream_stops(
     assert (await client.runs.get(thread_id, run_id))["status"] == "interrupted"
 
 
+@pytest.mark.contract(113)
 @pytest.mark.parametrize("on_disconnect", ["cancel", "continue", None])
-async def test_113_the_creator_says_what_a_closed_stream_means(
+async def test_the_creator_says_what_a_closed_stream_means(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate, on_disconnect: str | None
 ) -> None:
     body = {"assistant_id": "gated", "input": gate.input, **({"on_disconnect": on_disconnect} if on_disconnect else {})}
@@ -217,7 +228,8 @@ async def test_113_the_creator_says_what_a_closed_stream_means(
     assert (await ended(client, thread_id, run_id))["status"] == expected
 
 
-async def test_113_a_closed_wait_cancels_too(
+@pytest.mark.contract(113)
+async def test_a_closed_wait_cancels_too(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     body = {"assistant_id": "gated", "input": gate.input, "on_disconnect": "cancel"}
@@ -227,8 +239,9 @@ async def test_113_a_closed_wait_cancels_too(
     assert (await ended(client, thread_id, run_id))["status"] == "interrupted"
 
 
+@pytest.mark.contract(114)
 @pytest.mark.parametrize("tail", ["join", "stream"])
-async def test_114_a_joiner_may_cancel_by_leaving(
+async def test_a_joiner_may_cancel_by_leaving(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate, tail: str
 ) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
@@ -242,7 +255,8 @@ async def test_114_a_joiner_may_cancel_by_leaving(
     assert (await ended(client, thread_id, run["run_id"]))["status"] == "interrupted"
 
 
-async def test_114_joining_to_the_end_cancels_nothing(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(114)
+async def test_joining_to_the_end_cancels_nothing(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
     gate.open()
     parts = [part async for part in client.runs.join_stream(thread_id, run["run_id"], cancel_on_disconnect=True)]

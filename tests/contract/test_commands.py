@@ -10,7 +10,8 @@ from langgraph_sdk.client import LangGraphClient
 from .waiting import ended, settled
 
 
-async def test_088_resume_gives_the_node_its_answer(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(88)
+async def test_resume_gives_the_node_its_answer(client: LangGraphClient, thread_id: str) -> None:
     asked = await client.runs.wait(thread_id, "ask", input={"items": ["in"]})
     assert asked["__interrupt__"][0]["value"] == {"question": "ok?"}
     answer = {"approved": True, "by": ["me"]}
@@ -19,7 +20,8 @@ async def test_088_resume_gives_the_node_its_answer(client: LangGraphClient, thr
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
-async def test_088_an_answer_given_again_finds_nothing_left_to_do(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(88)
+async def test_an_answer_given_again_finds_nothing_left_to_do(client: LangGraphClient, thread_id: str) -> None:
     """As when its first reply was lost: the run succeeds with the values there are, and nothing is done twice."""
     await client.runs.wait(thread_id, "ask", input={"items": ["in"]})
     values = await client.runs.wait(thread_id, "ask", command={"resume": "yes"})
@@ -33,7 +35,8 @@ async def test_088_an_answer_given_again_finds_nothing_left_to_do(client: LangGr
     assert asked["__interrupt__"], "that answer is not kept for the next question"
 
 
-async def test_089_parallel_interrupts_are_answered_one_by_one(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(89)
+async def test_parallel_interrupts_are_answered_one_by_one(client: LangGraphClient, thread_id: str) -> None:
     asked = await client.runs.wait(thread_id, "ask_two", input={"items": []})
     ids = {interrupt["value"]["side"]: interrupt["id"] for interrupt in asked["__interrupt__"]}
     assert set(ids) == {"left", "right"}
@@ -45,14 +48,16 @@ async def test_089_parallel_interrupts_are_answered_one_by_one(client: LangGraph
     assert whole["items"] == ["left yes", "right no", "done"]
 
 
-async def test_089_both_may_be_answered_at_once(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(89)
+async def test_both_may_be_answered_at_once(client: LangGraphClient, thread_id: str) -> None:
     asked = await client.runs.wait(thread_id, "ask_two", input={"items": []})
     answers = {interrupt["id"]: interrupt["value"]["side"].upper() for interrupt in asked["__interrupt__"]}
     values = await client.runs.wait(thread_id, "ask_two", command={"resume": answers})
     assert values["items"] == ["left LEFT", "right RIGHT", "done"]
 
 
-async def test_090_an_unknown_interrupt_id_answers_nothing(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(90)
+async def test_an_unknown_interrupt_id_answers_nothing(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask", input={"items": []})
     before = await client.threads.get_state(thread_id)
     again = await client.runs.wait(thread_id, "ask", command={"resume": {uuid4().hex: "yes"}})
@@ -63,20 +68,23 @@ async def test_090_an_unknown_interrupt_id_answers_nothing(client: LangGraphClie
     assert (await client.runs.wait(thread_id, "ask", command={"resume": "yes"}))["items"] == ["yes", "done"]
 
 
-async def test_091_null_input_continues(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(91)
+async def test_null_input_continues(client: LangGraphClient, thread_id: str) -> None:
     assert (await client.runs.wait(thread_id, "breakpoint", input={"items": []}))["items"] == ["a"]
     assert (await client.threads.get(thread_id))["status"] == "interrupted"
     assert (await client.runs.wait(thread_id, "breakpoint", input=None))["items"] == ["a", "b", "c"]
     assert (await client.runs.wait(thread_id, "breakpoint", input=None))["items"] == ["a", "b", "c"]
 
 
-async def test_091_null_input_on_a_fresh_thread_is_an_error(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(91)
+async def test_null_input_on_a_fresh_thread_is_an_error(client: LangGraphClient, thread_id: str) -> None:
     run = await client.runs.create(thread_id, "noop", input=None)
     assert (await ended(client, thread_id, run["run_id"]))["status"] == "error"
     assert (await settled(client, thread_id))["error"]["error"] == "EmptyInputError"
 
 
-async def test_092_new_input_on_an_interrupted_thread_starts_over(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(92)
+async def test_new_input_on_an_interrupted_thread_starts_over(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask", input={"items": ["first"]})
     again = await client.runs.wait(thread_id, "ask", input={"items": ["second"]})
     assert again["items"] == ["first", "second"]
@@ -85,7 +93,8 @@ async def test_092_new_input_on_an_interrupted_thread_starts_over(client: LangGr
     assert values["items"] == ["first", "second", "yes", "done"]
 
 
-async def test_093_a_run_stops_before_and_after_nodes(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(93)
+async def test_a_run_stops_before_and_after_nodes(client: LangGraphClient, thread_id: str) -> None:
     run = await client.runs.create(thread_id, "four", input={"items": []}, interrupt_before=["three"])
     assert (await client.runs.join(thread_id, run["run_id"]))["items"] == ["one", "two"]
     state = await client.threads.get_state(thread_id)
@@ -98,7 +107,8 @@ async def test_093_a_run_stops_before_and_after_nodes(client: LangGraphClient, t
     assert (await client.threads.get_state(thread_id))["next"] == ["four"]
 
 
-async def test_093_a_star_stops_before_every_node(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(93)
+async def test_a_star_stops_before_every_node(client: LangGraphClient, thread_id: str) -> None:
     seen = []
     await client.runs.wait(thread_id, "four", input={"items": []}, interrupt_before="*")
     while (state := await client.threads.get_state(thread_id))["next"]:
@@ -107,7 +117,8 @@ async def test_093_a_star_stops_before_every_node(client: LangGraphClient, threa
     assert seen == ["one", "two", "three", "four"]
 
 
-async def test_094_goto_and_update_run_the_target(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(94)
+async def test_goto_and_update_run_the_target(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "jump", input={"items": []})
     values = await client.runs.wait(thread_id, "jump", command={"goto": "elsewhere", "update": {"n": 7}})
     assert values["items"] == ["a", "elsewhere with n=7"]
@@ -119,13 +130,15 @@ async def test_094_goto_and_update_run_the_target(client: LangGraphClient, threa
     assert sent["items"][2:] == ["elsewhere with n=8", "elsewhere with n=9"]
 
 
-async def test_094_resume_update_and_goto_go_together(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(94)
+async def test_resume_update_and_goto_go_together(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask", input={"items": []})
     values = await client.runs.wait(thread_id, "ask", command={"resume": "yes", "update": {"n": 5}})
     assert (values["items"], values["n"]) == (["yes", "done"], 5)
 
 
-async def test_095_an_interrupt_of_a_subgraph_is_resumed_through_the_parent(
+@pytest.mark.contract(95)
+async def test_an_interrupt_of_a_subgraph_is_resumed_through_the_parent(
     client: LangGraphClient, thread_id: str
 ) -> None:
     asked = await client.runs.wait(thread_id, "family", input={"items": []})
@@ -139,16 +152,18 @@ async def test_095_an_interrupt_of_a_subgraph_is_resumed_through_the_parent(
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
+@pytest.mark.contract(95)
 @pytest.mark.star
-async def test_095_the_thread_shows_it_under_the_leaf_task(client: LangGraphClient, thread_id: str) -> None:
+async def test_the_thread_shows_it_under_the_leaf_task(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "family", input={"items": []})
     [parent_task] = (await client.threads.get_state(thread_id, subgraphs=True))["tasks"]
     [leaf] = parent_task["state"]["tasks"]
     assert list((await client.threads.get(thread_id))["interrupts"]) == [leaf["id"]]
 
 
+@pytest.mark.contract(96)
 @pytest.mark.parametrize("form", ["checkpoint_id", "checkpoint", "configurable"])
-async def test_096_a_run_forks_from_a_checkpoint(client: LangGraphClient, thread_id: str, form: str) -> None:
+async def test_a_run_forks_from_a_checkpoint(client: LangGraphClient, thread_id: str, form: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": ["one"]})
     await client.runs.wait(thread_id, "noop", input={"items": ["two"]})
     before = await client.threads.get_history(thread_id)
@@ -166,7 +181,8 @@ async def test_096_a_run_forks_from_a_checkpoint(client: LangGraphClient, thread
     assert (await client.threads.get_state(thread_id))["values"] == values
 
 
-async def test_097_null_input_at_a_checkpoint_runs_on_from_there(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(97)
+async def test_null_input_at_a_checkpoint_runs_on_from_there(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "chat", input={"messages": [{"role": "user", "content": "hello"}]})
     first = await client.threads.get_state(thread_id)
     before = await client.threads.get_history(thread_id)

@@ -14,19 +14,22 @@ from .gate import Gate
 UNKNOWN = "0199b2c0-0000-7000-8000-00000000beef"  # the same in every worker of pytest-xdist: it is in test ids
 
 
-async def test_001_ok_answers_without_credentials(http: httpx.AsyncClient) -> None:
+@pytest.mark.contract(1)
+async def test_ok_answers_without_credentials(http: httpx.AsyncClient) -> None:
     answer = await http.get("/ok")
     assert answer.status_code == 200
     assert answer.json()["ok"] is True
 
 
-async def test_002_info_has_a_version_and_flags(http: httpx.AsyncClient) -> None:
+@pytest.mark.contract(2)
+async def test_info_has_a_version_and_flags(http: httpx.AsyncClient) -> None:
     info = (await http.get("/info")).json()
     assert isinstance(info["version"], str) and info["version"]
     assert info["flags"]["assistants"] is True
     assert isinstance(info["flags"]["crons"], bool)
 
 
+@pytest.mark.contract(3)
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -41,7 +44,7 @@ async def test_002_info_has_a_version_and_flags(http: httpx.AsyncClient) -> None
         ("GET", f"/threads/{UNKNOWN}/runs?limit=many", None, 400),
     ],
 )
-async def test_003_every_error_is_json_with_a_sentence(
+async def test_every_error_is_json_with_a_sentence(
     http: httpx.AsyncClient, method: str, path: str, body: bytes | None, status: int
 ) -> None:
     answer = await http.request(method, path, content=body)
@@ -51,7 +54,8 @@ async def test_003_every_error_is_json_with_a_sentence(
     assert (status == 405) == ("allow" in answer.headers)
 
 
-async def test_004_a_malformed_id_is_422_and_an_unknown_one_404(http: httpx.AsyncClient, thread_id: str) -> None:
+@pytest.mark.contract(4)
+async def test_a_malformed_id_is_422_and_an_unknown_one_404(http: httpx.AsyncClient, thread_id: str) -> None:
     for path in ("/threads/{}", "/threads/{}/state", "/threads/{}/runs", "/assistants/{}"):
         malformed = await http.get(path.format("nonsense"))
         assert malformed.status_code == 422, path
@@ -64,24 +68,25 @@ async def test_004_a_malformed_id_is_422_and_an_unknown_one_404(http: httpx.Asyn
     assert (await http.patch(f"/threads/{uuid4()}", json={"metadata": {}})).status_code == 404
 
 
+@pytest.mark.contract(5)
 @pytest.mark.parametrize("path", ["/assistants", "/threads/search", "/runs/wait", "/threads/{thread}/runs"])
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a": nope}', b"\xff\xfe"])
-async def test_005_a_missing_or_broken_body_is_422(
-    http: httpx.AsyncClient, thread_id: str, path: str, body: bytes
-) -> None:
+async def test_a_missing_or_broken_body_is_422(http: httpx.AsyncClient, thread_id: str, path: str, body: bytes) -> None:
     answer = await http.post(path.format(thread=thread_id), content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
     assert "Invalid JSON in request body" in answer.json()["detail"]
 
 
-async def test_006_a_json_body_is_taken_as_any_content_type(http: httpx.AsyncClient) -> None:
+@pytest.mark.contract(6)
+async def test_a_json_body_is_taken_as_any_content_type(http: httpx.AsyncClient) -> None:
     for headers in ({"content-type": "text/plain"}, {"content-type": "text/plain;charset=UTF-8"}, {}):
         answer = await http.post("/threads", content=b'{"metadata": {"sent": "as text"}}', headers=headers)
         assert answer.status_code == 200
         assert answer.json()["metadata"] == {"sent": "as text"}
 
 
-async def test_007_unknown_body_fields_are_ignored(http: httpx.AsyncClient) -> None:
+@pytest.mark.contract(7)
+async def test_unknown_body_fields_are_ignored(http: httpx.AsyncClient) -> None:
     thread = await http.post("/threads", json={"metadata": {"a": 1}, "from_the_future": True})
     assert thread.status_code == 200
     run = {"assistant_id": "noop", "input": {"items": []}, "from_the_future": {"x": 1}}
@@ -89,13 +94,15 @@ async def test_007_unknown_body_fields_are_ignored(http: httpx.AsyncClient) -> N
     assert values.json()["items"] == ["a", "b"]
 
 
-async def test_008_a_nul_in_metadata_is_stored_as_a_replacement_character(client: LangGraphClient) -> None:
+@pytest.mark.contract(8)
+async def test_a_nul_in_metadata_is_stored_as_a_replacement_character(client: LangGraphClient) -> None:
     thread = await client.threads.create(metadata={"text": "a\x00b", "deep": {"list": ["\x00"]}})
     stored = await client.threads.get(thread["thread_id"])
     assert stored["metadata"] == {"text": "a\ufffdb", "deep": {"list": ["\ufffd"]}}
 
 
-async def test_009_browsers_of_any_origin_may_call_and_read_our_headers(http: httpx.AsyncClient) -> None:
+@pytest.mark.contract(9)
+async def test_browsers_of_any_origin_may_call_and_read_our_headers(http: httpx.AsyncClient) -> None:
     preflight = await http.options(
         "/threads/search",
         headers={
@@ -115,14 +122,16 @@ async def test_009_browsers_of_any_origin_may_call_and_read_our_headers(http: ht
     assert {"content-location", "x-pagination-total", "x-pagination-next"} <= exposed
 
 
+@pytest.mark.contract(9)
 @pytest.mark.star
-async def test_009_the_location_header_is_exposed_too(http: httpx.AsyncClient) -> None:
+async def test_the_location_header_is_exposed_too(http: httpx.AsyncClient) -> None:
     answer = await http.get("/ok", headers={"origin": "https://somewhere.example"})
     exposed = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
     assert "location" in exposed
 
 
-async def test_010_a_short_page_names_the_next_and_the_last_page_does_not(
+@pytest.mark.contract(10)
+async def test_a_short_page_names_the_next_and_the_last_page_does_not(
     client: LangGraphClient, http: httpx.AsyncClient
 ) -> None:
     mark = {"pages": str(uuid4())}
@@ -141,8 +150,9 @@ async def test_010_a_short_page_names_the_next_and_the_last_page_does_not(
     assert exact.headers["x-pagination-total"] == "3"
 
 
+@pytest.mark.contract(11)
 @pytest.mark.parametrize("stateless", [False, pytest.param(True, marks=pytest.mark.star)])
-async def test_011_a_stream_resumes_at_its_location(
+async def test_a_stream_resumes_at_its_location(
     http: httpx.AsyncClient, thread_id: str, gate: Gate, stateless: bool
 ) -> None:
     path = "/runs/stream" if stateless else f"/threads/{thread_id}/runs/stream"
@@ -170,9 +180,10 @@ async def test_011_a_stream_resumes_at_its_location(
     assert [frame.data["number"] for frame in seen[1:]] == list(range(10))
 
 
+@pytest.mark.contract(12)
 @pytest.mark.star
 @pytest.mark.parametrize("query", ["select=run_id&select=status", "select=run_id,status", 'select=["run_id","status"]'])
-async def test_012_list_parameters_come_repeated_comma_separated_or_as_json(
+async def test_list_parameters_come_repeated_comma_separated_or_as_json(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, query: str
 ) -> None:
     run = await client.runs.create(thread_id, "noop", input={"items": []})

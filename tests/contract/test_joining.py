@@ -40,7 +40,8 @@ async def finished_run(client: LangGraphClient, thread_id: str, graph: str = "cu
     return run["run_id"]
 
 
-async def test_126_only_resumable_streams_carry_ids(http: httpx.AsyncClient, thread_id: str) -> None:
+@pytest.mark.contract(126)
+async def test_only_resumable_streams_carry_ids(http: httpx.AsyncClient, thread_id: str) -> None:
     for resumable in (False, True):
         body = {**CUSTOM, "input": {"items": [], "n": 50}, "stream_resumable": resumable}
         async with http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as stream:
@@ -50,10 +51,9 @@ async def test_126_only_resumable_streams_carry_ids(http: httpx.AsyncClient, thr
         assert all(frame.fields == ["event", "data", *(["id"] if resumable else [])] for frame in seen)
 
 
+@pytest.mark.contract(126)
 @pytest.mark.star
-async def test_126_ids_are_unique_and_increase(
-    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
-) -> None:
+async def test_ids_are_unique_and_increase(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     run_id = await finished_run(client, thread_id, n=200)
     ids = [frame.id for frame in await replay(http, thread_id, run_id, "-1")]
 
@@ -64,8 +64,9 @@ async def test_126_ids_are_unique_and_increase(
     assert [place(event_id) for event_id in ids] == sorted(place(event_id) for event_id in ids)
 
 
+@pytest.mark.contract(127)
 @pytest.mark.parametrize("start", ["-1", "-", "0"])
-async def test_127_a_run_is_replayed_from_the_start(
+async def test_a_run_is_replayed_from_the_start(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, start: str
 ) -> None:
     run_id = await finished_run(client, thread_id, n=5)
@@ -75,7 +76,8 @@ async def test_127_a_run_is_replayed_from_the_start(
     assert [frame.data["number"] for frame in seen if frame.event == "custom"] == list(range(5))
 
 
-async def test_127_an_id_continues_after_it(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
+@pytest.mark.contract(127)
+async def test_an_id_continues_after_it(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     run_id = await finished_run(client, thread_id, n=5)
     everything = await replay(http, thread_id, run_id, "-1")
     ids = [frame.id for frame in everything]
@@ -86,16 +88,18 @@ async def test_127_an_id_continues_after_it(client: LangGraphClient, http: httpx
         assert facts(rest) == facts(everything[position + 1 :])
 
 
+@pytest.mark.contract(127)
 @pytest.mark.star
-async def test_127_an_error_is_replayed_too(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
+async def test_an_error_is_replayed_too(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     run_id = await finished_run(client, thread_id, "flaky", n=0)
     seen = await replay(http, thread_id, run_id, "-1")
     assert (seen[0].event, seen[-1].event) == ("metadata", "error")
     assert seen[-1].data == {"error": "ValueError", "message": "kaboom"}
 
 
+@pytest.mark.contract(127)
 @pytest.mark.star
-async def test_127_a_cancelled_run_is_replayed_too(
+async def test_a_cancelled_run_is_replayed_too(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     run = await client.runs.create(
@@ -110,7 +114,8 @@ async def test_127_a_cancelled_run_is_replayed_too(
     assert facts(await replay(http, thread_id, run_id, seen[1].id)) == facts(seen[2:])
 
 
-async def test_127_without_an_id_a_finished_run_shows_nothing(
+@pytest.mark.contract(127)
+async def test_without_an_id_a_finished_run_shows_nothing(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     run_id = await finished_run(client, thread_id, n=5)
@@ -118,7 +123,8 @@ async def test_127_without_an_id_a_finished_run_shows_nothing(
     assert await replay(http, thread_id, run_id, "garbage") == []
 
 
-async def test_128_a_late_joiner_of_a_live_run_misses_nothing_that_follows(
+@pytest.mark.contract(128)
+async def test_a_late_joiner_of_a_live_run_misses_nothing_that_follows(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     """What the node has written before may still be on its way to the server that is joined; then it shows too."""
@@ -133,7 +139,8 @@ async def test_128_a_late_joiner_of_a_live_run_misses_nothing_that_follows(
     assert {frame.event for frame in seen} <= {"metadata", "custom"}
 
 
-async def test_128_what_a_server_has_shown_before_is_not_shown_to_a_late_joiner(
+@pytest.mark.contract(128)
+async def test_what_a_server_has_shown_before_is_not_shown_to_a_late_joiner(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     body = {"assistant_id": "custom", "input": {**gate.input, "n": 6}, "stream_mode": ["custom"]}
@@ -150,8 +157,9 @@ async def test_128_what_a_server_has_shown_before_is_not_shown_to_a_late_joiner(
     assert [frame.data for frame in rest] == [frame.data for frame in late]
 
 
+@pytest.mark.contract(129)
 @pytest.mark.star
-async def test_129_all_joiners_see_the_same(
+async def test_all_joiners_see_the_same(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     run = await client.runs.create(
@@ -170,17 +178,19 @@ async def test_129_all_joiners_see_the_same(
     assert [frame.data["number"] for frame in first[1:]] == list(range(40))
 
 
-async def test_130_a_joiner_filters_by_mode(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
+@pytest.mark.contract(130)
+async def test_a_joiner_filters_by_mode(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     run_id = await finished_run(client, thread_id, n=3)
     seen = await replay(http, thread_id, run_id, "-1", stream_mode="custom")
     assert [frame.event for frame in seen if frame.event != "metadata"] == ["custom"] * 3
 
 
+@pytest.mark.contract(130)
 @pytest.mark.star
 @pytest.mark.parametrize(
     "query", ["stream_mode=custom,tasks", "stream_mode=custom&stream_mode=tasks", 'stream_mode=["custom","tasks"]']
 )
-async def test_130_the_filter_keeps_metadata_and_error(
+async def test_the_filter_keeps_metadata_and_error(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, query: str
 ) -> None:
     run_id = await finished_run(client, thread_id, "flaky", n=0)
@@ -193,8 +203,9 @@ async def test_130_the_filter_keeps_metadata_and_error(
         assert [frame.event for frame in await events(stream)] == ["metadata", "custom", "custom"]
 
 
+@pytest.mark.contract(130)
 @pytest.mark.star
-async def test_130_an_unknown_run_is_404_before_the_stream_begins(
+async def test_an_unknown_run_is_404_before_the_stream_begins(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     with pytest.raises(NotFoundError):
@@ -204,7 +215,8 @@ async def test_130_an_unknown_run_is_404_before_the_stream_begins(
     assert (joining.status_code, joining.json()) == (404, {"detail": "Run not found"})
 
 
-async def test_131_the_sdk_replays_a_finished_run(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(131)
+async def test_the_sdk_replays_a_finished_run(client: LangGraphClient, thread_id: str) -> None:
     run_id = await finished_run(client, thread_id, n=3)
     for _ in range(2):
         parts = [part async for part in client.runs.join_stream(thread_id, run_id, last_event_id="-1")]
@@ -222,7 +234,8 @@ async def until(stream: AsyncIterator[Frame], count: int) -> list[Frame]:
     return seen
 
 
-async def test_133_a_thread_stream_follows_run_after_run(
+@pytest.mark.contract(133)
+async def test_a_thread_stream_follows_run_after_run(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     async with (
@@ -254,9 +267,10 @@ async def test_133_a_thread_stream_follows_run_after_run(
     ]
 
 
+@pytest.mark.contract(134)
 @pytest.mark.star
 @pytest.mark.parametrize("query", ["stream_mode=lifecycle", "stream_modes=lifecycle", 'stream_modes=["lifecycle"]'])
-async def test_134_thread_stream_modes_have_two_names(
+async def test_thread_stream_modes_have_two_names(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, query: str
 ) -> None:
     async with http.stream("GET", f"/threads/{thread_id}/stream?{query}") as stream:
@@ -265,11 +279,13 @@ async def test_134_thread_stream_modes_have_two_names(
     assert [frame.data.get("status") for frame in seen] == [None, "run_done"]
 
 
-async def test_134_an_unknown_thread_stream_mode_is_422(http: httpx.AsyncClient, thread_id: str) -> None:
+@pytest.mark.contract(134)
+async def test_an_unknown_thread_stream_mode_is_422(http: httpx.AsyncClient, thread_id: str) -> None:
     assert (await http.get(f"/threads/{thread_id}/stream?stream_modes=everything")).status_code == 422
 
 
-async def test_133_a_thread_stream_resumes_after_an_id(
+@pytest.mark.contract(133)
+async def test_a_thread_stream_resumes_after_an_id(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     run_id = await finished_run(client, thread_id, n=2)

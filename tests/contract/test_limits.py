@@ -17,9 +17,10 @@ def nested(levels: int) -> str:
     return "[" * levels + "]" * levels
 
 
+@pytest.mark.contract(183)
 @pytest.mark.star
 @pytest.mark.parametrize("levels", [199, 245, 250, 253, 400, 1000])
-async def test_183_a_deep_body_is_shown_or_refused_at_once(
+async def test_a_deep_body_is_shown_or_refused_at_once(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, levels: int
 ) -> None:
     for path, body in (
@@ -42,10 +43,9 @@ async def test_183_a_deep_body_is_shown_or_refused_at_once(
     assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
 
 
+@pytest.mark.contract(183)
 @pytest.mark.star
-async def test_183_bytes_of_a_header_that_are_no_text_reach_the_graph_as_text(
-    url: str, client: LangGraphClient
-) -> None:
+async def test_bytes_of_a_header_that_are_no_text_reach_the_graph_as_text(url: str, client: LangGraphClient) -> None:
     body = b'{"assistant_id": "noop", "input": {"items": []}}'
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -60,8 +60,9 @@ async def test_183_bytes_of_a_header_that_are_no_text_reach_the_graph_as_text(
     assert "X-Request-Id: a\ufffd\ufffd\r\n".encode() in answer
 
 
+@pytest.mark.contract(178)
 @pytest.mark.star
-async def test_178_the_thread_of_a_stateless_run_that_is_kept_is_named(http: httpx.AsyncClient) -> None:
+async def test_the_thread_of_a_stateless_run_that_is_kept_is_named(http: httpx.AsyncClient) -> None:
     body = {"assistant_id": "noop", "input": {"items": []}, "on_completion": "keep"}
     for path in ("/runs", "/runs/wait", "/runs/stream"):
         answer = await http.post(path, json=body)
@@ -73,7 +74,8 @@ async def test_178_the_thread_of_a_stateless_run_that_is_kept_is_named(http: htt
         assert joined.json() == {"items": ["a", "b"]}
 
 
-async def test_178_reserved_metadata_of_a_thread_is_dropped(client: LangGraphClient) -> None:
+@pytest.mark.contract(178)
+async def test_reserved_metadata_of_a_thread_is_dropped(client: LangGraphClient) -> None:
     own: dict[str, Any] = {"run_id": "mine", "assistant_id": "mine", "graph_id": "noop", "kept": 1}
     thread = await client.threads.create(metadata=own)
     assert thread["metadata"] == {"graph_id": "noop", "kept": 1}

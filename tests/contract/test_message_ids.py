@@ -27,9 +27,10 @@ def ids(messages: Any) -> list[Any]:
     return [message["id"] for message in (messages if isinstance(messages, list) else [messages])]
 
 
+@pytest.mark.contract(177)
 @pytest.mark.parametrize("kind", ["updates", "tasks"])
 @pytest.mark.parametrize("graph", ["in_list", "alone", "in_command", "in_object", "deep", "own_reducer"])
-async def test_177_the_id_is_the_reducers_at_every_depth(
+async def test_the_id_is_the_reducers_at_every_depth(
     client: LangGraphClient, thread_id: str, graph: str, kind: str
 ) -> None:
     shown = await streamed(client, thread_id, f"ids_{graph}", kind)
@@ -40,10 +41,11 @@ async def test_177_the_id_is_the_reducers_at_every_depth(
         assert [m["id"] for m in state["values"].get("messages", [])] in ([], [message["id"]])
 
 
+@pytest.mark.contract(177)
 @pytest.mark.parametrize(
     ("graph", "returned"), [("as_tuple", [["ai", "x"]]), ("as_dict", [{"role": "ai", "content": "x"}])]
 )
-async def test_177_what_is_no_message_yet_is_shown_as_it_was_returned(
+async def test_what_is_no_message_yet_is_shown_as_it_was_returned(
     client: LangGraphClient, thread_id: str, graph: str, returned: list[Any]
 ) -> None:
     inner, outer = await streamed(client, thread_id, f"ids_{graph}", "updates")
@@ -52,7 +54,8 @@ async def test_177_what_is_no_message_yet_is_shown_as_it_was_returned(
     assert ids(outer) == [message["id"]] and message["id"]
 
 
-async def test_177_where_no_reducer_gives_ids_there_are_none(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(177)
+async def test_where_no_reducer_gives_ids_there_are_none(client: LangGraphClient, thread_id: str) -> None:
     [shown] = await streamed(client, thread_id, "ids_added", "updates")
     state = await client.threads.get_state(thread_id)
     assert ids(shown) == ids(state["values"]["messages"]) == [None]

@@ -14,7 +14,8 @@ from .gate import Gate
 from .waiting import ended, settled
 
 
-async def test_098_runs_queue_up_by_default(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(98)
+async def test_runs_queue_up_by_default(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     runs = [await client.runs.create(thread_id, "gated", input={**gate.input, "items": [n]}) for n in range(3)]
     ids = [run["run_id"] for run in runs]
     assert {run["multitask_strategy"] for run in runs} == {"enqueue"}
@@ -27,7 +28,8 @@ async def test_098_runs_queue_up_by_default(client: LangGraphClient, thread_id: 
     assert values["items"] == [word for n in range(3) for word in (n, "first", "held", "last")]
 
 
-async def test_099_reject_changes_nothing(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(99)
+async def test_reject_changes_nothing(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     first = await client.runs.create(thread_id, "gated", input=gate.input, multitask_strategy="reject")
     with pytest.raises(ConflictError, match="already running"):
         await client.runs.create(thread_id, "noop", input={"items": ["x"]}, multitask_strategy="reject")
@@ -41,13 +43,15 @@ async def test_099_reject_changes_nothing(client: LangGraphClient, thread_id: st
     assert after["items"] == ["first", "held", "last", "a", "b"]
 
 
-async def test_099_a_delayed_run_counts_as_one(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(99)
+async def test_a_delayed_run_counts_as_one(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.create(thread_id, "noop", input={"items": []}, after_seconds=600)
     with pytest.raises(ConflictError):
         await client.runs.create(thread_id, "noop", input={"items": []}, multitask_strategy="reject")
 
 
-async def test_100_interrupt_keeps_what_was_done(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(100)
+async def test_interrupt_keeps_what_was_done(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     first = await client.runs.create(thread_id, "gated", input={**gate.input, "items": ["one"]})
     await gate.entered(first["run_id"])
     second = await client.runs.create(thread_id, "noop", input={"items": ["two"]}, multitask_strategy="interrupt")
@@ -60,7 +64,8 @@ async def test_100_interrupt_keeps_what_was_done(client: LangGraphClient, thread
     assert gate.committer(first["run_id"]) == ["enter", "cancelled", "exit"]
 
 
-async def test_101_rollback_undoes_what_was_done(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(101)
+async def test_rollback_undoes_what_was_done(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     before = await client.runs.wait(thread_id, "noop", input={"items": ["zero"]})
     first = await client.runs.create(thread_id, "gated", input={**gate.input, "items": ["one"]})
     await gate.entered(first["run_id"])
@@ -75,8 +80,9 @@ async def test_101_rollback_undoes_what_was_done(client: LangGraphClient, thread
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
+@pytest.mark.contract(102)
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
-async def test_102_queued_runs_are_superseded_too(
+async def test_queued_runs_are_superseded_too(
     client: LangGraphClient, thread_id: str, gate: Gate, strategy: str
 ) -> None:
     running = await client.runs.create(thread_id, "gated", input=gate.input)
@@ -94,8 +100,9 @@ async def test_102_queued_runs_are_superseded_too(
     assert gate.committer(queued["run_id"]) == []
 
 
+@pytest.mark.contract(103)
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
-async def test_103_a_superseded_stream_just_ends(
+async def test_a_superseded_stream_just_ends(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate, strategy: str
 ) -> None:
     body = {"assistant_id": "gated", "input": gate.input, "stream_mode": ["updates"]}
@@ -109,7 +116,8 @@ async def test_103_a_superseded_stream_just_ends(
     assert seen[1].data == {"first": {"items": ["first"]}}
 
 
-async def test_104_two_runs_of_one_thread_are_never_in_the_graph_together(
+@pytest.mark.contract(104)
+async def test_two_runs_of_one_thread_are_never_in_the_graph_together(
     client: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     """Each run takes the place of the one before while that one still needs a moment to leave."""
@@ -133,7 +141,8 @@ async def test_104_two_runs_of_one_thread_are_never_in_the_graph_together(
     assert len([line for line in gate.committer() if line.startswith("enter")]) == 9
 
 
-async def test_105_different_threads_run_in_parallel(client: LangGraphClient, gate: Gate) -> None:
+@pytest.mark.contract(105)
+async def test_different_threads_run_in_parallel(client: LangGraphClient, gate: Gate) -> None:
     threads = [await client.threads.create() for _ in range(8)]
     runs = [await client.runs.create(thread["thread_id"], "gated", input=gate.input) for thread in threads]
     for run in runs:
@@ -143,7 +152,8 @@ async def test_105_different_threads_run_in_parallel(client: LangGraphClient, ga
         assert (await ended(client, run["thread_id"], run["run_id"]))["status"] == "success"
 
 
-async def test_105_blocking_nodes_do_not_stop_the_others(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(105)
+async def test_blocking_nodes_do_not_stop_the_others(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run = await client.runs.create(thread_id, "blocking", input=gate.input)
     await gate.entered(run["run_id"])
     assert (await client.runs.wait(None, "noop", input={"items": []}))["items"] == ["a", "b"]

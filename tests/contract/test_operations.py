@@ -14,8 +14,9 @@ from .gate import Gate
 from .waiting import ended, settled
 
 
+@pytest.mark.contract(135)
 @pytest.mark.star
-async def test_135_a_crashed_worker_costs_an_attempt_and_nothing_else(
+async def test_a_crashed_worker_costs_an_attempt_and_nothing_else(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     body = {
@@ -43,8 +44,9 @@ async def test_135_a_crashed_worker_costs_an_attempt_and_nothing_else(
     assert (await client.runs.get(thread_id, run_id))["status"] == "success"
 
 
+@pytest.mark.contract(170)
 @pytest.mark.star
-async def test_170_a_run_that_kills_every_worker_fails(
+async def test_a_run_that_kills_every_worker_fails(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     body = {"assistant_id": "crash", "input": {**gate.input, "n": 99}, "stream_mode": ["updates"]}
@@ -63,8 +65,9 @@ async def test_170_a_run_that_kills_every_worker_fails(
     assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
 
 
+@pytest.mark.contract(171)
 @pytest.mark.star
-async def test_171_a_run_starts_at_once(http: httpx.AsyncClient) -> None:
+async def test_a_run_starts_at_once(http: httpx.AsyncClient) -> None:
     """Half of ten idle runs show their first event in less than the reference server's best half second."""
     waits = []
     for _ in range(10):

@@ -15,8 +15,9 @@ async def seen(client: LangGraphClient, graph: str, **options: Any) -> dict[str,
     return (await client.runs.wait(None, graph, input={}, **options))["seen"]
 
 
+@pytest.mark.contract(174)
 @pytest.mark.parametrize(("graph", "limit"), [("unbound", int(DEFAULT_RECURSION_LIMIT)), ("bound", 50)])
-async def test_174_the_limit_is_the_graphs_own_else_langgraphs(client: LangGraphClient, graph: str, limit: int) -> None:
+async def test_the_limit_is_the_graphs_own_else_langgraphs(client: LangGraphClient, graph: str, limit: int) -> None:
     # LangGraph shows nodes no limit that is its default
     assert await seen(client, graph) == {
         "recursion_limit": 50 if graph == "bound" else None,
@@ -28,11 +29,10 @@ async def test_174_the_limit_is_the_graphs_own_else_langgraphs(client: LangGraph
     assert (await seen(client, graph, config={"recursion_limit": 7}))["remaining"] == 6
 
 
+@pytest.mark.contract(174)
 @pytest.mark.star  # through astream_events the reference server runs with LangChain's 25
 @pytest.mark.parametrize(("graph", "limit"), [("unbound", int(DEFAULT_RECURSION_LIMIT)), ("bound", 50)])
-async def test_174_the_limit_is_the_same_when_events_are_streamed(
-    client: LangGraphClient, graph: str, limit: int
-) -> None:
+async def test_the_limit_is_the_same_when_events_are_streamed(client: LangGraphClient, graph: str, limit: int) -> None:
     values = [
         part.data
         async for part in client.runs.stream(None, graph, input={}, stream_mode=["events", "values"])
@@ -41,7 +41,8 @@ async def test_174_the_limit_is_the_same_when_events_are_streamed(
     assert values[-1]["seen"]["remaining"] == limit - 1
 
 
-async def test_174_what_nobody_gave_is_not_in_the_run(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(174)
+async def test_what_nobody_gave_is_not_in_the_run(client: LangGraphClient, thread_id: str) -> None:
     run = await client.runs.create(thread_id, "bound", input={})
     assert not {"recursion_limit", "run_name", "tags"} & run["kwargs"]["config"].keys()
     await client.runs.join(thread_id, run["run_id"])
@@ -49,6 +50,7 @@ async def test_174_what_nobody_gave_is_not_in_the_run(client: LangGraphClient, t
     assert not {"recursion_limit", "run_name", "tags"} & thread["config"].keys()
 
 
+@pytest.mark.contract(175)
 @pytest.mark.parametrize(
     ("graph", "name"),
     [
@@ -59,7 +61,7 @@ async def test_174_what_nobody_gave_is_not_in_the_run(client: LangGraphClient, t
         ("built", "Made for this run"),
     ],
 )
-async def test_175_the_root_run_is_named_after_the_graph(client: LangGraphClient, graph: str, name: str) -> None:
+async def test_the_root_run_is_named_after_the_graph(client: LangGraphClient, graph: str, name: str) -> None:
     async def root(config: dict | None) -> str:
         state = {"items": []} if graph == "uncompiled" else {}
         events = [
@@ -73,6 +75,7 @@ async def test_175_the_root_run_is_named_after_the_graph(client: LangGraphClient
     assert await root({"run_name": "the client's"}) == "the client's"
 
 
+@pytest.mark.contract(175)
 @pytest.mark.parametrize(
     ("graph", "name"),
     [
@@ -83,12 +86,13 @@ async def test_175_the_root_run_is_named_after_the_graph(client: LangGraphClient
         ("built", "built"),
     ],
 )
-async def test_175_the_default_assistant_is_named_after_the_compiled_graph(
+async def test_the_default_assistant_is_named_after_the_compiled_graph(
     client: LangGraphClient, graph: str, name: str
 ) -> None:
     assert (await client.assistants.get(default_assistant(graph)))["name"] == name
 
 
+@pytest.mark.contract(172)
 @pytest.mark.parametrize(
     ("graph", "given", "context"),
     [
@@ -103,7 +107,7 @@ async def test_175_the_default_assistant_is_named_after_the_compiled_graph(
         ("bound", {"anything": 1}, {"anything": 1}),
     ],
 )
-async def test_172_the_context_is_what_the_schema_makes_of_it(
+async def test_the_context_is_what_the_schema_makes_of_it(
     client: LangGraphClient, graph: str, given: Any, context: Any
 ) -> None:
     found = await seen(client, graph, context=given)
@@ -111,13 +115,15 @@ async def test_172_the_context_is_what_the_schema_makes_of_it(
     assert not found["extra"]
 
 
+@pytest.mark.contract(172)
 @pytest.mark.star  # a TypedDict of typing_extensions is filtered by the reference server, one of typing is not
 @pytest.mark.parametrize("given", [None, {"unknown": 1}, {"model": "big", "unknown": 1}])
-async def test_172_a_typed_dict_takes_everything(client: LangGraphClient, given: Any) -> None:
+async def test_a_typed_dict_takes_everything(client: LangGraphClient, given: Any) -> None:
     assert (await seen(client, "loose", context=given))["context"] == given
 
 
+@pytest.mark.contract(172)
 @pytest.mark.parametrize("given", [None, {"unknown": 1}])
-async def test_172_a_missing_required_field_is_the_runs_error(client: LangGraphClient, given: Any) -> None:
+async def test_a_missing_required_field_is_the_runs_error(client: LangGraphClient, given: Any) -> None:
     with pytest.raises(Exception, match="missing 1 required positional argument: 'key'"):
         await client.runs.wait(None, "demanding", input={}, context=given)

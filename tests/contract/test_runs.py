@@ -29,7 +29,8 @@ RUN_FIELDS = {
 }
 
 
-async def test_066_a_run_is_created_pending_and_located(
+@pytest.mark.contract(66)
+async def test_a_run_is_created_pending_and_located(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     noted = []
@@ -49,7 +50,8 @@ async def test_066_a_run_is_created_pending_and_located(
             assert answer.headers["location"] == location + resume
 
 
-async def test_067_unknown_graph_assistant_or_thread(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(67)
+async def test_unknown_graph_assistant_or_thread(client: LangGraphClient, thread_id: str) -> None:
     with pytest.raises(UnprocessableEntityError, match="Invalid assistant: 'nope'") as unknown_graph:
         await client.runs.create(thread_id, "nope", input={})
     assert "noop" in str(unknown_graph.value)
@@ -61,14 +63,16 @@ async def test_067_unknown_graph_assistant_or_thread(client: LangGraphClient, th
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
-async def test_068_a_run_may_create_its_thread(client: LangGraphClient) -> None:
+@pytest.mark.contract(68)
+async def test_a_run_may_create_its_thread(client: LangGraphClient) -> None:
     chosen = str(uuid4())
     values = await client.runs.wait(chosen, "noop", input={"items": []}, if_not_exists="create")
     assert values["items"] == ["a", "b"]
     assert (await client.threads.get(chosen))["values"] == values
 
 
-async def test_069_run_metadata_is_merged_from_assistant_thread_and_run(client: LangGraphClient) -> None:
+@pytest.mark.contract(69)
+async def test_run_metadata_is_merged_from_assistant_thread_and_run(client: LangGraphClient) -> None:
     assistant = await client.assistants.create("noop", metadata={"assistant": 1, "who": "assistant"})
     thread = await client.threads.create(metadata={"thread": 1, "who": "thread"})
     run = await client.runs.create(
@@ -90,7 +94,8 @@ async def test_069_run_metadata_is_merged_from_assistant_thread_and_run(client: 
     assert by_system["metadata"]["created_by"] == "system"
 
 
-async def test_070_reserved_names_are_overridden(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(70)
+async def test_reserved_names_are_overridden(client: LangGraphClient, thread_id: str) -> None:
     lies = dict.fromkeys(("run_id", "thread_id", "graph_id", "assistant_id", "langgraph_auth_user_id"), "mine")
     values = await client.runs.wait(
         thread_id,
@@ -108,7 +113,8 @@ async def test_070_reserved_names_are_overridden(client: LangGraphClient, thread
     assert run["metadata"]["kept"] == "yes"
 
 
-async def test_071_a_node_sees_who_and_where_it_is(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(71)
+async def test_a_node_sees_who_and_where_it_is(client: LangGraphClient, thread_id: str) -> None:
     values = await client.runs.wait(
         thread_id,
         "inspect",
@@ -135,7 +141,8 @@ async def test_071_a_node_sees_who_and_where_it_is(client: LangGraphClient, thre
     assert expected.items() <= seen["metadata"].items()
 
 
-async def test_072_tags_and_limit_of_the_run_replace_the_assistants(client: LangGraphClient) -> None:
+@pytest.mark.contract(72)
+async def test_tags_and_limit_of_the_run_replace_the_assistants(client: LangGraphClient) -> None:
     assistant = await client.assistants.create(
         "inspect", {"tags": ["assistant"], "recursion_limit": 11, "configurable": {"a": 1, "b": 1}}
     )
@@ -154,9 +161,8 @@ async def test_072_tags_and_limit_of_the_run_replace_the_assistants(client: Lang
     assert await seen({"tags": ["run"], "recursion_limit": 7, "configurable": {"b": 2}}) == (["run"], 7, 1, 2)
 
 
-async def test_073_runs_are_listed_newest_first(
-    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
-) -> None:
+@pytest.mark.contract(73)
+async def test_runs_are_listed_newest_first(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     made = []
     for n in (0, 1, 2):
         run = await client.runs.create(thread_id, "flaky", input={"items": [], "n": n})
@@ -179,7 +185,8 @@ async def test_073_runs_are_listed_newest_first(
         await client.runs.list(thread_id, select=["password"])  # type: ignore[list-item]
 
 
-async def test_074_a_run_is_found_only_under_its_own_thread(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(74)
+async def test_a_run_is_found_only_under_its_own_thread(client: LangGraphClient, thread_id: str) -> None:
     run = await client.runs.create(thread_id, "noop", input={"items": []})
     other = await client.threads.create()
     assert (await client.runs.get(thread_id, run["run_id"]))["run_id"] == run["run_id"]
@@ -189,7 +196,8 @@ async def test_074_a_run_is_found_only_under_its_own_thread(client: LangGraphCli
         await client.runs.delete(other["thread_id"], run["run_id"])
 
 
-async def test_075_a_deleted_run_takes_its_checkpoints_along(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(75)
+async def test_a_deleted_run_takes_its_checkpoints_along(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": ["first"]})
     await client.runs.wait(thread_id, "noop", input={"items": ["second"]})
     [second, first] = await client.runs.list(thread_id)
@@ -204,8 +212,9 @@ async def test_075_a_deleted_run_takes_its_checkpoints_along(client: LangGraphCl
     assert (await client.threads.get_state(thread_id))["values"]["items"] == ["first", "a", "b"]
 
 
+@pytest.mark.contract(75)
 @pytest.mark.star
-async def test_075_a_running_run_can_be_deleted(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+async def test_a_running_run_can_be_deleted(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
     await gate.entered(run["run_id"])
     await client.runs.delete(thread_id, run["run_id"])
@@ -217,7 +226,8 @@ async def test_075_a_running_run_can_be_deleted(client: LangGraphClient, thread_
     assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"] == ["a", "b"]
 
 
-async def test_076_a_delayed_run_waits_its_time_and_lets_others_pass(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(76)
+async def test_a_delayed_run_waits_its_time_and_lets_others_pass(client: LangGraphClient, thread_id: str) -> None:
     asked_at = datetime.now(UTC)
     delayed = await client.runs.create(thread_id, "inspect", input={}, after_seconds=2)
     assert (await client.runs.get(thread_id, delayed["run_id"]))["status"] == "pending"
@@ -231,7 +241,8 @@ async def test_076_a_delayed_run_waits_its_time_and_lets_others_pass(client: Lan
     assert datetime.fromisoformat(latest["created_at"]) >= asked_at + timedelta(seconds=2)
 
 
-async def test_077_a_batch_answers_in_order(client: LangGraphClient, http: httpx.AsyncClient) -> None:
+@pytest.mark.contract(77)
+async def test_a_batch_answers_in_order(client: LangGraphClient, http: httpx.AsyncClient) -> None:
     payloads = [{"assistant_id": "noop", "input": {"items": [n]}, "metadata": {"n": n}} for n in range(5)]
     runs = await client.runs.create_batch(payloads)
     assert [run["metadata"]["n"] for run in runs] == list(range(5))
@@ -239,8 +250,9 @@ async def test_077_a_batch_answers_in_order(client: LangGraphClient, http: httpx
     assert (await http.post("/runs/batch", json=[])).status_code == 422
 
 
+@pytest.mark.contract(77)
 @pytest.mark.star
-async def test_077_one_bad_item_fails_the_batch(client: LangGraphClient, http: httpx.AsyncClient) -> None:
+async def test_one_bad_item_fails_the_batch(client: LangGraphClient, http: httpx.AsyncClient) -> None:
     mark = str(uuid4())
     good = {"assistant_id": "gated", "input": {"items": []}, "metadata": {"mark": mark}, "on_completion": "keep"}
     for bad, status in (({"assistant_id": "nope"}, 422), ({"assistant_id": str(uuid4())}, 404), ({}, 422)):
@@ -248,7 +260,8 @@ async def test_077_one_bad_item_fails_the_batch(client: LangGraphClient, http: h
     assert await client.threads.search(metadata={"mark": mark}) == []
 
 
-async def test_078_wait_answers_with_the_final_values_or_the_error(
+@pytest.mark.contract(78)
+async def test_wait_answers_with_the_final_values_or_the_error(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     assert await client.runs.wait(thread_id, "noop", input={"items": ["in"]}) == {"items": ["in", "a", "b"]}
@@ -260,7 +273,8 @@ async def test_078_wait_answers_with_the_final_values_or_the_error(
         await client.runs.wait(thread_id, "flaky", input={"items": [], "n": 0})
 
 
-async def test_079_wait_shows_the_interrupt(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(79)
+async def test_wait_shows_the_interrupt(client: LangGraphClient, thread_id: str) -> None:
     values = await client.runs.wait(thread_id, "ask", input={"items": ["in"]})
     [interrupt] = values["__interrupt__"]
     assert values["items"] == ["in"]
@@ -268,7 +282,8 @@ async def test_079_wait_shows_the_interrupt(client: LangGraphClient, thread_id: 
     assert interrupt["id"] == (await client.threads.get_state(thread_id))["interrupts"][0]["id"]
 
 
-async def test_080_and_125_a_long_run_is_waited_for_with_signs_of_life(
+@pytest.mark.contract(80, 125)
+async def test_a_long_run_is_waited_for_with_signs_of_life(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     """The heartbeats of a silent stream are seen here too, so that only one test needs these twelve seconds."""
@@ -304,7 +319,8 @@ async def test_080_and_125_a_long_run_is_waited_for_with_signs_of_life(
     assert stream.count(b": heartbeat") >= 2
 
 
-async def test_081_joining_a_finished_run_answers_at_once(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(81)
+async def test_joining_a_finished_run_answers_at_once(client: LangGraphClient, thread_id: str) -> None:
     run = await client.runs.create(thread_id, "noop", input={"items": []})
     await ended(client, thread_id, run["run_id"])
     assert (await client.runs.join(thread_id, run["run_id"]))["items"] == ["a", "b"]
@@ -315,7 +331,8 @@ async def test_081_joining_a_finished_run_answers_at_once(client: LangGraphClien
     }
 
 
-async def test_082_a_stateless_run_leaves_no_thread_unless_asked(client: LangGraphClient) -> None:
+@pytest.mark.contract(82)
+async def test_a_stateless_run_leaves_no_thread_unless_asked(client: LangGraphClient) -> None:
     noted = []
     for on_completion in (None, "keep"):
         values = await client.runs.wait(
@@ -347,9 +364,8 @@ async def gone(client: LangGraphClient, thread_id: str) -> None:
     await eventually(exists, lambda there: not there)
 
 
-async def test_083_a_failed_or_cancelled_stateless_run_leaves_no_thread_either(
-    client: LangGraphClient, gate: Gate
-) -> None:
+@pytest.mark.contract(83)
+async def test_a_failed_or_cancelled_stateless_run_leaves_no_thread_either(client: LangGraphClient, gate: Gate) -> None:
     failing = await client.runs.create(None, "flaky", input={"items": [], "n": 0})
     await gone(client, failing["thread_id"])
     cancelled = await client.runs.create(None, "gated", input=gate.input)
@@ -359,7 +375,8 @@ async def test_083_a_failed_or_cancelled_stateless_run_leaves_no_thread_either(
     await gone(client, cancelled["thread_id"])
 
 
-async def test_084_too_many_steps_are_an_error(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(84)
+async def test_too_many_steps_are_an_error(client: LangGraphClient, thread_id: str) -> None:
     run = await client.runs.create(thread_id, "noop", input={"items": []}, config={"recursion_limit": 1})
     assert (await ended(client, thread_id, run["run_id"]))["status"] == "error"
     thread = await settled(client, thread_id)
@@ -369,8 +386,9 @@ async def test_084_too_many_steps_are_an_error(client: LangGraphClient, thread_i
         await client.runs.wait(None, "endless", input={"items": []}, config={"recursion_limit": 7})
 
 
+@pytest.mark.contract(85)
 @pytest.mark.parametrize(("durability", "count"), [("exit", 1), ("async", 6), ("sync", 6), (None, 6)])
-async def test_085_durability_decides_how_many_checkpoints_stay(
+async def test_durability_decides_how_many_checkpoints_stay(
     client: LangGraphClient, thread_id: str, durability: str | None, count: int
 ) -> None:
     run = await client.runs.create(thread_id, "four", input={"items": []}, durability=durability)
@@ -381,14 +399,16 @@ async def test_085_durability_decides_how_many_checkpoints_stay(
     assert run["kwargs"]["durability"] == (durability or "async")
 
 
-async def test_086_a_run_that_ends_at_an_interrupt_succeeded(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(86)
+async def test_a_run_that_ends_at_an_interrupt_succeeded(client: LangGraphClient, thread_id: str) -> None:
     run = await client.runs.create(thread_id, "ask", input={"items": []})
     await client.runs.join(thread_id, run["run_id"])
     assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "success"
     assert (await client.threads.get(thread_id))["status"] == "interrupted"
 
 
-async def test_087_a_slow_worker_does_not_change_a_final_status(
+@pytest.mark.contract(87)
+async def test_a_slow_worker_does_not_change_a_final_status(
     client: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     run = await client.runs.create(thread_id, "blocking", input=gate.input)

@@ -71,7 +71,8 @@ async def second(second_url: str) -> AsyncIterator[LangGraphClient]:
         yield client
 
 
-async def test_132_a_stream_of_another_server_is_complete(
+@pytest.mark.contract(132)
+async def test_a_stream_of_another_server_is_complete(
     client: LangGraphClient, second: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     run = await client.runs.create(
@@ -94,9 +95,8 @@ async def test_132_a_stream_of_another_server_is_complete(
     assert await joined(second) == here
 
 
-async def test_132_every_server_sees_what_another_has_answered(
-    client: LangGraphClient, second: LangGraphClient
-) -> None:
+@pytest.mark.contract(132)
+async def test_every_server_sees_what_another_has_answered(client: LangGraphClient, second: LangGraphClient) -> None:
     for _ in range(5):
         thread = await client.threads.create(metadata={"a": 1})
         assert await second.threads.get(thread["thread_id"]) == thread
@@ -108,7 +108,8 @@ async def test_132_every_server_sees_what_another_has_answered(
         assert await client.assistants.get(assistant["assistant_id"]) == assistant
 
 
-async def test_112_a_run_cancelled_at_another_server_stops_streaming_here(
+@pytest.mark.contract(112)
+async def test_a_run_cancelled_at_another_server_stops_streaming_here(
     http: httpx.AsyncClient, second: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     body = {"assistant_id": "ticker", "input": gate.input, "stream_mode": ["custom"]}
@@ -123,7 +124,8 @@ async def test_112_a_run_cancelled_at_another_server_stops_streaming_here(
     assert (await second.runs.get(thread_id, run_id))["status"] == "interrupted"
 
 
-async def test_104_strategies_hold_between_servers(
+@pytest.mark.contract(104)
+async def test_strategies_hold_between_servers(
     client: LangGraphClient, second: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     first = await client.runs.create(thread_id, "gated", input=gate.input)
@@ -152,7 +154,8 @@ def graphs(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-async def test_168_a_run_over_its_time_is_timed_out(
+@pytest.mark.contract(168)
+async def test_a_run_over_its_time_is_timed_out(
     own_server: Callable[..., Server], graphs: Callable[..., Path], gate: Gate
 ) -> None:
     started = await asyncio.to_thread(
@@ -171,7 +174,8 @@ async def test_168_a_run_over_its_time_is_timed_out(
         assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"] == ["first", "a", "b"]
 
 
-async def test_105_no_more_runs_at_once_than_jobs_per_worker(
+@pytest.mark.contract(105)
+async def test_no_more_runs_at_once_than_jobs_per_worker(
     own_server: Callable[..., Server], graphs: Callable[..., Path], gate: Gate
 ) -> None:
     started = await asyncio.to_thread(
@@ -196,7 +200,8 @@ async def test_105_no_more_runs_at_once_than_jobs_per_worker(
         assert (await http.post("/threads", json={"metadata": {"text": "x" * 1000}})).status_code == 200
 
 
-async def test_169_an_executor_that_is_told_to_stop_hands_its_runs_over(
+@pytest.mark.contract(169)
+async def test_an_executor_that_is_told_to_stop_hands_its_runs_over(
     own_server: Callable[..., Server], graphs: Callable[..., Path], gate: Gate
 ) -> None:
     """It passes on what has reached a superstep; a stream is not cut, and shows every step once."""

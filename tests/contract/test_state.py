@@ -15,7 +15,8 @@ from .gate import Gate
 from .waiting import settled
 
 
-async def test_051_update_state_takes_the_place_of_a_node(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(51)
+async def test_update_state_takes_the_place_of_a_node(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "four", input={"items": []})
     before = await client.threads.get_state(thread_id)
     answer = await client.threads.update_state(thread_id, {"items": ["by hand"]}, as_node="two")
@@ -34,7 +35,8 @@ async def test_051_update_state_takes_the_place_of_a_node(client: LangGraphClien
     assert values["items"][4:] == ["by hand", "three", "four"]
 
 
-async def test_052_update_state_has_to_wait_for_runs(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(52)
+async def test_update_state_has_to_wait_for_runs(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
     with pytest.raises(ConflictError):
         await client.threads.update_state(thread_id, {"items": ["early"]}, as_node="first")
@@ -48,7 +50,8 @@ async def test_052_update_state_has_to_wait_for_runs(client: LangGraphClient, th
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
-async def test_053_update_state_as_an_unknown_node_is_400(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(53)
+async def test_update_state_as_an_unknown_node_is_400(client: LangGraphClient, thread_id: str) -> None:
     with pytest.raises(BadRequestError, match="graph"):
         await client.threads.update_state(thread_id, {"items": ["x"]})
     await client.runs.wait(thread_id, "noop", input={"items": []})
@@ -60,7 +63,8 @@ async def test_053_update_state_as_an_unknown_node_is_400(client: LangGraphClien
         await client.threads.update_state(str(uuid4()), {"items": ["x"]})
 
 
-async def test_053_an_ambiguous_update_is_400(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(53)
+async def test_an_ambiguous_update_is_400(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask_two", input={"items": []}, interrupt_before=["done"])
     both = {task["interrupts"][0]["id"]: "yes" for task in (await client.threads.get_state(thread_id))["tasks"]}
     await client.runs.wait(thread_id, "ask_two", command={"resume": both}, interrupt_before=["done"])
@@ -68,7 +72,8 @@ async def test_053_an_ambiguous_update_is_400(client: LangGraphClient, thread_id
         await client.threads.update_state(thread_id, {"items": ["x"]})
 
 
-async def test_054_an_update_may_be_nothing(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(54)
+async def test_an_update_may_be_nothing(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "breakpoint", input={"items": []})
     assert (await client.threads.get_state(thread_id))["next"] == ["b"]
     await client.threads.update_state(thread_id, None, as_node="b")
@@ -77,14 +82,16 @@ async def test_054_an_update_may_be_nothing(client: LangGraphClient, thread_id: 
     assert (await client.runs.wait(thread_id, "breakpoint", input=None))["items"] == ["a", "c"]
 
 
+@pytest.mark.contract(54)
 @pytest.mark.star
-async def test_054_an_update_may_be_a_list_of_updates(client: LangGraphClient, thread_id: str) -> None:
+async def test_an_update_may_be_a_list_of_updates(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": []})
     await client.threads.update_state(thread_id, [{"items": ["one"]}, {"items": ["two"]}], as_node="b")
     assert (await client.threads.get_state(thread_id))["values"]["items"] == ["a", "b", "one", "two"]
 
 
-async def test_055_an_update_of_an_older_checkpoint_forks(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(55)
+async def test_an_update_of_an_older_checkpoint_forks(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "four", input={"items": []})
     history = await client.threads.get_history(thread_id)
     older = next(at for at in history if at["next"] == ["three"])
@@ -98,7 +105,8 @@ async def test_055_an_update_of_an_older_checkpoint_forks(client: LangGraphClien
     assert (await client.threads.get_history(thread_id))[1:] == history
 
 
-async def test_056_changing_a_message_at_an_interrupt_changes_what_the_node_sees(
+@pytest.mark.contract(56)
+async def test_changing_a_message_at_an_interrupt_changes_what_the_node_sees(
     client: LangGraphClient, thread_id: str
 ) -> None:
     await client.runs.wait(thread_id, "review", input={"messages": []})
@@ -114,7 +122,8 @@ async def test_056_changing_a_message_at_an_interrupt_changes_what_the_node_sees
     assert [message["content"] for message in values["messages"]] == ["a better draft", "approved: a better draft"]
 
 
-async def test_057_thread_stream_listeners_hear_of_an_update(
+@pytest.mark.contract(57)
+async def test_thread_stream_listeners_hear_of_an_update(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": []})
@@ -130,7 +139,8 @@ async def test_057_thread_stream_listeners_hear_of_an_update(
     assert frame.data["state"]["checkpoint"]["checkpoint_id"] == state["checkpoint"]["checkpoint_id"]
 
 
-async def test_058_history_is_a_chain_newest_first(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(58)
+async def test_history_is_a_chain_newest_first(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "four", input={"items": []})
     history = await client.threads.get_history(thread_id)
     assert [at["next"] for at in history] == [[], ["four"], ["three"], ["two"], ["one"], ["__start__"]]
@@ -145,7 +155,8 @@ async def test_058_history_is_a_chain_newest_first(client: LangGraphClient, thre
     assert done == [{"items": [word]} for word in ("four", "three", "two", "one")]
 
 
-async def test_059_history_filters_by_checkpoint_metadata(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(59)
+async def test_history_filters_by_checkpoint_metadata(client: LangGraphClient, thread_id: str) -> None:
     for _ in range(2):
         await client.runs.wait(thread_id, "noop", input={"items": []})
     inputs = await client.threads.get_history(thread_id, metadata={"source": "input"})
@@ -155,10 +166,11 @@ async def test_059_history_filters_by_checkpoint_metadata(client: LangGraphClien
     assert await client.threads.get_history(thread_id, metadata={"step": 99}) == []
 
 
+@pytest.mark.contract(60)
 @pytest.mark.parametrize(
     "form", ["configurable", pytest.param("bare", marks=pytest.mark.star), pytest.param("id", marks=pytest.mark.star)]
 )
-async def test_060_history_begins_before_a_checkpoint(
+async def test_history_begins_before_a_checkpoint(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, form: str
 ) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": []})
@@ -172,7 +184,8 @@ async def test_060_history_begins_before_a_checkpoint(
         assert (await http.get(f"/threads/{thread_id}/history?before={checkpoint_id}")).json() == history[2:]
 
 
-async def test_061_the_state_at_a_checkpoint_is_its_history_entry(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(61)
+async def test_the_state_at_a_checkpoint_is_its_history_entry(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": []})
     history = await client.threads.get_history(thread_id)
     for entry in history:
@@ -187,7 +200,8 @@ async def test_061_the_state_at_a_checkpoint_is_its_history_entry(client: LangGr
     assert await client.threads.get_state(thread_id) == history[0]
 
 
-async def test_062_an_unknown_checkpoint_is_an_empty_state(
+@pytest.mark.contract(62)
+async def test_an_unknown_checkpoint_is_an_empty_state(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": []})
@@ -197,7 +211,8 @@ async def test_062_an_unknown_checkpoint_is_an_empty_state(
         assert (answer.json()["values"], answer.json()["next"], answer.json()["tasks"]) == ({}, [], [])
 
 
-async def test_063_a_subgraph_is_a_pointer_or_a_nested_state(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(63)
+async def test_a_subgraph_is_a_pointer_or_a_nested_state(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "family", input={"items": []})
     [pointing] = (await client.threads.get_state(thread_id))["tasks"]
     assert pointing["name"] == "kid" and pointing["state"] is None
@@ -215,7 +230,8 @@ async def test_063_a_subgraph_is_a_pointer_or_a_nested_state(client: LangGraphCl
     assert pointed["values"] == nested["state"]["values"] and pointed["next"] == ["question"]
 
 
-async def test_064_a_subgraph_has_a_history_of_its_own(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(64)
+async def test_a_subgraph_has_a_history_of_its_own(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "family", input={"items": []})
     [task] = (await client.threads.get_state(thread_id))["tasks"]
     history = await client.threads.get_history(thread_id, checkpoint={"checkpoint_ns": f"kid:{task['id']}"})
@@ -225,7 +241,8 @@ async def test_064_a_subgraph_has_a_history_of_its_own(client: LangGraphClient, 
     assert {at["checkpoint"]["checkpoint_ns"] for at in root} == {""}
 
 
-async def test_065_debug_checkpoints_are_the_history_reversed(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(65)
+async def test_debug_checkpoints_are_the_history_reversed(client: LangGraphClient, thread_id: str) -> None:
     payloads = [
         part.data["payload"]
         async for part in client.runs.stream(thread_id, "four", input={"items": []}, stream_mode="debug")

@@ -15,8 +15,9 @@ def order(state: Any) -> tuple[list[str], list[str]]:
     return state["next"], [task["name"] for task in state["tasks"]]
 
 
+@pytest.mark.contract(176)
 @pytest.mark.parametrize("how", ["interrupts", "breakpoint", "update"])
-async def test_176_next_and_tasks_are_in_the_graphs_order(client: LangGraphClient, thread_id: str, how: str) -> None:
+async def test_next_and_tasks_are_in_the_graphs_order(client: LangGraphClient, thread_id: str, how: str) -> None:
     options = {"interrupt_before": "*"} if how != "interrupts" else {}
     await client.runs.wait(thread_id, "parallel", input={"ask": how == "interrupts", "items": []}, **options)
     if how == "update":
@@ -26,26 +27,30 @@ async def test_176_next_and_tasks_are_in_the_graphs_order(client: LangGraphClien
     assert (await client.threads.get_history(thread_id))[0]["next"] == NAMES
 
 
-async def test_176_a_finished_step_keeps_the_order(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(176)
+async def test_a_finished_step_keeps_the_order(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "parallel", input={"items": []})
     _, before, _ = await client.threads.get_history(thread_id)
     assert order(before) == (NAMES, NAMES)
 
 
-async def test_176_tasks_that_were_sent_come_first(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(176)
+async def test_tasks_that_were_sent_come_first(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "parallel", input={"ask": True, "send": True, "items": []})
     state = await client.threads.get_state(thread_id)
     assert order(state)[1] == ["mid", "alpha", *NAMES]
     assert [task["path"][0] for task in state["tasks"]] == ["__pregel_push"] * 2 + ["__pregel_pull"] * 3
 
 
-async def test_176_the_order_of_a_subgraph_is_its_own(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(176)
+async def test_the_order_of_a_subgraph_is_its_own(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "parallel_below", input={"ask": True, "items": []})
     state = await client.threads.get_state(thread_id, subgraphs=True)
     assert order(state["tasks"][0]["state"]) == (NAMES, NAMES)
 
 
-async def test_176_a_subgraphs_metadata_tells_its_task(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(176)
+async def test_a_subgraphs_metadata_tells_its_task(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(
         thread_id, "nested_question", input={"ask": True, "items": []}, metadata={"nothing": None, "deep": {"a": [1]}}
     )

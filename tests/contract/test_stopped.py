@@ -39,8 +39,9 @@ async def left(client: LangGraphClient, thread_id: str) -> dict[str, Any]:
     return errors
 
 
+@pytest.mark.contract(173)
 @pytest.mark.parametrize("wait", [False, True])
-async def test_173_the_unfinished_task_is_cancelled_with_the_answer_already(
+async def test_the_unfinished_task_is_cancelled_with_the_answer_already(
     client: LangGraphClient, thread_id: str, gate: Gate, wait: bool
 ) -> None:
     run_id = await held(client, thread_id, gate)
@@ -54,7 +55,8 @@ async def test_173_the_unfinished_task_is_cancelled_with_the_answer_already(
     assert await left(client, thread_id) == {"hold": "CancelledError()"}
 
 
-async def test_173_what_was_stopped_goes_on_with_no_input(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(173)
+async def test_what_was_stopped_goes_on_with_no_input(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run_id = await held(client, thread_id, gate)
     await client.runs.cancel(thread_id, run_id, wait=True)
     gate.open()
@@ -64,7 +66,8 @@ async def test_173_what_was_stopped_goes_on_with_no_input(client: LangGraphClien
     assert (await client.threads.get_state(thread_id))["tasks"] == []
 
 
-async def test_173_a_client_that_leaves_stops_its_run(
+@pytest.mark.contract(173)
+async def test_a_client_that_leaves_stops_its_run(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     body = {"assistant_id": "gated", "input": gate.input, "on_disconnect": "cancel"}
@@ -77,7 +80,8 @@ async def test_173_a_client_that_leaves_stops_its_run(
     assert await left(client, thread_id) == {"hold": "CancelledError()"}
 
 
-async def test_173_a_run_that_is_superseded_says_by_which(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(173)
+async def test_a_run_that_is_superseded_says_by_which(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run_id = await held(client, thread_id, gate)
     checkpoint = (await client.threads.get_state(thread_id))["checkpoint"]["checkpoint_id"]
     other = Gate(gate.folder)
@@ -95,9 +99,8 @@ async def test_173_a_run_that_is_superseded_says_by_which(client: LangGraphClien
     assert (thread["status"], thread["error"]) == ("idle", None)
 
 
-async def test_173_a_question_asked_after_a_stop_is_a_question(
-    client: LangGraphClient, thread_id: str, gate: Gate
-) -> None:
+@pytest.mark.contract(173)
+async def test_a_question_asked_after_a_stop_is_a_question(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run_id = await held(client, thread_id, gate, "gated_question")
     await client.runs.cancel(thread_id, run_id, wait=True)
     assert await left(client, thread_id) == {"ask": "CancelledError()"}
@@ -110,7 +113,8 @@ async def test_173_a_question_asked_after_a_stop_is_a_question(
     assert values["items"] == ["yes", "done"]
 
 
-async def test_173_a_run_stopped_while_it_uses_an_answer_goes_on_with_it(
+@pytest.mark.contract(173)
+async def test_a_run_stopped_while_it_uses_an_answer_goes_on_with_it(
     client: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     await client.runs.wait(thread_id, "gated_answer", input=gate.input)
@@ -121,7 +125,8 @@ async def test_173_a_run_stopped_while_it_uses_an_answer_goes_on_with_it(
     assert (await client.runs.wait(thread_id, "gated_answer", input=None))["items"] == ["yes", "done"]
 
 
-async def test_173_a_question_is_left_alone_by_a_run_that_never_began(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(173)
+async def test_a_question_is_left_alone_by_a_run_that_never_began(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask", input={"items": []})
     run = await client.runs.create(thread_id, "ask", input={"items": []}, after_seconds=600)
     await client.runs.cancel(thread_id, run["run_id"])
@@ -131,7 +136,8 @@ async def test_173_a_question_is_left_alone_by_a_run_that_never_began(client: La
     assert (await client.runs.get(thread_id, run["run_id"]))["cancel_reason"] == ASKED
 
 
-async def test_173_beside_it_what_has_finished_or_asked_stays_so(
+@pytest.mark.contract(173)
+async def test_beside_it_what_has_finished_or_asked_stays_so(
     client: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     run_id = await held(client, thread_id, gate, "gated_sides")
@@ -146,7 +152,8 @@ async def test_173_beside_it_what_has_finished_or_asked_stays_so(
     assert (thread["status"], len(thread["interrupts"])) == ("interrupted", 1)
 
 
-async def test_173_tasks_of_subgraphs_are_cancelled_too(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(173)
+async def test_tasks_of_subgraphs_are_cancelled_too(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run_id = await held(client, thread_id, gate, "gated_family")
     await client.runs.cancel(thread_id, run_id, wait=True)
     (task,) = (await client.threads.get_state(thread_id, subgraphs=True))["tasks"]
@@ -154,7 +161,8 @@ async def test_173_tasks_of_subgraphs_are_cancelled_too(client: LangGraphClient,
     assert (task["error"], below["name"], below["error"]) == ("CancelledError()", "hold", "CancelledError()")
 
 
-async def test_173_a_copy_is_stopped_as_well(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(173)
+async def test_a_copy_is_stopped_as_well(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run_id = await held(client, thread_id, gate)
     await client.runs.cancel(thread_id, run_id, wait=True)
     copy = await client.threads.copy(thread_id)
@@ -163,7 +171,8 @@ async def test_173_a_copy_is_stopped_as_well(client: LangGraphClient, thread_id:
     assert (thread["status"], thread["error"]) == ("interrupted", interrupted(ASKED))
 
 
-async def test_173_a_state_update_takes_the_error_away(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(173)
+async def test_a_state_update_takes_the_error_away(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     run_id = await held(client, thread_id, gate)
     await client.runs.cancel(thread_id, run_id, wait=True)
     await client.threads.update_state(thread_id, {"items": ["by hand"]}, as_node="hold")

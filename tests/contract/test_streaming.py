@@ -26,7 +26,8 @@ def names(parts: Sequence[StreamPart]) -> list[str]:
     return [part.event for part in parts]
 
 
-async def test_115_the_first_event_is_metadata(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(115)
+async def test_the_first_event_is_metadata(client: LangGraphClient, thread_id: str) -> None:
     parts = await streamed(client, thread_id, "noop", input={"items": []})
     [run] = await client.runs.list(thread_id)
     assert parts[0].event == "metadata"
@@ -34,7 +35,8 @@ async def test_115_the_first_event_is_metadata(client: LangGraphClient, thread_i
     assert names(parts).count("metadata") == 1
 
 
-async def test_115_headers_and_framing_of_a_stream(http: httpx.AsyncClient, thread_id: str) -> None:
+@pytest.mark.contract(115)
+async def test_headers_and_framing_of_a_stream(http: httpx.AsyncClient, thread_id: str) -> None:
     body = {"assistant_id": "noop", "input": {"items": []}}
     async with http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -45,7 +47,8 @@ async def test_115_headers_and_framing_of_a_stream(http: httpx.AsyncClient, thre
     assert seen[-1].event == "values"
 
 
-async def test_116_values_and_updates(client: LangGraphClient) -> None:
+@pytest.mark.contract(116)
+async def test_values_and_updates(client: LangGraphClient) -> None:
     values = await streamed(client, None, "noop", input={"items": ["in"]}, stream_mode="values")
     assert [(part.event, part.data) for part in values[1:]] == [
         ("values", {"items": ["in"]}),
@@ -59,7 +62,8 @@ async def test_116_values_and_updates(client: LangGraphClient) -> None:
     ]
 
 
-async def test_117_messages_mode(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(117)
+async def test_messages_mode(client: LangGraphClient, thread_id: str) -> None:
     parts = await streamed(client, thread_id, "chat", input=HELLO, stream_mode="messages")
     assert set(names(parts)) <= {"metadata", "messages/metadata", "messages/partial", "messages/complete"}
     assert {"messages/metadata", "messages/partial"} <= set(names(parts))
@@ -72,14 +76,16 @@ async def test_117_messages_mode(client: LangGraphClient, thread_id: str) -> Non
     assert about[0][final["id"]]["metadata"]["langgraph_node"] == "model"
 
 
-async def test_117_a_message_that_was_not_streamed_comes_complete(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(117)
+async def test_a_message_that_was_not_streamed_comes_complete(client: LangGraphClient, thread_id: str) -> None:
     parts = await streamed(client, thread_id, "review", input={"messages": []}, stream_mode="messages")
     complete = [part.data for part in parts if part.event == "messages/complete"]
     assert [[message["content"] for message in messages] for messages in complete] == [["a first draft"]]
     assert "messages/partial" not in names(parts)
 
 
-async def test_118_message_chunks_add_up_to_the_message(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(118)
+async def test_message_chunks_add_up_to_the_message(client: LangGraphClient, thread_id: str) -> None:
     parts = await streamed(client, thread_id, "chat", input=HELLO, stream_mode="messages-tuple")
     assert set(names(parts)) == {"metadata", "messages"}
     chunks = [part.data[0] for part in parts if part.event == "messages"]
@@ -94,7 +100,8 @@ async def test_118_message_chunks_add_up_to_the_message(client: LangGraphClient,
     assert about["langgraph_node"] == "model" and about["thread_id"] == thread_id and about["run_attempt"] == 1
 
 
-async def test_118_a_tool_call_is_streamed_in_chunks(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(118)
+async def test_a_tool_call_is_streamed_in_chunks(client: LangGraphClient, thread_id: str) -> None:
     question = {"messages": [{"role": "user", "content": "add 2 3"}]}
     parts = await streamed(client, thread_id, "agent", input=question, stream_mode="messages-tuple")
     messages = [part.data[0] for part in parts if part.event == "messages"]
@@ -109,7 +116,8 @@ async def test_118_a_tool_call_is_streamed_in_chunks(client: LangGraphClient, th
     assert state["values"]["messages"][-1]["content"] == "The sum is 5"
 
 
-async def test_119_partial_messages_are_growing_prefixes(client: LangGraphClient) -> None:
+@pytest.mark.contract(119)
+async def test_partial_messages_are_growing_prefixes(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "chat", input=HELLO, stream_mode="messages")
     partial = [part.data[0]["content"] for part in parts if part.event == "messages/partial"]
     assert partial[-1] == STORY
@@ -118,7 +126,8 @@ async def test_119_partial_messages_are_growing_prefixes(client: LangGraphClient
     assert len(set(partial)) == len(STORY.split())
 
 
-async def test_120_modes_interleave_step_by_step(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(120)
+async def test_modes_interleave_step_by_step(client: LangGraphClient, thread_id: str) -> None:
     modes = ["values", "updates", "tasks", "checkpoints"]
     parts = await streamed(client, thread_id, "noop", input={"items": []}, stream_mode=modes)
     step = ["tasks", "updates", "tasks", "values", "checkpoints"]
@@ -133,7 +142,8 @@ async def test_120_modes_interleave_step_by_step(client: LangGraphClient, thread
     assert configured == [at["checkpoint"]["checkpoint_id"] for at in reversed(history)]
 
 
-async def test_120_events_mode_combines_with_others(client: LangGraphClient) -> None:
+@pytest.mark.contract(120)
+async def test_events_mode_combines_with_others(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "chat", input=HELLO, stream_mode=["events", "values"])
     assert set(names(parts)) == {"metadata", "events", "values"}
     kinds = [part.data["event"] for part in parts if part.event == "events"]
@@ -147,7 +157,8 @@ async def test_120_events_mode_combines_with_others(client: LangGraphClient) -> 
     assert [part for part in parts if part.event == "values"][-1].data["messages"][-1]["content"] == STORY
 
 
-async def test_120_events_are_those_of_nodes_and_what_they_call(client: LangGraphClient) -> None:
+@pytest.mark.contract(120)
+async def test_events_are_those_of_nodes_and_what_they_call(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "fan_out", input={"items": [], "n": 2}, stream_mode="events")
     told = [part.data for part in parts if part.event == "events"]
     assert not [event for event in told if "langsmith:hidden" in event["tags"]]
@@ -164,7 +175,8 @@ async def test_120_events_are_those_of_nodes_and_what_they_call(client: LangGrap
     assert {metadata["checkpoint_ns"] for metadata in inside} == {task}
 
 
-async def test_121_subgraph_events_carry_their_namespace(client: LangGraphClient) -> None:
+@pytest.mark.contract(121)
+async def test_subgraph_events_carry_their_namespace(client: LangGraphClient) -> None:
     modes = ["updates", "messages-tuple"]
     inside = await streamed(client, None, "chat_parent", input=HELLO, stream_mode=modes, stream_subgraphs=True)
     spaced = [name for name in names(inside) if "|" in name]
@@ -182,7 +194,8 @@ async def test_121_subgraph_events_carry_their_namespace(client: LangGraphClient
     assert [name.count("|") for name in names(deep) if name.startswith("updates")] == [2, 1, 0]
 
 
-async def test_122_an_interrupt_is_an_update_and_a_value(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(122)
+async def test_an_interrupt_is_an_update_and_a_value(client: LangGraphClient, thread_id: str) -> None:
     parts = await streamed(client, thread_id, "ask", input={"items": []}, stream_mode=["updates", "values"])
     [asked] = (await client.threads.get_state(thread_id))["interrupts"]
     update = next(part.data for part in parts if part.event == "updates")
@@ -194,8 +207,9 @@ async def test_122_an_interrupt_is_an_update_and_a_value(client: LangGraphClient
     assert [part.data for part in stopped[1:]] == [{"a": {"items": ["a"]}}, {"__interrupt__": []}]
 
 
+@pytest.mark.contract(123)
 @pytest.mark.parametrize("stream_mode", ["values", "updates", "custom"])
-async def test_123_an_error_is_the_last_event(http: httpx.AsyncClient, thread_id: str, stream_mode: str) -> None:
+async def test_an_error_is_the_last_event(http: httpx.AsyncClient, thread_id: str, stream_mode: str) -> None:
     body = {"assistant_id": "flaky", "input": {"items": [], "n": 0}, "stream_mode": [stream_mode]}
     async with http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as stream:
         seen = await events(stream)
@@ -205,13 +219,15 @@ async def test_123_an_error_is_the_last_event(http: httpx.AsyncClient, thread_id
     assert seen[-1].data == {"error": "ValueError", "message": "kaboom"}
 
 
-async def test_124_custom_data_comes_in_order_before_the_update(client: LangGraphClient) -> None:
+@pytest.mark.contract(124)
+async def test_custom_data_comes_in_order_before_the_update(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "custom", input={"items": [], "n": 20}, stream_mode=["custom", "updates"])
     assert names(parts) == ["metadata", *["custom"] * 20, "updates"]
     assert [part.data for part in parts[1:-1]] == [{"number": n} for n in range(20)]
 
 
-async def test_124_custom_data_comes_while_the_node_runs(http: httpx.AsyncClient, thread_id: str, gate: Gate) -> None:
+@pytest.mark.contract(124)
+async def test_custom_data_comes_while_the_node_runs(http: httpx.AsyncClient, thread_id: str, gate: Gate) -> None:
     body = {"assistant_id": "custom", "input": {**gate.input, "n": 4}, "stream_mode": ["custom"]}
     async with http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as stream:
         numbers = []

@@ -16,7 +16,8 @@ from .waiting import ended, eventually, settled
 SORT_KEYS = ("thread_id", "status", "created_at", "updated_at", "state_updated_at")
 
 
-async def test_031_a_thread_id_is_created_once(client: LangGraphClient) -> None:
+@pytest.mark.contract(31)
+async def test_a_thread_id_is_created_once(client: LangGraphClient) -> None:
     chosen = str(uuid4())
     first = await client.threads.create(thread_id=chosen, metadata={"n": 1})
     assert (first["thread_id"], first["metadata"]) == (chosen, {"n": 1})
@@ -26,28 +27,32 @@ async def test_031_a_thread_id_is_created_once(client: LangGraphClient) -> None:
     assert again["metadata"] == {"n": 1}
 
 
-async def test_032_a_new_thread_is_idle_and_empty(client: LangGraphClient) -> None:
+@pytest.mark.contract(32)
+async def test_a_new_thread_is_idle_and_empty(client: LangGraphClient) -> None:
     created = await client.threads.create(metadata={"a": 1})
     thread = await client.threads.get(created["thread_id"])
     assert (thread["status"], thread["values"]) == ("idle", None)
     assert thread == created
 
 
+@pytest.mark.contract(32)
 @pytest.mark.star
-async def test_032_a_new_thread_has_every_field(client: LangGraphClient) -> None:
+async def test_a_new_thread_has_every_field(client: LangGraphClient) -> None:
     thread = await client.threads.create()
     assert (thread["interrupts"], thread["error"], thread["config"]) == ({}, None, {})
     assert thread["state_updated_at"] == thread["created_at"]
 
 
-async def test_033_the_state_of_a_new_thread_is_empty(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(33)
+async def test_the_state_of_a_new_thread_is_empty(client: LangGraphClient, thread_id: str) -> None:
     state = await client.threads.get_state(thread_id)
     assert (state["values"], state["next"], state["tasks"], state["interrupts"]) == ({}, [], [], [])
     assert state["parent_checkpoint"] is None and state["created_at"] is None
     assert await client.threads.get_history(thread_id) == []
 
 
-async def test_034_patch_merges_metadata_and_touches_only_updated_at(client: LangGraphClient) -> None:
+@pytest.mark.contract(34)
+async def test_patch_merges_metadata_and_touches_only_updated_at(client: LangGraphClient) -> None:
     thread = await client.threads.create(metadata={"a": 1, "deep": {"x": 1}})
     patched = await client.threads.update(thread["thread_id"], metadata={"b": 2, "deep": {"y": 2}, "none": None})
     assert patched["metadata"] == {"a": 1, "b": 2, "deep": {"y": 2}, "none": None}
@@ -58,9 +63,8 @@ async def test_034_patch_merges_metadata_and_touches_only_updated_at(client: Lan
         await client.threads.update(str(uuid4()), metadata={})
 
 
-async def test_035_patch_can_answer_with_nothing(
-    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
-) -> None:
+@pytest.mark.contract(35)
+async def test_patch_can_answer_with_nothing(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     answer = await http.patch(
         f"/threads/{thread_id}", json={"metadata": {"quiet": True}}, headers={"prefer": "return=minimal"}
     )
@@ -69,8 +73,9 @@ async def test_035_patch_can_answer_with_nothing(
     assert (await client.threads.get(thread_id))["metadata"] == {"quiet": True, "quieter": True}
 
 
+@pytest.mark.contract(36)
 @pytest.mark.star
-async def test_036_deleting_a_busy_thread_stops_its_runs_and_ends_its_streams(
+async def test_deleting_a_busy_thread_stops_its_runs_and_ends_its_streams(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     body = {"assistant_id": "gated", "input": gate.input}
@@ -87,7 +92,8 @@ async def test_036_deleting_a_busy_thread_stops_its_runs_and_ends_its_streams(
     assert gate.committer() == [f"enter {run_id}", f"cancelled {run_id}", f"exit {run_id}"]
 
 
-async def test_037_search_filters_combine(client: LangGraphClient) -> None:
+@pytest.mark.contract(37)
+async def test_search_filters_combine(client: LangGraphClient) -> None:
     mark = str(uuid4())
     idle = await client.threads.create(metadata={"mark": mark, "deep": {"a": 1, "b": [1, 2]}})
     asked = await client.threads.create(metadata={"mark": mark})
@@ -111,8 +117,9 @@ async def test_037_search_filters_combine(client: LangGraphClient) -> None:
         assert counted == len(await found(**filters))
 
 
+@pytest.mark.contract(37)
 @pytest.mark.star
-async def test_037_search_filters_by_values(client: LangGraphClient) -> None:
+async def test_search_filters_by_values(client: LangGraphClient) -> None:
     mark = {"mark": str(uuid4())}
     for n in (1, 2):
         thread = await client.threads.create(metadata=mark)
@@ -124,8 +131,9 @@ async def test_037_search_filters_by_values(client: LangGraphClient) -> None:
     assert await client.threads.count(metadata=mark, values={"n": 2}) == 1
 
 
+@pytest.mark.contract(38)
 @pytest.mark.parametrize("sort_by", SORT_KEYS)
-async def test_038_search_sorts_by_every_key_both_ways(client: LangGraphClient, sort_by: str) -> None:
+async def test_search_sorts_by_every_key_both_ways(client: LangGraphClient, sort_by: str) -> None:
     mark = {"mark": str(uuid4())}
     for graph in ("flaky", "ask", None):
         thread = await client.threads.create(metadata=mark)
@@ -139,7 +147,8 @@ async def test_038_search_sorts_by_every_key_both_ways(client: LangGraphClient, 
     assert [row[sort_by] for row in falling] == keys[::-1]
 
 
-async def test_038_a_limit_out_of_range_is_422(client: LangGraphClient) -> None:
+@pytest.mark.contract(38)
+async def test_a_limit_out_of_range_is_422(client: LangGraphClient) -> None:
     for limit in (0, 1001, -1):
         with pytest.raises(UnprocessableEntityError):
             await client.threads.search(limit=limit)
@@ -148,7 +157,8 @@ async def test_038_a_limit_out_of_range_is_422(client: LangGraphClient) -> None:
     assert isinstance(await client.threads.search(limit=1000), list)
 
 
-async def test_038_the_newest_thread_comes_first_by_default(client: LangGraphClient) -> None:
+@pytest.mark.contract(38)
+async def test_the_newest_thread_comes_first_by_default(client: LangGraphClient) -> None:
     mark = {"mark": str(uuid4())}
     made = [(await client.threads.create(metadata=mark))["thread_id"] for _ in range(5)]
     assert [row["thread_id"] for row in await client.threads.search(metadata=mark)] == made[::-1]
@@ -156,7 +166,8 @@ async def test_038_the_newest_thread_comes_first_by_default(client: LangGraphCli
     assert sorted(row["thread_id"] for page in pages for row in page) == sorted(made)
 
 
-async def test_039_extract_reads_paths_of_the_values(client: LangGraphClient) -> None:
+@pytest.mark.contract(39)
+async def test_extract_reads_paths_of_the_values(client: LangGraphClient) -> None:
     mark = {"mark": str(uuid4())}
     thread = await client.threads.create(metadata=mark)
     await client.runs.wait(thread["thread_id"], "chat", input={"messages": [{"role": "user", "content": "hello"}]})
@@ -182,7 +193,8 @@ async def test_039_extract_reads_paths_of_the_values(client: LangGraphClient) ->
         await client.threads.search(extract={"a": "password"})
 
 
-async def test_039_select_returns_only_those_fields(client: LangGraphClient) -> None:
+@pytest.mark.contract(39)
+async def test_select_returns_only_those_fields(client: LangGraphClient) -> None:
     mark = {"mark": str(uuid4())}
     thread = await client.threads.create(metadata=mark)
     rows = await client.threads.search(metadata=mark, select=["thread_id", "status"])
@@ -191,9 +203,8 @@ async def test_039_select_returns_only_those_fields(client: LangGraphClient) -> 
         await client.threads.search(select=["password"])  # type: ignore[list-item]
 
 
-async def test_040_a_failed_thread_shows_its_error_until_the_next_success(
-    client: LangGraphClient, thread_id: str
-) -> None:
+@pytest.mark.contract(40)
+async def test_a_failed_thread_shows_its_error_until_the_next_success(client: LangGraphClient, thread_id: str) -> None:
     run = await client.runs.create(thread_id, "flaky", input={"items": [], "n": 0})
     assert (await ended(client, thread_id, run["run_id"]))["status"] == "error"
     failed = await settled(client, thread_id)
@@ -206,7 +217,8 @@ async def test_040_a_failed_thread_shows_its_error_until_the_next_success(
     assert (well["status"], well["error"]) == ("idle", None)
 
 
-async def test_041_an_interrupted_thread_shows_its_interrupts_by_task(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(41)
+async def test_an_interrupted_thread_shows_its_interrupts_by_task(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask", input={"items": []})
     thread = await client.threads.get(thread_id)
     state = await client.threads.get_state(thread_id)
@@ -222,9 +234,8 @@ async def test_041_an_interrupted_thread_shows_its_interrupts_by_task(client: La
     assert (resumed["status"], resumed["interrupts"]) == ("idle", {})
 
 
-async def test_042_while_a_run_is_running_the_thread_is_busy(
-    client: LangGraphClient, thread_id: str, gate: Gate
-) -> None:
+@pytest.mark.contract(42)
+async def test_while_a_run_is_running_the_thread_is_busy(client: LangGraphClient, thread_id: str, gate: Gate) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": []})
     run = await client.runs.create(thread_id, "gated", input=gate.input)
     assert (await client.threads.get(thread_id))["status"] == "busy"
@@ -239,8 +250,9 @@ async def test_042_while_a_run_is_running_the_thread_is_busy(
     assert done["values"]["items"] == ["a", "b", "first", "held", "last"]
 
 
+@pytest.mark.contract(42)
 @pytest.mark.star
-async def test_042_the_values_of_a_busy_thread_are_those_of_its_latest_checkpoint(
+async def test_the_values_of_a_busy_thread_are_those_of_its_latest_checkpoint(
     client: LangGraphClient, thread_id: str, gate: Gate
 ) -> None:
     run = await client.runs.create(thread_id, "gated", input=gate.input)
@@ -253,7 +265,8 @@ async def test_042_the_values_of_a_busy_thread_are_those_of_its_latest_checkpoin
     await client.runs.join(thread_id, run["run_id"])
 
 
-async def test_043_a_copy_has_the_state_and_history_and_goes_its_own_way(client: LangGraphClient) -> None:
+@pytest.mark.contract(43)
+async def test_a_copy_has_the_state_and_history_and_goes_its_own_way(client: LangGraphClient) -> None:
     thread = await client.threads.create(metadata={"a": 1})
     source = thread["thread_id"]
     await client.runs.wait(source, "noop", input={"items": []})
@@ -278,8 +291,9 @@ async def test_043_a_copy_has_the_state_and_history_and_goes_its_own_way(client:
     assert len(await client.threads.get_history(copy)) == 8
 
 
+@pytest.mark.contract(44)
 @pytest.mark.star
-async def test_044_a_copy_of_an_interrupted_thread_can_be_resumed(client: LangGraphClient, thread_id: str) -> None:
+async def test_a_copy_of_an_interrupted_thread_can_be_resumed(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask", input={"items": []})
     source = await client.threads.get(thread_id)
     copy = await client.threads.copy(thread_id)
@@ -289,12 +303,14 @@ async def test_044_a_copy_of_an_interrupted_thread_can_be_resumed(client: LangGr
     assert (await client.threads.get(thread_id))["status"] == "interrupted"
 
 
-async def test_045_copying_a_missing_thread_is_409(client: LangGraphClient) -> None:
+@pytest.mark.contract(45)
+async def test_copying_a_missing_thread_is_409(client: LangGraphClient) -> None:
     with pytest.raises(ConflictError):
         await client.threads.copy(str(uuid4()))
 
 
-async def test_046_prune_deletes_threads(client: LangGraphClient) -> None:
+@pytest.mark.contract(46)
+async def test_prune_deletes_threads(client: LangGraphClient) -> None:
     first = await client.threads.create()
     second = await client.threads.create()
     pruned = await client.threads.prune([first["thread_id"], str(uuid4())])
@@ -304,8 +320,9 @@ async def test_046_prune_deletes_threads(client: LangGraphClient) -> None:
     assert (await client.threads.get(second["thread_id"]))["status"] == "idle"
 
 
+@pytest.mark.contract(46)
 @pytest.mark.star
-async def test_046_prune_can_keep_the_latest_checkpoint(client: LangGraphClient, thread_id: str) -> None:
+async def test_prune_can_keep_the_latest_checkpoint(client: LangGraphClient, thread_id: str) -> None:
     for _ in range(2):
         await client.runs.wait(thread_id, "noop", input={"items": []})
     before = await client.threads.get_state(thread_id)
@@ -317,8 +334,9 @@ async def test_046_prune_can_keep_the_latest_checkpoint(client: LangGraphClient,
     assert values["items"] == ["a", "b"] * 3
 
 
+@pytest.mark.contract(48)
 @pytest.mark.star
-async def test_048_storage_grows_with_checkpoints_and_shrinks_when_pruned(
+async def test_storage_grows_with_checkpoints_and_shrinks_when_pruned(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     async def storage() -> dict:
@@ -339,7 +357,8 @@ async def test_048_storage_grows_with_checkpoints_and_shrinks_when_pruned(
     assert pruned["checkpoints"]["bytes"] < two["checkpoints"]["bytes"]
 
 
-async def test_049_supersteps_of_a_history_make_the_same_history(client: LangGraphClient) -> None:
+@pytest.mark.contract(49)
+async def test_supersteps_of_a_history_make_the_same_history(client: LangGraphClient) -> None:
     source = await client.threads.create(graph_id="noop")
     await client.runs.wait(source["thread_id"], "noop", input={"items": ["in"]})
     supersteps = [
@@ -358,8 +377,9 @@ async def test_049_supersteps_of_a_history_make_the_same_history(client: LangGra
     assert await story(replayed["thread_id"]) == await story(source["thread_id"])
 
 
+@pytest.mark.contract(50)
 @pytest.mark.parametrize("metadata", [{}, pytest.param({"graph_id": "noop"}, marks=pytest.mark.star)])
-async def test_050_supersteps_that_fail_keep_the_thread_and_explain(
+async def test_supersteps_that_fail_keep_the_thread_and_explain(
     client: LangGraphClient, http: httpx.AsyncClient, metadata: dict
 ) -> None:
     chosen = str(uuid4())

@@ -40,7 +40,8 @@ def of_call(parts: Sequence[StreamPart], call_id: str) -> list[dict[str, Any]]:
     return [data for _, data in of_mode(parts, "tools") if data.get("toolCallId") == call_id]
 
 
-async def test_181_a_tool_starts_and_ends(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(181)
+async def test_a_tool_starts_and_ends(client: LangGraphClient, thread_id: str) -> None:
     parts = await streamed(client, thread_id, "tools", input=work(ADD), stream_mode="tools")
     assert [part.event for part in parts] == ["metadata", "tools", "tools"]
     start, end = (part.data for part in parts[1:])
@@ -51,7 +52,8 @@ async def test_181_a_tool_starts_and_ends(client: LangGraphClient, thread_id: st
     assert state["values"]["messages"][1]["content"] == "5"
 
 
-async def test_181_what_a_tool_writes_comes_between_its_start_and_end(client: LangGraphClient) -> None:
+@pytest.mark.contract(181)
+async def test_what_a_tool_writes_comes_between_its_start_and_end(client: LangGraphClient) -> None:
     pytest.importorskip("langgraph.pregel._tools", reason="this LangGraph's tools have nothing to write with")
     calls = work(("count", {"to": 3}), ADD)
     for graph in ("tools", "tools_each"):
@@ -63,8 +65,9 @@ async def test_181_what_a_tool_writes_comes_between_its_start_and_end(client: La
         assert [data["event"] for data in of_call(parts, "call-1")] == ["on_tool_start", "on_tool_end"]
 
 
+@pytest.mark.contract(181)
 @pytest.mark.parametrize(("graph", "fails"), [("tools", False), ("tools_strict", True)])
-async def test_181_a_tool_that_raises(client: LangGraphClient, graph: str, fails: bool) -> None:
+async def test_a_tool_that_raises(client: LangGraphClient, graph: str, fails: bool) -> None:
     parts = await streamed(client, None, graph, input=work(("explode", {})), stream_mode=["tools", "values"])
     start, error = of_call(parts, "call-0")
     assert start["event"] == "on_tool_start"
@@ -73,7 +76,8 @@ async def test_181_a_tool_that_raises(client: LangGraphClient, graph: str, fails
     assert [part.data for part in parts if part.event == "error"] == ([told] if fails else [])
 
 
-async def test_181_a_tool_that_asks_starts_again_and_ends_then(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(181)
+async def test_a_tool_that_asks_starts_again_and_ends_then(client: LangGraphClient, thread_id: str) -> None:
     calls = work(("ask", {"question": "really?"}))
     asked = await streamed(client, thread_id, "tools", input=calls, stream_mode=["tools", "updates"])
     assert [data["event"] for data in of_call(asked, "call-0")] == ["on_tool_start"]
@@ -82,7 +86,8 @@ async def test_181_a_tool_that_asks_starts_again_and_ends_then(client: LangGraph
     assert (start["event"], end["event"], end["output"]["content"]) == ("on_tool_start", "on_tool_end", "yes")
 
 
-async def test_181_a_call_inside_a_tool_is_told_too(client: LangGraphClient) -> None:
+@pytest.mark.contract(181)
+async def test_a_call_inside_a_tool_is_told_too(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "tools", input=work(("twice", {"text": "it"})), stream_mode="tools")
     order = [(data["event"], data["toolCallId"]) for _, data in of_mode(parts, "tools")]
     assert order == [
@@ -90,7 +95,8 @@ async def test_181_a_call_inside_a_tool_is_told_too(client: LangGraphClient) -> 
     ]  # fmt: skip
 
 
-async def test_181_tools_of_subgraphs_only_for_those_who_want_subgraphs(client: LangGraphClient) -> None:
+@pytest.mark.contract(181)
+async def test_tools_of_subgraphs_only_for_those_who_want_subgraphs(client: LangGraphClient) -> None:
     inside = await streamed(
         client, None, "tools_parent", input=work(ADD), stream_mode=["tools", "updates"], stream_subgraphs=True
     )
@@ -101,7 +107,8 @@ async def test_181_tools_of_subgraphs_only_for_those_who_want_subgraphs(client: 
     assert of_mode(outside, "tools") == [] and of_mode(outside, "updates")
 
 
-async def test_181_tools_beside_all_other_modes(client: LangGraphClient) -> None:
+@pytest.mark.contract(181)
+async def test_tools_beside_all_other_modes(client: LangGraphClient) -> None:
     modes = ["values", "updates", "messages-tuple", "tasks", "checkpoints", "debug", "custom", "events"]
     plain = await streamed(client, None, "tools", input=work(ADD), stream_mode=modes)
     both = await streamed(client, None, "tools", input=work(ADD), stream_mode=[*modes, "tools", "lifecycle"])
@@ -122,7 +129,8 @@ def told(parts: Sequence[StreamPart | Frame]) -> list[tuple[str, tuple[str, ...]
     return [(data["event"], named(namespace)) for namespace, data in of_mode(parts, "lifecycle")]
 
 
-async def test_181_subgraphs_start_and_end(client: LangGraphClient) -> None:
+@pytest.mark.contract(181)
+async def test_subgraphs_start_and_end(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "thinking", input={"text": "it"}, stream_mode="lifecycle")
     assert told(parts) == [
         ("started", ("outer",)),
@@ -135,7 +143,8 @@ async def test_181_subgraphs_start_and_end(client: LangGraphClient) -> None:
     assert told(await streamed(client, None, "noop", input={"items": []}, stream_mode="lifecycle")) == []
 
 
-async def test_181_a_failing_subgraph_fails_before_the_run_does(client: LangGraphClient) -> None:
+@pytest.mark.contract(181)
+async def test_a_failing_subgraph_fails_before_the_run_does(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "thinking", input={"text": "nonsense"}, stream_mode="lifecycle")
     assert told(parts)[2:] == [("failed", ("outer", "inner")), ("failed", ("outer",))]
     error = {"error": "ValueError", "message": "this is nonsense"}
@@ -143,7 +152,8 @@ async def test_181_a_failing_subgraph_fails_before_the_run_does(client: LangGrap
     assert (parts[-1].event, parts[-1].data) == ("error", error)
 
 
-async def test_181_a_subgraph_that_asks_is_interrupted_and_goes_on(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.contract(181)
+async def test_a_subgraph_that_asks_is_interrupted_and_goes_on(client: LangGraphClient, thread_id: str) -> None:
     for durability in ("async", "exit"):
         thread_id = (await client.threads.create())["thread_id"]
         asked = await streamed(
@@ -158,8 +168,9 @@ async def test_181_a_subgraph_that_asks_is_interrupted_and_goes_on(client: LangG
         assert spaces[0] == spaces[1], "it is the same subgraph"
 
 
+@pytest.mark.contract(181)
 @pytest.mark.parametrize("graph", ["tools", "tools_each"])
-async def test_181_the_tool_call_that_started_a_subgraph_is_named(client: LangGraphClient, graph: str) -> None:
+async def test_the_tool_call_that_started_a_subgraph_is_named(client: LangGraphClient, graph: str) -> None:
     calls = work(("research", {"text": "it"}), ("research", {"text": "nonsense"}))
     parts = await streamed(client, None, graph, input=calls, stream_mode=["lifecycle", "tools"])
     of_tool = [data for _, data in of_mode(parts, "lifecycle") if "tool_call_id" in data]
@@ -172,7 +183,8 @@ async def test_181_the_tool_call_that_started_a_subgraph_is_named(client: LangGr
     assert {tuple(data["namespace"][:-1]) for data in inner} == {tuple(space) for space in spaces.values()}
 
 
-async def test_181_one_tool_call_may_start_several_subgraphs(client: LangGraphClient) -> None:
+@pytest.mark.contract(181)
+async def test_one_tool_call_may_start_several_subgraphs(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "tools", input=work(("twice", {"text": "it"})), stream_mode="lifecycle")
     of_tool = [
         (data["event"], tuple(data["namespace"])) for _, data in of_mode(parts, "lifecycle") if "tool_call_id" in data
@@ -183,7 +195,8 @@ async def test_181_one_tool_call_may_start_several_subgraphs(client: LangGraphCl
     assert {data.get("tool_call_id") for _, data in of_mode(parts, "lifecycle")} == {"call-0", None}
 
 
-async def test_181_a_cancelled_subgraph_is_shown_to_have_started(
+@pytest.mark.contract(181)
+async def test_a_cancelled_subgraph_is_shown_to_have_started(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate
 ) -> None:
     run = await client.runs.create(
@@ -204,7 +217,8 @@ async def replay(http: httpx.AsyncClient, thread_id: str, run_id: str, last_even
         return await events(stream)
 
 
-async def test_181_both_modes_are_replayed_resumed_and_filtered(
+@pytest.mark.contract(181)
+async def test_both_modes_are_replayed_resumed_and_filtered(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
     run = await client.runs.create(

@@ -54,6 +54,7 @@ def test_graphs_dependencies_and_env(tmp_path: Path) -> None:
     assert load(tmp_path).graphs.keys() == config.graphs.keys()
 
 
+@pytest.mark.contract(179)
 def test_the_file_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COLOR", "SIZE", "EMPTY", "KEPT"):
         monkeypatch.setenv(name, "blue")
@@ -62,6 +63,7 @@ def test_the_file_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.
     assert [os.environ[name] for name in ("COLOR", "SIZE", "EMPTY", "KEPT")] == ["red", "3", "", "blue"]
 
 
+@pytest.mark.contract(179)
 def test_an_env_file_that_nobody_made_is_a_notice(tmp_path: Path) -> None:
     config = load(write(tmp_path, {"graphs": {"a": "./agent.py:graph"}, "env": ".env"}))
     assert config.env == {}

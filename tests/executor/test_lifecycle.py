@@ -321,6 +321,7 @@ run(Path({config!r}), main)
 """
 
 
+@pytest.mark.server
 async def test_a_node_that_leaves_the_process_fails_its_run_only(database: str, tmp_path: Path) -> None:
     log = await PostgresLog.create(database, 16)
     stage = await Stage.open(database, tmp_path, log)
