@@ -11,6 +11,7 @@ from threadlog.api.assistants import routes as assistants
 from threadlog.api.caches.assistants import AssistantCache
 from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.context import API, Api, ApiDeps
+from threadlog.api.events import routes as events
 from threadlog.api.http.connections import handler_args
 from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.disconnects import Disconnects
@@ -35,6 +36,7 @@ ROUTES: tuple[Route, ...] = (
     *thread_state.routes,
     *copy.routes,
     *thread_stream.routes,
+    *events.routes,
     *assistants.routes,
     *graphs.routes,
     *system.routes,

@@ -22,7 +22,6 @@ FOLDER = Path(__file__).parent / "contract"
 # What the server does not do yet, by feature. A statement leaves this list with the test that shows it.
 NOT_BUILT: dict[str, Collection[int]] = {
     "expiry of threads (ttl)": {47},
-    "event protocol v2": {*range(136, 146), 182},
     "crons": range(146, 151),
     "store": range(151, 157),
     "auth": range(157, 163),

@@ -19,6 +19,7 @@ _REF = "#/components/schemas/{model}"
 _ERRORS = {
     201: "Created, but not all of it: what is missing, and why",
     400: "The request contradicts itself or can't be applied",
+    403: "This origin may not",
     404: "Not found",
     409: "Conflict with what is there",
     408: "The request did not arrive in time",
@@ -26,6 +27,7 @@ _ERRORS = {
     415: "The request body is compressed",
     422: "A field or an id is wrong",
     500: "The server can't do its work: what is in the way",
+    426: "A WebSocket is to be opened here",
     503: "The log or the database can't be reached; try again",
 }
 

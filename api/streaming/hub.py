@@ -182,7 +182,7 @@ class StreamHub:
                 async for batch in batches:
                     for record in batch:
                         self._next[record.partition] = record.offset + 1
-                        _guarded(self._hand_out, record.key, record.offset, record.value)
+                        _guarded(self._hand_out, record.key, record.offset, record.value, record.timestamp_ms)
             except Exception:
                 logger.exception("following the stream topic failed; trying again")
                 await asyncio.sleep(1)
@@ -191,12 +191,12 @@ class StreamHub:
                 if close is not None:
                     await close()
 
-    def _hand_out(self, key: str, offset: int, value: bytes) -> None:
+    def _hand_out(self, key: str, offset: int, value: bytes, at_ms: int) -> None:
         subscribers = self._subscribers.get(key)
         if subscribers is None:
             self._note(header_of(value))
             return
-        frames = Frames.decode(value)
+        frames = Frames.decode(value, at_ms)
         self._note(frames)
         for subscriber in tuple(subscribers):
             if subscriber.run_id is None or subscriber.run_id == frames.run_id:

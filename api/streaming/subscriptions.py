@@ -42,7 +42,12 @@ class ThreadEvent:
     event: dict[str, Any]
 
 
-Item = NewFrames | RunDone | ThreadEvent
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """What the log held when the subscription began has been handed on; only of subscriptions that tell."""
+
+
+Item = NewFrames | RunDone | ThreadEvent | CaughtUp
 
 
 class Subscription:
@@ -116,6 +121,10 @@ class Subscription:
         """Whether nothing that is still to be read from the log can matter."""
         return False
 
+    def next_offset(self, offset: int) -> int:
+        """Where reading of the log goes on: at this offset, or beyond what is known not to matter."""
+        return offset
+
     def caught_up(self) -> list[Item]:
         """Items that were held back while the log was read."""
         return []
@@ -160,6 +169,7 @@ class Subscription:
         # The tail hands out everything from `upto` on. Between comparing and going live nothing is awaited, so
         # there is neither a gap nor a frame twice.
         upto = self._hub.stream_position(self._partition)
+        start = self.next_offset(start)
         if start >= upto or self.has_all_frames():
             self._read_from = None
             return self.caught_up()
@@ -172,7 +182,7 @@ class Subscription:
         items: list[Item] = []
         for record in records:
             if record.key == self.thread_id:
-                frames = Frames.decode(record.value)
+                frames = Frames.decode(record.value, record.timestamp_ms)
                 if self.run_id is None or frames.run_id == self.run_id:
                     items += self.accept(record.offset, frames)
         return items

@@ -122,6 +122,11 @@ class EventRecord:
 # Name of the frame after those that led to a checkpoint of the root graph, its data the checkpoint's id: where a client
 # that shows the checkpoint goes on. Only of runs whose stream can be replayed.
 CHECKPOINT = b"~checkpoint"
+# Name of the frames that tell of every checkpoint without its values, as `{"id", "parent_id", "step", "source"}`: only
+# of runs begun by the event-streaming protocol.
+CHECKPOINT_REF = b"~checkpoints"
+# Key in a run's `configurable` that says that the event-streaming protocol has begun it.
+EVENT_STREAMING = "__event_streaming_v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class Frames:
     On the wire: a JSON header line `{"run_id", "thread_id", "attempt", "seq"}`, then two lines per frame, its SSE event
     name (`values`, `messages|child:…`, …) and its data as one line of JSON. No frame has to be decoded to be forwarded.
     `messages/…` and `events` have the namespace in their names too, although clients do not see it there.
+    `at_ms`: the time of the record that was read, 0 where it is not known; not part of the record.
     """
 
     run_id: str
@@ -138,6 +144,7 @@ class Frames:
     attempt: int
     seq: int
     frames: Sequence[tuple[bytes, bytes]]
+    at_ms: int = field(default=0, compare=False)
 
     def encode(self) -> bytes:
         lines = [
@@ -149,10 +156,10 @@ class Frames:
         return b"\n".join(lines)
 
     @staticmethod
-    def decode(value: bytes) -> Frames:
+    def decode(value: bytes, at_ms: int = 0) -> Frames:
         lines = value.split(b"\n")
         head = orjson.loads(lines[0])
-        return Frames(frames=list(_pairs(lines)), **head)
+        return Frames(frames=list(_pairs(lines)), at_ms=at_ms, **head)
 
 
 def _pairs(lines: list[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -41,6 +41,19 @@ async def progress_of_thread(db: Reader, thread_id: str) -> list[asyncpg.Record]
     return await db.fetch(f"SELECT {_PROGRESS} FROM runs WHERE thread_id = $1 ORDER BY created_at, run_id", thread_id)
 
 
+_STREAM = f"{_PROGRESS}, graph_id, updated_at"
+
+
+async def streams_of(db: Reader, thread_id: str) -> list[asyncpg.Record]:
+    """`progress` of every run of a thread with its `graph_id` and `updated_at`, oldest first."""
+    return await db.fetch(f"SELECT {_STREAM} FROM runs WHERE thread_id = $1 ORDER BY created_at, run_id", thread_id)
+
+
+async def stream_of(db: Reader, thread_id: str, run_id: str) -> asyncpg.Record | None:
+    """The same of one run."""
+    return await db.fetchrow(f"SELECT {_STREAM} FROM runs WHERE thread_id = $1 AND run_id = $2", thread_id, run_id)
+
+
 async def search(
     db: Reader, thread_id: str, *, status: str | None, limit: int, offset: int
 ) -> Sequence[asyncpg.Record]:

@@ -46,6 +46,13 @@ def installed() -> Path:
     return FOLDER
 
 
+def test_the_event_streaming_protocol_works(installed: Path, server: Any) -> None:
+    command = ["node", "--experimental-websocket", "events.mjs", server.url]  # which Node.js 20 hides without it
+    done = subprocess.run(command, cwd=installed, capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^ok ", done.stdout, re.M)) == 8
+
+
 def test_the_javascript_client_works(installed: Path, server: Any) -> None:
     done = subprocess.run(
         ["node", "smoke.mjs", server.url], cwd=installed, capture_output=True, text=True, check=False, timeout=110

@@ -48,6 +48,7 @@ from threadlog.engine.executor.run.state_update import apply_state_update, check
 from threadlog.engine.executor.run.streaming import RunStream
 from threadlog.engine.executor.run.strict_resume import refusal, resume_strictly
 from threadlog.engine.log.port import Log
+from threadlog.engine.log.records import EVENT_STREAMING
 
 logger = logging.getLogger(__name__)
 
@@ -339,6 +340,7 @@ class RunAttempt:
             modes=stream_modes(kwargs),
             subgraphs=bool(kwargs.get("subgraphs")),
             replayable=bool(kwargs.get("resumable")),
+            checkpoint_refs=bool((kwargs["config"].get("configurable") or {}).get(EVENT_STREAMING)),
             planned=saver.planned,
         )
         stream.begin()

@@ -25,7 +25,7 @@ from threadlog.engine.executor.run.lifecycle import Lifecycle
 from threadlog.engine.executor.run.messages import MessageFrames, graph_namespace
 from threadlog.engine.executor.run.tool_calls import ToolCallHandler
 from threadlog.engine.log.encodable import text as encodable_text
-from threadlog.engine.log.records import CHECKPOINT
+from threadlog.engine.log.records import CHECKPOINT, CHECKPOINT_REF
 
 # modes LangGraph streams through the hook; messages and tools come from callbacks, events from astream_events, and
 # lifecycle is made of what passes here
@@ -40,6 +40,7 @@ class RunStream:
     """The stream of one attempt.
 
     `modes`: what the client asked for. `replayable`: clients may go on after a checkpoint that they show already.
+    `checkpoint_refs`: tell of every checkpoint without its values, for clients of the event-streaming protocol.
     `planned(ns, payload)` is given every `checkpoints` event, asked for or not.
     """
 
@@ -51,12 +52,14 @@ class RunStream:
         modes: Iterable[str],
         subgraphs: bool,
         replayable: bool = False,
+        checkpoint_refs: bool = False,
         planned: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self.modes = frozenset(modes)
         self.subgraphs = subgraphs
         # The last event that tells of a checkpoint; what comes after it comes after the checkpoint.
         self._marked_with = ("debug" if "debug" in self.modes else "checkpoints") if replayable else None
+        self._checkpoint_refs = checkpoint_refs
         self._queue, self._appender, self._planned = queue, appender, planned
         self._put = queue.put
         self._loop = asyncio.get_running_loop()
@@ -99,6 +102,8 @@ class RunStream:
                 self._planned("|".join(ns), payload)
             else:
                 self._loop.call_soon_threadsafe(self._planned, "|".join(ns), payload)
+            if self._checkpoint_refs:
+                self.frame(ns, _REF_MODE, dumps(_reference(payload)))
             if "checkpoints" in self.modes:
                 self.frame(ns, mode, dumps(_public_checkpoint(payload)))
             if self._marked_with == "checkpoints" and not ns:
@@ -271,6 +276,7 @@ class RunStream:
 
 
 _NOTHING = object()
+_REF_MODE = CHECKPOINT_REF.decode()
 
 
 def one_line(text: str) -> bytes:
@@ -309,6 +315,17 @@ def _public_checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
             for task in map(_public_task, payload["tasks"])
         ],
     }
+
+
+def _reference(payload: dict[str, Any]) -> dict[str, Any]:
+    parent = (_pointer(payload["parent_config"]) or {}).get("checkpoint_id")
+    metadata = payload["metadata"]
+    shown = {
+        "id": payload["config"]["configurable"]["checkpoint_id"],
+        "step": metadata.get("step"),
+        "source": metadata.get("source"),
+    }
+    return shown if parent is None else {**shown, "parent_id": parent}
 
 
 def _pointer(config: dict[str, Any] | None) -> dict[str, Any] | None:

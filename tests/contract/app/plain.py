@@ -128,3 +128,16 @@ builder.add_node("gather", lambda state: {"n": len(state["items"])})
 builder.add_conditional_edges(START, spread, ["worker"])
 builder.add_edge("worker", "gather")
 fan_out = builder.compile()
+
+
+async def tell(state: Items) -> dict[str, Any]:
+    write = get_stream_writer()
+    write({"name": "progress", "payload": {"done": 1}})
+    write("no name")
+    return {}
+
+
+builder = StateGraph(Items)
+builder.add_node("tell", tell)
+builder.add_edge(START, "tell")
+named = builder.compile()

@@ -1,0 +1,286 @@
+"""Command dispatcher of the event-streaming protocol: a client's command as the run, or the read, that it means.
+
+A command's response is `{"type": "success", "id", "result", "meta"}` or `{"type": "error", "id", "error", "message"}`,
+both with status 200. What it decides goes through the same gateway as every other request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from aiohttp import web
+from pydantic import ValidationError
+
+from threadlog.api.context import Api
+from threadlog.api.events.errors import ProtocolError
+from threadlog.api.events.filters import InvalidFilter, filter_of
+from threadlog.api.events.subscription import sequence_at
+from threadlog.api.events.tree import agent_tree
+from threadlog.api.http.errors import ApiError, describe
+from threadlog.api.http.limits import shown
+from threadlog.api.runs.bodies import RunCreate
+from threadlog.api.runs.create import create_run, prepare
+from threadlog.api.threads.state import read_state
+from threadlog.engine.log.records import EVENT_STREAMING, partition_of
+from threadlog.projections.queries import runs, state, threads
+from threadlog.projections.render.state import Selection
+
+JsonObject = dict[str, Any]
+Handler = Callable[["Commands", JsonObject], Awaitable[JsonObject]]
+
+# What every run of this protocol streams, so that each channel has data whoever subscribes later.
+STREAM_MODES = ["values", "updates", "messages-tuple", "tools", "lifecycle", "tasks", "custom"]
+MALFORMED = "Protocol commands must include an integer id and string method."
+_PASSED_ON = ("input", "metadata", "langsmith_tracer")
+_MOST_CHECKPOINTS = 1000
+_SUMMARY = Selection(frozenset(("checkpoint", "metadata", "created_at", "next")))
+
+
+def is_command(value: Any) -> bool:
+    """Whether it has the form of a command."""
+    if not isinstance(value, dict) or not isinstance(value.get("method"), str):
+        return False
+    return isinstance(value.get("id"), int) and not isinstance(value["id"], bool)
+
+
+def malformed(value: Any) -> JsonObject:
+    """The response to what is not a command."""
+    command_id = value.get("id") if isinstance(value, dict) else None
+    return failure(command_id, ProtocolError("invalid_argument", MALFORMED))
+
+
+def failure(command_id: Any, error: ProtocolError) -> JsonObject:
+    return {"type": "error", "id": command_id, "error": error.code, "message": error.message}
+
+
+class Commands:
+    """The commands of one thread's clients. `request`: the HTTP request, or that of the WebSocket they came by."""
+
+    def __init__(self, request: web.Request, api: Api, thread_id: str) -> None:
+        self._request, self._api, self._thread_id = request, api, thread_id
+
+    async def respond(self, command: JsonObject) -> JsonObject:
+        """The response to a command that `is_command`. Raises what makes the whole server unavailable."""
+        try:
+            result = await self.result(command["method"], command.get("params"))
+        except ProtocolError as error:
+            return failure(command["id"], error)
+        return self.success(command["id"], result)
+
+    def success(self, command_id: Any, result: JsonObject) -> JsonObject:
+        return {"type": "success", "id": command_id, "result": result, "meta": self._meta()}
+
+    async def result(self, method: str, params: Any) -> JsonObject:
+        """Carry out a command. Raises `ProtocolError`."""
+        handler = _HANDLERS.get(method)
+        if handler is None:
+            raise ProtocolError("unknown_command", f"Unknown protocol command: {shown(method)}")
+        if params is None:
+            params = {}
+        if not isinstance(params, dict):
+            raise ProtocolError("invalid_argument", "params must be an object")
+        return await handler(self, params)
+
+    def _meta(self) -> JsonObject:
+        # Every event up to here was there before the response; a run begun by the command has later ones.
+        position = self._api.hub.stream_position(partition_of(self._thread_id, self._api.log.partitions))
+        return {"applied_through_seq": sequence_at(position)}
+
+    # --- runs
+
+    async def _run_start(self, params: JsonObject) -> JsonObject:
+        assistant_id = params.get("assistant_id")
+        if not isinstance(assistant_id, str) or not assistant_id:
+            raise ProtocolError("invalid_argument", "run.start requires an assistant_id.")
+        fields = {name: params[name] for name in _PASSED_ON if params.get(name) is not None}
+        waiting = await self._waiting()
+        if waiting:
+            if len(waiting) > 1:
+                raise ProtocolError(
+                    "invalid_argument",
+                    f"The thread waits for {len(waiting)} answers: send input.respond with their interrupt ids.",
+                )
+            fields["command"] = {"resume": fields.pop("input", None)}
+        strategy = params.get("multitask_strategy") or params.get("multitaskStrategy")
+        if strategy is not None:
+            fields["multitask_strategy"] = strategy
+        return await self._start(assistant_id, params, fields)
+
+    async def _respond(self, params: JsonObject) -> JsonObject:
+        responses = _responses(params)
+        last = await self._last_assistant()
+        waiting = await self._waiting()
+        for interrupt_id in responses:
+            if interrupt_id not in waiting:
+                raise ProtocolError(
+                    "no_such_interrupt", f"Unknown or already-consumed interrupt: {shown(interrupt_id)}"
+                )
+        command: JsonObject = {"resume": responses}
+        for name in ("update", "goto"):
+            if params.get(name) is not None:
+                command[name] = params[name]
+        fields: JsonObject = {"command": command, "strict_resume": True}
+        if params.get("metadata") is not None:
+            fields["metadata"] = params["metadata"]
+        await self._start(last, params, fields)
+        return {}
+
+    async def _fork(self, params: JsonObject) -> JsonObject:
+        checkpoint_id = params.get("checkpoint_id")
+        if not isinstance(checkpoint_id, str) or not checkpoint_id:
+            raise ProtocolError("invalid_argument", "state.fork requires a checkpoint_id.")
+        last = await self._last_assistant()
+        found = await read_state(self._api, self._thread_id, checkpoint_id=checkpoint_id, wanted=_SUMMARY)
+        if found["checkpoint"] is None:
+            raise ProtocolError("no_such_checkpoint", f"Unknown checkpoint: {shown(checkpoint_id)}")
+        fields: JsonObject = {"checkpoint_id": checkpoint_id}
+        if params.get("input") is not None:
+            fields["input"] = params["input"]
+        return {**await self._start(last, params, fields), "thread_id": self._thread_id}
+
+    async def _start(self, assistant_id: str, params: JsonObject, fields: JsonObject) -> JsonObject:
+        if params.get("config") is not None:
+            fields["config"] = params["config"]
+        fields |= {
+            "assistant_id": assistant_id,
+            "stream_mode": STREAM_MODES,
+            "stream_subgraphs": True,
+            "stream_resumable": True,
+            "if_not_exists": "create",
+        }
+        try:
+            run = RunCreate.model_validate(fields)
+        except ValidationError as error:
+            raise ProtocolError("invalid_argument", describe(error)) from None
+        try:
+            new = await prepare(self._request, self._api, run, self._thread_id)
+            new.command.run["kwargs"]["config"]["configurable"][EVENT_STREAMING] = True
+            await create_run(self._api, new)
+        except ApiError as error:
+            if error.status >= 500:
+                raise
+            raise ProtocolError("unknown_error", f"{error.status}: {error.detail}") from None
+        return {"run_id": new.run_id}
+
+    async def _waiting(self) -> set[str]:
+        """Ids of the interrupts that wait for an answer; none while a run is at work on them."""
+        row = await threads.get(self._api.pool, self._thread_id)
+        if row is None or row["status"] != "interrupted" or row["interrupts"] is None:
+            return set()
+        interrupts = orjson.loads(row["interrupts"])
+        return {str(interrupt.get("id")) for of_task in interrupts.values() for interrupt in of_task}
+
+    async def _last_assistant(self) -> str:
+        newest = await runs.search(self._api.pool, self._thread_id, status=None, limit=1, offset=0)
+        if not newest:
+            raise ProtocolError("no_such_run", "No run is bound to this thread.")
+        return str(newest[0]["assistant_id"])
+
+    # --- reads
+
+    async def _tree(self, params: JsonObject) -> JsonObject:
+        run_id = params.get("run_id")
+        if run_id is not None and not isinstance(run_id, str):
+            raise ProtocolError("invalid_argument", "run_id must be a string")
+        tree = await agent_tree(self._api, self._thread_id, run_id)
+        if tree is None:
+            raise ProtocolError("no_such_run", "No active run is bound to this thread.")
+        return {"tree": tree}
+
+    async def _state(self, params: JsonObject) -> JsonObject:
+        ns = _namespace(params)
+        keys = params.get("keys")
+        if keys is not None and not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+            raise ProtocolError("invalid_argument", "keys must be an array of strings")
+        wanted = Selection(frozenset(("values", "checkpoint")), frozenset(keys) if keys is not None else None)
+        found = await read_state(self._api, self._thread_id, ns=ns, wanted=wanted)
+        if found["checkpoint"] is None:
+            if ns:
+                raise ProtocolError("no_such_namespace", f"There is no state of {shown(ns)}")
+            return {"values": {}}
+        values = found["values"] if isinstance(found["values"], dict) else {}
+        checkpoint = {"id": found["checkpoint"]["checkpoint_id"], "ns": ns}
+        return {"values": values, "checkpoint": checkpoint}
+
+    async def _checkpoints(self, params: JsonObject) -> JsonObject:
+        limit = params.get("limit", 10)
+        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MOST_CHECKPOINTS:
+            raise ProtocolError("invalid_argument", f"limit must be a whole number from 1 to {_MOST_CHECKPOINTS}")
+        before = params.get("before")
+        if before is not None and not isinstance(before, str):
+            raise ProtocolError("invalid_argument", "before must be a checkpoint id")
+        ns = _namespace(params)
+        async with self._api.pool.acquire() as connection:
+            found = await state.get_history(
+                connection, self._thread_id, limit=limit, before=before, ns=ns, wanted=_SUMMARY
+            )
+        return {"checkpoints": [_summary(one) for one in found]}
+
+    # --- subscriptions, of which an HTTP request has none
+
+    async def _subscribe(self, params: JsonObject) -> JsonObject:
+        try:
+            filter_of(params)
+        except InvalidFilter as error:
+            raise ProtocolError("invalid_argument", str(error)) from None
+        return {"subscription_id": str(uuid4()), "replayed_events": 0}
+
+    async def _unsubscribe(self, params: JsonObject) -> JsonObject:
+        raise ProtocolError(
+            "no_such_subscription", f"Unknown subscription: {shown(str(params.get('subscription_id')))}"
+        )
+
+    async def _reconnect(self, params: JsonObject) -> JsonObject:
+        raise ProtocolError("not_supported", "Subscribe again: the events of the past are replayed.")
+
+    async def _inject(self, params: JsonObject) -> JsonObject:
+        raise ProtocolError("not_supported", "Send run.start with the message as input: it runs after the current run.")
+
+
+_HANDLERS: dict[str, Handler] = {
+    "run.start": Commands._run_start,
+    "input.respond": Commands._respond,
+    "input.inject": Commands._inject,
+    "subscription.subscribe": Commands._subscribe,
+    "subscription.unsubscribe": Commands._unsubscribe,
+    "subscription.reconnect": Commands._reconnect,
+    "agent.getTree": Commands._tree,
+    "state.get": Commands._state,
+    "state.listCheckpoints": Commands._checkpoints,
+    "state.fork": Commands._fork,
+}
+
+
+def _responses(params: JsonObject) -> JsonObject:
+    """The answers by interrupt id: one, or a list of them."""
+    given = params.get("responses")
+    entries = [params] if given is None else given
+    if not isinstance(entries, list) or not entries:
+        raise ProtocolError("invalid_argument", "responses must be a non-empty array")
+    answers: JsonObject = {}
+    for entry in entries:
+        interrupt_id = entry.get("interrupt_id") if isinstance(entry, dict) else None
+        if not isinstance(interrupt_id, str) or not interrupt_id:
+            raise ProtocolError("invalid_argument", "input.respond requires an interrupt_id.")
+        answers[interrupt_id] = entry.get("response")
+    return answers
+
+
+def _namespace(params: JsonObject) -> str:
+    namespace = params.get("namespace") or []
+    if not isinstance(namespace, list) or not all(isinstance(segment, str) for segment in namespace):
+        raise ProtocolError("invalid_argument", "namespace must be an array of strings")
+    return "|".join(namespace)
+
+
+def _summary(found: JsonObject) -> JsonObject:
+    metadata = found.get("metadata") or {}
+    return {
+        "id": found["checkpoint"]["checkpoint_id"],
+        "timestamp": found["created_at"],
+        "step": metadata.get("step", -1),
+        "metadata": metadata,
+    }

@@ -1,0 +1,101 @@
+"""Subscription filter: which events of a thread a client has asked for (channels, namespaces, depth)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from threadlog.api.http.limits import shown
+
+CHANNELS = ("values", "updates", "messages", "tools", "custom", "lifecycle", "input", "tasks", "checkpoints")
+_KNOWN = frozenset(CHANNELS)
+_NAMED = "custom:"
+_MAX_ENTRIES = 1000  # of channels or namespaces: each is compared with each event
+
+
+class InvalidFilter(ValueError):
+    """The text is for the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """`namespaces`: only graphs at or below one of these, each as its segments, empty for all; `depth`: at most so many
+    levels below it, None for any; `since`: only events after this sequence number.
+    """
+
+    channels: frozenset[str]
+    namespaces: tuple[tuple[str, ...], ...] = ()
+    depth: int | None = None
+    since: int = -1
+
+    def wants(self, channel: str, namespace: tuple[str, ...], name: str | None = None) -> bool:
+        """`name`: of a custom event that has one."""
+        if channel not in self.channels and (name is None or _NAMED + name not in self.channels):
+            return False
+        return not self.namespaces or any(self._below(namespace, prefix) for prefix in self.namespaces)
+
+    def _below(self, namespace: tuple[str, ...], prefix: tuple[str, ...]) -> bool:
+        below = len(namespace) - len(prefix)
+        if below < 0 or (self.depth is not None and below > self.depth):
+            return False
+        return all(_matches(segment, wanted) for segment, wanted in zip(namespace, prefix, strict=False))
+
+    @property
+    def wants_named(self) -> bool:
+        return any(channel.startswith(_NAMED) for channel in self.channels)
+
+
+def _matches(segment: str, wanted: str) -> bool:
+    """A segment is `<node>:<task id>`; a client may name the node only."""
+    return segment == wanted or (":" not in wanted and segment.partition(":")[0] == wanted)
+
+
+def filter_of(params: dict[str, Any]) -> EventFilter:
+    """The filter that a client describes. Raises `InvalidFilter`."""
+    channels = params.get("channels")
+    if not isinstance(channels, list) or not channels:
+        raise InvalidFilter("channels is required and must be a non-empty array")
+    _check_count("channels", channels)
+    unknown = [c for c in channels if not (isinstance(c, str) and (c in _KNOWN or _is_named(c)))]
+    if unknown:
+        listed = ", ".join(shown(str(channel)) for channel in unknown[:10])
+        raise InvalidFilter(
+            f"channels contains unsupported entries: {listed}. Allowed: {', '.join(CHANNELS)}, or any `custom:<name>`."
+        )
+    return EventFilter(
+        frozenset(channels), _namespaces(params.get("namespaces")), _whole(params, "depth"), _since(params)
+    )
+
+
+def _is_named(channel: str) -> bool:
+    return channel.startswith(_NAMED) and len(channel) > len(_NAMED)
+
+
+def _check_count(name: str, entries: list[Any]) -> None:
+    if len(entries) > _MAX_ENTRIES:
+        raise InvalidFilter(f"{name} has {len(entries)} entries; at most {_MAX_ENTRIES} are allowed")
+
+
+def _namespaces(given: Any) -> tuple[tuple[str, ...], ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(
+        isinstance(prefix, list) and all(isinstance(segment, str) for segment in prefix) for prefix in given
+    ):
+        raise InvalidFilter("namespaces must be an array of arrays of strings")
+    _check_count("namespaces", given)
+    return tuple(tuple(prefix) for prefix in given)
+
+
+def _whole(params: dict[str, Any], name: str) -> int | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidFilter(f"{name} must be a whole number, 0 or more")
+    return value
+
+
+def _since(params: dict[str, Any]) -> int:
+    since = _whole(params, "since")
+    return -1 if since is None else since

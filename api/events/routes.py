@@ -1,0 +1,81 @@
+"""Handlers of the event-streaming protocol: /threads/{id}/commands and /threads/{id}/stream/events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from threadlog.api.context import api_of
+from threadlog.api.events.commands import Commands, is_command, malformed
+from threadlog.api.events.filters import EventFilter, InvalidFilter, filter_of
+from threadlog.api.events.stream import follow
+from threadlog.api.events.websocket import Socket, refuse
+from threadlog.api.http.cors import CorsPolicy
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.requests import header, json_body, path_uuid
+from threadlog.api.http.responses import reply
+from threadlog.api.http.routes import Route
+
+
+async def command(request: web.Request) -> web.Response:
+    """POST /threads/{thread_id}/commands: carry out one command of the protocol (2.7)."""
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    value = await _json(request)
+    if not is_command(value):
+        return reply(malformed(value), 400)
+    return reply(await Commands(request, api, thread_id).respond(value))
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """POST /threads/{thread_id}/stream/events: the thread's events over server-sent events (2.7)."""
+    api = api_of(request)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    value = await _json(request)
+    if not isinstance(value, dict):
+        raise ApiError(400, "The request body must be a JSON object")
+    return await follow(request, api, thread_id, _filter(value, header(request, "Last-Event-ID")))
+
+
+async def socket(request: web.Request) -> web.StreamResponse:
+    """GET /threads/{thread_id}/stream/events: commands and events over a WebSocket (2.7)."""
+    api = api_of(request)
+    if not web.WebSocketResponse().can_prepare(request).ok:
+        raise ApiError(426, "Open a WebSocket here, or POST for server-sent events", {"Upgrade": "websocket"})
+    origin = header(request, "Origin")
+    if origin and not CorsPolicy(api.settings.cors).allows(origin):  # browsers do not ask first
+        raise ApiError(403, "Disallowed CORS origin")
+    try:
+        thread_id = path_uuid(request, "thread_id", "thread")
+    except ApiError as error:
+        return await refuse(request, error)
+    return await Socket(request, api, thread_id).serve()
+
+
+async def _json(request: web.Request) -> Any:
+    """The body; one that is no JSON is 400 in this protocol."""
+    try:
+        return await json_body(request)
+    except ApiError as error:
+        if error.status == 422 and error.detail.startswith("Invalid JSON"):
+            raise ApiError(400, error.detail) from None
+        raise
+
+
+def _filter(value: dict[str, Any], last_event_id: str) -> EventFilter:
+    if value.get("since") is None and last_event_id.isdecimal() and len(last_event_id) <= 18:
+        value = {**value, "since": int(last_event_id)}
+    try:
+        return filter_of(value)
+    except InvalidFilter as error:
+        raise ApiError(400, str(error)) from None
+
+
+routes = [
+    Route("POST", "/threads/{thread_id}/commands", command, "Carry out a command of the event-streaming protocol",
+          errors=(400,)),
+    Route("POST", "/threads/{thread_id}/stream/events", events, "Follow a thread's events", stream=True, errors=(400,)),
+    Route("GET", "/threads/{thread_id}/stream/events", socket, "Commands and events over a WebSocket", stream=True,
+          errors=(403, 426)),
+]  # fmt: skip

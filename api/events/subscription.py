@@ -1,0 +1,226 @@
+"""Event subscription: one client's view of a thread's event log, the retained past first, then live.
+
+**Sequence numbers.** An event's number is made of where its frame is in the `stream` topic: `offset * 2^17 + n` for the
+nth event of the record. So it increases strictly within a thread, is the same in every connection, at every server and
+after a restart, and leaves gaps. 2^53, up to which JavaScript counts exactly, is reached after 6.8e10 records of one
+partition. The end of a run comes from the `events` topic: its number is one more than that of the run's last event.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+from threadlog.api.context import Api
+from threadlog.api.events.filters import EventFilter
+from threadlog.api.events.translate import Fact, RunTranslator
+from threadlog.api.streaming.cursor import RunEnd
+from threadlog.api.streaming.subscriptions import CaughtUp, Item, NewFrames, RunDone, ThreadSubscription
+from threadlog.engine.log.port import OffsetGone, Topic
+from threadlog.engine.log.records import partition_of
+from threadlog.projections.queries import runs
+
+logger = logging.getLogger(__name__)
+
+PER_RECORD = 1 << 17
+_CLOCKS_DIFFER_MS = 60_000
+_FINAL = {"success": "success", "error": "error", "timeout": "timeout", "interrupted": "interrupted"}
+
+
+def sequence_at(offset: int) -> int:
+    """What all sequence numbers of events in this record of `stream`, and in later ones, are above."""
+    return offset * PER_RECORD
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """`shown`: its frames can be replayed, so that every client of the thread can be shown the same."""
+
+    graph_name: str
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolEvent:
+    """An event as it goes out: `body` is its JSON."""
+
+    seq: int
+    method: str
+    body: bytes
+
+
+class EventSubscription(ThreadSubscription):
+    """A thread's frames and run ends from the first retained run on; reads of the log only where runs are."""
+
+    def __init__(self, api: Api, thread_id: str) -> None:
+        super().__init__(
+            api.hub,
+            api.log,
+            thread_id,
+            buffer_bytes=api.settings.client_buffer_bytes,
+            frame_wait_seconds=api.settings.frame_wait_seconds,
+        )
+        self.infos: dict[str, RunInfo] = {}
+        self._api = api
+        self._starts: dict[str, int] = {}
+
+    async def load(self) -> None:
+        """Find what is retained of the thread's past runs. Call it first, within the `with`."""
+        partition = partition_of(self.thread_id, self._api.log.partitions)
+        position = self._position()
+        rows = [row for row in await runs.streams_of(self._api.pool, self.thread_id) if row["resumable"] == "true"]
+        rows = await self._retained(partition, rows)
+        self._starts = {str(row["run_id"]): row["stream_from"] for row in rows}
+        self.infos.update((str(row["run_id"]), info_of(row)) for row in rows)
+        ends = {str(row["run_id"]): end for row in rows if (end := _end_of(row)) is not None}
+        self.past(ends, only=frozenset(self._starts), before=position)
+        if rows:
+            self.start_at(min(self._starts.values()))
+
+    async def _retained(self, partition: int, rows: list[asyncpg.Record]) -> list[asyncpg.Record]:
+        """Those whose frames may still be in the log: a run that ended before its first record has none there."""
+        first, end = await self._api.log.bounds(Topic.STREAM, partition)
+        if first >= end or all(row["stream_from"] >= first for row in rows):
+            return rows
+        try:
+            records = await self._api.log.read(Topic.STREAM, partition, first, end=end, max_bytes=1)
+        except OffsetGone:
+            return rows
+        if not records:
+            return rows
+        since_ms = records[0].timestamp_ms - _CLOCKS_DIFFER_MS
+        return [row for row in rows if row["status"] not in _FINAL or _ms(row["updated_at"]) >= since_ms]
+
+    def next_offset(self, offset: int) -> int:
+        """Between runs nothing is read: the next run's frames begin where the log ended when it was created."""
+        if self._runs or self._ends:
+            return offset
+        self._starts = {run_id: start for run_id, start in self._starts.items() if run_id not in self._done}
+        return max(offset, min(self._starts.values())) if self._starts else self._position()
+
+    def _position(self) -> int:
+        return self._api.hub.stream_position(partition_of(self.thread_id, self._api.log.partitions))
+
+    def caught_up(self) -> list[Item]:
+        return [*super().caught_up(), CaughtUp()]
+
+    def on_event(self, offset: int, event: dict[str, Any]) -> None:
+        if event["type"] == "run.created":
+            kwargs = (event.get("run") or {}).get("kwargs") or {}
+            self.infos[event["run_id"]] = RunInfo(event["graph_id"], bool(kwargs.get("resumable")))
+        super().on_event(offset, event)
+
+
+def info_of(row: asyncpg.Record) -> RunInfo:
+    return RunInfo(row["graph_id"] or "", row["resumable"] == "true")
+
+
+def _end_of(row: asyncpg.Record) -> RunEnd | None:
+    kind = _FINAL.get(row["status"])
+    if kind is None:
+        return None
+    error = None if row["error"] is None else orjson.loads(row["error"])
+    return RunEnd(kind, row["attempt"], row["frames"] or 0, error)  # type: ignore[arg-type]
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+class EventTranslator:
+    """The items of an `EventSubscription` as the events that the filter lets through, numbered.
+
+    `lookup(run_id)` finds what is known of a run whose creation this process has not heard of yet.
+    """
+
+    def __init__(
+        self,
+        infos: dict[str, RunInfo],
+        wanted: EventFilter,
+        lookup: Callable[[str], Awaitable[RunInfo | None]],
+    ) -> None:
+        self._infos, self._wanted, self._lookup = infos, wanted, lookup
+        self._translators: dict[str, RunTranslator] = {}
+        self._over: set[str] = set()
+        self._seq = 0
+        self._at_ms = 0
+
+    async def events(self, items: Iterable[Item]) -> list[ProtocolEvent]:
+        out: list[ProtocolEvent] = []
+        for item in items:
+            if isinstance(item, NewFrames):
+                await self._frames(item, out)
+            elif isinstance(item, RunDone):
+                await self._done(item, out)
+        return out
+
+    async def _frames(self, batch: NewFrames, out: list[ProtocolEvent]) -> None:
+        frames = batch.frames
+        translator = await self._translator(frames.run_id)
+        if translator is None or frames.run_id in self._over:
+            return
+        self._at_ms = frames.at_ms
+        self._seq = max(self._seq, sequence_at(batch.offset))
+        for number in range(batch.first, len(frames.frames)):
+            name, data = frames.frames[number]
+            place = f"{frames.run_id}:{frames.attempt}:{frames.seq + number}"
+            try:
+                facts = translator.frame(frames.attempt, name, data)
+            except Exception:  # the application's data: what it makes of one frame must not end the stream
+                logger.exception("run %s: frame %d is not shown as an event", frames.run_id, frames.seq + number)
+                continue
+            for nth, fact in enumerate(facts):
+                self._tell(fact, place, nth, out)
+
+    async def _done(self, done: RunDone, out: list[ProtocolEvent]) -> None:
+        run_id = done.run_id
+        seen = run_id in self._translators
+        translator = await self._translator(run_id)
+        self._translators.pop(run_id, None)
+        if translator is None or run_id in self._over:
+            return
+        self._over.add(run_id)
+        if not seen:  # it ended before it emitted anything, just now
+            self._seq = max(self._seq, self._wanted.since)
+        for nth, fact in enumerate(translator.ended(done.end)):
+            self._tell(fact, f"{run_id}:end", nth, out)
+
+    async def _translator(self, run_id: str) -> RunTranslator | None:
+        """None for a run that is not shown."""
+        translator = self._translators.get(run_id)
+        if translator is not None:
+            return translator
+        info = self._infos.get(run_id)
+        if info is None:
+            info = self._infos[run_id] = await self._lookup(run_id) or RunInfo("", False)
+        if not info.shown:
+            return None
+        translator = self._translators[run_id] = RunTranslator(run_id, info.graph_name, self._wanted)
+        return translator
+
+    def _tell(self, fact: Fact, place: str, nth: int, out: list[ProtocolEvent]) -> None:
+        self._seq += 1
+        if fact.data is None or self._seq <= self._wanted.since:
+            return
+        event_id = fact.id or f"{place}:{nth}"
+        out.append(ProtocolEvent(self._seq, fact.method, self._body(fact, event_id)))
+
+    def _body(self, fact: Fact, event_id: str) -> bytes:
+        head = b'{"type":"event","event_id":%b,"seq":%d,"method":"%b",' % (
+            orjson.dumps(event_id),
+            self._seq,
+            fact.method.encode(),
+        )
+        namespace = orjson.dumps(fact.namespace) if fact.namespace else b"[]"
+        return b'%b"params":{"namespace":%b,"timestamp":%d,"data":%b}}' % (
+            head,
+            namespace,
+            self._at_ms,
+            fact.data or b"{}",
+        )
