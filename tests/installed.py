@@ -20,3 +20,4 @@ def needs(package: str, minimum: str) -> pytest.MarkDecorator:
 
 delta_channels = needs("langgraph", "1.2")
 server_runtime = needs("langgraph-sdk", "0.3.5")
+bulk_client = needs("langgraph-sdk", "0.3.6")  # whose client has cancel_many, prune and delete_threads

@@ -8,6 +8,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.schema import Durability
 
+from tests.installed import server_runtime
+
 
 async def test_a_builder_is_compiled_for_the_user(client: LangGraphClient, thread_id: str) -> None:
     assert await client.runs.wait(thread_id, "uncompiled", input={"items": []}) == {"items": ["a", "b"]}
@@ -58,6 +60,7 @@ async def test_the_graph_of_a_factory_has_a_drawing_and_can_be_updated(client: L
     assert (state["values"]["items"], state["next"]) == (["made", "later", "by hand"], ["later"])
 
 
+@server_runtime
 async def test_a_factory_is_told_what_its_graph_is_for(client: LangGraphClient, thread_id: str) -> None:
     forged = {"configurable": {"mine": 1, "__is_for_execution__": "forged", "__pregel_runtime": "forged"}}
     values = await client.runs.wait(thread_id, "told", input={"items": []}, config=forged)

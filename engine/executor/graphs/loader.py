@@ -97,8 +97,9 @@ class LoadedGraph:
             "graph_id": self.graph_id,
             **(config.get("configurable") or {}),
             "__is_for_execution__": access in _WRITES,
-            _RUNTIME: runtime,
         }
+        if runtime is not None:
+            configurable[_RUNTIME] = runtime
         return {"tags": [], "metadata": {}, "callbacks": None, **config, "configurable": configurable}
 
     def _graph(self, made: Any) -> Pregel[Any, Any, Any, Any]:
@@ -280,6 +281,10 @@ def _arguments(factory: Callable[..., Any], config: dict[str, Any], runtime: Any
         text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "") or str(annotation)
         value: Any
         if "Runtime" in text or parameter.name == "runtime":
+            if runtime is None:
+                raise GraphLoadError(
+                    "a factory that takes a ServerRuntime needs langgraph-sdk 0.3.5 or newer: upgrade it."
+                )
             value = runtime
         elif "User" in text or parameter.name == "user":
             value = config["configurable"]["langgraph_auth_user"]
@@ -302,8 +307,10 @@ def _arguments(factory: Callable[..., Any], config: dict[str, Any], runtime: Any
 
 
 def _runtime(access: str, user: Any, context: Any) -> Any:
+    """What a factory is told of its call; None where langgraph-sdk has no such thing, which only matters to a factory
+    that asks for it."""
     if ExecutionRuntime is None:
-        raise GraphLoadError("a factory that takes a ServerRuntime needs langgraph-sdk 0.3.5 or newer: upgrade it.")
+        return None
     if access == "threads.create_run":
         return ExecutionRuntime(access_context="threads.create_run", user=user, store=None, context=context)  # type: ignore[arg-type]
     return ReadRuntime(access_context=access, user=user, store=None)  # type: ignore[arg-type]
