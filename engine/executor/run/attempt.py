@@ -387,7 +387,7 @@ class RunAttempt:
             CONFIG_KEY_RUNTIME: runtime,
         })  # fmt: skip
         if kwargs.get("strict_resume"):
-            await resume_strictly(graph, plan.input, config, state_config(self.claim.thread_id, saver))
+            await resume_strictly(graph, plan.input, config, state_config(self.claim.thread_id, saver), saver)
         handlers: list[Any] = []
         if stream.messages is not None:
             handlers.append(MessageHandler(stream.messages, stream.subgraphs))

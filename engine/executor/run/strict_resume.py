@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from langgraph._internal import _constants
 from langgraph.types import Command
 
+from threadlog.engine.executor.run.resume import AttemptSaver
+
 if TYPE_CHECKING:
     from langgraph.errors import UnknownInterruptError
 else:
@@ -31,7 +33,9 @@ _INTERRUPT_ID = re.compile(r"[0-9a-f]{32}")
 _AMBIGUOUS = "Several interrupts wait for an answer: resume with a map of interrupt ids to answers."
 
 
-async def resume_strictly(graph: Any, command: Any, config: dict[str, Any], newest: dict[str, Any]) -> None:
+async def resume_strictly(
+    graph: Any, command: Any, config: dict[str, Any], newest: dict[str, Any], saver: AttemptSaver
+) -> None:
     """Have a call of the graph with this command and config refused, if its answer is nobody's.
 
     `newest`: the config to read the thread's newest state with. The call, or this, raises `UnknownInterruptError`.
@@ -42,7 +46,9 @@ async def resume_strictly(graph: Any, command: Any, config: dict[str, Any], newe
         state = await graph.aget_state(newest)
         addressed = config["configurable"].get("checkpoint_id")
         if addressed is None or addressed == state.config["configurable"].get("checkpoint_id"):
-            _check(command.resume, sorted(interrupt.id for interrupt in state.interrupts))
+            # of what it has read: in its own `interrupts` older versions of LangGraph have answered ones too
+            waiting = (interrupt for interrupts in saver.interrupts().values() for interrupt in interrupts)
+            _check(command.resume, sorted(interrupt["id"] for interrupt in waiting))
 
 
 def refusal(error: BaseException) -> dict[str, Any]:
