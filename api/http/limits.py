@@ -15,6 +15,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
 from threadlog.engine.domain.limits import DEPTH, INDEXED_BYTES, METADATA_BYTES
+from threadlog.engine.log.encodable import WRITABLE_LEVELS
 
 VALUES = 500_000
 """Values in a body, at all levels. To read as many from JSON takes a core some 40 ms, in which a loop does nothing
@@ -46,7 +47,7 @@ CHECKPOINT_CHARACTERS = INDEXED_BYTES // 4
 """The id of a checkpoint, or its namespace, which are in one index."""
 
 _SHOWN = 100
-_LEVELS_ABOVE = 254 - DEPTH  # orjson writes 254: with so many more around it, what is too deep can't be written
+_LEVELS_ABOVE = WRITABLE_LEVELS - DEPTH  # with so many more around it, what is too deep can't be written
 
 
 def check_unread(raw: bytes) -> str | None:

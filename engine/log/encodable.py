@@ -13,9 +13,24 @@ from typing import Any
 import orjson
 
 LEVELS = 240
-"""orjson writes 254; an event stands a level deeper than what its command says, in the envelope's body."""
+"""orjson writes some 254; an event stands a level deeper than what its command says, in the envelope's body."""
 
 _LOST = "\ufffd"
+
+
+def _writable_levels() -> int:
+    value: list[Any] = []
+    for levels in range(1, 1025):  # what is nested deeper can't be read either
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            return levels - 1
+        value = [value]
+    return 1024
+
+
+WRITABLE_LEVELS = _writable_levels()
+"""How many lists and objects inside each other orjson writes: 254 or 255, as its version has it."""
 
 
 def has_nul(value: bytes) -> bool:
