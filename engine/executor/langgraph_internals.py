@@ -139,7 +139,7 @@ class _InterruptsInValues:
 
 try:
     from langgraph.pregel._messages import graph_namespace
-except ImportError:  # langgraph 1.2 has it, with the namespaces of `@task` calls told apart
+except ImportError:  # langgraph 1.2.19 has it, with the namespaces of `@task` calls told apart
 
     def graph_namespace(metadata: Mapping[str, Any]) -> tuple[str, ...]:
         """Namespace of the graph a task runs in, from the task's run metadata."""

@@ -10,6 +10,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
 
+from tests.installed import bulk_client
+
 from .frames import frames
 from .gate import Gate
 from .waiting import ended, settled
@@ -170,6 +172,7 @@ async def test_many_runs_are_cancelled_by_id(
     assert (await http.post("/runs/cancel", json=body)).status_code == 404
 
 
+@bulk_client
 @pytest.mark.contract(111)
 @pytest.mark.star
 async def test_many_runs_are_cancelled_by_status(client: LangGraphClient, thread_id: str, gate: Gate) -> None:

@@ -10,6 +10,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
 
+from .refusals import refused
+
 pytestmark = pytest.mark.star
 
 FIELDS = {
@@ -90,9 +92,9 @@ async def test_a_query_lists_fields_in_every_form(
 async def test_an_unknown_field_is_named(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, select: list[str]
 ) -> None:
-    with pytest.raises(UnprocessableEntityError, match=r"select: .* is not one of .*values\.<key>"):
+    with refused(UnprocessableEntityError, r"select: .* is not one of .*values\.<key>"):
         await client.threads.get_history(thread_id, select=select)
-    with pytest.raises(UnprocessableEntityError, match="select: "):
+    with refused(UnprocessableEntityError, "select: "):
         await client.threads.get_state(thread_id, checkpoint={"checkpoint_ns": ""}, select=select)
     answer = await http.get(f"/threads/{thread_id}/state", params={"select": select[0] or "x"})
     assert answer.status_code == (200 if select[0] == "next" else 422)

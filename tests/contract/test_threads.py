@@ -9,8 +9,11 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
+from tests.installed import bulk_client
+
 from .frames import events
 from .gate import Gate
+from .refusals import refused
 from .waiting import ended, eventually, settled
 
 SORT_KEYS = ("thread_id", "status", "created_at", "updated_at", "state_updated_at")
@@ -21,7 +24,7 @@ async def test_a_thread_id_is_created_once(client: LangGraphClient) -> None:
     chosen = str(uuid4())
     first = await client.threads.create(thread_id=chosen, metadata={"n": 1})
     assert (first["thread_id"], first["metadata"]) == (chosen, {"n": 1})
-    with pytest.raises(ConflictError, match="already exists"):
+    with refused(ConflictError, "already exists"):
         await client.threads.create(thread_id=chosen, metadata={"n": 2})
     again = await client.threads.create(thread_id=chosen, metadata={"n": 2}, if_exists="do_nothing")
     assert again["metadata"] == {"n": 1}
@@ -309,6 +312,7 @@ async def test_copying_a_missing_thread_is_409(client: LangGraphClient) -> None:
         await client.threads.copy(str(uuid4()))
 
 
+@bulk_client
 @pytest.mark.contract(46)
 async def test_prune_deletes_threads(client: LangGraphClient) -> None:
     first = await client.threads.create()
@@ -320,6 +324,7 @@ async def test_prune_deletes_threads(client: LangGraphClient) -> None:
     assert (await client.threads.get(second["thread_id"]))["status"] == "idle"
 
 
+@bulk_client
 @pytest.mark.contract(46)
 @pytest.mark.star
 async def test_prune_can_keep_the_latest_checkpoint(client: LangGraphClient, thread_id: str) -> None:
@@ -334,6 +339,7 @@ async def test_prune_can_keep_the_latest_checkpoint(client: LangGraphClient, thr
     assert values["items"] == ["a", "b"] * 3
 
 
+@bulk_client
 @pytest.mark.contract(48)
 @pytest.mark.star
 async def test_storage_grows_with_checkpoints_and_shrinks_when_pruned(

@@ -7,12 +7,15 @@ import pytest
 from tests.executor.stage import Stage
 from tests.installed import has
 
+# Before, LangGraph took no notice of a node that ends cancelled, as long as others ran beside it.
+CANCELLED_FAILS = has("langgraph", "1.2.4")
+
 # As Python tells it: coroutines and generators turn some into a RuntimeError on their way.
 RAISED = {
     "generator exit": "GeneratorExit or RuntimeError",
     "stop iteration": "RuntimeError",
     "stop async iteration": "StopAsyncIteration or RuntimeError",
-    "cancelled": "NodeCancelledError" if has("langgraph", "1.2") else "CancelledError",
+    "cancelled": "NodeCancelledError" if CANCELLED_FAILS else "CancelledError",
     "base": "Own",
     "group": "ExceptionGroup",
     "base group": "BaseExceptionGroup",
@@ -36,6 +39,9 @@ async def test_whatever_a_node_raises_its_run_fails_and_the_next_one_runs(stage:
     for how, error in RAISED.items():
         run_id = await stage.enqueue(graph, {"items": [how]})
         outcome = await stage.outcome(run_id)
+        if how == "cancelled" and graph.endswith("_beside") and not CANCELLED_FAILS:
+            assert outcome["status"] == "success"
+            continue
         assert outcome["status"] == "error", how
         assert outcome["error"]["error"] in error.split(" or "), how
         assert [name for name, _ in await stage.frames(run_id)].count("error") == 1, how

@@ -11,6 +11,7 @@ import weakref
 from typing import Annotated, Any, ClassVar, TypedDict
 
 import anyio
+import langgraph.errors
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
@@ -273,8 +274,13 @@ raising = _graph(("raise", _raise)).compile()
 raising_async = _graph(("raise", _raise_async)).compile()
 
 
+ALONE = {"drained"}  # nothing beside it is stopped
+if not hasattr(langgraph.errors, "NodeCancelledError"):  # LangGraph 1.2.4: before, a node that ends so had not failed
+    ALONE |= {"cancelled", "task group", "leaked scope", "cancelled for ever"}
+
+
 async def _pause(state):
-    if state["items"] != ["drained"]:  # for which nothing beside it is stopped
+    if not ALONE.intersection(state["items"]):
         await asyncio.sleep(60)
 
 
