@@ -64,7 +64,10 @@ class DeleteThread(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportCheckpoints(Command):
-    """Add checkpoints, writes and values of a copied thread; `items` as in `ReportRun.items`. Only while idle."""
+    """Add checkpoints, writes and values of a copied thread; `items` as in `ReportRun.items`.
+
+    Rejected (`conflict`) while an attempt holds the thread's slot.
+    """
 
     type: ClassVar[str] = "checkpoints.import"
     thread_id: str
@@ -73,7 +76,10 @@ class ImportCheckpoints(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneThread(Command):
-    """Keep only the newest checkpoint of each namespace. Rejected (`conflict`) while a run is in flight."""
+    """Keep only the newest checkpoint of each namespace.
+
+    Rejected (`conflict`) while a run or a state update is in flight or waits.
+    """
 
     type: ClassVar[str] = "thread.prune"
     thread_id: str
@@ -146,7 +152,7 @@ class ReportRun(Command):
       `success`      ended by itself or at an interrupt
       `error`        the graph raised: error = {error, message}
       `timeout`      over its time limit: error likewise
-      `interrupted`  the acknowledgement that a cancelled attempt has stopped
+      `interrupted`  it was stopped, mostly as it was cancelled; any outcome ends a cancelled attempt
       `released`     handed back by a draining executor: run again, counts as no failure
     `frames`: how many stream frames the attempt emitted (readers wait for them before they end). `refused` with
     status error: the run's answer was none, nothing was run, and the thread is as it was.
@@ -183,7 +189,7 @@ class UpdateState(Command):
 
     `supersteps`: list of `{"updates": [{"values", "as_node", "command"}]}`; `checkpoint`: `{checkpoint_id,
     checkpoint_ns, checkpoint_map}` to fork from, or None for the newest. Rejected (`conflict`) while a run is in
-    flight.
+    flight or waits; one that has been cancelled is waited for.
     """
 
     type: ClassVar[str] = "state.update"

@@ -170,7 +170,7 @@ class RunSucceeded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailed(Event):
-    """The graph raised, or no attempt is left. `error`: {error: class name, message}.
+    """The graph raised, its report could not be taken, or no attempt is left. `error`: {error: class name, message}.
 
     `tasks_error`: as in `RunInterrupted`; only where no executor is left to report it.
     """

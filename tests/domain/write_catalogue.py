@@ -57,9 +57,12 @@ MEANINGS = {
     "if_exists": "`raise` refuses an id that exists, `do_nothing` leaves it untouched",
     "info": "description, schemas, drawings, subgraphs and output channels of the graph",
     "interrupts": "unanswered interrupts by task id: `{task id: [{id, value}]}`",
+    "checkpoints.import.items": "checkpoints, writes and values, as in `run.report`",
     "items": "what the attempt stored since its last report, in order",
     "job_id": "the state update; its attempts are numbered like a run's",
     "kind": "what is to be executed",
+    "state.update.metadata": "metadata of the thread, for the metadata of the new checkpoint",
+    "state.update_requested.metadata": "metadata of the thread, for the metadata of the new checkpoint",
     "max_attempts": "how many attempts may be lost before the run fails, the first included",
     "metadata": "metadata of the object",
     "checkpoint.saved.metadata": "metadata of the checkpoint (source, step, …)",
@@ -76,6 +79,17 @@ MEANINGS = {
     "result": "`{checkpoint, configurable}` as the client gets it",
     "run": "`{assistant_id, metadata, kwargs}`",
     "run_id": "the run",
+    **{
+        f"{kind}.run_id": "the run, or the job of a state update"
+        for kind in (
+            "run.report",
+            "run.expire_lease",
+            "report.fenced",
+            "run.scheduled",
+            "run.released",
+            "run.lease_expired",
+        )
+    },
     "run_ids": "the runs",
     "settled": "status of the thread once nothing is in flight",
     "shown": "references of what clients see where the channels' own don't tell it",

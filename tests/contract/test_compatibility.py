@@ -1,0 +1,141 @@
+"""docs/reference/compatibility.md is right about the router, the request models, and what a server returns."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from threadlog.api.app import ROUTES
+from threadlog.api.http.bodies import Later
+from threadlog.api.http.openapi import plain_path
+from threadlog.api.http.routes import Route
+from threadlog.api.runs.bodies import RunCreate
+from threadlog.deploy.settings import Settings
+from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md"
+SOME_ID = "0b2e5f1c-4c0d-4f0e-9a5e-1f2d3c4b5a69"
+ASKING: dict[str, Any] = {"webhook": "https://example.org/hook", "feedback_keys": ["score"], "ttl": 60}
+"""For each field that is refused a value that asks for something."""
+PARTLY = {("GET", "/threads/{thread_id}"), ("GET", "/metrics")}
+"""What is incomplete although no field of it is refused; the remarks say why."""
+DESCRIPTIONS = {("GET", "/openapi.json"), ("GET", "/docs")}
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the rows below the heading."""
+    section = PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+def names(text: str) -> set[str]:
+    return set(re.findall(r"`(\w+)`", text))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One endpoint of the table."""
+
+    method: str
+    path: str
+    word: str
+    parameters: frozenset[str]
+    takes_run: bool
+    refused: frozenset[str]
+    remark: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def url(self) -> str:
+        return re.sub(r"\{(?!namespace)\w+\}", SOME_ID, self.path)
+
+
+def endpoints() -> list[Row]:
+    rows = []
+    for endpoint, word, honoured, refused, remark in table("Endpoints"):
+        method, path = endpoint.strip("`").split()
+        rows.append(
+            Row(method, path, word, frozenset(names(honoured)), "*run*" in honoured, frozenset(names(refused)), remark)
+        )
+    return rows
+
+
+ROWS = endpoints()
+RUN_FIELDS = {next(iter(names(field))): word for field, word, _ in table("Fields of a run")}
+SERVED = {(route.method, plain_path(route.path)): route for route in ROUTES}
+REFUSED = [
+    (row, field)
+    for row in ROWS
+    for field in sorted(row.refused | {f for f, word in RUN_FIELDS.items() if row.takes_run and word == "refused"})
+]
+
+
+def _fields(model: Any, *, refused: bool) -> set[str]:
+    (later,) = Later.__metadata__
+    return {name for name, field in model.model_fields.items() if (later in field.metadata) == refused}
+
+
+def test_every_route_is_in_the_table_and_nothing_else_is_called_honoured() -> None:
+    assert len({str(row) for row in ROWS}) == len(ROWS)
+    here = {(row.method, row.path) for row in ROWS if row.word in ("honoured", "partly")}
+    assert here == set(SERVED) | DESCRIPTIONS
+    assert {row.word for row in ROWS} == {"honoured", "partly", "not yet"}
+
+
+@pytest.mark.parametrize("key", sorted(SERVED), ids=" ".join)
+def test_the_parameters_of_an_endpoint_are_those_of_its_route(key: tuple[str, str]) -> None:
+    route: Route = SERVED[key]
+    row = next(row for row in ROWS if (row.method, row.path) == key)
+    query = {parameter.name for parameter in route.query}
+    assert row.takes_run == (route.body is RunCreate)
+    body = None if row.takes_run else route.body
+    assert row.parameters == query | (_fields(body, refused=False) if body else set())
+    assert row.refused == (_fields(body, refused=True) if body else set())
+    assert (row.word == "partly") == (bool(row.refused) or row.takes_run or key in PARTLY)
+
+
+def test_the_fields_of_a_run_are_those_of_the_model() -> None:
+    assert {field for field, word in RUN_FIELDS.items() if word == "refused"} == _fields(RunCreate, refused=True)
+    assert {field for field, word in RUN_FIELDS.items() if word != "refused"} == _fields(RunCreate, refused=False)
+
+
+def test_variables_are_treated_as_the_table_says() -> None:
+    words = {next(iter(names(variable))): word for variable, word, _ in table("Environment variables")}
+    aliases = {
+        str(name)
+        for field in Settings.model_fields.values()
+        for name in getattr(field.validation_alias, "choices", [field.validation_alias])
+    }
+    assert {name for name, word in words.items() if word == "honoured"} == {
+        name for name in aliases if not name.startswith(("THREADLOG_", "KAFKA_", "HTTP_READ_"))
+    }
+    assert {name for name, word in words.items() if word != "honoured"} == {*SECTIONS, *VARIABLES}
+    for name, (treatment, _) in VARIABLES.items():
+        assert (words[name] == "refused") == (treatment is Treatment.REFUSED), name
+
+
+@pytest.mark.star  # the reference server has these
+@pytest.mark.parametrize("row", [row for row in ROWS if row.word == "not yet"], ids=str)
+async def test_what_is_not_there_yet_says_so(http: httpx.AsyncClient, row: Row) -> None:
+    json = {"assistant_id": "noop", "schedule": "* * * * *", "namespace": ["a"], "key": "k", "value": {}}
+    response = await http.request(row.method, row.url, json=json)
+    status, reason = response.status_code, response.json()["detail"]
+    assert str(status) == row.remark[:3]
+    assert reason == ("Not Found" if status == 404 else "Method Not Allowed")
+
+
+@pytest.mark.star
+@pytest.mark.parametrize(("row", "field"), REFUSED, ids=str)
+async def test_a_field_that_is_refused_is_named(http: httpx.AsyncClient, row: Row, field: str) -> None:
+    body: Any = {field: ASKING[field], **({"assistant_id": "noop"} if row.takes_run else {})}
+    response = await http.request(row.method, row.url, json=[body] if row.path == "/runs/batch" else body)
+    assert response.status_code == 422
+    assert f"{field}: " in response.json()["detail"]
