@@ -72,8 +72,13 @@ class NewRun:
         return headers
 
 
-async def prepare(request: web.Request, api: Api, params: RunCreate, thread_id: str | None) -> NewRun:
-    """Merge and check everything that can be checked before the command is sent. `thread_id` None: stateless."""
+async def prepare(
+    request: web.Request, api: Api, params: RunCreate, thread_id: str | None, *, streamed: bool = False
+) -> NewRun:
+    """Merge and check everything that can be checked before the command is sent.
+
+    `thread_id` None: stateless. `streamed`: the client follows the run from its start, so its frames must not wait.
+    """
     if api.hub.closing:
         raise ServerStopping
     config, context = sync_config_and_context(params.config, params.context)
@@ -111,6 +116,8 @@ async def prepare(request: web.Request, api: Api, params: RunCreate, thread_id: 
         "checkpoint_during": durability != "exit",
         "durability": durability,
     }
+    if streamed:
+        kwargs["streamed"] = True
     if params.strict_resume:
         kwargs["strict_resume"] = True
     command = CreateRun(

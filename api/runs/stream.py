@@ -40,7 +40,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     namespaces = query_namespaces(request)
-    new = await prepare(request, api, await body(request, RunCreate), thread_id)
+    new = await prepare(request, api, await body(request, RunCreate), thread_id, streamed=True)
     with subscription_to(api, new.thread_id, new.run_id) as subscription:
         subscription.start()
         await create_run(api, new)
@@ -65,7 +65,6 @@ async def join(request: web.Request) -> web.StreamResponse:
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
         return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
-    await api.hub.catch_up(str(row["thread_id"]))
     with subscription_to(api, str(row["thread_id"]), run_id) as subscription:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:

@@ -78,7 +78,6 @@ async def join(request: web.Request) -> web.StreamResponse:
             raise ApiError(422, f"stream_modes: {shown(mode)} is not one of {', '.join(_MODES)}")
     last_event_id = header(request, "Last-Event-ID")
     after = EventId.parse(last_event_id)
-    await api.hub.catch_up(thread_id)
     subscription = ThreadSubscription(
         api.hub,
         api.log,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -22,11 +22,6 @@ class Subscriber(Protocol):
 
     thread_id: str
     run_id: str | None
-
-    @property
-    def wants_live(self) -> bool:
-        """Whether it wants frames as they come, not only with the end."""
-        ...
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
         """A record of the `stream` topic, `size` bytes long."""
@@ -84,7 +79,6 @@ class StreamHub:
         self._progress: dict[str, tuple[int, int]] = {}
         self._shared: list[Callable[[dict[str, Any]], None]] = []
         self._threads: list[Callable[[str, list[dict[str, Any]]], None]] = []
-        self._flush: Callable[[str], Awaitable[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self.closing = False
 
@@ -135,19 +129,6 @@ class StreamHub:
     def on_thread(self, listener: Callable[[str, list[dict[str, Any]]], None]) -> None:
         """Call `listener(thread_id, events)` with the projected events of every thread."""
         self._threads.append(listener)
-
-    def has_live_subscriber(self, thread_id: str) -> bool:
-        """Whether a subscriber waits for frames of this thread as they come."""
-        return any(subscriber.wants_live for subscriber in self._subscribers.get(thread_id, ()))
-
-    def set_flush_hook(self, flush: Callable[[str], Awaitable[None]]) -> None:
-        """`flush(thread_id)` makes executors send the frames they hold back while a thread has no live subscriber."""
-        self._flush = flush
-
-    async def catch_up(self, thread_id: str) -> None:
-        """Call before joining a run that may be under way: returns once the frames of now are delivered."""
-        if self._flush is not None:
-            await self._flush(thread_id)
 
     def stream_position(self, partition: int) -> int:
         """The offset of `stream` from which on frames are handed out live; no frame yet to come is before it."""

@@ -57,8 +57,6 @@ class Subscription:
     `start_at`, until it has caught up with the tail. A consumer too slow for `buffer_bytes` is put back to the log.
     """
 
-    wants_live = True
-
     def __init__(self, hub: StreamHub, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
         self.thread_id = thread_id
         self.run_id = run_id

@@ -16,8 +16,6 @@ _VALUES = frozenset((b"values", b"~output"))
 class FinalValuesWaiter:
     """Subscriber that keeps only a run's newest values and its end, so it never falls behind."""
 
-    wants_live = False
-
     def __init__(self, thread_id: str, run_id: str, *, from_start: bool, frame_wait_seconds: float) -> None:
         self.thread_id = thread_id
         self.run_id: str | None = run_id
@@ -82,8 +80,6 @@ class FinalValuesWaiter:
 
 class EventWaiter:
     """Subscriber that waits for one event: the first of these types whose fields, where it has them, are these."""
-
-    wants_live = False
 
     def __init__(self, thread_id: str, *types: str, **fields: str) -> None:
         self.thread_id = thread_id

@@ -66,10 +66,9 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
                 and isinstance(source, PostgresLog)
                 and isinstance(committer, SingleTransactionCommitter)
             ):
-                link = ExecutorChannelServer(processor, source, settings.link, listened=hub.has_live_subscriber)
+                link = ExecutorChannelServer(processor, source, settings.link)
                 await link.start()
                 parts.push_async_callback(link.aclose)
-                hub.set_flush_hook(link.hurry)
                 committer.executors = link
         else:
             through_log = LogGateway(source)

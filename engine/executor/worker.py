@@ -120,7 +120,6 @@ class Executor:
                 options.link,
                 self._log,
                 wake=self._woken,
-                listen=self._listened,
                 load=self._load,
                 lost=self._database_lost,
             )
@@ -243,16 +242,6 @@ class Executor:
     def _load(self) -> int:
         return len(self.attempts) + (_DRAINING_LOAD if self._draining else 0)
 
-    def _listened(self, thread_id: str, heard: Callable[[], None]) -> None:
-        """Somebody waits for the frames of this thread from now on; `heard` when those up to now are in the log."""
-        attempt = self._on_thread.get(thread_id)
-        if attempt is None:
-            heard()
-            return
-        attempt.queue.patient = False
-        self.appender.hurry(attempt.queue)
-        self.appender.when_sent(attempt.queue, heard)
-
     def _held(self) -> list[tuple[str, int]]:
         return [(a.claim.run_id, a.claim.attempt) for a in self.attempts.values() if not a.lost]
 
@@ -305,7 +294,6 @@ class Executor:
             thread_stop_seconds=self.options.thread_stop_seconds,
             after=before.task if before is not None and before.working else None,
         )
-        attempt.queue.patient = self._link is not None and self._link.quiet(claim.run_id)
         self._known[(claim.run_id, claim.attempt)] = None
         while len(self._known) > _KNOWN_ATTEMPTS:
             self._known.popitem(last=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,14 @@ logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 15.0  # the engine gives up after 10
 _AGAIN_SECONDS = 0.2
-_KNOWN_QUIET = 10_000
 _ERRORS = {"unknown": AppendUnknown, "unavailable": LogUnavailable}
 
 
 class ExecutorChannel:
     """Connects to the engine and connects again, until closed; appends go straight to the log while there is no link.
 
-    `wake()`: there may be something to claim; `listen(thread_id, heard)`: somebody waits for this thread's frames, and
-    `heard()` is to be called when those up to now are in the log; `load()`: how many attempts there are; `lost()`: the
-    link broke, perhaps because the database did.
+    `wake()`: there may be something to claim; `load()`: how many attempts there are; `lost()`: the link broke, perhaps
+    because the database did.
     """
 
     def __init__(
@@ -34,17 +31,15 @@ class ExecutorChannel:
         log: Log,
         *,
         wake: Callable[[], None],
-        listen: Callable[[str, Callable[[], None]], None],
         load: Callable[[], int],
         lost: Callable[[], None],
     ) -> None:
         self._path, self._log = path, log
-        self._wake, self._listen, self._load, self._lost = wake, listen, load, lost
+        self._wake, self._load, self._lost = wake, load, lost
         self._framed: Framed | None = None
         self._gone = asyncio.Event()
         self._number = 0
         self._waiting: dict[int, asyncio.Future[list[int]]] = {}
-        self._quiet: OrderedDict[str, str] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -86,14 +81,6 @@ class ExecutorChannel:
         if self._framed is not None:
             self._framed.send(["claimed", self._load()])
 
-    def _heard(self, number: int) -> None:
-        if self._framed is not None:
-            self._framed.send(["heard", number])
-
-    def quiet(self, run_id: str) -> bool:
-        """Whether nobody waits for the frames of this run, which has just been claimed."""
-        return self._quiet.pop(run_id, None) is not None
-
     # --- the connection
 
     async def _run(self, tried: asyncio.Event) -> None:
@@ -119,7 +106,6 @@ class ExecutorChannel:
 
     def _closed(self) -> None:
         self._framed = None
-        self._quiet.clear()
         self._gone.set()
         for answer in self._waiting.values():
             if not answer.done():
@@ -135,12 +121,5 @@ class ExecutorChannel:
             case ["failed", number, why, text]:
                 if (answer := self._waiting.get(number)) is not None and not answer.done():
                     answer.set_exception(_ERRORS.get(why, ValueError)(text))
-            case ["wake", quiet]:
-                self._quiet.update(quiet)
-                while len(self._quiet) > _KNOWN_QUIET:
-                    self._quiet.popitem(last=False)
+            case ["wake"]:
                 self._wake()
-            case ["listen", number, thread_id]:
-                for run_id in [run for run, thread in self._quiet.items() if thread == thread_id]:
-                    del self._quiet[run_id]
-                self._listen(thread_id, lambda: self._heard(number))

@@ -7,16 +7,14 @@ executor is woken. Nothing rests on it: what it carries is in the log before it 
 breaks appends by itself (a command sent twice has the same id, a frame the same number) and looks for runs each second.
 
 Messages: `["append", id, load, [[topic, partition, key, value], …]]` → `["done", id, offsets of the commands]` or
-`["failed", id, why, message]`; `["wake", {run_id: thread_id}]` (runs whose frames nobody waits for) → `["claimed",
-load]`; `["listen", id, thread_id]` (somebody waits for them now) → `["heard", id]` (those up to now are in the log).
-`load`: the attempts an executor has.
+`["failed", id, why, message]`; `["wake"]` → `["claimed", load]`. `load`: the attempts an executor has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,25 +32,13 @@ DEADLINE_SECONDS = 10.0
 # An executor that has not claimed so long after it was woken is busy: the others are woken too.
 _BUSY_SECONDS = 0.02
 _BUSY_LOAD = 1_000_000
-_HEARD_SECONDS = 0.2
-
-Queued = tuple[str, str]  # run id, thread id
 
 
 class ExecutorChannelServer:
     """The engine's end. `start` it before the executors look for it; `aclose` it before the processor stops."""
 
-    def __init__(
-        self,
-        processor: Processor,
-        source: PostgresLog,
-        path: Path,
-        *,
-        listened: Callable[[str], bool],
-    ) -> None:
-        """`listened(thread_id)`: whether somebody waits for the frames of this thread as they come."""
+    def __init__(self, processor: Processor, source: PostgresLog, path: Path) -> None:
         self._processor, self._log, self._path = processor, source, path
-        self._listened = listened
         self._sessions: list[_Session] = []
         self._server: asyncio.Server | None = None
 
@@ -82,21 +68,13 @@ class ExecutorChannelServer:
         """Whether an executor is there to be woken."""
         return bool(self._sessions)
 
-    def wake(self, queued: Sequence[Queued]) -> None:
-        """These runs can be claimed: tell as many executors as there are runs, the least busy first."""
-        quiet = {run_id: thread_id for run_id, thread_id in queued if not self._listened(thread_id)}
-        for _ in range(min(len(queued), len(self._sessions))):
+    def wake(self, runs: int) -> None:
+        """So many runs can be claimed: tell as many executors, the least busy first."""
+        for _ in range(min(runs, len(self._sessions))):
             min(self._sessions, key=_load).expected += 1
         for session in self._sessions:
             if session.expected:
-                session.wake(quiet)
-
-    async def hurry(self, thread_id: str) -> None:
-        """Somebody waits for the frames of this thread from now on. Those up to now are in the log when this returns
-        (or after a moment, if an executor is too busy to answer)."""
-        heard = [session.listen(thread_id) for session in self._sessions]
-        if heard:
-            await asyncio.wait(heard, timeout=_HEARD_SECONDS)
+                session.wake()
 
     def _accept(self) -> Framed:
         session = _Session(self)
@@ -112,7 +90,7 @@ class ExecutorChannelServer:
     def wake_others(self, session: _Session) -> None:
         for other in self._sessions:
             if other is not session:
-                other.wake({})
+                other.wake()
 
     async def take(self, records: Sequence[Append]) -> list[int]:
         """Everything in the log and projected; answers the commands' offsets.
@@ -158,22 +136,12 @@ class _Session:
         self.load = 0  # attempts it has, as it last said
         self.expected = 0  # runs it was woken for since
         self._timer: asyncio.TimerHandle | None = None
-        self._listens: dict[int, asyncio.Future[None]] = {}
-        self._number = 0
         self._appends: set[asyncio.Task[None]] = set()
 
-    def wake(self, quiet: dict[str, str]) -> None:
-        self.framed.send(["wake", quiet])
+    def wake(self) -> None:
+        self.framed.send(["wake"])
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._busy)
-
-    def listen(self, thread_id: str) -> asyncio.Future[None]:
-        """Done when the executor has handed over the frames it had."""
-        self._number += 1
-        heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._listens[self._number] = heard
-        self.framed.send(["listen", self._number, thread_id])
-        return heard
 
     def close(self) -> None:
         self.framed.close()
@@ -202,9 +170,6 @@ class _Session:
                 if self._timer is not None:
                     self._timer.cancel()
                     self._timer = None
-            case ["heard", id]:
-                if (heard := self._listens.pop(id, None)) is not None and not heard.done():
-                    heard.set_result(None)
             case _:
                 log.warning("an executor said something unknown on its link")
                 self.close()
@@ -213,9 +178,6 @@ class _Session:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for heard in self._listens.values():
-            if not heard.done():
-                heard.set_result(None)
         self._server.left(self)
 
     async def _append(self, id: int, records: list[list[Any]]) -> None:

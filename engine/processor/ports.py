@@ -85,8 +85,8 @@ class Executors(Protocol):
         """Whether there are any."""
         ...
 
-    def wake(self, queued: Sequence[tuple[str, str]]) -> None:
-        """These (run id, thread id) can be claimed."""
+    def wake(self, runs: int) -> None:
+        """So many runs can be claimed from now on."""
         ...
 
 

@@ -56,7 +56,7 @@ class SingleTransactionCommitter:
         self._conn: Any = None
         self._commit: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
-        self._claimable: list[tuple[str, str]] = []  # of the transaction in flight
+        self._claimable = 0  # runs, of the transaction in flight
         self._projected: OnProjected
 
     @property
@@ -154,7 +154,7 @@ class SingleTransactionCommitter:
                 attempt.fail()
                 raise
             else:
-                claimable, self._claimable = self._claimable, []
+                claimable, self._claimable = self._claimable, 0
                 if claimable and self.executors is not None:
                     self.executors.wake(claimable)
                 self._log.committed(attempt.appended, attempt.heads)
@@ -225,7 +225,7 @@ class SingleTransactionCommitter:
             following = [
                 one for rows in folds for one in statements(rows, applied if rows is folds[-1] else None, wakes=wakes)
             ]
-            self._claimable = [] if wakes else [run for rows in folds for run in rows.claimable()]
+            self._claimable = 0 if wakes else sum(rows.claimable for rows in folds)
         together = following.pop(0)[1] if following[0][0] is PROJECT_ROWS else [None] * ARGUMENTS
         first = (*groups.arguments, expected, moves(batches), *together)
         if not following:

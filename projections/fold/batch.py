@@ -239,14 +239,15 @@ class ProjectionBatch:
                 else:
                     mine.update(found)
 
-    def claimable(self) -> list[tuple[str, str]]:
-        """`(run_id, thread_id)` of what executors can claim from now on."""
-        return [(run_id, row.thread_id) for run_id, row in self.queued.items() if row.cancel is None]
+    @property
+    def claimable(self) -> int:
+        """How many runs executors can claim from now on."""
+        return sum(row.cancel is None for row in self.queued.values())
 
     def _notices(self, applied: str | None, wakes: bool) -> list[str]:
         """Channel and payload in turn."""
         notices: list[str] = []
-        if wakes and any(row.cancel is None for row in self.queued.values()):
+        if wakes and self.claimable:
             notices += ("threadlog_queue", "run")
         for run_id in self.looks:
             notices += ("threadlog_queue", f"cancel:{run_id}")

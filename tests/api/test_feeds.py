@@ -220,7 +220,6 @@ async def test_one_faulty_listener_harms_nobody() -> None:
     await hub.start()
 
     class Faulty:
-        wants_live = True
         thread_id = THREAD
         run_id = None
 

@@ -66,6 +66,14 @@ async def test_resumable_streams_have_ids_that_increase(api: House) -> None:
     assert len(keys) == 6 and keys == sorted(set(keys))
 
 
+async def test_executors_are_told_whether_the_client_follows_the_run_from_its_start(api: House) -> None:
+    thread_id = await api.thread()
+    async with created(api, thread_id) as (_, run_id):
+        streamed = await api.call("GET", f"/threads/{thread_id}/runs/{run_id}")
+    created_only = await api.run(thread_id)
+    assert [run["kwargs"].get("streamed") for run in (streamed, created_only)] == [True, None]
+
+
 async def test_the_end_waits_for_frames_that_are_late(api: House) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id) as (answer, run_id):

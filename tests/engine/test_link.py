@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,9 @@ class Executor:
     def __init__(self, server: Server, load: int = 0, *, answers: bool = True) -> None:
         self.woken = self.lost = 0
         self.load = load
-        self.listens: list[str] = []
         self._answers = answers
         self.link = ExecutorChannel(
-            server.path, server.world.log, wake=self._wake, listen=self._listen, load=lambda: self.load, lost=self._lost
+            server.path, server.world.log, wake=self._wake, load=lambda: self.load, lost=self._lost
         )
 
     def _lost(self) -> None:
@@ -42,25 +41,15 @@ class Executor:
         if self._answers:
             self.link.claimed()
 
-    def _listen(self, thread_id: str, heard: Callable[[], None]) -> None:
-        self.listens.append(thread_id)
-        heard()
-
 
 class Server:
     """An engine with the link's other end."""
 
     def __init__(self, world: World, engine: Engine, path: Path) -> None:
         self.world, self.engine, self.path = world, engine, path
-        self.has_live_subscriber: set[str] = set()
         self.executors: list[Executor] = []
         assert isinstance(world.log, PostgresLog)
-        self.link = ExecutorChannelServer(
-            engine.processor,
-            world.log,
-            path,
-            listened=lambda thread: thread in self.has_live_subscriber,
-        )
+        self.link = ExecutorChannelServer(engine.processor, world.log, path)
         assert isinstance(engine.committer, SingleTransactionCommitter)
         engine.committer.executors = self.link
 
@@ -267,23 +256,6 @@ async def test_an_executor_that_does_not_come_to_claim_leaves_the_run_to_others(
 
     await eventually(once_more)
     assert stuck.woken == 1
-
-
-async def test_who_listens_decides_whether_frames_may_wait(server: Server) -> None:
-    executor = await server.executor()
-    waited, listened, late = new_id(), new_id(), new_id()
-    server.has_live_subscriber.add(listened)
-    runs = {thread: new_id() for thread in (waited, listened, late)}
-    for thread, run in runs.items():
-        await server.engine.submit(create_run(thread, run))
-
-    async def woken() -> bool:
-        return executor.woken == 3
-
-    await eventually(woken)
-    await server.link.hurry(late)
-    assert executor.listens == [late]
-    assert {t: executor.link.quiet(r) for t, r in runs.items()} == {waited: True, listened: False, late: False}
 
 
 async def test_what_is_no_message_ends_the_connection_and_nothing_else(server: Server) -> None:

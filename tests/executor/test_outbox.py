@@ -106,20 +106,33 @@ async def test_threads_do_not_wait_for_the_appends_of_others_but_for_their_own(
     assert [r.topic for r in own] == [Topic.COMMANDS, Topic.STREAM, Topic.COMMANDS]
 
 
-async def test_frames_nobody_waits_for_leave_when_they_have_waited_long_enough(
-    log: SlowLog, appender: BatchingAppender, monkeypatch: pytest.MonkeyPatch
+async def test_held_frames_of_a_short_attempt_are_in_the_append_of_its_report(
+    log: SlowLog, appender: BatchingAppender
 ) -> None:
-    monkeypatch.setattr(module, "_LINGER_PATIENT_SECONDS", 0.02)
-    old, new = frames_of(appender, "old"), appender.frames(run_id="new", thread_id="u", attempt=1, partition=2)
-    old.patient = new.patient = True
-    old.put(b"values", b"1")
-    monkeypatch.setattr(module, "_LINGER_PATIENT_SECONDS", 60)
-    new.put(b"values", b"2")
-    await eventually(lambda: log.appends)
-    assert [record.key for batch in log.appends for record in batch] == ["t"]
-    appender.hurry(new)
+    queue = appender.frames(run_id="r", thread_id="t", attempt=1, partition=1, held=True)
+    reporter = AttemptReporter(appender, queue, executor="e", applied=_not_applied)
+    queue.put(b"values", b"1")
+    await appender.command(2, "other", b"{}")
+    queue.put(b"values", b"2")
+    await reporter.finish({"status": "success"})
+    assert [[record.topic for record in batch] for batch in log.appends] == [
+        [Topic.COMMANDS],
+        [Topic.STREAM, Topic.COMMANDS],
+    ]
+    assert await read(log) == [(0, b"1"), (1, b"2")]
+
+
+async def test_held_frames_leave_when_the_attempt_is_no_short_one(log: SlowLog, appender: BatchingAppender) -> None:
+    queue = appender.frames(run_id="r", thread_id="t", attempt=1, partition=1, held=True)
+    reporter = AttemptReporter(appender, queue, executor="e", applied=_not_applied)
+    queue.put(b"values", b"1")
+    reporter.settle()
+    queue.put(b"values", b"2")
     await appender.drained()
-    assert [record.key for batch in log.appends for record in batch] == ["t", "u"]
+    queue.put(b"values", b"3")
+    await appender.drained()
+    assert await read(log) == [(0, b"1"), (1, b"2"), (2, b"3")]
+    assert [record.topic for batch in log.appends for record in batch] == [Topic.STREAM, Topic.STREAM]
 
 
 async def test_no_more_than_some_appends_are_in_flight(log: SlowLog, appender: BatchingAppender, monkeypatch) -> None:

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 _LINGER_IDLE_SECONDS = 0.001  # frames wait this long for more (a short run then needs one append, not two) …
 _LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append, …
 _FIRST_TOKEN = 1  # … but for an attempt's second frame (its first says that it runs): somebody looks at an empty page
-_LINGER_PATIENT_SECONDS = 0.1  # frames nobody waits for: a short run's leave with its report
 _BATCH_BYTES = 2 * 1024 * 1024
 _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take more at once
 _RESEND_SECONDS = 2.0  # stream appends are not flushed to disk by a Postgres log: wal_writer_delay x 3 = 0.6 s at most
@@ -77,12 +76,9 @@ class BatchingAppender:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._dirty: deque[FrameQueue] = deque()
-        self._patient: dict[FrameQueue, float] = {}  # until when, soonest first
-        self._patience: asyncio.TimerHandle | None = None
         self._sending: set[str] = set()  # threads that are in an append under way
         self._in_flight: set[asyncio.Task[list[int]]] = set()
         self._failed: list[_Batch] = []
-        self._awaited: list[tuple[FrameQueue, int, Callable[[], None]]] = []
         self._commands: deque[_Command] = deque()
         self._recovery: asyncio.Task[None] | None = None
         self._timer: asyncio.Handle | None = None
@@ -101,8 +97,8 @@ class BatchingAppender:
 
     # --- posting ---------------------------------------------------------------------------------
 
-    def frames(self, *, run_id: str, thread_id: str, attempt: int, partition: int) -> FrameQueue:
-        return FrameQueue(self, run_id=run_id, thread_id=thread_id, attempt=attempt, partition=partition)
+    def frames(self, *, run_id: str, thread_id: str, attempt: int, partition: int, held: bool = False) -> FrameQueue:
+        return FrameQueue(self, run_id=run_id, thread_id=thread_id, attempt=attempt, partition=partition, held=held)
 
     def wake(self, queue: FrameQueue) -> None:
         """`queue` has frames. Any thread."""
@@ -113,44 +109,8 @@ class BatchingAppender:
 
     def _wake(self, queue: FrameQueue) -> None:
         self._idle.clear()
-        if queue.patient:
-            due = self._patient[queue] = self._loop.time() + _LINGER_PATIENT_SECONDS
-            if self._patience is None:
-                self._patience = self._loop.call_at(due, self._no_more_patience)
-        else:
-            self._dirty.append(queue)
-            self._soon(self._linger(queue))
-
-    def _no_more_patience(self) -> None:
-        self._patience = None
-        now = self._loop.time()
-        for queue, due in list(self._patient.items()):
-            if due > now:
-                self._patience = self._loop.call_at(due, self._no_more_patience)
-                break
-            self.hurry(queue)
-
-    def hurry(self, queue: FrameQueue) -> None:
-        """The frames of this queue go out with the next append."""
-        if queue in self._patient:
-            del self._patient[queue]
-            self._dirty.append(queue)
-            self._soon()
-
-    def when_sent(self, queue: FrameQueue, call: Callable[[], None]) -> None:
-        """Call when the frames this queue has now are in the log (at once if they are)."""
-        if queue.waiting or queue.thread_id in self._sending:
-            self._awaited.append((queue, queue.count, call))
-        else:
-            call()
-
-    def _tell_sent(self) -> None:
-        awaited, self._awaited = self._awaited, []
-        for queue, count, call in awaited:
-            if queue.thread_id not in self._sending and (queue.seq >= count or not queue.waiting):
-                call()
-            else:
-                self._awaited.append((queue, count, call))
+        self._dirty.append(queue)
+        self._soon(self._linger(queue))
 
     def command(self, partition: int, key: str, value: bytes) -> asyncio.Future[int]:
         """Append an encoded command envelope; the future holds its offset once it is durably in the log.
@@ -201,8 +161,6 @@ class BatchingAppender:
     async def aclose(self) -> None:
         """Stop; what is not in the log by now is dropped."""
         self._closed = True
-        if self._patience is not None:
-            self._patience.cancel()
         if self._timer is not None:
             self._timer.cancel()
         tasks = [*self._in_flight, *([self._recovery] if self._recovery else [])]
@@ -274,8 +232,6 @@ class BatchingAppender:
     def _over(self, batch: _Batch) -> None:
         self._sending -= batch.threads
         self._last_append = time.monotonic()
-        if self._awaited:
-            self._tell_sent()
         if self.queued_bytes <= FULL_BYTES // 2:
             self._room.set()  # who waits for its own queue looks again
         if self._commands:
@@ -285,7 +241,7 @@ class BatchingAppender:
         self._look_idle()
 
     def _look_idle(self) -> None:
-        waiting = self._dirty or self._patient or self._commands or self._again or self._failed
+        waiting = self._dirty or self._commands or self._again or self._failed
         if not waiting and not self._sending:
             self.queued_bytes = 0
             self._idle.set()

@@ -26,14 +26,17 @@ class Sending(Protocol):
 
 
 class FrameQueue:
-    """The frames of one attempt that are not in the log yet. `put` may be called from any thread."""
+    """The frames of one attempt that are not in the log yet. `put` may be called from any thread.
+
+    `held`: until `release` is called they stay here, unless too much is queued in all.
+    """
 
     __slots__ = (
         "_appender",
         "attempt",
         "frames",
+        "held",
         "partition",
-        "patient",
         "run_id",
         "seq",
         "spill",
@@ -41,13 +44,15 @@ class FrameQueue:
         "waiting",
     )
 
-    def __init__(self, appender: Sending, *, run_id: str, thread_id: str, attempt: int, partition: int) -> None:
+    def __init__(
+        self, appender: Sending, *, run_id: str, thread_id: str, attempt: int, partition: int, held: bool = False
+    ) -> None:
         self._appender = appender
         self.run_id, self.thread_id, self.attempt, self.partition = run_id, thread_id, attempt, partition
         self.frames: deque[tuple[bytes, bytes]] = deque()
         self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
+        self.held = held
         self.waiting = False  # the outbox knows that there are frames
-        self.patient = False  # nobody waits for them
         self.spill: Spill | None = None  # frames that come after those in memory
 
     @property
@@ -69,7 +74,14 @@ class FrameQueue:
             return
         self.frames.append((name, data))
         self._appender.queued_bytes += len(data)  # a lost update between threads shifts the back-pressure a little
-        if not self.waiting:
+        if not self.waiting and (not self.held or self._appender.full):
+            self.waiting = True
+            self._appender.wake(self)
+
+    def release(self) -> None:
+        """On the loop: frames put so far and from now on leave."""
+        self.held = False  # before looking: a thread looks at it after it has put a frame
+        if self.frames and not self.waiting:
             self.waiting = True
             self._appender.wake(self)
 

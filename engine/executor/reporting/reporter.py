@@ -29,7 +29,8 @@ def now() -> str:
 class AttemptReporter:
     """Collects what an attempt reports and posts it in order, one report in flight at a time.
 
-    Nothing leaves before `settle`, `flush` or `finish`: until then the attempt may still be a short one.
+    Nothing leaves before `settle`, `flush` or `finish`, nor do held frames: until then the attempt may be a short
+    one, all of which is one append.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class AttemptReporter:
         """The attempt is not a short one: report from now on as it goes."""
         if not self._settled and not self._closed:
             self._settled = True
+            self._frames.release()
             if self._items:
                 self._gather(0.0)
 
@@ -157,7 +159,7 @@ class AttemptReporter:
         )
         self._started = None
         self._number += 1
-        self._appender.hurry(frames)
+        frames.release()  # they are in the log before the report that counts them, or in its append
         self._in_flight = self._appender.command(frames.partition, frames.thread_id, envelope.encode())
         self._in_flight.add_done_callback(self._acked)
         return self._in_flight

@@ -91,7 +91,11 @@ class RunAttempt:
         self.started = self._loop.time()
         self.control = RunControl()
         self.queue: FrameQueue = appender.frames(
-            run_id=claim.run_id, thread_id=claim.thread_id, attempt=claim.attempt, partition=claim.partition
+            run_id=claim.run_id,
+            thread_id=claim.thread_id,
+            attempt=claim.attempt,
+            partition=claim.partition,
+            held=not claim.kwargs.get("streamed"),
         )
         self.reporter = AttemptReporter(appender, self.queue, executor=executor, applied=applied)
         self.stream: RunStream | None = None
