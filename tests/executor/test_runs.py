@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.executor.stage import Stage, eventually
@@ -13,8 +14,7 @@ def names(frames: list[tuple[str, Any]]) -> list[str]:
 
 
 async def test_a_short_run_is_one_report_with_everything_in_it(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.admission._WAITING_SECONDS", 60)
-    monkeypatch.setattr("threadlog.engine.executor.admission._YOUNG_SECONDS", 60)
+    monkeypatch.setattr("threadlog.engine.executor.admission.SHORT_TICKS", 1_000_000)
     executor = await serving("noop")
     run_id = await stage.enqueue("noop", {"items": ["in"]})
     outcome = await stage.outcome(run_id)
@@ -31,6 +31,25 @@ async def test_a_short_run_is_one_report_with_everything_in_it(stage: Stage, ser
         ("values", {"items": ["in", "x"]}),
         ("values", {"items": ["in", "x", "y"]}),
     ]
+
+
+async def test_frames_wait_while_the_run_may_be_a_short_one_unless_its_client_follows_it(
+    stage: Stage, serving, monkeypatch
+) -> None:
+    monkeypatch.setattr("threadlog.engine.executor.admission.SHORT_TICKS", 1_000_000)
+    executor = await serving("slow")
+    alone = await stage.enqueue("slow", {"items": []})
+    followed = await stage.enqueue("slow", {"items": []}, streamed=True)
+    begun = ["metadata", "values", "values"]
+    async with asyncio.timeout(60):
+        while names(await stage.frames(followed)) != begun:
+            await asyncio.sleep(0.01)
+        while alone not in executor.attempts or executor.attempts[alone].queue.count < len(begun):
+            await asyncio.sleep(0.01)
+        assert await stage.frames(alone) == []
+        executor.attempts[alone].settle()
+        while names(await stage.frames(alone)) != begun:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_second_run_continues_the_thread(stage: Stage, serving) -> None:

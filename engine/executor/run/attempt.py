@@ -88,7 +88,6 @@ class RunAttempt:
         self._thread_stop_seconds = thread_stop_seconds
         self._given_up = GivenUp()
         self._loop = asyncio.get_running_loop()
-        self.started = self._loop.time()
         self.control = RunControl()
         self.queue: FrameQueue = appender.frames(
             run_id=claim.run_id,
@@ -109,11 +108,6 @@ class RunAttempt:
         self._refused = False  # an answer that no interrupt waits for: nothing has been run
         self._told: Any = None  # what to stop with, told before it began
         self._again: asyncio.TimerHandle | None = None
-
-    @property
-    def progress(self) -> float:
-        """When the graph last passed a superstep (loop time)."""
-        return self.stream.progress if self.stream is not None else self.started
 
     @property
     def working(self) -> bool:

@@ -72,7 +72,6 @@ class RunStream:
         self.values: Any = _NOTHING
         self.plans_come = False  # values are followed by the checkpoint's tasks, if the graph can tell these
         self._held: bytes | None = None  # values not shown yet
-        self.progress = self._loop.time()  # when the graph last passed a superstep
         wants = [mode for mode in ("messages", "messages-tuple") if mode in self.modes]
         self.messages = MessageFrames(self.frame, wants) if wants else None
         self._lifecycle = Lifecycle(self._subgraph, describe_error) if "lifecycle" in self.modes else None
@@ -97,7 +96,6 @@ class RunStream:
         if self._lifecycle is not None:
             self._lifecycle.observe(ns, mode, payload)
         if mode == "checkpoints":
-            self.progress = self._loop.time()
             if threading.get_ident() == self._thread:
                 self._planned("|".join(ns), payload)
             else:
