@@ -156,7 +156,7 @@ class Commands:
         except ValidationError as error:
             raise ProtocolError("invalid_argument", describe(error)) from None
         try:
-            new = await prepare(self._request, self._api, run, self._thread_id)
+            new = await prepare(self._request, self._api, run, self._thread_id, streamed=True)
             new.command.run["kwargs"]["config"]["configurable"][EVENT_STREAMING] = True
             await create_run(self._api, new)
         except ApiError as error:
