@@ -31,6 +31,7 @@ import psutil
 
 from threadlog.deploy.parent import parent_death_signal
 from threadlog.deploy.passage import let_pass
+from threadlog.engine.backoff import Backoff
 
 log = logging.getLogger("threadlog.postgres")
 
@@ -261,13 +262,12 @@ class EmbeddedPostgres:
                 user=account and account.pw_uid, group=account and account.pw_gid, extra_groups=account and [],
             )  # fmt: skip
         deadline = time.monotonic() + 120  # crash recovery may have a lot of log to read
-        pause = 0.01
+        backoff = Backoff(0.01, 0.2, factor=1.3)
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = self.log_file.read_bytes()[begin:].decode(errors="replace").strip()
                 raise PostgresFailed(f"the embedded Postgres did not start ({self.log_file}):\n{said[-2000:]}")
-            time.sleep(pause)
-            pause = min(pause * 1.3, 0.2)
+            time.sleep(backoff.next())
 
     def _ready(self) -> bool:
         try:

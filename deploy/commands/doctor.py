@@ -21,6 +21,7 @@ from threadlog.deploy import extras
 from threadlog.deploy.compose.environment import apply
 from threadlog.deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
 from threadlog.deploy.settings import BadSettings, Settings, without_password
+from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.user_code.langgraph_json import ConfigError, LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 
@@ -182,7 +183,7 @@ async def _postgres(uri: str) -> Finding:
     shown = without_password(uri)
     try:
         connection = await asyncpg.connect(uri, timeout=5)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except FAILED as error:
         return Finding(False, f"Postgres {shown}: {error}", "start it, or correct DATABASE_URI")
     try:
         number = await connection.fetchval("SHOW server_version_num")

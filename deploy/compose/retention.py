@@ -10,6 +10,7 @@ import asyncpg
 from threadlog.deploy.settings import Settings
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.postgres.errors import FAILED
 
 log = logging.getLogger("threadlog.retention")
 
@@ -28,5 +29,5 @@ async def retain_for_ever(source: PostgresLog, pool: asyncpg.Pool, settings: Set
                 stream_seconds=settings.stream_retention_seconds,
                 decided={row["p"]: row["cmd_off"] for row in rows},
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, LogUnavailable) as error:
+        except (*FAILED, LogUnavailable) as error:
             log.warning("nothing was trimmed this time: %s", error)

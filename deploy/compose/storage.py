@@ -14,9 +14,11 @@ import asyncpg
 from threadlog.deploy import extras
 from threadlog.deploy.failures import CannotRun, DatabaseAway
 from threadlog.deploy.settings import Settings, without_password
+from threadlog.engine.backoff import Backoff
 from threadlog.engine.log.port import Log, LogUnavailable
-from threadlog.engine.log.postgres.append import AWAY, leave_as_it_is
 from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.postgres.connection import leave_as_it_is
+from threadlog.engine.postgres.errors import AWAY
 from threadlog.projections.schema import migrate
 
 log = logging.getLogger("threadlog")
@@ -33,7 +35,7 @@ async def database_ready(uri: str, *, patience_seconds: float = PATIENCE_SECONDS
         DatabaseAway: it did not in `patience_seconds`.
     """
     began = time.monotonic()
-    pause, told = 0.02, False
+    backoff, told = Backoff(0.02, 0.5, factor=1.3), False  # a start waits for this
     while True:
         try:
             connection = await asyncpg.connect(uri, timeout=5)
@@ -48,8 +50,7 @@ async def database_ready(uri: str, *, patience_seconds: float = PATIENCE_SECONDS
             if waited > 3 and not told:
                 told = True
                 log.warning("waiting for Postgres: %s", error)
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.3, 0.5)
+        await backoff.wait()
 
 
 async def prepared_database(settings: Settings) -> str:

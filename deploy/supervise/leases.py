@@ -148,6 +148,8 @@ class LeaseKeeper:
         """Carry it out; why that could not be done."""
         import asyncpg  # 2 MB that most parents never need
 
+        from threadlog.engine.postgres.errors import FAILED
+
         async with self._one_at_a_time:
             self._needed = time.monotonic()
             try:
@@ -159,7 +161,7 @@ class LeaseKeeper:
                         server_settings={"application_name": "threadlog-leases", "synchronous_commit": "off"},
                     )
                 await self._connection.execute(statement, *arguments)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            except FAILED as error:
                 self._disconnect()
                 return error
         return None

@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 
 from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
-from threadlog.engine.executor.queue import DATABASE_AWAY
+from threadlog.engine.postgres.connection import PinnedConnection
+from threadlog.engine.postgres.errors import FAILED
 
 logger = logging.getLogger(__name__)
 
@@ -132,41 +133,39 @@ class Heartbeat:
 
         self._stop = end
         started.set()
-        connection: asyncpg.Connection | None = None
+        pinned = PinnedConnection(self._connect)
         while not stop.is_set():
             try:
-                if connection is None or connection.is_closed():
-                    connection = await asyncpg.connect(
-                        self._dsn,
-                        timeout=self._lease / 2,
-                        command_timeout=self._lease / 2,
-                        server_settings={"application_name": "threadlog-heartbeat", "synchronous_commit": "off"},
-                    )
-                was_late = await connection.fetchval(_RENEW, self.executor_id, self._lease)
+                async with pinned.use() as connection:
+                    was_late = await connection.fetchval(_RENEW, self.executor_id, self._lease)
                 if was_late is None:
                     self._tell(self._lost)
                     break
                 if was_late:
                     self._tell(self._late)
                 pause = self._renew
-            except DATABASE_AWAY as error:
+            except FAILED as error:
                 logger.debug("the lease could not be renewed: %s", error)
                 pause = self._renew / 5
             try:
                 await asyncio.wait_for(stop.wait(), pause)
             except TimeoutError:
                 continue
-        await self._end(connection)
+        if self._retire and pinned.is_open:
+            try:
+                async with pinned.use() as connection:
+                    await connection.execute(_RETIRE, self.executor_id)
+            except FAILED as error:
+                logger.debug("the executor's row stays until its lease has passed: %s", error)
+        await pinned.aclose()
 
-    async def _end(self, connection: asyncpg.Connection | None) -> None:
-        if connection is None or connection.is_closed():
-            return
-        try:
-            if self._retire:
-                await connection.execute(_RETIRE, self.executor_id)
-            await connection.close(timeout=1)
-        except DATABASE_AWAY as error:
-            logger.debug("the executor's row stays until its lease has passed: %s", error)
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=self._lease / 2,
+            command_timeout=self._lease / 2,
+            server_settings={"application_name": "threadlog-heartbeat", "synchronous_commit": "off"},
+        )
 
     def _tell(self, what: Callable[[], Any]) -> None:
         if self._loop is not None and not self._loop.is_closed():

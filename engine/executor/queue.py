@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import orjson
 
-from threadlog.engine.log.postgres.append import AWAY
-
-logger = logging.getLogger(__name__)
-
-DATABASE_AWAY = (asyncpg.PostgresError, *AWAY)
+from threadlog.engine.postgres.connection import PinnedConnection
+from threadlog.engine.postgres.listener import NOTIFY, Listener
 
 _CLAIM = """
 WITH free AS (
@@ -108,112 +105,92 @@ class RunQueue:
     ) -> None:
         self._dsn, self._graphs, self._durable, self._held = dsn, list(graphs), durable, held
         self._claim = _CLAIM.format(unless="" if durable else _UNLESS_FORGOTTEN)
-        self._connection: asyncpg.Connection | None = None
-        self._here: str | None = None  # who has checked in on this connection
+        self._connection = PinnedConnection(self._connect)
+        self._here: str | None = None  # the executor that has checked in on this connection
         self._lock = asyncio.Lock()
 
-    async def _ready(self, owner: str | None = None) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, durable=self._durable, name="threadlog-executor")
-            self._here = None
-        if owner is not None and owner != self._here:
-            held = list(self._held())
-            await self._connection.execute(_CHECK_IN, owner, [run for run, _ in held], [number for _, number in held])
-            self._here = owner
-        return self._connection
+    async def _connect(self) -> asyncpg.Connection:
+        self._here = None
+        return await connect(self._dsn, durable=self._durable, name="threadlog-executor")
+
+    @asynccontextmanager
+    async def _ready(self, owner: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+        async with self._lock, self._connection.use() as connection:
+            if owner is not None and owner != self._here:
+                held = list(self._held())
+                await connection.execute(_CHECK_IN, owner, [run for run, _ in held], [number for _, number in held])
+                self._here = owner
+            yield connection
 
     async def check_in(self, owner: str) -> None:
         """Take back what a crashed database forgot we had. Every call here does it once on each connection.
 
         To be called before `owner` registers: others do not claim while an executor is alive that has not checked in.
         """
-        async with self._lock:
-            await self._ready(owner)
+        async with self._ready(owner):
+            pass
 
     async def claim(self, owner: str, limit: int) -> list[Claim]:
         """Up to `limit` attempts, now this executor's."""
-        async with self._lock:
-            rows = await (await self._ready(owner)).fetch(self._claim, owner, self._graphs, limit)
+        async with self._ready(owner) as connection:
+            rows = await connection.fetch(self._claim, owner, self._graphs, limit)
         return [_claim(row) for row in rows]
 
     async def give_back(self, owner: str, run_id: str, attempt: int) -> None:
         """Make a row of ours free for anybody."""
-        async with self._lock:
-            await (await self._ready(owner)).execute(_GIVE_BACK, owner, run_id, attempt)
+        async with self._ready(owner) as connection:
+            await connection.execute(_GIVE_BACK, owner, run_id, attempt)
 
     async def mine(self, owner: str) -> dict[str, tuple[int, str | None]]:
         """`run_id → (attempt, cancel)` of this executor's rows."""
-        async with self._lock:
-            rows = await (await self._ready(owner)).fetch(_MINE, owner)
+        async with self._ready(owner) as connection:
+            rows = await connection.fetch(_MINE, owner)
         return {row["run_id"]: (row["attempt"], row["cancel"]) for row in rows}
 
     async def cancel_of(self, run_id: str) -> tuple[str | None, str | None]:
         """How the run has to stop (interrupt, rollback, delete; `delete` too when its row is gone), and why."""
-        async with self._lock:
-            row = await (await self._ready()).fetchrow(_CANCEL, run_id)
+        async with self._ready() as connection:
+            row = await connection.fetchrow(_CANCEL, run_id)
         return ("delete", None) if row is None else (row["cancel"], row["cancel_reason"])
 
+    async def notify(self, channel: str) -> None:
+        """Notify `channel` as others do: for the listener's proof that it hears."""
+        async with self._ready() as connection:
+            await connection.execute(NOTIFY, channel)
+
     async def aclose(self) -> None:
-        if self._connection is not None and not self._connection.is_closed():
-            await self._connection.close(timeout=2)
+        await self._connection.aclose()
 
 
-class QueueListener:
-    """A connection of its own that hears `threadlog_queue`. Reconnects until closed.
+def queue_listener(
+    dsn: str,
+    queue: RunQueue,
+    *,
+    wake: Callable[[], None],
+    cancel: Callable[[str], None],
+    lost: Callable[[], None],
+) -> Listener:
+    """Hears `threadlog_queue` on a connection of its own.
 
     `wake()`: there may be something to claim. `cancel(run_id)`: look at that row. `lost()`: the database went away.
     """
 
-    def __init__(
-        self, dsn: str, *, wake: Callable[[], None], cancel: Callable[[str], None], lost: Callable[[], None]
-    ) -> None:
-        self._dsn, self._wake, self._cancel, self._lost = dsn, wake, cancel, lost
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Listening when this returns, if the database is there."""
-        ready = asyncio.Event()
-        self._task = asyncio.create_task(self._run(ready), name="queue-listener")
-        await ready.wait()
-
-    async def aclose(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self, ready: asyncio.Event) -> None:
-        back_off = 0.05
-        while True:
-            gone = asyncio.Event()
-            try:
-                connection = await connect(self._dsn, durable=True, name="threadlog-executor-listen")
-            except DATABASE_AWAY as error:
-                logger.debug("cannot listen for runs yet: %s", error)
-                ready.set()
-                await asyncio.sleep(back_off)
-                back_off = min(back_off * 2, 1.0)
-                continue
-            try:
-                connection.add_termination_listener(lambda _, gone=gone: gone.set())
-                await connection.add_listener("threadlog_queue", self._heard)
-                back_off = 0.05
-                ready.set()
-                self._wake()
-                await gone.wait()
-                self._lost()
-            except DATABASE_AWAY as error:
-                logger.debug("listening for runs failed: %s", error)
-                self._lost()
-                await asyncio.sleep(back_off)
-            finally:
-                connection.terminate()
-
-    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        for word in str(payload).split(","):
+    def heard(payload: str) -> None:
+        for word in payload.split(","):
             if word.startswith("cancel:"):
-                self._cancel(word.removeprefix("cancel:"))
+                cancel(word.removeprefix("cancel:"))
             else:
-                self._wake()
+                wake()
+
+    return Listener(
+        lambda: connect(dsn, durable=True, name="threadlog-executor-listen"),
+        "threadlog_queue",
+        heard,
+        name="run queue",
+        on_reconnect=wake,
+        on_lost=lost,
+        notify=queue.notify,
+    )
 
 
 def _claim(row: asyncpg.Record) -> Claim:

@@ -23,13 +23,14 @@ from threadlog.engine.executor.graphs.registration import announce_assistants, a
 from threadlog.engine.executor.heartbeat import Heartbeat
 from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
 from threadlog.engine.executor.node_threads import NodeThreads
-from threadlog.engine.executor.queue import DATABASE_AWAY, Claim, QueueListener, RunQueue, connect
+from threadlog.engine.executor.queue import Claim, RunQueue, connect, queue_listener
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.run import message_ids
 from threadlog.engine.executor.run.attempt import RunAttempt
 from threadlog.engine.executor.run.config import ServerFacts
 from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.log.port import Log
+from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.user_code.langgraph_json import GraphSpec
 
 logger = logging.getLogger(__name__)
@@ -133,8 +134,8 @@ class Executor:
         names = sorted(self.graphs.by_id)
         self._queue = RunQueue(options.database_uri, graphs=names, durable=not options.log_in_database, held=self._held)
         self._pool = await RetryingPool.connect(options.database_uri, size=options.pool_size)
-        self._listener = QueueListener(
-            options.database_uri, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
+        self._listener = queue_listener(
+            options.database_uri, self._queue, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
         )
         await asyncio.gather(self._begin_heartbeat(), self._listener.start())
         self._spawn(self._poll(), "poll")
@@ -212,7 +213,7 @@ class Executor:
         while True:
             try:
                 await self._begin_heartbeat()
-            except DATABASE_AWAY as error:
+            except FAILED as error:
                 logger.warning("cannot register yet: %s", error)
                 await asyncio.sleep(0.5)
                 continue
@@ -259,7 +260,7 @@ class Executor:
             try:
                 owner = self.executor_id
                 claims = await self._queue.claim(owner, limit)
-            except DATABASE_AWAY as error:
+            except FAILED as error:
                 logger.warning("cannot claim runs: %s", error)
                 await asyncio.sleep(0.2)
                 self._woken()
@@ -357,7 +358,7 @@ class Executor:
     async def _cancel(self, run_id: str) -> None:
         action: str | None = "interrupt"
         reason: str | None = None
-        with contextlib.suppress(*DATABASE_AWAY):
+        with contextlib.suppress(*FAILED):
             action, reason = await self._queue.cancel_of(run_id)
         if (attempt := self.attempts.get(run_id)) is not None and action is not None:
             attempt.cancel(action, reason)
@@ -372,7 +373,7 @@ class Executor:
             await asyncio.sleep(_POLL_SECONDS)
             try:
                 orphans = await self._check_mine(orphans)
-            except DATABASE_AWAY as error:
+            except FAILED as error:
                 logger.debug("cannot look at the queue: %s", error)
             self._woken()
 

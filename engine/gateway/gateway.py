@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import uuid_utils
 
+from threadlog.engine.backoff import Backoff
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.events import CommandRejected
 from threadlog.engine.domain.limits import MESSAGE_BYTES
@@ -19,7 +20,6 @@ from threadlog.engine.processor.processor import NotOwner, Processor
 from threadlog.engine.processor.timers import utc_now
 
 DEADLINE_SECONDS = 10.0
-BACKOFF_SECONDS = (0.05, 1.0)
 
 
 def new_id() -> str:
@@ -53,7 +53,7 @@ class LogGateway:
         if len(value) > MESSAGE_BYTES:  # the engine would say the same, but to nobody: it does not read so large a one
             return _refused(p, envelope, f"it is larger than {MESSAGE_BYTES} bytes")
         append = [Append(Topic.COMMANDS, p, envelope.key, value)]
-        backoff = BACKOFF_SECONDS[0]
+        backoff = Backoff()
         unknown = False
         with self._wait_for(envelope.id) as answer:
             try:
@@ -70,8 +70,7 @@ class LogGateway:
                             if not unknown:
                                 raise
                         # The same id again: whichever is first in the log counts. Perhaps it is there already.
-                        await asyncio.wait([answer], timeout=backoff)
-                        backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+                        await asyncio.wait([answer], timeout=backoff.next())
                     return await answer
             except TimeoutError:
                 raise AppendUnknown(f"command {envelope.id} was not applied in {self._deadline_seconds} s") from None

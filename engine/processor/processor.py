@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 
+from threadlog.engine.backoff import Backoff
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
@@ -27,7 +28,7 @@ from threadlog.engine.processor.timers import TimerService, utc_now
 
 log = logging.getLogger(__name__)
 
-BACKOFF_SECONDS = (0.05, 1.0)
+RETRY_SECONDS = 1.0
 
 
 class NotOwner(LogUnavailable):
@@ -246,7 +247,7 @@ class Processor:
                 await self._partitions.room()
         except Exception:
             log.exception("reading commands failed and begins anew")
-            await asyncio.sleep(BACKOFF_SECONDS[1])
+            await asyncio.sleep(RETRY_SECONDS)
             self._tail = None
             self._wake.set()
         finally:
@@ -255,7 +256,7 @@ class Processor:
     # --- the one loop that touches terms -----------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        backoff = BACKOFF_SECONDS[0]
+        backoff = Backoff()
         while not self._stopping:
             self._wake.clear()
             try:
@@ -266,22 +267,18 @@ class Processor:
                 self.trouble = None
                 if not (turns or self._gained or self._surplus or self._stolen):
                     await self._wake.wait()
-                backoff = BACKOFF_SECONDS[0]
+                backoff.reset()
             except LogUnavailable as error:
                 log.warning("the engine waits: %s", error)
                 self.trouble = f"it waits: {error}"
-                backoff = await self._wait(backoff)
+                await backoff.wait()
             except Exception as error:
                 log.exception("the engine failed; its terms begin anew")
                 self.trouble = f"it failed: {type(error).__name__}: {error}"
                 for term in self._partitions.terms().values():
                     term.fail()
-                backoff = await self._wait(backoff)
+                await backoff.wait()
         await self._committer.settle()
-
-    async def _wait(self, seconds: float) -> float:
-        await asyncio.sleep(seconds)
-        return min(2 * seconds, BACKOFF_SECONDS[1])
 
     async def _keep_house(self) -> None:
         """Give up what is another's or too much, and open new terms."""

@@ -6,19 +6,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from typing import Any
 
 import asyncpg
 
 from threadlog.engine.gateway.event_tail import Applied
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.log.postgres.append import AWAY, CONNECT_SECONDS, PASSING
+from threadlog.engine.postgres.errors import FAILED, PASSING
+from threadlog.engine.postgres.listener import Listener
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "threadlog_applied"
 POLL_SECONDS = 1.0
-BACKOFF_SECONDS = (0.05, 1.0)
 
 
 class PostgresApplied:
@@ -36,47 +35,47 @@ class PostgresApplied:
 
     async def follow(self) -> AsyncIterator[Mapping[int, int]]:
         loop = asyncio.get_running_loop()
-        backoff = BACKOFF_SECONDS[0]
-        while True:
-            conn: Any = None
-            try:
-                conn = await self._pool.acquire(timeout=CONNECT_SECONDS)
-                heard: dict[int, int] = {}
-                wake = asyncio.Event()
+        heard: dict[int, int] = {}
+        wake = asyncio.Event()
+        poll_at = 0.0
 
-                def hear(_conn: Any, _pid: int, _channel: str, payload: object, heard: dict[int, int] = heard,
-                         wake: asyncio.Event = wake) -> None:  # fmt: skip
-                    for one in str(payload).split(","):
-                        p, _, upto = one.partition(":")
-                        heard[int(p)] = max(int(upto), heard.get(int(p), -1))
-                    wake.set()
+        def hear(payload: str) -> None:
+            for one in payload.split(","):
+                p, _, upto = one.partition(":")
+                heard[int(p)] = max(int(upto), heard.get(int(p), -1))
+            wake.set()
 
-                await conn.add_listener(CHANNEL, hear)
-                conn.add_termination_listener(lambda _conn, wake=wake: wake.set())
-                while True:
-                    # Also right after listening began: what was notified before is in the rows.
-                    for row in await conn.fetch("SELECT p, ev_off FROM partitions"):
-                        heard[row["p"]] = max(row["ev_off"], heard.get(row["p"], -1))
-                    backoff = BACKOFF_SECONDS[0]
-                    yield dict(heard)
-                    heard.clear()
+        def look() -> None:
+            """What was notified before the listener listened is in the rows."""
+            nonlocal poll_at
+            poll_at = 0.0
+            wake.set()
+
+        listener = Listener(self._pool, CHANNEL, hear, name="applied", on_reconnect=look)
+        await listener.start()
+        try:
+            while True:
+                if loop.time() >= poll_at:
                     poll_at = loop.time() + POLL_SECONDS
-                    while (left := poll_at - loop.time()) > 0:
-                        with suppress(TimeoutError):
-                            await asyncio.wait_for(wake.wait(), left)
-                        wake.clear()
-                        if conn.is_closed():
-                            raise ConnectionResetError("the listening connection is closed")
-                        if heard:
-                            moved = dict(heard)
-                            heard.clear()
-                            yield moved
-            except (asyncpg.PostgresError, *AWAY) as error:
-                log.warning("lost the database, connecting again: %r", error)
-            finally:
-                if conn is not None:
-                    with suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back by itself
-                        conn.terminate()
-                        await self._pool.release(conn)
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+                    for p, upto in (await _positions(listener)).items():
+                        heard[p] = max(upto, heard.get(p, -1))
+                if heard:
+                    moved = dict(heard)
+                    heard.clear()
+                    yield moved
+                with suppress(TimeoutError):  # not `wait_for`: before Python 3.12 it can swallow a cancellation
+                    async with asyncio.timeout_at(poll_at):
+                        await wake.wait()
+                wake.clear()
+        finally:
+            await listener.aclose()
+
+
+async def _positions(listener: Listener) -> dict[int, int]:
+    """Waits for a database that is away."""
+    while True:
+        try:
+            async with listener.connection() as connection:
+                return {row["p"]: row["ev_off"] for row in await connection.fetch("SELECT p, ev_off FROM partitions")}
+        except FAILED as error:
+            log.warning("the read models' positions can't be read, trying again: %r", error)

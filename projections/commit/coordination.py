@@ -12,12 +12,12 @@ import asyncpg
 import orjson
 
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.log.postgres.append import PASSING
+from threadlog.engine.postgres.connection import CONNECT_SECONDS
+from threadlog.engine.postgres.errors import PASSING
 from threadlog.engine.processor.ports import Commit, Fenced, LostAttempt, Membership, Position, Timer
 from threadlog.projections.fold.batch import ReadValue
 from threadlog.projections.fold.project import project, project_singly
 
-CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
 VALUE_SECONDS = 2.0
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
-from threadlog.engine.log.postgres.append import AWAY, CONNECT_SECONDS, group
+from threadlog.engine.log.postgres.append import group
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
+from threadlog.engine.postgres.connection import PinnedConnection
+from threadlog.engine.postgres.errors import AWAY
 from threadlog.engine.processor.committer import OnFailed, OnProjected, Submission, Turn, take_over
 from threadlog.engine.processor.ports import Decided, Executors, Unprojectable
 from threadlog.engine.processor.term import Batch, Term, envelope_of
@@ -50,10 +51,10 @@ class SingleTransactionCommitter:
         notify_applied: bool = True,
     ) -> None:
         """One connection of `pool` is kept; it uses asyncpg's own codecs. `notify_applied`: others wait for commits."""
-        self._log, self._coordination, self._pool, self._read_value = source, coordination, pool, read_value
+        self._log, self._coordination, self._read_value = source, coordination, read_value
         self._notify_applied = notify_applied
         self.executors: Executors | None = None  # to wake while they are linked; else they are notified
-        self._conn: Any = None
+        self._connection = PinnedConnection(pool, self._prepare)
         self._commit: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
         self._claimable = 0  # runs, of the transaction in flight
@@ -86,7 +87,7 @@ class SingleTransactionCommitter:
         """Nothing is ever in flight after `commit`."""
 
     async def aclose(self) -> None:
-        await self._drop()
+        await self._connection.drop()
 
     async def commit(self, turns: Sequence[Turn]) -> None:
         try:
@@ -121,7 +122,7 @@ class SingleTransactionCommitter:
         """Commit the turns whose terms live on; fenced ones are left out."""
         locked = False
         while alive := [turn for turn in turns if not turn.term.dead]:
-            conn = await self._connection()
+            conn = await self._connected()
             attempt = _Attempt(self, conn, alive)
             try:
                 await attempt.run(locked)
@@ -150,7 +151,7 @@ class SingleTransactionCommitter:
                 attempt.undo()
                 raise
             except BaseException:
-                await self._drop()
+                await self._connection.drop()
                 attempt.fail()
                 raise
             else:
@@ -167,7 +168,7 @@ class SingleTransactionCommitter:
         """The connection is gone and with it the answer: the partitions are opened again, and tell."""
         log.warning("the database was lost in the middle of a transaction: %r", error)
         self._log.lost()
-        await self._drop()
+        await self._connection.drop()
         for batch, _ in attempt.batches:
             submissions = attempt.submissions.get(batch.partition, {})
             for accepted in batch.records:
@@ -192,25 +193,16 @@ class SingleTransactionCommitter:
         del self._held[partition]
         return again
 
-    async def _connection(self) -> Any:
+    async def _connected(self) -> Any:
         try:
-            if self._conn is None or self._conn.is_closed():
-                await self._drop()
-                self._conn = await self._pool.acquire(timeout=CONNECT_SECONDS)
-                await self._log.hush(self._conn)
-                self._commit = await self._conn.prepare(_COMMIT)
+            return await self._connection.get()
         except AWAY as error:
             self._log.lost()
-            await self._drop()
             raise LogUnavailable(f"the database is away: {error!r}") from error
-        return self._conn
 
-    async def _drop(self) -> None:
-        conn, self._conn, self._commit = self._conn, None, None
-        if conn is not None:
-            with suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back to the pool by itself
-                conn.terminate()
-                await self._pool.release(conn)
+    async def _prepare(self, connection: Any) -> None:
+        await self._log.hush(connection)
+        self._commit = await connection.prepare(_COMMIT)
 
     async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> list[int]:
         """Append and project, as one statement whenever the batch folds to one set of rows; answers the offsets."""

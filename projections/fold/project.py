@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 
 from threadlog.engine.log.port import LogUnavailable
+from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.processor.ports import Accepted, Unprojectable
 from threadlog.projections.fold import assistants, checkpoints, runs, threads
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, plain, time_of
@@ -119,7 +120,7 @@ def unprojectable() -> Iterator[None]:
         if "invalid memory alloc request size" not in str(error):  # of a value beyond the limits of its type
             raise
         raise _unprojectable(error) from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+    except FAILED:
         raise
     except (LogUnavailable, UnknownEvent):
         raise

@@ -264,7 +264,7 @@ async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving, 
     mine, connection = executor.attempts[run_id], executor._queue._connection
     async with executor._queue._lock:
         await stage.connection.execute(FORGET)
-        await connection.close()
+        await connection.drop()
 
     async def ours() -> bool:
         return await stage.connection.fetchval("SELECT owner FROM run_queue") == executor.executor_id
@@ -287,7 +287,7 @@ async def test_after_a_crash_nobody_claims_until_all_who_live_have_taken_back_wh
     assert claim.run_id == older
     held.append((older, 1))
     for queue in (one, two):
-        await queue._connection.close()
+        await queue._connection.drop()
     await stage.connection.execute(FORGET)
     newer = await stage.enqueue("noop", {"items": []})
     assert await two.claim("two", 5) == []
@@ -295,7 +295,7 @@ async def test_after_a_crash_nobody_claims_until_all_who_live_have_taken_back_wh
     assert [claim.run_id for claim in await two.claim("two", 5)] == [newer]
     # Who is dead is not waited for.
     for queue in (one, two):
-        await queue._connection.close()
+        await queue._connection.drop()
     await stage.connection.execute(FORGET)
     assert await two.claim("two", 5) == []
     await stage.connection.execute("UPDATE executors SET lease_until = now() WHERE executor_id = 'one'")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 
-from threadlog.engine.log.postgres.append import PASSING, leave_as_it_is
+from threadlog.engine.backoff import Backoff
+from threadlog.engine.postgres.connection import leave_as_it_is
+from threadlog.engine.postgres.errors import PASSING
 
 logger = logging.getLogger(__name__)
 
-_BACK_OFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
+# The first wait is short: most failures are a connection that a restarted server has closed.
+_BACKOFF_SECONDS = (0.02, 0.5)
 
 
 class RetryingPool:
@@ -47,12 +49,12 @@ class RetryingPool:
         self._pool.terminate()
 
     async def _patiently(self, read: Callable[..., Awaitable[Any]], query: str, *arguments: Any) -> Any:
-        failures = 0
+        failures, backoff = 0, Backoff(*_BACKOFF_SECONDS)
         while True:
             try:
                 return await read(query, *arguments)
             except PASSING as error:
                 if failures == 2 or failures % 60 == 59:
                     logger.warning("waiting for the database: %s", error)
-                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+                await backoff.wait()
                 failures += 1

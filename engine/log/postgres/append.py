@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ import asyncpg
 
 from threadlog.engine.compression.codec import pack_frames, pack_record
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused, Topic
+from threadlog.engine.postgres.connection import PinnedConnection
+from threadlog.engine.postgres.errors import AWAY, FAILED, NOT_COMMITTED
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
 APPEND_ONE = "SELECT log_append_one($1, $2, $3, $4)"
@@ -26,29 +27,8 @@ GROUP_BYTES = 16 * 1024 * 1024
 # What is stored compressed; values are already.
 COMPRESSED = {Topic.COMMANDS: pack_record, Topic.EVENTS: pack_record, Topic.STREAM: pack_frames}
 
-# An append waits at most this long for a connection, and then for the transaction (which waits for the head's lock).
-CONNECT_SECONDS = 5.0
+# A transaction waits for the head's lock, which another process may hold for one of its own.
 APPEND_SECONDS = 15.0
-
-# How asyncpg says that the server can't be reached or went away while it was asked.
-AWAY = (
-    OSError,  # TimeoutError included
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-)
-# What a reader waits out: the same, and a server without memory, disk or connections left, or told to cancel.
-PASSING = (*AWAY, asyncpg.InsufficientResourcesError, asyncpg.OperatorInterventionError)
-# Of these the server says itself that the transaction did not happen; of what else ends a connection nobody can say.
-_REFUSED = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.TooManyConnectionsError)
-
-
-async def leave_as_it_is(connection: object) -> None:
-    """For pools none of whose users changes the session: the round trip that resets it after every use is saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,29 +97,27 @@ class _Lane:
     """
 
     def __init__(self, pool: asyncpg.Pool, *, waits_for_disk: bool, quiet: bool) -> None:
-        self.pool = pool
         self.quiet = quiet
         self.waits_for_disk = waits_for_disk
         self.task: asyncio.Task[None] | None = None
         self.busy = False
         self.mixed = False  # the transaction in flight has records that belong to the other lane too
-        self._connection: Any = None
+        self.connection = PinnedConnection(pool, self._prepare)
         self._append: Any = None
         self._append_one: Any = None
 
+    async def _prepare(self, connection: Any) -> None:
+        if not self.waits_for_disk:
+            await connection.execute("SET synchronous_commit = off")
+        if self.quiet:
+            await connection.execute(QUIET)
+        self._append = await connection.prepare(APPEND)
+        self._append_one = await connection.prepare(APPEND_ONE)
+
     async def append(self, records: Sequence[Append]) -> list[int]:
         try:
-            if self._is_lost():
-                await self.drop()
-                self._connection = await self.pool.acquire(timeout=CONNECT_SECONDS)
-                if not self.waits_for_disk:
-                    await self._connection.execute("SET synchronous_commit = off")
-                if self.quiet:
-                    await self._connection.execute(QUIET)
-                self._append = await self._connection.prepare(APPEND)
-                self._append_one = await self._connection.prepare(APPEND_ONE)
-        except (asyncpg.PostgresError, *AWAY) as error:
-            await self.drop()
+            await self.connection.get()
+        except FAILED as error:
             raise LogUnavailable(f"the log's database can't be reached: {error!r}") from error
         try:
             if len(records) == 1:
@@ -147,29 +125,16 @@ class _Lane:
                 return [await self._append_one.fetchval(r.topic, r.partition, r.key, stored(r), timeout=APPEND_SECONDS)]
             groups = group(records)
             return groups.offsets(await self._append.fetchval(*groups.arguments, timeout=APPEND_SECONDS))
-        except _REFUSED as error:
-            await self.drop()
+        except NOT_COMMITTED as error:
+            await self.connection.drop()
             raise LogUnavailable(f"the log's database is going down: {error!r}") from error
         except AWAY as error:
-            await self.drop()
+            await self.connection.drop()
             raise AppendUnknown(f"lost the log's database while appending: {error!r}") from error
         except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
             raise RecordRefused(f"{type(error).__name__}: {error}") from error
         except asyncpg.PostgresError as error:
             raise LogUnavailable(f"the log's database did not accept the append: {error!r}") from error
-
-    def _is_lost(self) -> bool:
-        try:
-            return self._connection is None or self._connection.is_closed()
-        except asyncpg.InterfaceError:  # the pool has noticed first, and taken it back
-            return True
-
-    async def drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back to the pool by itself
-                connection.terminate()
-                await self.pool.release(connection)
 
 
 class Appender:
@@ -215,7 +180,7 @@ class Appender:
         for lane in (self._control, self._stream):
             if lane.task is not None:
                 await lane.task
-            await lane.drop()
+            await lane.connection.drop()
 
     def _start(self, lane: _Lane) -> None:
         if lane.task is None:

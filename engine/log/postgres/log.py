@@ -13,17 +13,16 @@ from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Record
 from threadlog.engine.log.postgres.append import (
     APPEND,
     APPEND_ONE,
-    CONNECT_SECONDS,
-    PASSING,
     QUIET,
     Appender,
     check,
     group,
-    leave_as_it_is,
     stored,
 )
 from threadlog.engine.log.postgres.notify import BatchedNotifier
 from threadlog.engine.log.postgres.tail import BATCH_BYTES, READ_SECONDS, Feeds, Found, read_places
+from threadlog.engine.postgres.connection import CONNECT_SECONDS, leave_as_it_is
+from threadlog.engine.postgres.errors import PASSING
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
 _SCHEMA_LOCK = 0x7468_6C6F  # "thlo": processes that start together apply the schema one after the other

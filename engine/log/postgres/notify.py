@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import asyncpg
 
 from threadlog.engine.log.port import Topic
-from threadlog.engine.log.postgres.append import AWAY, CONNECT_SECONDS
 from threadlog.engine.log.postgres.tail import CHANNEL
+from threadlog.engine.postgres.connection import CONNECT_SECONDS
+from threadlog.engine.postgres.errors import FAILED
 
 log = logging.getLogger(__name__)
 
@@ -56,5 +57,5 @@ class BatchedNotifier:
         try:
             async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
                 await connection.execute("SELECT pg_notify($1, p) FROM unnest($2::text[]) AS p", CHANNEL, payloads)
-        except (asyncpg.PostgresError, *AWAY) as error:
+        except FAILED as error:
             log.debug("others were not notified of the log: %r", error)  # they look at it every second

@@ -13,9 +13,13 @@ from typing import Any
 
 import asyncpg
 
+from threadlog.engine.backoff import Backoff
 from threadlog.engine.compression.codec import unpack_record
 from threadlog.engine.log.port import Record, Topic
-from threadlog.engine.log.postgres.append import AWAY, COMPRESSED, CONNECT_SECONDS, PASSING
+from threadlog.engine.log.postgres.append import COMPRESSED
+from threadlog.engine.postgres.connection import CONNECT_SECONDS
+from threadlog.engine.postgres.errors import PASSING
+from threadlog.engine.postgres.listener import Listener
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,6 @@ KEEP_BYTES = 512 * 1024
 # How often the heads are looked at although nobody notified (a notification can be lost with its connection).
 POLL_SECONDS = 1.0
 READ_SECONDS = 30.0
-BACKOFF_SECONDS = (0.05, 1.0)
 
 _offset = attrgetter("offset")
 _NO_END = 2**63 - 1
@@ -202,6 +205,9 @@ class Feeds:
         self._feeds: dict[Place, _Feed] = {}
         self._wake = asyncio.Event()
         self._look = False  # look at all heads, notified or not
+        self._listener = Listener(
+            pool, CHANNEL, self._notified, name="log", on_reconnect=self._poll, prepare=_plan_once
+        )  # fmt: skip
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -264,6 +270,7 @@ class Feeds:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
+            await self._listener.aclose()
         for feed in self._feeds.values():
             for waiter in feed.waiting:
                 if not waiter.done():
@@ -271,7 +278,7 @@ class Feeds:
 
     def _join(self, place: Place) -> _Feed:
         if self._reader is None:
-            self._reader = asyncio.create_task(self._listen())
+            self._reader = asyncio.create_task(self._read_on(), name="tail of the log")
         feed = self._feeds.setdefault(place, _Feed())
         feed.tails += 1
         return feed
@@ -282,64 +289,49 @@ class Feeds:
             del self._feeds[place]
 
     async def _read_behind(self, behind: Mapping[Place, int]) -> dict[Place, Found]:
-        backoff = BACKOFF_SECONDS[0]
+        backoff = Backoff()
         while True:
             try:
                 async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
                     return await read_places(connection, behind)
             except PASSING as error:
                 log.warning("tail: the log's database is away, trying again: %r", error)
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+            await backoff.wait()
 
-    async def _listen(self) -> None:
-        """Keeps a listening connection, and reads the feeds with it."""
-        backoff = BACKOFF_SECONDS[0]
+    async def _read_on(self) -> None:
+        """Reads the feeds with the connection that listens."""
+        await self._listener.start()
+        backoff = Backoff()
         while True:
-            connection = None
             try:
-                connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
-                # The query of `read_places` takes ten times as long to plan as to run.
-                await connection.execute("SET plan_cache_mode = force_generic_plan")
-                await connection.add_listener(CHANNEL, self._notified)
-                connection.add_termination_listener(self._lost)
-                backoff = BACKOFF_SECONDS[0]
-                self._look = True  # whatever was notified before is lost
-                self._wake.set()
-                await self._serve(connection)
+                await self._serve()
             except PASSING as error:
                 log.warning("tail: lost the log's database, connecting again: %r", error)
             except Exception:
                 log.exception("tail: the reader failed, starting it again")
-            finally:
-                if connection is not None:
-                    with contextlib.suppress(asyncpg.PostgresError, *AWAY):  # a lost one went back by itself
-                        connection.terminate()
-                        await self._pool.release(connection)
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+                await backoff.wait()
+            self._poll()  # what was to be read still is
 
-    async def _serve(self, connection: Any) -> None:
+    async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(POLL_SECONDS, self._poll)
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                if connection.is_closed():
-                    raise ConnectionResetError("the listening connection is closed")
-                look, self._look = self._look, False
-                if look:
-                    timer.cancel()
-                    timer = loop.call_later(POLL_SECONDS, self._poll)
-                    await self._look_at_heads(connection)
-                moved = {
-                    place: feed.next
-                    for place, feed in self._feeds.items()
-                    if feed.next is not None and feed.hint > feed.next
-                }
-                if moved:
-                    await self._read_moved(connection, moved)
+                async with self._listener.connection() as connection:
+                    look, self._look = self._look, False
+                    if look:
+                        timer.cancel()
+                        timer = loop.call_later(POLL_SECONDS, self._poll)
+                        await self._look_at_heads(connection)
+                    moved = {
+                        place: feed.next
+                        for place, feed in self._feeds.items()
+                        if feed.next is not None and feed.hint > feed.next
+                    }
+                    if moved:
+                        await self._read_moved(connection, moved)
         finally:
             timer.cancel()
 
@@ -364,8 +356,8 @@ class Feeds:
                 feed.hint = max(feed.hint, found.head)
                 self._wake.set()
 
-    def _notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        for one in str(payload).split(","):
+    def _notified(self, payload: str) -> None:
+        for one in payload.split(","):
             topic, partition, head = one.split(":")
             feed = self._feeds.get((Topic(topic), int(partition)))
             if feed is not None and int(head) > feed.hint:
@@ -376,5 +368,7 @@ class Feeds:
         self._look = True
         self._wake.set()
 
-    def _lost(self, _connection: Any) -> None:
-        self._wake.set()
+
+async def _plan_once(connection: Any) -> None:
+    """The query of `read_places` takes ten times as long to plan as to run."""
+    await connection.execute("SET plan_cache_mode = force_generic_plan")

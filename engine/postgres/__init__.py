@@ -1,0 +1,1 @@
+"""Connections to Postgres that outlive its outages: error sets, kept connections, listeners."""
