@@ -1,4 +1,4 @@
-"""The command `threadlog`. Everything heavy is imported inside the commands, so that `--help` answers at once."""
+"""Command line: the command `threadlog`. Commands import what is heavy themselves, so that `--help` is immediate."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def executor(**given: Any) -> None:
 
     _application(given)
     settings = _settings_of_part(given)
-    if PULSE not in os.environ:  # nobody watches over this process
+    if PULSE not in os.environ:  # this process has no parent that watches it
         from threadlog.deploy.supervise.watched import fork_executor
 
         assert settings.database_uri is not None
@@ -215,7 +215,7 @@ def _environment_of_application(given: dict[str, Any]) -> None:
     from threadlog.deploy.compose.environment import apply
     from threadlog.engine.user_code.langgraph_json import ConfigError, load
 
-    with suppress(ConfigError):  # whoever needs the file says so
+    with suppress(ConfigError):  # a command that needs the file reports it
         apply(load(given.get("config") or "langgraph.json"))
 
 
@@ -290,7 +290,7 @@ def _work_as(role: str, settings: Settings, given: dict[str, Any], **options: An
 
 
 def _run(work: Work, run: Callable[[Work], Any] | None = None) -> Any:
-    """Run to the end, on uvloop unless told otherwise; failures that the user can mend end in their sentence."""
+    """Run to the end, by `run` or else on uvloop; a failure that the user can mend ends in its sentence."""
     from threadlog.deploy.failures import readable
 
     try:

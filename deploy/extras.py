@@ -1,4 +1,4 @@
-"""Optional dependencies: which settings need which extra of the package, and what to say where it is not installed."""
+"""Optional dependencies: which setting needs which extra of the package, and the advice when it is not installed."""
 
 from __future__ import annotations
 

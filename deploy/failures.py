@@ -1,4 +1,4 @@
-"""Failures that are the user's to mend, and the sentences that say how."""
+"""Error translation: failures that the user can mend, each with the sentence that says how."""
 
 from __future__ import annotations
 

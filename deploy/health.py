@@ -1,4 +1,4 @@
-"""Readiness probes: a port of each process that says whether it can do its work, and the command that asks it."""
+"""Health probes: a port per process that reports whether it can work, and the command that requests it."""
 
 from __future__ import annotations
 

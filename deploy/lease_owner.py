@@ -1,4 +1,4 @@
-"""The name on a process's leases, and how a supervisor chooses it."""
+"""Lease owner: the name on a process's leases, and how a supervisor chooses it."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ OWNER = "THREADLOG_OWNER"
 
 
 def owner_name(role: str) -> str:
-    """The supervisor's choice, or a name that nobody else has."""
+    """The supervisor's choice, or a name that no other process has."""
     return os.environ.get(OWNER) or f"{socket.gethostname()}:{role}:{uuid.uuid4().hex[:12]}"

@@ -1,4 +1,4 @@
-"""How the processes log: one readable line, or one JSON object per line with LOG_JSON."""
+"""Logging setup: readable lines, or one JSON object per line with LOG_JSON."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def configure_logging(settings: Settings) -> None:
         # These speak of every request and every metadata refresh.
         for chatty in ("aiohttp.access", "aiokafka", "asyncio", "httpx", "httpcore", "watchfiles"):
             logging.getLogger(chatty).setLevel(max(root.level, logging.WARNING))
-        # Whoever uses them says what is wrong, once: a pool without a database says it with a traceback per connection,
-        # and a topic that is about to be made is no error.
+        # Their users report what is wrong, once: a pool without a database writes a traceback per connection, and a
+        # topic that is about to be made is not an error.
         for resigned in ("asyncpg.pool", "aiokafka.cluster"):
             logging.getLogger(resigned).setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Children that end with their parent, however the parent ends."""
+"""Process lifetime: children that end with their parent, however the parent ends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 
 PARENT_PID = "THREADLOG_PARENT_PID"
-# What an executor sends its supervisor when it has more to do than it should do alone. Whoever does not expect it is
-# not harmed: ignoring it is the default.
+# What an executor sends its supervisor when it has more to do than it should do alone. A parent that does not
+# expect it is not harmed: ignoring it is the default.
 MORE_EXECUTORS = signal.SIGURG
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36

@@ -1,4 +1,4 @@
-"""Letting one system user pass through folders that are closed to others, such as root's home: an access control entry.
+"""Access control entries: let one system user pass through folders that are closed to others, such as root's home.
 
 Their mode is not opened to everybody: only this user may pass, and not list. The format is that of the kernel's
 `system.posix_acl_access` (linux/posix_acl_xattr.h): a version, then entries of tag, permissions and id.

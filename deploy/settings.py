@@ -1,4 +1,4 @@
-"""Every setting of every process, read from the environment: its name, its default, its unit.
+"""Settings of every process, read from the environment: name, default, unit.
 
 `docs/settings.md` lists the same table (a test compares the two). Command-line options of `threadlog` override the
 environment; a supervisor hands its settings to its children through `Settings.to_env`.
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         validation_alias="THREADLOG_HEALTH_PORT",
         ge=1,
         le=65535,
-        description="Port on which an api, engine or executor process of its own answers probes. Unset: none.",
+        description="Port for health probes of an api, engine or executor process started by itself. Unset: none.",
     )
     executors: int | None = Field(
         None,
@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         30,
         validation_alias="THREADLOG_DATABASE_TIMEOUT_SECONDS",
         gt=0,
-        description="Seconds the api waits for an answer of Postgres, or for a connection, before it answers 503.",
+        description="Seconds the api waits for a response of Postgres, or for a connection, before it returns 503.",
     )
     cors_allow_origins: Annotated[list[str], NoDecode] = Field(
         ["*"],

@@ -1,4 +1,4 @@
-"""`threadlog doctor`: looks at everything `threadlog up` depends on here, and says what to do about what is missing."""
+"""Diagnosis, `threadlog doctor`: checks what `threadlog up` depends on, and advises on what is missing."""
 
 from __future__ import annotations
 

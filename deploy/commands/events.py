@@ -1,4 +1,4 @@
-"""`threadlog events`: what happened, read from the log itself with the acceptance rule every reader uses."""
+"""Log reader, `threadlog events`: prints the events of the log, read with the acceptance rule of every reader."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def _push(
 
 
 async def show(settings: Settings, *, thread_id: str | None, follow: bool, as_json: bool) -> int:
-    """Print the events of a thread, or of all; with `follow` until interrupted. Answers the exit code."""
+    """Print the events of a thread, or of all; with `follow` until interrupted. Returns the exit code."""
     async with existing_log(settings) as log:
         partitions = range(log.partitions) if thread_id is None else [partition_of(thread_id, log.partitions)]
         history = History(log, partitions, thread_id)

@@ -1,4 +1,4 @@
-"""The composition root of api and engine: which objects they consist of, how these start and stop together.
+"""Composition root of api and engine: which objects they consist of, how these start and stop together.
 
 That of the executor is `deploy.compose.executor`: neither needs what the other imports.
 """
@@ -43,8 +43,8 @@ from threadlog.projections.rebuild.rebuild import reader_of_values
 
 log = logging.getLogger("threadlog")
 
-_API_STOP_SECONDS = 3.0  # answers under way get this long; streams are ended at once and come back elsewhere
-_ENGINE_CONNECTIONS = 6  # the journal keeps one, the ledger uses up to three, retention one
+_API_STOP_SECONDS = 3.0  # for responses under way; streams end at once, their clients reconnect elsewhere
+_ENGINE_CONNECTIONS = 6  # the committer keeps one, coordination uses up to three, retention one
 _API_CONNECTIONS = 16
 
 

@@ -1,4 +1,4 @@
-"""The environment of a process: its own, with what the application's `langgraph.json` puts over it."""
+"""Process environment: its own, overridden by `env` of the application's `langgraph.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The composition root of the executor."""
+"""Composition root of the executor."""
 
 from __future__ import annotations
 

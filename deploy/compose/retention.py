@@ -1,4 +1,4 @@
-"""Retention of a log in Postgres: old commands and frames go, events and values stay. (Kafka does this by itself.)"""
+"""Retention job of a log in Postgres: deletes old commands and frames, keeps events and values. Kafka has its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reaching what a process stores things in: Postgres (waited for, migrated) and the log."""
+"""Connections to storage: Postgres, waited for and migrated, and the log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def database_ready(uri: str, *, patience_seconds: float = PATIENCE_SECONDS
         DatabaseAway: it did not in `patience_seconds`.
     """
     began = time.monotonic()
-    backoff, told = Backoff(0.02, 0.5, factor=1.3), False  # a start waits for this
+    backoff, warned = Backoff(0.02, 0.5, factor=1.3), False  # a start waits for this
     while True:
         try:
             connection = await asyncpg.connect(uri, timeout=5)
@@ -47,8 +47,8 @@ async def database_ready(uri: str, *, patience_seconds: float = PATIENCE_SECONDS
                 raise DatabaseAway(
                     f"Postgres at {without_password(uri)} does not answer ({error}). Start it, or correct DATABASE_URI."
                 ) from None
-            if waited > 3 and not told:
-                told = True
+            if waited > 3 and not warned:
+                warned = True
                 log.warning("waiting for Postgres: %s", error)
         await backoff.wait()
 
@@ -116,7 +116,7 @@ async def opened_log(
         LogUnavailable: it couldn't be reached in `patience_seconds`.
     """
     extras.require(settings)
-    began, told = time.monotonic(), False
+    began, warned = time.monotonic(), False
     while True:
         try:
             opened = await _open(settings, quiet)
@@ -127,8 +127,8 @@ async def opened_log(
             waited = time.monotonic() - began
             if waited > patience_seconds:
                 raise
-            if waited > 3 and not told:
-                told = True
+            if waited > 3 and not warned:
+                warned = True
                 log.warning("waiting for the log: %s", error)
         await asyncio.sleep(0.2)
     try:

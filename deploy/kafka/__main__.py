@@ -17,7 +17,7 @@ from threadlog.deploy.kafka.jars import KafkaUnavailable, java, version
 @click.command()
 @click.option("--nodes", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Nodes of the cluster.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the data here (default: a temporary folder).")
-@click.option("--while-locked", type=click.Path(path_type=Path), hidden=True, help="End when nobody locks this file.")
+@click.option("--while-locked", type=click.Path(path_type=Path), hidden=True, help="End when no process locks it.")
 def main(nodes: str, data_dir: Path | None, while_locked: Path | None) -> None:
     """Apache Kafka for tests and development, on loopback."""
     stopping = threading.Event()

@@ -1,4 +1,4 @@
-"""The configuration of one node, with the reason beside every value: Kafka for tests and development on one machine."""
+"""Broker configuration of one node for tests and development, with the reason beside every value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def properties(
 ) -> Mapping[str, str | int]:
     """The settings of node number `node` (from 1) of `len(ports)` nodes, each broker and controller in one process.
 
-    `advertised`: the port clients are told to connect to, when it is not the node's own.
+    `advertised`: the port that the broker advertises to clients, when it is not the node's own.
     """
     nodes = len(ports)
     mine = ports[node - 1]

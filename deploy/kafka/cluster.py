@@ -1,4 +1,4 @@
-"""A cluster of one or three Kafka nodes on loopback: start, stop, kill and restart."""
+"""Kafka cluster of one or three nodes on loopback: start, stop, kill and restart."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class KafkaCluster:
 
 
 def _free_ports(nodes: int) -> Iterator[tuple[int, int]]:
-    """Ports nobody listens on now; all are held until all are found, so that they differ."""
+    """Free ports; all are held until all are found, so that they differ."""
     with contextlib.ExitStack() as held:
         found = []
         for _ in range(2 * nodes):

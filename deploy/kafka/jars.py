@@ -1,4 +1,4 @@
-"""Apache Kafka's jars: fetched once from Maven Central into a cache folder of the user."""
+"""Download of Apache Kafka's jars: once, from Maven Central, into a cache folder of the user."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def java() -> str:
 
 
 def jars(say: Callable[[str], None] = lambda line: None) -> Path:
-    """The folder with a broker's jars, fetched if need be; `say` is told before that. Raises `KafkaUnavailable`."""
+    """The folder with a broker's jars, fetched if need be, after a call of `say`. Raises `KafkaUnavailable`."""
     target = folder()
     if _complete(target):
         return target

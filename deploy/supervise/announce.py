@@ -1,4 +1,4 @@
-"""What `threadlog up` says of a server as it starts: where, what, and what its user should know beforehand."""
+"""Start-up banner of `threadlog up`: where the server is, what it serves, and what its user should know beforehand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of a supervisor: started with its settings, their output prefixed, restarted when they die.
+"""Process manager of a supervisor: starts children with its settings, prefixes their output, restarts those that die.
 
 Where the system can do it they are forked from one process that has imported what they need
 (`deploy.supervise.fork_server`), else each is a new interpreter.
@@ -85,12 +85,12 @@ class ChildProcesses:
     Args:
         env: the settings they read, beside this process's own environment.
         say: prints a line; the first argument is the process's name.
-        died: called with the dead child before it is restarted (not when it was told to stop).
+        died: called with the dead child before it is restarted (not when it was stopped).
         hopeless: called when a process says that it cannot run as it is set up; True: it is not restarted.
         failing: called with how a process has ended, and how many times in a row it did so soon after its start; True:
             it is not restarted.
         changed: called when a process was started or has ended.
-        others: pids of children of this process that somebody else waits for.
+        others: pids of children of this process that other code waits for.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class ChildProcesses:
         await asyncio.gather(*self._ending)
 
     def close(self) -> None:
-        """From now on nobody is started again."""
+        """Restart no process from now on."""
         self._closed = True
 
     def named(self, name: str) -> Child | None:
@@ -142,7 +142,7 @@ class ChildProcesses:
             os.close(server.output)
 
     async def start(self, name: str, role: str, *arguments: str, failures: int = 0) -> Child:
-        """Start a process; from then on it is restarted, with growing pauses, until it is told to stop."""
+        """Start a process; from then on it is restarted, with growing pauses, until `stop`."""
         # An engine that starts again under its predecessor's name has its partitions back at once. An executor must
         # not: runs claimed under that name would look like its own.
         life = uuid.uuid4().hex[:8] if role == "executor" else self._life
@@ -219,7 +219,7 @@ class ChildProcesses:
         child.signal(signal.SIGTERM)
 
     async def stopped(self, children: list[Child], seconds: float) -> list[Child]:
-        """Wait until these have ended; answers those still running after `seconds`."""
+        """Wait until these have ended; returns those still running after `seconds`."""
         watchers = [c.watcher for c in children if c.watcher is not None]
         if watchers:
             await asyncio.wait(watchers, timeout=seconds)

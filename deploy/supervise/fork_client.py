@@ -44,7 +44,7 @@ class ForkedProcess:
         if self.returncode is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # somebody else has its exit code
+            except ChildProcessError:  # other code has collected its exit code
                 self.returncode = 255
             else:
                 if pid == 0:
@@ -104,7 +104,7 @@ class ForkClient:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Meanwhile a child may be born of which nobody has heard yet: it is not collected for an adopted one."""
+        """Within it a child may exist that this client has not heard of yet: it is not collected as an adopted one."""
         self._unknown += 1
         try:
             yield

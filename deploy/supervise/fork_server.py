@@ -1,8 +1,8 @@
-"""The fork server: one process that has imported what others need, and becomes them by forking.
+"""Fork server: one process that has imported what others need, and becomes them by forking.
 
 A process forked from it shares the memory of these imports with its siblings and works after milliseconds, where a new
 interpreter imports for a second. `multiprocessing.forkserver` does the same, but brings a resource tracker along
-(10 MB), hides the children's output, and is the parent of what it forks, so nobody else learns of their exit codes.
+(10 MB), hides the children's output, and is the parent of what it forks, so no other process learns their exit codes.
 Here the supervisor asks through a socket and becomes the parent: the server forks twice, and Linux gives an orphan to
 its nearest ancestor that adopts (`deploy.parent.adopt_orphans`). So children do not die with the fork server, nor
 outlive the supervisor.
@@ -136,8 +136,8 @@ class _Request:
 def serve(control: int, roles: Sequence[str]) -> list[str]:
     """Fork on request, until the supervisor closes its end of the socket `control`.
 
-    Returns in the children, and only there: the arguments of the command they are to run. While nobody asks, what
-    `roles` need is imported, in this order.
+    Returns in the children, and only there: the arguments of the command they are to run. Between requests,
+    what `roles` need is imported, in this order.
     """
     setproctitle("threadlog fork-server")
     gc.disable()  # nothing here is garbage, and a collection would only make pages differ between the children

@@ -1,4 +1,4 @@
-"""The parent keeps the leases of executors that live and cannot say so, and ends those that hang for good.
+"""Lease keeper: the parent renews leases of executors that live and cannot do so, and ends those that hang for good.
 
 An executor renews its lease from a thread of its own. While a C call keeps the interpreter (a regular expression that
 backtracks for seconds will do), that thread stands still like all others, and only the parent, whose interpreter is
@@ -29,7 +29,7 @@ _LOOK_SECONDS = 0.5
 _SILENT_SECONDS = 1.5  # signs come twice a second
 _BUSY_SECONDS = 3.0
 _WARN_SECONDS = 60.0
-_KEEP_CONNECTION_SECONDS = 30.0  # nobody was silent for so long: the database is not needed for a while
+_KEEP_CONNECTION_SECONDS = 30.0  # without a silent executor for so long, the database is not needed for a while
 
 _KEEP = "UPDATE executors SET lease_until = now() + make_interval(secs => $2) WHERE executor_id = ANY($1::text[])"
 _END = "UPDATE executors SET lease_until = now() WHERE executor_id = $1"
@@ -87,7 +87,7 @@ class LeaseKeeper:
             while True:
                 await asyncio.sleep(_LOOK_SECONDS)
                 now = time.monotonic()
-                # Time in which this process itself was not run is nobody's silence: what came meanwhile is unread yet.
+                # Time in which this process did not run is not an executor's silence: what came meanwhile is unread.
                 passed, before = min(now - before, 2 * _LOOK_SECONDS), now
                 try:
                     await self._look(passed)

@@ -1,4 +1,4 @@
-"""What user code has started and left running: it ends with the executor, or at the latest with `threadlog up`.
+"""Clean-up of processes that user code left running: they end with the executor, at the latest with `threadlog up`.
 
 An executor leads a process group, which is ended with it. What has left the group (`setsid`, as daemons do) stays a
 descendant of the supervisor, which adopts orphans, and is ended with that. Out of reach is what another program started

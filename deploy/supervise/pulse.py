@@ -1,4 +1,4 @@
-"""Signs of life: an executor's event loop writes the name of its lease into a pipe, and its parent reads there.
+"""Heartbeat pipe: an executor's event loop writes the name of its lease into a pipe, and its parent reads there.
 
 What user code does to the executor's interpreter (a C call that keeps the GIL) or to its event loop stops the signs,
 not the process: how long that may last is for the parent to say (`deploy.supervise.leases`).

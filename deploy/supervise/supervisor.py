@@ -1,4 +1,4 @@
-"""`threadlog up`: the whole server on this machine, its processes started, watched, restarted and stopped together."""
+"""Supervisor, `threadlog up`: starts, watches, restarts and stops the processes of a whole server on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from threadlog.engine.user_code.langgraph_json import load as load_langgraph_jso
 
 log = logging.getLogger("threadlog.up")
 
-STOP_SECONDS = 5.0  # how long runs may take to reach a step where they can be handed over, unless told otherwise
+STOP_SECONDS = 5.0  # for runs to reach a superstep where they are handed over, unless BG_JOB_SHUTDOWN_… is set
 _SERVER_STOP_SECONDS = 8.0
 _SERVICE_SECONDS = 5.0  # how long a given Postgres or Kafka may take to answer
 _CONNECTIONS = 60  # to Postgres: 30 of the server at most, those of other commands, of people and their tools
@@ -43,7 +43,7 @@ _SLOW_SECONDS = 3.0  # from then on a start is reported on
 
 
 class Supervisor:
-    """One `threadlog up`. `run` returns when it was told to stop, with the exit code."""
+    """One `threadlog up`. `run` returns the exit code, after a signal to stop."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Supervisor:
                 "config": app.path,
                 "data_dir": self._data_dir,
                 "port": port,
-                "health_port": None,  # of processes of their own: here the api answers for all
+                "health_port": None,  # for processes started one by one: here the api reports on all
                 "link": _link_in(self._data_dir) if self._postgres and not settings.kafka_bootstrap_servers else None,
             }
         )
@@ -187,7 +187,7 @@ class Supervisor:
             await database_ready(settings.database_uri, patience_seconds=_SERVICE_SECONDS)
         if settings.kafka_bootstrap_servers:
             addresses = settings.kafka_bootstrap_servers.split(",")
-            if not any(await asyncio.gather(*(_answers(address.strip()) for address in addresses))):
+            if not any(await asyncio.gather(*(_is_listening(address.strip()) for address in addresses))):
                 raise CannotRun(
                     f"no Kafka broker answers at {settings.kafka_bootstrap_servers}: start it, or correct "
                     "KAFKA_BOOTSTRAP_SERVERS"
@@ -226,7 +226,7 @@ class Supervisor:
             return
         lease = child.pulse.executor_id if child.pulse else None
         self._later(self._leases.end(lease or child.owner))
-        self._on_work_for_more()  # what it did needs somebody, and may end its successor, too
+        self._on_work_for_more()  # its runs need an executor, and may end its successor, too
 
     def _on_work_for_more(self) -> None:
         """An executor has more to do than it should do alone: all that there may be are started."""
@@ -303,12 +303,12 @@ class Supervisor:
                 self._children.stop(old)  # finishes the step it is in, then hands its runs to the new one
 
     def _write_status(self) -> None:
-        """What runs here, for `threadlog doctor` and for whoever wants to watch or kill it."""
+        """Write what runs here, for `threadlog doctor` and for tools that watch or kill processes."""
         path = self._data_dir / "processes.json"
         processes = {c.name: c.process.pid for c in self._children.all if c.running and not c.stopping}
         status = {"supervisor": os.getpid(), "url": self.url, "processes": processes}
         fresh = path.with_suffix(".new")
-        with suppress(FileNotFoundError):  # somebody has deleted the folder: no reason to fall over while stopping
+        with suppress(FileNotFoundError):  # the folder has been deleted, which must not keep it from stopping
             fresh.write_text(json.dumps(status, indent=1))
             fresh.replace(path)
 
@@ -385,8 +385,8 @@ def _check_port(host: str, port: int) -> None:
             ) from None
 
 
-async def _answers(address: str) -> bool:
-    """Whether anybody listens at `host:port` within some seconds."""
+async def _is_listening(address: str) -> bool:
+    """Whether a server accepts connections at `host:port` within `_SERVICE_SECONDS`."""
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(_SERVICE_SECONDS):
@@ -402,7 +402,7 @@ async def _answers(address: str) -> bool:
 
 
 async def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
-    """Status and body of a small GET; (0, b"") when nobody answers."""
+    """Status and body of a small GET; (0, b"") without a response."""
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     try:
         reader, writer = await asyncio.open_connection(target, port)
@@ -434,7 +434,7 @@ def forked_roles(settings: Settings) -> tuple[str, ...]:
 
 
 async def up(settings: Settings, app: LanggraphJson, fork_server: ForkedHere | None = None) -> int:
-    """Run a supervisor until it is told to stop; answers the exit code."""
+    """Run a supervisor until a signal stops it; returns the exit code."""
     out = _log_line if settings.log_json else _print_line
     return await Supervisor(settings, app, fork_server=fork_server, out=out).run()
 
@@ -448,5 +448,5 @@ def _log_line(line: str) -> None:
 
 
 def _print_line(line: str) -> None:
-    with suppress(BrokenPipeError):  # whoever read along has gone; the server goes on
+    with suppress(BrokenPipeError):  # the reader of the output has gone; the server goes on
         print(line, flush=True)

@@ -1,4 +1,4 @@
-"""`threadlog executor`: forked from a small parent, which keeps its lease while the executor cannot do so itself.
+"""Parent of `threadlog executor`: forks it, and keeps its lease while the executor cannot do so itself.
 
 Under `threadlog up` the supervisor is that parent. Here the parent does nothing else: it hands on signals, ends with
 the executor and with its exit code, and the executor ends with it.
