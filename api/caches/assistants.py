@@ -37,7 +37,7 @@ def as_uuid(value: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Assistant:
+class CachedAssistant:
     """What a run inherits from its assistant."""
 
     assistant_id: str
@@ -54,7 +54,7 @@ class AssistantCache:
     """
 
     def __init__(self) -> None:
-        self._assistants: dict[str, Assistant] = {}
+        self._assistants: dict[str, CachedAssistant] = {}
         self._graphs: dict[str, dict[str, Any]] = {}
         self._names: list[str] | None = None
         self._generation = 0
@@ -69,7 +69,7 @@ class AssistantCache:
             self._names = None
             self._graphs.pop(event.get("graph_id", ""), None)
 
-    async def assistant(self, db: Reader, assistant_id: str) -> Assistant | None:
+    async def assistant(self, db: Reader, assistant_id: str) -> CachedAssistant | None:
         cached = self._assistants.get(assistant_id)
         if cached is not None:
             return cached
@@ -77,7 +77,7 @@ class AssistantCache:
         row = await assistants.get(db, assistant_id)
         if row is None:
             return None
-        assistant = Assistant(
+        assistant = CachedAssistant(
             assistant_id=assistant_id,
             graph_id=row["graph_id"],
             config=orjson.loads(row["config"]),

@@ -15,7 +15,7 @@ from aiohttp import web
 from uuid_utils import uuid7
 
 from threadlog.api.assistants.config import sync_config_and_context
-from threadlog.api.caches.assistants import Assistant, as_uuid, default_assistant_id
+from threadlog.api.caches.assistants import CachedAssistant, as_uuid, default_assistant_id
 from threadlog.api.commands import submit
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject
@@ -143,7 +143,7 @@ async def create_run(api: Api, new: NewRun) -> dict[str, Any]:
     return new_run_to_json(new.command, at)
 
 
-async def resolve_assistant(api: Api, id_or_name: str) -> Assistant:
+async def resolve_assistant(api: Api, id_or_name: str) -> CachedAssistant:
     """The assistant of this id, or a graph's own assistant by the graph's name."""
     assistant_id = as_uuid(id_or_name)
     by_name = assistant_id is None
@@ -169,7 +169,7 @@ def _unknown() -> ApiError:
 def _config(
     request: web.Request,
     params: RunCreate,
-    assistant: Assistant,
+    assistant: CachedAssistant,
     thread_config: JsonObject,
     config: JsonObject,
     context: JsonObject | None,
@@ -206,7 +206,7 @@ def _config(
     return merged, run_context
 
 
-def _metadata(params: RunCreate, assistant: Assistant, thread: JsonObject, config: JsonObject) -> JsonObject:
+def _metadata(params: RunCreate, assistant: CachedAssistant, thread: JsonObject, config: JsonObject) -> JsonObject:
     given = {**(config.get("metadata") or {}), **(params.metadata or {})}
     metadata = {**assistant.metadata, **thread, "created_by": "system", **given}
     for name in _RESERVED_METADATA:
@@ -216,7 +216,7 @@ def _metadata(params: RunCreate, assistant: Assistant, thread: JsonObject, confi
     return metadata
 
 
-def _left_on_thread(assistant: Assistant, config: JsonObject, metadata: JsonObject) -> JsonObject:
+def _left_on_thread(assistant: CachedAssistant, config: JsonObject, metadata: JsonObject) -> JsonObject:
     """What later runs of the thread inherit: of `configurable` only what the assistant brought."""
     left: JsonObject = {k: config[k] for k in ("tags", "recursion_limit") if k in config}
     left["metadata"] = metadata

@@ -34,7 +34,7 @@ class LoggedEvent:
     record: EventRecord
 
 
-class History:
+class LoggedHistory:
     """Accepted records of some partitions, from the beginning of the log."""
 
     def __init__(self, log: Log, partitions: Iterable[int], key: str | None) -> None:
@@ -98,7 +98,7 @@ async def show(settings: Settings, *, thread_id: str | None, follow: bool, as_js
     """Print the events of a thread, or of all; with `follow` until interrupted. Returns the exit code."""
     async with existing_log(settings) as log:
         partitions = range(log.partitions) if thread_id is None else [partition_of(thread_id, log.partitions)]
-        history = History(log, partitions, thread_id)
+        history = LoggedHistory(log, partitions, thread_id)
         seen = 0
         async with aclosing(history.until_now()) as past:  # type: ignore[type-var]
             async for happened in past:

@@ -17,7 +17,7 @@ from threadlog.engine.stored.tasks import statuses
 from threadlog.engine.stored.value_refs import Reference, needed
 from threadlog.projections.queries.connection import Reader
 from threadlog.projections.render.state import EVERYTHING, Selection, State, references, rendered, visible
-from threadlog.projections.render.values import Blob, BlobMissing, Blobs
+from threadlog.projections.render.values import BlobMissing, Blobs, StoredBlob
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")
@@ -127,7 +127,7 @@ async def get_values(conn: Reader, thread_ids: Collection[str]) -> dict[str, Any
         if wanted:
             threads, names = zip(*wanted, strict=True)
             for thread_id, name, type_, data in await conn.fetch(_BLOBS_OF, list(threads), list(names)):
-                blobs.setdefault(thread_id, Blobs())[name] = Blob(type_, data)
+                blobs.setdefault(thread_id, Blobs())[name] = StoredBlob(type_, data)
         return {thread_id: rendered(seen, blobs.get(thread_id, Blobs())) for thread_id, seen in found.items()}
 
     return await _again(read)
@@ -145,7 +145,7 @@ async def _again(read: Callable[[], Awaitable[T]]) -> T:
 async def _blobs(conn: Reader, thread_id: str, states: Collection[State], wanted: Selection) -> Blobs:
     names = needed(ref for state in states for ref in state.references(wanted))
     rows = await conn.fetch(_BLOBS, thread_id, list(names)) if names else ()
-    return Blobs((name, Blob(type_, data)) for name, type_, data in rows)
+    return Blobs((name, StoredBlob(type_, data)) for name, type_, data in rows)
 
 
 def _state(row: asyncpg.Record, *, live: bool) -> State:

@@ -32,17 +32,17 @@ SINGLE_ARGUMENT, POSITIONAL, KEYWORDS, METHOD, PYDANTIC_V1, PYDANTIC_V2, NUMPY, 
 _BINARY = re.compile(rb"[\xc4\xc5\xc6]")  # the first byte of msgpack's bin types; text has it now and then
 
 
-class Blob(NamedTuple):
+class StoredBlob(NamedTuple):
     """A row of `channel_values`."""
 
     type: str
     data: bytes
 
 
-class Blobs(dict[str, Blob]):
+class Blobs(dict[str, StoredBlob]):
     """Values by hash. What states share is rendered once and shared by them: don't change it."""
 
-    def __init__(self, blobs: Iterable[tuple[str, Blob]] = ()) -> None:
+    def __init__(self, blobs: Iterable[tuple[str, StoredBlob]] = ()) -> None:
         super().__init__(blobs)
         self._shown: dict[str, Any] = {}
 

@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 import pytest
 
-from threadlog.deploy.commands.events import History, LoggedEvent, lines_of, verify
+from threadlog.deploy.commands.events import LoggedEvent, LoggedHistory, lines_of, verify
 from threadlog.deploy.compose.storage import opened_log
 from threadlog.deploy.settings import Settings
 from threadlog.engine.log.memory import MemoryLog
@@ -27,7 +27,7 @@ async def append(log: MemoryLog, partition: int, *records: EventRecord) -> None:
     await log.append([Append(Topic.EVENTS, partition, r.key, r.encode()) for r in records])
 
 
-async def types(history: History) -> list[str]:
+async def types(history: LoggedHistory) -> list[str]:
     async with aclosing(history.until_now()) as past:
         return [event["type"] async for happened in past for event in happened.record.events]
 
@@ -44,13 +44,13 @@ async def test_what_zombies_wrote_and_what_was_written_twice_is_not_shown() -> N
         record(1, 1, "t", {"type": "of a zombie"}),
         record(2, 1, "t", {"type": "b"}, {"type": "c"}),
     )
-    assert await types(History(log, [0], None)) == ["a", "b", "c"]
+    assert await types(LoggedHistory(log, [0], None)) == ["a", "b", "c"]
 
 
 async def test_one_thread_is_shown_alone() -> None:
     log = MemoryLog(1)
     await append(log, 0, record(1, 0, "mine", {"type": "a"}), record(1, 1, "other", {"type": "b"}))
-    assert await types(History(log, [0], "mine")) == ["a"]
+    assert await types(LoggedHistory(log, [0], "mine")) == ["a"]
 
 
 async def test_partitions_are_shown_in_the_order_of_the_clock() -> None:
@@ -58,13 +58,13 @@ async def test_partitions_are_shown_in_the_order_of_the_clock() -> None:
     for number, partition in enumerate([0, 1, 1, 0, 1]):
         await append(log, partition, record(1, number, "t", {"type": str(number)}))
         await asyncio.sleep(0.002)  # the log's clock has milliseconds
-    assert await types(History(log, [0, 1], None)) == ["0", "1", "2", "3", "4"]
+    assert await types(LoggedHistory(log, [0, 1], None)) == ["0", "1", "2", "3", "4"]
 
 
 async def test_following_goes_on_where_the_list_ended() -> None:
     log = MemoryLog(1)
     await append(log, 0, record(1, 0, "t", {"type": "before"}))
-    history = History(log, [0], "t")
+    history = LoggedHistory(log, [0], "t")
     assert await types(history) == ["before"]
     async with aclosing(history.from_now()) as future:
         await append(log, 0, record(1, 0, "t", {"type": "repeated"}), record(1, 1, "t", {"type": "after"}))
@@ -100,7 +100,7 @@ def test_json_lines_are_complete() -> None:
 async def test_verify_says_what_is_not_in_the_read_models(
     database: str, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
-    settings = Settings(database_uri=database)
+    settings = Settings.load(database_uri=database)
     async with opened_log(settings):
         pass
     assert await verify(settings, as_json=as_json) == 0

@@ -36,7 +36,7 @@ from threadlog.engine.executor.checkpointer.stored_types import default_serializ
 from threadlog.engine.executor.checkpointer.values import PendingBlobs, Values
 from threadlog.engine.executor.reporting.jsonable import dumps
 from threadlog.projections.render import values as render
-from threadlog.projections.render.values import Blob, Blobs
+from threadlog.projections.render.values import Blobs, StoredBlob
 
 
 class Colour(enum.Enum):
@@ -272,7 +272,7 @@ def test_references_render_to_the_value(value: Any) -> None:
     values, draft = Values(default_serializer()), PendingBlobs()
     reference = values.reference("c", value, draft)
     draft.seal()
-    rendered = render.reference(reference, Blobs((name, Blob(*blob)) for name, blob in draft.sealed.items()))
+    rendered = render.reference(reference, Blobs((name, StoredBlob(*blob)) for name, blob in draft.sealed.items()))
     assert json.loads(orjson.dumps(rendered)) == json.loads(dumps(value))
 
 

@@ -21,7 +21,7 @@ class Reporter(Protocol):
         """Everything added so far is in the log and projected when this returns."""
 
 
-class Graph(Protocol):
+class StatefulGraph(Protocol):
     """What `finish` asks of a compiled graph."""
 
     async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot: ...

@@ -37,7 +37,7 @@ from threadlog.engine.executor.checkpointer.next_tasks import (
     plan_of,
     plan_of_snapshot,
 )
-from threadlog.engine.executor.checkpointer.ports import Graph, Reporter
+from threadlog.engine.executor.checkpointer.ports import Reporter, StatefulGraph
 from threadlog.engine.executor.checkpointer.reader import Stored, config_of, ordered
 from threadlog.engine.executor.checkpointer.records import plain_checkpoint, plain_metadata
 from threadlog.engine.executor.checkpointer.serde import Blob, inline
@@ -308,7 +308,7 @@ class ThreadlogSaver(SyncCheckpointer):
                 waiting.popitem(last=False)
 
     async def finish(
-        self, graph: Graph | None = None, config: RunnableConfig | None = None, *, failed: bool = False
+        self, graph: StatefulGraph | None = None, config: RunnableConfig | None = None, *, failed: bool = False
     ) -> None:
         """Complete what the API shows of the newest state. Await it once, before the attempt's last report.
 
