@@ -66,7 +66,7 @@ test: lint all-tests
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy -p threadlog -p tests
 	$(VENV)/bin/lint-imports --no-cache
 
 all-tests: $(VENV)/.dev

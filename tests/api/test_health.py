@@ -21,6 +21,7 @@ from threadlog.engine.log.port import Append, LogUnavailable, Topic
 from threadlog.engine.log.records import partition_of
 from threadlog.projections import health
 from threadlog.projections.health import WritePath
+from threadlog.projections.queries import system
 
 from .house import House
 
@@ -106,7 +107,7 @@ async def test_a_command_that_nobody_decides_is_told_by_its_age(api: House, monk
     thread_id = "0199b2c0-0000-7000-8000-000000000001"
     envelope = envelope_for(CreateThread(thread_id=thread_id), thread_id, None, None)
     p = partition_of(thread_id, wedged.partitions)
-    decided = max(p.decided for p in await health.system.positions(api.pool))
+    decided = max(p.decided for p in await system.positions(api.pool))
     for _ in range(decided + 2):  # at least one after those that are decided
         await wedged.append([Append(Topic.COMMANDS, p, thread_id, envelope.encode())])
     monkeypatch.setattr(health, "UNDECIDED_SECONDS", -1.0)

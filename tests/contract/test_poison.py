@@ -31,7 +31,7 @@ pytestmark = pytest.mark.star
 async def test_what_is_appended_to_commands_holds_up_no_run(own_server: Callable[..., Server], gate: Gate) -> None:
     server = await asyncio.to_thread(own_server, APP / "langgraph.json")
     names = {name.lower(): value for name, value in server._environment().items()}
-    settings = Settings(
+    settings = Settings.load(
         database_uri=server.database_uri,
         kafka_bootstrap_servers=names.get("kafka_bootstrap_servers"),
         topic_prefix=names.get("threadlog_topic_prefix", "threadlog."),

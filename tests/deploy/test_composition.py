@@ -60,6 +60,11 @@ def executor(attribute: str) -> Probe:
     return lambda settings, app: getattr(executor_options(settings, "postgresql:///given"), attribute)
 
 
+def pool_seconds(settings: Settings, app: LanggraphJson) -> Any:
+    pool: Any = api_engine._pool(settings, "postgresql:///x", name="api", size=1)
+    return pool.kwds["seconds"]
+
+
 def supervisor(look: Callable[[Supervisor], Any]) -> Probe:
     return lambda settings, app: look(Supervisor(settings, app))
 
@@ -133,7 +138,9 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "THREADLOG_HEALTH_PORT": ("9", "health"),
     "THREADLOG_DATABASE_TIMEOUT_SECONDS": (
         "9",
-        lambda settings, app: api_engine._pool(settings, "postgresql:///x", name="api", size=1).kwds["seconds"],
+        lambda settings, app: vars(api_engine._pool(settings, "postgresql:///x", name="api", size=1))["kwds"][
+            "seconds"
+        ],
     ),
     "HTTP_READ_TIMEOUT_SECONDS": ("9", api("read_timeout_seconds")),
     "THREADLOG_API_URL": ("http://there:1", executor("api_url")),

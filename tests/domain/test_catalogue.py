@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from tests.domain.write_catalogue import CATALOGUE, MEANINGS, catalogue
 from threadlog.engine.domain.commands import COMMANDS
@@ -15,6 +16,6 @@ def test_the_catalogue_is_current() -> None:
 
 
 def test_no_meaning_is_left_of_a_field_that_is_gone() -> None:
-    messages = [*COMMANDS.values(), *EVENTS.values()]
+    messages: list[Any] = [*COMMANDS.values(), *EVENTS.values()]
     names = {name for kind in messages for f in fields(kind) for name in (f.name, f"{kind.type}.{f.name}")}
     assert set(MEANINGS) <= names

@@ -320,7 +320,9 @@ def test_how_many_attempts_may_be_lost_is_in_the_command() -> None:
     last = ExpireLease(thread_id=T, run_id=R1, attempt=1, executor="x", max_attempts=1)
     story = given(*running()).when(last)
     assert story.types[1] == "run.failed"
-    assert story.events[1].error["message"].startswith("The executor was lost in each of 1 attempts")
+    failed = story.events[1]
+    assert isinstance(failed, RunFailed) and failed.error is not None
+    assert failed.error["message"].startswith("The executor was lost in each of 1 attempts")
 
 
 def test_failures_of_one_run_do_not_count_for_the_next() -> None:

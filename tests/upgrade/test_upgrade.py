@@ -19,7 +19,8 @@ from langgraph_sdk.client import LangGraphClient
 
 from tests.servers import Server
 from tests.upgrade.app.graphs import GATE
-from tests.upgrade.write import APP, ASSISTANT, PARTITIONS, answers_about, until
+from tests.upgrade.write import APP, ASSISTANT, PARTITIONS, answers_about
+from tests.waiting import eventually
 from threadlog.deploy.compose.storage import opened_log
 from threadlog.deploy.postgres import EmbeddedPostgres
 from threadlog.deploy.settings import Settings
@@ -66,7 +67,7 @@ async def _unfinished_runs_end(client: LangGraphClient, threads: dict[str, str])
     async def at_rest() -> bool:
         return "busy" not in [(await client.threads.get(threads[name]))["status"] for name in sorted(GOES_ON)]
 
-    await until(at_rest)
+    await eventually(at_rest)
     held = await client.threads.get_state(threads["held"])
     assert held["values"]["steps"] == ["begin", "one, then", "gate", "three", "second", "three"]
     runs = await client.runs.list(threads["held"])
@@ -125,7 +126,7 @@ async def _replay(bootstrap: str, prefix: str, lines: bytes) -> None:
     """The four topics with the records as they were, each at its offset."""
     from aiokafka import AIOKafkaProducer
 
-    settings = Settings(kafka_bootstrap_servers=bootstrap, topic_prefix=prefix, partitions=PARTITIONS)
+    settings = Settings.load(kafka_bootstrap_servers=bootstrap, topic_prefix=prefix, partitions=PARTITIONS)
     async with opened_log(settings), AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
         for line in lines.splitlines():
             topic, partition, offset, key, value, headers = orjson.loads(line)
