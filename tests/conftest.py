@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 
 from tests import servers
+from tests.databases import new_database
 from threadlog.deploy.postgres import temporary_postgres
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
 from threadlog.projections.schema import migrate
@@ -60,46 +60,26 @@ def postgres_uri(request: pytest.FixtureRequest) -> str:
     return shared or request.config.stash[_POSTGRES].uri()
 
 
-def database_of(server_uri: str, name: str) -> str:
-    """The DSN of another database on the same server."""
-    return urlunsplit(urlsplit(server_uri)._replace(path=f"/{name}"))
-
-
-async def _execute(uri: str, *statements: str) -> None:
-    connection = await asyncpg.connect(uri)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 @pytest.fixture(scope="session")
 async def _template(postgres_uri: str) -> AsyncIterator[str]:
-    """A migrated database to copy: much faster than migrating each."""
-    name = f"template_{os.getpid()}"
-    await _execute(postgres_uri, f"CREATE DATABASE {name}")
-    await migrate(database_of(postgres_uri, name), partitions=EMBEDDED_PARTITIONS)
-    yield name
-    await _execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
+    """The name of a migrated database to copy: much faster than migrating each."""
+    async with new_database(postgres_uri, prefix="template") as dsn:
+        await migrate(dsn, partitions=EMBEDDED_PARTITIONS)
+        yield urlsplit(dsn).path.removeprefix("/")
 
 
 @pytest.fixture
 async def database(postgres_uri: str, _template: str) -> AsyncIterator[str]:
     """DSN of a fresh, migrated, empty database, dropped after the test."""
-    name = f"test_{uuid.uuid4().hex}"
-    await _execute(postgres_uri, f"CREATE DATABASE {name} TEMPLATE {_template} STRATEGY file_copy")
-    yield database_of(postgres_uri, name)
-    await _execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
+    async with new_database(postgres_uri, template=_template) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 async def empty_database(postgres_uri: str) -> AsyncIterator[str]:
     """DSN of a fresh database without any table, dropped after the test."""
-    name = f"test_{uuid.uuid4().hex}"
-    await _execute(postgres_uri, f"CREATE DATABASE {name}")
-    yield database_of(postgres_uri, name)
-    await _execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
+    async with new_database(postgres_uri) as dsn:
+        yield dsn
 
 
 # --- real servers -----------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Summary:
         path, _, _ = report.nodeid.partition("::")
         if Path(path).parent.name == FOLDER.name:
             self.modules.add(Path(path).name)
-        numbers = {number for name, number in report.user_properties if name == _PROPERTY}
+        numbers = {int(str(number)) for name, number in report.user_properties if name == _PROPERTY}
         if report.failed:
             self.failed |= numbers
         elif report.passed and report.when == "call":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.waiting import eventually_blocking
 from threadlog.deploy.parent import PARENT_PID
 from threadlog.deploy.postgres import running_uri
 from threadlog.deploy.settings import Settings, env_name
@@ -75,23 +76,21 @@ class Server:
 
     def wait_replaced(self, name: str, pid: int, seconds: float = 30) -> int:
         """Wait until another process than `pid` has that name; answers its pid."""
-        deadline = time.monotonic() + seconds
-        while True:
+
+        def started() -> int | None:
             found = self.pids.get(name)
-            if found not in (None, pid) and psutil.pid_exists(found):
-                return found
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"{name} was not started again:\n{self.output}")
-            time.sleep(0.02)
+            return found if found is not None and found != pid and psutil.pid_exists(found) else None
+
+        replaced = eventually_blocking(started, within=seconds, says=lambda: f"{name} is started again:\n{self.output}")
+        assert replaced is not None
+        return replaced
 
     def restart_postgres(self, number: signal.Signals = signal.SIGINT) -> None:
         """Let the embedded Postgres end (SIGINT: disconnects everybody; SIGKILL: crashes) and come back."""
         self.wait_replaced("postgres", self.kill("postgres", number))
-        deadline = time.monotonic() + 30
-        while running_uri(self.data_dir / "postgres") is None:
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"Postgres did not come back:\n{self.output}")
-            time.sleep(0.02)
+        eventually_blocking(
+            lambda: running_uri(self.data_dir / "postgres"), says=lambda: f"Postgres comes back:\n{self.output}"
+        )
 
     def is_ok(self) -> bool:
         try:
@@ -102,11 +101,7 @@ class Server:
 
     def wait_ok(self, seconds: float = 30) -> None:
         """Wait until requests are answered."""
-        deadline = time.monotonic() + seconds
-        while not self.is_ok():
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"/ok does not answer:\n{self.output}")
-            time.sleep(0.02)
+        eventually_blocking(self.is_ok, within=seconds, says=lambda: f"/ok is answered:\n{self.output}")
 
     def wait_line(self, wanted: Callable[[str], bool], seconds: float = 30) -> str:
         """Wait until the server prints such a line (from now on, or one not waited for before)."""

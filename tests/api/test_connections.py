@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests.log.proxy import Proxy
+from tests.waiting import eventually
 from threadlog.api.app import make_app
 from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings
@@ -197,8 +198,7 @@ async def test_clients_that_leave_or_speak_no_http_write_nothing_that_looks_like
             before = runner.server.requests_count
             _, writer = await asyncio.open_connection(*runner.addresses[0])
             writer.write(sent)
-            while runner.server.requests_count == before:
-                await asyncio.sleep(0.005)
+            await eventually(lambda server=runner.server, before=before: server.requests_count > before)
             writer.transport.abort()
         while (
             len(

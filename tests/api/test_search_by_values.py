@@ -11,6 +11,7 @@ import pytest
 
 from tests.api.house import House
 from tests.api.test_threads import saved
+from tests.waiting import eventually
 from threadlog.api.context import API, SCANS
 from threadlog.projections.queries import state
 from threadlog.projections.queries.threads import SCAN_PAGE
@@ -49,8 +50,7 @@ async def test_other_requests_are_answered_meanwhile(api: House) -> None:
             counts = [
                 asyncio.create_task(api.call("POST", "/threads/count", {"values": {"n": 1}})) for _ in range(20)
             ]  # more than there are connections
-            while await waiting(api) < SCANS:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: waiting(api), lambda scans: scans >= SCANS)
             for _ in range(20):
                 await api.call("POST", "/threads/search", {"select": ["thread_id"]})
             assert await waiting(api) == SCANS
@@ -71,8 +71,7 @@ async def test_a_search_ends_when_its_client_is_gone(api: House, monkeypatch: py
     async with asyncio.timeout(20):
         async with states_locked(api):
             count = asyncio.create_task(api.call("POST", "/threads/count", {"values": {"n": 1}}))
-            while not await waiting(api):
-                await asyncio.sleep(0.01)
+            await eventually(lambda: waiting(api))
             count.cancel()
             await asyncio.gather(count, return_exceptions=True)
         free = [await scans.acquire() for _ in range(SCANS)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
+from tests.waiting import eventually
 from threadlog.api.streaming.cursor import EventId
 from threadlog.engine.domain.commands import ExpireLease
 
@@ -176,8 +177,7 @@ async def test_joining_shows_what_follows(api: House) -> None:
 
 async def until_live(api: House, run_id: str, frames: int) -> None:
     """The api has seen so many frames of the run."""
-    while (api.hub.progress(run_id) or (0, 0))[1] < frames:
-        await asyncio.sleep(0.005)
+    await eventually(lambda: (api.hub.progress(run_id) or (0, 0))[1] >= frames)
 
 
 async def test_joining_after_the_last_frame_and_before_the_end_ends(api: House) -> None:
@@ -257,13 +257,13 @@ async def test_closing_the_last_interested_stream_cancels_if_asked(api: House) -
 
 async def gone(api: House, left: int) -> None:
     """Only so many streams of the server are open."""
-    while sum(len(subscribers) for subscribers in api.hub._subscribers.values()) > left:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: sum(len(subscribers) for subscribers in api.hub._subscribers.values()) <= left)
 
 
 async def status(api: House, thread_id: str, run_id: str, wanted: str) -> None:
-    while (await api.call("GET", f"/threads/{thread_id}/runs/{run_id}"))["status"] != wanted:
-        await asyncio.sleep(0.02)
+    await eventually(
+        lambda: api.call("GET", f"/threads/{thread_id}/runs/{run_id}"), lambda run: run["status"] == wanted
+    )
 
 
 async def test_a_client_that_leaves_leaves_nothing_behind(api: House) -> None:

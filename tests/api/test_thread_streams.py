@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.waiting import eventually
 from threadlog.engine.domain.commands import ReportRun
 
 from .checkpoints import checkpoint
@@ -173,8 +174,7 @@ async def test_supersteps_that_fail_keep_the_thread(api: House) -> None:
     code, answer = await api.ask("POST", "/threads", {"supersteps": steps})
     assert code == 201 and "was created, but there were problems" in answer["detail"]
     creating = asyncio.create_task(api.ask("POST", "/threads", {"supersteps": steps, "metadata": {"graph_id": "noop"}}))
-    while (thread_id := await api.pool.fetchval("SELECT thread_id::text FROM run_queue")) is None:
-        await asyncio.sleep(0.01)
+    thread_id = await eventually(lambda: api.pool.fetchval("SELECT thread_id::text FROM run_queue"))
     await finish_update(api, thread_id)
     code, thread = await creating
     assert (code, thread["thread_id"], thread["values"]) == (200, thread_id, {"n": 1})

@@ -10,6 +10,8 @@ import asyncpg
 import orjson
 import pytest
 
+from tests.waiting import eventually
+
 from .checkpoints import checkpoint
 from .house import House
 from .test_streams import status
@@ -122,8 +124,7 @@ async def test_joining_an_earlier_run_tells_what_that_run_left(api: House) -> No
 
 async def test_stateless_wait_leaves_nothing(api: House) -> None:
     answer = waiting(api, "/runs/wait")
-    while (row := await api.pool.fetchrow("SELECT run_id::text, thread_id::text FROM run_queue")) is None:
-        await asyncio.sleep(0.01)
+    row = await eventually(lambda: api.pool.fetchrow("SELECT run_id::text, thread_id::text FROM run_queue"))
     await api.emit(row["thread_id"], row["run_id"], [("values", {"n": 1})])
     await api.report(row["thread_id"], row["run_id"], "success", frames=1)
     assert await answer == (200, {"n": 1})
@@ -137,8 +138,7 @@ async def test_leaving_a_wait_cancels_only_if_asked(api: House) -> None:
         async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:
             run_id = answer.headers["Content-Location"].rpartition("/")[2]
             answer.close()
-        while api.hub._subscribers:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not api.hub._subscribers)
         await status(api, thread_id, run_id, expected)
 
 
@@ -188,6 +188,5 @@ async def test_a_connection_cut_by_the_server_does_not_cancel_the_run(api: House
         api.hub.shutdown()
         with pytest.raises(aiohttp.ClientError):
             await answer.read()
-    while api.hub._subscribers:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: not api.hub._subscribers)
     assert await api.pool.fetchval("SELECT status FROM runs WHERE run_id = $1", run_id) == "pending"

@@ -21,9 +21,9 @@ import asyncpg
 
 from tests.benchmarks.client import Client
 from tests.benchmarks.servers import Kind, kinds, running
-from tests.benchmarks.storage import database
 from tests.benchmarks.workloads import Figures, idle, wait_16, wait_one, warm
 from tests.benchmarks.workloads import median as median_of
+from tests.databases import new_database
 from tests.projections.grown import QUERIES, Explaining, fill
 from threadlog.deploy.postgres import temporary_postgres
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
@@ -33,7 +33,7 @@ TIMES = 7
 
 
 async def measure(uri: str, threads: int, checkpoints: int, plans: bool) -> None:
-    async with database(uri) as dsn:
+    async with new_database(uri) as dsn:
         await migrate(dsn, partitions=EMBEDDED_PARTITIONS)
         conn = await asyncpg.connect(dsn)  # as the api's pool is set up
         begun = time.perf_counter()

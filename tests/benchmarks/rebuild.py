@@ -23,9 +23,9 @@ import asyncpg
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
-from tests.benchmarks.storage import database
 from tests.benchmarks.storage_app.graphs import words
 from tests.checkpointer.desk import Desk, Run
+from tests.databases import new_database
 from threadlog.deploy.postgres import temporary_postgres
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
 from threadlog.engine.domain.commands import CancelRun, Command, CreateRun, ReportRun
@@ -191,7 +191,7 @@ async def fill(log: PostgresLog, kinds: dict[str, Played], threads: int) -> tupl
 
 
 async def measure(uri: str, threads: int) -> None:
-    async with database(uri) as dsn, asyncpg.create_pool(dsn, min_size=2, max_size=8) as pool:
+    async with new_database(uri) as dsn, asyncpg.create_pool(dsn, min_size=2, max_size=8) as pool:
         await migrate(dsn, partitions=EMBEDDED_PARTITIONS)
         kinds = await play(pool)
         for kind, played in kinds.items():

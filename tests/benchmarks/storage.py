@@ -20,8 +20,6 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +30,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from tests.benchmarks.client import Client
 from tests.benchmarks.servers import kinds, running
 from tests.benchmarks.storage_app import graphs
+from tests.databases import new_database
 from threadlog.deploy.postgres import running_uri, temporary_postgres
 
 APP = Path(__file__).parent / "storage_app"
@@ -67,18 +66,6 @@ async def parts(pool: asyncpg.Connection) -> list[tuple[str, int]]:
     )
     named = dict(await pool.fetch("SELECT reltoastrelid::regclass::text, relname || ' (TOAST)' FROM pg_class"))
     return [(named.get(f"pg_toast.{row['name']}", row["name"]), row["bytes"]) for row in rows]
-
-
-@asynccontextmanager
-async def database(uri: str) -> AsyncIterator[str]:
-    name = f"bench_{uuid.uuid4().hex[:8]}"
-    admin = await asyncpg.connect(uri)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        yield uri.replace("/postgres?", f"/{name}?")
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
 
 
 async def ours(graph: str, inputs: list[Any], *, detail: bool) -> Cost:
@@ -121,7 +108,7 @@ async def theirs(uri: str, graph: Any, inputs: list[Any]) -> Cost:
     # Of the extra `bench`: tests import this module without it.
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-    async with database(uri) as dsn, AsyncPostgresSaver.from_conn_string(dsn) as saver:
+    async with new_database(uri) as dsn, AsyncPostgresSaver.from_conn_string(dsn) as saver:
         await saver.setup()
         pool = await asyncpg.connect(dsn)
         try:

@@ -21,9 +21,9 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from tests.benchmarks.storage import database
 from tests.benchmarks.storage_app.graphs import working
 from tests.checkpointer.desk import Desk, Run
+from tests.databases import new_database
 from threadlog.deploy.postgres import temporary_postgres
 from threadlog.engine.compression import codec
 from threadlog.engine.domain.commands import CreateRun, ReportRun
@@ -139,7 +139,7 @@ async def main(number: int) -> None:
         return type_, data
 
     with temporary_postgres({"fsync": "off"}) as server:
-        async with database(server.uri) as dsn, asyncpg.create_pool(dsn, min_size=2, max_size=4) as pool:
+        async with new_database(server.uri) as dsn, asyncpg.create_pool(dsn, min_size=2, max_size=4) as pool:
             for path in sorted((Path(__file__).parents[2] / "projections" / "migrations").glob("*.sql")):
                 await pool.execute(path.read_text())
             desk = Desk(pool)

@@ -16,8 +16,8 @@ import psutil
 
 from tests.servers import Server
 from threadlog.deploy.kafka import KafkaCluster
+from threadlog.deploy.lease_owner import OWNER
 from threadlog.deploy.parent import PARENT_PID
-from threadlog.deploy.supervise.children import OWNER
 
 _PAUSE_SECONDS = 8.0  # longer than any lease
 

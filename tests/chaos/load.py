@@ -24,6 +24,8 @@ from langgraph_sdk import get_client
 from langgraph_sdk.schema import StreamPart
 from langgraph_sdk.sse import SSEDecoder, aiter_lines_raw
 
+from tests.waiting import eventually
+
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 90
@@ -99,9 +101,10 @@ class Load:
     async def progress(self, sessions: int, *, busy: int = 0) -> None:
         """Wait until so many more sessions have ended, and `busy` are under way."""
         wanted = self.ended + sessions
-        await until(
+        await eventually(
             lambda: self.ended >= wanted and len(self._sessions) >= busy,
-            lambda: f"{self.ended} of {wanted} sessions have ended, {len(self._sessions)} are under way",
+            within=PATIENCE_SECONDS,
+            says=lambda: f"{self.ended} of {wanted} sessions have ended, {len(self._sessions)} are under way",
         )
 
     async def _end_keeper(self) -> None:
@@ -245,7 +248,11 @@ class Load:
     async def _begun(self, thread_id: str, run_id: str) -> None:
         """Wait until a node of the run is at work."""
         path = self._marks / f"{thread_id}.jsonl"
-        await until(lambda: path.exists() and run_id in path.read_text(), lambda: f"run {run_id} does not begin")
+        await eventually(
+            lambda: path.exists() and run_id in path.read_text(),
+            within=PATIENCE_SECONDS,
+            says=f"run {run_id} begins",
+        )
 
     async def _wait(self, thread_id: str | None, graph: str) -> None:
         given = self._given(graph)
@@ -343,12 +350,3 @@ class Load:
         if not too_late and (status != 503 or "retry-after" not in response.headers):
             body = (await response.aread()).decode(errors="replace")
             self.unclean.append(f"{request.method} {request.url.path}: {status} {body}")
-
-
-async def until(holds: Callable[[], bool], what: Callable[[], str], seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait for a condition. Raises `Stuck`."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            raise Stuck(f"after {seconds:g} s: {what()}")
-        await asyncio.sleep(_PAUSE_SECONDS)

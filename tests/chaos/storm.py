@@ -21,7 +21,8 @@ from tests.chaos import checks
 from tests.chaos.app.marks import FOLDER
 from tests.chaos.faults import ALL_FAULTS, FAULTS, Target
 from tests.chaos.history import Told, stays, told
-from tests.chaos.load import PATIENCE_SECONDS, Load, Stuck, until
+from tests.chaos.load import PATIENCE_SECONDS, Load, Stuck
+from tests.waiting import NeverSo, eventually
 from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.kafka import KafkaCluster
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS, Settings
@@ -110,7 +111,7 @@ class Storm:
         """New runs of every kind work as if nothing had been."""
         before = self.load.ended
         self.load.keep(16)
-        await until(lambda: self.load.ended >= before + 16, lambda: "fresh runs do not end")
+        await eventually(lambda: self.load.ended >= before + 16, within=PATIENCE_SECONDS, says="16 fresh runs end")
         await self.load.stop()
 
     def _complaint(self, problems: list[str], account: Told) -> str:
@@ -150,7 +151,7 @@ async def storm(mode: str, seed: int, broker: KafkaCluster | None = None) -> Asy
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # the client tells of each reconnection
                     yield one
-            except (Stuck, servers.ServerFailed) as error:
+            except (Stuck, NeverSo, servers.ServerFailed) as error:
                 raise await one.autopsy(error) from error
             finally:
                 await load.aclose()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.containers.engine import Engine, NoEngine, docker_engine
+from tests.waiting import eventually_blocking
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(3000)]
 
@@ -39,7 +39,11 @@ class Cluster:
         """Every service runs, and the api answers."""
         self.compose("up", "-d", "--no-build")
         self.url = self.url or self.engine.reach(self._port)
-        eventually(lambda: httpx.get(f"{self.url}/ok?check_db=1", timeout=5).status_code == 200, 300)
+        eventually_blocking(
+            lambda: httpx.get(f"{self.url}/ok?check_db=1", timeout=5).status_code == 200,
+            within=300,
+            passing=(httpx.HTTPError,),
+        )
 
     def containers(self, service: str) -> list[str]:
         return self.compose("ps", "-q", service).split()
@@ -51,20 +55,6 @@ class Cluster:
     def query(self, sql: str) -> str:
         (postgres,) = self.containers("postgres")
         return self.engine.docker("exec", postgres, "psql", "-U", "threadlog", "-d", "threadlog", "-Atc", sql).strip()
-
-
-def eventually(check: Callable[[], object], seconds: float = 120) -> Any:
-    """What `check` returns once it is true; what it raises meanwhile counts as not yet."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if found := check():
-                return found
-            last: object = "not true"
-        except (httpx.HTTPError, AssertionError) as error:
-            last = error
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {last!r}"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +112,7 @@ def test_every_service_becomes_healthy(cluster: Cluster) -> None:
         containers = cluster.containers(service)
         assert len(containers) == count, service
         for container in containers:
-            eventually(lambda container=container: healthy(container))  # type: ignore[misc]
+            eventually_blocking(lambda container=container: healthy(container), within=120, passing=(AssertionError,))  # type: ignore[misc]
 
 
 def test_a_killed_executor_loses_nothing_and_killed_parts_come_back(cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .waiting import eventually
+from tests.waiting import eventually
 
 
 class Gate:
@@ -27,9 +27,9 @@ class Gate:
         """Cancelled runs take seconds to clean up."""
         (self.folder / "linger").touch()
 
-    def committer(self, run_id: str | None = None) -> list[str]:
+    def journal(self, run_id: str | None = None) -> list[str]:
         """What happened, as `enter`, `cancelled`, `exit` in order: of one run, or of all as `word run_id`."""
-        path = self.folder / "committer"
+        path = self.folder / "journal"
         lines = path.read_text().splitlines() if path.exists() else []
         return lines if run_id is None else [line.split()[0] for line in lines if line.split()[1] == run_id]
 
@@ -42,7 +42,7 @@ class Gate:
         """Wait until the run has noted the word."""
 
         async def words() -> list[str]:
-            return self.committer(run_id)
+            return self.journal(run_id)
 
         await eventually(words, lambda seen: word in seen)
 

@@ -32,7 +32,7 @@ async def test_a_pending_run_is_cancelled_before_it_starts(client: LangGraphClie
     gate.open()
     assert (await ended(client, thread_id, running["run_id"]))["status"] == "success"
     await client.runs.wait(thread_id, "noop", input={"items": []})
-    assert gate.committer(queued["run_id"]) == gate.committer(run["run_id"]) == []
+    assert gate.journal(queued["run_id"]) == gate.journal(run["run_id"]) == []
 
 
 @pytest.mark.contract(107)
@@ -49,7 +49,7 @@ async def test_a_running_run_is_cancelled_where_it_stands(
     state = await client.threads.get_state(thread_id)
     assert (state["next"], state["values"]["items"]) == (["hold"], ["first"])
     await gate.reached("exit", run["run_id"])
-    assert gate.committer() == [f"{word} {run['run_id']}" for word in ("enter", "cancelled", "exit")]
+    assert gate.journal() == [f"{word} {run['run_id']}" for word in ("enter", "cancelled", "exit")]
 
     gate.open()
     assert (await client.runs.wait(thread_id, "gated", input=None))["items"] == ["first", "held", "last"]
@@ -67,7 +67,7 @@ async def test_a_cancelled_node_may_take_its_time_to_clean_up(
     next_run = await client.runs.create(thread_id, "noop", input={"items": []})
     assert (await ended(client, thread_id, run["run_id"]))["status"] == "interrupted"
     values = await client.runs.join(thread_id, next_run["run_id"])
-    assert gate.committer(run["run_id"]) == ["enter", "cancelled", "exit"]
+    assert gate.journal(run["run_id"]) == ["enter", "cancelled", "exit"]
     assert values["items"] == ["first", "a", "b"]
 
 
@@ -79,7 +79,7 @@ async def test_cancel_can_wait_until_the_run_has_stopped(
     await gate.entered(run["run_id"])
     location = f"/threads/{thread_id}/runs/{run['run_id']}"
     answer = await http.post(f"{location}/cancel?wait=1&action=interrupt")
-    assert gate.committer(run["run_id"]) == ["enter", "cancelled", "exit"]
+    assert gate.journal(run["run_id"]) == ["enter", "cancelled", "exit"]
     assert (answer.status_code, answer.json()) == (200, {})
     assert answer.headers["location"] == f"{location}/join"
     assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
@@ -102,7 +102,7 @@ async def test_a_node_in_a_thread_has_ended_before_the_next_run_begins(
         later = await client.runs.create(thread_id, "blocking", input=gate.input)
     for _ in range(5):  # what the executor is told is not told in vain
         await client.runs.wait(None, "noop", input={"items": []})
-    assert gate.committer() == [f"enter {run['run_id']}"]
+    assert gate.journal() == [f"enter {run['run_id']}"]
     assert cancelling is None or not cancelling.done()
     gate.open(run["run_id"])
     await gate.entered(later["run_id"])
@@ -111,7 +111,7 @@ async def test_a_node_in_a_thread_has_ended_before_the_next_run_begins(
     gate.open()
     await client.runs.join(thread_id, later["run_id"])
     words = [f"{word} {one['run_id']}" for one in (run, later) for word in ("enter", "exit")]
-    assert gate.committer() == words
+    assert gate.journal() == words
 
 
 @pytest.mark.contract(109)
@@ -168,7 +168,7 @@ async def test_many_runs_are_cancelled_by_id(
             with pytest.raises(NotFoundError):
                 await client.runs.get(thread_id, run["run_id"])
     assert (await settled(client, thread_id))["status"] == ("interrupted" if action == "interrupt" else "idle")
-    assert gate.committer(queued["run_id"]) == []
+    assert gate.journal(queued["run_id"]) == []
     assert (await http.post("/runs/cancel", json=body)).status_code == 404
 
 

@@ -62,7 +62,7 @@ async def test_interrupt_keeps_what_was_done(client: LangGraphClient, thread_id:
     assert (await client.runs.get(thread_id, second["run_id"]))["status"] == "success"
     assert (await client.runs.get(thread_id, first["run_id"]))["status"] == "interrupted"
     assert (await client.threads.get(thread_id))["status"] == "idle"
-    assert gate.committer(first["run_id"]) == ["enter", "cancelled", "exit"]
+    assert gate.journal(first["run_id"]) == ["enter", "cancelled", "exit"]
 
 
 @pytest.mark.contract(101)
@@ -98,7 +98,7 @@ async def test_queued_runs_are_superseded_too(
         else:
             with pytest.raises(NotFoundError):
                 await client.runs.get(thread_id, superseded["run_id"])
-    assert gate.committer(queued["run_id"]) == []
+    assert gate.journal(queued["run_id"]) == []
 
 
 @pytest.mark.contract(103)
@@ -132,14 +132,14 @@ async def test_two_runs_of_one_thread_are_never_in_the_graph_together(
     for run in [last, *queued]:
         assert (await ended(client, thread_id, run["run_id"]))["status"] == "success"
     inside: set[str] = set()
-    for line in gate.committer():
+    for line in gate.journal():
         word, run_id = line.split()
         if word == "enter":
             assert not inside, f"{run_id} entered while {inside} were inside"
             inside.add(run_id)
         elif word == "exit":
             inside.remove(run_id)
-    assert len([line for line in gate.committer() if line.startswith("enter")]) == 9
+    assert len([line for line in gate.journal() if line.startswith("enter")]) == 9
 
 
 @pytest.mark.contract(105)

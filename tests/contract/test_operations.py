@@ -37,7 +37,7 @@ async def test_a_crashed_worker_costs_an_attempt_and_nothing_else(
         {"fall": {"items": ["standing"]}},
         {"last": {"items": ["last"]}},
     ]
-    assert gate.committer() == [f"stand {run_id}"]
+    assert gate.journal() == [f"stand {run_id}"]
     history = await client.threads.get_history(thread_id)
     assert [at["metadata"]["step"] for at in history] == [3, 2, 1, 0, -1]
     assert history[0]["values"]["items"] == ["stood", "standing", "last"]

@@ -9,9 +9,11 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from tests.waiting import eventually
+
 from .frames import Frame, events
 from .gate import Gate
-from .waiting import ended, eventually
+from .waiting import ended
 
 pytestmark = pytest.mark.star
 

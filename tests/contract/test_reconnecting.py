@@ -9,6 +9,8 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.waiting import eventually
+
 from .gate import Gate
 from .waiting import ended
 from .wire import Wire
@@ -85,11 +87,9 @@ async def test_waiting_goes_on_after_a_cut(client: LangGraphClient, url: str, th
             )
 
             async def cut_and_open() -> None:
-                while not (listed := await client.runs.list(thread_id)):
-                    await asyncio.sleep(0.02)
+                listed = await eventually(lambda: client.runs.list(thread_id))
                 await gate.entered(listed[0]["run_id"])
-                while not runs:
-                    await asyncio.sleep(0.02)
+                await eventually(lambda: runs)
                 wire.cut()
                 gate.open()
 

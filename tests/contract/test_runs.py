@@ -12,10 +12,12 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
 
+from tests.waiting import eventually
+
 from .gate import Gate
 from .refusals import refused
 from .test_assistants import default_assistant
-from .waiting import ended, eventually, settled
+from .waiting import ended, settled
 
 RUN_FIELDS = {
     "run_id",
@@ -222,7 +224,7 @@ async def test_a_running_run_can_be_deleted(client: LangGraphClient, thread_id: 
     with pytest.raises(NotFoundError):
         await client.runs.get(thread_id, run["run_id"])
     await gate.reached("exit", run["run_id"])
-    assert gate.committer(run["run_id"]) == ["enter", "cancelled", "exit"]
+    assert gate.journal(run["run_id"]) == ["enter", "cancelled", "exit"]
     assert (await settled(client, thread_id))["status"] == "idle"
     assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"] == ["a", "b"]
 

@@ -17,12 +17,13 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from tests.servers import Server, clean_environment
+from tests.waiting import eventually
 from threadlog.deploy.parent import PARENT_PID
 
 from .conftest import APP
 from .frames import events, frames
 from .gate import Gate
-from .waiting import ended, eventually, settled
+from .waiting import ended, settled
 
 CONFIG = APP / "langgraph.json"
 
@@ -188,7 +189,7 @@ async def test_no_more_runs_at_once_than_jobs_per_worker(
             await gate.entered(run_id)
         waiting = [(await client.runs.get(*pair))["status"] for pair in zip(threads[3:], runs[3:], strict=True)]
         assert waiting == ["pending", "pending"]
-        assert gate.committer(runs[3]) == gate.committer(runs[4]) == []
+        assert gate.journal(runs[3]) == gate.journal(runs[4]) == []
         gate.open(runs[0])
         await gate.entered(runs[3])
         gate.open()

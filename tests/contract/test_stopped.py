@@ -8,8 +8,10 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from tests.waiting import eventually
+
 from .gate import Gate
-from .waiting import ended, eventually, settled
+from .waiting import ended, settled
 
 # The reference server has the error of a task only where it streams messages, custom events or subgraphs.
 pytestmark = pytest.mark.star

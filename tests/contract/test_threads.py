@@ -10,11 +10,12 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
 from tests.installed import bulk_client
+from tests.waiting import eventually
 
 from .frames import events
 from .gate import Gate
 from .refusals import refused
-from .waiting import ended, eventually, settled
+from .waiting import ended, settled
 
 SORT_KEYS = ("thread_id", "status", "created_at", "updated_at", "state_updated_at")
 
@@ -92,7 +93,7 @@ async def test_deleting_a_busy_thread_stops_its_runs_and_ends_its_streams(
         with pytest.raises(NotFoundError):
             await gone
     await gate.reached("exit", run_id)
-    assert gate.committer() == [f"enter {run_id}", f"cancelled {run_id}", f"exit {run_id}"]
+    assert gate.journal() == [f"enter {run_id}", f"cancelled {run_id}", f"exit {run_id}"]
 
 
 @pytest.mark.contract(37)

@@ -8,8 +8,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from tests.servers import Server
-
-from .waiting import eventually
+from tests.waiting import eventually
 
 
 async def test_no_run_is_left_hanging(client: LangGraphClient) -> None:

@@ -136,12 +136,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "THREADLOG_HOST": ("127.0.0.2", executor("api_url")),
     "THREADLOG_PORT": ("2025", executor("api_url")),
     "THREADLOG_HEALTH_PORT": ("9", "health"),
-    "THREADLOG_DATABASE_TIMEOUT_SECONDS": (
-        "9",
-        lambda settings, app: vars(api_engine._pool(settings, "postgresql:///x", name="api", size=1))["kwds"][
-            "seconds"
-        ],
-    ),
+    "THREADLOG_DATABASE_TIMEOUT_SECONDS": ("9", pool_seconds),
     "HTTP_READ_TIMEOUT_SECONDS": ("9", api("read_timeout_seconds")),
     "THREADLOG_API_URL": ("http://there:1", executor("api_url")),
     "THREADLOG_HIDE_ERRORS": ("true", executor("hide_errors")),

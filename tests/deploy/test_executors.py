@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
 from tests.servers import Server
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.server
 
@@ -73,26 +73,21 @@ def begin(client: SyncLangGraphClient, do: str) -> tuple[str, str]:
     """A run that has begun: its thread and its own id."""
     thread = client.threads.create()["thread_id"]
     run = client.runs.create(thread, "agent", input={"do": do})["run_id"]
-    deadline = time.monotonic() + 30
-    while client.runs.get(thread, run)["status"] == "pending":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually_blocking(lambda: client.runs.get(thread, run)["status"] != "pending")
     return thread, run
 
 
 def wait_there(server: Server, name: str) -> None:
-    deadline = time.monotonic() + 30
-    while name not in server.executors:
-        assert time.monotonic() < deadline, server.output
-        time.sleep(0.02)
+    eventually_blocking(lambda: name in server.executors, says=lambda: server.output)
 
 
 def test_one_executor_serves_runs_that_follow_each_other(server: Server) -> None:
     with client_of(server) as client:
         for _ in range(5):
             assert client.runs.wait(None, "agent", input={"do": ""})["by"] == "executor-1"
-    time.sleep(1)  # what may have been asked for would be there
     assert list(server.executors) == ["executor-1"]
+    assert server.end() == 0  # the supervisor has done by then what it was asked for before
+    assert SECOND not in server.output
 
 
 def test_runs_side_by_side_bring_the_others(server: Server, app: Path) -> None:
@@ -124,10 +119,10 @@ def test_the_death_of_the_only_one_brings_the_others(server: Server) -> None:
 def test_a_parent_that_is_no_supervisor_is_not_harmed_by_the_question() -> None:
     ask = "from threadlog.deploy.parent import ask_for_more_executors as ask; ask()"
     parent = (
-        "import os, subprocess, sys, time; from threadlog.deploy.parent import PARENT_PID;"
+        "import os, subprocess, sys; from threadlog.deploy.parent import PARENT_PID;"
         "env = {**os.environ, PARENT_PID: str(os.getpid())};"
         f"subprocess.run([sys.executable, '-c', {ask!r}], env=env, check=True);"
-        "time.sleep(0.1); print('lives')"
+        "print('lives')"  # a signal that nothing handles would have ended it by now
     )
     done = subprocess.run(
         [sys.executable, "-c", parent], capture_output=True, text=True, env=dict(os.environ), check=False

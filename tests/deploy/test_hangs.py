@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
 from tests.servers import Server
+from tests.waiting import eventually_blocking
 
 GRAPH = """
 import asyncio, ctypes, os, time
@@ -85,10 +85,7 @@ def begin(client: SyncLangGraphClient, folder: Path, graph: str, do: str) -> tup
     thread = client.threads.create()["thread_id"]
     given = {"do": do, "seconds": LONGER_THAN_THE_LEASE}
     run = client.runs.create(thread, graph, input=given)["run_id"]
-    deadline = time.monotonic() + 60
-    while not _pids(folder, run):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually_blocking(lambda: _pids(folder, run), within=60)
     return thread, run
 
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from langgraph_sdk.errors import APIError
 
 from tests.deploy.test_hangs import begin, outcome, write_app
 from tests.servers import clean_environment
+from tests.waiting import eventually_blocking
 from threadlog.deploy.parent import PARENT_PID
 
 GRAPH = """
@@ -96,35 +96,31 @@ class Parts:
         return asked.returncode, asked.stdout + asked.stderr
 
     def wait_health(self, port: str, code: int, words: str) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            found = self.health(port)
-            if found[0] == code and words in found[1]:
-                return
-            assert time.monotonic() < deadline, (found, self.said())
+        eventually_blocking(
+            lambda: self.health(port),
+            lambda answer: answer[0] == code and words in answer[1],
+            within=60,
+            says=self.said,
+        )
 
     def said(self) -> str:
         return "\n".join(f"{path.name}:\n{path.read_text()}" for path in sorted(self._folder.glob("*.log")))
 
     def wait_ok(self) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.url}/ok", timeout=5):
-                    return
-            except OSError:
-                assert time.monotonic() < deadline, self.said()
-                time.sleep(0.05)
+        def ok() -> bool:
+            with urllib.request.urlopen(f"{self.url}/ok", timeout=5):
+                return True
+
+        eventually_blocking(ok, within=60, says=self.said, passing=(OSError,))
 
     def ask(self, graph: str = "agent") -> str:
         """The graph's answer; while an engine takes over, requests are answered with 503."""
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                with get_sync_client(url=self.url, api_key=None) as client:
-                    return client.runs.wait(None, graph, input={"said": ""})["said"]
-            except (APIError, httpx.HTTPError):
-                assert time.monotonic() < deadline, self.said()
+
+        def said() -> str:
+            with get_sync_client(url=self.url, api_key=None) as client:
+                return client.runs.wait(None, graph, input={"said": ""})["said"]
+
+        return eventually_blocking(said, lambda _: True, says=self.said, passing=(APIError, httpx.HTTPError))
 
     def stop(self) -> dict[str, int]:
         """Stop all in the order of a careful operator; answers exit codes by role."""

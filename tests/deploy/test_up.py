@@ -21,6 +21,7 @@ from langgraph_sdk.errors import APIError
 
 from tests import servers
 from tests.servers import Server, ServerFailed
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.server
 
@@ -56,14 +57,13 @@ def ask(server: Server) -> str:
 
 def wait_for_answer(server: Server, wanted: str) -> None:
     """Ask until the answer is the wanted one: what is away is answered with 503 meanwhile."""
-    deadline = time.monotonic() + 60
-    answer: object = None
-    while answer != wanted:
-        assert time.monotonic() < deadline, f"{answer!r}\n{server.output}"
-        try:
-            answer = ask(server)
-        except (httpx.HTTPError, APIError) as error:
-            answer = error
+    eventually_blocking(
+        lambda: ask(server),
+        lambda answer: answer == wanted,
+        within=60,
+        says=lambda: server.output,
+        passing=(httpx.HTTPError, APIError),
+    )
 
 
 def test_it_says_where_what_and_when_and_stops_clean(app: Path, up: Callable[..., Server]) -> None:

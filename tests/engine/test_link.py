@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.engine.world import PARTITIONS, Engine, World, create_run, eventually, finish, key_of, new_id, world_of
+from tests.engine.world import PARTITIONS, Engine, World, create_run, finish, key_of, new_id, world_of
+from tests.waiting import eventually
 from threadlog.engine.gateway.gateway import envelope_for
 from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.link.framing import Framed

@@ -10,7 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.engine.world import PARTITIONS, World, create_run, create_thread, eventually, finish, new_id, thread_in
+from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id, thread_in
+from tests.waiting import eventually
 from threadlog.engine.domain.commands import CancelRun, ReportRun
 from threadlog.engine.gateway.event_tail import EventTail
 from threadlog.engine.gateway.gateway import LogGateway
@@ -66,7 +67,7 @@ async def test_commands_of_others_and_of_this_process_are_decided_in_offset_orde
     own = [engine.submit(create_run(threads[n % 3])) for n in range(120)]
     others = [world.append(create_run(threads[n % 3])) for n in range(120)]
     await asyncio.gather(*(call for pair in zip(own, others, strict=True) for call in pair))
-    await eventually(lambda: _answer(engine.heard.events().count("run.created") == 240))
+    await eventually(lambda: engine.heard.events().count("run.created") == 240)
     for p in (3, 5):
         records = [(offset, record) for partition, offset, record in engine.heard.records if partition == p]
         assert [offset for offset, _ in records] == sorted({offset for offset, _ in records})
@@ -95,7 +96,7 @@ async def test_a_command_nobody_can_understand_holds_up_nothing(world: World) ->
     await world.append(thread)
     await world.until("SELECT count(*) = 1 FROM threads")
     expected = ["command.rejected"] * 3 + ["thread.created"]
-    await eventually(lambda: _answer(engine.heard.events() == expected))
+    await eventually(lambda: engine.heard.events() == expected)
 
 
 # --- ownership -------------------------------------------------------------------------------------------------------
@@ -113,11 +114,7 @@ async def test_partitions_spread_over_processors_and_come_back(world: World) -> 
     assert len(two.processor.owned) == PARTITIONS // 2
     await two.stop()
     world.engines.remove(two)
-    await eventually(lambda: _answer(one.processor.owned == list(range(PARTITIONS))))
-
-
-async def _answer(value: bool) -> bool:
-    return value
+    await eventually(lambda: one.processor.owned == list(range(PARTITIONS)))
 
 
 async def test_a_command_reaches_the_processor_that_owns_it(world: World) -> None:
@@ -143,7 +140,7 @@ async def test_a_processor_that_lost_its_partitions_changes_nothing(world: World
     await world.pool.execute("UPDATE partitions SET owner = 'thief', epoch = epoch + 1 WHERE p = $1", p)
     # Decided by the old term at once: the guard refuses it, whether or not the theft has been noticed.
     lost = asyncio.create_task(engine.submit(create_run(thread.thread_id, "00000000-0000-4000-8000-000000000001")))
-    await eventually(lambda: _answer(not engine.processor.owns(p)))
+    await eventually(lambda: not engine.processor.owns(p))
     assert await world.rows("SELECT * FROM runs") == []
     # When the thief is gone, the partition is decided again, with nothing lost.
     await world.pool.execute("DELETE FROM processors WHERE owner = 'thief'")
@@ -213,7 +210,7 @@ async def test_a_delayed_run_gets_its_turn_when_it_is_due(world: World, delay: f
     await engine.submit(run)
     await world.until("SELECT count(*) = 1 FROM run_queue WHERE run_id = $1", run.run_id)
     assert await world.rows("SELECT * FROM timers") == []
-    await eventually(lambda: _answer(f"due:{run.run_id}" in [r.cmd_id for _, _, r in engine.heard.records]))
+    await eventually(lambda: f"due:{run.run_id}" in [r.cmd_id for _, _, r in engine.heard.records])
     assert await world.verify() == []
 
 
@@ -234,7 +231,7 @@ async def test_an_attempt_whose_executor_is_gone_is_tried_again(world: World) ->
     await world.pool.execute("INSERT INTO executors VALUES ('dead', now() - interval '1 second', 1)")
     await world.pool.execute("UPDATE run_queue SET owner = 'dead'")
     await world.until("SELECT count(*) = 1 FROM run_queue WHERE attempt = 2 AND owner IS NULL")
-    await eventually(lambda: _answer(engine.heard.events().count("run.lease_expired") == 1))
+    await eventually(lambda: engine.heard.events().count("run.lease_expired") == 1)
 
 
 async def test_an_attempt_of_a_living_executor_is_left_alone(world: World) -> None:
@@ -319,11 +316,12 @@ class _LosesAnswers(SingleTransactionCommitter):
 
     lost = 0
 
-    async def write(self, *args: Any) -> None:
-        await super().write(*args)
+    async def write(self, *args: Any) -> list[int]:
+        offsets = await super().write(*args)
         if not self.lost:
             self.lost += 1
             raise ConnectionResetError("the answer is lost")
+        return offsets
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_in_the_log(embedded: World, monkeypatch: Any) -> None:
@@ -367,7 +365,7 @@ async def test_an_append_that_fails_is_decided_again_in_a_new_term(apart: World,
     await apart.append(finish(run.thread_id, run.run_id))
     apart.log.fail_next(AppendUnknown("lost"), landed=landed)  # the next append is the event record's
     await apart.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
-    await eventually(lambda: _answer(engine.heard.events().count("run.succeeded") == 1))
+    await eventually(lambda: engine.heard.events().count("run.succeeded") == 1)
     assert await apart.verify() == []
 
 
@@ -464,4 +462,4 @@ async def test_more_processors_than_partitions(world: World) -> None:
         counts = [len(engine.processor.owned) for engine in engines]
         return sum(counts) == PARTITIONS and max(counts) == 1
 
-    await eventually(spread, timeout=60)
+    await eventually(spread, within=60)

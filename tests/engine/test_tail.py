@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from tests.engine.test_processor import _kill_connections
-from tests.engine.world import Heard, World, create_run, create_thread, eventually, key_of, new_id
+from tests.engine.world import Heard, World, create_run, create_thread, key_of, new_id
+from tests.waiting import eventually
 from threadlog.engine.gateway.event_tail import Applied, EventTail
 from threadlog.engine.gateway.gateway import LogGateway
 from threadlog.engine.log.memory import MemoryLog

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import asyncpg
 
+from tests.waiting import eventually
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import Command, CreateRun, CreateThread, ReportRun
 from threadlog.engine.gateway.gateway import LocalGateway, LogGateway, envelope_for
@@ -110,20 +110,9 @@ class World:
     async def rows(self, query: str, *args: Any) -> list[asyncpg.Record]:
         return await self.pool.fetch(query, *args)
 
-    async def until(self, query: str, *args: Any, timeout: float = 20) -> None:
+    async def until(self, query: str, *args: Any) -> None:
         """Wait until the query answers true."""
-
-        async def holds() -> bool:
-            return bool(await self.pool.fetchval(query, *args))
-
-        await eventually(holds, timeout=timeout)
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]], timeout: float = 20) -> None:
-    """Wait until this is true, looking again and again."""
-    async with asyncio.timeout(timeout):
-        while not await holds():
-            await asyncio.sleep(0.01)
+        await eventually(lambda: self.pool.fetchval(query, *args), says=query)
 
 
 @asynccontextmanager

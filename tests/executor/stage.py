@@ -6,18 +6,16 @@ elsewhere, and it writes the rows an executor reads, which is what this does.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 import uuid
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import orjson
 
+from tests.waiting import eventually
 from threadlog.engine.executor.graphs.loader import Graphs, load_graphs
 from threadlog.engine.executor.worker import Executor, ExecutorOptions
 from threadlog.engine.log.memory import MemoryLog
@@ -27,19 +25,6 @@ from threadlog.engine.stored.value_refs import text_to_data
 from threadlog.engine.user_code.langgraph_json import load
 
 PROJECT = Path(__file__).parent / "project"
-
-
-async def eventually(check: Callable[[], Any] | Callable[[], Awaitable[Any]], seconds: float = 45.0) -> Any:
-    """The first true result of `check`, which may be a coroutine function."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = check()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"never came true: {check}"
-        await asyncio.sleep(0.005)
 
 
 class Stage:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.executor.stage import Stage, eventually
+from tests.executor.stage import Stage
+from tests.waiting import eventually
 from threadlog.engine.executor.garbage import Collector, clear_frames
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.executor.stage import Stage, eventually
+from tests.executor.stage import Stage
+from tests.waiting import eventually
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.queue import Claim, RunQueue
 from threadlog.engine.executor.worker import Executor

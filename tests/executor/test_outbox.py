@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.executor.stage import eventually
+from tests.waiting import eventually
 from threadlog.engine.executor.reporting import appender as module
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.waiting import eventually
 from threadlog.engine.executor.loop_yield import LoopYield
 
 
@@ -129,9 +130,8 @@ async def test_the_loop_passes_threads_that_stream_without_a_pause() -> None:
     try:
         for _ in range(200):
             await asyncio.sleep(0)
-        await asyncio.sleep(0.05)
+        await eventually(lambda: all(count > 1 for count in made_way), says=lambda: made_way)
     finally:
         stop.set()
         await asyncio.to_thread(lambda: [thread.join(10) for thread in threads])
-    assert all(count > 1 for count in made_way)
     assert not any(thread.is_alive() for thread in threads)

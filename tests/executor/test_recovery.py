@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.executor.stage import Stage, eventually
+from tests.executor.stage import Stage
+from tests.waiting import eventually
 from threadlog.engine.executor.worker import Executor
 
 

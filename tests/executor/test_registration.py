@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.executor.stage import Stage, eventually
+from tests.executor.stage import Stage
+from tests.waiting import eventually
 from threadlog.engine.executor.graphs.describe import describe_graph, digest_of
 from threadlog.engine.executor.graphs.loader import load_graphs
 from threadlog.engine.executor.graphs.registration import default_assistant_id

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.executor.stage import Stage, eventually
+from tests.executor.stage import Stage
 from tests.installed import has
+from tests.waiting import eventually
 
 
 def names(frames: list[tuple[str, Any]]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.executor.stage import Stage, eventually
+from tests.executor.stage import Stage
+from tests.waiting import eventually
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable
 
 

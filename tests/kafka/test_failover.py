@@ -10,10 +10,12 @@ import pytest
 
 from tests.kafka.test_topics import settings_of
 from tests.kafka_fixture import require_kafka
-from tests.log.systems import PARTITIONS, InKafka, until
+from tests.log.systems import PARTITIONS, InKafka
+from tests.waiting import eventually
 from threadlog.deploy.kafka import KafkaCluster
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
 
+PATIENCE_SECONDS = 150.0  # within the time-out
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("kafka-three-nodes"), pytest.mark.timeout(180)]
 
 EVENTS = Topic.EVENTS
@@ -72,29 +74,30 @@ async def test_appends_and_tails_go_on_when_a_node_goes(three_nodes: KafkaCluste
         def progress(count: int) -> bool:
             return all(sum(p == partition for p, _ in acknowledged) >= count for partition in range(PARTITIONS))
 
-        await until(lambda: progress(20))
+        await eventually(lambda: progress(20), within=PATIENCE_SECONDS)
         if how == "killed":
             three_nodes.kill(2)
-            await until(lambda: progress(40))
+            await eventually(lambda: progress(40), within=PATIENCE_SECONDS)
             for _ in range(2):
                 already = len(acknowledged)
-                await until(lambda already=already: len(acknowledged) > already + 50)
+                await eventually(lambda already=already: len(acknowledged) > already + 50, within=PATIENCE_SECONDS)
             await asyncio.to_thread(three_nodes.restart, 2)
         else:
             await asyncio.to_thread(three_nodes.restart, 3)
         already = len(acknowledged)
-        await until(lambda: len(acknowledged) > already + 50)
+        await eventually(lambda: len(acknowledged) > already + 50, within=PATIENCE_SECONDS)
         stop.set()
         await asyncio.gather(*appending)
 
         # All that is acknowledged is there, at its offset, in order, once; and nothing that was refused.
         ends = {p: (await reader.bounds(EVENTS, p))[1] for p in range(PARTITIONS)}
-        await until(
+        await eventually(
             lambda: all(
                 max((r.offset for r in records if r.partition == p), default=-1) == ends[p] - 1
                 for records in seen
                 for p in range(PARTITIONS)
-            )
+            ),
+            within=PATIENCE_SECONDS,
         )
         for tail in tails:
             tail.cancel()

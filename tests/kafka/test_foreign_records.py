@@ -11,7 +11,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.kafka.test_topics import settings_of
-from tests.log.systems import InKafka, until
+from tests.log.systems import InKafka
+from tests.waiting import eventually
 from threadlog.engine.log.kafka import log as kafka
 from threadlog.engine.log.port import Append, Record, RecordRefused, Topic
 
@@ -51,7 +52,7 @@ async def test_whatever_others_append_readers_go_on(in_kafka: InKafka) -> None:
                 seen.extend(records)
 
     following = asyncio.create_task(follow())
-    await until(lambda: bool(seen) and seen[-1].offset == last)
+    await eventually(lambda: bool(seen) and seen[-1].offset == last)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     read = await log.read(COMMANDS, 0, 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
@@ -77,9 +75,3 @@ class InKafka:
             await admin.delete_records({TopicPartition(f"{self.prefix}{topic}", partition): RecordsToDelete(below)})
         finally:
             await admin.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for something that another task brings about; the test's time-out ends the wait."""
-    while not condition():
-        await asyncio.sleep(0.005)

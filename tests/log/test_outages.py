@@ -18,7 +18,8 @@ import pytest
 
 from tests.kafka_fixture import require_kafka
 from tests.log.proxy import Proxy
-from tests.log.systems import PARTITIONS, InKafka, InPostgres, System, until
+from tests.log.systems import PARTITIONS, InKafka, InPostgres, System
+from tests.waiting import eventually
 from threadlog.deploy.kafka import KafkaCluster
 from threadlog.deploy.postgres import EmbeddedPostgres, temporary_postgres
 from threadlog.engine.log.kafka.log import KafkaLog
@@ -29,6 +30,7 @@ from threadlog.engine.log.postgres.log import PostgresLog
 pytestmark = pytest.mark.server
 
 EVENTS = Topic.EVENTS
+PATIENCE_SECONDS = 100.0  # within the time-out of a test
 
 
 class Breakable(System, Protocol):
@@ -148,12 +150,8 @@ def event(value: str, partition: int = 0) -> Append:
 
 async def append_again_and_again(log: Log, value: str) -> int:
     """As a client does that may repeat itself."""
-    while True:
-        try:
-            (offset,) = await log.append([event(value)])
-            return offset
-        except LogUnavailable:
-            await asyncio.sleep(0.02)
+    (offset,) = await eventually(lambda: log.append([event(value)]), within=PATIENCE_SECONDS, passing=(LogUnavailable,))
+    return offset
 
 
 async def contents(log: Log) -> list[str]:
@@ -184,7 +182,7 @@ async def test_the_first_append_after_an_outage_that_nobody_noticed_succeeds(bre
     log = await breakable.open()
     await log.append([event("before")])
     await breakable.kill()
-    await until(lambda: not breakable.proxy.connections)
+    await eventually(lambda: not breakable.proxy.connections, within=PATIENCE_SECONDS)
     await breakable.start()
     for _ in range(10):
         await asyncio.sleep(0)  # the end of the connection is read by now, although nobody waited for it
@@ -321,12 +319,9 @@ async def test_a_crash_may_forget_stream_records_but_no_stream_offset_is_used_tw
         assert durable in kept
         assert last not in kept, "nothing flushed it (or this test tests nothing)"
         for i in range(3):
-            while True:
-                try:
-                    (offset,) = await writer.append([frames(f"after {i}")])
-                    break
-                except LogUnavailable:
-                    await asyncio.sleep(0.02)
+            (offset,) = await eventually(
+                lambda i=i: writer.append([frames(f"after {i}")]), within=PATIENCE_SECONDS, passing=(LogUnavailable,)
+            )
             assert offset > last
             await see(offset)
     (elsewhere, _) = await writer.append([frames("elsewhere", partition=1), event("x")])

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests.benchmarks.storage import database as made_for
+from tests.databases import new_database
 from tests.projections.grown import QUERIES, Explaining, fill
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
 from threadlog.projections.schema import migrate
@@ -38,7 +38,7 @@ SECONDARY = (
 
 @pytest.fixture(scope="module")
 async def grown(postgres_uri: str) -> AsyncIterator[asyncpg.Connection]:
-    async with made_for(postgres_uri) as dsn:
+    async with new_database(postgres_uri) as dsn:
         await migrate(dsn, partitions=EMBEDDED_PARTITIONS)
         conn = await asyncpg.connect(dsn)
         await fill(conn, THREADS, CHECKPOINTS)

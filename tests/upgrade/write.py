@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ import psutil
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.waiting import eventually
 from threadlog.deploy.kafka.cluster import KafkaCluster
 from threadlog.deploy.postgres import binaries, running_uri
 
 APP = Path(__file__).parent / "app" / "langgraph.json"
 PARTITIONS = 16
-WAIT_SECONDS = 60
 THREADS = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, f"upgrade/{name}")) for name in (
     "talk", "drawing", "held", "later", "asked", "below", "cancelled", "failed", "updated", "copied", "pruned", "gone",
     "empty")}  # fmt: skip
@@ -84,12 +84,12 @@ async def use(client: LangGraphClient) -> None:
     await client.assistants.set_latest(ASSISTANT, 2)
 
     run = await client.runs.create(thread["cancelled"], "gated", input={"steps": ["begin"]})
-    await until(lambda: _has(client, thread["cancelled"], "one, then"))
+    await eventually(lambda: _has(client, thread["cancelled"], "one, then"))
     await client.runs.cancel(thread["cancelled"], run["run_id"], wait=True)
 
     await client.runs.create(thread["later"], "talk", input=_say("Wake up"), after_seconds=LATER_SECONDS)
     await client.runs.create(thread["held"], "gated", input={"steps": ["begin"]}, stream_resumable=True)
-    await until(lambda: _has(client, thread["held"], "one, then"))
+    await eventually(lambda: _has(client, thread["held"], "one, then"))
     await client.runs.create(thread["held"], "failing", input={"steps": ["second"]}, multitask_strategy="enqueue")
 
 
@@ -111,13 +111,6 @@ async def answers_about(client: LangGraphClient, threads: dict[str, str]) -> dic
 
 async def _has(client: LangGraphClient, thread_id: str, step: str) -> bool:
     return step in ((await client.threads.get_state(thread_id))["values"] or {}).get("steps", [])
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not await holds():
-            await asyncio.sleep(0.05)
 
 
 async def _records(bootstrap: str, prefix: str) -> list[bytes]:

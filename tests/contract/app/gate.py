@@ -11,7 +11,7 @@ PATIENCE_SECONDS = 90  # a test that failed leaves nobody waiting for ever
 def note(folder: str, word: str, run_id: str = "") -> None:
     """Append one line to the folder's journal; one write, so lines of several processes never mix."""
     line = f"{word} {run_id}\n".encode()
-    descriptor = os.open(Path(folder) / "committer", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(Path(folder) / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, line)
     finally:
