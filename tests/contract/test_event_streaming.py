@@ -13,9 +13,11 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from pydantic import TypeAdapter
 
+from tests.waiting import eventually
+
 from .event_client import EVERY, Event, EventClient, data, ended, facts, lifecycle
 from .gate import Gate
-from .waiting import eventually, running, settled
+from .waiting import running, settled
 
 HELLO = {"messages": [{"role": "user", "content": "hello there"}]}
 

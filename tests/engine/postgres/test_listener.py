@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from tests.log.proxy import Proxy
-from tests.log.systems import until
+from tests.waiting import eventually
 from threadlog.engine.postgres.listener import Listener, deaf_listeners
 
 CHANNEL = "news"
@@ -101,7 +101,7 @@ async def test_a_listener_hears_from_its_start_on(empty_database: str, other: as
     assert heard.connected == 1
     for payload in ("a", "b", "c"):
         await other.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
-    await until(lambda: heard.payloads == ["a", "b", "c"])
+    await eventually(lambda: heard.payloads == ["a", "b", "c"])
     await heard.listener.aclose()
     assert heard.lost == 0, "closing it is no loss"
 
@@ -109,7 +109,7 @@ async def test_a_listener_hears_from_its_start_on(empty_database: str, other: as
 async def test_one_that_hears_nothing_proves_that_it_would(empty_database: str, other: asyncpg.Connection) -> None:
     heard = Heard(empty_database, other, check_every=0.01)
     await heard.listener.start()
-    await until(lambda: heard.proofs >= 5)
+    await eventually(lambda: heard.proofs >= 5)
     assert (heard.connected, heard.lost, heard.listener.deaf) == (1, 0, False)
     assert heard.payloads == [], "its own notifications are nobody's news"
     await heard.listener.aclose()
@@ -121,7 +121,7 @@ async def test_one_whose_connection_is_killed_hears_again(empty_database: str, o
     async with heard.listener.connection() as connection:
         backend = await connection.fetchval("SELECT pg_backend_pid()")
     await other.execute("SELECT pg_terminate_backend($1)", backend)
-    await until(lambda: heard.connected == 2)
+    await eventually(lambda: heard.connected == 2)
     assert heard.lost == 1
     await heard.hears_news()
     await heard.listener.aclose()
@@ -134,10 +134,10 @@ async def test_one_that_hangs_silently_is_given_up(
     heard = Heard(dsn, other, check_every=0.05, hear_within=0.5)
     await heard.listener.start()
     proxy.flows.clear()  # no byte passes, and nothing says so
-    await until(lambda: heard.lost >= 1)
+    await eventually(lambda: heard.lost >= 1)
     proxy.drop_all()
     proxy.flows.set()
-    await until(lambda: heard.connected >= 2)
+    await eventually(lambda: heard.connected >= 2)
     await heard.hears_news()
     await heard.listener.aclose()
 
@@ -151,12 +151,12 @@ async def test_one_whom_notifications_do_not_reach_says_so_until_they_do(
     await heard.listener.start()
     assert deaf_listeners() == []
     proxy.deaf = True
-    await until(lambda: heard.connected >= 4)
+    await eventually(lambda: heard.connected >= 4)
     assert deaf_listeners() == ["test"]
     async with heard.listener.connection() as connection:
         assert await connection.fetchval("SELECT 1") == 1, "it works otherwise"
     proxy.deaf = False
-    await until(lambda: not heard.listener.deaf)
+    await eventually(lambda: not heard.listener.deaf)
     await heard.hears_news()
     await heard.listener.aclose()
     said = [record.getMessage() for record in caplog.records if "hear" in record.getMessage()]
@@ -190,7 +190,7 @@ async def test_one_that_starts_before_its_database_listens_when_that_is_there(
     await heard.listener.start()  # returns all the same
     assert (heard.connected, heard.lost) == (0, 0)
     proxy.open = True
-    await until(lambda: heard.connected == 1)
+    await eventually(lambda: heard.connected == 1)
     await heard.hears_news()
     await heard.listener.aclose()
     assert heard.lost == 0
