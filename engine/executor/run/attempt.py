@@ -338,7 +338,7 @@ class RunAttempt:
             modes=stream_modes(kwargs),
             subgraphs=bool(kwargs.get("subgraphs")),
             replayable=bool(kwargs.get("resumable")),
-            checkpoint_refs=bool((kwargs["config"].get("configurable") or {}).get(EVENT_STREAMING)),
+            checkpoint_refs=bool((config.get("configurable") or {}).get(EVENT_STREAMING)),
             planned=saver.planned,
         )
         stream.begin()
