@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -18,6 +19,7 @@ from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.log.port import Log
 from threadlog.engine.processor.ports import Gateway
 from threadlog.projections.health import WritePath
+from threadlog.projections.queries.connection import Connection
 
 SCANS = 2  # concurrent scans; further ones wait, so that the pool's connections stay free for other requests
 
@@ -50,6 +52,15 @@ class Api(ApiDeps):
     write_path: WritePath = field(kw_only=True)
     scans: asyncio.Semaphore = field(kw_only=True, default_factory=lambda: asyncio.Semaphore(SCANS))
     """Held by what reads many states, with a connection of its own for as long as that takes."""
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection whose reads see the database as of one moment, so that what they return fits together."""
+        async with (
+            self.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
 
 
 API: web.AppKey[Api] = web.AppKey("api", Api)

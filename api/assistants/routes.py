@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-import orjson
 from aiohttp import web
 
 from threadlog.api.assistants.bodies import (
@@ -19,7 +18,6 @@ from threadlog.api.assistants.config import sync_config_and_context
 from threadlog.api.assistants.json import assistant_to_json
 from threadlog.api.commands import submit, submit_many
 from threadlog.api.context import Api, api_of
-from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
@@ -56,7 +54,7 @@ async def create(request: web.Request) -> web.Response:
     """POST /assistants: create an assistant, or return it with `if_exists=do_nothing`."""
     api = api_of(request)
     params = await body(request, AssistantCreate)
-    await require_graph(api, params.graph_id)
+    await _require_graph(api, params.graph_id)
     config, context = sync_config_and_context(params.config, params.context)
     assistant_id = params.assistant_id or str(uuid4())
     command = CreateAssistant(
@@ -84,7 +82,7 @@ async def patch(request: web.Request) -> web.Response:
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     params = await body(request, AssistantPatch)
     if params.graph_id is not None:
-        await require_graph(api, params.graph_id)
+        await _require_graph(api, params.graph_id)
     config, context = sync_config_and_context(params.config, params.context)
     command = UpdateAssistant(
         assistant_id=assistant_id,
@@ -124,7 +122,7 @@ async def search(request: web.Request) -> web.Response:
     select = select_of(params.select, _SELECTABLE)
     rows = await queries.search(
         api.pool,
-        metadata=containment(params.metadata),
+        metadata=params.metadata,
         graph_id=params.graph_id,
         name=params.name,
         sort_by=params.sort_by or "created_at",
@@ -140,9 +138,7 @@ async def count(request: web.Request) -> web.Response:
     """POST /assistants/count: the number of assistants that match."""
     params = await body(request, AssistantFilter)
     return reply(
-        await queries.count(
-            api_of(request).pool, metadata=containment(params.metadata), graph_id=params.graph_id, name=params.name
-        )
+        await queries.count(api_of(request).pool, metadata=params.metadata, graph_id=params.graph_id, name=params.name)
     )
 
 
@@ -152,7 +148,7 @@ async def versions(request: web.Request) -> web.Response:
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     params = await body(request, AssistantVersions) if request.can_read_body else AssistantVersions()
     rows = await queries.versions(
-        api.pool, assistant_id, metadata=containment(params.metadata), limit=params.limit, offset=params.offset
+        api.pool, assistant_id, metadata=params.metadata, limit=params.limit, offset=params.offset
     )
     if not rows and await queries.get(api.pool, assistant_id) is None:
         raise _missing(assistant_id)
@@ -171,12 +167,7 @@ async def set_latest(request: web.Request) -> web.Response:
     return await _assistant_response(api, assistant_id)
 
 
-def containment(metadata: JsonObject | None) -> str | None:
-    """The JSON text of a containment filter; an empty one matches everything."""
-    return orjson.dumps(metadata).decode() if metadata else None
-
-
-async def require_graph(api: Api, graph_id: str) -> None:
+async def _require_graph(api: Api, graph_id: str) -> None:
     names = await api.assistant_cache.graph_names(api.pool)
     if graph_id not in names:
         raise ApiError(404, f"Graph {shown(graph_id)} not found. Expected one of: {names}")

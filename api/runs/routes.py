@@ -29,7 +29,7 @@ from threadlog.api.runs import cancel, stream, wait
 from threadlog.api.runs.bodies import CancelMany, RunCreate
 from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.runs.json import run_to_json
-from threadlog.api.threads.routes import require
+from threadlog.api.threads.lookup import require_thread
 from threadlog.engine.domain.commands import DeleteRun
 from threadlog.projections.queries import runs as queries
 
@@ -88,7 +88,7 @@ async def list_runs(request: web.Request) -> web.Response:
     select = select_of(query_list(request, "select"), _SELECTABLE)
     rows = await queries.search(api.pool, thread_id, status=query_text(request, "status"), limit=limit, offset=offset)
     if not rows:
-        await require(api, thread_id)
+        await require_thread(api, thread_id)
     return reply([select_fields(run_to_json(row), select) for row in rows])
 
 

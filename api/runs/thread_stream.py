@@ -14,7 +14,7 @@ from threadlog.api.runs.stream import end_of_row
 from threadlog.api.streaming.cursor import EventId
 from threadlog.api.streaming.sse import FrameFilter, block, open_stream, pump
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunDone, ThreadEvent, ThreadSubscription
-from threadlog.api.threads.routes import require
+from threadlog.api.threads.lookup import require_thread
 from threadlog.api.threads.state import read_state
 from threadlog.engine.log.records import partition_of
 from threadlog.projections.queries import runs
@@ -88,7 +88,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     )
     with subscription:
         position = api.hub.stream_position(partition_of(thread_id, api.log.partitions))
-        await require(api, thread_id)
+        await require_thread(api, thread_id)
         if after is not None or last_event_id in _FROM_START:
             await _replay(api, subscription, thread_id, after, position)
         response = await open_stream(request, {"Location": request.path})

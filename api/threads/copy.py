@@ -17,9 +17,10 @@ from threadlog.api.http.requests import path_uuid
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Route
 from threadlog.api.threads.json import thread_to_json
-from threadlog.api.threads.search import values_of
+from threadlog.api.threads.lookup import values_of
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
 from threadlog.projections.queries import state, threads
+from threadlog.projections.queries.connection import Connection
 
 _CHUNK_BYTES = 512 * 1024
 
@@ -30,11 +31,7 @@ async def copy(request: web.Request) -> web.Response:
     source = path_uuid(request, "thread_id", "thread")
     target = str(uuid4())
     # A few at a time: each keeps a connection for as long as the thread is large, and the others are for everybody.
-    async with (
-        api.scans,
-        api.pool.acquire() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with api.scans, api.snapshot() as connection:
         row = await threads.get(connection, source)
         if row is None:
             raise ApiError(409, "Conflict")
@@ -67,9 +64,7 @@ def _creation(row: asyncpg.Record, source: str, target: str) -> CreateThread:
     )
 
 
-async def _import(
-    api: Api, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], source: str, target: str
-) -> None:
+async def _import(api: Api, connection: Connection, source: str, target: str) -> None:
     chunk: list[JsonObject] = []
     size = 0
     async for item in state.export_items(connection, source, target):

@@ -19,9 +19,9 @@ from threadlog.api.http.responses import no_content, normalize_timestamp, reply,
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.threads.bodies import ThreadCreate, ThreadPatch, ThreadPrune
 from threadlog.api.threads.json import new_thread_to_json, thread_to_json
+from threadlog.api.threads.lookup import thread_not_found, values_of
 from threadlog.api.threads.state_updates import apply_supersteps
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, PruneThread, UpdateThread
-from threadlog.projections.queries import state
 from threadlog.projections.queries import threads as queries
 
 _RESERVED_METADATA = frozenset(("thread_id", "run_id", "assistant_id"))
@@ -60,14 +60,14 @@ async def patch(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     params = await body(request, ThreadPatch)
-    await merge(api, thread_id, metadata=params.metadata)
+    await merge_metadata(api, thread_id, params.metadata)
     if "return=minimal" in header(request, "Prefer"):
         return no_content()
     return await _thread_response(api, thread_id)
 
 
-async def merge(api: Api, thread_id: str, *, metadata: dict[str, Any] | None) -> None:
-    """Merge these metadata into the thread's, top level only; 404 when there is no such thread."""
+async def merge_metadata(api: Api, thread_id: str, metadata: dict[str, Any] | None) -> None:
+    """Merge these into the thread's metadata, at the top level. Raises `ApiError` 404 without such a thread."""
     await submit(api, UpdateThread(thread_id=thread_id, metadata=without_reserved(metadata)))
 
 
@@ -92,9 +92,9 @@ async def storage(request: web.Request) -> web.Response:
     """GET /threads/{thread_id}/storage: the bytes it occupies."""
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
-    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with api.snapshot() as connection:
         if not await queries.exists(connection, thread_id):
-            raise missing(thread_id)
+            raise thread_not_found(thread_id)
         return reply(await queries.storage(connection, thread_id))
 
 
@@ -103,22 +103,11 @@ def without_reserved(metadata: dict[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (metadata or {}).items() if name not in _RESERVED_METADATA}
 
 
-def missing(thread_id: str) -> ApiError:
-    return ApiError(404, f"Thread with ID {thread_id} not found")
-
-
-async def require(api: Api, thread_id: str) -> None:
-    """404 unless the thread exists."""
-    if not await queries.exists(api.pool, thread_id):
-        raise missing(thread_id)
-
-
 async def _thread_response(api: Api, thread_id: str, *, with_ttl: bool = False) -> web.Response:
     row = await queries.get(api.pool, thread_id)
     if row is None:
-        raise missing(thread_id)
-    values = (await state.get_values(api.pool, [thread_id])).get(thread_id) if row["checkpoint_id"] else None
-    item = thread_to_json(row, values)
+        raise thread_not_found(thread_id)
+    item = thread_to_json(row, (await values_of(api.pool, [row])).get(thread_id))
     if with_ttl:
         item["ttl"] = _ttl_of(row)
     return reply(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,6 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from threadlog.api.assistants.routes import containment
 from threadlog.api.context import api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import body, select_of
@@ -20,7 +19,8 @@ from threadlog.api.http.routes import Route
 from threadlog.api.threads.bodies import ThreadFilter, ThreadSearch
 from threadlog.api.threads.json import thread_to_json
 from threadlog.api.threads.jsonb_match import contains, follow, parse_path
-from threadlog.projections.queries import state, threads
+from threadlog.api.threads.lookup import values_of
+from threadlog.projections.queries import threads
 
 _SELECTABLE = frozenset(
     [
@@ -49,7 +49,7 @@ async def search(request: web.Request) -> web.Response:
     else:
         rows = await threads.search(
             api.pool,
-            metadata=containment(params.metadata),
+            metadata=params.metadata,
             status=params.status,
             ids=_ids(params.ids),
             sort_by=params.sort_by or "created_at",
@@ -72,7 +72,7 @@ async def count(request: web.Request) -> web.Response:
     api = api_of(request)
     params = await body(request, ThreadFilter)
     if not params.values:
-        return reply(await threads.count(api.pool, metadata=containment(params.metadata), status=params.status))
+        return reply(await threads.count(api.pool, metadata=params.metadata, status=params.status))
     total = 0
     async for _ in _with_values(request, params):
         total += 1
@@ -109,11 +109,8 @@ async def _with_values(
     api = api_of(request)
     async with (
         api.scans,
-        api.pool.acquire() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-        aclosing(
-            threads.scan(connection, metadata=containment(params.metadata), status=params.status, ids=ids, **order)
-        ) as pages,
+        api.snapshot() as connection,
+        aclosing(threads.scan(connection, metadata=params.metadata, status=params.status, ids=ids, **order)) as pages,
     ):
         async for rows in pages:
             if request.transport is None:
@@ -123,12 +120,6 @@ async def _with_values(
                 seen = values.get(str(row["thread_id"]))
                 if contains(decoded(seen), params.values):
                     yield row, seen
-
-
-async def values_of(db: Any, rows: Sequence[asyncpg.Record]) -> dict[str, Any]:
-    """The rendered values of these threads, those without any left out."""
-    ids = [str(row["thread_id"]) for row in rows if row["checkpoint_id"] is not None]
-    return await state.get_values(db, ids) if ids else {}
 
 
 def _ids(ids: list[str] | None) -> list[str] | None:

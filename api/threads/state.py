@@ -14,7 +14,8 @@ from threadlog.api.http.requests import body, path_text, path_uuid, query_flag, 
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.threads.bodies import CheckpointRef, History, StateAt, StatePatch, StateUpdate
-from threadlog.api.threads.routes import merge, missing, require
+from threadlog.api.threads.lookup import require_thread, thread_not_found
+from threadlog.api.threads.routes import merge_metadata
 from threadlog.api.threads.state_updates import UpdateFailed, update_state
 from threadlog.projections.queries import state, threads
 from threadlog.projections.render.state import EVERYTHING, NO_STATE, Selection
@@ -76,7 +77,7 @@ async def update(request: web.Request) -> web.Response:
     params = await body(request, StateUpdate)
     row = await threads.get(api.pool, thread_id)
     if row is None:
-        raise missing(thread_id)
+        raise thread_not_found(thread_id)
     checkpoint = params.checkpoint.as_dict() if params.checkpoint is not None else {}
     if params.checkpoint_id is not None:
         checkpoint.setdefault("checkpoint_id", params.checkpoint_id)
@@ -98,7 +99,7 @@ async def update(request: web.Request) -> web.Response:
 async def patch(request: web.Request) -> web.Response:
     """The older name of PATCH /threads/{id}: clients that patch a state with metadata mean the thread's."""
     params = await body(request, StatePatch)
-    await merge(api_of(request), path_uuid(request, "thread_id", "thread"), metadata=params.metadata)
+    await merge_metadata(api_of(request), path_uuid(request, "thread_id", "thread"), params.metadata)
     return no_content()
 
 
@@ -140,7 +141,7 @@ async def _state(
     read = Selection(wanted.fields | {"checkpoint"}, wanted.keys)
     found = await read_state(api, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, wanted=read)
     if found["checkpoint"] is None:  # nothing there: of a thread, or of nothing?
-        await require(api, thread_id)
+        await require_thread(api, thread_id)
     if "checkpoint" not in wanted.fields:
         del found["checkpoint"]
     return reply(found)
@@ -156,7 +157,7 @@ async def read_state(
     wanted: Selection = EVERYTHING,
 ) -> dict[str, Any]:
     """A state in one snapshot, so that its parts fit together."""
-    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with api.snapshot() as connection:
         return await state.get_state(
             connection, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, wanted=wanted
         )
@@ -167,12 +168,12 @@ async def _history(
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
-    async with api.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with api.snapshot() as connection:
         found = await state.get_history(
             connection, thread_id, limit=limit, before=before, metadata=metadata or None, ns=ns, wanted=wanted
         )
     if not found:
-        await require(api, thread_id)
+        await require_thread(api, thread_id)
     return reply(found)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
 
-from threadlog.projections.queries.connection import Reader
+from threadlog.projections.queries.connection import Reader, containment
 
 _COLUMNS = "assistant_id, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
 SORT_KEYS = frozenset({"assistant_id", "created_at", "updated_at", "name", "graph_id"})
@@ -17,11 +17,11 @@ async def get(db: Reader, assistant_id: str) -> asyncpg.Record | None:
     return await db.fetchrow(f"SELECT {_COLUMNS} FROM assistants WHERE assistant_id = $1", assistant_id)
 
 
-def _where(metadata: str | None, graph_id: str | None, name: str | None) -> tuple[str, list[Any]]:
+def _where(metadata: Mapping[str, Any] | None, graph_id: str | None, name: str | None) -> tuple[str, list[Any]]:
     conditions: list[str] = ["true"]
     args: list[Any] = []
-    if metadata is not None:
-        args.append(metadata)
+    if (contained := containment(metadata)) is not None:
+        args.append(contained)
         conditions.append(f"metadata @> ${len(args)}::jsonb")
     if graph_id is not None:
         args.append(graph_id)
@@ -35,7 +35,7 @@ def _where(metadata: str | None, graph_id: str | None, name: str | None) -> tupl
 async def search(
     db: Reader,
     *,
-    metadata: str | None,
+    metadata: Mapping[str, Any] | None,
     graph_id: str | None,
     name: str | None,
     sort_by: str,
@@ -43,7 +43,7 @@ async def search(
     limit: int,
     offset: int,
 ) -> list[asyncpg.Record]:
-    """Assistants whose metadata contains `metadata` (JSON text); equal sort keys are ordered by id."""
+    """Assistants whose metadata contains `metadata`; equal sort keys are ordered by id."""
     if sort_by not in SORT_KEYS:
         raise ValueError(sort_by)
     where, args = _where(metadata, graph_id, name)
@@ -55,13 +55,13 @@ async def search(
     return await db.fetch(sql, *args, limit, offset)
 
 
-async def count(db: Reader, *, metadata: str | None, graph_id: str | None, name: str | None) -> int:
+async def count(db: Reader, *, metadata: Mapping[str, Any] | None, graph_id: str | None, name: str | None) -> int:
     where, args = _where(metadata, graph_id, name)
     return int(await db.fetchval(f"SELECT count(*) FROM assistants WHERE {where}", *args))
 
 
 async def versions(
-    db: Reader, assistant_id: str, *, metadata: str | None, limit: int, offset: int
+    db: Reader, assistant_id: str, *, metadata: Mapping[str, Any] | None, limit: int, offset: int
 ) -> Sequence[asyncpg.Record]:
     """Newest version first."""
     return await db.fetch(
@@ -69,7 +69,7 @@ async def versions(
         "FROM assistant_versions WHERE assistant_id = $1 AND ($2::text IS NULL OR metadata @> $2::text::jsonb) "
         "ORDER BY version DESC LIMIT $3 OFFSET $4",
         assistant_id,
-        metadata,
+        containment(metadata),
         limit,
         offset,
     )

@@ -1,10 +1,15 @@
-"""What the queries read from: a pool, or one connection (several reads in one transaction)."""
+"""What the queries read from: a pool, or one connection (several reads in one transaction); and filters of theirs."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
 
 import asyncpg
+import orjson
+
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+"""A connection of the pool."""
 
 
 class Reader(Protocol):
@@ -15,3 +20,8 @@ class Reader(Protocol):
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None: ...
 
     async def fetchval(self, query: str, *args: Any) -> Any: ...
+
+
+def containment(metadata: Mapping[str, Any] | None) -> str | None:
+    """The right side of `metadata @> …`, as JSON text; None for an empty filter, which every row passes."""
+    return orjson.dumps(metadata).decode() if metadata else None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import asyncpg
 import orjson
 
+from threadlog.engine.stored import value_refs
 from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels
-from threadlog.projections.queries.connection import Reader
+from threadlog.projections.queries.connection import Connection, Reader, containment
 
 _COLUMNS = (
     "thread_id, created_at, updated_at, state_updated_at, metadata, config, status, error, interrupts, ttl, "
@@ -53,11 +54,11 @@ async def for_runs(db: Reader, thread_ids: Sequence[str]) -> list[asyncpg.Record
     )
 
 
-def _where(metadata: str | None, status: str | None, ids: Sequence[str] | None) -> tuple[str, list[Any]]:
+def _where(metadata: Mapping[str, Any] | None, status: str | None, ids: Sequence[str] | None) -> tuple[str, list[Any]]:
     conditions: list[str] = ["true"]
     args: list[Any] = []
-    if metadata is not None:
-        args.append(metadata)
+    if (contained := containment(metadata)) is not None:
+        args.append(contained)
         conditions.append(f"metadata @> ${len(args)}::jsonb")
     if status is not None:
         args.append(status)
@@ -79,7 +80,7 @@ def _ordered(where: str, sort_by: str, descending: bool) -> str:
 async def search(
     db: Reader,
     *,
-    metadata: str | None,
+    metadata: Mapping[str, Any] | None,
     status: str | None,
     ids: Sequence[str] | None,
     sort_by: str,
@@ -87,7 +88,7 @@ async def search(
     limit: int,
     offset: int,
 ) -> list[asyncpg.Record]:
-    """Threads whose metadata contains `metadata` (JSON text); equal sort keys are ordered by id, equal states by
+    """Threads whose metadata contains `metadata`; equal sort keys are ordered by id, equal states by
     creation."""
     where, args = _where(metadata, status, ids)
     sql = f"{_ordered(where, sort_by, descending)} LIMIT ${len(args) + 1} OFFSET ${len(args) + 2}"
@@ -95,9 +96,9 @@ async def search(
 
 
 async def scan(
-    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
+    connection: Connection,
     *,
-    metadata: str | None,
+    metadata: Mapping[str, Any] | None,
     status: str | None,
     ids: Sequence[str] | None,
     sort_by: str = "created_at",
@@ -111,7 +112,7 @@ async def scan(
         yield rows
 
 
-async def count(db: Reader, *, metadata: str | None, status: str | None) -> int:
+async def count(db: Reader, *, metadata: Mapping[str, Any] | None, status: str | None) -> int:
     where, args = _where(metadata, status, None)
     return int(await db.fetchval(f"SELECT count(*) FROM threads WHERE {where}", *args))
 
@@ -157,7 +158,7 @@ async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
         channels = whole_channels(orjson.loads(row["channels"]), row["parts"], loaded(row["found"]))
         for channel, reference in channels.items():
             versions.setdefault(channel, set()).add(orjson.dumps(reference))
-            hashes.setdefault(channel, set()).update(_hashes(reference))
+            hashes.setdefault(channel, set()).update(value_refs.hashes(reference))
     checkpoint_bytes = sum(row["bytes"] for row in checkpoints)
     value_bytes = sum(sizes.values())
     return {
@@ -174,14 +175,3 @@ async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
         },
         "pending_writes": {"count": writes["count"], "bytes": int(writes["bytes"])},
     }
-
-
-def _hashes(reference: Any) -> list[str]:
-    """The hashes a value reference is made of (see ARCHITECTURE "Checkpoints")."""
-    if not isinstance(reference, dict):
-        return []
-    if "h" in reference:
-        return [reference["h"]]
-    if "d" in reference:
-        return [found for part in reference["d"].values() for found in _hashes(part)]
-    return [segment[0] for segment in reference.get("s", ())]
