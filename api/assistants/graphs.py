@@ -18,7 +18,10 @@ _SCHEMAS = ("input", "output", "state", "config", "context")
 
 
 async def graph(request: web.Request) -> web.Response:
-    """GET /assistants/{assistant_id}/graph: the graph's drawing; `xray` expands subgraphs."""
+    """Return the graph's drawing; `xray` expands subgraphs.
+
+    GET /assistants/{assistant_id}/graph (contract 1.1).
+    """
     drawings = (await _info(request))[1].get("drawings") or {}
     key = _xray(query_text(request, "xray"))
     drawing = drawings.get(key, drawings.get("true" if key != "0" else "0"))
@@ -28,13 +31,19 @@ async def graph(request: web.Request) -> web.Response:
 
 
 async def schemas(request: web.Request) -> web.Response:
-    """GET /assistants/{assistant_id}/schemas: the graph's JSON schemas."""
+    """Return the graph's JSON schemas.
+
+    GET /assistants/{assistant_id}/schemas (contract 1.1).
+    """
     graph_id, info = await _info(request)
     return reply({"graph_id": graph_id, **_named(info.get("schemas") or {})})
 
 
 async def subgraphs(request: web.Request) -> web.Response:
-    """GET /assistants/{assistant_id}/subgraphs[/{namespace}]: the schemas of its subgraphs."""
+    """Return the schemas of the graph's subgraphs, of one with `namespace`, of nested ones with `recurse`.
+
+    GET /assistants/{assistant_id}/subgraphs[/{namespace}] (contract 1.1).
+    """
     _, info = await _info(request)
     recurse = query_flag(request, "recurse")
     namespace = path_text(request, "namespace") or None

@@ -51,7 +51,10 @@ _SELECTABLE = frozenset(
 
 
 async def create(request: web.Request) -> web.Response:
-    """POST /assistants: create an assistant, or return it with `if_exists=do_nothing`."""
+    """Create an assistant, or return it as it is with `if_exists=do_nothing`.
+
+    POST /assistants (contract 1.1, 5).
+    """
     api = api_of(request)
     params = await body(request, AssistantCreate)
     await _require_graph(api, params.graph_id)
@@ -72,12 +75,18 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
-    """GET /assistants/{assistant_id}: its current version."""
+    """Return the current version of an assistant.
+
+    GET /assistants/{assistant_id} (contract 1.1).
+    """
     return await _assistant_response(api_of(request), path_uuid(request, "assistant_id", "assistant"))
 
 
 async def patch(request: web.Request) -> web.Response:
-    """PATCH /assistants/{assistant_id}: make a new version, which becomes the current one."""
+    """Make a new version of an assistant, which becomes the current one.
+
+    PATCH /assistants/{assistant_id} (contract 1.1, 5).
+    """
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     params = await body(request, AssistantPatch)
@@ -98,7 +107,10 @@ async def patch(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """DELETE /assistants/{assistant_id}: delete it and cancel its runs; `delete_threads` also deletes their threads."""
+    """Delete an assistant and cancel its runs; `delete_threads` also deletes their threads.
+
+    DELETE /assistants/{assistant_id} (contract 1.1).
+    """
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     delete_threads = query_flag(request, "delete_threads")
@@ -116,7 +128,10 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def search(request: web.Request) -> web.Response:
-    """POST /assistants/search: a page of the assistants that match."""
+    """Return a page of the assistants that match.
+
+    POST /assistants/search (contract 1.1).
+    """
     api = api_of(request)
     params = await body(request, AssistantSearch)
     select = select_of(params.select, _SELECTABLE)
@@ -135,7 +150,10 @@ async def search(request: web.Request) -> web.Response:
 
 
 async def count(request: web.Request) -> web.Response:
-    """POST /assistants/count: the number of assistants that match."""
+    """Return the number of assistants that match.
+
+    POST /assistants/count (contract 1.1).
+    """
     params = await body(request, AssistantFilter)
     return reply(
         await queries.count(api_of(request).pool, metadata=params.metadata, graph_id=params.graph_id, name=params.name)
@@ -143,7 +161,10 @@ async def count(request: web.Request) -> web.Response:
 
 
 async def versions(request: web.Request) -> web.Response:
-    """POST /assistants/{assistant_id}/versions: its versions, newest first."""
+    """Return the versions of an assistant, newest first.
+
+    POST /assistants/{assistant_id}/versions (contract 1.1, 5).
+    """
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     params = await body(request, AssistantVersions) if request.can_read_body else AssistantVersions()
@@ -156,7 +177,10 @@ async def versions(request: web.Request) -> web.Response:
 
 
 async def set_latest(request: web.Request) -> web.Response:
-    """POST /assistants/{assistant_id}/latest: make a version the current one."""
+    """Make an existing version the current one.
+
+    POST /assistants/{assistant_id}/latest, the version in the body or the query (contract 1.1, 5).
+    """
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     if "version" in request.query:

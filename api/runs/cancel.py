@@ -26,7 +26,10 @@ _TAKEN = "taken"
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """POST …/runs/{id}/cancel. With `wait` it returns once the executor has released the run."""
+    """Cancel a run; with `wait` the response comes once its executor has stopped.
+
+    POST …/runs/{run_id}/cancel (contract 1.3, 3.4).
+    """
     api = api_of(request)
     run_id = path_uuid(request, "run_id", "run")
     thread_id = thread_id_or_none(request)
@@ -55,7 +58,10 @@ async def cancel(request: web.Request) -> web.Response:
 
 
 async def cancel_many(request: web.Request) -> web.Response:
-    """POST /runs/cancel: every run that matches and has not ended."""
+    """Cancel every run that matches and has not ended.
+
+    POST /runs/cancel (contract 1.3, 3.4).
+    """
     api = api_of(request)
     params = await body(request, CancelMany)
     action = _action(request)

@@ -51,7 +51,10 @@ _SELECTABLE = frozenset(
 
 
 async def create(request: web.Request) -> web.Response:
-    """POST /threads/{thread_id}/runs, POST /runs: create a run in the background."""
+    """Create a run in the background.
+
+    POST /threads/{thread_id}/runs, POST /runs (contract 1.3, 3).
+    """
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
@@ -59,9 +62,10 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def batch(request: web.Request) -> web.Response:
-    """POST /runs/batch: create stateless runs, all checked before the first is created.
+    """Create stateless runs, all checked before the first is created; the response is in the order of the request.
 
-    The response is in the order of the request."""
+    POST /runs/batch (contract 1.3, 3.5).
+    """
     api = api_of(request)
     items = await json_body(request)
     if not isinstance(items, list) or not items:
@@ -80,7 +84,10 @@ async def batch(request: web.Request) -> web.Response:
 
 
 async def list_runs(request: web.Request) -> web.Response:
-    """GET /threads/{thread_id}/runs: a thread's runs, newest first."""
+    """Return a page of a thread's runs, newest first.
+
+    GET /threads/{thread_id}/runs (contract 1.3).
+    """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     limit = query_int(request, "limit", 10, 0, 1000)
@@ -93,7 +100,10 @@ async def list_runs(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
-    """GET /threads/{thread_id}/runs/{run_id}, GET /runs/{run_id}: one run."""
+    """Return one run.
+
+    GET /threads/{thread_id}/runs/{run_id}, GET /runs/{run_id} (contract 1.3).
+    """
     thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")
     row = await queries.get(api_of(request).pool, run_id, thread_id)
@@ -103,7 +113,10 @@ async def get(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """DELETE /threads/{thread_id}/runs/{run_id}: delete a run with its checkpoints."""
+    """Delete a run with its checkpoints, also while it executes.
+
+    DELETE /threads/{thread_id}/runs/{run_id} (contract 1.3).
+    """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     run_id = path_uuid(request, "run_id", "run")

@@ -26,7 +26,10 @@ _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: R
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """POST …/runs/wait."""
+    """Create a run and return its final values.
+
+    POST …/runs/wait (contract 1.3, 2.5).
+    """
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
@@ -44,7 +47,10 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 
 async def join(request: web.Request) -> web.StreamResponse:
-    """GET …/runs/{id}/join."""
+    """Wait for the end of a run and return its final values.
+
+    GET …/runs/{run_id}/join (contract 1.3, 2.5).
+    """
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")

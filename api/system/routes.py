@@ -22,7 +22,10 @@ from threadlog.projections.queries import system as queries
 
 
 async def ok(request: web.Request) -> web.Response:
-    """GET /, GET /ok: 200 once the graphs are registered; `check_db` also checks database, log and engine."""
+    """Return 200 once the graphs are registered; `check_db` also checks the database, the log and the engine.
+
+    GET /, GET /ok (contract 10.3; docs/operations.md).
+    """
     if missing := await _graphs_missing(api_of(request)):
         detail = f"Waiting for an executor to register: {', '.join(missing)}"
         return reply({"ok": False, "services": {}, "detail": detail}, 503, {"Retry-After": "1"})
@@ -61,7 +64,10 @@ async def _graphs_missing(api: Api) -> list[str]:
 
 
 async def info(request: web.Request) -> web.Response:
-    """GET /info: version and features."""
+    """Return the version and what clients look up: features and host.
+
+    GET /info (contract 10.3).
+    """
     return reply(
         {
             "version": api_of(request).settings.version,
@@ -94,7 +100,10 @@ def _installed(package: str) -> str | None:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """GET /metrics: for Prometheus, or as JSON with `format=json`."""
+    """Return the metrics for Prometheus, or as JSON with `format=json`.
+
+    GET /metrics (contract 10.3).
+    """
     api = api_of(request)
     chosen = query_text(request, "format") or "prometheus"
     if chosen not in ("prometheus", "json"):

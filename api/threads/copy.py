@@ -26,7 +26,11 @@ _CHUNK_BYTES = 512 * 1024
 
 
 async def copy(request: web.Request) -> web.Response:
-    """Runs are not copied; status and interrupts are, so an interrupted copy can be resumed."""
+    """Make a new thread with the state and the whole history of another, without its runs.
+
+    POST /threads/{thread_id}/copy (contract 1.2, 4.4). Status and interrupts are copied: the copy of a thread that
+    waits at an interrupt can be resumed.
+    """
     api = api_of(request)
     source = path_uuid(request, "thread_id", "thread")
     target = str(uuid4())

@@ -28,7 +28,10 @@ _RESERVED_METADATA = frozenset(("thread_id", "run_id", "assistant_id"))
 
 
 async def create(request: web.Request) -> web.Response:
-    """POST /threads: create a thread, or return it with `if_exists=do_nothing`; `supersteps` replay a history."""
+    """Create a thread, or return it as it is with `if_exists=do_nothing`; `supersteps` replay a history into it.
+
+    POST /threads (contract 1.2, 4.7).
+    """
     api = api_of(request)
     params = await body(request, ThreadCreate)
     thread_id = params.thread_id or str(uuid7())
@@ -47,7 +50,10 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
-    """GET /threads/{thread_id}: a thread; `include=ttl` adds when it expires."""
+    """Return a thread; `include=ttl` adds when it expires.
+
+    GET /threads/{thread_id} (contract 1.2, 4.6).
+    """
     include = query_list(request, "include")
     for name in include:
         if name != "ttl":
@@ -56,7 +62,10 @@ async def get(request: web.Request) -> web.Response:
 
 
 async def patch(request: web.Request) -> web.Response:
-    """PATCH /threads/{thread_id}: merge into its metadata; 204 with `Prefer: return=minimal`."""
+    """Merge into a thread's metadata; with `Prefer: return=minimal` the response is an empty 204.
+
+    PATCH /threads/{thread_id} (contract 1.2).
+    """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     params = await body(request, ThreadPatch)
@@ -72,14 +81,20 @@ async def merge_metadata(api: Api, thread_id: str, metadata: dict[str, Any] | No
 
 
 async def delete(request: web.Request) -> web.Response:
-    """DELETE /threads/{thread_id}: delete a thread with everything in it."""
+    """Delete a thread with everything in it.
+
+    DELETE /threads/{thread_id} (contract 1.2, 4.8).
+    """
     thread_id = path_uuid(request, "thread_id", "thread")
     await submit(api_of(request), DeleteThread(thread_id=thread_id))
     return no_content()
 
 
 async def prune(request: web.Request) -> web.Response:
-    """POST /threads/prune: delete threads, or all but their newest checkpoint (`keep_latest`)."""
+    """Delete threads, or all but their newest checkpoints (`keep_latest`).
+
+    POST /threads/prune (contract 1.2, 4.6).
+    """
     api = api_of(request)
     params = await body(request, ThreadPrune)
     command = PruneThread if params.strategy == "keep_latest" else DeleteThread
@@ -89,7 +104,10 @@ async def prune(request: web.Request) -> web.Response:
 
 
 async def storage(request: web.Request) -> web.Response:
-    """GET /threads/{thread_id}/storage: the bytes it occupies."""
+    """Return the bytes that a thread occupies in the read models.
+
+    GET /threads/{thread_id}/storage (contract 1.2).
+    """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     async with api.snapshot() as connection:

@@ -38,7 +38,10 @@ _SELECTABLE = frozenset(
 
 
 async def search(request: web.Request) -> web.Response:
-    """POST /threads/search: a page of the threads that match."""
+    """Return a page of the threads that match.
+
+    POST /threads/search (contract 1.2, 4.5).
+    """
     api = api_of(request)
     params = await body(request, ThreadSearch)
     select = select_of(params.select, _SELECTABLE)
@@ -68,7 +71,10 @@ async def search(request: web.Request) -> web.Response:
 
 
 async def count(request: web.Request) -> web.Response:
-    """POST /threads/count: the number of threads that match."""
+    """Return the number of threads that match.
+
+    POST /threads/count (contract 1.2, 4.5).
+    """
     api = api_of(request)
     params = await body(request, ThreadFilter)
     if not params.values:

@@ -43,13 +43,19 @@ def selection(requested: list[str] | None) -> Selection:
 
 
 async def get(request: web.Request) -> web.Response:
-    """GET /threads/{thread_id}/state: the newest state."""
+    """Return a thread's newest state.
+
+    GET /threads/{thread_id}/state (contract 1.2, 4.1).
+    """
     wanted = selection(query_list(request, "select"))
     return await _state(request, subgraphs=query_flag(request, "subgraphs"), wanted=wanted)
 
 
 async def get_at(request: web.Request) -> web.Response:
-    """GET /threads/{thread_id}/state/{checkpoint_id}: the state at a checkpoint."""
+    """Return the state at a checkpoint.
+
+    GET /threads/{thread_id}/state/{checkpoint_id} (contract 1.2, 4.1).
+    """
     return await _state(
         request,
         checkpoint_id=path_text(request, "checkpoint_id"),
@@ -59,7 +65,10 @@ async def get_at(request: web.Request) -> web.Response:
 
 
 async def post_at(request: web.Request) -> web.Response:
-    """POST /threads/{thread_id}/state/checkpoint: the state at a checkpoint, also of a subgraph."""
+    """Return the state at a checkpoint, which may be a subgraph's.
+
+    POST /threads/{thread_id}/state/checkpoint (contract 1.2, 4.1).
+    """
     params = await body(request, StateAt)
     return await _state(
         request,
@@ -71,7 +80,10 @@ async def post_at(request: web.Request) -> web.Response:
 
 
 async def update(request: web.Request) -> web.Response:
-    """POST /threads/{thread_id}/state: have an executor apply an update; returns the new checkpoint."""
+    """Have an executor apply an update with the thread's graph; returns the new checkpoint.
+
+    POST /threads/{thread_id}/state (contract 1.2, 4.2).
+    """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     params = await body(request, StateUpdate)
@@ -97,7 +109,10 @@ async def update(request: web.Request) -> web.Response:
 
 
 async def patch(request: web.Request) -> web.Response:
-    """The older name of PATCH /threads/{id}: clients that patch a state with metadata mean the thread's."""
+    """Merge into the thread's metadata, as PATCH /threads/{thread_id} does: older clients call it so.
+
+    PATCH /threads/{thread_id}/state.
+    """
     params = await body(request, StatePatch)
     await merge_metadata(api_of(request), path_uuid(request, "thread_id", "thread"), params.metadata)
     return no_content()
@@ -113,14 +128,20 @@ def _supersteps(params: StateUpdate) -> list[dict[str, Any]]:
 
 
 async def get_history(request: web.Request) -> web.Response:
-    """GET /threads/{thread_id}/history: states, newest first."""
+    """Return a thread's states, newest first.
+
+    GET /threads/{thread_id}/history (contract 1.2, 4.3).
+    """
     limit = query_int(request, "limit", 10, 1, 1000)
     wanted = selection(query_list(request, "select"))
     return await _history(request, limit=limit, before=query_text(request, "before"), wanted=wanted)
 
 
 async def post_history(request: web.Request) -> web.Response:
-    """POST /threads/{thread_id}/history: states, newest first, filtered by metadata."""
+    """Return a thread's states, newest first, filtered by metadata, also of a subgraph.
+
+    POST /threads/{thread_id}/history (contract 1.2, 4.3).
+    """
     params = await body(request, History)
     checkpoint = params.checkpoint
     return await _history(
