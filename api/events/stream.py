@@ -7,7 +7,7 @@ from aiohttp import web
 from threadlog.api.context import Api
 from threadlog.api.events.filters import EventFilter
 from threadlog.api.events.subscription import EventSubscription, EventTranslator, RunInfo, info_of
-from threadlog.api.streaming.sse import block, open_stream, pump
+from threadlog.api.streaming.sse import block, stream_to
 from threadlog.api.streaming.subscriptions import Item
 from threadlog.projections.queries import runs
 
@@ -20,23 +20,31 @@ def translator_of(api: Api, thread_id: str, subscription: EventSubscription, wan
     return EventTranslator(subscription.infos, wanted, lookup)
 
 
+class EventView:
+    """Events of a thread as SSE, their ids the sequence numbers."""
+
+    def __init__(self, translator: EventTranslator) -> None:
+        self._translator = translator
+
+    async def render(self, items: list[Item]) -> bytes:
+        events = await self._translator.events(items)
+        return b"".join([block(event.method.encode(), event.body, event.seq) for event in events])
+
+    def ending(self) -> bytes:
+        """Nothing: the stream ends with the thread."""
+        return b""
+
+
 async def follow(request: web.Request, api: Api, thread_id: str, wanted: EventFilter) -> web.StreamResponse:
     """The thread's retained events after `wanted.since`, then those to come, until the client leaves."""
     with EventSubscription(api, thread_id) as subscription:
         await subscription.load()
         translator = translator_of(api, thread_id, subscription, wanted)
-
-        async def render(items: list[Item]) -> bytes:
-            events = await translator.events(items)
-            return b"".join([block(event.method.encode(), event.body, event.seq) for event in events])
-
-        response = await open_stream(request)
-        await pump(
+        return await stream_to(
             request,
-            response,
+            {},
             subscription,
-            render,
+            EventView(translator),
             disconnects=api.disconnects,
             heartbeat_seconds=api.settings.heartbeat_seconds,
         )
-    return response

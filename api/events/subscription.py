@@ -20,7 +20,7 @@ import orjson
 from threadlog.api.context import Api
 from threadlog.api.events.filters import EventFilter
 from threadlog.api.events.translate import Fact, RunTranslator
-from threadlog.api.streaming.cursor import RunEnd
+from threadlog.api.streaming.cursor import run_end_of_row
 from threadlog.api.streaming.subscriptions import CaughtUp, Item, NewFrames, RunDone, ThreadSubscription
 from threadlog.engine.log.port import OffsetGone, Topic
 from threadlog.engine.log.records import partition_of
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 PER_RECORD = 1 << 17
 _CLOCKS_DIFFER_MS = 60_000
-_FINAL = {"success": "success", "error": "error", "timeout": "timeout", "interrupted": "interrupted"}
+_FINAL = frozenset(("success", "error", "timeout", "interrupted"))
 
 
 def sequence_at(offset: int) -> int:
@@ -78,7 +78,7 @@ class EventSubscription(ThreadSubscription):
         rows = await self._retained(partition, rows)
         self._starts = {str(row["run_id"]): row["stream_from"] for row in rows}
         self.infos.update((str(row["run_id"]), info_of(row)) for row in rows)
-        ends = {str(row["run_id"]): end for row in rows if (end := _end_of(row)) is not None}
+        ends = {str(row["run_id"]): end for row in rows if (end := run_end_of_row(row)) is not None}
         self.past(ends, only=frozenset(self._starts), before=position)
         if rows:
             self.start_at(min(self._starts.values()))
@@ -119,14 +119,6 @@ class EventSubscription(ThreadSubscription):
 
 def info_of(row: asyncpg.Record) -> RunInfo:
     return RunInfo(row["graph_id"] or "", row["resumable"] == "true")
-
-
-def _end_of(row: asyncpg.Record) -> RunEnd | None:
-    kind = _FINAL.get(row["status"])
-    if kind is None:
-        return None
-    error = None if row["error"] is None else orjson.loads(row["error"])
-    return RunEnd(kind, row["attempt"], row["frames"] or 0, error)  # type: ignore[arg-type]
 
 
 def _ms(at: datetime) -> int:

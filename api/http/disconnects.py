@@ -11,8 +11,7 @@ from aiohttp import web
 from threadlog.api.http.request_keys import RequestKey
 
 _EVERY_SECONDS = 0.2
-_ABORTED = RequestKey("aborted_by_server", bool)
-
+_ENDED = RequestKey("ended_by_server", bool)
 
 CREATOR_LEFT = "client disconnected from the run stream (on_disconnect=cancel)"
 JOINER_LEFT = "client disconnected from the run stream (cancel_on_disconnect=true)"
@@ -68,14 +67,20 @@ class Disconnects:
 
 
 def client_gone(request: web.Request) -> bool:
-    """Whether the client has closed the connection (and the server has not aborted it)."""
+    """Whether the client closed the connection before the server had ended its response, or aborted it."""
     transport = request.transport
-    return _ABORTED not in request and (transport is None or transport.is_closing())
+    return _ENDED not in request and (transport is None or transport.is_closing())
+
+
+async def end_stream(request: web.Request, response: web.StreamResponse) -> None:
+    """End a streamed response: a client that leaves from now on has not left before its end."""
+    await response.write_eof()
+    request[_ENDED] = True
 
 
 def abort_connection(request: web.Request) -> None:
     """Abort the connection mid-response, so that the client sees an incomplete response and resumes."""
     transport = request.transport
     if transport is not None and not transport.is_closing():
-        request[_ABORTED] = True
+        request[_ENDED] = True
         transport.abort()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 from aiohttp import web
 
 from threadlog.api.commands import submit_many, submit_unless_rejected
 from threadlog.api.context import Api, api_of
+from threadlog.api.http.disconnects import client_gone
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_text, thread_id_or_none
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.runs.bodies import CancelMany
+from threadlog.api.streaming.cursor import RunEnd
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.cancelling import REASON_CHARACTERS
 from threadlog.engine.domain.commands import CancelAction, CancelRun
@@ -81,9 +86,36 @@ async def cancel_many(request: web.Request) -> web.Response:
     return no_content()
 
 
-async def cancel_quietly(api: Api, thread_id: str, run_id: str, reason: str) -> None:
-    """Cancel a run because its client has left. A run that has ended meanwhile is not an error, nor is a log that
-    can't be reached: a line in the server's log says so."""
+class Followed(Protocol):
+    """A run that a client follows: a subscription, or a waiter."""
+
+    thread_id: str
+    run_id: str | None
+
+    @property
+    def end(self) -> RunEnd | None: ...
+
+
+@asynccontextmanager
+async def cancelled_on_disconnect(
+    api: Api, request: web.Request, run: Followed, reason: str | None
+) -> AsyncIterator[None]:
+    """While the response to a client is under way: cancel the run for this reason when the client leaves before its
+    end, and no other such client is left. `reason` None: the run goes on."""
+    if reason is None:
+        yield
+        return
+    run_id = str(run.run_id)
+    with api.disconnects.cancels(run_id) as is_last:
+        try:
+            yield
+        finally:
+            if run.end is None and client_gone(request) and is_last():
+                await _cancel_after_disconnect(api, run.thread_id, run_id, reason)
+
+
+async def _cancel_after_disconnect(api: Api, thread_id: str, run_id: str, reason: str) -> None:
+    """A run that has ended meanwhile is not an error; a log that can't be reached is a line in the server's log."""
     try:
         await submit_unless_rejected(api, CancelRun(thread_id=thread_id, run_id=run_id, reason=reason))
     except LogUnavailable as error:

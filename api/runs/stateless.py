@@ -12,7 +12,7 @@ from hashlib import blake2b
 from uuid import UUID
 
 from threadlog.api.context import Api
-from threadlog.api.streaming.cursor import EventId, FrameCursor
+from threadlog.api.streaming.cursor import VALUES, EventId, FrameCursor
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 from threadlog.projections.queries import threads
@@ -21,7 +21,6 @@ from threadlog.projections.queries import threads
 LOOK_BACK = 256
 _CLOCKS_DIFFER_MS = 60_000
 _TAIL_WAIT_SECONDS = 5.0
-_VALUES = frozenset((b"values", b"~output"))
 
 
 def stateless_thread_id(run_id: str) -> str:
@@ -85,7 +84,7 @@ async def output(api: Api, gone: DeletedRun) -> tuple[bytes | None, bytes | None
             if (first := progress.admit(frames)) is None:
                 continue
             for name, data in frames.frames[first:]:
-                if name in _VALUES:
+                if name in VALUES:
                     values = data
                 elif name == b"error":
                     error = data

@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 
 from threadlog.api.context import Api, api_of
-from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, client_gone
+from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import (
@@ -21,27 +21,29 @@ from threadlog.api.http.requests import (
     thread_id_or_none,
 )
 from threadlog.api.runs.bodies import RunCreate, StreamMode
-from threadlog.api.runs.cancel import cancel_quietly
+from threadlog.api.runs.cancel import cancelled_on_disconnect
 from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.runs.stateless import LOOK_BACK, find
-from threadlog.api.streaming.cursor import EventId, RunEnd
-from threadlog.api.streaming.sse import FrameFilter, RunView, id_block, open_stream, pump
+from threadlog.api.streaming.cursor import FROM_START, EventId, RunEnd, run_end_of_row
+from threadlog.api.streaming.sse import FrameFilter, RunView, id_block, open_stream, stream_to
 from threadlog.api.streaming.subscriptions import READ_BYTES, RunSubscription
 from threadlog.engine.log.port import OffsetGone, Topic
 from threadlog.engine.log.records import CHECKPOINT, Frames, partition_of
 from threadlog.projections.queries import runs
 
 _MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
-_FROM_START = frozenset(("-1", "-", "0"))
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """POST …/runs/stream. Subscribes before the run exists, so no frame is missed."""
+    """Create a run and stream its events. Subscribes before the run exists, so that no frame is missed.
+
+    POST …/runs/stream (contract 1.3, 2.1 to 2.3).
+    """
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     namespaces = query_namespaces(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id, streamed=True)
-    with subscription_to(api, new.thread_id, new.run_id) as subscription:
+    with _subscription_to(api, new.thread_id, new.run_id) as subscription:
         subscription.start()
         await create_run(api, new)
         view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True)
@@ -52,7 +54,10 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 
 async def join(request: web.Request) -> web.StreamResponse:
-    """GET …/runs/{id}/stream: live from now on, or, of a resumable run, from `Last-Event-ID` on."""
+    """Stream a run's events from now on; of a resumable run, from `Last-Event-ID` or `checkpoint_id` on.
+
+    GET …/runs/{run_id}/stream (contract 1.3, 2.4).
+    """
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")
@@ -65,11 +70,11 @@ async def join(request: web.Request) -> web.StreamResponse:
     row = await runs.progress(api.pool, run_id, thread_id)
     if row is None:
         return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
-    with subscription_to(api, str(row["thread_id"]), run_id) as subscription:
+    with _subscription_to(api, str(row["thread_id"]), run_id) as subscription:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
             return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
-        end = end_of_row(row)
+        end = run_end_of_row(row)
         resumable = row["resumable"] == "true"
         replays = await _seek(api, subscription, request, row) if resumable else False
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
@@ -90,31 +95,22 @@ async def _replay_deleted_run(
     last_event_id = header(request, "Last-Event-ID")
     after = EventId.parse(last_event_id)
     gone = None
-    if thread_id is None and (after is not None or last_event_id in _FROM_START):
+    if thread_id is None and (after is not None or last_event_id in FROM_START):
         gone = await find(api, run_id, after)
     if gone is None:
         raise ApiError(404, "Run not found")
-    with subscription_to(api, gone.thread_id, run_id) as subscription:
+    with _subscription_to(api, gone.thread_id, run_id) as subscription:
         if after is None:
             subscription.from_start()
         else:
             subscription.continue_after(after)
         subscription.start_at(gone.start)
         subscription.ended(RunEnd("gone"))
-        response = await open_stream(request, {"Location": request.path})
         view = RunView(subscription, frame_filter, ids=True, new=False)
-        await pump(
-            request,
-            response,
-            subscription,
-            view.render,
-            disconnects=api.disconnects,
-            heartbeat_seconds=api.settings.heartbeat_seconds,
-        )
-    return response
+        return await _follow(api, request, {"Location": request.path}, subscription, view)
 
 
-def subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:
+def _subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:
     return RunSubscription(
         api.hub,
         api.log,
@@ -125,15 +121,6 @@ def subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:
     )
 
 
-def end_of_row(row: asyncpg.Record) -> RunEnd | None:
-    """The end of a run as its row tells it, None while it is pending or running."""
-    status = row["status"]
-    if status in ("pending", "running"):
-        return None
-    error = None if row["error"] is None else orjson.loads(row["error"])
-    return RunEnd(status, row["attempt"], row["frames"] or 0, error)
-
-
 async def _seek(api: Api, subscription: RunSubscription, request: web.Request, row: asyncpg.Record) -> bool:
     """Position the subscription where the client was. Returns False if it is to stream from now on.
 
@@ -141,7 +128,7 @@ async def _seek(api: Api, subscription: RunSubscription, request: web.Request, r
     """
     last_event_id = header(request, "Last-Event-ID")
     checkpoint_id = query_text(request, "checkpoint_id")
-    if last_event_id in _FROM_START or (checkpoint_id and not last_event_id):
+    if last_event_id in FROM_START or (checkpoint_id and not last_event_id):
         at = await _checkpoint_position(api, subscription, checkpoint_id, row["stream_from"]) if checkpoint_id else None
         if at is not None:
             subscription.continue_after(at)
@@ -188,39 +175,17 @@ async def _follow(
     subscription: RunSubscription,
     view: RunView,
     *,
-    cancels: str | None,
+    cancels: str | None = None,
     first: bytes = b"",
 ) -> web.StreamResponse:
     """Stream until the run's end; `cancels`: cancel the run for this reason when the last such client leaves."""
-    if cancels is None:
-        response = await open_stream(request, headers)
-        await pump(
+    async with cancelled_on_disconnect(api, request, subscription, cancels):
+        return await stream_to(
             request,
-            response,
+            headers,
             subscription,
-            view.render,
-            view.ending,
+            view,
             disconnects=api.disconnects,
             heartbeat_seconds=api.settings.heartbeat_seconds,
             first=first,
         )
-        return response
-    run_id = str(subscription.run_id)
-    with api.disconnects.cancels(run_id) as is_last:
-        delivered = False
-        try:
-            response = await open_stream(request, headers)
-            delivered = await pump(
-                request,
-                response,
-                subscription,
-                view.render,
-                view.ending,
-                disconnects=api.disconnects,
-                heartbeat_seconds=api.settings.heartbeat_seconds,
-                first=first,
-            )
-        finally:
-            if not delivered and subscription.end is None and client_gone(request) and is_last():
-                await cancel_quietly(api, subscription.thread_id, run_id, cancels)
-    return response

@@ -10,9 +10,8 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import header, path_uuid, query_list
 from threadlog.api.http.routes import Query, Route
-from threadlog.api.runs.stream import end_of_row
-from threadlog.api.streaming.cursor import EventId
-from threadlog.api.streaming.sse import FrameFilter, block, open_stream, pump
+from threadlog.api.streaming.cursor import FROM_START, EventId, run_end_of_row
+from threadlog.api.streaming.sse import FrameFilter, block, stream_to
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunDone, ThreadEvent, ThreadSubscription
 from threadlog.api.threads.lookup import require_thread
 from threadlog.api.threads.state import read_state
@@ -20,7 +19,6 @@ from threadlog.engine.log.records import partition_of
 from threadlog.projections.queries import runs
 
 _MODES = ("run_modes", "lifecycle", "state_update")
-_FROM_START = frozenset(("-1", "-", "0"))
 
 
 class ThreadView:
@@ -54,6 +52,10 @@ class ThreadView:
                 parts.append(block(b"state_update", orjson.dumps({"state": state}), self._next_sub_id()))
         return b"".join(parts)
 
+    def ending(self) -> bytes:
+        """Nothing: the stream ends with the thread."""
+        return b""
+
     def _frames(self, batch: NewFrames, parts: list[bytes]) -> None:
         attempt, number = batch.frames.attempt, batch.frames.seq
         for index, (name, data) in enumerate(batch.frames.frames[batch.first :], start=batch.first):
@@ -69,7 +71,10 @@ class ThreadView:
 
 
 async def join(request: web.Request) -> web.StreamResponse:
-    """GET /threads/{thread_id}/stream: from now on, or from `Last-Event-ID` on."""
+    """Stream all runs of a thread from now on, or from `Last-Event-ID` on.
+
+    GET /threads/{thread_id}/stream (contract 1.2, 2.6).
+    """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     modes = query_list(request, "stream_modes", "stream_mode") or ["run_modes"]
@@ -89,19 +94,17 @@ async def join(request: web.Request) -> web.StreamResponse:
     with subscription:
         position = api.hub.stream_position(partition_of(thread_id, api.log.partitions))
         await require_thread(api, thread_id)
-        if after is not None or last_event_id in _FROM_START:
+        if after is not None or last_event_id in FROM_START:
             await _replay(api, subscription, thread_id, after, position)
-        response = await open_stream(request, {"Location": request.path})
         view = ThreadView(api, thread_id, set(modes), after or EventId(max(0, position - 1), 0, 0))
-        await pump(
+        return await stream_to(
             request,
-            response,
+            {"Location": request.path},
             subscription,
-            view.render,
+            view,
             disconnects=api.disconnects,
             heartbeat_seconds=api.settings.heartbeat_seconds,
         )
-    return response
 
 
 async def _replay(
@@ -117,7 +120,7 @@ async def _replay(
         only = frozenset(str(row["run_id"]) for row in past)
         if past:
             subscription.start_at(min(row["stream_from"] for row in past))
-    ends = {str(row["run_id"]): end for row in past if (end := end_of_row(row)) is not None}
+    ends = {str(row["run_id"]): end for row in past if (end := run_end_of_row(row)) is not None}
     subscription.past(ends, only=only, before=position)
 
 

@@ -15,10 +15,9 @@ from threadlog.api.http.requests import body, path_uuid, query_flag, thread_id_o
 from threadlog.api.http.responses import decoded, exactly, raw_reply
 from threadlog.api.runs import stateless
 from threadlog.api.runs.bodies import RunCreate
-from threadlog.api.runs.cancel import cancel_quietly
+from threadlog.api.runs.cancel import cancelled_on_disconnect
 from threadlog.api.runs.create import create_run, prepare
-from threadlog.api.runs.stream import end_of_row
-from threadlog.api.streaming.cursor import RunEnd
+from threadlog.api.streaming.cursor import RunEnd, run_end_of_row
 from threadlog.api.streaming.waiters import FinalValuesWaiter
 from threadlog.projections.queries import runs, state
 
@@ -66,7 +65,7 @@ async def join(request: web.Request) -> web.StreamResponse:
         row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
         if row is None:
             return await _deleted_run_response(api, run_id, thread_id)
-        output.end = output.end or end_of_row(row)
+        output.ended(run_end_of_row(row))
         headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
         return await _respond(api, request, output, headers, cancels=cancels)
     finally:
@@ -96,39 +95,33 @@ async def _respond(
     api: Api, request: web.Request, output: FinalValuesWaiter, headers: dict[str, str], *, cancels: str | None
 ) -> web.StreamResponse:
     """A run ending within `answer_wait_seconds` is one response; else headers first, then a newline per heartbeat."""
-    if cancels is None:
-        return await _deliver(api, request, output, headers)
-    with api.disconnects.cancels(output.run_id or "") as is_last:
-        try:
+    async with cancelled_on_disconnect(api, request, output, cancels):
+        with api.disconnects.watch(request, output.close):
             return await _deliver(api, request, output, headers)
-        finally:
-            if output.end is None and client_gone(request) and is_last():
-                await cancel_quietly(api, output.thread_id, output.run_id or "", cancels)
 
 
 async def _deliver(
     api: Api, request: web.Request, output: FinalValuesWaiter, headers: dict[str, str]
 ) -> web.StreamResponse:
-    with api.disconnects.watch(request, output.close):
-        if await output.wait(api.settings.answer_wait_seconds):
-            if not output.closed:
-                return raw_reply(await result(api, output), headers=headers)
-            if client_gone(request):
-                raise ConnectionResetError
-            # The server stops, the run goes on: what is sent of the answer says where to come back to.
-        response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
-        await response.prepare(request)
-        try:
-            while not await output.wait(api.settings.heartbeat_seconds):
-                await response.write(b"\n")
-            if output.closed:
-                abort_connection(request)  # not an end the client may take for the result
-            else:
-                await response.write_eof(await result(api, output))
-        except Exception as error:
-            if not (isinstance(error, ConnectionResetError) and client_gone(request)):
-                abort_connection(request)  # it may as well be a connection to the database that was reset
-                raise
+    if await output.wait(api.settings.answer_wait_seconds):
+        if not output.closed:
+            return raw_reply(await result(api, output), headers=headers)
+        if client_gone(request):
+            raise ConnectionResetError
+        # The server stops, the run goes on: what is sent of the answer says where to come back to.
+    response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
+    await response.prepare(request)
+    try:
+        while not await output.wait(api.settings.heartbeat_seconds):
+            await response.write(b"\n")
+        if output.closed:
+            abort_connection(request)  # not an end the client may take for the result
+        else:
+            await response.write_eof(await result(api, output))
+    except Exception as error:
+        if not (isinstance(error, ConnectionResetError) and client_gone(request)):
+            abort_connection(request)  # it may as well be a connection to the database that was reset
+            raise
     return response
 
 

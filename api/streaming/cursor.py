@@ -1,9 +1,13 @@
-"""Frame cursor: how far a client is in the frames of a run, and when the run's stream is complete."""
+"""Frame cursor and end of a run: how far a client is in the run's frames, and when the run's stream is complete."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import asyncpg
+import orjson
 
 from threadlog.engine.log.records import Frames
 
@@ -42,6 +46,21 @@ def run_end_of(event: dict[str, Any], run_id: str) -> RunEnd | None:
         )
     return RunEnd(_AT_ONCE[kind]) if kind in _AT_ONCE else None
 
+
+def run_end_of_row(row: asyncpg.Record) -> RunEnd | None:
+    """The end that a row of `projections.queries.runs.progress` means, None while its run is pending or running."""
+    if row["status"] in ("pending", "running"):
+        return None
+    error = None if row["error"] is None else orjson.loads(row["error"])
+    return RunEnd(row["status"], row["attempt"], row["frames"] or 0, error)
+
+
+VALUES = frozenset((b"values", b"~output"))
+"""Names of the frames that hold a run's values: `~output`, which clients never see, has the final ones of a run whose
+stream modes lack `values`."""
+
+FROM_START = frozenset(("-1", "-", "0"))
+"""`Last-Event-ID` of a client that wants everything from the beginning."""
 
 _ATTEMPT = 1_000_000_000
 _DIGITS = 18  # offsets have 64 bits
@@ -113,3 +132,57 @@ class FrameCursor:
         if end.frames == 0:  # of a cancelled run only known once its executor has stopped: its streams end before
             return True
         return self.attempt > end.attempt or (self.attempt == end.attempt and self.next_number >= end.frames)
+
+
+UNCOUNTED_WAIT_SECONDS = 0.5
+"""Wait for the last frames of a run of which this server has seen none: it can't tell when they have all come."""
+
+
+class EndOfRun:
+    """How one run ended, and whether the frames that belong before its end have passed or are given up.
+
+    They are waited for from the first `seconds_to_wait` after the end on, `frame_wait_seconds` at most.
+    """
+
+    __slots__ = ("_frame_wait_seconds", "_give_up_at", "_run_id", "cursor", "end")
+
+    def __init__(self, run_id: str, frame_wait_seconds: float, cursor: FrameCursor) -> None:
+        self.cursor = cursor
+        self.end: RunEnd | None = None
+        self._run_id = run_id
+        self._frame_wait_seconds = frame_wait_seconds
+        self._give_up_at: float | None = None
+
+    def set(self, end: RunEnd | None) -> bool:
+        """Note how the run ended. Returns False if that was known already, or `end` is None."""
+        if self.end is not None or end is None:
+            return False
+        self.end = end
+        return True
+
+    def on_event(self, event: dict[str, Any]) -> bool:
+        """Returns whether this event of the thread is the run's end."""
+        return self.end is None and self.set(run_end_of(event, self._run_id))
+
+    def has_all_frames(self) -> bool:
+        return self.end is not None and self.cursor.reached(self.end)
+
+    def has_all_counted_frames(self) -> bool:
+        """As `has_all_frames`, where it is known how many there are: of a run that was stopped it is not."""
+        return self.end is not None and self.end.frames > 0 and self.cursor.reached(self.end)
+
+    def is_over(self) -> bool:
+        """Whether the run has ended and none of its frames is waited for any more."""
+        return self.has_all_frames() or self.has_given_up()
+
+    def has_given_up(self) -> bool:
+        return self._give_up_at is not None and asyncio.get_running_loop().time() >= self._give_up_at
+
+    def seconds_to_wait(self, at_most: float) -> float:
+        """How long to wait for the next frame or the end before `is_over` is to be asked again."""
+        if self.end is None:
+            return at_most
+        now = asyncio.get_running_loop().time()
+        if self._give_up_at is None:
+            self._give_up_at = now + (self._frame_wait_seconds if self.cursor.is_set else UNCOUNTED_WAIT_SECONDS)
+        return max(0.0, min(at_most, self._give_up_at - now))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Iterable
+from typing import Protocol
 
 import orjson
 from aiohttp import web
 
-from threadlog.api.http.disconnects import Disconnects, abort_connection, client_gone
+from threadlog.api.http.disconnects import Disconnects, abort_connection, client_gone, end_stream
 from threadlog.api.http.errors import is_unavailable
 from threadlog.api.streaming.cursor import EventId
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunSubscription, Subscription
@@ -117,7 +117,7 @@ class RunView:
     def ending(self) -> bytes:
         """The `error` event of a run whose executor died before it sent one; else empty."""
         end = self._subscription.end
-        if end is None or end.kind not in ("error", "timeout") or self._subscription.cursor.error_seen:
+        if end is None or end.kind not in ("error", "timeout") or self._subscription.error_seen:
             return b""
         parts = []
         if not self._started:
@@ -127,21 +127,34 @@ class RunView:
         return b"".join(parts)
 
 
-async def pump(
+class View(Protocol):
+    """How the items of a subscription look as server-sent events."""
+
+    def render(self, items: list[Item]) -> bytes | Awaitable[bytes]:
+        """The items as SSE; empty if the client sees none of them."""
+        ...
+
+    def ending(self) -> bytes:
+        """What follows the last item; empty for nothing. Not called when the client has left or the server stops."""
+        ...
+
+
+async def stream_to(
     request: web.Request,
-    response: web.StreamResponse,
+    headers: dict[str, str],
     subscription: Subscription,
-    render: Callable[[list[Item]], Any],
-    ending: Callable[[], bytes] | None = None,
+    view: View,
     *,
     disconnects: Disconnects,
     heartbeat_seconds: float,
     first: bytes = b"",
-) -> bool:
-    """Write `first`, then the subscription's items until it ends; False when the client was gone before.
+) -> web.StreamResponse:
+    """Respond with `first`, then with the subscription's items until it ends or the client leaves.
 
-    `render` may be a coroutine function. An error aborts the connection: the client resumes where it was.
+    An error aborts the connection, so that the client resumes where it was; raised is what is not an outage of the
+    log, the database or the connection.
     """
+    response = await open_stream(request, headers)
     with disconnects.watch(request, subscription.close):
         try:
             if first:
@@ -150,19 +163,17 @@ async def pump(
                 if not items:
                     await response.write(_HEARTBEAT)
                     continue
-                data = render(items)
+                data = view.render(items)
                 if not isinstance(data, bytes):
                     data = await data
                 if data:
                     await response.write(data)
-            if client_gone(request):
-                return False
-            if ending is not None and not subscription.closed and (last := ending()):
-                await response.write(last)
-            await response.write_eof()
+            if not client_gone(request):
+                if not subscription.closed and (last := view.ending()):
+                    await response.write(last)
+                await end_stream(request, response)
         except Exception as error:
             abort_connection(request)
-            if is_unavailable(error):  # the log, the database, or the client itself
-                return False
-            raise
-    return True
+            if not is_unavailable(error):
+                raise
+    return response

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Self
 
-from threadlog.api.streaming.cursor import EventId, FrameCursor, RunEnd, run_end_of
+from threadlog.api.streaming.cursor import EndOfRun, EventId, FrameCursor, RunEnd, run_end_of
 from threadlog.api.streaming.hub import StreamHub, WakeUp
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 
 READ_BYTES = 1_048_576
-# A client that joined late, at a server that saw none of the run's frames, can't count them: its stream waits so long
-# for those that may still come.
-_UNSEEN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,41 +196,45 @@ class RunSubscription(Subscription):
         frame_wait_seconds: float,
     ) -> None:
         super().__init__(hub, log, thread_id, run_id, buffer_bytes=buffer_bytes)
-        self.cursor = FrameCursor()
-        self.end: RunEnd | None = None
+        self._run_end = EndOfRun(run_id, frame_wait_seconds, FrameCursor())
         self._continued = False
-        self._give_up_at: float | None = None
-        self._frame_wait_seconds = frame_wait_seconds
+
+    @property
+    def end(self) -> RunEnd | None:
+        """How the run ended, None while it has not."""
+        return self._run_end.end
+
+    @property
+    def error_seen(self) -> bool:
+        """Whether the client has the run's `error` event."""
+        return self._run_end.cursor.error_seen
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.cursor = FrameCursor(self._hub.progress(str(self.run_id)))
+        self._run_end.cursor = FrameCursor(self._hub.progress(str(self.run_id)))
         return self
 
     def start(self) -> None:
         """The run does not exist yet: there is nothing to read of it. Call it right after the `with`."""
-        self.cursor = FrameCursor((0, 0))
+        self.from_start()
         self._read_from = None
 
     def from_start(self) -> None:
         """The client has nothing yet."""
-        self.cursor = FrameCursor((0, 0))
+        self._run_end.cursor = FrameCursor((0, 0))
 
     def continue_after(self, at: EventId) -> None:
         """The client has everything up to this frame."""
-        self.cursor = FrameCursor((at.attempt, at.number + 1))
+        self._run_end.cursor = FrameCursor((at.attempt, at.number + 1))
         self._continued = True
 
     def ended(self, end: RunEnd) -> None:
         """The run has ended like this."""
-        if self.end is None:
-            self.end = end
-            if self._continued and self.has_all_frames():
-                self.cursor.error_seen = True  # the client has all there is, an `error` included
-            self.waiter.notify()
+        if self._run_end.set(end):
+            self._note_end()
 
     def accept(self, offset: int, frames: Frames) -> list[Item]:
-        first = self.cursor.admit(frames)
+        first = self._run_end.cursor.admit(frames)
         return [] if first is None else [NewFrames(offset, first, frames)]
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
@@ -243,30 +243,25 @@ class RunSubscription(Subscription):
             self.waiter.notify()  # nothing new may have come, yet the count may be complete
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
-        if self.end is None and (end := run_end_of(event, str(self.run_id))) is not None:
-            self.ended(end)
+        if self._run_end.on_event(event):
+            self._note_end()
 
     def finished(self) -> bool:
-        if self.end is None:
-            return False
-        return self.cursor.reached(self.end) or self._late()
+        return self._run_end.is_over()
 
     def has_all_frames(self) -> bool:
-        return self.end is not None and self.end.frames > 0 and self.cursor.reached(self.end)
+        return self._run_end.has_all_counted_frames()
 
     def wait_timeout(self, heartbeat_seconds: float) -> float:
-        if self.end is None:
-            return heartbeat_seconds
-        now = asyncio.get_running_loop().time()
-        if self._give_up_at is None:
-            self._give_up_at = now + (self._frame_wait_seconds if self.cursor.is_set else _UNSEEN_SECONDS)
-        return max(0.0, min(heartbeat_seconds, self._give_up_at - now))
+        return self._run_end.seconds_to_wait(heartbeat_seconds)
 
     def on_timeout(self) -> bool:
-        return self._late()
+        return self._run_end.has_given_up()
 
-    def _late(self) -> bool:
-        return self._give_up_at is not None and asyncio.get_running_loop().time() >= self._give_up_at
+    def _note_end(self) -> None:
+        if self._continued and self.has_all_frames():
+            self._run_end.cursor.error_seen = True  # the client has all there is, an `error` included
+        self.waiter.notify()
 
 
 class ThreadSubscription(Subscription):
@@ -287,8 +282,7 @@ class ThreadSubscription(Subscription):
         self._after = after
         self._runs: dict[str, FrameCursor] = {}
         self._current = ""
-        self._ends: dict[str, RunEnd] = {}  # ended, but not all of their frames have been handed on
-        self._give_up_at: dict[str, float] = {}  # loop time until which their frames are waited for
+        self._ends: dict[str, EndOfRun] = {}  # ended, but not all of their frames have been handed on
         self._past: dict[str, RunEnd] = {}  # of runs that had ended before this client came
         self._only: tuple[frozenset[str], int] = (frozenset(), 0)
         self._done: set[str] = set()
@@ -304,17 +298,14 @@ class ThreadSubscription(Subscription):
         return self._deleted
 
     def wait_timeout(self, heartbeat_seconds: float) -> float:
-        now = asyncio.get_running_loop().time()
-        for run_id in self._ends:
-            if run_id not in self._give_up_at:
-                countable = run_id in self._runs or self._hub.progress(run_id) is not None
-                self._give_up_at[run_id] = now + (self._frame_wait_seconds if countable else _UNSEEN_SECONDS)
-        return max(0.0, min((heartbeat_seconds, *(at - now for at in self._give_up_at.values()))))
+        for run_id, run_end in self._ends.items():
+            run_end.cursor = self._cursor_of(run_id)
+            heartbeat_seconds = run_end.seconds_to_wait(heartbeat_seconds)
+        return heartbeat_seconds
 
     def on_timeout(self) -> bool:
         """Frames that never came don't hold up the run's end for ever."""
-        now = asyncio.get_running_loop().time()
-        items = self._flush([run_id for run_id, at in self._give_up_at.items() if at <= now])
+        items = self._flush([run_id for run_id, run_end in self._ends.items() if run_end.has_given_up()])
         self._queue.extend(items)
         return bool(items)
 
@@ -325,21 +316,22 @@ class ThreadSubscription(Subscription):
         # One run after the other: the next one's first frame says that the one before is over.
         items = self._flush([self._current]) if run_id != self._current else []
         self._current = run_id
-        progress = self._runs.get(run_id)
-        if progress is None:
-            progress = self._runs[run_id] = FrameCursor(self._cursor_start(offset, frames))
+        cursor = self._runs.get(run_id)
+        if cursor is None:
+            cursor = self._runs[run_id] = FrameCursor(self._cursor_start(offset, frames))
             if run_id in self._past:
-                self._ends[run_id] = self._past.pop(run_id)
-        first = progress.admit(frames)
+                self._note_end(run_id, self._past.pop(run_id))
+        first = cursor.admit(frames)
         if first is not None:
             items.append(NewFrames(offset, first, frames))
-        end = self._ends.get(run_id)
-        if end is not None and end.frames > 0 and progress.reached(end):
-            items += self._flush([run_id])
+        if (run_end := self._ends.get(run_id)) is not None:
+            run_end.cursor = cursor
+            if run_end.has_all_counted_frames():
+                items += self._flush([run_id])
         return items
 
     def caught_up(self) -> list[Item]:
-        return self._flush([run_id for run_id, end in self._ends.items() if self._is_over(run_id, end)])
+        return self._flush([run_id for run_id in self._ends if self._has_all_frames_of(run_id)])
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
         kind = event["type"]
@@ -352,8 +344,8 @@ class ThreadSubscription(Subscription):
             return
         elif "run_id" in event and (end := run_end_of(event, event["run_id"])) is not None:
             run_id = event["run_id"]
-            self._ends[run_id] = end
-            if self._read_from is None and self._is_over(run_id, end):
+            self._note_end(run_id, end)
+            if self._read_from is None and self._has_all_frames_of(run_id):
                 self._queue.extend(self._flush([run_id]))
         else:
             return
@@ -367,21 +359,27 @@ class ThreadSubscription(Subscription):
             self._done.add(frames.run_id)
         return after.attempt, after.number + 1
 
-    def _is_over(self, run_id: str, end: RunEnd) -> bool:
-        """Whether nothing of the run is to be waited for."""
-        progress = self._runs.get(run_id)
-        if progress is None and (position := self._hub.progress(run_id)) is not None:
-            progress = FrameCursor(position)  # its frames passed before this client came
-        return (progress or FrameCursor()).reached(end)
+    def _note_end(self, run_id: str, end: RunEnd) -> None:
+        run_end = self._ends[run_id] = EndOfRun(run_id, self._frame_wait_seconds, self._cursor_of(run_id))
+        run_end.set(end)
+
+    def _cursor_of(self, run_id: str) -> FrameCursor:
+        """How far this client is in the run; the hub's position where the frames passed before the client came."""
+        return self._runs.get(run_id) or FrameCursor(self._hub.progress(run_id))
+
+    def _has_all_frames_of(self, run_id: str) -> bool:
+        """Whether no frame of this run, which has ended, is waited for."""
+        run_end = self._ends[run_id]
+        run_end.cursor = self._cursor_of(run_id)
+        return run_end.has_all_frames()
 
     def _flush(self, run_ids: list[str]) -> list[Item]:
         items: list[Item] = []
         for run_id in run_ids:
-            end = self._ends.pop(run_id, None)
-            self._give_up_at.pop(run_id, None)
-            if end is not None:
+            run_end = self._ends.pop(run_id, None)
+            if run_end is not None and run_end.end is not None:
                 self._runs.pop(run_id, None)
                 if run_id not in self._done:
                     self._done.add(run_id)
-                    items.append(RunDone(run_id, end))
+                    items.append(RunDone(run_id, run_end.end))
         return items

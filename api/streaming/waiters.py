@@ -5,73 +5,73 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from threadlog.api.streaming.cursor import FrameCursor, RunEnd, run_end_of
+from threadlog.api.streaming.cursor import VALUES, EndOfRun, FrameCursor, RunEnd
 from threadlog.api.streaming.hub import WakeUp
 from threadlog.engine.log.records import Frames
 
-# A run whose stream modes lack `values` sends its final ones under a name that clients never see.
-_VALUES = frozenset((b"values", b"~output"))
-
 
 class FinalValuesWaiter:
-    """Subscriber that keeps only a run's newest values and its end, so it never falls behind."""
+    """Subscriber that keeps only a run's newest values and its end, so it never falls behind.
+
+    `from_start`: it subscribed before the run existed, so that it sees every frame, and waits for them at the end.
+    """
 
     def __init__(self, thread_id: str, run_id: str, *, from_start: bool, frame_wait_seconds: float) -> None:
         self.thread_id = thread_id
         self.run_id: str | None = run_id
         self.values: bytes | None = None
-        self.end: RunEnd | None = None
         self.closed = False
         self._from_start = from_start
-        self._progress = FrameCursor()
+        self._run_end = EndOfRun(run_id, frame_wait_seconds, FrameCursor((0, 0) if from_start else None))
         self._waiter = WakeUp()
-        self._frame_wait_seconds = frame_wait_seconds
-        self._give_up_at: float | None = None
+
+    @property
+    def end(self) -> RunEnd | None:
+        """How the run ended, None while it has not."""
+        return self._run_end.end
 
     @property
     def complete(self) -> bool:
         """Whether every frame of the run was seen: then `values` are its final ones."""
-        return self._from_start and self.end is not None and self._progress.reached(self.end)
+        return self._from_start and self._run_end.has_all_frames()
+
+    def ended(self, end: RunEnd | None) -> None:
+        """The run has ended like this; None: it had not when its row was read."""
+        self._run_end.set(end)
 
     async def wait(self, seconds: float) -> bool:
         """True once the run has ended and its frames are here (or won't come any more); False after `seconds`."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while True:
-            if self.closed:
-                return True
-            if self.end is not None:
-                if not self._from_start or self._progress.reached(self.end):
-                    return True
-                if self._give_up_at is None:
-                    self._give_up_at = loop.time() + self._frame_wait_seconds
-                elif loop.time() >= self._give_up_at:
-                    return True
-            left = min(until, self._give_up_at or until) - loop.time()
-            if left <= 0 and loop.time() >= until:
+        while not self.closed and not self._is_over():
+            left = until - loop.time()
+            if left <= 0:
                 return False
-            await self._waiter.wait(max(left, 0))
+            await self._waiter.wait(self._run_end.seconds_to_wait(left))
+        return True
 
     def close(self) -> None:
         """End the wait: the client has disconnected, or the server stops."""
         self.closed = True
         self._waiter.notify()
 
+    def _is_over(self) -> bool:
+        return self._run_end.is_over() if self._from_start else self.end is not None
+
     # --- Subscriber
 
     def on_frames(self, offset: int, size: int, frames: Frames) -> None:
-        first = self._progress.admit(frames)
+        first = self._run_end.cursor.admit(frames)
         if first is None:
             return
         for name, data in frames.frames[first:]:
-            if name in _VALUES:
+            if name in VALUES:
                 self.values = data
         if self.end is not None:
             self._waiter.notify()
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
-        if self.end is None and (end := run_end_of(event, str(self.run_id))) is not None:
-            self.end = end
+        if self._run_end.on_event(event):
             self._waiter.notify()
 
     def on_shutdown(self) -> None:
