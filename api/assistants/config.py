@@ -11,14 +11,14 @@ def sync_config_and_context(
     config: Config | None, context: JsonObject | None
 ) -> tuple[JsonObject | None, JsonObject | None]:
     """`configurable` and `context` are two names of one thing: the one given fills the other; both are refused."""
-    given = None if config is None else config.as_dict()
-    configurable = (given or {}).get("configurable")
+    merged = None if config is None else config.as_dict()
+    configurable = (merged or {}).get("configurable")
     if configurable and context:
         raise ApiError(
             400, "Cannot specify both configurable and context. Use context: it is what config.configurable became."
         )
     if context is not None:
-        given = {**(given or {}), "configurable": context}
+        merged = {**(merged or {}), "configurable": context}
     elif configurable is not None:
         context = configurable
-    return given, context
+    return merged, context

@@ -25,7 +25,7 @@ def default_assistant_id(graph_id: str) -> str:
 
 
 def as_uuid(value: str) -> str | None:
-    """The canonical form, or None when it is no UUID."""
+    """The canonical form, or None when it is not a UUID."""
     if _CANONICAL.fullmatch(value):
         return value
     if len(value) < 32:  # a graph's name, mostly: an exception costs more than looking
@@ -38,7 +38,7 @@ def as_uuid(value: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class CachedAssistant:
-    """What a run inherits from its assistant."""
+    """What a run inherits from its assistant: the current version. Shared: callers must not change it."""
 
     assistant_id: str
     graph_id: str
@@ -58,10 +58,10 @@ class AssistantCache:
         self._graphs: dict[str, dict[str, Any]] = {}
         self._names: list[str] | None = None
         self._generation = 0
-        self.complete = False  # every graph that was waited for at the start has been there once
+        self.complete = False  # whether every graph of the settings has been registered once
 
     def changed(self, event: dict[str, Any]) -> None:
-        """A projected event of an assistant or a graph."""
+        """Drop what this projected event of an assistant or a graph makes stale."""
         self._generation += 1
         if "assistant_id" in event:
             self._assistants.pop(event["assistant_id"], None)

@@ -21,13 +21,13 @@ from threadlog.projections.queries import threads
 
 @dataclass(frozen=True, slots=True)
 class ThreadDefaults:
-    """Not to be changed by the caller: it may be shared."""
+    """Metadata and config of a thread. Shared: callers must not change them."""
 
     metadata: dict[str, Any]
     config: dict[str, Any]
 
     def with_(self, metadata: dict[str, Any] | None, config: dict[str, Any] | None) -> ThreadDefaults:
-        """`metadata` merged at the top level, `config` in the place of the old one."""
+        """These with `metadata` merged in at the top level, and `config` replaced (None: kept)."""
         merged = {**self.metadata, **metadata} if metadata else self.metadata
         return ThreadDefaults(merged, self.config if config is None else config)
 
@@ -37,9 +37,9 @@ _Waiting = dict[str, list["asyncio.Future[ThreadDefaults | None]"]]
 
 
 class ThreadDefaultsCache:
-    """One query at a time, each for all threads asked for since the last one began.
+    """Runs one query at a time, each for all threads requested since the previous one began.
 
-    With `changed` told of every projected event, threads that had some lately are known without a query.
+    Where `changed` receives every projected event (`ApiDeps.single_process`), threads with recent events need no query.
     """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -50,7 +50,7 @@ class ThreadDefaultsCache:
         self._reading: asyncio.Task[None] | None = None
 
     async def get(self, thread_id: str) -> ThreadDefaults | None:
-        """None: there is no such thread. Raises what asyncpg raises."""
+        """Returns None when the thread does not exist. Raises what asyncpg raises."""
         if (defaults := self._cached.get(thread_id)) is not None:
             return defaults
         future: asyncio.Future[ThreadDefaults | None] = asyncio.get_running_loop().create_future()
@@ -60,7 +60,7 @@ class ThreadDefaultsCache:
         return await future
 
     def changed(self, thread_id: str, events: list[dict[str, Any]]) -> None:
-        """What these projected events of a thread make of it, as `projections` does in its row."""
+        """Fold these projected events of a thread, as `projections.fold` does into its row."""
         defaults = before = self._cached.get(thread_id)
         for event in events:
             match event["type"]:
@@ -81,7 +81,7 @@ class ThreadDefaultsCache:
                 self._cached.popitem(last=False)
 
     async def aclose(self) -> None:
-        """Give the connection back."""
+        """Release the connection; calls of `get` under way raise `InterfaceError`."""
         if self._reading is not None:
             self._reading.cancel()
             with suppress(asyncio.CancelledError):

@@ -36,10 +36,10 @@ class CorsPolicy:
             refused.append("origin")
         if not self._any_method and method not in self._cors.allow_methods:
             refused.append("method")
-        wanted = request.headers.get("Access-Control-Request-Headers")
-        if wanted is not None and not self._any_header:
+        requested_headers = request.headers.get("Access-Control-Request-Headers")
+        if requested_headers is not None and not self._any_header:
             safe = self._allowed_headers | {"accept", "accept-language", "content-language", "content-type"}
-            if any(h.strip().lower() not in safe for h in wanted.split(",")):
+            if any(h.strip().lower() not in safe for h in requested_headers.split(",")):
                 refused.append("headers")
         if refused:
             return web.json_response({"detail": f"Disallowed CORS {', '.join(refused)}"}, status=400)
@@ -48,8 +48,8 @@ class CorsPolicy:
             "Access-Control-Max-Age": str(self._cors.max_age_seconds),
             "Access-Control-Allow-Private-Network": "true",
         }
-        if wanted is not None:
-            headers["Access-Control-Allow-Headers"] = wanted
+        if requested_headers is not None:
+            headers["Access-Control-Allow-Headers"] = requested_headers
         elif not self._any_header:
             headers["Access-Control-Allow-Headers"] = ", ".join(self._cors.allow_headers)
         return web.Response(status=200, headers=headers)

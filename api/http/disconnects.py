@@ -18,7 +18,7 @@ JOINER_LEFT = "client disconnected from the run stream (cancel_on_disconnect=tru
 
 
 class Disconnects:
-    """One timer looks at all watched connections; a task per stream would cost more than the stream."""
+    """Watches the connections of all open streams with one timer: a task per stream would cost more than the stream."""
 
     def __init__(self) -> None:
         self._watched: dict[int, tuple[web.Request, Callable[[], None]]] = {}
@@ -26,10 +26,10 @@ class Disconnects:
         self._cancelling: dict[str, int] = {}
 
     @contextmanager
-    def watch(self, request: web.Request, gone: Callable[[], None]) -> Iterator[None]:
-        """Call `gone` once, within a fraction of a second, if the request's connection closes meanwhile."""
+    def watch(self, request: web.Request, on_disconnect: Callable[[], None]) -> Iterator[None]:
+        """Call `on_disconnect` once, within 0.2 s (`_EVERY_SECONDS`), if the client closes the connection meanwhile."""
         key = id(request)
-        self._watched[key] = (request, gone)
+        self._watched[key] = (request, on_disconnect)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_EVERY_SECONDS, self._look)
         try:
@@ -39,14 +39,14 @@ class Disconnects:
 
     @contextmanager
     def cancels(self, run_id: str) -> Iterator[Callable[[], bool]]:
-        """Count a client whose leaving cancels the run; the function tells whether it is the last such client."""
+        """Count a client that cancels the run when it leaves; the function returns whether it is the last such one."""
         self._cancelling[run_id] = self._cancelling.get(run_id, 0) + 1
         try:
             yield lambda: self._cancelling.get(run_id) == 1
         finally:
-            left = self._cancelling[run_id] - 1
-            if left:
-                self._cancelling[run_id] = left
+            remaining = self._cancelling[run_id] - 1
+            if remaining:
+                self._cancelling[run_id] = remaining
             else:
                 del self._cancelling[run_id]
 
@@ -58,10 +58,10 @@ class Disconnects:
 
     def _look(self) -> None:
         self._timer = None
-        for key, (request, gone) in list(self._watched.items()):
+        for key, (request, on_disconnect) in list(self._watched.items()):
             if client_gone(request):
                 del self._watched[key]
-                gone()
+                on_disconnect()
         if self._watched:
             self._timer = asyncio.get_running_loop().call_later(_EVERY_SECONDS, self._look)
 

@@ -19,7 +19,7 @@ def is_unavailable(error: BaseException) -> bool:
         error,
         (
             LogUnavailable,
-            asyncpg.InternalClientError,  # of a connection that the server ended while nobody used it
+            asyncpg.InternalClientError,  # of an idle connection that the server had ended
             asyncpg.PostgresConnectionError,
             asyncpg.exceptions.OperatorInterventionError,
             asyncpg.exceptions.InsufficientResourcesError,
@@ -46,12 +46,12 @@ class ServerStopping(ApiError):
 
 def describe(error: ValidationError) -> str:
     """One sentence per bad field, each beginning with the field's name."""
-    seen: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         path = ".".join(str(part) for part in item["loc"] if not _internal(part))
         message = item["msg"].removeprefix("Value error, ")
-        seen.setdefault(path, f"{path}: {message}" if path else message)
-    return "; ".join(seen.values())
+        sentences.setdefault(path, f"{path}: {message}" if path else message)
+    return "; ".join(sentences.values())
 
 
 def _internal(part: Any) -> bool:

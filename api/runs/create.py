@@ -207,8 +207,8 @@ def _config(
 
 
 def _metadata(params: RunCreate, assistant: CachedAssistant, thread: JsonObject, config: JsonObject) -> JsonObject:
-    given = {**(config.get("metadata") or {}), **(params.metadata or {})}
-    metadata = {**assistant.metadata, **thread, "created_by": "system", **given}
+    of_request = {**(config.get("metadata") or {}), **(params.metadata or {})}
+    metadata = {**assistant.metadata, **thread, "created_by": "system", **of_request}
     for name in _RESERVED_METADATA:
         metadata.pop(name, None)
     metadata["graph_id"] = assistant.graph_id
@@ -218,10 +218,10 @@ def _metadata(params: RunCreate, assistant: CachedAssistant, thread: JsonObject,
 
 def _left_on_thread(assistant: CachedAssistant, config: JsonObject, metadata: JsonObject) -> JsonObject:
     """What later runs of the thread inherit: of `configurable` only what the assistant brought."""
-    left: JsonObject = {k: config[k] for k in ("tags", "recursion_limit") if k in config}
-    left["metadata"] = metadata
-    left["configurable"] = assistant.config.get("configurable") or {}
-    return left
+    inherited: JsonObject = {k: config[k] for k in ("tags", "recursion_limit") if k in config}
+    inherited["metadata"] = metadata
+    inherited["configurable"] = assistant.config.get("configurable") or {}
+    return inherited
 
 
 def _due_at(after_seconds: float | None) -> str | None:

@@ -75,7 +75,7 @@ async def batch(request: web.Request) -> web.Response:
     new_runs = []
     for index, item in enumerate(items):
         if index % AT_A_TIME == 0:
-            await asyncio.sleep(0)  # others' turn: what follows need not wait for anything
+            await asyncio.sleep(0)  # let other requests run: `prepare` may never wait for anything
         try:
             new_runs.append(await prepare(request, api, checked(item, RunCreate), None))
         except ApiError as error:
@@ -131,7 +131,7 @@ _RUN = f"{_ON_THREAD}/{{run_id}}"
 # Ids don't begin like this; /runs/crons and the like are other resources.
 _STATELESS = "/runs/{run_id:(?!crons(?:/|$))[^{}/]+}"
 _CANCEL = (
-    Query("wait", "boolean", "answer once the run has stopped"),
+    Query("wait", "boolean", "respond once the run has stopped"),
     Query("action", "string", "interrupt, or rollback: also delete the run and its checkpoints"),
     Query("reason", "string", "what the run's cancel_reason is to say; taken: another run has taken up its input"),
 )

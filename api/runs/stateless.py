@@ -1,7 +1,7 @@
-"""Stateless runs that are gone: their thread went with their end, what they emitted is still in the log for a while.
+"""Deleted stateless runs: their thread is deleted at their end, their frames stay in the log for a while.
 
-A client whose connection broke comes back to `/runs/{run_id}/stream` or `/join`, perhaps after the end, perhaps at
-another server. All there is then is the run's id: the thread's is made from it, its tombstone tells when it went.
+A client that lost its connection reconnects to `/runs/{run_id}/stream` or `/join`, perhaps after the end, perhaps at
+another server. The run's id is then all there is: the thread's id follows from it, the thread's tombstone has the time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 from threadlog.projections.queries import threads
 
-# A crash of the log's database may have moved frames that were not flushed to somewhat lower offsets.
 LOOK_BACK = 256
+"""Records before a client's `Last-Event-ID` that are read again: after a crash of the log's database executors send
+unflushed frames once more, and these may get lower offsets than the client has seen."""
 _CLOCKS_DIFFER_MS = 60_000
 _TAIL_WAIT_SECONDS = 5.0
 
@@ -26,10 +27,10 @@ _TAIL_WAIT_SECONDS = 5.0
 def stateless_thread_id(run_id: str) -> str:
     """The id of a stateless run's own thread: a UUIDv7 of the same time."""
     raw = UUID(run_id).bytes
-    made = bytearray(raw[:6] + blake2b(raw, digest_size=10, person=b"stateless").digest())
-    made[6] = 0x70 | (made[6] & 0x0F)
-    made[8] = 0x80 | (made[8] & 0x3F)
-    return str(UUID(bytes=bytes(made)))
+    thread_id = bytearray(raw[:6] + blake2b(raw, digest_size=10, person=b"stateless").digest())
+    thread_id[6] = 0x70 | (thread_id[6] & 0x0F)
+    thread_id[8] = 0x80 | (thread_id[8] & 0x3F)
+    return str(UUID(bytes=bytes(thread_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,10 @@ class DeletedRun:
 
 
 async def find(api: Api, run_id: str, last: EventId | None) -> DeletedRun | None:
-    """What is left of a stateless run that went a short while ago, None if there was none."""
+    """Find a stateless run that was deleted at most `resumable_seconds` ago; None if there was none.
+
+    `last`: the last frame that the client has, None: it has none.
+    """
     thread_id = stateless_thread_id(run_id)
     if not await threads.was_deleted(api.pool, thread_id, api.settings.resumable_seconds):
         return None
@@ -62,15 +66,15 @@ async def find(api: Api, run_id: str, last: EventId | None) -> DeletedRun | None
     return DeletedRun(run_id, thread_id, partition, start)
 
 
-async def output(api: Api, gone: DeletedRun) -> tuple[bytes | None, bytes | None]:
-    """`(last values, error)` that the run emitted."""
-    progress = FrameCursor((0, 0))
+async def output(api: Api, run: DeletedRun) -> tuple[bytes | None, bytes | None]:
+    """Returns `(last values, error)` that the run emitted, each None if it emitted none."""
+    cursor = FrameCursor((0, 0))
     values = error = None
-    at = gone.start
-    end = (await api.log.bounds(Topic.STREAM, gone.partition))[1]
+    at = run.start
+    end = (await api.log.bounds(Topic.STREAM, run.partition))[1]
     while at < end:
         try:
-            records = await api.log.read(Topic.STREAM, gone.partition, at, end=end)
+            records = await api.log.read(Topic.STREAM, run.partition, at, end=end)
         except OffsetGone as missing:
             at = max(missing.first, at + 1)
             continue
@@ -78,10 +82,10 @@ async def output(api: Api, gone: DeletedRun) -> tuple[bytes | None, bytes | None
             break
         at = records[-1].offset + 1
         for record in records:
-            if record.key != gone.thread_id:
+            if record.key != run.thread_id:
                 continue
             frames = Frames.decode(record.value)
-            if (first := progress.admit(frames)) is None:
+            if (first := cursor.admit(frames)) is None:
                 continue
             for name, data in frames.frames[first:]:
                 if name in VALUES:
@@ -99,12 +103,12 @@ async def _first_since(log: Log, partition: int, first: int, end: int, at_ms: in
     while low < high:
         middle = (low + high) // 2
         try:
-            found = await log.read(Topic.STREAM, partition, middle, end=high, max_bytes=1)
+            records = await log.read(Topic.STREAM, partition, middle, end=high, max_bytes=1)
         except OffsetGone as gone:
             low = max(gone.first, middle + 1)
             continue
-        if not found or found[0].timestamp_ms >= at_ms:
+        if not records or records[0].timestamp_ms >= at_ms:
             high = middle
         else:
-            low = found[0].offset + 1
+            low = records[0].offset + 1
     return low

@@ -94,17 +94,17 @@ async def _replay_deleted_run(
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
     last_event_id = header(request, "Last-Event-ID")
     after = EventId.parse(last_event_id)
-    gone = None
+    run = None
     if thread_id is None and (after is not None or last_event_id in FROM_START):
-        gone = await find(api, run_id, after)
-    if gone is None:
+        run = await find(api, run_id, after)
+    if run is None:
         raise ApiError(404, "Run not found")
-    with _subscription_to(api, gone.thread_id, run_id) as subscription:
+    with _subscription_to(api, run.thread_id, run_id) as subscription:
         if after is None:
             subscription.from_start()
         else:
             subscription.continue_after(after)
-        subscription.start_at(gone.start)
+        subscription.start_at(run.start)
         subscription.ended(RunEnd("gone"))
         view = RunView(subscription, frame_filter, ids=True, new=False)
         return await _follow(api, request, {"Location": request.path}, subscription, view)

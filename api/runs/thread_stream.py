@@ -42,12 +42,12 @@ class ThreadView:
                     done = {"status": "run_done", "run_id": item.run_id}
                     parts.append(block(b"metadata", orjson.dumps(done), self._next_sub_id()))
             elif isinstance(item, ThreadEvent) and self._updates:
-                made = (item.event.get("result") or {}).get("checkpoint") or {}
+                checkpoint = (item.event.get("result") or {}).get("checkpoint") or {}
                 state = await read_state(
                     self._api,
                     self._thread_id,
-                    checkpoint_id=made.get("checkpoint_id"),
-                    ns=made.get("checkpoint_ns") or "",
+                    checkpoint_id=checkpoint.get("checkpoint_id"),
+                    ns=checkpoint.get("checkpoint_ns") or "",
                 )
                 parts.append(block(b"state_update", orjson.dumps({"state": state}), self._next_sub_id()))
         return b"".join(parts)

@@ -74,18 +74,18 @@ async def join(request: web.Request) -> web.StreamResponse:
 
 async def _deleted_run_response(api: Api, run_id: str, thread_id: str | None) -> web.Response:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
-    left = await _logged_output(api, run_id) if thread_id is None else None
-    if left is None:
+    values = await _logged_output(api, run_id) if thread_id is None else None
+    if values is None:
         raise ApiError(404, "Run not found")
-    return raw_reply(left)
+    return raw_reply(values)
 
 
 async def _logged_output(api: Api, run_id: str) -> bytes | None:
-    """The answer from what a stateless run emitted that is gone with its thread; None if there was none such."""
-    gone = await stateless.find(api, run_id, None)
-    if gone is None:
+    """The response body, made of the frames of a stateless run that was deleted with its thread; None without one."""
+    run = await stateless.find(api, run_id, None)
+    if run is None:
         return None
-    values, error = await stateless.output(api, gone)
+    values, error = await stateless.output(api, run)
     if error is not None:
         return b'{"__error__":%b}' % error
     return _GONE if values is None else values
@@ -108,7 +108,7 @@ async def _deliver(
             return raw_reply(await result(api, output), headers=headers)
         if client_gone(request):
             raise ConnectionResetError
-        # The server stops, the run goes on: what is sent of the answer says where to come back to.
+        # The server stops, the run goes on: the headers tell the client where to resume.
     response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
     await response.prepare(request)
     try:
@@ -139,12 +139,15 @@ async def result(api: Api, output: FinalValuesWaiter) -> bytes:
 
 
 def _with_interrupts(values: bytes, interrupts: dict[str, list[Any]]) -> bytes:
-    """All interrupts of the run: each of its last `values` events tells of one only."""
-    found = exactly(values)
-    if not isinstance(found, dict):
+    """These values with all interrupts of the run: each of its last `values` events has one only."""
+    with_interrupts = exactly(values)
+    if not isinstance(with_interrupts, dict):
         return values
     return orjson.dumps(
-        {**found, "__interrupt__": _as_streamed(one for of_task in interrupts.values() for one in of_task)}
+        {
+            **with_interrupts,
+            "__interrupt__": _as_streamed(interrupt for of_task in interrupts.values() for interrupt in of_task),
+        }
     )
 
 
@@ -156,13 +159,13 @@ def _as_streamed(interrupts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 async def _values_in_thread(api: Api, thread_id: str, run_id: str, end: RunEnd) -> bytes:
     """The values that the run left in the thread: at its last checkpoint, or the newest if it wrote none."""
     checkpoint_id = await runs.last_checkpoint(api.pool, thread_id, run_id)
-    found = await state.get_state(api.pool, thread_id, checkpoint_id=checkpoint_id)
-    values = found["values"]
-    # Who came back to a stateless run before its end has not seen all it emitted, and its thread went with the end.
+    latest = await state.get_state(api.pool, thread_id, checkpoint_id=checkpoint_id)
+    values = latest["values"]
+    # The request joined a stateless run before its end: it has not seen all frames, and the thread is deleted.
     if values == {} and (emitted := await _logged_output(api, run_id)) is not None:
         return emitted
-    if end.kind == "success" and found["interrupts"]:
+    if end.kind == "success" and latest["interrupts"]:
         values = decoded(values)
         if isinstance(values, dict):
-            values = {**values, "__interrupt__": _as_streamed(found["interrupts"])}
+            values = {**values, "__interrupt__": _as_streamed(latest["interrupts"])}
     return orjson.dumps(values)

@@ -25,7 +25,7 @@ class NewFrames:
 
 @dataclass(frozen=True, slots=True)
 class RunDone:
-    """The frames of this run are complete."""
+    """All frames of this run have been handed on, or the wait for them has been given up."""
 
     run_id: str
     end: RunEnd
@@ -33,7 +33,7 @@ class RunDone:
 
 @dataclass(frozen=True, slots=True)
 class ThreadEvent:
-    """An event of the thread that is shown as such."""
+    """A projected event of the thread that clients of the thread's stream receive as such."""
 
     event: dict[str, Any]
 
@@ -47,10 +47,10 @@ Item = NewFrames | RunDone | ThreadEvent | CaughtUp
 
 
 class Subscription:
-    """A stream's items in order: `NewFrames`, then one `RunDone` per run.
+    """A stream's items in order: `NewFrames`, then one `RunDone` per run. Used by one task, on the hub's loop.
 
-    From its `with` on it misses nothing: it continues with the log from there, or from an earlier offset given to
-    `start_at`, until it has caught up with the tail. A consumer too slow for `buffer_bytes` is put back to the log.
+    From its `with` on it misses nothing: it reads the log from there, or from an earlier offset given to `start_at`,
+    until it has caught up with the tail. A consumer that falls more than `buffer_bytes` behind reads the log again.
     """
 
     def __init__(self, hub: StreamHub, log: Log, thread_id: str, run_id: str | None, *, buffer_bytes: int) -> None:
@@ -86,9 +86,8 @@ class Subscription:
         self.waiter.notify()
 
     async def next(self, heartbeat_seconds: float) -> list[Item] | None:
-        """The items that are there, an empty list after `heartbeat_seconds` of silence, None at the end.
-
-        Raises `LogUnavailable` while the log has to be read and can't.
+        """Returns the items queued since the last call; an empty list after `heartbeat_seconds` without any; None at
+        the end. Raises `LogUnavailable` while it has to read the log and can't.
         """
         while not self.closed:
             if self._queue:
@@ -220,7 +219,7 @@ class RunSubscription(Subscription):
         self._read_from = None
 
     def from_start(self) -> None:
-        """The client has nothing yet."""
+        """The client has none of the run's frames yet."""
         self._run_end.cursor = FrameCursor((0, 0))
 
     def continue_after(self, at: EventId) -> None:
@@ -229,7 +228,7 @@ class RunSubscription(Subscription):
         self._continued = True
 
     def ended(self, end: RunEnd) -> None:
-        """The run has ended like this."""
+        """Note how the run ended, as its row tells; events note it by themselves."""
         if self._run_end.set(end):
             self._note_end()
 
@@ -289,7 +288,10 @@ class ThreadSubscription(Subscription):
         self._deleted = False
 
     def past(self, ends: dict[str, RunEnd], *, only: frozenset[str] | None, before: int) -> None:
-        """Ends of past runs, each shown if frames of its run are; of what is `before` this offset, only these runs."""
+        """Set the ends of runs that ended before this client came, each shown if frames of its run are.
+
+        `only`: of the records `before` this offset, show those of these runs alone.
+        """
         self._past = ends
         if only is not None:
             self._only = (only, before)
@@ -304,7 +306,7 @@ class ThreadSubscription(Subscription):
         return heartbeat_seconds
 
     def on_timeout(self) -> bool:
-        """Frames that never came don't hold up the run's end for ever."""
+        """Show the ends of runs whose frames never came."""
         items = self._flush([run_id for run_id, run_end in self._ends.items() if run_end.has_given_up()])
         self._queue.extend(items)
         return bool(items)
@@ -313,7 +315,7 @@ class ThreadSubscription(Subscription):
         run_id = frames.run_id
         if offset < self._only[1] and run_id not in self._only[0]:
             return []
-        # One run after the other: the next one's first frame says that the one before is over.
+        # One run after the other: the first frame of the next run shows that the previous one is over.
         items = self._flush([self._current]) if run_id != self._current else []
         self._current = run_id
         cursor = self._runs.get(run_id)

@@ -36,11 +36,12 @@ class FinalValuesWaiter:
         return self._from_start and self._run_end.has_all_frames()
 
     def ended(self, end: RunEnd | None) -> None:
-        """The run has ended like this; None: it had not when its row was read."""
+        """Note how the run ended, as its row tells (None: it had not); events note it by themselves."""
         self._run_end.set(end)
 
     async def wait(self, seconds: float) -> bool:
-        """True once the run has ended and its frames are here (or won't come any more); False after `seconds`."""
+        """Returns True once the run has ended and its frames are here or given up, or after `close`; False after
+        `seconds`."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while not self.closed and not self._is_over():
@@ -79,7 +80,7 @@ class FinalValuesWaiter:
 
 
 class EventWaiter:
-    """Subscriber that waits for one event: the first of these types whose fields, where it has them, are these."""
+    """Subscriber that waits for one event: the first of these types whose `fields`, where it has them, are these."""
 
     def __init__(self, thread_id: str, *types: str, **fields: str) -> None:
         self.thread_id = thread_id
@@ -91,7 +92,7 @@ class EventWaiter:
         self._waiter = WakeUp()
 
     async def wait(self, seconds: float) -> dict[str, Any] | None:
-        """The event, or None after `seconds` or at shutdown."""
+        """Returns the event; None after `seconds`, or when the server stops."""
         if self.event is None and not self.closed:
             await self._waiter.wait(seconds)
         return self.event

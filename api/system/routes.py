@@ -35,9 +35,11 @@ async def ok(request: web.Request) -> web.Response:
 
 
 def health(problems: Services) -> web.Response:
-    """The answer to a probe: 200, or 500 that names what is wrong."""
-    services = {name: {"ok": True} if what is None else {"ok": False, "error": what} for name, what in problems.items()}
-    wrong = "; ".join(f"{name}: {what}" for name, what in problems.items() if what is not None)
+    """The response to a probe: 200, or 500 with the failing services and their problems."""
+    services = {
+        name: {"ok": True} if problem is None else {"ok": False, "error": problem} for name, problem in problems.items()
+    }
+    wrong = "; ".join(f"{name}: {problem}" for name, problem in problems.items() if problem is not None)
     if wrong:
         return reply({"ok": False, "services": services, "detail": wrong}, 500)
     return reply({"ok": True, "services": services})
@@ -50,11 +52,11 @@ async def _graphs_missing(api: Api) -> list[str]:
     """
     if api.assistant_cache.complete or not api.settings.graphs:
         return []
-    known = await api.assistant_cache.graph_names(api.pool)
+    registered = await api.assistant_cache.graph_names(api.pool)
     missing = [
         name
         for name in api.settings.graphs
-        if name not in known or await api.assistant_cache.assistant(api.pool, default_assistant_id(name)) is None
+        if name not in registered or await api.assistant_cache.assistant(api.pool, default_assistant_id(name)) is None
     ]
     if missing:
         loaded = await queries.loaded_graphs(api.pool)

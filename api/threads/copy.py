@@ -34,7 +34,7 @@ async def copy(request: web.Request) -> web.Response:
     api = api_of(request)
     source = path_uuid(request, "thread_id", "thread")
     target = str(uuid4())
-    # A few at a time: each keeps a connection for as long as the thread is large, and the others are for everybody.
+    # Few copies run at a time: each holds a connection, for long if the thread is large; other requests need the rest.
     async with api.scans, api.snapshot() as connection:
         row = await threads.get(connection, source)
         if row is None:
@@ -43,18 +43,18 @@ async def copy(request: web.Request) -> web.Response:
         try:
             await _import(api, connection, source, target)
         except BaseException:
-            # Half a copy must not stay behind; the error itself is what the client hears of.
+            # Half a copy must not stay behind; the client receives the first error, whatever becomes of the deletion.
             await submit_unless_rejected(api, DeleteThread(thread_id=target))
             raise
-    made = await threads.get(api.pool, target)
-    if made is None:
+    copied = await threads.get(api.pool, target)
+    if copied is None:
         raise ApiError(409, "Conflict")
-    return reply(thread_to_json(made, (await values_of(api.pool, [made])).get(target)))
+    return reply(thread_to_json(copied, (await values_of(api.pool, [copied])).get(target)))
 
 
 def _creation(row: asyncpg.Record, source: str, target: str) -> CreateThread:
     interrupts = orjson.loads(row["interrupts"])
-    # What is in flight at the source is not copied: the copy is what it is once nothing is.
+    # Runs in flight are not copied, so the copy has the status that the source has when none is.
     status: Any = row["status"] if row["status"] != "busy" else "interrupted" if interrupts else "idle"
     return CreateThread(
         thread_id=target,

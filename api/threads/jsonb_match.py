@@ -9,22 +9,22 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 
 _ROOTS = ("values", "metadata", "config", "interrupts")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(-?\d{1,18})\]")  # no list is longer
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(-?\d{1,18})\]")  # more digits than any list has elements
 
 
-def contains(value: Any, wanted: Any) -> bool:
-    """Whether `value` contains `wanted` as Postgres' jsonb `@>` means it."""
-    if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(k in value and contains(value[k], v) for k, v in wanted.items())
-    if isinstance(wanted, list):
-        return isinstance(value, list) and all(any(contains(item, w) for item in value) for w in wanted)
-    if isinstance(wanted, bool) or isinstance(value, bool):
-        return value is wanted
-    return bool(value == wanted)
+def contains(value: Any, part: Any) -> bool:
+    """Whether `value` contains `part` as Postgres' jsonb `@>` means it."""
+    if isinstance(part, dict):
+        return isinstance(value, dict) and all(k in value and contains(value[k], v) for k, v in part.items())
+    if isinstance(part, list):
+        return isinstance(value, list) and all(any(contains(item, w) for item in value) for w in part)
+    if isinstance(part, bool) or isinstance(value, bool):
+        return value is part
+    return bool(value == part)
 
 
 def parse_path(alias: str, path: str) -> list[str | int]:
-    """`values.messages[-1].content` as its steps; 422 when it is no such path."""
+    """Returns the steps of a path like `values.messages[-1].content`. Raises `ApiError` 422 for anything else."""
     root = re.match(r"[a-z_]+", path)
     if root is None or root.group() not in _ROOTS:
         raise ApiError(422, f"extract.{alias[:100]}: {shown(path)} must begin with one of {', '.join(_ROOTS)}")
@@ -40,7 +40,7 @@ def parse_path(alias: str, path: str) -> list[str | int]:
 
 
 def follow(value: Any, steps: list[str | int]) -> Any:
-    """What is at the end of the steps, None when one of them leads nowhere."""
+    """Returns the value at the end of the steps, None when one of them leads nowhere."""
     for step in steps:
         if isinstance(step, int):
             if not isinstance(value, list) or not -len(value) <= step < len(value):

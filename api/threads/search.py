@@ -61,13 +61,13 @@ async def search(request: web.Request) -> web.Response:
             offset=params.offset,
         )
         values = await values_of(api.pool, rows[: params.limit]) if needs_values else {}
-    found = []
+    items = []
     for row in rows[: params.limit]:
         item = select_fields(thread_to_json(row, values.get(str(row["thread_id"]))), select)
         if paths:
             item["extracted"] = _extracted(row, values.get(str(row["thread_id"])), paths)
-        found.append(item)
-    return page(found, params.limit, params.offset, more=len(rows) > params.limit)
+        items.append(item)
+    return page(items, params.limit, params.offset, more=len(rows) > params.limit)
 
 
 async def count(request: web.Request) -> web.Response:
@@ -87,8 +87,8 @@ async def count(request: web.Request) -> web.Response:
 
 async def _by_values(request: web.Request, params: ThreadSearch) -> tuple[list[asyncpg.Record], dict[str, Any]]:
     """As many as the asked page needs, and one more if there is one."""
-    found: list[asyncpg.Record] = []
-    kept: dict[str, Any] = {}
+    matches: list[asyncpg.Record] = []
+    values_by_thread: dict[str, Any] = {}
     skip = params.offset
     sort = {"sort_by": params.sort_by or "created_at", "descending": params.sort_order != "asc"}
     async with aclosing(_with_values(request, params, ids=_ids(params.ids), **sort)) as matching:
@@ -96,11 +96,11 @@ async def _by_values(request: web.Request, params: ThreadSearch) -> tuple[list[a
             if skip:
                 skip -= 1
                 continue
-            found.append(row)
-            kept[str(row["thread_id"])] = values
-            if len(found) > params.limit:
+            matches.append(row)
+            values_by_thread[str(row["thread_id"])] = values
+            if len(matches) > params.limit:
                 break
-    return found, kept
+    return matches, values_by_thread
 
 
 async def _with_values(
@@ -123,9 +123,9 @@ async def _with_values(
                 return
             values = await values_of(connection, rows)
             for row in rows:
-                seen = values.get(str(row["thread_id"]))
-                if contains(decoded(seen), params.values):
-                    yield row, seen
+                row_values = values.get(str(row["thread_id"]))
+                if contains(decoded(row_values), params.values):
+                    yield row, row_values
 
 
 def _ids(ids: list[str] | None) -> list[str] | None:

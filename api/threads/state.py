@@ -24,12 +24,12 @@ _FIELDS = frozenset(NO_STATE)
 _KEY = "values."
 
 
-def selection(requested: list[str] | None) -> Selection:
+def parse_selection(names: list[str] | None) -> Selection:
     """The fields a client asks for, `values.<key>` for one key of the values; 422 names what is not a field."""
-    if not requested:
+    if not names:
         return EVERYTHING
     fields, keys = set[str](), set[str]()
-    for name in requested:
+    for name in names:
         if name.startswith(_KEY) and name != _KEY:
             keys.add(name.removeprefix(_KEY))
         elif name in _FIELDS:
@@ -47,8 +47,8 @@ async def get(request: web.Request) -> web.Response:
 
     GET /threads/{thread_id}/state (contract 1.2, 4.1).
     """
-    wanted = selection(query_list(request, "select"))
-    return await _state(request, subgraphs=query_flag(request, "subgraphs"), wanted=wanted)
+    selection = parse_selection(query_list(request, "select"))
+    return await _state(request, subgraphs=query_flag(request, "subgraphs"), selection=selection)
 
 
 async def get_at(request: web.Request) -> web.Response:
@@ -60,7 +60,7 @@ async def get_at(request: web.Request) -> web.Response:
         request,
         checkpoint_id=path_text(request, "checkpoint_id"),
         subgraphs=query_flag(request, "subgraphs"),
-        wanted=selection(query_list(request, "select")),
+        selection=parse_selection(query_list(request, "select")),
     )
 
 
@@ -75,7 +75,7 @@ async def post_at(request: web.Request) -> web.Response:
         checkpoint_id=_id(params.checkpoint),
         ns=params.checkpoint.checkpoint_ns or "",
         subgraphs=bool(params.subgraphs),
-        wanted=selection(params.select),
+        selection=parse_selection(params.select),
     )
 
 
@@ -104,8 +104,8 @@ async def update(request: web.Request) -> web.Response:
         )
     except UpdateFailed as error:
         raise ApiError(400, str(error)) from None
-    made = result.get("checkpoint") or {}
-    return reply({**result, "checkpoint_id": made.get("checkpoint_id")})
+    new_checkpoint = result.get("checkpoint") or {}
+    return reply({**result, "checkpoint_id": new_checkpoint.get("checkpoint_id")})
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -121,9 +121,9 @@ async def patch(request: web.Request) -> web.Response:
 def _supersteps(params: StateUpdate) -> list[dict[str, Any]]:
     """A list of objects is that many updates, of one superstep if the node is named, else one after the other."""
     values, as_node = params.values, params.as_node
-    if not isinstance(values, list) or not values or not all(isinstance(one, dict) for one in values):
+    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
         return [{"updates": [{"values": values, "as_node": as_node}]}]
-    updates = [{"values": one, "as_node": as_node} for one in values]
+    updates = [{"values": value, "as_node": as_node} for value in values]
     return [{"updates": updates}] if as_node is not None else [{"updates": [update]} for update in updates]
 
 
@@ -133,8 +133,8 @@ async def get_history(request: web.Request) -> web.Response:
     GET /threads/{thread_id}/history (contract 1.2, 4.3).
     """
     limit = query_int(request, "limit", 10, 1, 1000)
-    wanted = selection(query_list(request, "select"))
-    return await _history(request, limit=limit, before=query_text(request, "before"), wanted=wanted)
+    selection = parse_selection(query_list(request, "select"))
+    return await _history(request, limit=limit, before=query_text(request, "before"), selection=selection)
 
 
 async def post_history(request: web.Request) -> web.Response:
@@ -150,22 +150,24 @@ async def post_history(request: web.Request) -> web.Response:
         before=_before(params.before),
         metadata=params.metadata,
         ns=(checkpoint.checkpoint_ns if checkpoint is not None else None) or "",
-        wanted=selection(params.select),
+        selection=parse_selection(params.select),
     )
 
 
 async def _state(
-    request: web.Request, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool, wanted: Selection
+    request: web.Request, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool, selection: Selection
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
-    read = Selection(wanted.fields | {"checkpoint"}, wanted.keys)
-    found = await read_state(api, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, wanted=read)
-    if found["checkpoint"] is None:  # nothing there: of a thread, or of nothing?
+    read = Selection(selection.fields | {"checkpoint"}, selection.keys)
+    thread_state = await read_state(
+        api, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, selection=read
+    )
+    if thread_state["checkpoint"] is None:  # nothing there: of a thread, or of nothing?
         await require_thread(api, thread_id)
-    if "checkpoint" not in wanted.fields:
-        del found["checkpoint"]
-    return reply(found)
+    if "checkpoint" not in selection.fields:
+        del thread_state["checkpoint"]
+    return reply(thread_state)
 
 
 async def read_state(
@@ -175,27 +177,27 @@ async def read_state(
     checkpoint_id: str | None = None,
     ns: str = "",
     subgraphs: bool = False,
-    wanted: Selection = EVERYTHING,
+    selection: Selection = EVERYTHING,
 ) -> dict[str, Any]:
     """A state in one snapshot, so that its parts fit together."""
     async with api.snapshot() as connection:
         return await state.get_state(
-            connection, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, wanted=wanted
+            connection, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, selection=selection
         )
 
 
 async def _history(
-    request: web.Request, *, limit: int, before: str | None, metadata: Any = None, ns: str = "", wanted: Selection
+    request: web.Request, *, limit: int, before: str | None, metadata: Any = None, ns: str = "", selection: Selection
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     async with api.snapshot() as connection:
-        found = await state.get_history(
-            connection, thread_id, limit=limit, before=before, metadata=metadata or None, ns=ns, wanted=wanted
+        states = await state.get_history(
+            connection, thread_id, limit=limit, before=before, metadata=metadata or None, ns=ns, selection=selection
         )
-    if not found:
+    if not states:
         await require_thread(api, thread_id)
-    return reply(found)
+    return reply(states)
 
 
 def _id(checkpoint: CheckpointRef) -> str | None:

@@ -59,16 +59,16 @@ async def get_state(
     checkpoint_id: str | None = None,
     ns: str = "",
     subgraphs: bool = False,
-    wanted: Selection = EVERYTHING,
+    selection: Selection = EVERYTHING,
 ) -> JsonObject:
     """The state of a thread (or of a subgraph's namespace) as it stands now, or the record of one checkpoint.
 
     Without any checkpoint: the empty state, whose `checkpoint` is None. `subgraphs`: nest the states of the subgraphs
-    of the next tasks. `wanted`: only this of it, and only its values are read. At most three queries.
+    of the next tasks. `selection`: only this of it is returned, and only its values are read. At most three queries.
     """
 
     if "\0" in ns + (checkpoint_id or ""):
-        return wanted.of_nothing()  # Postgres takes no such text, so there is none
+        return selection.of_nothing()  # Postgres takes no such text, so there is none
 
     async def read() -> JsonObject:
         if checkpoint_id is None:
@@ -76,13 +76,13 @@ async def get_state(
         else:
             row = await conn.fetchrow(_AT, thread_id, ns, checkpoint_id)
         if row is None:
-            return wanted.of_nothing()
+            return selection.of_nothing()
         state = _state(row, live=checkpoint_id is None)
-        if subgraphs and "tasks" in wanted.fields and (below := state.subgraph_namespaces()):
+        if subgraphs and "tasks" in selection.fields and (below := state.subgraph_namespaces()):
             rows = await conn.fetch(_BELOW, thread_id, below)
             state.nest({found["ns"]: _state(found, live=True) for found in rows})
-        blobs = await _blobs(conn, thread_id, [state], wanted)
-        return state.to_json(blobs, subgraphs=subgraphs, wanted=wanted)
+        blobs = await _blobs(conn, thread_id, [state], selection)
+        return state.to_json(blobs, subgraphs=subgraphs, selection=selection)
 
     return await _again(read)
 
@@ -95,11 +95,11 @@ async def get_history(
     before: str | None = None,
     metadata: JsonObject | None = None,
     ns: str = "",
-    wanted: Selection = EVERYTHING,
+    selection: Selection = EVERYTHING,
 ) -> list[JsonObject]:
     """The states of a namespace, newest first: below checkpoint `before`, with this in their metadata. Two queries.
 
-    `wanted`: only this of each, and only its values are read.
+    `selection`: only this of each is returned, and only its values are read.
     """
 
     contained = orjson.dumps(metadata or {}).decode()
@@ -108,8 +108,8 @@ async def get_history(
 
     async def read() -> list[JsonObject]:
         states = [_state(r, live=False) for r in await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit)]
-        blobs = await _blobs(conn, thread_id, states, wanted)
-        return [state.to_json(blobs, subgraphs=False, wanted=wanted) for state in states]
+        blobs = await _blobs(conn, thread_id, states, selection)
+        return [state.to_json(blobs, subgraphs=False, selection=selection) for state in states]
 
     return await _again(read)
 
@@ -118,17 +118,24 @@ async def get_values(conn: Reader, thread_ids: Collection[str]) -> dict[str, Any
     """`values` of the newest state of each of these threads; those without a checkpoint are left out. Two queries."""
 
     async def read() -> dict[str, Any]:
-        found = {
+        visible_of = {
             row["thread_id"]: visible(_channels(row), _json(row["out"]), _json(row["shown"]), live=True)
             for row in await conn.fetch(_VALUES, list(thread_ids))
         }
-        wanted = [(thread_id, name) for thread_id, seen in found.items() for name in needed(references(seen))]
+        needed_values = [
+            (thread_id, name)
+            for thread_id, visible_values in visible_of.items()
+            for name in needed(references(visible_values))
+        ]
         blobs: dict[str, Blobs] = {}
-        if wanted:
-            threads, names = zip(*wanted, strict=True)
+        if needed_values:
+            threads, names = zip(*needed_values, strict=True)
             for thread_id, name, type_, data in await conn.fetch(_BLOBS_OF, list(threads), list(names)):
                 blobs.setdefault(thread_id, Blobs())[name] = StoredBlob(type_, data)
-        return {thread_id: rendered(seen, blobs.get(thread_id, Blobs())) for thread_id, seen in found.items()}
+        return {
+            thread_id: rendered(visible_values, blobs.get(thread_id, Blobs()))
+            for thread_id, visible_values in visible_of.items()
+        }
 
     return await _again(read)
 
@@ -142,22 +149,22 @@ async def _again(read: Callable[[], Awaitable[T]]) -> T:
     return await read()
 
 
-async def _blobs(conn: Reader, thread_id: str, states: Collection[State], wanted: Selection) -> Blobs:
-    names = needed(ref for state in states for ref in state.references(wanted))
+async def _blobs(conn: Reader, thread_id: str, states: Collection[State], selection: Selection) -> Blobs:
+    names = needed(ref for state in states for ref in state.references(selection))
     rows = await conn.fetch(_BLOBS, thread_id, list(names)) if names else ()
     return Blobs((name, StoredBlob(type_, data)) for name, type_, data in rows)
 
 
 def _state(row: asyncpg.Record, *, live: bool) -> State:
     out = _json(row["out"])
-    found = loaded(row["found"])
+    shared = loaded(row["found"])
     checkpoint = whole_checkpoint(orjson.loads(row["checkpoint"]), row["checkpoint_id"], row["created_at"])
     return State(
         thread_id=row["thread_id"],
         ns=row["ns"],
         checkpoint_id=row["checkpoint_id"],
         parent_id=row["parent_id"],
-        metadata=whole_metadata(orjson.loads(row["metadata"]), row["parts"], found, row["run_id"]),
+        metadata=whole_metadata(orjson.loads(row["metadata"]), row["parts"], shared, row["run_id"]),
         created_at=checkpoint.get("ts"),
         values=visible(_channels(row), out, _json(row["shown"]), live=live),
         out=out,

@@ -37,9 +37,9 @@ def visible(channels: Channels, out: Any, shown: Mapping[str, Channels] | None, 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a state is wanted: these fields, and of `values` these keys (None: all of them).
+    """The part of a state that a client asks for: these fields, and of `values` these keys (None: all of them).
 
-    `values` that are one channel's value have keys if that value is an object; of any other nothing is left.
+    Where `values` is a single channel's value, its keys are that object's; of a value without keys nothing is returned.
     """
 
     fields: frozenset[str] = frozenset(NO_STATE)
@@ -105,11 +105,11 @@ class State:
     live: bool
     below: dict[str, State] = field(default_factory=dict)
 
-    def references(self, wanted: Selection = EVERYTHING) -> Iterable[Reference]:
+    def references(self, selection: Selection = EVERYTHING) -> Iterable[Reference]:
         """What `to_json` needs."""
-        yield from references(wanted.visible(self.values))
-        tasks = "tasks" in wanted.fields
-        if not tasks and "interrupts" not in wanted.fields:
+        yield from references(selection.visible(self.values))
+        tasks = "tasks" in selection.fields
+        if not tasks and "interrupts" not in selection.fields:
             return
         for task in self.tasks:
             if (status := self.statuses.get(task["id"])) is not None:
@@ -133,14 +133,14 @@ class State:
                 state.nest(states)
                 self.below[ns] = state
 
-    def to_json(self, blobs: Blobs, *, subgraphs: bool, wanted: Selection = EVERYTHING) -> JsonObject:
-        """The wanted part of the state; those of subgraphs are nested whole.
+    def to_json(self, blobs: Blobs, *, subgraphs: bool, selection: Selection = EVERYTHING) -> JsonObject:
+        """The selected part of the state; states of subgraphs are nested whole.
 
-        Raises `render.Gone` when `blobs` lacks a value of what is wanted.
+        Raises `BlobMissing` when `blobs` lacks a value of it.
         """
         parents = self.metadata.get("parents") or {}
         fields: dict[str, Callable[[], Any]] = {
-            "values": lambda: wanted.values(rendered(wanted.visible(self.values), blobs)),
+            "values": lambda: selection.values(rendered(selection.visible(self.values), blobs)),
             "next": lambda: [task["name"] for task in self.tasks if not (self.live and self._status(task).finished)],
             "tasks": lambda: [self._task(task, blobs, subgraphs) for task in self.tasks],
             "metadata": lambda: {**self.metadata, "thread_id": self.thread_id},
@@ -151,7 +151,7 @@ class State:
             "checkpoint_id": lambda: self.checkpoint_id,
             "parent_checkpoint_id": lambda: self.parent_id,
         }
-        return {name: make() for name, make in fields.items() if name in wanted.fields}
+        return {name: make() for name, make in fields.items() if name in selection.fields}
 
     def _checkpoint(self, checkpoint_id: str, parents: Mapping[str, str]) -> JsonObject:
         found: JsonObject = {"checkpoint_id": checkpoint_id, "thread_id": self.thread_id, "checkpoint_ns": self.ns}

@@ -47,7 +47,7 @@ class Blobs(dict[str, StoredBlob]):
         self._shown: dict[str, Any] = {}
 
     def shown(self, name: str) -> Any:
-        """A value, rendered. Raises `Gone`, `UnknownType`."""
+        """A value, rendered. Raises `BlobMissing`, `UnknownType`."""
         if name not in self._shown:
             try:
                 blob = self[name]
@@ -72,7 +72,8 @@ def reference(ref: Reference, blobs: Blobs) -> Any:
     """The value behind a reference.
 
     Raises:
-        Gone: `blobs` lacks a part of it. UnknownType.
+        BlobMissing: `blobs` lacks a part of it.
+        UnknownType: a part of it is stored in a form that can't be rendered.
     """
     if "b" in ref:
         return value(ref["t"], b64decode(ref["b"]))

@@ -160,8 +160,8 @@ async def test_values_that_are_not_selected_are_not_read(desk: Desk) -> None:
         with pytest.raises(BlobMissing):
             await get_state(conn, thread.thread_id)
         expected = {"values": {"note": "done"}, "next": []}
-        assert await get_state(conn, thread.thread_id, wanted=wanted) == expected
-        assert await get_history(conn, thread.thread_id, limit=1, wanted=wanted) == [expected]
+        assert await get_state(conn, thread.thread_id, selection=wanted) == expected
+        assert await get_history(conn, thread.thread_id, limit=1, selection=wanted) == [expected]
 
 
 async def test_no_checkpoint_is_the_empty_state(desk: Desk) -> None:
