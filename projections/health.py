@@ -1,7 +1,7 @@
-"""Whether work can be done: the database, the log as it is written, the engine, and an executor's lease.
+"""Health check of the write path: the database, appends to the log, the engine, and an executor's lease.
 
-To be alive is not enough: with a full disk, a topic that is gone, or an engine that gets nowhere, reads go well and
-nothing that is asked for happens. So this looks at the path that writes take.
+A process that is alive and can read may still do no work: the disk is full, a topic is missing, the engine is stuck. So
+this checks what a write needs.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from threadlog.projections.queries import system
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
-"""How long a finding is told again: probes come from many sides, and each writes a record."""
+"""Seconds for which a result is returned again: probes come from many sides, and each check appends a record."""
 
 STEP_SECONDS = 5.0
-"""How long a part may take to answer."""
+"""Seconds that the check of one part may take."""
 
 UNDECIDED_SECONDS = 10.0
-"""How old a command may be that no engine has decided: the api gives up on it after that time."""
+"""Age in seconds above which an undecided command is a problem: the api waits as long (`gateway.DEADLINE_SECONDS`)."""
 
 _KEY = "health"
 
 Services = dict[str, str | None]
-"""By the name of a part what is wrong with it, None if nothing is."""
+"""By the name of a part its problem, None if there is none."""
 
 
 class WritePath:
-    """Looks when asked, at most once in `FRESH_SECONDS`, however many ask."""
+    """Checks on demand, at most once in `FRESH_SECONDS` however many callers there are."""
 
     def __init__(
         self,
@@ -50,37 +50,37 @@ class WritePath:
         self._trouble = trouble
         self._executor_id = executor_id
         self._turn = 0
-        self._looking: asyncio.Task[Services] | None = None
-        self._found: tuple[float, Services] | None = None
+        self._check_task: asyncio.Task[Services] | None = None
+        self._result: tuple[float, Services] | None = None
 
     async def check(self) -> Services:
-        """Never raises for what it finds."""
-        if self._found is not None and time.monotonic() - self._found[0] < FRESH_SECONDS:
-            return self._found[1]
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look(), name="health")
-        return await asyncio.shield(self._looking)
+        """Returns the problem of each part; a part that can't be checked is one, no exception."""
+        if self._result is not None and time.monotonic() - self._result[0] < FRESH_SECONDS:
+            return self._result[1]
+        if self._check_task is None:
+            self._check_task = asyncio.create_task(self._check_parts(), name="health")
+        return await asyncio.shield(self._check_task)
 
-    async def _look(self) -> Services:
+    async def _check_parts(self) -> Services:
         try:
             parts: dict[str, Callable[[], Awaitable[str | None]]] = {
                 "postgres": self._postgres, "log": self._writable, "engine": self._engine,
             }  # fmt: skip
             if self._executor_id is not None:
                 parts["executor"] = self._executor
-            problems = await asyncio.gather(*(_problem(look) for look in parts.values()))
-            found = dict(zip(parts, problems, strict=True))
-            self._found = time.monotonic(), found
-            return found
+            problems = await asyncio.gather(*(_problem(check) for check in parts.values()))
+            result = dict(zip(parts, problems, strict=True))
+            self._result = time.monotonic(), result
+            return result
         finally:
-            self._looking = None
+            self._check_task = None
 
     async def _postgres(self) -> str | None:
         await system.ping(self._pool)
         return None
 
     async def _writable(self) -> str | None:
-        """Each topic is there, and takes a record: one for nobody, into another partition each time."""
+        """Each topic exists, and `stream` takes a record: one that no client reads, in another partition each time."""
         partition, self._turn = self._turn % self._log.partitions, self._turn + 1
         await asyncio.gather(*(self._log.bounds(topic, partition) for topic in Topic))
         frames = Frames(run_id="", thread_id="", attempt=0, seq=0, frames=())
@@ -117,10 +117,10 @@ class WritePath:
         return "its lease has ended, or it has not registered yet"
 
 
-async def _problem(look: Callable[[], Awaitable[str | None]]) -> str | None:
+async def _problem(check: Callable[[], Awaitable[str | None]]) -> str | None:
     try:
         async with asyncio.timeout(STEP_SECONDS):
-            return await look()
+            return await check()
     except TimeoutError:
         return f"no answer in {STEP_SECONDS:g} s"
     except Exception as error:

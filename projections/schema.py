@@ -10,7 +10,7 @@ import asyncpg
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x7468_7264_6C6F_6701  # any number: "thrdlog", 1
 
-# Secondary indexes by which project_removals finds what vanishes with a thread.
+# Secondary indexes by which project_removals finds the rows that are deleted with a thread.
 _READ_BY_REMOVALS = ["runs_thread", "run_queue_thread"]
 
 
@@ -54,12 +54,12 @@ async def migrate(conn_or_dsn: asyncpg.Connection | str, schema: str = "public",
         await conn.execute(
             "CREATE TABLE IF NOT EXISTS schema_versions (version int PRIMARY KEY, applied_at timestamptz NOT NULL)"
         )
-        have = {row["version"] for row in await conn.fetch("SELECT version FROM schema_versions")}
-        known = migrations()
-        if ahead := have - {version for version, _ in known}:
-            raise SchemaTooNew(f"the database has migration {max(ahead)}, this version knows up to {known[-1][0]}")
-        for version, sql in known:
-            if version not in have:
+        applied = {row["version"] for row in await conn.fetch("SELECT version FROM schema_versions")}
+        available = migrations()
+        if ahead := applied - {version for version, _ in available}:
+            raise SchemaTooNew(f"the database has migration {max(ahead)}, this version knows up to {available[-1][0]}")
+        for version, sql in available:
+            if version not in applied:
                 await conn.execute(sql)
                 await conn.execute("INSERT INTO schema_versions VALUES ($1, now())", version)
         count = await conn.fetchval("SELECT count(*) FROM partitions")
@@ -70,9 +70,9 @@ async def migrate(conn_or_dsn: asyncpg.Connection | str, schema: str = "public",
 
 
 async def create_beside(conn: asyncpg.Connection, schema: str, partitions: int) -> None:
-    """Make the tables in a new schema and look at that one only, until the caller's transaction ends.
+    """Make the tables in a new schema, which is the search path until the caller's transaction ends.
 
-    They are not for the api: they lack the indexes that projecting does not read, and nothing of them is logged.
+    The tables are for comparing, not for the api: unlogged, and without the indexes that projecting does not read.
     """
     await conn.execute(f'CREATE SCHEMA "{schema}"')
     await conn.execute(f'SET LOCAL search_path TO "{schema}"')

@@ -211,7 +211,7 @@ class SingleTransactionCommitter:
         with unprojectable():
             folds = fold((batch.partition, batch.records) for batch in batches)
             for rows in folds:
-                if rows.awaited:
+                if rows.deferred_values:
                     await rows.fetch(self._read_value)
             wakes = self.executors is None or not self.executors.linked
             following = [

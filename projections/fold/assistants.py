@@ -1,17 +1,17 @@
-"""What the events of assistants and graphs do to `assistants`, `assistant_versions` and `graphs`."""
+"""What the events of assistants and graphs change in `assistants`, `assistant_versions` and `graphs`."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from threadlog.projections.fold.batch import ProjectionBatch, clean_text, plain, text
+from threadlog.projections.fold.batch import ProjectionBatch, clean_text, strip_nul, text
 
 
 def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.assistants.append((
-        "created", at, event["assistant_id"], 1, event["graph_id"], plain(event.get("name", "Untitled")),
-        _plain(event.get("description")), text(event.get("config", {})), text(event.get("context", {})),
+        "created", at, event["assistant_id"], 1, event["graph_id"], strip_nul(event.get("name", "Untitled")),
+        _clean(event.get("description")), text(event.get("config", {})), text(event.get("context", {})),
         clean_text(event.get("metadata", {})),
     ))  # fmt: skip
 
@@ -19,8 +19,8 @@ def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) 
 def updated(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     config, context, metadata = event.get("config"), event.get("context"), event.get("metadata")
     rows.assistants.append((
-        "updated", at, event["assistant_id"], event["version"], event.get("graph_id"), _plain(event.get("name")),
-        _plain(event.get("description")), None if config is None else text(config),
+        "updated", at, event["assistant_id"], event["version"], event.get("graph_id"), _clean(event.get("name")),
+        _clean(event.get("description")), None if config is None else text(config),
         None if context is None else text(context), None if metadata is None else clean_text(metadata),
     ))  # fmt: skip
 
@@ -37,8 +37,8 @@ def graph_registered(rows: ProjectionBatch, event: dict[str, Any], at: datetime,
     rows.graphs[event["graph_id"]] = (event["digest"], event["info"], at)
 
 
-def _plain(value: str | None) -> str | None:
-    return None if value is None else plain(value)
+def _clean(value: str | None) -> str | None:
+    return None if value is None else strip_nul(value)
 
 
 HANDLERS = {

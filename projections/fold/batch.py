@@ -2,7 +2,7 @@
 
 Within one fold the ends of runs come first (`project_ends`: they look at what is there), then everything that removes
 rows, then everything that adds or changes them. Where that is not the order of the events (a rollback of what the same
-batch saved), `must_flush_before_…` says so and the caller starts a new fold in the same transaction.
+batch saved), `must_flush_before_…` returns True and the caller starts a new fold in the same transaction.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 
 import orjson
 
-# Values of the values topic that are read at the same time.
-_READS = 32
+_READS = 32  # values of the `values` topic that are read at the same time
 
 FINAL = frozenset({"success", "error", "timeout", "interrupted"})
 
@@ -30,12 +29,12 @@ ReadValue = Callable[[int, int], Awaitable[bytes]]
 
 
 def text(value: Any) -> str:
-    """JSON text of a value, for columns that are read back whole."""
+    """JSON text of a value, for `json` columns, which are read back whole."""
     return orjson.dumps(value).decode()
 
 
 def clean_text(value: Any) -> str:
-    """JSON text that Postgres can look into: it has no NUL, so U+FFFD stands for it."""
+    """JSON text that `jsonb` can hold: with U+FFFD for NUL."""
     encoded = orjson.dumps(value)
     if b"\\u0000" in encoded:
         encoded = orjson.dumps(_without_nul(value))
@@ -52,8 +51,8 @@ def _without_nul(value: Any) -> Any:
     return value
 
 
-def plain(value: str) -> str:
-    """A string a text column can hold."""
+def strip_nul(value: str) -> str:
+    """The string with U+FFFD for NUL, which text columns can't hold."""
     return value.replace("\x00", "\ufffd") if "\x00" in value else value
 
 
@@ -128,7 +127,7 @@ class RunChange:
 
 @dataclass(slots=True)
 class QueueRow:
-    """An attempt executors may claim."""
+    """An attempt that executors may claim, or (`cancel`) have to stop."""
 
     thread_id: str
     p: int
@@ -159,35 +158,38 @@ class CheckpointRow:
 
 @dataclass(slots=True)
 class ProjectionBatch:
-    """One fold. The handlers of `projections.{threads,runs,checkpoints,assistants}` fill it."""
+    """One fold, filled by the handlers of `projections.fold.{threads,runs,checkpoints,assistants}`.
 
-    gone_threads: set[str] = field(default_factory=set)
-    gone_runs: dict[str, tuple[str, datetime, str | None]] = field(default_factory=dict)
-    lost: list[tuple[str, datetime, list[str] | None]] = field(default_factory=list)
+    Collections by row key, each the rows of one argument of `project_rows`.
+    """
+
+    deleted_threads: set[str] = field(default_factory=set)
+    deleted_runs: dict[str, tuple[str, datetime, str | None]] = field(default_factory=dict)
+    deleted_checkpoints: list[tuple[str, datetime, list[str] | None]] = field(default_factory=list)
     threads: dict[str, ThreadRow] = field(default_factory=dict)
     thread_changes: dict[str, ThreadChange] = field(default_factory=dict)
     runs: dict[str, RunRow] = field(default_factory=dict)
     run_changes: dict[str, RunChange] = field(default_factory=dict)
     queued: dict[str, QueueRow] = field(default_factory=dict)
-    stops: dict[str, str] = field(default_factory=dict)
+    cancels: dict[str, str] = field(default_factory=dict)
     unqueued: set[str] = field(default_factory=set)
     timers: dict[str, tuple[int, datetime, str, str, str]] = field(default_factory=dict)
-    fired: set[str] = field(default_factory=set)
+    removed_timers: set[str] = field(default_factory=set)
     checkpoints: dict[CheckpointKey, CheckpointRow] = field(default_factory=dict)
     plans: dict[CheckpointKey, tuple[Any, Any, Any]] = field(default_factory=dict)
     writes: dict[WriteKey, tuple[str, str, Any, str | None]] = field(default_factory=dict)
     values: dict[ValueKey, tuple[str, bytes]] = field(default_factory=dict)
-    awaited: dict[ValueKey, tuple[str, int, int]] = field(default_factory=dict)  # type, partition, offset
+    deferred_values: dict[ValueKey, tuple[str, int, int]] = field(default_factory=dict)  # type, partition, offset
     assistants: list[tuple[Any, ...]] = field(default_factory=list)
     graphs: dict[str, tuple[str, Any, datetime]] = field(default_factory=dict)
     aggregates: dict[str, tuple[int, Any, datetime | None]] = field(default_factory=dict)
     ends: list[tuple[str, str, str | None, Any, bool | None]] = field(default_factory=list)  # see `project_ends`
-    looks: set[str] = field(default_factory=set)  # runs whose executor has to look at its queue row
-    touched: set[str] = field(default_factory=set)  # threads with rows in this fold that a loss would have to precede
+    runs_to_notify: set[str] = field(default_factory=set)  # their executors read the queue row again
+    touched_threads: set[str] = field(default_factory=set)  # threads with rows in this fold
 
     def thread_change(self, thread_id: str) -> ThreadRow | ThreadChange:
         """What to set a thread's new values on: its new row, or the change of the one in the table."""
-        self.touched.add(thread_id)
+        self.touched_threads.add(thread_id)
         row: ThreadRow | ThreadChange | None = self.threads.get(thread_id) or self.thread_changes.get(thread_id)
         if row is None:
             row = self.thread_changes[thread_id] = ThreadChange()
@@ -195,24 +197,24 @@ class ProjectionBatch:
 
     def run_change(self, run_id: str, thread_id: str) -> RunRow | RunChange:
         """What to set a run's new values on."""
-        self.touched.add(thread_id)
+        self.touched_threads.add(thread_id)
         row: RunRow | RunChange | None = self.runs.get(run_id) or self.run_changes.get(run_id)
         if row is None:
             row = self.run_changes[run_id] = RunChange()
         return row
 
     def must_flush_before_end(self, thread_id: str) -> bool:
-        """Whether what this fold does to the thread has to be in the tables before an end of one of its runs."""
+        """Whether this fold's changes of the thread must be in the tables before `project_ends` sees its runs."""
         return (
-            thread_id in self.touched
-            or thread_id in self.gone_threads
-            or any(gone[0] == thread_id for gone in self.gone_runs.values())
-            or any(lost[0] == thread_id for lost in self.lost)
+            thread_id in self.touched_threads
+            or thread_id in self.deleted_threads
+            or any(of_thread == thread_id for of_thread, _, _ in self.deleted_runs.values())
+            or any(of_thread == thread_id for of_thread, _, _ in self.deleted_checkpoints)
         )
 
-    def must_flush_before_loss(self, thread_id: str) -> bool:
-        """Whether a loss of this thread's checkpoints or runs would overtake what this fold holds of it."""
-        return thread_id in self.touched
+    def must_flush_before_deletion(self, thread_id: str) -> bool:
+        """Whether a deletion of this thread's checkpoints or runs would overtake rows that this fold holds of it."""
+        return thread_id in self.touched_threads
 
     def forget_thread(self, thread_id: str) -> None:
         """Drop the rows this fold would write of a thread (a change of a row that is not there does nothing)."""
@@ -226,18 +228,18 @@ class ProjectionBatch:
         _forget(self.checkpoints, thread_id)
         _forget(self.writes, thread_id)
         _forget(self.values, thread_id)
-        _forget(self.awaited, thread_id)
-        self.touched.discard(thread_id)
+        _forget(self.deferred_values, thread_id)
+        self.touched_threads.discard(thread_id)
 
     def take(self, other: ProjectionBatch) -> None:
         """Add the rows of a fold of other keys."""
         for name in _FIELDS:
-            if found := getattr(other, name):
+            if theirs := getattr(other, name):
                 mine = getattr(self, name)
                 if isinstance(mine, list):
-                    mine.extend(found)
+                    mine.extend(theirs)
                 else:
-                    mine.update(found)
+                    mine.update(theirs)
 
     @property
     def claimable(self) -> int:
@@ -245,24 +247,24 @@ class ProjectionBatch:
         return sum(row.cancel is None for row in self.queued.values())
 
     def _notices(self, applied: str | None, wakes: bool) -> list[str]:
-        """Channel and payload in turn."""
+        """The arguments of `pg_notify`: channel, payload, channel, payload …"""
         notices: list[str] = []
         if wakes and self.claimable:
             notices += ("threadlog_queue", "run")
-        for run_id in self.looks:
+        for run_id in self.runs_to_notify:
             notices += ("threadlog_queue", f"cancel:{run_id}")
         if applied:
             notices += ("threadlog_applied", applied)
         return notices
 
     async def fetch(self, read_value: ReadValue) -> None:
-        """Bring in the values that events only point at. Raises what `read_value` raises."""
-        awaited = list(self.awaited.items())
-        for some in (awaited[i : i + _READS] for i in range(0, len(awaited), _READS)):
-            data = await asyncio.gather(*(read_value(p, offset) for _, (_, p, offset) in some))
-            for (key, (kind, _, _)), value in zip(some, data, strict=True):
+        """Read the values that events only point at into `values`. Raises what `read_value` raises."""
+        deferred = list(self.deferred_values.items())
+        for chunk in (deferred[i : i + _READS] for i in range(0, len(deferred), _READS)):
+            data = await asyncio.gather(*(read_value(p, offset) for _, (_, p, offset) in chunk))
+            for (key, (kind, _, _)), value in zip(chunk, data, strict=True):
                 self.values.setdefault(key, (kind, value))
-        self.awaited.clear()
+        self.deferred_values.clear()
 
     def end_arguments(self) -> list[Any]:
         """The argument of `project_ends`."""
@@ -275,13 +277,13 @@ class ProjectionBatch:
         """The arguments of `project_rows`, in its order.
 
         `applied`: payload for `threadlog_applied`, or None; `wakes`: executors are notified of what they can claim;
-        `quiet`: nobody is to be notified of anything, it is a rebuild.
+        `quiet`: no notifications at all, as in a rebuild.
         """
         notices = [] if quiet else self._notices(applied, wakes)
         arguments: list[Any] = [
-            list(self.gone_threads),
-            [(run_id, *gone) for run_id, gone in self.gone_runs.items()],
-            self.lost,
+            list(self.deleted_threads),
+            [(run_id, *deleted) for run_id, deleted in self.deleted_runs.items()],
+            self.deleted_checkpoints,
             [_thread_row(thread_id, row) for thread_id, row in self.threads.items()],
             [_thread_change(thread_id, row) for thread_id, row in self.thread_changes.items()],
             [_run_row(run_id, row) for run_id, row in self.runs.items()],
@@ -296,10 +298,10 @@ class ProjectionBatch:
                 )
                 for run_id, row in self.queued.items()
             ],
-            list(self.stops.items()),
+            list(self.cancels.items()),
             list(self.unqueued),
             [(timer_id, *timer) for timer_id, timer in self.timers.items()],
-            list(self.fired),
+            list(self.removed_timers),
             [_checkpoint_row(key, row) for key, row in self.checkpoints.items()],
             [(*key, _opt(tasks), _opt(out), _opt(shown)) for key, (tasks, out, shown) in self.plans.items()],
             [

@@ -1,4 +1,4 @@
-"""What the events of checkpoints do to `checkpoints`, `checkpoint_writes` and `channel_values`."""
+"""What the events of checkpoints change in `checkpoints`, `checkpoint_writes` and `channel_values`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from threadlog.engine.compression.codec import pack_value
 from threadlog.engine.stored.row_codec import PART_TYPE, compact
 from threadlog.engine.stored.value_refs import text_to_data
-from threadlog.projections.fold.batch import CheckpointRow, ProjectionBatch, plain, time_of
+from threadlog.projections.fold.batch import CheckpointRow, ProjectionBatch, strip_nul, time_of
 from threadlog.projections.fold.threads import state_moved
 
 
 def saved(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    thread_id, ns, checkpoint_id = event["thread_id"], plain(event.get("ns", "")), event["checkpoint_id"]
+    thread_id, ns, checkpoint_id = event["thread_id"], strip_nul(event.get("ns", "")), event["checkpoint_id"]
     checkpoint, run_id = event.get("checkpoint", {}), event.get("run_id")
     created_at = _time(checkpoint, at)
     stored = compact(
@@ -35,27 +35,27 @@ def saved(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) ->
     if before is not None:
         row.tasks, row.out, row.shown = before.tasks, before.out, before.shown
     rows.checkpoints[thread_id, ns, checkpoint_id] = row
-    rows.touched.add(thread_id)
+    rows.touched_threads.add(thread_id)
     if not ns:
         state_moved(rows, thread_id, checkpoint_id, at)
     _keep_values(rows, event, p)
 
 
 def writes_saved(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    thread_id, run_id, task_path = event["thread_id"], event.get("run_id"), plain(event.get("task_path", ""))
-    task = (thread_id, plain(event.get("ns", "")), event["checkpoint_id"], event["task_id"])
+    thread_id, run_id, task_path = event["thread_id"], event.get("run_id"), strip_nul(event.get("task_path", ""))
+    task = (thread_id, strip_nul(event.get("ns", "")), event["checkpoint_id"], event["task_id"])
     for idx, channel, value in event.get("writes", ()):
         key = (*task, idx)
         if idx < 0 or key not in rows.writes:
-            rows.writes[key] = (task_path, plain(channel), value, run_id)
-    rows.touched.add(thread_id)
+            rows.writes[key] = (task_path, strip_nul(channel), value, run_id)
+    rows.touched_threads.add(thread_id)
     _keep_values(rows, event, p)
 
 
 def tasks_planned(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    key = (event["thread_id"], plain(event.get("ns", "")), event["checkpoint_id"])
+    key = (event["thread_id"], strip_nul(event.get("ns", "")), event["checkpoint_id"])
     tasks, out, shown = event.get("tasks", []), event.get("out"), event.get("shown")
-    rows.touched.add(key[0])
+    rows.touched_threads.add(key[0])
     row = rows.checkpoints.get(key)
     if row is not None:
         row.tasks = tasks
@@ -68,11 +68,11 @@ def tasks_planned(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p:
 
 
 def runs_deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    rows.lost.append((event["thread_id"], at, list(event.get("run_ids", []))))
+    rows.deleted_checkpoints.append((event["thread_id"], at, list(event.get("run_ids", []))))
 
 
 def pruned(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    rows.lost.append((event["thread_id"], at, None))
+    rows.deleted_checkpoints.append((event["thread_id"], at, None))
 
 
 def _keep_values(rows: ProjectionBatch, event: dict[str, Any], p: int) -> None:
@@ -85,7 +85,7 @@ def _keep_values(rows: ProjectionBatch, event: dict[str, Any], p: int) -> None:
         elif "b" in blob:
             rows.values[key] = (blob["t"], a2b_base64(blob["b"]))
         else:
-            rows.awaited[key] = (blob["t"], p, blob["at"])
+            rows.deferred_values[key] = (blob["t"], p, blob["at"])
 
 
 def _time(checkpoint: dict[str, Any], at: datetime) -> datetime:

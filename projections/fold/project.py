@@ -19,7 +19,7 @@ from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.processor.ports import Accepted, Unprojectable
 from threadlog.projections.fold import assistants, checkpoints, runs, threads
-from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, plain, time_of
+from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, strip_nul, time_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _HANDLERS: dict[str, Handler] = {
     **checkpoints.HANDLERS,
     **assistants.HANDLERS,
 }
-# Answers; they change no read model.
+# Replies to a command; they change no read model.
 _SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced"})
 _TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted"})
 
@@ -53,7 +53,7 @@ class UnknownEvent(Exception):
 
 
 def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBatch]:
-    """Fold the accepted records of each partition to as few `Rows` as their order allows (mostly one).
+    """Fold the accepted records of each partition to as few batches as their order allows (mostly one).
 
     Raises:
         UnknownEvent: an event's type is not in the catalogue.
@@ -65,7 +65,7 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBa
             record = item.record
             if record.cmd_id.startswith("due:"):  # whatever it was decided to, the timer has fired
                 rows.timers.pop(record.cmd_id, None)
-                rows.fired.add(record.cmd_id)
+                rows.removed_timers.add(record.cmd_id)
             at = deleted_at = None
             for event in record.events:
                 kind = event["type"]
@@ -73,8 +73,8 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBa
                     continue
                 if at is None:
                     at = time_of(record.at)
-                if (kind in runs.LOSSES and rows.must_flush_before_loss(event["thread_id"])) or (
-                    kind in runs.ENDS and runs.tells(event) and rows.must_flush_before_end(event["thread_id"])
+                if (kind in runs.DELETIONS and rows.must_flush_before_deletion(event["thread_id"])) or (
+                    kind in runs.ENDS and runs.changes_tasks(event) and rows.must_flush_before_end(event["thread_id"])
                 ):
                     rows = ProjectionBatch()
                     done.append(rows)
@@ -90,8 +90,8 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBa
 
 
 def fold_by_key(p: int, accepted: Sequence[Accepted]) -> list[ProjectionBatch]:
-    """`fold` of many records of a partition, key by key: a loss in one thread does not divide the fold of the others,
-    and what vanishes again is looked for among the rows of its own thread only. What it leads to is the same.
+    """`fold` of many records of a partition, key by key, with the same effect: a deletion in one thread does not divide
+    the fold of the others, and deleted rows are looked up among those of their own thread only.
 
     Raises:
         UnknownEvent: an event's type is not in the catalogue.
@@ -142,7 +142,7 @@ async def project(
 ) -> None:
     """Fold and write within the caller's transaction. Raises `Unprojectable`.
 
-    `applied`: what to tell the listeners of `threadlog_applied`; `quiet`: notify nobody, it is a rebuild.
+    `applied`: the payload for the channel `threadlog_applied`; `quiet`: no notifications at all, as in a rebuild.
     """
     with unprojectable():
         folds = fold(batches)
@@ -160,7 +160,7 @@ async def write(
     """Write what was folded, in order, within the caller's transaction; as `project`."""
     with unprojectable():
         for rows in folds:
-            if rows.awaited:
+            if rows.deferred_values:
                 await rows.fetch(read_value)
         for rows in folds:
             for sql, arguments in statements(rows, applied if rows is folds[-1] else None, quiet=quiet):
@@ -170,7 +170,7 @@ async def write(
 def statements(
     rows: ProjectionBatch, applied: str | None, *, quiet: bool = False, wakes: bool = True
 ) -> list[tuple[str, list[Any]]]:
-    """What writes a fold, as `Rows.arguments`: one statement, and before it another one if runs end in it."""
+    """The statements that write a fold, with their arguments: one, and `project_ends` before it if runs end in it."""
     written = (PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))
     return [(PROJECT_ENDS, [rows.end_arguments()]), written] if rows.ends else [written]
 
@@ -216,5 +216,5 @@ async def _skip(conn: asyncpg.Connection, p: int, item: Accepted, idx: int, kind
 
 async def add_skip(conn: asyncpg.Connection, *row: Any) -> None:
     """`row`: as the columns of `projection_skips`."""
-    row = tuple(plain(value) if isinstance(value, str) else value for value in row)
+    row = tuple(strip_nul(value) if isinstance(value, str) else value for value in row)
     await conn.execute("INSERT INTO projection_skips VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING", *row)

@@ -1,4 +1,4 @@
-"""What the events of runs and state updates do to `runs`, `run_queue` and `timers`."""
+"""What the events of runs and state updates change in `runs`, `run_queue` and `timers`."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) 
 
 
 def ready(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    _stop_timer(rows, event["run_id"])
+    _remove_timer(rows, event["run_id"])
 
 
 def scheduled(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     run_id, thread_id = event["run_id"], event["thread_id"]
     kind = event.get("kind", "run")
-    rows.touched.add(thread_id)
+    rows.touched_threads.add(thread_id)
     before = rows.queued.get(run_id)
     graph_id = payload = None
     if before is not None:  # the job of a state update, requested in this batch, or an attempt that failed in it
@@ -60,7 +60,7 @@ def scheduled(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int
         fresh=event.get("fresh", False),
         payload=payload,
     )
-    rows.stops.pop(run_id, None)
+    rows.cancels.pop(run_id, None)
     rows.unqueued.discard(run_id)
     rows.timers.pop(f"due:{run_id}", None)
     if kind == "run":
@@ -78,7 +78,7 @@ def succeeded(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int
 
 def failed(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _end(rows, event, at, "error")
-    _tell_tasks(rows, event)
+    _set_task_errors(rows, event)
 
 
 def timed_out(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
@@ -88,13 +88,13 @@ def timed_out(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int
 def interrupted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     run_id = event["run_id"]
     _set_status(rows, event, at, "interrupted")
-    _tell_tasks(rows, event)
+    _set_task_errors(rows, event)
     if event.get("stopping"):
-        _order_stop(rows, run_id, "interrupt")
-    else:  # it was waiting, so it has said nothing
+        _notify_cancel(rows, run_id, "interrupt")
+    else:  # it was waiting, so it has emitted no frame
         rows.run_change(run_id, event["thread_id"]).frames = 0
         _unqueue(rows, run_id)
-        _stop_timer(rows, run_id)
+        _remove_timer(rows, run_id)
 
 
 def rolled_back(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
@@ -117,12 +117,12 @@ def released(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int)
 
 def lease_expired(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _set_status(rows, event, at, "pending")
-    rows.looks.add(event["run_id"])  # should its executor be alive after all, it learns here that it lost the run
+    rows.runs_to_notify.add(event["run_id"])  # an executor that is alive after all learns that it lost the run
 
 
 def update_requested(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     thread_id = event["thread_id"]
-    rows.touched.add(thread_id)
+    rows.touched_threads.add(thread_id)
     payload = {
         "supersteps": event["supersteps"],
         "checkpoint": event.get("checkpoint"),
@@ -147,7 +147,7 @@ def update_ended(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: 
     _unqueue(rows, event["job_id"])
 
 
-def _tell_tasks(rows: ProjectionBatch, event: dict[str, Any]) -> None:
+def _set_task_errors(rows: ProjectionBatch, event: dict[str, Any]) -> None:
     reason, error = event.get("cancel_reason"), event.get("tasks_error")
     if reason is not None or error is not None:
         reference = None if error is None else text_reference(error)
@@ -173,41 +173,41 @@ def _end(rows: ProjectionBatch, event: dict[str, Any], at: datetime, status: str
 def _remove(rows: ProjectionBatch, event: dict[str, Any], at: datetime, stop: str) -> None:
     run_id, thread_id = event["run_id"], event["thread_id"]
     stopping = stop if event.get("stopping") else None
-    rows.gone_runs[run_id] = (thread_id, at, stopping)
+    rows.deleted_runs[run_id] = (thread_id, at, stopping)
     if stopping:
-        rows.looks.add(run_id)
+        rows.runs_to_notify.add(run_id)
 
 
-def _order_stop(rows: ProjectionBatch, run_id: str, action: str) -> None:
+def _notify_cancel(rows: ProjectionBatch, run_id: str, action: str) -> None:
     if (queued := rows.queued.get(run_id)) is not None:
         queued.cancel = action
     else:
-        rows.stops[run_id] = action
-    rows.looks.add(run_id)
+        rows.cancels[run_id] = action
+    rows.runs_to_notify.add(run_id)
 
 
 def _unqueue(rows: ProjectionBatch, run_id: str) -> None:
     rows.queued.pop(run_id, None)
-    rows.stops.pop(run_id, None)
+    rows.cancels.pop(run_id, None)
     rows.unqueued.add(run_id)
 
 
-def _stop_timer(rows: ProjectionBatch, run_id: str) -> None:
+def _remove_timer(rows: ProjectionBatch, run_id: str) -> None:
     rows.timers.pop(f"due:{run_id}", None)
-    rows.fired.add(f"due:{run_id}")
+    rows.removed_timers.add(f"due:{run_id}")
 
 
-# What these do depends on what is in the tables.
+# Their effect depends on the rows that are in the tables.
 ENDS = frozenset({"run.interrupted", "run.stopped", "run.failed"})
 
 
-def tells(event: dict[str, Any]) -> bool:
-    """Whether one of `ENDS` does more than set the run's status."""
+def changes_tasks(event: dict[str, Any]) -> bool:
+    """Whether one of `ENDS` does more than set the run's status: `project_ends` then writes the tasks' errors."""
     return event["type"] == "run.stopped" or "cancel_reason" in event or "tasks_error" in event
 
 
-# Runs or checkpoints of a thread vanish: what the batch did to that thread before has to be in the tables first.
-LOSSES = frozenset({"run.rolled_back", "run.deleted", "checkpoints.deleted", "thread.pruned"})
+# Runs or checkpoints of a thread are deleted: what the batch did to that thread before must be in the tables first.
+DELETIONS = frozenset({"run.rolled_back", "run.deleted", "checkpoints.deleted", "thread.pruned"})
 
 HANDLERS = {
     "run.created": created,

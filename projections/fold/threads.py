@@ -1,4 +1,4 @@
-"""What the events of a thread do to `threads` (and, when it is deleted, to everything it has)."""
+"""What the events of a thread change in `threads` (and, when it is deleted, to everything it has)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from threadlog.projections.fold.batch import ProjectionBatch, ThreadRow
 
 def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     thread_id = event["thread_id"]
-    rows.touched.add(thread_id)
+    rows.touched_threads.add(thread_id)
     rows.threads[thread_id] = ThreadRow(
         created_at=at,
         updated_at=at,
@@ -46,7 +46,7 @@ def status_changed(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p
 
 def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.forget_thread(event["thread_id"])
-    rows.gone_threads.add(event["thread_id"])
+    rows.deleted_threads.add(event["thread_id"])
 
 
 def merge_metadata(rows: ProjectionBatch, thread_id: str, metadata: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ async def names(db: Reader) -> list[str]:
 
 
 async def info(db: Reader, graph_id: str) -> dict[str, Any] | None:
-    """What `graph.registered` told of the graph: schemas, drawings, subgraphs, output channels."""
+    """The `info` of the graph's `graph.registered` event: schemas, drawings, subgraphs, output channels. None: no such
+    graph is registered."""
     text = await db.fetchval("SELECT info FROM graphs WHERE graph_id = $1", graph_id)
     return None if text is None else orjson.loads(text)

@@ -8,7 +8,7 @@ import asyncpg
 
 from threadlog.projections.queries.connection import Reader
 
-# An executor tells that it has started a run with its first report, which may be its last; its claim says so at once.
+# `run.started` comes with an executor's first report, which may be its last; its claim of the queue row comes at once.
 STATUS = (
     "CASE WHEN status = 'pending' AND EXISTS (SELECT 1 FROM run_queue q WHERE q.run_id = runs.run_id "
     "AND q.owner IS NOT NULL) THEN 'running' ELSE status END"

@@ -1,4 +1,4 @@
-"""Reads about the house itself: is the database there, how long is the queue, how many workers are alive."""
+"""Reads about the server itself: the database, the queue, the executors, the partitions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SELECT
 
 
 async def ping(db: Reader) -> None:
-    """Raises what asyncpg raises when the database is away."""
+    """Raises what asyncpg raises when the database can't be reached."""
     await db.fetchval("SELECT 1")
 
 
@@ -60,7 +60,7 @@ async def queue(db: Reader) -> QueueCounts:
 
 
 async def loaded_graphs(db: Reader) -> set[str] | None:
-    """The graphs that executors alive can run, None when there is no executor."""
+    """The graphs that the living executors have loaded, None when no executor is alive."""
     rows = await db.fetch("SELECT graphs FROM executors WHERE lease_until > now()")
     return {name for row in rows for name in row["graphs"]} if rows else None
 

@@ -128,8 +128,8 @@ async def ids_of_assistant(db: Reader, assistant_id: str) -> list[str]:
 async def existing(db: Reader, thread_ids: Sequence[str]) -> list[str]:
     """Those of the ids that are threads, in the order given, each once."""
     rows = await db.fetch("SELECT thread_id FROM threads WHERE thread_id = ANY($1::uuid[])", list(thread_ids))
-    found = {str(row["thread_id"]) for row in rows}
-    return [i for i in dict.fromkeys(thread_ids) if i in found]
+    existing_ids = {str(row["thread_id"]) for row in rows}
+    return [i for i in dict.fromkeys(thread_ids) if i in existing_ids]
 
 
 async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
@@ -169,8 +169,8 @@ async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
             "count": len(sizes),
             "bytes": value_bytes,
             "by_channel": {
-                channel: {"versions": len(seen), "bytes": sum(sizes.get(h, 0) for h in hashes[channel])}
-                for channel, seen in sorted(versions.items())
+                channel: {"versions": len(references), "bytes": sum(sizes.get(h, 0) for h in hashes[channel])}
+                for channel, references in sorted(versions.items())
             },
         },
         "pending_writes": {"count": writes["count"], "bytes": int(writes["bytes"])},

@@ -1,4 +1,4 @@
-"""Fills empty tables with what the log says, as fast as one process can: `threadlog events --verify` compares with it.
+"""Rebuild: folds the log into empty tables, as fast as one process can; `threadlog events --verify` compares with them.
 
 Much larger folds than the live projection's, with the records of each key together (keys have no rows in common), so
 that most rows are written once, as they are in the end; records are read and decoded while Postgres writes.
@@ -25,7 +25,7 @@ from threadlog.engine.processor.ports import Accepted, Unprojectable
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue
 from threadlog.projections.fold.project import add_skip, fold_by_key, project_singly, unprojectable, write
 
-# What is folded at a time: at most so many records, bytes of them, and values that lie elsewhere (over 32 KiB each).
+# The size of a fold: at most so many records, bytes of records, and values in the `values` topic (over 32 KiB each).
 FOLD_RECORDS = 4_000
 FOLD_BYTES = 16 * 1024 * 1024
 FOLD_VALUES = 100
@@ -36,17 +36,18 @@ Skip = tuple[Any, ...]
 """A row of `projection_skips`."""
 
 Progress = Callable[[str], None]
-"""Told a line now and then."""
+"""Receives a line of text every `REPORT_SECONDS`."""
 
 
 def reader_of_values(source: Log) -> ReadValue:
-    """Reads a value from the `values` topic by partition and offset. It raises `LookupError` when it is gone."""
+    """A function that reads a value from the `values` topic by partition and offset; it raises `LookupError` when the
+    value is missing."""
 
     async def read_value(p: int, offset: int) -> bytes:
-        found = await source.read(Topic.VALUES, p, offset, end=offset + 1)
-        if not found:
+        records = await source.read(Topic.VALUES, p, offset, end=offset + 1)
+        if not records:
             raise LookupError(f"values[{p}] has nothing at offset {offset}")
-        return found[0].value
+        return records[0].value
 
     return read_value
 
@@ -72,7 +73,7 @@ async def rebuild(
     positions: list[tuple[int, int, int | None, int]] = []
     writing: asyncio.Task[None] | None = None
     try:
-        with _collecting_less():
+        with _without_cyclic_gc():
             for p, end in upto.items():
                 acceptance = Acceptance()
                 states: dict[str, States] = {}
@@ -109,7 +110,7 @@ async def _write(
     folds: Sequence[ProjectionBatch] | None,
     read_value: ReadValue,
 ) -> None:
-    """Write these records; when some of them can't be, look for the events at fault and leave them out."""
+    """Write these records; if that fails, halve them until the events at fault are found, and leave those out."""
     try:
         async with conn.transaction():
             if folds is None:
@@ -127,9 +128,9 @@ async def _write(
 async def _accepted(
     records: list[Record], acceptance: Acceptance, states: dict[str, States], left_out: Collection[tuple[int, int]]
 ) -> list[Accepted]:
-    """Those that count, without the events at the `(offset, index)` left out; the last one of each key carries the
-    state after it."""
-    found: list[tuple[int, EventRecord]] = []
+    """The accepted records, without the events whose `(offset, index)` is left out; the last record of each key carries
+    the decider state after it."""
+    accepted: list[tuple[int, EventRecord]] = []
     last: dict[str, int] = {}
     for n, raw in enumerate(records):
         if n % _YIELD_RECORDS == 0:
@@ -141,15 +142,15 @@ async def _accepted(
         after = decider.fold_wire(before, record.key, record.cmd_id, record.at, record.events)
         if after is not before:
             states[record.key] = after
-            last[record.key] = len(found)
+            last[record.key] = len(accepted)
         if left_out:
-            kept = [event for idx, event in enumerate(record.events) if (raw.offset, idx) not in left_out]
-            if len(kept) < len(record.events):
-                record = replace(record, events=kept)
-        found.append((raw.offset, record))
+            remaining = [event for idx, event in enumerate(record.events) if (raw.offset, idx) not in left_out]
+            if len(remaining) < len(record.events):
+                record = replace(record, events=remaining)
+        accepted.append((raw.offset, record))
     return [
         Accepted(offset, record, decider.dump(states[record.key]) if last.get(record.key) == n else None)
-        for n, (offset, record) in enumerate(found)
+        for n, (offset, record) in enumerate(accepted)
     ]
 
 
@@ -187,8 +188,8 @@ async def _chunks(source: Log, p: int, end: int) -> AsyncGenerator[list[Record],
 
 
 @contextmanager
-def _collecting_less() -> Iterator[None]:
-    """Without the collector of cycles, which would look again and again at many objects that are in none."""
+def _without_cyclic_gc() -> Iterator[None]:
+    """Disable the cyclic garbage collector: a rebuild allocates many long-lived objects that are in no cycle."""
     before = gc.isenabled()
     gc.disable()
     try:
@@ -200,20 +201,20 @@ def _collecting_less() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Report:
-    """Tells how far it is, every few seconds."""
+    """Reports progress every `REPORT_SECONDS`."""
 
-    tell: Progress | None
+    report: Progress | None
     total: int
     records: int = 0
     begun: float = field(default_factory=time.monotonic)
-    told: float = field(default_factory=time.monotonic)
+    reported_at: float = field(default_factory=time.monotonic)
 
     def done(self, records: int) -> None:
         now = time.monotonic()
         self.records += records
-        if self.tell is not None and now - self.told >= REPORT_SECONDS:
-            self.told = now
-            self.tell(
+        if self.report is not None and now - self.reported_at >= REPORT_SECONDS:
+            self.reported_at = now
+            self.report(
                 f"{self.records:,} of {self.total:,} event records rebuilt, "
                 f"{self.records / (now - self.begun):,.0f} per second"
             )

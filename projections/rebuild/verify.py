@@ -1,4 +1,4 @@
-"""Rebuilds the read models from the log beside the live ones and compares: they have to be equal, always.
+"""Verification: rebuilds the read models from the log beside the live ones and compares; they must always be equal.
 
 Everything happens in one REPEATABLE READ transaction that is rolled back: it sees the live tables as of one moment,
 with the offsets they were projected up to, while the engine goes on; the rebuilt tables are its own and vanish with it.
@@ -53,11 +53,9 @@ class Difference:
 async def verify(
     dsn: str, source: Log, *, schema: str = "public", limit: int = 100, progress: Progress | None = None
 ) -> list[Difference]:
-    """Rebuild, compare, and tell at most `limit` differences per table; none is how it should be.
+    """Rebuild the read models and compare; returns at most `limit` differences per table, none if all is well.
 
-    `progress` is told a line every few seconds.
-
-    The rows in the way of autovacuum meanwhile are those changed while it runs.
+    `progress` receives a line every few seconds. Autovacuum can't remove rows that change while this runs.
     """
     conn = await asyncpg.connect(dsn)
     try:
@@ -77,8 +75,7 @@ async def verify(
 
 
 async def skipped(dsn: str, *, schema: str = "public") -> list[Mapping[str, Any]]:
-    """Events that are in the log and, because the read models can't take them, not in the read models: rows of
-    `projection_skips`."""
+    """The rows of `projection_skips`: events of the log that the read models could not take."""
     conn = await asyncpg.connect(dsn)
     try:
         return [dict(row) for row in await conn.fetch(_SKIPS.format(schema=schema))]

@@ -1,4 +1,4 @@
-"""A stored checkpoint with its writes to the state object clients get (contract 4.1), by LangGraph's own rules."""
+"""Renders a stored checkpoint and its writes as the state object of clients (contract 4.1), by LangGraph's rules."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ NO_STATE: JsonObject = {
 
 
 def visible(channels: Channels, out: Any, shown: Mapping[str, Channels] | None, *, live: bool) -> Visible:
-    """The references of what clients see of a checkpoint; `live`: with what is half done in it applied."""
+    """The references of the values that clients see of a checkpoint; `live`: with writes of finished tasks applied."""
     differing = {**(shown or {}).get("step", {}), **((shown or {}).get("now", {}) if live else {})}
-    if out is None:  # nobody has described this checkpoint yet
+    if out is None:  # no `tasks.planned` has described this checkpoint yet
         out = "__root__" if "__root__" in channels else [name for name in channels if not internal(name)]
     if isinstance(out, str):
         return (differing.get(out) or channels.get(out),)
@@ -201,7 +201,7 @@ class State:
         for channel, ref in status.output:
             if self._in_result(channel):
                 written.setdefault(channel, []).append(render.reference(ref, blobs))
-        # Several writes to one channel are told as such.
+        # Several writes to one channel are shown as such.
         result = {name: values[0] if len(values) == 1 else {"$writes": values} for name, values in written.items()}
         single = next((name for name in (*_SINGLE, self.out) if isinstance(name, str) and name in result), None)
         if single is not None:

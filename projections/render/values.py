@@ -40,7 +40,7 @@ class StoredBlob(NamedTuple):
 
 
 class Blobs(dict[str, StoredBlob]):
-    """Values by hash. What states share is rendered once and shared by them: don't change it."""
+    """Values by hash. A value is rendered once and shared by all states that have it: callers must not change it."""
 
     def __init__(self, blobs: Iterable[tuple[str, StoredBlob]] = ()) -> None:
         super().__init__(blobs)
@@ -65,7 +65,7 @@ class UnknownType(ValueError):
 
 
 class BlobMissing(LookupError):
-    """A value was deleted between the queries of one reading: read again."""
+    """A value was deleted between the queries of one read: the caller reads again."""
 
 
 def reference(ref: Reference, blobs: Blobs) -> Any:
@@ -107,24 +107,24 @@ def value(type_: str, data: bytes) -> Any:
 
 def _msgpack(data: bytes) -> Any:
     try:
-        found = ormsgpack.unpackb(data, ext_hook=_extension)
+        decoded = ormsgpack.unpackb(data, ext_hook=_extension)
     except ormsgpack.MsgpackDecodeError:  # keys that are not strings
-        found = ormsgpack.unpackb(data, ext_hook=_extension, option=ormsgpack.OPT_NON_STR_KEYS)
-        return _clean(found)
+        decoded = ormsgpack.unpackb(data, ext_hook=_extension, option=ormsgpack.OPT_NON_STR_KEYS)
+        return _clean(decoded)
     if _BINARY.search(data):
         try:
-            orjson.dumps(found)  # much faster than looking for bytes here; mostly there are none
+            orjson.dumps(decoded)  # much faster than looking for bytes here; mostly there are none
         except orjson.JSONEncodeError:
-            return _clean(found)
-    return found
+            return _clean(decoded)
+    return decoded
 
 
-def _clean(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {_key(k): _clean(v) for k, v in found.items()}
-    if isinstance(found, list | tuple):
-        return [_clean(v) for v in found]
-    return text_of_bytes(found) if isinstance(found, bytes) else found
+def _clean(decoded: Any) -> Any:
+    if isinstance(decoded, dict):
+        return {_key(k): _clean(v) for k, v in decoded.items()}
+    if isinstance(decoded, list | tuple):
+        return [_clean(v) for v in decoded]
+    return text_of_bytes(decoded) if isinstance(decoded, bytes) else decoded
 
 
 def _key(key: Any) -> str:

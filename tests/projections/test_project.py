@@ -322,7 +322,7 @@ async def test_by_key_a_loss_divides_only_the_fold_of_its_thread(tell: Tell) -> 
     assert len(in_order) == len(by_key) == 3
     whole = by_key[0]
     assert whole.threads[T2].status == "idle" and whole.runs[R3].status == "success", "of one fold, in the end state"
-    assert whole.threads[T2].metadata == {"a": 1, "b": 2} and not any(T2 in rows.touched for rows in by_key[1:])
+    assert whole.threads[T2].metadata == {"a": 1, "b": 2} and not any(T2 in rows.touched_threads for rows in by_key[1:])
     assert in_order[0].runs[R3].status == "pending"
     found = await tell(story)
     assert [str(run["run_id"]) for run in found["runs"]] == [R3]
