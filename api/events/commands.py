@@ -133,7 +133,7 @@ class Commands:
         if not isinstance(checkpoint_id, str) or not checkpoint_id:
             raise ProtocolError("invalid_argument", "state.fork requires a checkpoint_id.")
         last = await self._last_assistant()
-        found = await read_state(self._api, self._thread_id, checkpoint_id=checkpoint_id, wanted=_SUMMARY)
+        found = await read_state(self._api, self._thread_id, checkpoint_id=checkpoint_id, selection=_SUMMARY)
         if found["checkpoint"] is None:
             raise ProtocolError("no_such_checkpoint", f"Unknown checkpoint: {shown(checkpoint_id)}")
         fields: JsonObject = {"checkpoint_id": checkpoint_id}
@@ -195,8 +195,8 @@ class Commands:
         keys = params.get("keys")
         if keys is not None and not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
             raise ProtocolError("invalid_argument", "keys must be an array of strings")
-        wanted = Selection(frozenset(("values", "checkpoint")), frozenset(keys) if keys is not None else None)
-        found = await read_state(self._api, self._thread_id, ns=ns, wanted=wanted)
+        selection = Selection(frozenset(("values", "checkpoint")), frozenset(keys) if keys is not None else None)
+        found = await read_state(self._api, self._thread_id, ns=ns, selection=selection)
         if found["checkpoint"] is None:
             if ns:
                 raise ProtocolError("no_such_namespace", f"There is no state of {shown(ns)}")
@@ -213,11 +213,11 @@ class Commands:
         if before is not None and not isinstance(before, str):
             raise ProtocolError("invalid_argument", "before must be a checkpoint id")
         ns = _namespace(params)
-        async with self._api.pool.acquire() as connection:
-            found = await state.get_history(
-                connection, self._thread_id, limit=limit, before=before, ns=ns, wanted=_SUMMARY
+        async with self._api.snapshot() as connection:
+            states = await state.get_history(
+                connection, self._thread_id, limit=limit, before=before, ns=ns, selection=_SUMMARY
             )
-        return {"checkpoints": [_summary(one) for one in found]}
+        return {"checkpoints": [_summary(one) for one in states]}
 
     # --- subscriptions, of which an HTTP request has none
 

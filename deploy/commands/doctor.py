@@ -104,7 +104,7 @@ def _versions() -> Finding:
 
 _IMPORT = """
 import json, sys
-from threadlog.engine.executor.graphs.importing import load_application
+from threadlog.engine.executor.graphs.application import load_application
 from threadlog.engine.executor.graphs.registration import described
 from threadlog.engine.user_code.langgraph_json import ConfigError
 def say(name, problem):

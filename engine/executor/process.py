@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from threadlog.engine.executor.graphs.importing import load_application
+from threadlog.engine.executor.graphs.application import load_application
 from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.node_threads import NODE_THREADS
 from threadlog.engine.executor.worker import Executor, ExecutorOptions

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
-import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,11 +14,11 @@ from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
 from threadlog.engine.executor.langgraph_internals import ExecutionRuntime, ReadRuntime
+from threadlog.engine.user_code.importing import describe_error, extend_sys_path, import_source
 from threadlog.engine.user_code.langgraph_json import GraphSpec, LanggraphJson
 
 _WRITES = ("threads.create_run", "threads.update")
 _RUNTIME = "__pregel_runtime"
-_OURS = "threadlog"
 UNNAMED = (None, "", "LangGraph")  # what a graph is called that was compiled without a name
 _ABSOLUTE = re.compile(r"(?<![\w./-])/(?:[^/\s:()'\"]+/)*?((?:[^/\s:()'\"]+/)?[^/\s:()'\"]+)(?![^\s:()'\"])")
 
@@ -129,10 +123,7 @@ class Graphs:
 
 def load_graphs(config: LanggraphJson) -> Graphs:
     """Import every graph of the file. One that does not load is kept with its `error`."""
-    folders = [*config.dependency_dirs, config.folder]
-    for folder in reversed(folders):
-        if str(folder) not in sys.path[:1]:
-            sys.path.insert(0, str(folder))
+    extend_sys_path(config)
     modules: dict[str, ModuleType | str] = {}
     return Graphs({name: _load(spec, config, modules) for name, spec in config.graphs.items()})
 
@@ -155,7 +146,9 @@ def _load(spec: GraphSpec, config: LanggraphJson, modules: dict[str, ModuleType 
     try:
         graph = _as_graph(found, spec.graph_id)
     except Exception as error:
-        return LoadedGraph(spec, error=f"graph {spec.graph_id} cannot be compiled: {describe(error, config.folder)}")
+        return LoadedGraph(
+            spec, error=f"graph {spec.graph_id} cannot be compiled: {describe_error(error, config.folder)}"
+        )
     if graph is not None:
         return LoadedGraph(spec, compiled=graph)
     if callable(found):
@@ -170,72 +163,11 @@ def _load(spec: GraphSpec, config: LanggraphJson, modules: dict[str, ModuleType 
 def _import(spec: GraphSpec, config: LanggraphJson) -> ModuleType | str:
     """The module, or why there is none."""
     try:
-        if not spec.is_file:
-            return importlib.import_module(spec.source)
-        return _import_file(Path(spec.source))
+        return import_source(spec.source, is_file=spec.is_file)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a SystemExit in user code is a graph that does not load
-        return describe(error, config.folder)
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import by path under a name of its own: a user's `api.py` or `utils.py` cannot collide with another's.
-
-    A file that belongs to an importable package, or was imported already, is imported under its usual name, so that
-    the classes in it exist once and its relative imports work.
-    """
-    for name, module in list(sys.modules.items()):
-        if getattr(module, "__file__", None) == str(path) and name != "__main__":
-            return module
-    name = _usual_name(path) or f"threadlog_user_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}"
-    if name in sys.modules or _found_elsewhere(name, path):
-        name = f"threadlog_user_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}"
-    else:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name and not name.startswith(f"{error.name}."):
-                raise
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
-        raise ImportError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    try:
-        found.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _usual_name(path: Path) -> str | None:
-    """The dotted name by which `sys.path` would find the file."""
-    for entry in sys.path:
-        if not entry:
-            continue
-        try:
-            parts = list(path.relative_to(entry).with_suffix("").parts)
-        except ValueError:
-            continue
-        if parts and parts[-1] == "__init__":
-            parts.pop()
-        if parts and all(part.isidentifier() for part in parts):
-            return ".".join(parts)
-    return None
-
-
-def _found_elsewhere(name: str, path: Path) -> bool:
-    """Whether importing `name` would give another file (a module of the standard library, one of ours)."""
-    top = name.partition(".")[0]
-    if top in sys.builtin_module_names or top in sys.stdlib_module_names or top == _OURS:
-        return True
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return False
-    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() != path.resolve()
+        return describe_error(error, config.folder)
 
 
 def _candidates(module: ModuleType) -> list[str]:
@@ -248,22 +180,6 @@ def _as_graph(found: Any, name: str) -> Pregel[Any, Any, Any, Any] | None:
     if isinstance(found, StateGraph):
         return found.compile(name=name)
     return None
-
-
-def describe(error: BaseException, folder: Path) -> str:
-    """An exception of user code in one line: what, and where in the user's files."""
-    place = ""
-    if isinstance(error, SyntaxError) and error.filename:
-        place = f" ({error.filename}:{error.lineno})"
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        within = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
-        outside = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
-        chosen = (within or outside or frames)[-1:]
-        if chosen:
-            place = f" ({chosen[0].filename}:{chosen[0].lineno})"
-    text = str(error.msg if isinstance(error, SyntaxError) else error)
-    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
 def _arguments(factory: Callable[..., Any], config: dict[str, Any], runtime: Any) -> tuple[list[Any], dict[str, Any]]:
