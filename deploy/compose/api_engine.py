@@ -103,7 +103,7 @@ async def run_api(settings: Settings) -> None:
 async def _processor(
     parts: AsyncExitStack, settings: Settings, uri: str, source: Log, *, notify_applied: bool = True
 ) -> tuple[Processor, Committer]:
-    """A processor that has its share of the partitions, and its journal."""
+    """A processor that has its share of the partitions, and its committer."""
     pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
     read_value = reader_of_values(source)
     coordination = PostgresCoordinationStore(pool, read_value)

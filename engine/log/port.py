@@ -1,4 +1,4 @@
-"""The log as the rest of the house sees it: four topics, partitions, offsets. Adapters: memory, Postgres, Kafka."""
+"""The log as the rest of threadlog sees it: four topics, partitions, offsets. Adapters: memory, Postgres, Kafka."""
 
 from __future__ import annotations
 

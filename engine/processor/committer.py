@@ -1,4 +1,4 @@
-"""How decided records become durable and projected: the protocol, and the journal of a log that is not in Postgres.
+"""How decided records become durable and projected: the protocol, and the committer of a log that is not in Postgres.
 
 The other one, `projections.commit.single_transaction.SingleTransactionCommitter`, does command, event and projection
 in one transaction.
@@ -19,7 +19,7 @@ from threadlog.engine.processor.term import Batch, Term
 
 log = logging.getLogger(__name__)
 
-# Appends of one journal that may be on their way at the same time; the next turn then waits.
+# Appends of one committer that may be on their way at the same time; the next turn then waits.
 MAX_APPENDS = 8
 
 # Records of a partition in one projection.
@@ -36,7 +36,7 @@ class Submission:
     """A command handed in by this process. `done` gets what became of it once that is projected.
 
     `value`: the envelope's bytes; `frames`: records of `stream` that go into the log with it; `held`: it may be in the
-    log, its journal finds out when the partition is opened again.
+    log, its committer finds out when the partition is opened again.
     """
 
     envelope: CommandEnvelope
@@ -246,7 +246,7 @@ class LogCommitter:
         decided: list[tuple[Term, EventRecord]] = []
         for turn in turns:
             if turn.local:
-                raise ValueError("this journal takes commands from the log only")
+                raise ValueError("this committer takes commands from the log only")
             try:
                 for offset, envelope in turn.commands:
                     if self._refused and (why := self._refused.get((turn.term.partition, offset))) is not None:

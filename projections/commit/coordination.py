@@ -88,7 +88,7 @@ def fenced_by(error: asyncpg.PostgresError) -> Fenced | None:
 
 
 class PostgresCoordinationStore:
-    """`engine.processor.ports.Ledger` on a pool.
+    """`engine.processor.ports.CoordinationStore` on a pool.
 
     The pool's connections use asyncpg's own codecs; three of them may be in use at once. `read_value` reads a record's
     value from the `values` topic, for events that point at one.

@@ -1,4 +1,4 @@
-"""The journal of a log that is in Postgres: commands, events and read models move in one transaction.
+"""The committer of a log that is in Postgres: commands, events and read models move in one transaction.
 
 The usual case is one statement: it appends the commands of this process and all decided records, checks that they got
 the offsets they were decided for, moves the guarded partitions and writes the rows. Nothing is locked while deciding;
@@ -39,7 +39,7 @@ _COMMIT = (
 
 
 class SingleTransactionCommitter:
-    """`engine.processor.committer.Journal` for a `PostgresLog` and the read models in the same database."""
+    """`engine.processor.committer.Committer` for a `PostgresLog` and the read models in the same database."""
 
     def __init__(
         self,
