@@ -44,7 +44,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 def make_app(deps: ApiDeps) -> web.Application:
-    """The api over these parts. Starts `deps.live` with itself and ends every stream when it shuts down."""
+    """The api over these parts. Starts `deps.hub` with it and ends every stream when it shuts down."""
     parts = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
     api = Api(
         **parts,
