@@ -133,8 +133,8 @@ class Commands:
         if not isinstance(checkpoint_id, str) or not checkpoint_id:
             raise ProtocolError("invalid_argument", "state.fork requires a checkpoint_id.")
         last = await self._last_assistant()
-        found = await read_state(self._api, self._thread_id, checkpoint_id=checkpoint_id, selection=_SUMMARY)
-        if found["checkpoint"] is None:
+        state_json = await read_state(self._api, self._thread_id, checkpoint_id=checkpoint_id, selection=_SUMMARY)
+        if state_json["checkpoint"] is None:
             raise ProtocolError("no_such_checkpoint", f"Unknown checkpoint: {shown(checkpoint_id)}")
         fields: JsonObject = {"checkpoint_id": checkpoint_id}
         if params.get("input") is not None:
@@ -196,13 +196,13 @@ class Commands:
         if keys is not None and not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
             raise ProtocolError("invalid_argument", "keys must be an array of strings")
         selection = Selection(frozenset(("values", "checkpoint")), frozenset(keys) if keys is not None else None)
-        found = await read_state(self._api, self._thread_id, ns=ns, selection=selection)
-        if found["checkpoint"] is None:
+        state_json = await read_state(self._api, self._thread_id, ns=ns, selection=selection)
+        if state_json["checkpoint"] is None:
             if ns:
                 raise ProtocolError("no_such_namespace", f"There is no state of {shown(ns)}")
             return {"values": {}}
-        values = found["values"] if isinstance(found["values"], dict) else {}
-        checkpoint = {"id": found["checkpoint"]["checkpoint_id"], "ns": ns}
+        values = state_json["values"] if isinstance(state_json["values"], dict) else {}
+        checkpoint = {"id": state_json["checkpoint"]["checkpoint_id"], "ns": ns}
         return {"values": values, "checkpoint": checkpoint}
 
     async def _checkpoints(self, params: JsonObject) -> JsonObject:
@@ -217,7 +217,7 @@ class Commands:
             states = await state.get_history(
                 connection, self._thread_id, limit=limit, before=before, ns=ns, selection=_SUMMARY
             )
-        return {"checkpoints": [_summary(one) for one in states]}
+        return {"checkpoints": [_summary(state_json) for state_json in states]}
 
     # --- subscriptions, of which an HTTP request has none
 
@@ -256,8 +256,8 @@ _HANDLERS: dict[str, Handler] = {
 
 def _responses(params: JsonObject) -> JsonObject:
     """The answers by interrupt id: one, or a list of them."""
-    given = params.get("responses")
-    entries = [params] if given is None else given
+    responses = params.get("responses")
+    entries = [params] if responses is None else responses
     if not isinstance(entries, list) or not entries:
         raise ProtocolError("invalid_argument", "responses must be a non-empty array")
     answers: JsonObject = {}
@@ -276,11 +276,11 @@ def _namespace(params: JsonObject) -> str:
     return "|".join(namespace)
 
 
-def _summary(found: JsonObject) -> JsonObject:
-    metadata = found.get("metadata") or {}
+def _summary(state_json: JsonObject) -> JsonObject:
+    metadata = state_json.get("metadata") or {}
     return {
-        "id": found["checkpoint"]["checkpoint_id"],
-        "timestamp": found["created_at"],
+        "id": state_json["checkpoint"]["checkpoint_id"],
+        "timestamp": state_json["created_at"],
         "step": metadata.get("step", -1),
         "metadata": metadata,
     }

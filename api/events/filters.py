@@ -38,16 +38,16 @@ class EventFilter:
         below = len(namespace) - len(prefix)
         if below < 0 or (self.depth is not None and below > self.depth):
             return False
-        return all(_matches(segment, wanted) for segment, wanted in zip(namespace, prefix, strict=False))
+        return all(_matches(segment, expected) for segment, expected in zip(namespace, prefix, strict=False))
 
     @property
     def wants_named(self) -> bool:
         return any(channel.startswith(_NAMED) for channel in self.channels)
 
 
-def _matches(segment: str, wanted: str) -> bool:
+def _matches(segment: str, expected: str) -> bool:
     """A segment is `<node>:<task id>`; a client may name the node only."""
-    return segment == wanted or (":" not in wanted and segment.partition(":")[0] == wanted)
+    return segment == expected or (":" not in expected and segment.partition(":")[0] == expected)
 
 
 def filter_of(params: dict[str, Any]) -> EventFilter:
@@ -76,15 +76,15 @@ def _check_count(name: str, entries: list[Any]) -> None:
         raise InvalidFilter(f"{name} has {len(entries)} entries; at most {_MAX_ENTRIES} are allowed")
 
 
-def _namespaces(given: Any) -> tuple[tuple[str, ...], ...]:
-    if given is None:
+def _namespaces(prefixes: Any) -> tuple[tuple[str, ...], ...]:
+    if prefixes is None:
         return ()
-    if not isinstance(given, list) or not all(
-        isinstance(prefix, list) and all(isinstance(segment, str) for segment in prefix) for prefix in given
+    if not isinstance(prefixes, list) or not all(
+        isinstance(prefix, list) and all(isinstance(segment, str) for segment in prefix) for prefix in prefixes
     ):
         raise InvalidFilter("namespaces must be an array of arrays of strings")
-    _check_count("namespaces", given)
-    return tuple(tuple(prefix) for prefix in given)
+    _check_count("namespaces", prefixes)
+    return tuple(tuple(prefix) for prefix in prefixes)
 
 
 def _whole(params: dict[str, Any], name: str) -> int | None:

@@ -19,7 +19,10 @@ from threadlog.api.http.routes import Route
 
 
 async def command(request: web.Request) -> web.Response:
-    """POST /threads/{thread_id}/commands: carry out one command of the protocol (2.7)."""
+    """Carry out one command of the protocol.
+
+    POST /threads/{thread_id}/commands (contract 1.2, 2.7).
+    """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     value = await _json(request)
@@ -29,7 +32,10 @@ async def command(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """POST /threads/{thread_id}/stream/events: the thread's events over server-sent events (2.7)."""
+    """Stream the thread's events as server-sent events.
+
+    POST /threads/{thread_id}/stream/events (contract 1.2, 2.7).
+    """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     value = await _json(request)
@@ -39,7 +45,10 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def socket(request: web.Request) -> web.StreamResponse:
-    """GET /threads/{thread_id}/stream/events: commands and events over a WebSocket (2.7)."""
+    """Serve commands and events over a WebSocket.
+
+    GET /threads/{thread_id}/stream/events (contract 1.2, 2.7).
+    """
     api = api_of(request)
     if not web.WebSocketResponse().can_prepare(request).ok:
         raise ApiError(426, "Open a WebSocket here, or POST for server-sent events", {"Upgrade": "websocket"})
@@ -54,7 +63,7 @@ async def socket(request: web.Request) -> web.StreamResponse:
 
 
 async def _json(request: web.Request) -> Any:
-    """The body; one that is no JSON is 400 in this protocol."""
+    """The body; one that is not JSON is a 400 in this protocol."""
     try:
         return await json_body(request)
     except ApiError as error:

@@ -12,12 +12,14 @@ from threadlog.api.streaming.subscriptions import Item
 from threadlog.projections.queries import runs
 
 
-def translator_of(api: Api, thread_id: str, subscription: EventSubscription, wanted: EventFilter) -> EventTranslator:
+def translator_of(
+    api: Api, thread_id: str, subscription: EventSubscription, event_filter: EventFilter
+) -> EventTranslator:
     async def lookup(run_id: str) -> RunInfo | None:
         row = await runs.stream_of(api.pool, thread_id, run_id)
         return None if row is None else info_of(row)
 
-    return EventTranslator(subscription.infos, wanted, lookup)
+    return EventTranslator(subscription.infos, event_filter, lookup)
 
 
 class EventView:
@@ -35,11 +37,11 @@ class EventView:
         return b""
 
 
-async def follow(request: web.Request, api: Api, thread_id: str, wanted: EventFilter) -> web.StreamResponse:
-    """The thread's retained events after `wanted.since`, then those to come, until the client leaves."""
+async def follow(request: web.Request, api: Api, thread_id: str, event_filter: EventFilter) -> web.StreamResponse:
+    """The thread's retained events after `event_filter.since`, then those to come, until the client leaves."""
     with EventSubscription(api, thread_id) as subscription:
         await subscription.load()
-        translator = translator_of(api, thread_id, subscription, wanted)
+        translator = translator_of(api, thread_id, subscription, event_filter)
         return await stream_to(
             request,
             {},

@@ -134,10 +134,10 @@ class EventTranslator:
     def __init__(
         self,
         infos: dict[str, RunInfo],
-        wanted: EventFilter,
+        event_filter: EventFilter,
         lookup: Callable[[str], Awaitable[RunInfo | None]],
     ) -> None:
-        self._infos, self._wanted, self._lookup = infos, wanted, lookup
+        self._infos, self._filter, self._lookup = infos, event_filter, lookup
         self._translators: dict[str, RunTranslator] = {}
         self._over: set[str] = set()
         self._seq = 0
@@ -172,14 +172,14 @@ class EventTranslator:
 
     async def _done(self, done: RunDone, out: list[ProtocolEvent]) -> None:
         run_id = done.run_id
-        seen = run_id in self._translators
+        began = run_id in self._translators
         translator = await self._translator(run_id)
         self._translators.pop(run_id, None)
         if translator is None or run_id in self._over:
             return
         self._over.add(run_id)
-        if not seen:  # it ended before it emitted anything, just now
-            self._seq = max(self._seq, self._wanted.since)
+        if not began:  # it ended before it emitted anything, just now
+            self._seq = max(self._seq, self._filter.since)
         for nth, fact in enumerate(translator.ended(done.end)):
             self._tell(fact, f"{run_id}:end", nth, out)
 
@@ -193,12 +193,12 @@ class EventTranslator:
             info = self._infos[run_id] = await self._lookup(run_id) or RunInfo("", False)
         if not info.shown:
             return None
-        translator = self._translators[run_id] = RunTranslator(run_id, info.graph_name, self._wanted)
+        translator = self._translators[run_id] = RunTranslator(run_id, info.graph_name, self._filter)
         return translator
 
     def _tell(self, fact: Fact, place: str, nth: int, out: list[ProtocolEvent]) -> None:
         self._seq += 1
-        if fact.data is None or self._seq <= self._wanted.since:
+        if fact.data is None or self._seq <= self._filter.since:
             return
         event_id = fact.id or f"{place}:{nth}"
         out.append(ProtocolEvent(self._seq, fact.method, self._body(fact, event_id)))

@@ -34,8 +34,8 @@ class Fact:
 class RunTranslator:
     """The frames of one run, then its end; in order. `graph_name`: the id of its graph."""
 
-    def __init__(self, run_id: str, graph_name: str, wanted: EventFilter) -> None:
-        self._run_id, self._graph_name, self._wanted = run_id, graph_name, wanted
+    def __init__(self, run_id: str, graph_name: str, event_filter: EventFilter) -> None:
+        self._run_id, self._graph_name, self._filter = run_id, graph_name, event_filter
         self._attempt = -1
         self._messages = MessageTranslator()
         self._names: dict[bytes, tuple[str, Namespace]] = {}
@@ -82,11 +82,11 @@ class RunTranslator:
     # --- the channels
 
     def _named(self, name: bytes) -> tuple[str, Namespace]:
-        known = self._names.get(name)
-        if known is None:
+        mode_and_namespace = self._names.get(name)
+        if mode_and_namespace is None:
             mode, *segments = name.decode().split("|")
-            known = self._names[name] = (mode, tuple(segments))
-        return known
+            mode_and_namespace = self._names[name] = (mode, tuple(segments))
+        return mode_and_namespace
 
     def _attempt_began(self, attempt: int) -> list[Fact]:
         facts = self._said(self._messages.close(_LOST)) if self._attempt >= 0 else []
@@ -109,16 +109,16 @@ class RunTranslator:
     def _subgraph(self, namespace: Namespace, data: bytes) -> list[Fact]:
         if not namespace:
             return []
-        told = orjson.loads(data)
+        event = orjson.loads(data)
         node, _, task_id = _last_task(namespace).partition(":")
-        shown: dict[str, Any] = {"event": told["event"], "namespace": list(namespace), "graph_name": node}
+        shown: dict[str, Any] = {"event": event["event"], "namespace": list(namespace), "graph_name": node}
         if task_id:
             shown["trigger_call_id"] = task_id
-        if call := told.get("tool_call_id"):
+        if call := event.get("tool_call_id"):
             shown["cause"] = {"type": "toolCall", "tool_call_id": call}
-        if error := told.get("error"):
+        if error := event.get("error"):
             shown["error"] = error.get("message") or error.get("error") or ""
-        fact_id = f"synth:{self._run_id}:lc|{'|'.join(namespace)}|{told['event']}:{self._attempt}"
+        fact_id = f"synth:{self._run_id}:lc|{'|'.join(namespace)}|{event['event']}:{self._attempt}"
         return [self._fact("lifecycle", namespace, shown, fact_id)]
 
     def _values(self, namespace: Namespace, data: bytes) -> list[Fact]:
@@ -131,7 +131,7 @@ class RunTranslator:
     def _updates(self, namespace: Namespace, data: bytes) -> list[Fact]:
         if data.startswith(b'{"__interrupt__"'):
             return self._interrupts(namespace, orjson.loads(data).get("__interrupt__"))
-        if not self._wanted.wants("updates", namespace):
+        if not self._filter.wants("updates", namespace):
             return [Fact("updates", namespace, None)]
         update = orjson.loads(data)
         if isinstance(update, dict) and len(update) == 1:
@@ -167,7 +167,7 @@ class RunTranslator:
             if isinstance(value.get("name"), str):
                 name = value["name"]
                 data = orjson.dumps({"name": name, "payload": value.get("payload", value)})
-        if not self._wanted.wants("custom", namespace, name):
+        if not self._filter.wants("custom", namespace, name):
             return Fact("custom", namespace, None)
         return Fact("custom", namespace, data if name is not None else b'{"payload":%b}' % data)
 
@@ -195,12 +195,12 @@ class RunTranslator:
         return [self._fact("messages", event.namespace, event.data) for event in events]
 
     def _fact(self, method: str, namespace: Namespace, data: Any, fact_id: str | None = None) -> Fact:
-        if not self._wanted.wants(_CHANNEL_OF.get(method, method), namespace):
+        if not self._filter.wants(_CHANNEL_OF.get(method, method), namespace):
             return Fact(method, namespace, None, fact_id)
         return Fact(method, namespace, orjson.dumps(data), fact_id)
 
     def _passed(self, method: str, namespace: Namespace, data: bytes) -> Fact:
-        return Fact(method, namespace, data if self._wanted.wants(method, namespace) else None)
+        return Fact(method, namespace, data if self._filter.wants(method, namespace) else None)
 
 
 _CHECKPOINT_MODE = CHECKPOINT_REF.decode()

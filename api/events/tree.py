@@ -57,8 +57,8 @@ async def _read(api: Api, thread_id: str, run_id: str, root: _Node) -> None:
     nodes: dict[tuple[str, ...], _Node] = {(): root}
 
     async def lookup(unknown: str) -> Any:
-        found = await runs.streams_of(api.pool, thread_id)
-        return next((info_of(row) for row in found if str(row["run_id"]) == unknown), None)
+        rows = await runs.streams_of(api.pool, thread_id)
+        return next((info_of(row) for row in rows if str(row["run_id"]) == unknown), None)
 
     with EventSubscription(api, thread_id) as subscription:
         await subscription.load()

@@ -99,13 +99,13 @@ class Socket:
     def _subscribe(self, command: dict[str, Any]) -> None:
         params = command.get("params")
         try:
-            wanted = filter_of(params if isinstance(params, dict) else {})
+            event_filter = filter_of(params if isinstance(params, dict) else {})
         except InvalidFilter as error:
             raise ProtocolError("invalid_argument", str(error)) from None
         if len(self._tasks) >= _MAX_SUBSCRIPTIONS:
             raise ProtocolError("invalid_argument", f"a connection has at most {_MAX_SUBSCRIPTIONS} subscriptions")
         subscription_id = str(uuid4())
-        task = asyncio.create_task(self._follow(command["id"], subscription_id, wanted))
+        task = asyncio.create_task(self._follow(command["id"], subscription_id, event_filter))
         self._tasks[subscription_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(subscription_id, None))
 
@@ -118,13 +118,13 @@ class Socket:
         await asyncio.gather(task, return_exceptions=True)
         return {}
 
-    async def _follow(self, command_id: int, subscription_id: str, wanted: EventFilter) -> None:
+    async def _follow(self, command_id: int, subscription_id: str, event_filter: EventFilter) -> None:
         """Replay, then respond to the command, then stay live."""
         replayed, answered = 0, False
         try:
             with EventSubscription(self._api, self._thread_id) as subscription:
                 await subscription.load()
-                translator = translator_of(self._api, self._thread_id, subscription, wanted)
+                translator = translator_of(self._api, self._thread_id, subscription, event_filter)
                 while (items := await subscription.next(self._api.settings.heartbeat_seconds)) is not None:
                     for event in await translator.events(items):
                         await self._socket.send_str(event.body.decode())
