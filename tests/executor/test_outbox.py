@@ -11,6 +11,7 @@ import pytest
 
 from tests.waiting import eventually
 from threadlog.engine.executor.reporting import appender as module
+from threadlog.engine.executor.reporting import outgoing
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.executor.reporting.reporter import AttemptReporter
@@ -263,7 +264,7 @@ async def test_large_batches_are_split(log: SlowLog, appender: BatchingAppender)
 
 
 async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, appender: BatchingAppender, monkeypatch) -> None:
-    monkeypatch.setattr(module, "FULL_BYTES", 1000)
+    monkeypatch.setattr(outgoing, "FULL_BYTES", 1000)
     log.gate.clear()
     queue = frames_of(appender)
     for _ in range(4):
@@ -271,11 +272,11 @@ async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, appender:
     await eventually(lambda: log.appends)
     for _ in range(4):
         queue.put(b"values", b"x" * 500)
-    assert appender.full
-    waiting = asyncio.create_task(appender.room(queue))
+    assert appender.buffer.full
+    waiting = asyncio.create_task(queue.room())
     log.gate.set()
     await waiting
-    assert not appender.full
+    assert not appender.buffer.full
 
 
 class PickyLog(SlowLog):
@@ -372,7 +373,7 @@ async def test_after_settling_items_are_reported_as_they_come_one_report_in_flig
 async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_disk(
     log: SlowLog, appender: BatchingAppender, monkeypatch
 ) -> None:
-    monkeypatch.setattr(module, "FULL_BYTES", 50_000)
+    monkeypatch.setattr(outgoing, "FULL_BYTES", 50_000)
     log.gate.clear()
     queue = frames_of(appender)
     frames = [b"%d " % i + b"x" * 10_000 for i in range(300)]
@@ -385,7 +386,7 @@ async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_dis
     assert in_memory <= 60_000 and queue.spill is not None and queue.full
     await asyncio.to_thread(lambda: [queue.put(b"custom", data) for data in frames[150:]])
     assert queue.count == 300, "in memory, on disk and under way"
-    waiting = asyncio.create_task(appender.room(queue))
+    waiting = asyncio.create_task(queue.room())
     done = appender.command(1, "t", b"{}")
     log.gate.set()
     await done
@@ -397,7 +398,7 @@ async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_dis
 async def test_a_full_outbox_does_not_hold_up_a_run_that_has_nothing_waiting(
     log: SlowLog, appender: BatchingAppender, monkeypatch
 ) -> None:
-    monkeypatch.setattr(module, "FULL_BYTES", 10_000)
+    monkeypatch.setattr(outgoing, "FULL_BYTES", 10_000)
     log.gate.clear()
     greedy, modest = frames_of(appender), frames_of(appender, "other")
     for _ in range(20):
@@ -411,7 +412,7 @@ async def test_a_full_outbox_does_not_hold_up_a_run_that_has_nothing_waiting(
 async def test_frames_stay_in_order_when_threads_put_while_the_disk_is_read(
     log: SlowLog, appender: BatchingAppender, monkeypatch
 ) -> None:
-    monkeypatch.setattr(module, "FULL_BYTES", 10_000)
+    monkeypatch.setattr(outgoing, "FULL_BYTES", 10_000)
     queue = frames_of(appender)
     log.gate.clear()
     for i in range(50):

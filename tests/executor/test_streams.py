@@ -130,7 +130,7 @@ async def test_a_graph_called_synchronously_in_a_node_streams_and_checkpoints_li
 
 
 async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.reporting.appender.FULL_BYTES", 20_000)
+    monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 20_000)
     gate, append = asyncio.Event(), stage.log.append
 
     async def held(records):
@@ -140,7 +140,7 @@ async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stag
     executor = await serving("tokens")
     monkeypatch.setattr(stage.log, "append", held)
     run_id = await stage.enqueue("tokens", {"items": [], "n": 50_000}, stream_mode=["custom"])
-    await eventually(lambda: executor.appender.full)
+    await eventually(lambda: executor.appender.buffer.full)
     queue = executor.attempts[run_id].queue
     before = await settled(lambda: queue.count)
     assert before < 10_000
@@ -153,7 +153,7 @@ async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stag
 async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_waits(
     stage: Stage, serving, monkeypatch, kilobytes: int
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.reporting.appender.FULL_BYTES", 100_000)
+    monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 100_000)
     gate, append = asyncio.Event(), stage.log.append
 
     async def held(records):
@@ -166,7 +166,7 @@ async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_
     await eventually(lambda: run_id in executor.attempts and executor.attempts[run_id].queue.count >= 6000)
     attempt = executor.attempts[run_id]
     assert sum(len(data) for _, data in attempt.queue.frames) < 2_000_000
-    assert attempt.queue.full and executor.appender.queued_bytes < 2_000_000
+    assert attempt.queue.full and executor.appender.buffer.queued_bytes < 2_000_000
     await settled(lambda: attempt.queue.count)
     assert attempt.working, "the next superstep waits"
     gate.set()
@@ -176,7 +176,7 @@ async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_
 
 
 async def test_a_node_that_is_too_far_ahead_of_the_log_fails(stage: Stage, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.reporting.appender.FULL_BYTES", 20_000)
+    monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 20_000)
     monkeypatch.setattr("threadlog.engine.executor.reporting.spill.SPILL_BYTES", 100_000)
     await serving("flood", "noop")
     run_id = await stage.enqueue("flood", {"items": [], "n": 3000}, stream_mode=["custom"])

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sending(Protocol):
-    """What a queue needs of the outbox that sends its frames."""
+    """What a queue needs of the buffer that its frames leave through."""
 
     queued_bytes: int
 
@@ -24,6 +24,8 @@ class Sending(Protocol):
 
     def wake(self, queue: FrameQueue) -> None: ...
 
+    async def room(self, queue: FrameQueue) -> None: ...
+
 
 class FrameQueue:
     """The frames of one attempt that are not in the log yet. `put` may be called from any thread.
@@ -32,7 +34,7 @@ class FrameQueue:
     """
 
     __slots__ = (
-        "_appender",
+        "_buffer",
         "attempt",
         "frames",
         "held",
@@ -45,14 +47,14 @@ class FrameQueue:
     )
 
     def __init__(
-        self, appender: Sending, *, run_id: str, thread_id: str, attempt: int, partition: int, held: bool = False
+        self, buffer: Sending, *, run_id: str, thread_id: str, attempt: int, partition: int, held: bool = False
     ) -> None:
-        self._appender = appender
+        self._buffer = buffer
         self.run_id, self.thread_id, self.attempt, self.partition = run_id, thread_id, attempt, partition
         self.frames: deque[tuple[bytes, bytes]] = deque()
         self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
         self.held = held
-        self.waiting = False  # the outbox knows that there are frames
+        self.waiting = False  # the buffer knows that there are frames
         self.spill: Spill | None = None  # frames that come after those in memory
 
     @property
@@ -63,27 +65,31 @@ class FrameQueue:
     @property
     def full(self) -> bool:
         """Who can wait before it puts more should."""
-        return self.spill is not None or self._appender.full
+        return self.spill is not None or self._buffer.full
+
+    async def room(self) -> None:
+        """Wait until it is not `full`."""
+        await self._buffer.room(self)
 
     def put(self, name: bytes, data: bytes) -> None:
         """Add a frame. What the loop's own thread puts while the log can't keep up goes to disk."""
         spill = self.spill
-        if spill is None and self._appender.full and self.waiting and self._appender.on_loop:
+        if spill is None and self._buffer.full and self.waiting and self._buffer.on_loop:
             spill = self._begin_spill()
         if spill is not None and spill.put(name, data):
             return
         self.frames.append((name, data))
-        self._appender.queued_bytes += len(data)  # a lost update between threads shifts the back-pressure a little
-        if not self.waiting and (not self.held or self._appender.full):
+        self._buffer.queued_bytes += len(data)  # a lost update between threads shifts the back-pressure a little
+        if not self.waiting and (not self.held or self._buffer.full):
             self.waiting = True
-            self._appender.wake(self)
+            self._buffer.wake(self)
 
     def release(self) -> None:
         """On the loop: frames put so far and from now on leave."""
         self.held = False  # before looking: a thread looks at it after it has put a frame
         if self.frames and not self.waiting:
             self.waiting = True
-            self._appender.wake(self)
+            self._buffer.wake(self)
 
     def _begin_spill(self) -> Spill | None:
         try:

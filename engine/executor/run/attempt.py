@@ -411,12 +411,12 @@ class RunAttempt:
             async for event in call.astream_events(plan.input, config, version="v2", **options):
                 stream.event(event)
                 if self.queue.full:
-                    await self._appender.room(self.queue)
+                    await self.queue.room()
             return
         # one item per superstep, and only to wait here while the log cannot keep up: the stream itself goes its own way
         async for _ in call.astream(plan.input, config, stream_mode=["checkpoints"], **options):
             if self.queue.full:
-                await self._appender.room(self.queue)
+                await self.queue.room()
 
     async def _update_state(self) -> dict[str, Any]:
         saver = self.saver = self._saver()
