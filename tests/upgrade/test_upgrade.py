@@ -30,7 +30,7 @@ VERSIONS = sorted(path.name for path in WRITTEN.iterdir())
 GOES_ON = {"held", "later"}  # had unfinished runs
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)  # starts a server, in one mode on a Kafka that may have to start too
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_what_an_earlier_version_wrote_opens(
     version: str, mode: str, own_server: Callable[..., Server], request: pytest.FixtureRequest
