@@ -1,4 +1,4 @@
-"""The real house without executors: log, processor and read models in Postgres, the api on a port of its own."""
+"""The api on a port of its own, with log, processor and read models in Postgres; no executors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ GRAPH_INFO = {
 
 
 @dataclass
-class House:
+class ApiHarness:
     """Everything a test looks at. `gateway` and `log` are what an executor would use."""
 
     client: TestClient
@@ -138,7 +138,7 @@ class House:
 
 
 @asynccontextmanager
-async def house(database: str, settings: ApiSettings | None = None) -> AsyncIterator[House]:
+async def api_harness(database: str, settings: ApiSettings | None = None) -> AsyncIterator[ApiHarness]:
     pool = await asyncpg.create_pool(database, min_size=2, max_size=12)
     log = await PostgresLog.create(pool, await pool.fetchval("SELECT count(*) FROM partitions"))
 
@@ -157,7 +157,7 @@ async def house(database: str, settings: ApiSettings | None = None) -> AsyncIter
     client = TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=30))
     await client.start_server()
     try:
-        yield House(client, pool, log, gateway, hub)
+        yield ApiHarness(client, pool, log, gateway, hub)
     finally:
         await client.close()
         await processor.stop()

@@ -8,12 +8,12 @@ import pytest
 
 from threadlog.api.settings import ApiSettings
 
-from .house import House, house
+from .api_harness import ApiHarness, api_harness
 
 
 @pytest.fixture
-async def api(database: str) -> AsyncIterator[House]:
-    """A house with one graph, `noop`, and nobody to run it: the tests do what an executor would."""
-    async with house(database, ApiSettings(heartbeat_seconds=0.2, frame_wait_seconds=5)) as opened:
+async def api(database: str) -> AsyncIterator[ApiHarness]:
+    """An api with one graph, `noop`, and no executor: the tests do what an executor would."""
+    async with api_harness(database, ApiSettings(heartbeat_seconds=0.2, frame_wait_seconds=5)) as opened:
         await opened.register("noop")
         yield opened

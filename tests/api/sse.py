@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import ClientResponse
 
-from .house import House
+from .api_harness import ApiHarness
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def parse(block: str) -> Event:
     return Event(values.get("event"), data, values.get("id"), tuple(name for name, _, _ in fields))
 
 
-async def read_all(api: House, path: str, *, last_event_id: str | None = None) -> list[Event]:
+async def read_all(api: ApiHarness, path: str, *, last_event_id: str | None = None) -> list[Event]:
     """All events of a stream that ends."""
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
     async with api.client.get(path, headers=headers) as answer:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from .house import GRAPH_INFO, House
+from .api_harness import GRAPH_INFO, ApiHarness
 
 
-async def test_configurable_and_context_mirror_each_other(api: House) -> None:
+async def test_configurable_and_context_mirror_each_other(api: ApiHarness) -> None:
     status, answer = await api.ask(
         "POST", "/assistants", {"graph_id": "noop", "config": {"configurable": {"a": 1}}, "context": {"b": 2}}
     )
@@ -20,7 +20,7 @@ async def test_configurable_and_context_mirror_each_other(api: House) -> None:
     assert (plain["config"], plain["context"], plain["name"], plain["version"]) == ({}, {}, "Untitled", 1)
 
 
-async def test_a_changed_assistant_is_seen_by_the_next_run(api: House) -> None:
+async def test_a_changed_assistant_is_seen_by_the_next_run(api: ApiHarness) -> None:
     made = await api.call("POST", "/assistants", {"graph_id": "noop", "context": {"model": "old"}})
     thread_id = await api.thread()
     run = await api.run(thread_id, assistant_id=made["assistant_id"])
@@ -33,7 +33,7 @@ async def test_a_changed_assistant_is_seen_by_the_next_run(api: House) -> None:
     assert status == 404
 
 
-async def test_a_graph_registered_later_is_known_at_once(api: House) -> None:
+async def test_a_graph_registered_later_is_known_at_once(api: ApiHarness) -> None:
     status, answer = await api.ask("POST", "/assistants", {"graph_id": "late"})
     assert (status, answer["detail"]) == (404, "Graph 'late' not found. Expected one of: ['noop']")
     assert (await api.ask("POST", "/runs", {"assistant_id": "late"}))[0] == 422
@@ -42,7 +42,7 @@ async def test_a_graph_registered_later_is_known_at_once(api: House) -> None:
     assert run["assistant_id"] == assistant_id
 
 
-async def test_drawings_schemas_and_subgraphs(api: House) -> None:
+async def test_drawings_schemas_and_subgraphs(api: ApiHarness) -> None:
     drawings = GRAPH_INFO["drawings"]
     for query, key in (("", "0"), ("?xray=false", "0"), ("?xray=1", "1"), ("?xray=7", "true"), ("?xray=true", "true")):
         assert await api.call("GET", f"/assistants/noop/graph{query}") == drawings[key], query
@@ -61,7 +61,7 @@ async def test_drawings_schemas_and_subgraphs(api: House) -> None:
     assert (await api.ask("GET", f"/assistants/{uuid4()}/schemas"))[0] == 404
 
 
-async def test_search_combines_filters_and_pages_stably(api: House) -> None:
+async def test_search_combines_filters_and_pages_stably(api: ApiHarness) -> None:
     for n in range(5):
         await api.call(
             "POST", "/assistants", {"graph_id": "noop", "name": f"Mine 100% {n}", "metadata": {"deep": {"n": n % 2}}}
@@ -82,7 +82,7 @@ async def test_search_combines_filters_and_pages_stably(api: House) -> None:
     assert await api.call("POST", "/assistants/count", {"name": "_"}) == 0
 
 
-async def test_versions_and_going_back(api: House) -> None:
+async def test_versions_and_going_back(api: ApiHarness) -> None:
     made = await api.call("POST", "/assistants", {"graph_id": "noop", "context": {"a": 1}, "metadata": {"m": 1}})
     path = f"/assistants/{made['assistant_id']}"
     await api.call("PATCH", path, {"context": {"a": 2}, "metadata": {"n": 2}, "name": "two"})
@@ -100,7 +100,7 @@ async def test_versions_and_going_back(api: House) -> None:
     assert (await api.ask("POST", f"/assistants/{uuid4()}/versions", {}))[0] == 404
 
 
-async def test_deleting_stops_its_runs_and_on_request_deletes_its_threads(api: House) -> None:
+async def test_deleting_stops_its_runs_and_on_request_deletes_its_threads(api: ApiHarness) -> None:
     made = await api.call("POST", "/assistants", {"graph_id": "noop"})
     assistant_id = made["assistant_id"]
     kept, other = await api.thread(), await api.thread()

@@ -26,7 +26,7 @@ from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.storage import BoundedPool
 
-from .house import House, house
+from .api_harness import ApiHarness, api_harness
 
 SOON = ApiSettings(read_timeout_seconds=0.5)
 
@@ -72,7 +72,7 @@ async def test_a_database_that_does_not_answer_is_given_up_and_comes_back(databa
         assert await stalled.pool.fetchval("SELECT 1") == 1
 
 
-async def test_requests_are_answered_with_503_while_the_database_stalls(api: House, database: str) -> None:
+async def test_requests_are_answered_with_503_while_the_database_stalls(api: ApiHarness, database: str) -> None:
     async with stalling(database) as stalled:
         deps = ApiDeps(pool=stalled.pool, gateway=api.gateway, log=api.log, hub=StreamHub(api.log))
         async with TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=60)) as client:
@@ -104,13 +104,13 @@ async def test_requests_are_answered_with_503_while_the_database_stalls(api: Hou
                 assert answer.status == 200
 
 
-async def connected(api: House) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connected(api: ApiHarness) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection(api.client.host, api.client.port)
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /threads HT", b"POST /threads HTTP/1.1\r\nHost: x\r\nX-Y: z"])
 async def test_a_connection_whose_request_does_not_arrive_is_closed(database: str, sent: bytes) -> None:
-    async with house(database, SOON) as api:
+    async with api_harness(database, SOON) as api:
         reader, writer = await connected(api)
         writer.write(sent)
         assert await reader.read() == b""
@@ -118,7 +118,7 @@ async def test_a_connection_whose_request_does_not_arrive_is_closed(database: st
 
 
 async def test_headers_that_come_byte_by_byte_are_not_waited_for_longer(database: str) -> None:
-    async with house(database, SOON) as api:
+    async with api_harness(database, SOON) as api:
         reader, writer = await connected(api)
         closed = asyncio.create_task(reader.read())
         writer.write(b"GET /ok HTTP/1.1\r\nHost: x\r\nX-Y: ")
@@ -130,7 +130,7 @@ async def test_headers_that_come_byte_by_byte_are_not_waited_for_longer(database
 
 
 async def test_an_idle_connection_is_closed_after_its_request_too(database: str) -> None:
-    async with house(database, SOON) as api:
+    async with api_harness(database, SOON) as api:
         reader, writer = await connected(api)
         writer.write(b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.readuntil(b'{"ok":true,"services":{}}')).startswith(b"HTTP/1.1 200 ")
@@ -140,7 +140,7 @@ async def test_an_idle_connection_is_closed_after_its_request_too(database: str)
 
 @pytest.mark.parametrize("length", [b"Content-Length: 50", b"Transfer-Encoding: chunked"])
 async def test_a_body_that_does_not_arrive_is_408(database: str, length: bytes) -> None:
-    async with house(database, SOON) as api:
+    async with api_harness(database, SOON) as api:
         reader, writer = await connected(api)
         body = b'{"metadata": ' if b"50" in length else b'd\r\n{"metadata": \r\n'
         writer.write(b"POST /threads HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n" + body)
@@ -152,7 +152,7 @@ async def test_a_body_that_does_not_arrive_is_408(database: str, length: bytes) 
 
 @pytest.mark.parametrize("total", [2_000_000, 100])
 async def test_a_body_in_pieces_arrives_whole(database: str, total: int) -> None:
-    async with house(database) as api:
+    async with api_harness(database) as api:
         reader, writer = await connected(api)
         body = b'{"metadata": {"x": "' + b"y" * total + b'"}}'
         writer.write(b"POST /threads HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")
@@ -167,7 +167,7 @@ async def test_a_body_in_pieces_arrives_whole(database: str, total: int) -> None
 
 
 async def test_a_chunked_body_over_the_limit_is_413(database: str) -> None:
-    async with house(database, ApiSettings(max_body_bytes=1000)) as api:
+    async with api_harness(database, ApiSettings(max_body_bytes=1000)) as api:
         reader, writer = await connected(api)
         writer.write(b"POST /threads HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         writer.write(b"5dc\r\n" + b"x" * 1500 + b"\r\n")
@@ -176,7 +176,7 @@ async def test_a_chunked_body_over_the_limit_is_413(database: str) -> None:
 
 
 async def test_clients_that_leave_or_speak_no_http_write_nothing_that_looks_like_an_error(
-    api: House, caplog: pytest.LogCaptureFixture
+    api: ApiHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     thread_id = await api.thread()
     deps = ApiDeps(pool=api.pool, gateway=api.gateway, log=api.log, hub=StreamHub(api.log))

@@ -19,8 +19,8 @@ from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.domain.commands import Command, ImportCheckpoints
 from threadlog.engine.processor.ports import Decided
 
+from .api_harness import ApiHarness
 from .checkpoints import checkpoint
-from .house import House
 
 
 class Held:
@@ -45,7 +45,7 @@ class Held:
 
 
 @asynccontextmanager
-async def served(api: House, gateway: Held) -> AsyncIterator[TestClient]:
+async def served(api: ApiHarness, gateway: Held) -> AsyncIterator[TestClient]:
     deps = ApiDeps(pool=api.pool, gateway=gateway, log=api.log, hub=StreamHub(api.log))
     async with TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=100)) as client:
         try:
@@ -63,7 +63,7 @@ async def served(api: House, gateway: Held) -> AsyncIterator[TestClient]:
     ],
 )
 async def test_another_request_is_answered_while_one_of_many_commands_is_under_way(
-    api: House, path: str, body: Any
+    api: ApiHarness, path: str, body: Any
 ) -> None:
     other = await api.thread()
     if path == "/threads/prune":
@@ -81,7 +81,7 @@ async def test_another_request_is_answered_while_one_of_many_commands_is_under_w
     assert gateway.most <= limits.AT_A_TIME
 
 
-async def test_copies_leave_connections_to_others(api: House) -> None:
+async def test_copies_leave_connections_to_others(api: ApiHarness) -> None:
     source = await api.thread()
     run = await api.run(source)
     await api.report(source, run["run_id"], "success", items=checkpoint({"n": 1})[1])

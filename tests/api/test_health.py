@@ -23,7 +23,7 @@ from threadlog.projections import health
 from threadlog.projections.health import WritePath
 from threadlog.projections.queries import system
 
-from .house import House
+from .api_harness import ApiHarness
 
 
 class Broken:
@@ -51,7 +51,7 @@ class Broken:
 
 
 @asynccontextmanager
-async def served(api: House, log: Any, **more: Any) -> AsyncIterator[TestClient]:
+async def served(api: ApiHarness, log: Any, **more: Any) -> AsyncIterator[TestClient]:
     deps = ApiDeps(pool=api.pool, gateway=api.gateway, log=log, hub=StreamHub(log), **more)
     async with TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=60)) as client:
         yield client
@@ -65,7 +65,7 @@ async def probe(client: TestClient) -> tuple[int, dict[str, str | None], str]:
         return answer.status, {k: v.get("error") for k, v in body["services"].items()}, body.get("detail", "")
 
 
-async def test_all_is_well(api: House) -> None:
+async def test_all_is_well(api: ApiHarness) -> None:
     async with served(api, api.log) as client:
         assert await probe(client) == (200, {"postgres": None, "log": None, "engine": None}, "")
 
@@ -74,7 +74,7 @@ async def test_all_is_well(api: House) -> None:
     ("how", "value", "says"),
     [("full", True, "no space left"), *(("missing", topic, f"{topic.name} does not exist") for topic in Topic)],
 )
-async def test_a_log_that_takes_nothing_is_named(api: House, how: str, value: Any, says: str) -> None:
+async def test_a_log_that_takes_nothing_is_named(api: ApiHarness, how: str, value: Any, says: str) -> None:
     log = Broken(api.log)
     async with served(api, log) as client:
         setattr(log, how, value)
@@ -85,7 +85,7 @@ async def test_a_log_that_takes_nothing_is_named(api: House, how: str, value: An
             assert answer.status == 200  # the process itself is there
 
 
-async def test_partitions_without_a_living_engine_are_named(api: House) -> None:
+async def test_partitions_without_a_living_engine_are_named(api: ApiHarness) -> None:
     await api.pool.execute("UPDATE processors SET lease_until = now() - interval '1 hour', owner = owner || '-gone'")
     path = WritePath(api.pool, api.log)
     # Its heart beats on, but a partition is another's, who is dead.
@@ -94,14 +94,16 @@ async def test_partitions_without_a_living_engine_are_named(api: House) -> None:
     assert problem is not None and "partitions have no engine" in problem
 
 
-async def test_what_the_engine_of_this_process_fails_at_is_told(api: House) -> None:
+async def test_what_the_engine_of_this_process_fails_at_is_told(api: ApiHarness) -> None:
     trouble: list[str | None] = [None]
     async with served(api, api.log, trouble=lambda: trouble[0]) as client:
         trouble[0] = "it failed: TypeError: Recursion limit reached"
         assert (await probe(client))[1]["engine"] == trouble[0]
 
 
-async def test_a_command_that_nobody_decides_is_told_by_its_age(api: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_command_that_nobody_decides_is_told_by_its_age(
+    api: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As of an engine that gets nowhere: its leases are renewed, and what is in the log stays undecided."""
     wedged = MemoryLog(api.log.partitions)
     thread_id = "0199b2c0-0000-7000-8000-000000000001"
@@ -117,7 +119,7 @@ async def test_a_command_that_nobody_decides_is_told_by_its_age(api: House, monk
     assert (await WritePath(api.pool, wedged).check())["engine"] is None
 
 
-async def test_many_probes_are_one_look(api: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_probes_are_one_look(api: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "FRESH_SECONDS", 3600.0)
     log = Broken(api.log)
     path = WritePath(api.pool, log)
@@ -129,7 +131,7 @@ async def test_many_probes_are_one_look(api: House, monkeypatch: pytest.MonkeyPa
     assert [record.partition for record in log.appended] == [0, 1]  # another partition each time
 
 
-async def test_a_part_that_does_not_answer_is_not_waited_for(api: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_part_that_does_not_answer_is_not_waited_for(api: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "STEP_SECONDS", 0.05)
 
     class Stuck(Broken):
@@ -141,7 +143,7 @@ async def test_a_part_that_does_not_answer_is_not_waited_for(api: House, monkeyp
     assert found["log"] == "no answer in 0.05 s"
 
 
-async def test_an_executor_lives_by_its_lease(api: House) -> None:
+async def test_an_executor_lives_by_its_lease(api: ApiHarness) -> None:
     path = WritePath(api.pool, api.log, executor_id="somebody")
     assert "lease" in str((await path.check())["executor"])
     await api.pool.execute("INSERT INTO executors VALUES ('somebody', now() + interval '1 hour', 10)")

@@ -19,7 +19,7 @@ from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable
 from threadlog.engine.processor.ports import Decided
 
-from .house import House, house
+from .api_harness import ApiHarness, api_harness
 
 REFUSED: list[tuple[str, str, bytes | None, int, str]] = [
     ("GET", "/nowhere", None, 404, "Not Found"),
@@ -72,7 +72,7 @@ REFUSED: list[tuple[str, str, bytes | None, int, str]] = [
 ]
 
 
-async def test_an_error_is_json_with_a_sentence(api: House) -> None:
+async def test_an_error_is_json_with_a_sentence(api: ApiHarness) -> None:
     for method, path, body, status, detail in REFUSED:
         async with api.client.request(method, path, data=body) as answer:
             text = await answer.text()
@@ -82,7 +82,7 @@ async def test_an_error_is_json_with_a_sentence(api: House) -> None:
             assert (status == 405) == ("Allow" in answer.headers)
 
 
-async def test_every_answer_has_a_request_id(api: House) -> None:
+async def test_every_answer_has_a_request_id(api: ApiHarness) -> None:
     async with api.client.get("/ok", headers={"x-request-id": "mine"}) as answer:
         assert answer.headers["x-request-id"] == "mine"
     ids = set()
@@ -92,13 +92,13 @@ async def test_every_answer_has_a_request_id(api: House) -> None:
     assert len(ids) == 4
 
 
-async def test_a_body_is_json_whatever_it_claims_to_be(api: House) -> None:
+async def test_a_body_is_json_whatever_it_claims_to_be(api: ApiHarness) -> None:
     for headers in ({"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}, {}):
         made = await api.call("POST", "/threads", {"metadata": {"a": 1}, "from_the_future": True}, headers=headers)
         assert made["metadata"] == {"a": 1}
 
 
-async def test_nul_becomes_a_replacement_character(api: House) -> None:
+async def test_nul_becomes_a_replacement_character(api: ApiHarness) -> None:
     made = await api.call("POST", "/threads", {"metadata": {"a\x00": ["b\x00", {"c": "\x00"}], "d": "\\u0000"}})
     assert made["metadata"] == {"a\ufffd": ["b\ufffd", {"c": "\ufffd"}], "d": "\\u0000"}
     found = await api.call("GET", f"/threads/{made['thread_id']}")
@@ -106,7 +106,7 @@ async def test_nul_becomes_a_replacement_character(api: House) -> None:
 
 
 async def test_a_body_that_is_too_large_is_413(database: str) -> None:
-    async with house(database, ApiSettings(max_body_bytes=1000)) as api:
+    async with api_harness(database, ApiSettings(max_body_bytes=1000)) as api:
         status, answer = await api.ask("POST", "/threads", {"metadata": {"a": "x" * 2000}})
         assert status == 413 and "larger" in answer["detail"]
         await api.thread(metadata={"a": "x" * 500})
@@ -151,7 +151,7 @@ async def test_a_log_that_is_away_is_503_and_a_bug_is_500(database: str, error: 
             assert (await answer.json())["services"]["postgres"]["ok"] is False
 
 
-async def test_system_endpoints(api: House) -> None:
+async def test_system_endpoints(api: ApiHarness) -> None:
     assert await api.call("GET", "/ok") == {"ok": True, "services": {}}
     assert await api.call("GET", "/") == {"ok": True, "services": {}}
     checked = await api.call("GET", "/ok?check_db=1")
@@ -162,7 +162,7 @@ async def test_system_endpoints(api: House) -> None:
         assert answer.status == 200
 
 
-async def test_metrics(api: House) -> None:
+async def test_metrics(api: ApiHarness) -> None:
     thread_id = await api.thread()
     await api.run(thread_id)
     await api.ask("GET", f"/threads/{uuid4()}")
@@ -181,7 +181,7 @@ async def test_metrics(api: House) -> None:
     assert "process_resident_memory_bytes" in text and "target_info" in text
 
 
-async def test_any_origin_may_call_by_default(api: House) -> None:
+async def test_any_origin_may_call_by_default(api: ApiHarness) -> None:
     asked = {
         "Origin": "https://page.example",
         "Access-Control-Request-Method": "POST",
@@ -215,7 +215,7 @@ async def test_configured_origins_are_kept_to(database: str) -> None:
         allow_credentials=True,
         expose_headers=("x-shown",),
     )
-    async with house(database, ApiSettings(cors=cors)) as api:
+    async with api_harness(database, ApiSettings(cors=cors)) as api:
         for origin in ("https://good.example", "https://sub.good.example"):
             async with api.client.get("/ok", headers={"Origin": origin}) as answer:
                 assert answer.headers["access-control-allow-origin"] == origin
@@ -229,7 +229,7 @@ async def test_configured_origins_are_kept_to(database: str) -> None:
             assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_the_description_has_every_route_and_resolves(api: House) -> None:
+async def test_the_description_has_every_route_and_resolves(api: ApiHarness) -> None:
     described = await api.call("GET", "/openapi.json")
     assert described["openapi"].startswith("3.1")
     paths = described["paths"]
@@ -245,7 +245,7 @@ async def test_the_description_has_every_route_and_resolves(api: House) -> None:
     assert "run_id" in schemas["Run"]["properties"] and "assistant_id" in schemas["RunCreate"]["properties"]
 
 
-async def test_the_page_of_the_description_loads_nothing_from_elsewhere(api: House) -> None:
+async def test_the_page_of_the_description_loads_nothing_from_elsewhere(api: ApiHarness) -> None:
     async with api.client.get("/docs") as answer:
         assert answer.content_type == "text/html"
         page = await answer.text()

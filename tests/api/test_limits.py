@@ -17,7 +17,7 @@ import threadlog.api
 from threadlog.api.http import limits
 from threadlog.engine.domain.limits import DEPTH, INDEXED_BYTES, METADATA_KEYS
 
-from .house import House
+from .api_harness import ApiHarness
 
 API = Path(threadlog.api.__file__).parent
 
@@ -56,7 +56,7 @@ PLACES: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize("levels", [DEPTH + 1, 253, 254, 400, 1000, 2000, 100_000])
-async def test_a_body_nested_too_deeply_is_refused_by_that_name(api: House, levels: int) -> None:
+async def test_a_body_nested_too_deeply_is_refused_by_that_name(api: ApiHarness, levels: int) -> None:
     thread_id = await api.thread()
     for path, body in PLACES:
         async with api.client.post(path.format(thread=thread_id), data=body.replace(b"X", nested(levels))) as answer:
@@ -65,7 +65,7 @@ async def test_a_body_nested_too_deeply_is_refused_by_that_name(api: House, leve
     assert (await api.call("POST", "/threads/count", {"metadata": {"x": []}})) == 0
 
 
-async def test_a_body_as_deep_as_allowed_is_stored_and_shown(api: House) -> None:
+async def test_a_body_as_deep_as_allowed_is_stored_and_shown(api: ApiHarness) -> None:
     body = b'{"metadata": {"x": %b}}' % nested(DEPTH - 2)
     async with api.client.post("/threads", data=body) as answer:
         assert answer.status == 200
@@ -133,7 +133,7 @@ TOO_MANY: list[tuple[str, Any, str, int, int]] = [
 ]
 
 
-async def test_too_much_is_refused_with_the_limit_and_the_number(api: House) -> None:
+async def test_too_much_is_refused_with_the_limit_and_the_number(api: ApiHarness) -> None:
     thread_id = await api.thread()
     for target, body, field, number, limit in TOO_MANY:
         method, path = target.split() if " " in target else ("POST", target)
@@ -145,7 +145,7 @@ async def test_too_much_is_refused_with_the_limit_and_the_number(api: House) -> 
 
 
 @pytest.mark.parametrize("field", ["webhook", "feedback_keys"])
-async def test_what_is_asked_for_and_not_there_is_refused(api: House, field: str) -> None:
+async def test_what_is_asked_for_and_not_there_is_refused(api: ApiHarness, field: str) -> None:
     thread_id = await api.thread()
     asked = {"webhook": "https://example.org/hook", "feedback_keys": ["score"]}[field]
     for path in ("/runs", f"/threads/{thread_id}/runs", "/runs/wait"):
@@ -155,7 +155,7 @@ async def test_what_is_asked_for_and_not_there_is_refused(api: House, field: str
         await api.call("POST", f"/threads/{thread_id}/runs", run(**{field: nothing}))
 
 
-async def test_a_time_to_live_is_refused_until_threads_end_by_it(api: House) -> None:
+async def test_a_time_to_live_is_refused_until_threads_end_by_it(api: ApiHarness) -> None:
     for method, path in (("POST", "/threads"), ("PATCH", f"/threads/{await api.thread()}")):
         for ttl in (60, {"ttl": 60, "strategy": "delete"}):
             status, answer = await api.ask(method, path, {"ttl": ttl})
@@ -166,7 +166,7 @@ async def test_a_time_to_live_is_refused_until_threads_end_by_it(api: House) -> 
 # --- other parts than the body
 
 
-async def test_a_compressed_body_is_refused_unread(api: House) -> None:
+async def test_a_compressed_body_is_refused_unread(api: ApiHarness) -> None:
     for encoding, data in (
         ("gzip", b"{}"),
         ("gzip", gzip.compress(b"{}")),
@@ -181,7 +181,7 @@ async def test_a_compressed_body_is_refused_unread(api: House) -> None:
         assert answer.status == 200
 
 
-async def test_text_that_is_not_utf_8_becomes_text_that_can_be_stored(api: House) -> None:
+async def test_text_that_is_not_utf_8_becomes_text_that_can_be_stored(api: ApiHarness) -> None:
     """Of every part of a request: aiohttp gives undecodable bytes of headers as lone surrogates."""
     thread_id = await api.thread()
     body = orjson.dumps(run())
@@ -207,7 +207,7 @@ async def test_text_that_is_not_utf_8_becomes_text_that_can_be_stored(api: House
         assert answer.startswith(b"HTTP/1.1 %d " % status), (target, answer)
 
 
-async def raw(api: House, target: bytes, headers: bytes, body: bytes) -> bytes:
+async def raw(api: ApiHarness, target: bytes, headers: bytes, body: bytes) -> bytes:
     """The answer to a request whose bytes no client library would send."""
     reader, writer = await asyncio.open_connection(api.client.host, api.client.port)
     try:
@@ -231,7 +231,7 @@ def test_the_text_of_requests_comes_through_one_gate() -> None:
                 assert not direct.search(allowed.sub("", line)), (path.name, line)
 
 
-async def test_nul_is_replaced_wherever_it_is_and_only_there(api: House) -> None:
+async def test_nul_is_replaced_wherever_it_is_and_only_there(api: ApiHarness) -> None:
     text = '{"metadata": {"a\\u0000": "\\u0000\\u0000 \\\\u0000 \\\\\\u0000 \\\\\\\\u0000"}}'
     async with api.client.post("/threads", data=text) as answer:
         made = await answer.json()
@@ -240,7 +240,7 @@ async def test_nul_is_replaced_wherever_it_is_and_only_there(api: House) -> None
 
 
 @pytest.mark.parametrize("digits", [19, 4500])
-async def test_numbers_of_many_digits_are_refused(api: House, digits: int) -> None:
+async def test_numbers_of_many_digits_are_refused(api: ApiHarness, digits: int) -> None:
     number = "9" * digits
     thread_id = await api.thread()
     assert (await api.ask("POST", "/threads/search", {"extract": {"a": f"values.x[{number}]"}}))[0] == 422
@@ -253,7 +253,7 @@ async def test_numbers_of_many_digits_are_refused(api: House, digits: int) -> No
     assert (await api.ask("GET", f"/assistants/noop/graph?xray={number}"))[0] in (200, 422)
 
 
-async def test_a_refusal_does_not_repeat_all_that_was_sent(api: House) -> None:
+async def test_a_refusal_does_not_repeat_all_that_was_sent(api: ApiHarness) -> None:
     long = "x" * 3000
     for path in (
         f"/assistants/noop/graph?xray={long}",
@@ -280,6 +280,6 @@ SOME_THREAD = "2f1f0b5e-9d8e-4f43-8a3a-3f4c5d6e7f80"  # names of tests are the s
         ("/ok", "GET,HEAD"),
     ],
 )
-async def test_allow_names_the_methods_of_this_path_alone(api: House, path: str, allow: str) -> None:
+async def test_allow_names_the_methods_of_this_path_alone(api: ApiHarness, path: str, allow: str) -> None:
     async with api.client.put(yarl.URL(path, encoded=True)) as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, allow)

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from .house import House
+from .api_harness import ApiHarness
 from .test_streams import status
 
 
-async def test_a_run_is_described_alike_when_created_and_when_read(api: House) -> None:
+async def test_a_run_is_described_alike_when_created_and_when_read(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with api.client.post(
         f"/threads/{thread_id}/runs", json={"assistant_id": "noop", "input": {"a": 1}}
@@ -36,7 +36,7 @@ async def test_a_run_is_described_alike_when_created_and_when_read(api: House) -
     assert configurable["checkpoint_ns"] == "" and "langgraph_auth_user" in configurable
 
 
-async def test_metadata_is_merged_from_assistant_thread_config_and_run(api: House) -> None:
+async def test_metadata_is_merged_from_assistant_thread_config_and_run(api: ApiHarness) -> None:
     made = await api.call(
         "POST", "/assistants", {"graph_id": "noop", "metadata": dict.fromkeys("abcd", "assistant"), "name": "x"}
     )
@@ -60,7 +60,7 @@ async def test_metadata_is_merged_from_assistant_thread_config_and_run(api: Hous
     assert (await api.run(thread_id, metadata={"created_by": "me"}))["metadata"]["created_by"] == "me"
 
 
-async def test_config_is_merged_by_key_and_reserved_keys_are_the_servers(api: House) -> None:
+async def test_config_is_merged_by_key_and_reserved_keys_are_the_servers(api: ApiHarness) -> None:
     made = await api.call(
         "POST", "/assistants",
         {
@@ -94,13 +94,13 @@ async def test_config_is_merged_by_key_and_reserved_keys_are_the_servers(api: Ho
         {"config": {"configurable": {"checkpoint_id": "c-1"}}},
     ],
 )
-async def test_a_checkpoint_to_start_from_is_in_the_config(api: House, fields: dict[str, Any]) -> None:
+async def test_a_checkpoint_to_start_from_is_in_the_config(api: ApiHarness, fields: dict[str, Any]) -> None:
     run = await api.run(await api.thread(), **fields)
     assert run["kwargs"]["config"]["configurable"]["checkpoint_id"] == "c-1"
     assert "checkpoint_id" not in run["kwargs"]["context"]
 
 
-async def test_durability_and_checkpoint_during_say_the_same(api: House) -> None:
+async def test_durability_and_checkpoint_during_say_the_same(api: ApiHarness) -> None:
     thread_id = await api.thread()
     for fields, expected in (
         ({"durability": "exit"}, ("exit", False)),
@@ -112,14 +112,14 @@ async def test_durability_and_checkpoint_during_say_the_same(api: House) -> None
         assert (kwargs["durability"], kwargs["checkpoint_during"]) == expected
 
 
-async def test_a_missing_thread_is_created_if_asked(api: House) -> None:
+async def test_a_missing_thread_is_created_if_asked(api: ApiHarness) -> None:
     thread_id = str(uuid4())
     run = await api.run(thread_id, if_not_exists="create")
     assert run["thread_id"] == thread_id
     assert (await api.call("GET", f"/threads/{thread_id}"))["status"] == "busy"
 
 
-async def test_a_rejected_run_changes_nothing(api: House) -> None:
+async def test_a_rejected_run_changes_nothing(api: ApiHarness) -> None:
     thread_id = await api.thread()
     first = await api.run(thread_id)
     code, answer = await api.ask(
@@ -135,7 +135,7 @@ async def test_a_rejected_run_changes_nothing(api: House) -> None:
     assert not api.hub._subscribers
 
 
-async def test_a_delayed_run_is_due_after_so_many_seconds(api: House) -> None:
+async def test_a_delayed_run_is_due_after_so_many_seconds(api: ApiHarness) -> None:
     thread_id = await api.thread()
     before = datetime.now(UTC)
     run = await api.run(thread_id, after_seconds=3600)
@@ -147,7 +147,7 @@ async def test_a_delayed_run_is_due_after_so_many_seconds(api: House) -> None:
     assert (await api.ask("POST", "/runs", {"assistant_id": "noop", "after_seconds": 1e300}))[0] == 422
 
 
-async def test_listing_filters_selects_and_pages(api: House) -> None:
+async def test_listing_filters_selects_and_pages(api: ApiHarness) -> None:
     thread_id = await api.thread()
     ids = [(await api.run(thread_id))["run_id"] for _ in range(5)]
     await api.report(thread_id, ids[0], "success")
@@ -163,7 +163,7 @@ async def test_listing_filters_selects_and_pages(api: House) -> None:
     assert (await api.ask("GET", f"/threads/{other}/runs/{ids[0]}"))[0] == 404
 
 
-async def test_a_run_is_running_once_an_executor_has_claimed_it(api: House) -> None:
+async def test_a_run_is_running_once_an_executor_has_claimed_it(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     await api.claim(run_id)
@@ -173,7 +173,7 @@ async def test_a_run_is_running_once_an_executor_has_claimed_it(api: House) -> N
     assert (queue["n_pending"], queue["n_running"]) == (0, 1)
 
 
-async def test_a_deleted_run_is_gone(api: House) -> None:
+async def test_a_deleted_run_is_gone(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     path = f"/threads/{thread_id}/runs/{run_id}"
@@ -181,7 +181,7 @@ async def test_a_deleted_run_is_gone(api: House) -> None:
     assert (await api.ask("GET", path))[0] == (await api.ask("DELETE", path))[0] == 404
 
 
-async def test_cancelling(api: House) -> None:
+async def test_cancelling(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     path = f"/threads/{thread_id}/runs/{run_id}"
@@ -194,7 +194,7 @@ async def test_cancelling(api: House) -> None:
     assert (await api.ask("POST", f"{path}/cancel?action=explode"))[0] == 422
 
 
-async def test_cancelling_with_wait_answers_when_the_executor_has_let_go(api: House) -> None:
+async def test_cancelling_with_wait_answers_when_the_executor_has_let_go(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     await api.claim(run_id)
@@ -213,7 +213,7 @@ async def test_cancelling_with_wait_answers_when_the_executor_has_let_go(api: Ho
     await cancelling
 
 
-async def test_bulk_cancel(api: House) -> None:
+async def test_bulk_cancel(api: ApiHarness) -> None:
     one, two = await api.thread(), await api.thread()
     first, queued = [(await api.run(one))["run_id"] for _ in range(2)]
     other = (await api.run(two))["run_id"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.house import House
+from tests.api.api_harness import ApiHarness
 from tests.api.test_threads import saved
 from tests.waiting import eventually
 from threadlog.api.context import API, SCANS
@@ -21,7 +21,7 @@ THREADS = 2 * SCAN_PAGE + 5
 
 
 @pytest.fixture
-async def some_threads(api: House) -> None:
+async def some_threads(api: ApiHarness) -> None:
     await saved(api, await api.thread(), {"n": 1})
     # More of them, with states that are found but hold nothing.
     await api.pool.execute(
@@ -32,19 +32,19 @@ async def some_threads(api: House) -> None:
 
 
 @asynccontextmanager
-async def states_locked(api: House) -> AsyncIterator[None]:
+async def states_locked(api: ApiHarness) -> AsyncIterator[None]:
     """Nobody can read a state."""
     async with api.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE")
         yield
 
 
-async def waiting(api: House) -> int:
+async def waiting(api: ApiHarness) -> int:
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'checkpoints'::regclass"
     return int(await api.pool.fetchval(query))
 
 
-async def test_other_requests_are_answered_meanwhile(api: House) -> None:
+async def test_other_requests_are_answered_meanwhile(api: ApiHarness) -> None:
     async with asyncio.timeout(20):
         async with states_locked(api):
             counts = [
@@ -57,7 +57,7 @@ async def test_other_requests_are_answered_meanwhile(api: House) -> None:
         assert await asyncio.gather(*counts) == [1] * len(counts)
 
 
-async def test_a_search_ends_when_its_client_is_gone(api: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_search_ends_when_its_client_is_gone(api: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     get_values = state.get_values
 

@@ -8,7 +8,7 @@ import uuid_utils
 
 from threadlog.api.runs.stateless import stateless_thread_id
 
-from .house import House
+from .api_harness import ApiHarness
 from .sse import read_all
 
 
@@ -20,7 +20,7 @@ def test_the_thread_of_a_stateless_run_is_made_from_its_id() -> None:
     assert made.bytes[:6] == UUID(run_id).bytes[:6]
 
 
-async def test_a_stateless_run_is_found_by_its_id_alone(api: House) -> None:
+async def test_a_stateless_run_is_found_by_its_id_alone(api: ApiHarness) -> None:
     async with api.client.post("/runs", json={"assistant_id": "noop", "on_completion": "keep"}) as answer:
         run = await answer.json()
         assert answer.headers["Content-Location"] == f"/threads/{run['thread_id']}/runs/{run['run_id']}"
@@ -30,7 +30,7 @@ async def test_a_stateless_run_is_found_by_its_id_alone(api: House) -> None:
     assert (await api.call("GET", f"/threads/{run['thread_id']}"))["metadata"]["graph_id"] == "noop"
 
 
-async def test_after_its_end_a_stateless_run_can_be_streamed_again_for_a_while(api: House) -> None:
+async def test_after_its_end_a_stateless_run_can_be_streamed_again_for_a_while(api: ApiHarness) -> None:
     run = await api.call("POST", "/runs", {"assistant_id": "noop", "stream_resumable": True})
     run_id, thread_id = run["run_id"], run["thread_id"]
     assert run["kwargs"]["temporary"] is True
@@ -47,7 +47,7 @@ async def test_after_its_end_a_stateless_run_can_be_streamed_again_for_a_while(a
     assert await api.call("GET", f"/runs/{run_id}/join") == {"n": 2}
 
 
-async def test_who_comes_back_before_the_end_of_a_stateless_run_gets_its_result(api: House) -> None:
+async def test_who_comes_back_before_the_end_of_a_stateless_run_gets_its_result(api: ApiHarness) -> None:
     """The last values went by while the client was away, and the thread goes with the end."""
     run = await api.call("POST", "/runs", {"assistant_id": "noop"})
     run_id, thread_id = run["run_id"], run["thread_id"]
@@ -58,7 +58,7 @@ async def test_who_comes_back_before_the_end_of_a_stateless_run_gets_its_result(
         assert await answer.json() == {"n": 2}
 
 
-async def test_what_failed_is_told_after_its_end(api: House) -> None:
+async def test_what_failed_is_told_after_its_end(api: ApiHarness) -> None:
     run = await api.call("POST", "/runs", {"assistant_id": "noop"})
     run_id, thread_id = run["run_id"], run["thread_id"]
     error = {"error": "ValueError", "message": "kaboom"}
@@ -67,7 +67,7 @@ async def test_what_failed_is_told_after_its_end(api: House) -> None:
     assert await api.call("GET", f"/runs/{run_id}/join") == {"__error__": error}
 
 
-async def test_a_run_that_never_was_is_not_found(api: House) -> None:
+async def test_a_run_that_never_was_is_not_found(api: ApiHarness) -> None:
     unknown = str(uuid4())
     for path in ("", "/stream", "/join"):
         assert (await api.ask("GET", f"/runs/{unknown}{path}", headers={"Last-Event-ID": "-1"}))[0] == 404
@@ -79,7 +79,7 @@ async def test_a_run_that_never_was_is_not_found(api: House) -> None:
     assert status == 404
 
 
-async def test_batch_checks_all_before_it_creates_any(api: House) -> None:
+async def test_batch_checks_all_before_it_creates_any(api: ApiHarness) -> None:
     good = {"assistant_id": "noop", "metadata": {"n": 1}}
     status, answer = await api.ask("POST", "/runs/batch", [good, {"assistant_id": "nope"}])
     assert status == 422 and answer["detail"].startswith("[1] Invalid assistant")

@@ -13,14 +13,14 @@ from tests.waiting import eventually
 from threadlog.api.streaming.cursor import EventId
 from threadlog.engine.domain.commands import ExpireLease
 
-from .house import House
+from .api_harness import ApiHarness
 from .sse import Event, events, read_all
 
 ERROR = {"error": "ValueError", "message": "kaboom"}
 
 
 @asynccontextmanager
-async def created(api: House, thread_id: str, **fields: Any) -> AsyncIterator[tuple[ClientResponse, str]]:
+async def created(api: ApiHarness, thread_id: str, **fields: Any) -> AsyncIterator[tuple[ClientResponse, str]]:
     """An open stream of a new run."""
     body = {"assistant_id": "noop", **fields}
     async with api.client.post(f"/threads/{thread_id}/runs/stream", json=body) as answer:
@@ -36,7 +36,7 @@ def shown(found: list[Event]) -> list[tuple[str | None, Any]]:
     return [(event.name, event.data) for event in found]
 
 
-async def test_a_stream_is_framed_as_the_contract_says(api: House) -> None:
+async def test_a_stream_is_framed_as_the_contract_says(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id) as (answer, run_id):
         path = f"/threads/{thread_id}/runs/{run_id}"
@@ -54,7 +54,7 @@ async def test_a_stream_is_framed_as_the_contract_says(api: House) -> None:
     assert {event.fields for event in found} == {("event", "data")}
 
 
-async def test_resumable_streams_have_ids_that_increase(api: House) -> None:
+async def test_resumable_streams_have_ids_that_increase(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id, stream_resumable=True) as (answer, run_id):
         for n in range(3):
@@ -67,7 +67,7 @@ async def test_resumable_streams_have_ids_that_increase(api: House) -> None:
     assert len(keys) == 6 and keys == sorted(set(keys))
 
 
-async def test_executors_are_told_whether_the_client_follows_the_run_from_its_start(api: House) -> None:
+async def test_executors_are_told_whether_the_client_follows_the_run_from_its_start(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id) as (_, run_id):
         streamed = await api.call("GET", f"/threads/{thread_id}/runs/{run_id}")
@@ -75,7 +75,7 @@ async def test_executors_are_told_whether_the_client_follows_the_run_from_its_st
     assert [run["kwargs"].get("streamed") for run in (streamed, created_only)] == [True, None]
 
 
-async def test_the_end_waits_for_frames_that_are_late(api: House) -> None:
+async def test_the_end_waits_for_frames_that_are_late(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id) as (answer, run_id):
         await api.report(thread_id, run_id, "success", frames=2)
@@ -89,7 +89,7 @@ async def anext_all(answer: ClientResponse) -> list[Event]:
     return [event async for event in events(answer)]
 
 
-async def test_repeated_and_outdated_frames_are_dropped(api: House) -> None:
+async def test_repeated_and_outdated_frames_are_dropped(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id) as (answer, run_id):
         await api.emit(thread_id, run_id, [start(run_id), ("custom", 1)])
@@ -103,7 +103,7 @@ async def test_repeated_and_outdated_frames_are_dropped(api: House) -> None:
     assert shown(found) == [start(run_id), ("custom", 1), ("custom", 2), start(run_id, 2), ("custom", 3)]
 
 
-async def test_silence_is_broken_by_heartbeats(api: House) -> None:
+async def test_silence_is_broken_by_heartbeats(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id) as (answer, run_id):
         stream = events(answer, comments=True)
@@ -112,7 +112,7 @@ async def test_silence_is_broken_by_heartbeats(api: House) -> None:
         assert all(event.name is None for event in [event async for event in stream])
 
 
-async def test_a_failure_is_one_error_event(api: House) -> None:
+async def test_a_failure_is_one_error_event(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id) as (answer, run_id):
         await api.emit(thread_id, run_id, [start(run_id), ("error", ERROR)])
@@ -120,7 +120,7 @@ async def test_a_failure_is_one_error_event(api: House) -> None:
         assert shown(await anext_all(answer)) == [start(run_id), ("error", ERROR)]
 
 
-async def test_a_failure_that_no_executor_told_of_is_an_error_event_too(api: House) -> None:
+async def test_a_failure_that_no_executor_told_of_is_an_error_event_too(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id) as (answer, run_id):
         for attempt in (1, 2, 3):
@@ -135,7 +135,7 @@ async def test_a_failure_that_no_executor_told_of_is_an_error_event_too(api: Hou
     assert thread["status"] == "error" and found[1].data["error"] == thread["error"]["error"]
 
 
-async def test_what_ends_early_is_a_clean_end(api: House) -> None:
+async def test_what_ends_early_is_a_clean_end(api: ApiHarness) -> None:
     for ending in ("cancel", "rollback", "delete", "superseded", "thread"):
         thread_id = await api.thread()
         async with created(api, thread_id) as (answer, run_id):
@@ -157,7 +157,7 @@ async def test_what_ends_early_is_a_clean_end(api: House) -> None:
             assert [event async for event in stream] == [], ending
 
 
-async def test_joining_shows_what_follows(api: House) -> None:
+async def test_joining_shows_what_follows(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     await api.emit(thread_id, run_id, [start(run_id), ("values", 1)])
@@ -175,12 +175,12 @@ async def test_joining_shows_what_follows(api: House) -> None:
     assert await read_all(api, path, last_event_id="-1") == []
 
 
-async def until_live(api: House, run_id: str, frames: int) -> None:
+async def until_live(api: ApiHarness, run_id: str, frames: int) -> None:
     """The api has seen so many frames of the run."""
     await eventually(lambda: (api.hub.progress(run_id) or (0, 0))[1] >= frames)
 
 
-async def test_joining_after_the_last_frame_and_before_the_end_ends(api: House) -> None:
+async def test_joining_after_the_last_frame_and_before_the_end_ends(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     await api.emit(thread_id, run_id, [start(run_id), ("values", 1)])
@@ -190,7 +190,7 @@ async def test_joining_after_the_last_frame_and_before_the_end_ends(api: House) 
         assert await anext_all(answer) == []
 
 
-async def test_a_resumable_run_is_replayed_from_anywhere(api: House) -> None:
+async def test_a_resumable_run_is_replayed_from_anywhere(api: ApiHarness) -> None:
     thread_id, other_id = await api.thread(), await api.thread()
     run_id = (await api.run(thread_id, stream_resumable=True))["run_id"]
     path = f"/threads/{thread_id}/runs/{run_id}/stream"
@@ -215,7 +215,7 @@ async def test_a_resumable_run_is_replayed_from_anywhere(api: House) -> None:
         assert shown(filtered) == [start(run_id), ("values", 1), ("values", 2), ("error", ERROR)], query
 
 
-async def test_who_is_cut_off_before_the_first_event_misses_none(api: House) -> None:
+async def test_who_is_cut_off_before_the_first_event_misses_none(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id, stream_resumable=True) as (answer, run_id):
         block = await answer.content.readuntil(b"\n\n")
@@ -227,7 +227,7 @@ async def test_who_is_cut_off_before_the_first_event_misses_none(api: House) -> 
     assert shown(await read_all(api, path, last_event_id=block[4:-2].decode())) == [start(run_id), ("custom", 1)]
 
 
-async def test_messages_tuple_selects_messages_and_namespaces_belong_to_their_mode(api: House) -> None:
+async def test_messages_tuple_selects_messages_and_namespaces_belong_to_their_mode(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id, stream_resumable=True))["run_id"]
     names = ["messages", "messages|child:1", "messages/partial", "updates", "updates|child:1", "values"]
@@ -238,7 +238,7 @@ async def test_messages_tuple_selects_messages_and_namespaces_belong_to_their_mo
         assert [e.name for e in await read_all(api, path + modes, last_event_id="-1")] == expected
 
 
-async def test_closing_the_last_interested_stream_cancels_if_asked(api: House) -> None:
+async def test_closing_the_last_interested_stream_cancels_if_asked(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id, on_disconnect="cancel") as (_, cancelled):
         pass
@@ -255,18 +255,18 @@ async def test_closing_the_last_interested_stream_cancels_if_asked(api: House) -
     await status(api, thread_id, kept, "interrupted")
 
 
-async def gone(api: House, left: int) -> None:
+async def gone(api: ApiHarness, left: int) -> None:
     """Only so many streams of the server are open."""
     await eventually(lambda: sum(len(subscribers) for subscribers in api.hub._subscribers.values()) <= left)
 
 
-async def status(api: House, thread_id: str, run_id: str, wanted: str) -> None:
+async def status(api: ApiHarness, thread_id: str, run_id: str, wanted: str) -> None:
     await eventually(
         lambda: api.call("GET", f"/threads/{thread_id}/runs/{run_id}"), lambda run: run["status"] == wanted
     )
 
 
-async def test_a_client_that_leaves_leaves_nothing_behind(api: House) -> None:
+async def test_a_client_that_leaves_leaves_nothing_behind(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id):
         pass
@@ -276,7 +276,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(api: House) -> None:
     assert not [task for task in asyncio.all_tasks() if "pump" in repr(task.get_coro())]
 
 
-async def test_shutting_down_ends_streams_without_cancelling(api: House) -> None:
+async def test_shutting_down_ends_streams_without_cancelling(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with created(api, thread_id, on_disconnect="cancel") as (answer, run_id):
         await api.emit(thread_id, run_id, [start(run_id)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import orjson
 
-from tests.engine.world import World, create_run, finish, new_id, world_of
+from tests.engine.engine_harness import EngineHarness, create_run, engine_harness, finish, new_id
 from threadlog.api.caches.thread_defaults import ThreadDefaults, ThreadDefaultsCache
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, UpdateThread
 
@@ -18,13 +18,13 @@ class Told:
         self._lookup.changed(record.key, record.events)  # type: ignore[attr-defined]
 
 
-async def row_of(world: World, thread_id: str) -> ThreadDefaults:
+async def row_of(world: EngineHarness, thread_id: str) -> ThreadDefaults:
     (row,) = await world.rows("SELECT metadata, config FROM threads WHERE thread_id = $1", thread_id)
     return ThreadDefaults(orjson.loads(row["metadata"]), orjson.loads(row["config"]))
 
 
 async def test_events_and_rows_agree(database: str) -> None:
-    async with world_of("postgres", database) as world:
+    async with engine_harness("postgres", database) as world:
         engine = await world.engine()
         nobody: asyncpg.Pool = asyncpg.create_pool(database, min_size=0)  # never opened: a query would fail
         lookup = ThreadDefaultsCache(nobody)
@@ -49,7 +49,7 @@ async def test_events_and_rows_agree(database: str) -> None:
 
 
 async def test_what_is_not_known_is_read_and_what_is_gone_is_gone(database: str) -> None:
-    async with world_of("postgres", database) as world:
+    async with engine_harness("postgres", database) as world:
         engine = await world.engine()
         old, new = new_id(), new_id()
         await engine.submit(CreateThread(thread_id=old, metadata={"n": 1}))

@@ -8,13 +8,13 @@ from typing import Any
 from tests.waiting import eventually
 from threadlog.engine.domain.commands import ReportRun
 
+from .api_harness import ApiHarness
 from .checkpoints import checkpoint
-from .house import House
 from .sse import Event, events
 from .test_streams import shown, start
 
 
-async def run_of(api: House, thread_id: str, *values: Any, **fields: Any) -> str:
+async def run_of(api: ApiHarness, thread_id: str, *values: Any, **fields: Any) -> str:
     """A run that emitted `metadata` and these values."""
     run_id = str((await api.run(thread_id, **fields))["run_id"])
     await api.emit(thread_id, run_id, [start(run_id), *(("values", v) for v in values), ("~output", None)])
@@ -30,7 +30,7 @@ async def take(stream: Any, count: int) -> list[Event]:
     return [await anext(stream) for _ in range(count)]
 
 
-async def test_it_follows_run_after_run_with_ids(api: House) -> None:
+async def test_it_follows_run_after_run_with_ids(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with api.client.get(f"/threads/{thread_id}/stream") as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
@@ -48,7 +48,7 @@ async def test_it_follows_run_after_run_with_ids(api: House) -> None:
         assert [event async for event in stream] == []
 
 
-async def test_lifecycle_shows_beginnings_and_ends_only(api: House) -> None:
+async def test_lifecycle_shows_beginnings_and_ends_only(api: ApiHarness) -> None:
     thread_id = await api.thread()
     for name in ("stream_mode", "stream_modes"):
         async with api.client.get(f"/threads/{thread_id}/stream?{name}=lifecycle") as answer:
@@ -56,7 +56,7 @@ async def test_lifecycle_shows_beginnings_and_ends_only(api: House) -> None:
             assert shown(await take(events(answer), 2)) == [start(run_id), done(run_id)]
 
 
-async def test_a_cancelled_run_is_done_too(api: House) -> None:
+async def test_a_cancelled_run_is_done_too(api: ApiHarness) -> None:
     thread_id = await api.thread()
     async with api.client.get(f"/threads/{thread_id}/stream") as answer:
         run_id = (await api.run(thread_id))["run_id"]
@@ -64,7 +64,7 @@ async def test_a_cancelled_run_is_done_too(api: House) -> None:
         assert shown(await take(events(answer), 1)) == [done(run_id)]
 
 
-async def test_replay_shows_resumable_runs_and_goes_on_from_an_id(api: House) -> None:
+async def test_replay_shows_resumable_runs_and_goes_on_from_an_id(api: ApiHarness) -> None:
     thread_id = await api.thread()
     await run_of(api, thread_id, "not kept")
     one = await run_of(api, thread_id, 1, stream_resumable=True)
@@ -86,7 +86,7 @@ async def test_replay_shows_resumable_runs_and_goes_on_from_an_id(api: House) ->
             assert rest == replayed[index + 1 :]
 
 
-async def test_a_resumed_stream_does_not_repeat_a_run_that_goes_on(api: House) -> None:
+async def test_a_resumed_stream_does_not_repeat_a_run_that_goes_on(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     await api.emit(thread_id, run_id, [start(run_id), ("values", 1)])
@@ -105,7 +105,7 @@ async def test_a_resumed_stream_does_not_repeat_a_run_that_goes_on(api: House) -
         assert shown(await take(stream, 1)) == [done(run_id)]
 
 
-async def finish_update(api: House, thread_id: str, **outcome: Any) -> None:
+async def finish_update(api: ApiHarness, thread_id: str, **outcome: Any) -> None:
     """What an executor does with the job of a state update."""
     job_id = await api.in_flight(thread_id)
     checkpoint_id, items = checkpoint({"n": 1})
@@ -124,7 +124,7 @@ async def finish_update(api: House, thread_id: str, **outcome: Any) -> None:
     assert events[0]["type"] not in ("command.rejected", "report.fenced"), events
 
 
-async def test_an_update_is_answered_when_it_is_done_and_shown_to_listeners(api: House) -> None:
+async def test_an_update_is_answered_when_it_is_done_and_shown_to_listeners(api: ApiHarness) -> None:
     thread_id = await api.thread(metadata={"graph_id": "noop"})
     path = f"/threads/{thread_id}"
     async with api.client.get(f"{path}/stream?stream_modes=state_update") as answer:
@@ -144,7 +144,7 @@ async def test_an_update_is_answered_when_it_is_done_and_shown_to_listeners(api:
         assert event.data["state"]["values"] == {"n": 1}
 
 
-async def test_an_update_that_the_graph_refuses_is_400(api: House) -> None:
+async def test_an_update_that_the_graph_refuses_is_400(api: ApiHarness) -> None:
     thread_id = await api.thread(metadata={"graph_id": "noop"})
     path = f"/threads/{thread_id}/state"
     updating = asyncio.create_task(api.ask("POST", path, {"values": {"n": 1}, "as_node": "nowhere"}))
@@ -154,7 +154,7 @@ async def test_an_update_that_the_graph_refuses_is_400(api: House) -> None:
     assert await updating == (400, {"detail": "InvalidUpdateError: Node nowhere does not exist"})
 
 
-async def test_an_update_needs_a_graph_a_thread_and_nothing_in_flight(api: House) -> None:
+async def test_an_update_needs_a_graph_a_thread_and_nothing_in_flight(api: ApiHarness) -> None:
     bare = await api.thread()
     for metadata, path, expected in (
         ({}, None, 400),
@@ -169,7 +169,7 @@ async def test_an_update_needs_a_graph_a_thread_and_nothing_in_flight(api: House
     assert (await api.ask("POST", f"/threads/{bare}/state", {"values": 3}))[0] == 422
 
 
-async def test_supersteps_that_fail_keep_the_thread(api: House) -> None:
+async def test_supersteps_that_fail_keep_the_thread(api: ApiHarness) -> None:
     steps = [{"updates": [{"values": {"n": 1}, "as_node": "__input__"}]}]
     code, answer = await api.ask("POST", "/threads", {"supersteps": steps})
     assert code == 201 and "was created, but there were problems" in answer["detail"]

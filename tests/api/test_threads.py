@@ -10,11 +10,11 @@ import pytest
 from threadlog.engine.compression.codec import unpack_record
 from threadlog.engine.domain.commands import UpdateThread
 
+from .api_harness import ApiHarness
 from .checkpoints import checkpoint
-from .house import House
 
 
-async def saved(api: House, thread_id: str, *values: dict[str, Any], **outcome: Any) -> list[str]:
+async def saved(api: ApiHarness, thread_id: str, *values: dict[str, Any], **outcome: Any) -> list[str]:
     """Runs on the thread, each leaving one checkpoint; returns the checkpoints' ids."""
     ids: list[str] = []
     for step, one in enumerate(values):
@@ -26,7 +26,7 @@ async def saved(api: House, thread_id: str, *values: dict[str, Any], **outcome: 
     return ids
 
 
-async def test_a_thread_is_described_alike_when_created_and_when_read(api: House) -> None:
+async def test_a_thread_is_described_alike_when_created_and_when_read(api: ApiHarness) -> None:
     made = await api.call("POST", "/threads", {"metadata": {"a": 1}})
     assert set(made) == {
         "thread_id", "created_at", "updated_at", "state_updated_at", "metadata", "status", "config", "values",
@@ -36,7 +36,7 @@ async def test_a_thread_is_described_alike_when_created_and_when_read(api: House
     assert await api.call("GET", f"/threads/{made['thread_id']}") == made
 
 
-async def test_an_existing_thread_is_a_conflict_or_left_as_it_is(api: House) -> None:
+async def test_an_existing_thread_is_a_conflict_or_left_as_it_is(api: ApiHarness) -> None:
     chosen = str(uuid4())
     made = await api.call("POST", "/threads", {"thread_id": chosen.upper(), "metadata": {"n": 1}})
     assert made["thread_id"] == chosen
@@ -46,7 +46,7 @@ async def test_an_existing_thread_is_a_conflict_or_left_as_it_is(api: House) -> 
     assert again == made
 
 
-async def test_patch_merges_and_may_answer_nothing(api: House) -> None:
+async def test_patch_merges_and_may_answer_nothing(api: ApiHarness) -> None:
     made = await api.call("POST", "/threads", {"metadata": {"a": 1, "b": {"x": 1}}})
     path = f"/threads/{made['thread_id']}"
     patched = await api.call("PATCH", path, {"metadata": {"b": {"y": 2}, "c": None}})
@@ -58,7 +58,7 @@ async def test_patch_merges_and_may_answer_nothing(api: House) -> None:
     assert (await api.ask("PATCH", f"/threads/{uuid4()}", {"metadata": {}}))[0] == 404
 
 
-async def test_a_time_to_live_that_a_thread_has_is_told_on_request(api: House) -> None:
+async def test_a_time_to_live_that_a_thread_has_is_told_on_request(api: ApiHarness) -> None:
     thread_id = await api.thread()
     path = f"/threads/{thread_id}"
     assert (await api.call("GET", f"{path}?include=ttl"))["ttl"] is None
@@ -70,7 +70,7 @@ async def test_a_time_to_live_that_a_thread_has_is_told_on_request(api: House) -
     assert (await api.ask("GET", f"{path}?include=mood"))[0] == 422
 
 
-async def test_metadata_that_the_server_sets_is_not_a_clients_to_set(api: House) -> None:
+async def test_metadata_that_the_server_sets_is_not_a_clients_to_set(api: ApiHarness) -> None:
     own = {"graph_id": "noop", "assistant_id": "a", "run_id": "b", "thread_id": "c", "mine": 1}
     made = await api.call("POST", "/threads", {"metadata": own})
     kept = {"graph_id": "noop", "mine": 1}
@@ -83,7 +83,7 @@ async def test_metadata_that_the_server_sets_is_not_a_clients_to_set(api: House)
     assert thread["metadata"]["assistant_id"] == run["assistant_id"]
 
 
-async def test_deleting_twice_is_404(api: House) -> None:
+async def test_deleting_twice_is_404(api: ApiHarness) -> None:
     thread_id = await api.thread()
     await api.run(thread_id)
     await api.call("DELETE", f"/threads/{thread_id}")
@@ -92,7 +92,7 @@ async def test_deleting_twice_is_404(api: House) -> None:
     assert (await api.ask("GET", f"/threads/{thread_id}/stream"))[0] == 404
 
 
-async def test_values_are_those_of_the_newest_checkpoint(api: House) -> None:
+async def test_values_are_those_of_the_newest_checkpoint(api: ApiHarness) -> None:
     thread_id = await api.thread()
     ids = await saved(api, thread_id, {"n": 1}, {"n": 2, "text": "ü"})
     thread = await api.call("GET", f"/threads/{thread_id}")
@@ -114,7 +114,7 @@ async def test_values_are_those_of_the_newest_checkpoint(api: House) -> None:
     assert (await api.ask("POST", f"{path}/history", {"before": {"other": 1}}))[0] == 422
 
 
-async def test_a_checkpoint_that_is_not_there_is_the_empty_state(api: House) -> None:
+async def test_a_checkpoint_that_is_not_there_is_the_empty_state(api: ApiHarness) -> None:
     thread_id = await api.thread()
     empty = await api.call("GET", f"/threads/{thread_id}/state")
     assert (empty["values"], empty["next"], empty["tasks"], empty["interrupts"]) == ({}, [], [], [])
@@ -125,7 +125,7 @@ async def test_a_checkpoint_that_is_not_there_is_the_empty_state(api: House) -> 
         assert (await api.ask("GET", f"/threads/{uuid4()}/{path}"))[0] == 404
 
 
-async def test_search_filters_combine(api: House) -> None:
+async def test_search_filters_combine(api: ApiHarness) -> None:
     kinds = []
     for n in range(4):
         thread_id = await api.thread(metadata={"deep": {"odd": n % 2 == 1}, "list": [n, "x"]})
@@ -159,7 +159,7 @@ async def test_search_filters_combine(api: House) -> None:
 
 @pytest.mark.parametrize("by_values", [False, True])
 @pytest.mark.parametrize("sort_by", ["thread_id", "status", "created_at", "updated_at", "state_updated_at"])
-async def test_pages_neither_repeat_nor_skip(api: House, sort_by: str, by_values: bool) -> None:
+async def test_pages_neither_repeat_nor_skip(api: ApiHarness, sort_by: str, by_values: bool) -> None:
     made = []
     for _ in range(5):
         made.append(await api.thread())
@@ -183,7 +183,7 @@ async def test_pages_neither_repeat_nor_skip(api: House, sort_by: str, by_values
     assert seen["asc"] == seen["desc"][::-1] == sorted(made)
 
 
-async def test_select_and_extract(api: House) -> None:
+async def test_select_and_extract(api: ApiHarness) -> None:
     thread_id = await api.thread(metadata={"a": {"b.c": 1, "d": [1, [2, 3]]}})
     await saved(api, thread_id, {"messages": [{"content": "one"}, {"content": "two"}], "n": 7})
     (row,) = await api.call("POST", "/threads/search", {"select": ["thread_id", "status"]})
@@ -208,7 +208,7 @@ async def test_select_and_extract(api: House) -> None:
     assert code == 422
 
 
-async def test_a_copy_has_state_history_and_status_of_its_own(api: House) -> None:
+async def test_a_copy_has_state_history_and_status_of_its_own(api: ApiHarness) -> None:
     thread_id = await api.thread(metadata={"a": 1})
     ids = await saved(api, thread_id, {"n": 1, "long": "x" * 90}, {"n": 2})
     interrupts = {"task": [{"id": "i", "value": "?"}]}
@@ -233,7 +233,7 @@ async def test_a_copy_has_state_history_and_status_of_its_own(api: House) -> Non
     assert (code, answer["detail"]) == (409, "Conflict")
 
 
-async def test_a_long_copy_travels_in_parts(api: House) -> None:
+async def test_a_long_copy_travels_in_parts(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     items: list[dict[str, Any]] = []
@@ -248,7 +248,7 @@ async def test_a_long_copy_travels_in_parts(api: House) -> None:
     assert 100_000 < max(len(unpack_record(row["value"])) for row in stored) < 600_000
 
 
-async def test_pruning(api: House) -> None:
+async def test_pruning(api: ApiHarness) -> None:
     one, two = await api.thread(), await api.thread()
     await saved(api, one, {"n": 1}, {"n": 2})
     before = await api.call("GET", f"/threads/{one}/storage")

@@ -12,18 +12,18 @@ import pytest
 
 from tests.waiting import eventually
 
+from .api_harness import ApiHarness
 from .checkpoints import checkpoint
-from .house import House
 from .test_streams import status
 
 ERROR = {"error": "ValueError", "message": "kaboom"}
 
 
-def waiting(api: House, path: str, **fields: Any) -> asyncio.Task[tuple[int, Any]]:
+def waiting(api: ApiHarness, path: str, **fields: Any) -> asyncio.Task[tuple[int, Any]]:
     return asyncio.create_task(api.ask("POST", path, {"assistant_id": "noop", **fields}))
 
 
-async def test_wait_answers_with_the_last_values(api: House) -> None:
+async def test_wait_answers_with_the_last_values(api: ApiHarness) -> None:
     thread_id = await api.thread()
     answer = waiting(api, f"/threads/{thread_id}/runs/wait")
     run_id = await api.in_flight(thread_id)
@@ -33,7 +33,7 @@ async def test_wait_answers_with_the_last_values(api: House) -> None:
     assert await answer == (200, {"n": 2})
 
 
-async def test_wait_answers_with_the_hidden_output_if_values_were_not_streamed(api: House) -> None:
+async def test_wait_answers_with_the_hidden_output_if_values_were_not_streamed(api: ApiHarness) -> None:
     thread_id = await api.thread()
     answer = waiting(api, f"/threads/{thread_id}/runs/wait", stream_mode="updates")
     run_id = await api.in_flight(thread_id)
@@ -42,7 +42,7 @@ async def test_wait_answers_with_the_hidden_output_if_values_were_not_streamed(a
     assert await answer == (200, [1, "two"])
 
 
-async def test_a_short_wait_is_one_plain_body_and_a_long_one_starts_with_newlines(api: House) -> None:
+async def test_a_short_wait_is_one_plain_body_and_a_long_one_starts_with_newlines(api: ApiHarness) -> None:
     thread_id = await api.thread()
     body = orjson.dumps({"assistant_id": "noop"})
     async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:
@@ -63,7 +63,7 @@ async def test_a_short_wait_is_one_plain_body_and_a_long_one_starts_with_newline
         assert await again.read() == b'{"n":1}'
 
 
-async def test_a_failure_is_an_error_in_a_200(api: House) -> None:
+async def test_a_failure_is_an_error_in_a_200(api: ApiHarness) -> None:
     thread_id = await api.thread()
     answer = waiting(api, f"/threads/{thread_id}/runs/wait")
     run_id = await api.in_flight(thread_id)
@@ -72,7 +72,7 @@ async def test_a_failure_is_an_error_in_a_200(api: House) -> None:
     assert await api.call("GET", f"/threads/{thread_id}/runs/{run_id}/join") == {"__error__": ERROR}
 
 
-async def test_an_interrupt_tells_of_every_task_that_waits(api: House) -> None:
+async def test_an_interrupt_tells_of_every_task_that_waits(api: ApiHarness) -> None:
     thread_id = await api.thread()
     answer = waiting(api, f"/threads/{thread_id}/runs/wait")
     run_id = await api.in_flight(thread_id)
@@ -86,7 +86,7 @@ async def test_an_interrupt_tells_of_every_task_that_waits(api: House) -> None:
     assert (thread["status"], thread["interrupts"]) == ("interrupted", interrupts)
 
 
-async def test_a_cancelled_run_answers_with_the_values_so_far(api: House) -> None:
+async def test_a_cancelled_run_answers_with_the_values_so_far(api: ApiHarness) -> None:
     thread_id = await api.thread()
     run_id = (await api.run(thread_id))["run_id"]
     _, items = checkpoint({"n": 1})
@@ -99,7 +99,7 @@ async def test_a_cancelled_run_answers_with_the_values_so_far(api: House) -> Non
     assert await api.call("GET", f"/threads/{thread_id}/runs/{second}/join") == {"n": 1}
 
 
-async def test_a_rolled_back_run_answers_that_it_is_gone(api: House) -> None:
+async def test_a_rolled_back_run_answers_that_it_is_gone(api: ApiHarness) -> None:
     thread_id = await api.thread()
     answer = waiting(api, f"/threads/{thread_id}/runs/wait")
     run_id = await api.in_flight(thread_id)
@@ -109,7 +109,7 @@ async def test_a_rolled_back_run_answers_that_it_is_gone(api: House) -> None:
     assert (await api.ask("GET", f"/threads/{thread_id}/runs/{run_id}/join"))[0] == 404
 
 
-async def test_joining_an_earlier_run_tells_what_that_run_left(api: House) -> None:
+async def test_joining_an_earlier_run_tells_what_that_run_left(api: ApiHarness) -> None:
     thread_id = await api.thread()
     ids = []
     parent = None
@@ -122,7 +122,7 @@ async def test_joining_an_earlier_run_tells_what_that_run_left(api: House) -> No
     assert joined == [{"n": 1}, {"n": 2}]
 
 
-async def test_stateless_wait_leaves_nothing(api: House) -> None:
+async def test_stateless_wait_leaves_nothing(api: ApiHarness) -> None:
     answer = waiting(api, "/runs/wait")
     row = await eventually(lambda: api.pool.fetchrow("SELECT run_id::text, thread_id::text FROM run_queue"))
     await api.emit(row["thread_id"], row["run_id"], [("values", {"n": 1})])
@@ -131,7 +131,7 @@ async def test_stateless_wait_leaves_nothing(api: House) -> None:
     assert (await api.ask("GET", f"/threads/{row['thread_id']}"))[0] == 404
 
 
-async def test_leaving_a_wait_cancels_only_if_asked(api: House) -> None:
+async def test_leaving_a_wait_cancels_only_if_asked(api: ApiHarness) -> None:
     for wish, expected in (("cancel", "interrupted"), ("continue", "pending")):
         thread_id = await api.thread()
         body = orjson.dumps({"assistant_id": "noop", "on_disconnect": wish})
@@ -142,7 +142,7 @@ async def test_leaving_a_wait_cancels_only_if_asked(api: House) -> None:
         await status(api, thread_id, run_id, expected)
 
 
-async def test_a_wait_is_cut_at_shutdown_so_that_its_client_comes_back(api: House) -> None:
+async def test_a_wait_is_cut_at_shutdown_so_that_its_client_comes_back(api: ApiHarness) -> None:
     thread_id = await api.thread()
     body = orjson.dumps({"assistant_id": "noop"})
     async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:
@@ -160,7 +160,7 @@ async def test_a_wait_is_cut_at_shutdown_so_that_its_client_comes_back(api: Hous
 
 @pytest.mark.parametrize("error", [ConnectionResetError("the database's"), asyncpg.CannotConnectNowError("starting")])
 async def test_a_database_that_goes_away_while_the_result_is_read_cuts_the_answer(
-    api: House, error: Exception, monkeypatch: pytest.MonkeyPatch
+    api: ApiHarness, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it got so far, headers and a newline, must not look complete; and the client was not the one that left."""
     thread_id = await api.thread()
@@ -179,7 +179,7 @@ async def test_a_database_that_goes_away_while_the_result_is_read_cuts_the_answe
     await status(api, thread_id, run_id, "success")
 
 
-async def test_a_connection_cut_by_the_server_does_not_cancel_the_run(api: House) -> None:
+async def test_a_connection_cut_by_the_server_does_not_cancel_the_run(api: ApiHarness) -> None:
     thread_id = await api.thread()
     body = orjson.dumps({"assistant_id": "noop", "on_disconnect": "cancel"})
     async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:

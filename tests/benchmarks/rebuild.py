@@ -24,7 +24,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
 from tests.benchmarks.storage_app.graphs import words
-from tests.checkpointer.desk import Desk, Run
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness, Run
 from tests.databases import new_database
 from threadlog.deploy.postgres import temporary_postgres
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
@@ -58,7 +58,7 @@ class Played:
     own: set[str] = field(default_factory=set)
 
 
-class Stage(Desk):
+class Stage(CheckpointerHarness):
     """A desk that keeps what was decided."""
 
     played: Played

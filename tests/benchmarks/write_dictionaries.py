@@ -22,7 +22,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
 from tests.benchmarks.storage_app.graphs import working
-from tests.checkpointer.desk import Desk, Run
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness, Run
 from tests.databases import new_database
 from threadlog.deploy.postgres import temporary_postgres
 from threadlog.engine.compression import codec
@@ -81,7 +81,7 @@ def asking() -> Any:
     return graph
 
 
-async def talks(desk: Desk, graph: Any, inputs: list[Any]) -> None:
+async def talks(desk: CheckpointerHarness, graph: Any, inputs: list[Any]) -> None:
     thread_id, assistant_id = str(uuid.uuid4()), str(uuid.uuid4())
     for given in inputs:
         run_id = str(uuid.uuid4())
@@ -142,7 +142,7 @@ async def main(number: int) -> None:
         async with new_database(server.uri) as dsn, asyncpg.create_pool(dsn, min_size=2, max_size=4) as pool:
             for path in sorted((Path(__file__).parents[2] / "projections" / "migrations").glob("*.sql")):
                 await pool.execute(path.read_text())
-            desk = Desk(pool)
+            desk = CheckpointerHarness(pool)
             with (
                 mock.patch.object(EventRecord, "encode", watched(EventRecord.encode, records)),
                 mock.patch("threadlog.projections.fold.checkpoints.pack_value", seen),

@@ -1,4 +1,4 @@
-"""A longer storm by hand: `python -m tests.chaos --minutes 3 --mode embedded --seed 7`; the same checks."""
+"""A longer chaos run by hand: `python -m tests.chaos --minutes 3 --mode embedded --seed 7`; the same checks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from tests.chaos.chaos_run import Broken, ChaosRun, chaos_run
 from tests.chaos.faults import ALL_FAULTS
-from tests.chaos.storm import Broken, Storm, storm
 from threadlog.deploy.kafka import KafkaCluster
 
 
@@ -30,7 +30,7 @@ def main() -> int:
 
 async def _soak(mode: str, seed: int, minutes: float, broker: KafkaCluster | None) -> int:
     try:
-        async with storm(mode, seed, broker) as one:
+        async with chaos_run(mode, seed, broker) as one:
             await one.run(_faults(mode, seed, minutes), say=lambda line: print(line, flush=True))
             account = await one.settle()
     except Broken as error:
@@ -47,7 +47,7 @@ def _faults(mode: str, seed: int, minutes: float) -> Iterator[str]:
         yield chance.choice(sorted(ALL_FAULTS[mode]))
 
 
-def summary(one: Storm, account_runs: int) -> str:
+def summary(one: ChaosRun, account_runs: int) -> str:
     load = one.load
     return (
         f"{account_runs} runs, {len(load.accepted)} accepted, {len(load.streams)} streamed, {len(load.answers)} waited "

@@ -1,4 +1,4 @@
-"""One storm: a server under load, faults one after another, and the account that is settled afterwards."""
+"""One chaos run: a server under load, faults one after another, and the account that is settled afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Broken(AssertionError):
 
 
 @dataclass
-class Storm:
+class ChaosRun:
     """A server with its load. `run` breaks it; `settle` checks what is left."""
 
     target: Target
@@ -130,7 +130,7 @@ class Storm:
 
 
 @asynccontextmanager
-async def storm(mode: str, seed: int, broker: KafkaCluster | None = None) -> AsyncIterator[Storm]:
+async def chaos_run(mode: str, seed: int, broker: KafkaCluster | None = None) -> AsyncIterator[ChaosRun]:
     """A fresh server in this mode, its log in `broker` if that is given."""
     marks = Path(tempfile.mkdtemp(prefix="tl-marks-"))
     env = {FOLDER: str(marks), "BG_JOB_MAX_RETRIES": "100"}  # no run may fail, however often its executor is killed
@@ -147,7 +147,7 @@ async def storm(mode: str, seed: int, broker: KafkaCluster | None = None) -> Asy
             )
             load = Load(server.url, marks, seed=seed)
             try:
-                one = Storm(Target(server, broker), load, marks, mode, seed, settings)
+                one = ChaosRun(Target(server, broker), load, marks, mode, seed, settings)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # the client tells of each reconnection
                     yield one

@@ -1,4 +1,4 @@
-"""What must hold after the storm. Each check answers sentences about what does not."""
+"""What must hold after a chaos run. Each check answers sentences about what does not."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.storm import shuffled, storm
+from tests.chaos.chaos_run import chaos_run, shuffled
 from tests.kafka_fixture import require_kafka
 from threadlog.deploy.kafka import KafkaCluster
 
@@ -29,9 +29,9 @@ def broker(mode: str) -> Iterator[KafkaCluster | None]:
 async def test_nothing_is_lost_and_nothing_happens_twice(mode: str, broker: KafkaCluster | None) -> None:
     if mode == "given":
         pytest.skip("somebody's server is not for us to break")
-    async with storm(mode, SEED, broker) as one:
+    async with chaos_run(mode, SEED, broker) as one:
         await one.run(shuffled(mode, SEED))
         account = await one.settle()
-    # The storm has hit what it was to hit.
+    # The faults have hit what they were to hit.
     assert any(run.lost for run in account.runs.values())
     assert one.load.outages

@@ -1,4 +1,4 @@
-"""The checks after a storm find what they are there to find: one sound account, and every way to spoil it."""
+"""The checks after a chaos run find what they are there to find: one sound account, and every way to spoil it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine at one desk: commands are decided, projected and answered in one go, without log or processor."""
+"""The surroundings of a checkpointer: commands are decided, projected and answered in one go, without a log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from threadlog.engine.processor.term import envelope_of
 from threadlog.projections.fold.project import project
 
 
-class Desk:
+class CheckpointerHarness:
     """A gateway. `at_rest`: what is stored, in bytes, by table."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -84,7 +84,7 @@ class Desk:
 class Run:
     """One attempt: its reporter and its checkpointer."""
 
-    def __init__(self, desk: Desk, thread_id: str, run_id: str, fresh: bool, sync: bool) -> None:
+    def __init__(self, desk: CheckpointerHarness, thread_id: str, run_id: str, fresh: bool, sync: bool) -> None:
         self.desk, self.thread_id, self.run_id, self.fresh = desk, thread_id, run_id, fresh
         self.items: list[dict[str, Any]] = []
         self.reported: list[dict[str, Any]] = []

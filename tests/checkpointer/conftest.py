@@ -1,11 +1,11 @@
-"""A desk with a database that all tests here share: each works on threads of its own."""
+"""A harness with a database that all tests here share: each works on threads of its own."""
 
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from tests.checkpointer.desk import Desk
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness
 from tests.databases import new_database
 
 
@@ -19,5 +19,5 @@ async def pool(postgres_uri: str, _template: str) -> AsyncIterator[asyncpg.Pool]
 
 
 @pytest.fixture
-async def desk(pool: asyncpg.Pool) -> Desk:
-    return Desk(pool)
+async def desk(pool: asyncpg.Pool) -> CheckpointerHarness:
+    return CheckpointerHarness(pool)

@@ -9,7 +9,7 @@ from typing import Any
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
-from tests.checkpointer.desk import Run
+from tests.checkpointer.checkpointer_harness import Run
 
 
 def thread_id() -> str:

@@ -11,7 +11,7 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
 from tests.checkpointer import graphs
-from tests.checkpointer.desk import Desk, Run
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness, Run
 from tests.checkpointer.puts import at, thread_id
 from threadlog.engine.executor.checkpointer.standalone import StandaloneSaver
 from threadlog.engine.executor.checkpointer.sync_bridge import MustWait
@@ -58,7 +58,7 @@ def checkpoint(**values: Any) -> tuple[Any, dict[str, Any]]:
 
 @_places
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "lazy"])
-async def test_every_method_works_from_everywhere(desk: Desk, call: Call, sync: bool) -> None:
+async def test_every_method_works_from_everywhere(desk: CheckpointerHarness, call: Call, sync: bool) -> None:
     run = await desk.run(thread_id(), sync=sync)
     saver = run.saver
     assert await call(saver, "get_tuple", at(run)) is None
@@ -84,7 +84,7 @@ async def test_every_method_works_from_everywhere(desk: Desk, call: Call, sync: 
 
 
 @_places
-async def test_a_standalone_checkpointer_too(desk: Desk, call: Call) -> None:
+async def test_a_standalone_checkpointer_too(desk: CheckpointerHarness, call: Call) -> None:
     saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
     one, other = thread_id(), thread_id()
     config: Any = {"configurable": {"thread_id": one, "checkpoint_ns": ""}}
@@ -101,7 +101,7 @@ async def test_a_standalone_checkpointer_too(desk: Desk, call: Call) -> None:
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-async def test_many_threads_with_loops_of_their_own_at_once(desk: Desk, durability: Any) -> None:
+async def test_many_threads_with_loops_of_their_own_at_once(desk: CheckpointerHarness, durability: Any) -> None:
     run = await desk.run(thread_id())
     graph = graphs.noop().compile(checkpointer=run.saver)
     other = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
@@ -132,7 +132,7 @@ def _in_a_thread_while_the_loop_waits(run: Run, **options: Any) -> Any:
         return pool.submit(lambda: asyncio.run(graph.ainvoke({"items": ["in"]}, at(run), **options))).result()
 
 
-async def test_a_loop_that_waits_for_the_thread_that_calls(desk: Desk) -> None:
+async def test_a_loop_that_waits_for_the_thread_that_calls(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     assert _in_a_thread_while_the_loop_waits(run, durability="async")["items"] == ["in", "x"]
     await run.end()
@@ -143,7 +143,7 @@ async def test_a_loop_that_waits_for_the_thread_that_calls(desk: Desk) -> None:
 
 
 async def test_what_has_to_wait_for_a_loop_that_waits_for_it_says_so(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: CheckpointerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threadlog.engine.executor.checkpointer.sync_bridge._DEADLOCK_SECONDS", 0.2)
     run = await desk.run(thread_id())
@@ -152,7 +152,7 @@ async def test_what_has_to_wait_for_a_loop_that_waits_for_it_says_so(
 
 
 @pytest.mark.parametrize("call", PLACES[1:], ids=[place.__name__ for place in PLACES[1:]])
-async def test_errors_of_the_call_itself_come_as_they_are(desk: Desk, call: Call) -> None:
+async def test_errors_of_the_call_itself_come_as_they_are(desk: CheckpointerHarness, call: Call) -> None:
     mine, other = await desk.run(thread_id()), await desk.run(thread_id())
     made, versions = checkpoint(a=1)
     with pytest.raises(ValueError, match="start a run on that thread"):

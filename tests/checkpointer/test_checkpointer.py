@@ -13,7 +13,7 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import START, MessagesState, StateGraph
 
 from tests.checkpointer import graphs
-from tests.checkpointer.desk import Desk
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness
 from tests.checkpointer.puts import at, blobs, noise, put, thread_id, without_database
 from tests.checkpointer.test_states import Thread
 from threadlog.engine.executor.checkpointer.serde import UnserializableState
@@ -25,7 +25,7 @@ from threadlog.engine.log.records import partition_of
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_run_on_a_fresh_thread_reads_nothing(desk: Desk) -> None:
+async def test_a_run_on_a_fresh_thread_reads_nothing(desk: CheckpointerHarness) -> None:
     run = without_database(await desk.run(thread_id()))
     assert run.fresh
     for make, given in ((graphs.subgraphs, {"items": ["in"]}), (graphs.fanning_out, {"items": []})):
@@ -34,7 +34,7 @@ async def test_a_run_on_a_fresh_thread_reads_nothing(desk: Desk) -> None:
     assert run.reported
 
 
-async def test_a_run_on_a_known_thread_reads_its_subgraphs_only_where_they_have_been(desk: Desk) -> None:
+async def test_a_run_on_a_known_thread_reads_its_subgraphs_only_where_they_have_been(desk: CheckpointerHarness) -> None:
     thread = Thread(desk, graphs.subgraphs())
     await thread.run({"items": ["in"]})
     run = await desk.run(thread.thread_id)
@@ -54,7 +54,7 @@ async def test_a_run_on_a_known_thread_reads_its_subgraphs_only_where_they_have_
     assert reads == [""], "new tasks have new namespaces: only the thread's own state was read"
 
 
-async def test_what_was_put_is_read_back_before_it_is_reported(desk: Desk) -> None:
+async def test_what_was_put_is_read_back_before_it_is_reported(desk: CheckpointerHarness) -> None:
     run = without_database(await desk.run(thread_id()))
     first = await put(run, {"a": 1, "b": [1, 2], "c": "x" * 500})
     await run.saver.aput_writes(at(run, first), [("a", {"w": 1}), ("b", [3])], "t1", "~p")
@@ -69,7 +69,7 @@ async def test_what_was_put_is_read_back_before_it_is_reported(desk: Desk) -> No
 
 
 async def test_what_memory_has_dropped_is_read_from_the_read_models(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: CheckpointerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threadlog.engine.executor.checkpointer.values._KEPT_BYTES", 1000)
     monkeypatch.setattr("threadlog.engine.executor.checkpointer.cache._CHECKPOINTS_KEPT", 2)
@@ -86,7 +86,7 @@ async def test_what_memory_has_dropped_is_read_from_the_read_models(
     assert [t.checkpoint["id"] async for t in run.saver.alist(at(run))] == ids[::-1]
 
 
-async def test_writes_that_come_before_their_checkpoint_are_kept(desk: Desk) -> None:
+async def test_writes_that_come_before_their_checkpoint_are_kept(desk: CheckpointerHarness) -> None:
     run = without_database(await desk.run(thread_id()))
     checkpoint = empty_checkpoint()
     await run.saver.aput_writes(at(run, checkpoint["id"]), [("a", 1)], "t")
@@ -96,7 +96,7 @@ async def test_writes_that_come_before_their_checkpoint_are_kept(desk: Desk) -> 
     assert found.pending_writes == [("t", "a", 1)]
 
 
-async def test_the_first_regular_write_stays_and_the_last_special_one_counts(desk: Desk) -> None:
+async def test_the_first_regular_write_stays_and_the_last_special_one_counts(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     checkpoint_id = await put(run, {"a": 1})
     for value in ("first", "second"):
@@ -112,7 +112,7 @@ async def test_the_first_regular_write_stays_and_the_last_special_one_counts(des
     assert found.pending_writes == expected
 
 
-async def test_writes_come_in_the_order_of_task_paths(desk: Desk) -> None:
+async def test_writes_come_in_the_order_of_task_paths(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     checkpoint_id = await put(run, {"a": 1})
     for task, path in (("t3", "~b"), ("t1", "~c"), ("t2", "~a"), ("t0", "")):
@@ -130,7 +130,7 @@ async def test_writes_come_in_the_order_of_task_paths(desk: Desk) -> None:
 # --- storing ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_value_is_sent_once(desk: Desk) -> None:
+async def test_a_value_is_sent_once(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     text, other = "text " * 200, "other " * 200
     first = await put(run, {"a": text, "b": other})
@@ -145,7 +145,7 @@ async def test_a_value_is_sent_once(desk: Desk) -> None:
     assert blobs(later) == [], "nor by another run that has read it"
 
 
-async def test_small_values_stand_in_the_checkpoint(desk: Desk) -> None:
+async def test_small_values_stand_in_the_checkpoint(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     await put(run, {"a": 1, "b": "short", "c": None, "d": [], "e": {"x": [1]}, "f": b"bytes"})
     assert blobs(run) == []
@@ -154,7 +154,7 @@ async def test_small_values_stand_in_the_checkpoint(desk: Desk) -> None:
     assert found.checkpoint["channel_values"]["e"] == {"x": [1]}
 
 
-async def test_a_large_value_is_in_the_values_topic_before_it_is_reported(desk: Desk) -> None:
+async def test_a_large_value_is_in_the_values_topic_before_it_is_reported(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     big = noise(LARGE_BYTES * 3)
     partition = partition_of(run.thread_id, desk.log.partitions)
@@ -171,7 +171,7 @@ async def test_a_large_value_is_in_the_values_topic_before_it_is_reported(desk: 
     assert found.checkpoint["channel_values"]["big"] == big
 
 
-async def test_a_large_value_put_twice_at_once_is_appended_once(desk: Desk) -> None:
+async def test_a_large_value_put_twice_at_once_is_appended_once(desk: CheckpointerHarness) -> None:
     """LangGraph puts the writes of a step and the checkpoint made of them at the same time."""
     run = await desk.run(thread_id())
     big = noise(300_000)
@@ -186,7 +186,7 @@ async def test_a_large_value_put_twice_at_once_is_appended_once(desk: Desk) -> N
     assert [len(item["blobs"]) for item in run.reported] == [1, 0, 0], "who refers to it comes after it"
 
 
-async def test_an_append_of_a_large_value_is_repeated_until_it_works(desk: Desk) -> None:
+async def test_an_append_of_a_large_value_is_repeated_until_it_works(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
 
     class Shaky(MemoryLog):
@@ -203,7 +203,7 @@ async def test_an_append_of_a_large_value_is_repeated_until_it_works(desk: Desk)
     assert len(blobs(run)) == 1
 
 
-async def test_a_put_that_waits_lets_nobody_refer_to_its_values(desk: Desk) -> None:
+async def test_a_put_that_waits_lets_nobody_refer_to_its_values(desk: CheckpointerHarness) -> None:
     """Otherwise a crash between the two would leave a reference without a value in the log."""
     run = await desk.run(thread_id())
     reached, go = asyncio.Event(), asyncio.Event()
@@ -224,7 +224,7 @@ async def test_a_put_that_waits_lets_nobody_refer_to_its_values(desk: Desk) -> N
     await slow
 
 
-async def test_a_message_changed_in_place_is_stored_anew(desk: Desk) -> None:
+async def test_a_message_changed_in_place_is_stored_anew(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     messages = [HumanMessage(f"message {n} " * 20, id=str(n)) for n in range(20)]
     first = await put(run, {"messages": messages})
@@ -240,7 +240,7 @@ async def test_a_message_changed_in_place_is_stored_anew(desk: Desk) -> None:
     assert before.checkpoint["channel_values"]["messages"][3].content.startswith("message 3")
 
 
-async def test_a_wide_dict_stores_what_changed_of_it(desk: Desk) -> None:
+async def test_a_wide_dict_stores_what_changed_of_it(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     state = {"document": "d" * 5000, "log": [f"line {n} {'x' * 50}" for n in range(100)], "n": 0}
     first = await put(run, {"__root__": state})
@@ -256,7 +256,7 @@ async def test_a_wide_dict_stores_what_changed_of_it(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["a graph", "a subgraph"])
-async def test_a_chat_is_stored_in_proportion_to_what_is_said(desk: Desk, nested: bool) -> None:
+async def test_a_chat_is_stored_in_proportion_to_what_is_said(desk: CheckpointerHarness, nested: bool) -> None:
     graph = StateGraph(MessagesState)
     graph.add_node("model", lambda s: {"messages": [AIMessage(noise(150, len(s["messages"])).hex())]})
     graph.add_edge(START, "model")
@@ -278,7 +278,7 @@ async def test_a_chat_is_stored_in_proportion_to_what_is_said(desk: Desk, nested
     assert desk.event_bytes < turns * (40_000 if nested else 14_000)
 
 
-async def test_a_state_that_cannot_be_stored_is_named(desk: Desk) -> None:
+async def test_a_state_that_cannot_be_stored_is_named(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     for value in (lambda: 0, [lambda: 0] * 20, {"big": "x" * 5000, "f": lambda: 0}, 10**5000):
         with pytest.raises(UnserializableState, match="'culprit'"):
@@ -288,7 +288,7 @@ async def test_a_state_that_cannot_be_stored_is_named(desk: Desk) -> None:
     assert run.reported == []
 
 
-async def test_metadata_is_plain_json_that_jsonb_takes(desk: Desk) -> None:
+async def test_metadata_is_plain_json_that_jsonb_takes(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     odd = {
         "nul\u0000": {"deep": ["a\u0000b"]},
@@ -310,7 +310,7 @@ async def test_metadata_is_plain_json_that_jsonb_takes(desk: Desk) -> None:
     assert "object" not in metadata
 
 
-async def test_versions_of_any_type_are_kept(desk: Desk) -> None:
+async def test_versions_of_any_type_are_kept(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     checkpoint = empty_checkpoint()
     checkpoint["channel_values"] = {"a": 1, "b": 2, "c": 3}

@@ -7,12 +7,12 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import Capability
 
-from tests.checkpointer.desk import Desk
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness
 from threadlog.engine.executor.checkpointer.standalone import StandaloneSaver
 
 
 @pytest.mark.parametrize("capability", [c.value for c in Capability])
-async def test_every_capability_is_there_and_conforms(desk: Desk, capability: str) -> None:
+async def test_every_capability_is_there_and_conforms(desk: CheckpointerHarness, capability: str) -> None:
     @checkpointer_test(name="threadlog")
     async def savers() -> AsyncGenerator[BaseCheckpointSaver, None]:
         yield StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)

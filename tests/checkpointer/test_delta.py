@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
 from tests.checkpointer import graphs
-from tests.checkpointer.desk import Desk, Run
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness, Run
 from tests.checkpointer.test_states import Thread
 from tests.installed import delta_channels, has
 from threadlog.engine.domain.commands import CreateThread, ImportCheckpoints, PruneThread
@@ -56,7 +56,7 @@ async def forked(run: Run) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("where", ["in memory", "in the read models"])
-async def test_history_is_the_parents_writes_back_to_a_stored_value(desk: Desk, where: str) -> None:
+async def test_history_is_the_parents_writes_back_to_a_stored_value(desk: CheckpointerHarness, where: str) -> None:
     run = await desk.run(str(uuid.uuid4()))
     ids = await forked(run)
     saver = run.saver
@@ -82,7 +82,7 @@ async def test_history_is_the_parents_writes_back_to_a_stored_value(desk: Desk, 
     assert await saver.aget_delta_channel_history(config=at(run.thread_id, ids["head"]), channels=[]) == {}
 
 
-async def test_a_long_history_takes_few_queries(desk: Desk) -> None:
+async def test_a_long_history_takes_few_queries(desk: CheckpointerHarness) -> None:
     run = await desk.run(str(uuid.uuid4()))
     parent = await checkpoint(run, None, {"d": _DeltaSnapshot([])}, [("", ["w" * 200])])
     for n in range(50):
@@ -107,7 +107,7 @@ async def test_a_long_history_takes_few_queries(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("durability", ["async", "exit"])
-async def test_pruning_keeps_what_the_newest_state_is_rebuilt_from(desk: Desk, durability: str) -> None:
+async def test_pruning_keeps_what_the_newest_state_is_rebuilt_from(desk: CheckpointerHarness, durability: str) -> None:
     thread = Thread(desk, graphs.deltas())
     for n in range(4):
         await thread.run({"items": [f"in{n}"], "other": []}, durability=durability)
@@ -121,7 +121,7 @@ async def test_pruning_keeps_what_the_newest_state_is_rebuilt_from(desk: Desk, d
     assert (await thread.compare())[-1]["values"]["items"] == history[-1]["values"]["items"]
 
 
-async def test_pruning_a_thread_without_delta_channels_leaves_one_checkpoint(desk: Desk) -> None:
+async def test_pruning_a_thread_without_delta_channels_leaves_one_checkpoint(desk: CheckpointerHarness) -> None:
     thread = Thread(desk, graphs.asking())
     await thread.run({"items": ["in"]})
     before = (await thread.compare())[0]
@@ -132,7 +132,7 @@ async def test_pruning_a_thread_without_delta_channels_leaves_one_checkpoint(des
 @pytest.mark.parametrize(
     "make", [graphs.deltas, graphs.subgraphs, graphs.parallel, graphs.talking], ids=lambda make: make.__name__
 )
-async def test_a_copy_has_the_same_states_and_a_life_of_its_own(desk: Desk, make: Any) -> None:
+async def test_a_copy_has_the_same_states_and_a_life_of_its_own(desk: CheckpointerHarness, make: Any) -> None:
     source, copy = Thread(desk, make()), Thread(desk, make())
     given = graphs.chat_input("hi") if make is graphs.talking else {"items": ["in"]}
     for _ in range(3):
@@ -153,7 +153,7 @@ async def test_a_copy_has_the_same_states_and_a_life_of_its_own(desk: Desk, make
     assert await source.compare() == original
 
 
-async def test_a_standalone_copy_with_large_values(desk: Desk) -> None:
+async def test_a_standalone_copy_with_large_values(desk: CheckpointerHarness) -> None:
     saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
     graph = graphs.noop().compile(checkpointer=saver)
     source, target = str(uuid.uuid4()), str(uuid.uuid4())

@@ -11,7 +11,7 @@ import asyncpg
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
-from tests.checkpointer.desk import Desk
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness
 from threadlog.engine.log.port import Topic
 
 TABLES = ("checkpoints", "checkpoint_writes", "channel_values")
@@ -29,7 +29,7 @@ async def tables(pool: asyncpg.Pool, thread_id: str) -> int:
     return sum([await pool.fetchval(size.format(table), thread_id) for table in TABLES])
 
 
-async def logged(desk: Desk) -> int:
+async def logged(desk: CheckpointerHarness) -> int:
     values = 0
     for partition in range(desk.log.partitions):
         records = await desk.log.read(Topic.VALUES, partition, 0, max_bytes=1 << 40)
@@ -37,7 +37,7 @@ async def logged(desk: Desk) -> int:
     return desk.event_bytes + values
 
 
-async def run(desk: Desk, thread_id: str, graph: Any, given: Any) -> None:
+async def run(desk: CheckpointerHarness, thread_id: str, graph: Any, given: Any) -> None:
     attempt = await desk.run(thread_id)
     compiled = graph.compile(checkpointer=attempt.saver)
     configurable = {"thread_id": thread_id, "checkpoint_ns": "", "langgraph_request_id": attempt.run_id}
@@ -54,7 +54,7 @@ async def test_a_late_turn_costs_what_an_early_one_did(pool: asyncpg.Pool) -> No
     graph = StateGraph(MessagesState)
     graph.add_node("model", lambda s: {"messages": [AIMessage(said(len(s["messages"])))]})
     graph.add_edge(START, "model")
-    desk, thread_id = Desk(pool), str(uuid.uuid4())
+    desk, thread_id = CheckpointerHarness(pool), str(uuid.uuid4())
     after: dict[int, tuple[int, int]] = {}
     # 128 turns apart: once in so many sixteen times sixteen messages are written again as one segment.
     for turn in range(1, 267):
@@ -76,7 +76,7 @@ async def test_a_value_that_does_not_change_is_stored_once(pool: asyncpg.Pool) -
     graph.add_node("step", lambda s: {"steps": s["steps"] + 1})
     graph.add_edge(START, "step")
     graph.add_conditional_edges("step", lambda s: "step" if s["steps"] < 100 else "__end__", ["step", "__end__"])
-    desk, thread_id, document = Desk(pool), str(uuid.uuid4()), random.Random(0).randbytes(100_000).hex()
+    desk, thread_id, document = CheckpointerHarness(pool), str(uuid.uuid4()), random.Random(0).randbytes(100_000).hex()
     await run(desk, thread_id, graph, {"document": document, "steps": 0})
     # Hexadecimal digits are half a byte each. The rest is 100 steps.
     assert await tables(pool, thread_id) < len(document) * 0.6 + 100 * 1200

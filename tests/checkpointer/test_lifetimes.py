@@ -16,7 +16,7 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from tests.checkpointer import graphs
-from tests.checkpointer.desk import Desk
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness
 from tests.checkpointer.puts import at, blobs, put, thread_id
 from tests.checkpointer.test_states import Thread
 from tests.installed import needs
@@ -25,7 +25,7 @@ from threadlog.engine.executor.checkpointer.standalone import CommandRefused, St
 from threadlog.projections.queries.state import get_state
 
 
-async def test_a_sync_put_returns_when_it_is_durable(desk: Desk) -> None:
+async def test_a_sync_put_returns_when_it_is_durable(desk: CheckpointerHarness) -> None:
     lazy, sync = await desk.run(thread_id()), await desk.run(thread_id(), sync=True)
     await put(lazy, {"a": 1})
     assert lazy.items, "buffered"
@@ -33,7 +33,7 @@ async def test_a_sync_put_returns_when_it_is_durable(desk: Desk) -> None:
     assert sync.reported and not sync.items, "reported"
 
 
-async def test_a_graph_called_synchronously_in_a_node_thread(desk: Desk) -> None:
+async def test_a_graph_called_synchronously_in_a_node_thread(desk: CheckpointerHarness) -> None:
     inner = graphs.subgraphs()
 
     def node(state: Any) -> dict[str, Any]:
@@ -53,7 +53,9 @@ async def test_a_graph_called_synchronously_in_a_node_thread(desk: Desk) -> None
     assert "deep" in (await thread.compare())[0]["values"]["items"]
 
 
-async def test_a_synchronous_call_on_the_loop_works_while_nothing_has_to_be_waited_for(desk: Desk) -> None:
+async def test_a_synchronous_call_on_the_loop_works_while_nothing_has_to_be_waited_for(
+    desk: CheckpointerHarness,
+) -> None:
     run = await desk.run(thread_id())
     graph = graphs.noop().compile(checkpointer=run.saver)
     assert graph.get_state(at(run)).values == {}
@@ -65,7 +67,7 @@ async def test_a_synchronous_call_on_the_loop_works_while_nothing_has_to_be_wait
         later.saver.get_tuple(at(run, checkpoint_id))
 
 
-async def test_a_run_writes_to_its_own_thread_only(desk: Desk) -> None:
+async def test_a_run_writes_to_its_own_thread_only(desk: CheckpointerHarness) -> None:
     mine, other = await desk.run(thread_id()), await desk.run(thread_id())
     await put(other, {"a": "theirs"})
     await other.end()
@@ -77,7 +79,7 @@ async def test_a_run_writes_to_its_own_thread_only(desk: Desk) -> None:
     assert [t.checkpoint["channel_values"] async for t in mine.saver.alist(at(other))] == [{"a": "theirs"}]
 
 
-async def test_a_run_may_prune_and_delete_on_its_own_thread(desk: Desk) -> None:
+async def test_a_run_may_prune_and_delete_on_its_own_thread(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     text = "kept " * 100
     first = await put(run, {"a": text, "b": "gone " * 100})
@@ -94,7 +96,9 @@ async def test_a_run_may_prune_and_delete_on_its_own_thread(desk: Desk) -> None:
         await run.saver.adelete_thread(run.thread_id)
 
 
-async def test_a_run_deleted_while_another_is_in_flight_leaves_its_values(desk: Desk, pool: asyncpg.Pool) -> None:
+async def test_a_run_deleted_while_another_is_in_flight_leaves_its_values(
+    desk: CheckpointerHarness, pool: asyncpg.Pool
+) -> None:
     from threadlog.engine.domain.commands import DeleteRun
 
     first = await desk.run(thread_id())
@@ -112,7 +116,7 @@ async def test_a_run_deleted_while_another_is_in_flight_leaves_its_values(desk: 
     assert found.checkpoint["channel_values"] == {"a": text}
 
 
-async def test_finishing_twice_or_without_a_graph_is_harmless(desk: Desk) -> None:
+async def test_finishing_twice_or_without_a_graph_is_harmless(desk: CheckpointerHarness) -> None:
     thread = Thread(desk, graphs.parallel())
     run = await desk.run(thread.thread_id)
     graph = graphs.parallel().compile(checkpointer=run.saver)
@@ -128,7 +132,7 @@ async def test_finishing_twice_or_without_a_graph_is_harmless(desk: Desk) -> Non
     assert (state["next"], state["values"]["items"]) == (["left", "right"], ["quick"])
 
 
-async def test_interrupts_are_told_as_json(desk: Desk) -> None:
+async def test_interrupts_are_told_as_json(desk: CheckpointerHarness) -> None:
     graph = StateGraph(graphs.Wide)
     graph.add_node("ask", lambda s: interrupt({"id": uuid.UUID(int=1), 2: {3}, "nan": float("nan")}))
     graph.add_edge(START, "ask")
@@ -151,7 +155,9 @@ class Mine(BaseModel):
     x: int
 
 
-async def test_the_users_types_load_without_a_warning(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_users_types_load_without_a_warning(
+    desk: CheckpointerHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     run = await desk.run(thread_id())
     await put(run, {"a": Mine(x=1), "list": [Mine(x=n) for n in range(20)]})
     found = await run.saver.aget_tuple(at(run))
@@ -162,7 +168,7 @@ async def test_the_users_types_load_without_a_warning(desk: Desk, caplog: pytest
 
 
 @needs("langgraph-checkpoint", "4.0.1")
-async def test_a_strict_serializer_is_widened_by_the_graph(desk: Desk) -> None:
+async def test_a_strict_serializer_is_widened_by_the_graph(desk: CheckpointerHarness) -> None:
     run = await desk.run(thread_id())
     saver = run.saver
     saver.serde = saver._values.serde = JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -176,7 +182,7 @@ async def test_a_strict_serializer_is_widened_by_the_graph(desk: Desk) -> None:
     assert found.checkpoint["channel_values"]["a"] == Mine(x=1)
 
 
-async def test_a_standalone_checkpointer_is_called_synchronously_from_threads(desk: Desk) -> None:
+async def test_a_standalone_checkpointer_is_called_synchronously_from_threads(desk: CheckpointerHarness) -> None:
     saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
     graph = graphs.talking().compile(checkpointer=saver)
     config: Any = {"configurable": {"thread_id": thread_id()}}
@@ -190,7 +196,7 @@ async def test_a_standalone_checkpointer_is_called_synchronously_from_threads(de
     assert (await graph.aget_state(config)).values == state.values
 
 
-async def test_a_standalone_checkpointer_raises_what_the_engine_rejects(desk: Desk) -> None:
+async def test_a_standalone_checkpointer_raises_what_the_engine_rejects(desk: CheckpointerHarness) -> None:
     saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
     run = await desk.run(thread_id())
     with pytest.raises(CommandRefused, match="already running"):
@@ -201,7 +207,9 @@ async def test_a_standalone_checkpointer_raises_what_the_engine_rejects(desk: De
         await saver.aprune([thread_id()], strategy=strategy)
 
 
-async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_read_models(desk: Desk) -> None:
+async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_read_models(
+    desk: CheckpointerHarness,
+) -> None:
     """What an attempt learnt by reading is enough to continue without storing anything again."""
     tid = thread_id()
     messages = [HumanMessage(f"message {n} " * 30, id=str(n)) for n in range(50)]
@@ -223,7 +231,7 @@ async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_rea
     ["\0" * 200, "a\0\\u0000Ā" * 40, bytes(range(256)) * 2, list(range(20)) * 4, {"tokens": [0] * 99}, "é" * 2000],
     ids=["nul", "escapes", "bytes", "numbers", "zeros", "text"],
 )
-async def test_every_byte_of_a_value_survives_the_log(desk: Desk, value: Any) -> None:
+async def test_every_byte_of_a_value_survives_the_log(desk: CheckpointerHarness, value: Any) -> None:
     run = await desk.run(str(uuid.uuid4()))
     saved = await put(run, {"x": value})
     await run.end()

@@ -13,7 +13,7 @@ import pytest
 from langgraph.types import Command, Interrupt, StateSnapshot
 
 from tests.checkpointer import graphs
-from tests.checkpointer.desk import Desk, Run
+from tests.checkpointer.checkpointer_harness import CheckpointerHarness, Run
 from tests.installed import delta_channels, needs
 from threadlog.engine.executor.reporting.jsonable import dumps
 from threadlog.projections.queries.state import get_history, get_state, get_values
@@ -69,7 +69,7 @@ def plain(value: Any) -> Any:
 class Thread:
     """A thread of one graph, run as the executor runs it."""
 
-    def __init__(self, desk: Desk, graph: Any) -> None:
+    def __init__(self, desk: CheckpointerHarness, graph: Any) -> None:
         self.desk, self.thread_id = desk, str(uuid.uuid4())
         self.graph = graph
         self.last: list[dict[str, Any]] = []
@@ -143,7 +143,7 @@ def flush(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-async def test_a_graph_that_just_runs(desk: Desk, flush: bool) -> None:
+async def test_a_graph_that_just_runs(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.noop())
     await thread.run({"items": ["in"]}, flush=flush)
     assert len(await thread.compare()) == 4
@@ -151,7 +151,7 @@ async def test_a_graph_that_just_runs(desk: Desk, flush: bool) -> None:
     assert len(await thread.compare()) == 8
 
 
-async def test_values_that_are_not_selected_are_not_read(desk: Desk) -> None:
+async def test_values_that_are_not_selected_are_not_read(desk: CheckpointerHarness) -> None:
     thread = Thread(desk, graphs.noop())
     await thread.run({"items": [token_hex(20_000)]})
     wanted = Selection(frozenset(("values", "next")), frozenset(("note",)))
@@ -164,14 +164,14 @@ async def test_values_that_are_not_selected_are_not_read(desk: Desk) -> None:
         assert await get_history(conn, thread.thread_id, limit=1, selection=wanted) == [expected]
 
 
-async def test_no_checkpoint_is_the_empty_state(desk: Desk) -> None:
+async def test_no_checkpoint_is_the_empty_state(desk: CheckpointerHarness) -> None:
     thread = Thread(desk, graphs.noop())
     assert await thread.compare() == []
 
 
 @resumed_states
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-async def test_questions_one_after_the_other(desk: Desk, flush: bool, durability: str) -> None:
+async def test_questions_one_after_the_other(desk: CheckpointerHarness, flush: bool, durability: str) -> None:
     thread = Thread(desk, graphs.asking())
     await thread.run({"items": ["in"]}, flush=flush, durability=durability)
     history = await thread.compare()
@@ -185,7 +185,9 @@ async def test_questions_one_after_the_other(desk: Desk, flush: bool, durability
 
 @resumed_states
 @pytest.mark.parametrize("durability", ["async", "exit"])
-async def test_parallel_questions_are_answered_one_by_one(desk: Desk, flush: bool, durability: str) -> None:
+async def test_parallel_questions_are_answered_one_by_one(
+    desk: CheckpointerHarness, flush: bool, durability: str
+) -> None:
     thread = Thread(desk, graphs.parallel())
     await thread.run({"items": ["in"]}, flush=flush, durability=durability)
     history = await thread.compare()
@@ -203,7 +205,7 @@ async def test_parallel_questions_are_answered_one_by_one(desk: Desk, flush: boo
     assert (await thread.compare())[0]["next"] == []
 
 
-async def test_a_node_that_fails(desk: Desk, flush: bool) -> None:
+async def test_a_node_that_fails(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.failing())
     await thread.run({"items": ["in"]}, flush=flush)
     history = await thread.compare()
@@ -215,7 +217,7 @@ async def test_a_node_that_fails(desk: Desk, flush: bool) -> None:
 
 
 @pytest.mark.parametrize("durability", ["async", "exit"])
-async def test_questions_in_subgraphs(desk: Desk, flush: bool, durability: str) -> None:
+async def test_questions_in_subgraphs(desk: CheckpointerHarness, flush: bool, durability: str) -> None:
     thread = Thread(desk, graphs.subgraphs())
     await thread.run({"items": ["in"]}, flush=flush, durability=durability)
     history = await thread.compare()
@@ -229,7 +231,7 @@ async def test_questions_in_subgraphs(desk: Desk, flush: bool, durability: str) 
     await thread.compare(below)
 
 
-async def test_sends_fan_out(desk: Desk, flush: bool) -> None:
+async def test_sends_fan_out(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.fanning_out())
     await thread.run({"items": ["in"]}, flush=flush)
     history = await thread.compare()
@@ -238,7 +240,7 @@ async def test_sends_fan_out(desk: Desk, flush: bool) -> None:
     await thread.compare()
 
 
-async def test_breakpoints(desk: Desk, flush: bool) -> None:
+async def test_breakpoints(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.noop())
     await thread.run({"items": ["in"]}, flush=flush, interrupt_before=["b"])
     assert (await thread.compare())[0]["next"] == ["b"]
@@ -246,7 +248,7 @@ async def test_breakpoints(desk: Desk, flush: bool) -> None:
     await thread.compare()
 
 
-async def test_messages(desk: Desk, flush: bool) -> None:
+async def test_messages(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.talking())
     for n in range(5):
         await thread.run(graphs.chat_input(str(n)), flush=flush)
@@ -256,19 +258,19 @@ async def test_messages(desk: Desk, flush: bool) -> None:
 
 
 @pytest.mark.parametrize("make", [graphs.modelled, graphs.recorded, graphs.routing], ids=lambda make: make.__name__)
-async def test_states_that_are_classes(desk: Desk, flush: bool, make: Any) -> None:
+async def test_states_that_are_classes(desk: CheckpointerHarness, flush: bool, make: Any) -> None:
     thread = Thread(desk, make())
     await thread.run({"items": ["in"]}, flush=flush)
     await thread.compare()
 
 
-async def test_a_state_that_is_one_dict(desk: Desk, flush: bool) -> None:
+async def test_a_state_that_is_one_dict(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.single())
     await thread.run({"in": 0}, flush=flush)
     assert (await thread.compare())[0]["values"] == {"in": 0, "a": 1, "b": 2}
 
 
-async def test_a_state_that_is_a_number(desk: Desk, flush: bool) -> None:
+async def test_a_state_that_is_a_number(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.number())
     await thread.run(5, flush=flush)
     await thread.compare()
@@ -277,7 +279,7 @@ async def test_a_state_that_is_a_number(desk: Desk, flush: bool) -> None:
 
 
 @pytest.mark.parametrize("durability", ["async", "exit"])
-async def test_the_functional_api(desk: Desk, flush: bool, durability: str) -> None:
+async def test_the_functional_api(desk: CheckpointerHarness, flush: bool, durability: str) -> None:
     thread = Thread(desk, graphs.functional)
     await thread.run(4, flush=flush, durability=durability)
     await thread.compare()
@@ -289,14 +291,14 @@ async def test_the_functional_api(desk: Desk, flush: bool, durability: str) -> N
 
 @delta_channels
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-async def test_delta_channels(desk: Desk, flush: bool, durability: str) -> None:
+async def test_delta_channels(desk: CheckpointerHarness, flush: bool, durability: str) -> None:
     thread = Thread(desk, graphs.deltas())
     for n in range(4):
         await thread.run({"items": [f"in{n}"], "other": []}, flush=flush, durability=durability)
         await thread.compare()
 
 
-async def test_state_updates(desk: Desk) -> None:
+async def test_state_updates(desk: CheckpointerHarness) -> None:
     thread = Thread(desk, graphs.asking())
     await thread.run({"items": ["in"]})
     await thread.update({"note": "edited"})
@@ -308,7 +310,7 @@ async def test_state_updates(desk: Desk) -> None:
 
 
 @resumed_states
-async def test_state_updates_of_delta_channels(desk: Desk) -> None:
+async def test_state_updates_of_delta_channels(desk: CheckpointerHarness) -> None:
     thread = Thread(desk, graphs.deltas())
     await thread.update({"items": ["first"]}, as_node="a")
     await thread.compare()
@@ -317,7 +319,7 @@ async def test_state_updates_of_delta_channels(desk: Desk) -> None:
     assert (await thread.compare())[0]["values"]["items"] == ["first", "u0", "u1", "u2", "u3", "u4"]
 
 
-async def test_runs_from_an_older_checkpoint_fork(desk: Desk, flush: bool) -> None:
+async def test_runs_from_an_older_checkpoint_fork(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.asking())
     await thread.run({"items": ["in"]}, flush=flush)
     await thread.run(Command(resume="1"), flush=flush)
@@ -330,7 +332,7 @@ async def test_runs_from_an_older_checkpoint_fork(desk: Desk, flush: bool) -> No
 
 
 @resumed_states
-async def test_delta_channels_fork(desk: Desk, flush: bool) -> None:
+async def test_delta_channels_fork(desk: CheckpointerHarness, flush: bool) -> None:
     thread = Thread(desk, graphs.deltas())
     for n in range(3):
         await thread.run({"items": [f"in{n}"], "other": []}, flush=flush)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 
-class Wire:
+class TcpProxy:
     """Passes bytes both ways; `cut()` resets what is open, and while `down` nobody gets through."""
 
     def __init__(self, url: str) -> None:
@@ -18,7 +18,7 @@ class Wire:
         self.down = False
         self.connections = 0
 
-    async def __aenter__(self) -> Wire:
+    async def __aenter__(self) -> TcpProxy:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self

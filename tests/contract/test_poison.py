@@ -12,8 +12,8 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.engine.engine_harness import thread_in
 from tests.engine.test_poison import P, poison
-from tests.engine.world import thread_in
 from tests.servers import Server
 from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS, Settings

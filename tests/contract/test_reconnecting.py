@@ -12,15 +12,15 @@ from langgraph_sdk.client import LangGraphClient
 from tests.waiting import eventually
 
 from .gate import Gate
+from .tcp_proxy import TcpProxy
 from .waiting import ended
-from .wire import Wire
 
 
 async def test_the_client_resumes_a_stream_that_was_cut(
     client: LangGraphClient, url: str, thread_id: str, gate: Gate
 ) -> None:
     numbers = []
-    async with Wire(url) as wire, get_client(url=wire.url, api_key=None) as far:
+    async with TcpProxy(url) as proxy, get_client(url=proxy.url, api_key=None) as far:
         async for part in far.runs.stream(
             thread_id, "custom", input={**gate.input, "n": 30}, stream_mode="custom", stream_resumable=True
         ):
@@ -28,9 +28,9 @@ async def test_the_client_resumes_a_stream_that_was_cut(
                 continue
             numbers.append(part.data["number"])
             if numbers[-1] == 14:
-                wire.cut()
+                proxy.cut()
                 gate.open()
-        assert wire.connections >= 2
+        assert proxy.connections >= 2
     assert numbers == list(range(30))
 
 
@@ -39,7 +39,7 @@ async def test_a_run_that_ended_while_the_client_was_away_is_still_told(
 ) -> None:
     numbers = []
     run_id = None
-    async with Wire(url) as wire, get_client(url=wire.url, api_key=None) as far:
+    async with TcpProxy(url) as proxy, get_client(url=proxy.url, api_key=None) as far:
         async for part in far.runs.stream(
             thread_id, "custom", input={**gate.input, "n": 30}, stream_mode="custom", stream_resumable=True
         ):
@@ -48,11 +48,11 @@ async def test_a_run_that_ended_while_the_client_was_away_is_still_told(
             else:
                 numbers.append(part.data["number"])
             if numbers and numbers[-1] == 14 and not gate.is_open:
-                wire.down = True
-                wire.cut()
+                proxy.down = True
+                proxy.cut()
                 gate.open()
                 await ended(client, thread_id, run_id)
-                wire.down = False
+                proxy.down = False
     assert numbers == list(range(30))
 
 
@@ -62,7 +62,7 @@ async def test_a_stream_cut_again_and_again_repeats_and_skips_nothing(
     client: LangGraphClient, url: str, thread_id: str, cut_at: int
 ) -> None:
     seen = []
-    async with Wire(url) as wire, get_client(url=wire.url, api_key=None) as far:
+    async with TcpProxy(url) as proxy, get_client(url=proxy.url, api_key=None) as far:
         async for part in far.runs.stream(
             thread_id,
             "custom",
@@ -72,14 +72,14 @@ async def test_a_stream_cut_again_and_again_repeats_and_skips_nothing(
         ):
             seen.append((part.event, part.data))
             if len(seen) % 21 == cut_at:
-                wire.cut()
+                proxy.cut()
     assert [event for event, _ in seen] == ["metadata", "values", *["custom"] * 40, "values"]
     assert [data["number"] for event, data in seen if event == "custom"] == list(range(40))
 
 
 async def test_waiting_goes_on_after_a_cut(client: LangGraphClient, url: str, thread_id: str, gate: Gate) -> None:
     runs = []
-    async with Wire(url) as wire, get_client(url=wire.url, api_key=None) as far:
+    async with TcpProxy(url) as proxy, get_client(url=proxy.url, api_key=None) as far:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             waiting = asyncio.create_task(
@@ -90,7 +90,7 @@ async def test_waiting_goes_on_after_a_cut(client: LangGraphClient, url: str, th
                 listed = await eventually(lambda: client.runs.list(thread_id))
                 await gate.entered(listed[0]["run_id"])
                 await eventually(lambda: runs)
-                wire.cut()
+                proxy.cut()
                 gate.open()
 
             await cut_and_open()

@@ -25,25 +25,25 @@ def at(second: int) -> str:
     return f"2026-11-21T10:00:{second:02d}.000000+00:00"
 
 
-class Story:
+class Scenario:
     """An aggregate, and what the last command was decided to. Command ids and times count up unless given."""
 
     def __init__(self, key: str, states: States = decider.EMPTY) -> None:
         self.key, self.states, self.count = key, states, 0
         self.events: list[Event] = []
 
-    def when(self, command: Command, *, id: str | None = None, at_: str | None = None) -> Story:
+    def when(self, command: Command, *, id: str | None = None, at_: str | None = None) -> Scenario:
         self.count += 1
         cmd_id, time = id or f"c{self.count}", at_ or at(self.count)
         self.events = decider.decide(self.states, self.key, command, cmd_id=cmd_id, at=time)
         self.states = decider.fold(self.states, self.key, cmd_id, time, self.events)
         return self
 
-    def then(self, *events: Event) -> Story:
+    def then(self, *events: Event) -> Scenario:
         assert self.events == list(events), "\n".join(map(str, self.events))
         return self
 
-    def then_rejected(self, code: str, text: str) -> Story:
+    def then_rejected(self, code: str, text: str) -> Scenario:
         (event,) = self.events
         assert isinstance(event, CommandRejected), event
         assert event.code == code and text in event.detail, event
@@ -59,12 +59,12 @@ class Story:
         return thread
 
 
-def given(*events: Event, key: str = T) -> Story:
+def given(*events: Event, key: str = T) -> Scenario:
     """An aggregate to which this has happened (each event in a record of its own, at second 0)."""
     states = decider.EMPTY
     for i, event in enumerate(events):
         states = decider.fold(states, key, f"g{i}", at(0), [event])
-    return Story(key, states)
+    return Scenario(key, states)
 
 
 def idle(**fields: Any) -> tuple[Event, ...]:

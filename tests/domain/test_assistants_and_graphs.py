@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.domain.story import Story, T, given
+from tests.domain.scenario import Scenario, T, given
 from threadlog.engine.domain.commands import (
     CreateAssistant,
     CreateThread,
@@ -25,7 +25,7 @@ A = "00000000-0000-4000-8000-0000000000bb"
 CREATED = AssistantCreated(assistant_id=A, graph_id="g")
 
 
-def assistant(*events: AssistantCreated | AssistantUpdated | AssistantDeleted) -> Story:
+def assistant(*events: AssistantCreated | AssistantUpdated | AssistantDeleted) -> Scenario:
     return given(*events, key=A)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.domain.story import R1, T, at, create
+from tests.domain.scenario import R1, T, at, create
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import CreateThread, ReportRun
 from threadlog.engine.domain.decider import EMPTY, RECENT_COMMANDS, States

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.domain.story import R1, R2, R3, R4, T, at, create, given, idle, pending, report, running
+from tests.domain.scenario import R1, R2, R3, R4, T, at, create, given, idle, pending, report, running
 from threadlog.engine.domain.commands import CancelRun, CreateThread, DeleteRun, RunDue, UpdateState
 from threadlog.engine.domain.events import (
     CommandRepeated,

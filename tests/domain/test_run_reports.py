@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.domain.story import R1, R2, R3, R4, T, at, checkpoint, given, idle, pending, planned, report, running
+from tests.domain.scenario import R1, R2, R3, R4, T, at, checkpoint, given, idle, pending, planned, report, running
 from threadlog.engine.domain.commands import CancelRun, ExpireLease
 from threadlog.engine.domain.events import (
     CheckpointSaved,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.domain.story import R1, R2, T, at, checkpoint, create, report
+from tests.domain.scenario import R1, R2, T, at, checkpoint, create, report
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, UpdateThread
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.domain.story import R1, T, checkpoint, create, given, idle, pending, report, running
+from tests.domain.scenario import R1, T, checkpoint, create, given, idle, pending, report, running
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints, PruneThread, UpdateThread
 from threadlog.engine.domain.events import (
     CheckpointSaved,

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from tests.domain.story import R1, R2, R3, R4, T, at, checkpoint, create, planned, report
+from tests.domain.scenario import R1, R2, R3, R4, T, at, checkpoint, create, planned, report
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import (
     CancelRun,

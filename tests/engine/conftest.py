@@ -1,28 +1,28 @@
-"""The worlds these tests play in."""
+"""The engine's harness, with the log in the database or apart from it."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.engine.world import KINDS, World, world_of
+from tests.engine.engine_harness import KINDS, EngineHarness, engine_harness
 
 
 @pytest.fixture(params=KINDS)
-async def world(request: pytest.FixtureRequest, database: str) -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest, database: str) -> AsyncIterator[EngineHarness]:
     """A fresh database and a log: in it with one transaction for all, and in memory with the journal of other logs."""
-    async with world_of(request.param, database) as world:
+    async with engine_harness(request.param, database) as world:
         yield world
 
 
 @pytest.fixture
-async def embedded(database: str) -> AsyncIterator[World]:
+async def embedded(database: str) -> AsyncIterator[EngineHarness]:
     """As `world`, only with the log in the database."""
-    async with world_of("postgres", database) as world:
+    async with engine_harness("postgres", database) as world:
         yield world
 
 
 @pytest.fixture
-async def apart(database: str) -> AsyncIterator[World]:
+async def apart(database: str) -> AsyncIterator[EngineHarness]:
     """As `world`, only with the log apart from the database."""
-    async with world_of("memory", database) as world:
+    async with engine_harness("memory", database) as world:
         yield world

@@ -66,7 +66,7 @@ class Engine:
 
 
 @dataclass(eq=False)
-class World:
+class EngineHarness:
     """Everything the processors of a test share."""
 
     kind: Kind
@@ -116,13 +116,13 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(kind: Kind, dsn: str, *, max_bytes: int | None = None) -> AsyncIterator[World]:
+async def engine_harness(kind: Kind, dsn: str, *, max_bytes: int | None = None) -> AsyncIterator[EngineHarness]:
     """`max_bytes`: of values in a log in memory."""
     pool = await asyncpg.create_pool(dsn, min_size=0, max_size=20)
     log: Log = (
         await PostgresLog.create(dsn, PARTITIONS) if kind == "postgres" else MemoryLog(PARTITIONS, max_bytes=max_bytes)
     )
-    world = World(kind, dsn, pool, log)
+    world = EngineHarness(kind, dsn, pool, log)
     try:
         yield world
     finally:

@@ -11,7 +11,16 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.engine.world import PARTITIONS, Engine, World, create_run, finish, key_of, new_id, world_of
+from tests.engine.engine_harness import (
+    PARTITIONS,
+    Engine,
+    EngineHarness,
+    create_run,
+    engine_harness,
+    finish,
+    key_of,
+    new_id,
+)
 from tests.waiting import eventually
 from threadlog.engine.gateway.gateway import envelope_for
 from threadlog.engine.link.client import ExecutorChannel
@@ -46,7 +55,7 @@ class Executor:
 class Server:
     """An engine with the link's other end."""
 
-    def __init__(self, world: World, engine: Engine, path: Path) -> None:
+    def __init__(self, world: EngineHarness, engine: Engine, path: Path) -> None:
         self.world, self.engine, self.path = world, engine, path
         self.executors: list[Executor] = []
         assert isinstance(world.log, PostgresLog)
@@ -76,7 +85,7 @@ class Server:
 @pytest.fixture
 async def server(database: str) -> AsyncIterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
-        async with world_of("postgres", database) as world:
+        async with engine_harness("postgres", database) as world:
             opened = Server(world, await world.engine(), Path(folder) / "link")
             await opened.link.start()
             yield opened

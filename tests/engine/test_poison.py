@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.engine.world import (
+from tests.engine.engine_harness import (
     PARTITIONS,
     Engine,
-    World,
+    EngineHarness,
     create_run,
     create_thread,
+    engine_harness,
     finish,
     key_of,
     new_id,
     thread_in,
-    world_of,
 )
 from threadlog.engine.domain.commands import Command, CreateAssistant, DeleteAssistant, ReportRun, UpdateThread
 from threadlog.engine.log.memory import MemoryLog
@@ -85,11 +85,11 @@ def poison() -> dict[str, bytes]:
 KINDS = sorted(poison())
 
 
-async def append(world: World, value: bytes, key: str = "k\x00") -> None:
+async def append(world: EngineHarness, value: bytes, key: str = "k\x00") -> None:
     await world.log.append([Append(Topic.COMMANDS, P, key if world.kind == "memory" else "k", value)])
 
 
-async def decided(world: World, p: int = P) -> list[EventRecord]:
+async def decided(world: EngineHarness, p: int = P) -> list[EventRecord]:
     records = [EventRecord.decode(record.value) for record in await world.log.read(Topic.EVENTS, p, 0)]
     return [record for record in records if not record.start]
 
@@ -98,7 +98,7 @@ def others(engine: Engine) -> list[str]:
     return [event["type"] for _, _, record in engine.heard.records for event in record.events]
 
 
-async def test_whatever_is_appended_to_commands_is_refused_and_holds_up_nothing(world: World) -> None:
+async def test_whatever_is_appended_to_commands_is_refused_and_holds_up_nothing(world: EngineHarness) -> None:
     engine = await world.engine()
     bad = poison()
     run = create_run(thread_in(P))
@@ -124,7 +124,7 @@ async def test_whatever_is_appended_to_commands_is_refused_and_holds_up_nothing(
     assert await world.verify() == []
 
 
-async def test_a_report_that_cannot_be_written_ends_its_run_and_no_other(world: World) -> None:
+async def test_a_report_that_cannot_be_written_ends_its_run_and_no_other(world: EngineHarness) -> None:
     engine = await world.engine()
     run, other = create_run(thread_in(P)), create_run(thread_in(P))
     await engine.submit(run)
@@ -140,7 +140,7 @@ async def test_a_report_that_cannot_be_written_ends_its_run_and_no_other(world: 
     assert await world.verify() == []
 
 
-async def test_odd_text_of_this_process_is_stored_and_holds_up_nothing(world: World) -> None:
+async def test_odd_text_of_this_process_is_stored_and_holds_up_nothing(world: EngineHarness) -> None:
     engine = await world.engine()
     thread, other = create_thread(thread_in(P), metadata={"a\xff\x00": "b\ud800", "n": 2**70}), create_thread()
     both = await asyncio.gather(engine.submit(thread, id="c\udcff"), engine.submit(other))
@@ -154,13 +154,13 @@ async def test_odd_text_of_this_process_is_stored_and_holds_up_nothing(world: Wo
 
 
 @pytest.fixture
-async def narrow(database: str) -> AsyncIterator[World]:
+async def narrow(database: str) -> AsyncIterator[EngineHarness]:
     """A log that takes no more than 10 kB at a time."""
-    async with world_of("memory", database, max_bytes=10_000) as world:
+    async with engine_harness("memory", database, max_bytes=10_000) as world:
         yield world
 
 
-async def test_a_command_whose_event_the_log_does_not_take_is_refused(narrow: World) -> None:
+async def test_a_command_whose_event_the_log_does_not_take_is_refused(narrow: EngineHarness) -> None:
     engine = await narrow.engine()
     thread, run = create_thread(thread_in(P)), create_run(thread_in(P))
     await engine.submit(thread)
@@ -181,14 +181,14 @@ async def test_a_command_whose_event_the_log_does_not_take_is_refused(narrow: Wo
     assert await narrow.verify() == []
 
 
-async def test_a_command_that_the_log_does_not_take_is_refused_to_its_sender(narrow: World) -> None:
+async def test_a_command_that_the_log_does_not_take_is_refused_to_its_sender(narrow: EngineHarness) -> None:
     engine = await narrow.engine()
     answer = await engine.submit(create_thread(metadata={"a": "x" * 10_000}))
     assert answer.events[0]["code"] == "invalid" and "can't be appended" in answer.events[0]["detail"]
     assert (await engine.submit(create_thread())).events[0]["type"] == "thread.created"
 
 
-async def test_a_log_that_is_away_turns_no_command_into_a_refusal(apart: World) -> None:
+async def test_a_log_that_is_away_turns_no_command_into_a_refusal(apart: EngineHarness) -> None:
     engine = await apart.engine()
     assert isinstance(apart.log, MemoryLog)
     run = create_run(new_id())
@@ -204,7 +204,7 @@ async def test_a_log_that_is_away_turns_no_command_into_a_refusal(apart: World) 
 
 
 async def test_what_the_read_models_cannot_take_is_left_out_and_recorded(
-    apart: World, monkeypatch: pytest.MonkeyPatch
+    apart: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "threadlog.engine.domain.limits.INDEXED_BYTES", 10**9
@@ -226,7 +226,9 @@ async def test_what_the_read_models_cannot_take_is_left_out_and_recorded(
     assert await apart.verify() == []
 
 
-async def test_only_the_event_at_fault_is_left_out_of_its_record(apart: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_the_event_at_fault_is_left_out_of_its_record(
+    apart: EngineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("threadlog.engine.domain.thread_decisions._KEY_BYTES", 10**9)
     engine = await apart.engine()
     run = create_run(thread_in(P))
@@ -253,7 +255,7 @@ async def test_only_the_event_at_fault_is_left_out_of_its_record(apart: World, m
     assert difference.key == {"p": P, "ev_off": 2, "idx": 0}
 
 
-async def test_a_value_that_is_not_there_holds_up_no_other(world: World) -> None:
+async def test_a_value_that_is_not_there_holds_up_no_other(world: EngineHarness) -> None:
     engine = await world.engine()
     run, other = create_run(thread_in(P)), create_run(thread_in(P))
     await engine.submit(run)
@@ -266,7 +268,7 @@ async def test_a_value_that_is_not_there_holds_up_no_other(world: World) -> None
     assert await world.verify() == []
 
 
-async def test_what_a_takeover_cannot_project_is_left_out_too(world: World) -> None:
+async def test_what_a_takeover_cannot_project_is_left_out_too(world: EngineHarness) -> None:
     """As after a restore of the log alone: what one engine has left out the next one does not stop at."""
     at = datetime.now(UTC).isoformat(timespec="microseconds")
     bad = {"type": "assistant.created", "assistant_id": thread_in(P), "graph_id": "g", "name": NAME}
@@ -283,7 +285,7 @@ async def test_what_a_takeover_cannot_project_is_left_out_too(world: World) -> N
 
 
 async def test_in_one_transaction_it_is_refused_and_not_left_out(
-    embedded: World, monkeypatch: pytest.MonkeyPatch
+    embedded: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threadlog.engine.domain.limits.INDEXED_BYTES", 10**9)
     engine = await embedded.engine()
@@ -303,7 +305,7 @@ async def test_in_one_transaction_it_is_refused_and_not_left_out(
 
 
 async def test_a_command_that_makes_the_engine_fail_is_found_and_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim, other = create_thread(thread_in(P)), create_thread(thread_in(P))
     decides = Term.decide
@@ -322,7 +324,7 @@ async def test_a_command_that_makes_the_engine_fail_is_found_and_refused(
 
 
 async def test_a_failing_commit_of_one_command_holds_up_no_other(
-    embedded: World, monkeypatch: pytest.MonkeyPatch
+    embedded: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Fails(SingleTransactionCommitter):
         async def write(self, conn: Any, appends: Any, expected: Any, batches: Any) -> list[int]:
@@ -330,7 +332,7 @@ async def test_a_failing_commit_of_one_command_holds_up_no_other(
                 raise RuntimeError("a bug of ours")
             return await super().write(conn, appends, expected, batches)
 
-    monkeypatch.setattr("tests.engine.world.SingleTransactionCommitter", Fails)
+    monkeypatch.setattr("tests.engine.engine_harness.SingleTransactionCommitter", Fails)
     engine = await embedded.engine()
     bad, good = create_thread(metadata={"a": "poison"}), [create_thread() for _ in range(20)]
     answers = await asyncio.gather(*(engine.submit(thread) for thread in [*good[:10], bad, *good[10:]]))

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id, thread_in
+from tests.engine.engine_harness import PARTITIONS, EngineHarness, create_run, create_thread, finish, new_id, thread_in
 from tests.waiting import eventually
 from threadlog.engine.domain.commands import CancelRun, ReportRun
 from threadlog.engine.gateway.event_tail import EventTail
@@ -23,7 +23,7 @@ from threadlog.projections.commit.applied import PostgresApplied
 from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 
 
-async def test_an_answered_command_is_in_the_read_models(world: World) -> None:
+async def test_an_answered_command_is_in_the_read_models(world: EngineHarness) -> None:
     engine = await world.engine()
     thread = create_thread(metadata={"a": 1})
     decided = await engine.submit(thread)
@@ -33,7 +33,7 @@ async def test_an_answered_command_is_in_the_read_models(world: World) -> None:
     assert await world.verify() == []
 
 
-async def test_a_run_from_creation_to_its_end(world: World) -> None:
+async def test_a_run_from_creation_to_its_end(world: EngineHarness) -> None:
     engine = await world.engine()
     run = create_run(new_id())
     created = await engine.submit(run)
@@ -44,14 +44,14 @@ async def test_a_run_from_creation_to_its_end(world: World) -> None:
     assert await world.verify() == []
 
 
-async def test_a_refusal_is_an_answer(world: World) -> None:
+async def test_a_refusal_is_an_answer(world: EngineHarness) -> None:
     engine = await world.engine()
     thread = create_thread()
     await engine.submit(thread)
     assert (await engine.submit(thread)).events[0]["code"] == "conflict"
 
 
-async def test_the_same_command_id_counts_once(world: World) -> None:
+async def test_the_same_command_id_counts_once(world: EngineHarness) -> None:
     engine = await world.engine()
     run = create_run(new_id())
     await engine.submit(run, id="the same")
@@ -59,7 +59,7 @@ async def test_the_same_command_id_counts_once(world: World) -> None:
     assert len(await world.rows("SELECT * FROM runs")) == 1
 
 
-async def test_commands_of_others_and_of_this_process_are_decided_in_offset_order(world: World) -> None:
+async def test_commands_of_others_and_of_this_process_are_decided_in_offset_order(world: EngineHarness) -> None:
     engine = await world.engine()
     threads = [thread_in(p) for p in (3, 3, 5)]
     for thread_id in threads:
@@ -77,7 +77,7 @@ async def test_commands_of_others_and_of_this_process_are_decided_in_offset_orde
     assert await world.verify() == []
 
 
-async def test_own_commands_are_decided_in_the_order_they_were_handed_in(world: World) -> None:
+async def test_own_commands_are_decided_in_the_order_they_were_handed_in(world: EngineHarness) -> None:
     engine = await world.engine()
     thread_id = new_id()
     runs = [create_run(thread_id) for _ in range(50)]
@@ -86,7 +86,7 @@ async def test_own_commands_are_decided_in_the_order_they_were_handed_in(world: 
     assert created == [run.run_id for run in runs]
 
 
-async def test_a_command_nobody_can_understand_holds_up_nothing(world: World) -> None:
+async def test_a_command_nobody_can_understand_holds_up_nothing(world: EngineHarness) -> None:
     from threadlog.engine.log.port import Append
 
     engine = await world.engine()
@@ -102,12 +102,12 @@ async def test_a_command_nobody_can_understand_holds_up_nothing(world: World) ->
 # --- ownership -------------------------------------------------------------------------------------------------------
 
 
-async def test_one_processor_takes_everything_at_once(world: World) -> None:
+async def test_one_processor_takes_everything_at_once(world: EngineHarness) -> None:
     engine = await world.engine()
     assert engine.processor.owned == list(range(PARTITIONS))
 
 
-async def test_partitions_spread_over_processors_and_come_back(world: World) -> None:
+async def test_partitions_spread_over_processors_and_come_back(world: EngineHarness) -> None:
     one = await world.engine("one")
     two = await world.engine("two")
     assert sorted(one.processor.owned + two.processor.owned) == list(range(PARTITIONS))
@@ -117,7 +117,7 @@ async def test_partitions_spread_over_processors_and_come_back(world: World) -> 
     await eventually(lambda: one.processor.owned == list(range(PARTITIONS)))
 
 
-async def test_a_command_reaches_the_processor_that_owns_it(world: World) -> None:
+async def test_a_command_reaches_the_processor_that_owns_it(world: EngineHarness) -> None:
     one = await world.engine("one")
     thread = create_thread(thread_in(PARTITIONS - 1))
     await one.submit(thread)
@@ -131,7 +131,7 @@ async def test_a_command_reaches_the_processor_that_owns_it(world: World) -> Non
     assert await world.verify() == []
 
 
-async def test_a_processor_that_lost_its_partitions_changes_nothing(world: World) -> None:
+async def test_a_processor_that_lost_its_partitions_changes_nothing(world: EngineHarness) -> None:
     engine = await world.engine("one", lease_seconds=60.0)
     thread = create_thread()
     await engine.submit(thread)
@@ -148,7 +148,7 @@ async def test_a_processor_that_lost_its_partitions_changes_nothing(world: World
     assert await world.verify() == []
 
 
-async def test_a_killed_processor_is_continued_by_its_successor_at_once(world: World) -> None:
+async def test_a_killed_processor_is_continued_by_its_successor_at_once(world: EngineHarness) -> None:
     first = await world.engine("same name", lease_seconds=3600.0)
     run = create_run(new_id())
     await first.submit(run)
@@ -177,7 +177,7 @@ async def _commit_with_old_term(engine: Any, thread_id: str) -> None:
         raise RuntimeError("the term is over")
 
 
-async def test_a_restart_goes_on_where_it_stopped(world: World) -> None:
+async def test_a_restart_goes_on_where_it_stopped(world: EngineHarness) -> None:
     first = await world.engine("one")
     run = create_run(new_id())
     await first.submit(run)
@@ -189,7 +189,7 @@ async def test_a_restart_goes_on_where_it_stopped(world: World) -> None:
     assert await world.verify() == []
 
 
-async def test_a_stopped_processor_refuses(world: World) -> None:
+async def test_a_stopped_processor_refuses(world: EngineHarness) -> None:
     engine = await world.engine()
     await engine.stop()
     with pytest.raises(LogUnavailable):
@@ -204,7 +204,7 @@ def in_seconds(seconds: float) -> str:
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.6])
-async def test_a_delayed_run_gets_its_turn_when_it_is_due(world: World, delay: float) -> None:
+async def test_a_delayed_run_gets_its_turn_when_it_is_due(world: EngineHarness, delay: float) -> None:
     engine = await world.engine()
     run = create_run(new_id(), due_at=in_seconds(delay))
     await engine.submit(run)
@@ -214,7 +214,7 @@ async def test_a_delayed_run_gets_its_turn_when_it_is_due(world: World, delay: f
     assert await world.verify() == []
 
 
-async def test_a_timer_survives_its_processor(world: World) -> None:
+async def test_a_timer_survives_its_processor(world: EngineHarness) -> None:
     first = await world.engine("one")
     run = create_run(new_id(), due_at=in_seconds(0.5))
     await first.submit(run)
@@ -224,7 +224,7 @@ async def test_a_timer_survives_its_processor(world: World) -> None:
     await world.until("SELECT count(*) = 1 FROM run_queue WHERE run_id = $1", run.run_id)
 
 
-async def test_an_attempt_whose_executor_is_gone_is_tried_again(world: World) -> None:
+async def test_an_attempt_whose_executor_is_gone_is_tried_again(world: EngineHarness) -> None:
     engine = await world.engine()
     run = create_run(new_id())
     await engine.submit(run)
@@ -234,7 +234,7 @@ async def test_an_attempt_whose_executor_is_gone_is_tried_again(world: World) ->
     await eventually(lambda: engine.heard.events().count("run.lease_expired") == 1)
 
 
-async def test_an_attempt_of_a_living_executor_is_left_alone(world: World) -> None:
+async def test_an_attempt_of_a_living_executor_is_left_alone(world: EngineHarness) -> None:
     engine = await world.engine()
     lost, kept = create_run(new_id()), create_run(new_id())
     await engine.submit(lost)
@@ -248,7 +248,7 @@ async def test_an_attempt_of_a_living_executor_is_left_alone(world: World) -> No
     assert (row["attempt"], row["owner"]) == (1, "alive")
 
 
-async def test_a_run_cancelled_before_anybody_claimed_it_frees_its_thread(world: World) -> None:
+async def test_a_run_cancelled_before_anybody_claimed_it_frees_its_thread(world: EngineHarness) -> None:
     engine = await world.engine()
     run = create_run(new_id())
     await engine.submit(run)
@@ -263,7 +263,7 @@ async def test_a_run_cancelled_before_anybody_claimed_it_frees_its_thread(world:
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-async def test_when_all_connections_die_everything_goes_on(world: World) -> None:
+async def test_when_all_connections_die_everything_goes_on(world: EngineHarness) -> None:
     engine = await world.engine()
     thread_id = new_id()
     await engine.submit(create_thread(thread_id))
@@ -280,7 +280,7 @@ async def test_when_all_connections_die_everything_goes_on(world: World) -> None
     assert await world.verify() == []
 
 
-async def _kill_connections(world: World) -> None:
+async def _kill_connections(world: EngineHarness) -> None:
     conn = await asyncpg.connect(world.dsn)
     await conn.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
@@ -289,7 +289,7 @@ async def _kill_connections(world: World) -> None:
     await conn.close()
 
 
-async def test_a_transaction_killed_in_the_middle_is_begun_again(embedded: World) -> None:
+async def test_a_transaction_killed_in_the_middle_is_begun_again(embedded: EngineHarness) -> None:
     engine = await embedded.engine()
     run = create_run(new_id())
     p = partition_of(run.thread_id, PARTITIONS)
@@ -324,8 +324,8 @@ class _LosesAnswers(SingleTransactionCommitter):
         return offsets
 
 
-async def test_a_commit_whose_answer_is_lost_is_found_in_the_log(embedded: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tests.engine.world.SingleTransactionCommitter", _LosesAnswers)
+async def test_a_commit_whose_answer_is_lost_is_found_in_the_log(embedded: EngineHarness, monkeypatch: Any) -> None:
+    monkeypatch.setattr("tests.engine.engine_harness.SingleTransactionCommitter", _LosesAnswers)
     engine = await embedded.engine()
     decided = await engine.submit(create_run(new_id()))
     assert [event["type"] for event in decided.events][:2] == ["thread.created", "run.created"]
@@ -336,7 +336,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_in_the_log(embedded: World
 
 
 async def test_what_postgres_cannot_store_is_refused_and_holds_up_nobody(
-    embedded: World, monkeypatch: pytest.MonkeyPatch
+    embedded: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import random
 
@@ -357,7 +357,7 @@ async def test_what_postgres_cannot_store_is_refused_and_holds_up_nobody(
 
 
 @pytest.mark.parametrize("landed", [False, True])
-async def test_an_append_that_fails_is_decided_again_in_a_new_term(apart: World, landed: bool) -> None:
+async def test_an_append_that_fails_is_decided_again_in_a_new_term(apart: EngineHarness, landed: bool) -> None:
     engine = await apart.engine()
     run = create_run(new_id())
     await engine.submit(run)
@@ -370,7 +370,9 @@ async def test_an_append_that_fails_is_decided_again_in_a_new_term(apart: World,
 
 
 @pytest.mark.parametrize("landed", [False, True])
-async def test_a_command_whose_append_is_unknown_is_sent_again_and_counts_once(apart: World, landed: bool) -> None:
+async def test_a_command_whose_append_is_unknown_is_sent_again_and_counts_once(
+    apart: EngineHarness, landed: bool
+) -> None:
     engine = await apart.engine()
     assert isinstance(apart.log, MemoryLog)
     apart.log.fail_next(AppendUnknown("lost"), landed=landed)  # the next append is the command's
@@ -378,7 +380,7 @@ async def test_a_command_whose_append_is_unknown_is_sent_again_and_counts_once(a
     assert len(await apart.rows("SELECT * FROM runs")) == 1
 
 
-async def test_a_log_that_is_away_is_said_so(apart: World) -> None:
+async def test_a_log_that_is_away_is_said_so(apart: EngineHarness) -> None:
     engine = await apart.engine()
     assert isinstance(apart.log, MemoryLog)
     apart.log.fail_next(LogUnavailable("away"))
@@ -387,7 +389,7 @@ async def test_a_log_that_is_away_is_said_so(apart: World) -> None:
     assert await apart.rows("SELECT * FROM threads") == []
 
 
-async def test_a_submission_that_is_not_owned_is_refused(apart: World) -> None:
+async def test_a_submission_that_is_not_owned_is_refused(apart: EngineHarness) -> None:
     engine = await apart.engine()
     from threadlog.engine.gateway.gateway import envelope_for
 
@@ -395,7 +397,7 @@ async def test_a_submission_that_is_not_owned_is_refused(apart: World) -> None:
         await engine.processor.submit(envelope_for(create_thread(), "x", None, None))
 
 
-async def test_partitions_that_change_hands_all_the_time_lose_and_repeat_nothing(world: World) -> None:
+async def test_partitions_that_change_hands_all_the_time_lose_and_repeat_nothing(world: EngineHarness) -> None:
     """Thieves bump the epochs under load: what is being decided just then must not count, and must not be lost."""
     one = await world.engine("one", lease_seconds=0.5)
     two = await world.engine("two", lease_seconds=0.5)
@@ -438,7 +440,7 @@ async def test_partitions_that_change_hands_all_the_time_lose_and_repeat_nothing
     assert await world.verify() == []
 
 
-async def test_a_rollback_in_the_batch_that_saved_what_it_removes(embedded: World) -> None:
+async def test_a_rollback_in_the_batch_that_saved_what_it_removes(embedded: EngineHarness) -> None:
     engine = await embedded.engine()
     run = create_run(new_id())
     await engine.submit(run)
@@ -455,7 +457,7 @@ async def test_a_rollback_in_the_batch_that_saved_what_it_removes(embedded: Worl
     assert await embedded.verify() == []
 
 
-async def test_more_processors_than_partitions(world: World) -> None:
+async def test_more_processors_than_partitions(world: EngineHarness) -> None:
     engines = [await world.engine(f"engine {n}", ready=False) for n in range(PARTITIONS + 2)]
 
     async def spread() -> bool:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
+from tests.engine.engine_harness import EngineHarness, Heard, create_run, create_thread, key_of, new_id
 from tests.engine.test_processor import _kill_connections
-from tests.engine.world import Heard, World, create_run, create_thread, key_of, new_id
 from tests.waiting import eventually
 from threadlog.engine.gateway.event_tail import Applied, EventTail
 from threadlog.engine.gateway.gateway import LogGateway
@@ -19,14 +19,16 @@ from threadlog.projections.commit.applied import PostgresApplied
 
 
 @pytest.fixture
-async def tail(world: World) -> AsyncIterator[EventTail]:
+async def tail(world: EngineHarness) -> AsyncIterator[EventTail]:
     tail = EventTail(world.log, PostgresApplied(world.pool))
     await tail.start()
     yield tail
     await tail.stop()
 
 
-async def test_a_command_through_the_log_is_answered_once_it_is_projected(world: World, tail: EventTail) -> None:
+async def test_a_command_through_the_log_is_answered_once_it_is_projected(
+    world: EngineHarness, tail: EventTail
+) -> None:
     await world.engine()
     gateway = LogGateway(world.log)
     tail.add_listener(gateway)
@@ -36,7 +38,7 @@ async def test_a_command_through_the_log_is_answered_once_it_is_projected(world:
     assert len(await world.rows("SELECT * FROM runs WHERE run_id = $1", run.run_id)) == 1
 
 
-async def test_many_commands_are_answered_each_with_its_own_events(world: World, tail: EventTail) -> None:
+async def test_many_commands_are_answered_each_with_its_own_events(world: EngineHarness, tail: EventTail) -> None:
     await world.engine()
     gateway = LogGateway(world.log)
     tail.add_listener(gateway)
@@ -45,7 +47,7 @@ async def test_many_commands_are_answered_each_with_its_own_events(world: World,
     assert [a.events[0]["thread_id"] for a in answers] == [thread.thread_id for thread in threads]
 
 
-async def test_a_tail_hears_everything_from_where_it_began(world: World) -> None:
+async def test_a_tail_hears_everything_from_where_it_began(world: EngineHarness) -> None:
     engine = await world.engine()
     await engine.submit(create_thread())
     tail, heard = EventTail(world.log, PostgresApplied(world.pool)), Heard()
@@ -66,7 +68,7 @@ async def test_a_tail_hears_everything_from_where_it_began(world: World) -> None
     assert by_partition(heard.records) == by_partition(engine.heard.records[told:])
 
 
-async def test_a_tail_goes_on_when_its_connections_are_lost(world: World, tail: EventTail) -> None:
+async def test_a_tail_goes_on_when_its_connections_are_lost(world: EngineHarness, tail: EventTail) -> None:
     engine = await world.engine()
     heard = Heard()
     tail.add_listener(heard)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id
+from tests.engine.engine_harness import PARTITIONS, EngineHarness, create_run, create_thread, finish, new_id
 from threadlog.engine.log.port import LogUnavailable, Record, Topic
 from threadlog.engine.log.records import EventRecord
 from threadlog.engine.processor import committer
@@ -23,7 +23,7 @@ TABLES = "aggregates, threads, runs, run_queue, timers, checkpoints, checkpoint_
 class Watched:
     """The log, which tells where its events are read, and is away from the `last` read on."""
 
-    def __init__(self, world: World, last: int | None = None) -> None:
+    def __init__(self, world: EngineHarness, last: int | None = None) -> None:
         self._log, self._pool, self._last = world.log, world.pool, last
         self.reads = 0
         self.ahead: list[tuple[int, int]] = []
@@ -43,7 +43,7 @@ class Watched:
 
 
 @pytest.fixture
-async def forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def forgotten(world: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EngineHarness]:
     """A log of some hundred records, none of which is projected; pieces are of a few records."""
     engine = await world.engine()
     for n in range(30):
@@ -62,7 +62,7 @@ async def forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     yield world
 
 
-async def taken(world: World, source: Any) -> tuple[list[Term], list[Commit]]:
+async def taken(world: EngineHarness, source: Any) -> tuple[list[Term], list[Commit]]:
     """Takes everything over; answers the terms and what they projected."""
     coordination = PostgresCoordinationStore(world.pool, reader_of_values(world.log))
     terms = [Term(position) for position in await coordination.take("two", 60, PARTITIONS, [])]
@@ -71,13 +71,13 @@ async def taken(world: World, source: Any) -> tuple[list[Term], list[Commit]]:
     return terms, commits
 
 
-async def everything(world: World) -> int:
+async def everything(world: EngineHarness) -> int:
     """How many records there are but announcements."""
     found = [record for p in range(PARTITIONS) for record in await world.log.read(Topic.EVENTS, p, 0)]
     return sum(not EventRecord.decode(record.value).start for record in found)
 
 
-async def test_a_piece_is_projected_before_the_next_is_read(forgotten: World) -> None:
+async def test_a_piece_is_projected_before_the_next_is_read(forgotten: EngineHarness) -> None:
     source = Watched(forgotten)
     terms, commits = await taken(forgotten, source)
     assert all(term.ready and not term.dead and not term.unprojected for term in terms)
@@ -87,7 +87,7 @@ async def test_a_piece_is_projected_before_the_next_is_read(forgotten: World) ->
     assert await forgotten.verify() == []
 
 
-async def test_the_next_take_over_goes_on_after_the_last_piece(forgotten: World) -> None:
+async def test_the_next_take_over_goes_on_after_the_last_piece(forgotten: EngineHarness) -> None:
     """The log goes away in the middle, again and again."""
     records = 0
     for last in (PARTITIONS, PARTITIONS + 3, PARTITIONS + 9):
@@ -102,7 +102,7 @@ async def test_the_next_take_over_goes_on_after_the_last_piece(forgotten: World)
     assert await forgotten.verify() == []
 
 
-async def test_a_take_over_that_is_overtaken_leaves_the_rest_to_the_next(forgotten: World) -> None:
+async def test_a_take_over_that_is_overtaken_leaves_the_rest_to_the_next(forgotten: EngineHarness) -> None:
     """Another processor takes one of the partitions after the first piece."""
     coordination = PostgresCoordinationStore(forgotten.pool, reader_of_values(forgotten.log))
     terms = [Term(position) for position in await coordination.take("two", 60, PARTITIONS, [])]

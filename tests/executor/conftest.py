@@ -1,4 +1,4 @@
-"""Fixtures of the executor's tests: a stage, and an executor at work on it."""
+"""Fixtures of the executor's tests: its surroundings, and an executor at work in them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from threadlog.engine.executor.worker import Executor
 
 
 @pytest.fixture
-async def stage(database: str, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(database: str, tmp_path: Path) -> AsyncIterator[ExecutorHarness]:
     before, modules = list(sys.path), set(sys.modules)
-    opened = await Stage.open(database, tmp_path)
+    opened = await ExecutorHarness.open(database, tmp_path)
     yield opened
     await opened.connection.close()
     sys.path[:] = before
@@ -28,7 +28,7 @@ async def stage(database: str, tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-async def serving(stage: Stage) -> AsyncIterator[Callable[..., Awaitable[Executor]]]:
+async def serving(stage: ExecutorHarness) -> AsyncIterator[Callable[..., Awaitable[Executor]]]:
     """`await serving("graph", …, slots=…)`: an executor that claims these graphs, drained after the test."""
     running: list[tuple[Executor, asyncio.Task[None]]] = []
 

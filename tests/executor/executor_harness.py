@@ -1,4 +1,4 @@
-"""A stage for executors: queue rows and projected reports as the engine makes them, in the fewest words.
+"""The surroundings of an executor: queue rows and projected reports as the engine makes them, in the fewest words.
 
 The engine itself is not needed to see what an executor does: it decides whether a report counts, which is tested
 elsewhere, and it writes the rows an executor reads, which is what this does.
@@ -27,7 +27,7 @@ from threadlog.engine.user_code.langgraph_json import load
 PROJECT = Path(__file__).parent / "project"
 
 
-class Stage:
+class ExecutorHarness:
     """A log, a database and a queue. `graphs`: name → object in the tests' project."""
 
     def __init__(self, database: str, folder: Path, log: Any, connection: asyncpg.Connection) -> None:
@@ -35,8 +35,8 @@ class Stage:
         self._projected: dict[int, int] = {}
 
     @staticmethod
-    async def open(database: str, folder: Path, log: Any | None = None) -> Stage:
-        return Stage(database, folder, log or MemoryLog(4), await asyncpg.connect(database))
+    async def open(database: str, folder: Path, log: Any | None = None) -> ExecutorHarness:
+        return ExecutorHarness(database, folder, log or MemoryLog(4), await asyncpg.connect(database))
 
     def config(self, **graphs: str) -> Path:
         for source in PROJECT.glob("*.py"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.installed import has
 
 # Before, LangGraph took no notice of a node that ends cancelled, as long as others ran beside it.
@@ -34,7 +34,9 @@ GRAPHS = ["raising", "raising_async", "raising_beside", "raising_async_beside"]
 # A GeneratorExit that a thread raises closes what awaits it: LangGraph's coroutines, which go on waiting.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("graph", GRAPHS)
-async def test_whatever_a_node_raises_its_run_fails_and_the_next_one_runs(stage: Stage, serving, graph: str) -> None:
+async def test_whatever_a_node_raises_its_run_fails_and_the_next_one_runs(
+    stage: ExecutorHarness, serving, graph: str
+) -> None:
     executor = await serving(graph, "noop")
     for how, error in RAISED.items():
         run_id = await stage.enqueue(graph, {"items": [how]})
@@ -52,7 +54,7 @@ async def test_whatever_a_node_raises_its_run_fails_and_the_next_one_runs(stage:
 
 @pytest.mark.parametrize(("graph", "how"), CANCELLED)
 async def test_an_attempt_that_user_code_cancels_is_reported_all_the_same(
-    stage: Stage, serving, graph: str, how: str
+    stage: ExecutorHarness, serving, graph: str, how: str
 ) -> None:
     executor = await serving(graph, "noop")
     run_id = await stage.enqueue(graph, {"items": [how]})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
 from threadlog.engine.executor.garbage import Collector, clear_frames
 
@@ -22,13 +22,13 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
-def large(stage: Stage) -> Any:
+def large(stage: ExecutorHarness) -> Any:
     """The class of the large objects of nodes."""
     file = str(stage.folder / "graphs.py")
     return next(m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file).Large  # type: ignore[attr-defined]
 
 
-def alive(stage: Stage) -> Any:
+def alive(stage: ExecutorHarness) -> Any:
     """Those that have not been freed."""
     return large(stage).alive
 
@@ -41,7 +41,9 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("graph", "how"), ENDS)
-async def test_after_an_error_and_an_interrupt(stage: Stage, serving, no_collection, graph: str, how: str) -> None:
+async def test_after_an_error_and_an_interrupt(
+    stage: ExecutorHarness, serving, no_collection, graph: str, how: str
+) -> None:
     executor = await serving(graph)
     run_id = await stage.enqueue(graph, {"items": [], "n": how})
     outcome = await stage.outcome(run_id)
@@ -49,7 +51,7 @@ async def test_after_an_error_and_an_interrupt(stage: Stage, serving, no_collect
     await eventually(lambda: not executor.attempts and not alive(stage))
 
 
-async def test_after_a_cancel(stage: Stage, serving, no_collection) -> None:
+async def test_after_a_cancel(stage: ExecutorHarness, serving, no_collection) -> None:
     executor = await serving("littering_async")
     run_id = await stage.enqueue("littering_async", {"items": [], "n": "wait"})
     await eventually(lambda: executor.attempts and alive(stage))
@@ -58,14 +60,14 @@ async def test_after_a_cancel(stage: Stage, serving, no_collection) -> None:
     await eventually(lambda: not alive(stage))
 
 
-async def test_after_a_timeout(stage: Stage, serving, no_collection) -> None:
+async def test_after_a_timeout(stage: ExecutorHarness, serving, no_collection) -> None:
     await serving("littering_async", timeout_seconds=0.3)
     run_id = await stage.enqueue("littering_async", {"items": [], "n": "wait"})
     assert (await stage.outcome(run_id))["status"] == "timeout"
     await eventually(lambda: not alive(stage))
 
 
-async def test_what_another_thread_holds_a_moment_longer(stage: Stage, serving, no_collection) -> None:
+async def test_what_another_thread_holds_a_moment_longer(stage: ExecutorHarness, serving, no_collection) -> None:
     """A node's thread refers to the exception it has handed over until it gets its next turn."""
     collections: list[str] = []
 

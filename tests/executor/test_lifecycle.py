@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.queue import Claim, RunQueue
@@ -20,7 +20,7 @@ from threadlog.engine.executor.worker import Executor
 from threadlog.engine.log.postgres.log import PostgresLog
 
 
-async def test_an_executor_has_a_row_while_it_lives(stage: Stage, serving) -> None:
+async def test_an_executor_has_a_row_while_it_lives(stage: ExecutorHarness, serving) -> None:
     executor = await serving("noop", slots=7)
     (row,) = await stage.connection.fetch("SELECT * FROM executors")
     assert (row["executor_id"], row["slots"], row["graphs"]) == (executor.executor_id, 7, ["noop"])
@@ -30,7 +30,7 @@ async def test_an_executor_has_a_row_while_it_lives(stage: Stage, serving) -> No
     assert await stage.connection.fetch("SELECT * FROM executors") == []
 
 
-async def test_the_lease_is_renewed(stage: Stage, serving) -> None:
+async def test_the_lease_is_renewed(stage: ExecutorHarness, serving) -> None:
     await serving("noop", lease_seconds=2.0, renew_seconds=0.05)
     first = await stage.connection.fetchval("SELECT lease_until FROM executors")
 
@@ -40,7 +40,9 @@ async def test_the_lease_is_renewed(stage: Stage, serving) -> None:
     await eventually(renewed)
 
 
-async def test_the_lease_is_renewed_whatever_became_of_the_connection(stage: Stage, serving, monkeypatch) -> None:
+async def test_the_lease_is_renewed_whatever_became_of_the_connection(
+    stage: ExecutorHarness, serving, monkeypatch
+) -> None:
     """What asyncpg says of a connection that the server ended while nobody used it is none of its usual errors."""
     ask, failed = asyncpg.Connection.fetchval, []
 
@@ -78,7 +80,9 @@ async def test_an_executor_that_was_declared_dead_stops_its_runs_in_silence_and_
     assert (await stage.reports(other))[0]["started"]["executor"] == executor.executor_id
 
 
-async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(
+    stage: ExecutorHarness, serving, monkeypatch
+) -> None:
     monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
@@ -89,7 +93,7 @@ async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: S
     assert await stage.reports(run_id) == reports
 
 
-async def test_the_runs_of_a_deleted_thread_are_stopped(stage: Stage, serving, monkeypatch) -> None:
+async def test_the_runs_of_a_deleted_thread_are_stopped(stage: ExecutorHarness, serving, monkeypatch) -> None:
     monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
@@ -99,7 +103,7 @@ async def test_the_runs_of_a_deleted_thread_are_stopped(stage: Stage, serving, m
     assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
-async def test_a_cancellation_nobody_heard_is_seen_by_the_poll(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_cancellation_nobody_heard_is_seen_by_the_poll(stage: ExecutorHarness, serving, monkeypatch) -> None:
     monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
@@ -108,7 +112,7 @@ async def test_a_cancellation_nobody_heard_is_seen_by_the_poll(stage: Stage, ser
     assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
-async def test_a_cancelled_row_is_never_claimed(stage: Stage, serving) -> None:
+async def test_a_cancelled_row_is_never_claimed(stage: ExecutorHarness, serving) -> None:
     run_id = await stage.enqueue("noop", {"items": []})
     await stage.connection.execute("UPDATE run_queue SET cancel = 'interrupt'")
     await serving("noop")
@@ -117,7 +121,7 @@ async def test_a_cancelled_row_is_never_claimed(stage: Stage, serving) -> None:
     assert await stage.reports(run_id) == []
 
 
-async def test_a_cancellation_of_somebody_elses_attempt_does_not_stop_ours(stage: Stage, serving) -> None:
+async def test_a_cancellation_of_somebody_elses_attempt_does_not_stop_ours(stage: ExecutorHarness, serving) -> None:
     executor = await serving("noop")
     first, run_id = (str(uuid.uuid4()) for _ in range(2))
     await stage.connection.execute("SELECT pg_notify('threadlog_queue', $1)", f"cancel:{run_id}")
@@ -127,7 +131,9 @@ async def test_a_cancellation_of_somebody_elses_attempt_does_not_stop_ours(stage
     assert (await stage.outcome(run_id, 2))["status"] == "success"
 
 
-async def test_an_attempt_stopped_before_its_first_step_still_reports(stage: Stage, serving, monkeypatch) -> None:
+async def test_an_attempt_stopped_before_its_first_step_still_reports(
+    stage: ExecutorHarness, serving, monkeypatch
+) -> None:
     begin = Executor._begin
 
     def begin_cancelled(executor: Executor, claim: Claim) -> None:
@@ -140,7 +146,9 @@ async def test_an_attempt_stopped_before_its_first_step_still_reports(stage: Sta
     assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
-async def test_a_run_that_was_queued_without_a_notification_is_found(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_run_that_was_queued_without_a_notification_is_found(
+    stage: ExecutorHarness, serving, monkeypatch
+) -> None:
     monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     await serving("noop")
     run_id = await stage.enqueue("noop", {"items": []})
@@ -152,7 +160,7 @@ async def test_a_run_that_was_queued_without_a_notification_is_found(stage: Stag
     assert (await stage.outcome(run_id, 2))["status"] == "success"
 
 
-async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: ExecutorHarness, serving, monkeypatch) -> None:
     monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("noop")
     executor._draining = True  # it must not claim the row itself before it is taken
@@ -166,7 +174,7 @@ async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: Stage, serving, 
     assert (await stage.outcome(run_id))["status"] == "success"
 
 
-async def test_two_executors_share_the_runs_and_none_is_run_twice(stage: Stage, serving) -> None:
+async def test_two_executors_share_the_runs_and_none_is_run_twice(stage: ExecutorHarness, serving) -> None:
     one = await serving("noop")
     two = await serving("noop")
     runs = [await stage.enqueue("noop", {"items": []}) for _ in range(60)]
@@ -177,7 +185,7 @@ async def test_two_executors_share_the_runs_and_none_is_run_twice(stage: Stage, 
     assert len([c for c in await stage.commands("run.report") if c.body.get("started")]) == 60
 
 
-async def test_runs_of_unknown_graphs_are_left_to_others(stage: Stage, serving) -> None:
+async def test_runs_of_unknown_graphs_are_left_to_others(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     other = await stage.enqueue("elsewhere", {"items": []})
     run_id = await stage.enqueue("noop", {"items": []})
@@ -185,7 +193,7 @@ async def test_runs_of_unknown_graphs_are_left_to_others(stage: Stage, serving) 
     assert await stage.reports(other) == []
 
 
-async def test_draining_hands_runs_back_at_a_superstep(stage: Stage, serving) -> None:
+async def test_draining_hands_runs_back_at_a_superstep(stage: ExecutorHarness, serving) -> None:
     executor = await serving("ticking")
     run_id = await stage.enqueue("ticking", {"items": [], "n": 1000})
 
@@ -207,7 +215,7 @@ async def test_draining_hands_runs_back_at_a_superstep(stage: Stage, serving) ->
     assert values[0] == list(range(done)) and len(values[-1]) > done
 
 
-async def test_draining_cancels_what_reaches_no_superstep_in_time(stage: Stage, serving) -> None:
+async def test_draining_cancels_what_reaches_no_superstep_in_time(stage: ExecutorHarness, serving) -> None:
     executor = await serving("slow", grace_seconds=0.1)
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
@@ -218,7 +226,7 @@ async def test_draining_cancels_what_reaches_no_superstep_in_time(stage: Stage, 
     assert [row["owner"] for row in await stage.rows() if str(row["run_id"]) == waiting] == [None]
 
 
-async def test_a_lost_connection_is_made_again(stage: Stage, serving) -> None:
+async def test_a_lost_connection_is_made_again(stage: ExecutorHarness, serving) -> None:
     executor = await serving("noop", "slow")
     held = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(held))
@@ -257,7 +265,7 @@ async def test_reads_wait_while_the_database_is_away_and_fail_when_they_are_wron
 FORGET = "UPDATE run_queue SET owner = NULL; TRUNCATE executors_here"  # as a crash of the database may
 
 
-async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_claim_the_database_forgot_is_taken_back(stage: ExecutorHarness, serving, monkeypatch) -> None:
     monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
     executor = await serving("slow", log_in_database=True)
     run_id = await stage.enqueue("slow", {"items": []})
@@ -275,7 +283,9 @@ async def test_a_claim_the_database_forgot_is_taken_back(stage: Stage, serving, 
     assert len([r for r in await stage.reports(run_id) if r.get("started")]) == 1
 
 
-async def test_after_a_crash_nobody_claims_until_all_who_live_have_taken_back_what_they_hold(stage: Stage) -> None:
+async def test_after_a_crash_nobody_claims_until_all_who_live_have_taken_back_what_they_hold(
+    stage: ExecutorHarness,
+) -> None:
     held: list[tuple[str, int]] = []
     one, two = (
         RunQueue(stage.database, graphs=["noop"], durable=False, held=lambda held=held: held) for held in (held, [])
@@ -325,7 +335,7 @@ run(Path({config!r}), main)
 @pytest.mark.server
 async def test_a_node_that_leaves_the_process_fails_its_run_only(database: str, tmp_path: Path) -> None:
     log = await PostgresLog.create(database, 16)
-    stage = await Stage.open(database, tmp_path, log)
+    stage = await ExecutorHarness.open(database, tmp_path, log)
     errors = {
         "leaving": "SystemExit",
         "leaving_async": "KeyboardInterrupt",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from langgraph.pregel import Pregel
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.installed import server_runtime
 from threadlog.engine.executor.graphs.loader import GraphLoadError, LoadedGraph, load_graphs
 from threadlog.engine.user_code.langgraph_json import load
@@ -16,7 +16,7 @@ from threadlog.engine.user_code.langgraph_json import load
 CONFIG = {"configurable": {"thread_id": "T"}}
 
 
-def graphs_of(stage: Stage, *names: str) -> dict[str, LoadedGraph]:
+def graphs_of(stage: ExecutorHarness, *names: str) -> dict[str, LoadedGraph]:
     return dict(load_graphs(load(stage.config(**{name: name for name in names}))).by_id)
 
 
@@ -26,7 +26,7 @@ async def output(graph: LoadedGraph, access: str = "threads.create_run") -> obje
         return await opened.ainvoke({"items": [], "n": 2})
 
 
-async def test_every_shape_of_graph(stage: Stage) -> None:
+async def test_every_shape_of_graph(stage: ExecutorHarness) -> None:
     names = ["noop", "noop_builder", "workflow", "factory", "async_factory", "managed", "managed_sync"]
     graphs = graphs_of(stage, *names)
     assert [graph.error for graph in graphs.values()] == [None] * 7
@@ -39,13 +39,13 @@ async def test_every_shape_of_graph(stage: Stage) -> None:
 
 
 @server_runtime
-async def test_a_factory_is_told_what_it_is_called_for(stage: Stage) -> None:
+async def test_a_factory_is_told_what_it_is_called_for(stage: ExecutorHarness) -> None:
     graph = graphs_of(stage, "runtime_factory")["runtime_factory"]
     assert await output(graph) == {"items": ["run"], "n": 2}
     assert await output(graph, "assistants.read") == {"items": ["read"], "n": 2}
 
 
-async def test_a_factory_is_called_for_each_run_and_its_context_closed(stage: Stage, serving) -> None:
+async def test_a_factory_is_called_for_each_run_and_its_context_closed(stage: ExecutorHarness, serving) -> None:
     await serving("managed", "factory")
     for _ in range(2):
         run_id = await stage.enqueue("managed", {"items": []})
@@ -55,7 +55,7 @@ async def test_a_factory_is_called_for_each_run_and_its_context_closed(stage: St
     assert (await stage.frames(run_id))[-1] == ("values", {"items": [await stage.thread_of(run_id)]})
 
 
-async def test_one_broken_graph_stops_no_other(stage: Stage, serving) -> None:
+async def test_one_broken_graph_stops_no_other(stage: ExecutorHarness, serving) -> None:
     (stage.folder / "broken.py").write_text(
         "import os\n\ndef helper():\n    raise RuntimeError('no key')\n\nhelper()\n"
     )
@@ -78,7 +78,7 @@ async def test_one_broken_graph_stops_no_other(stage: Stage, serving) -> None:
             pass
 
 
-async def test_a_run_on_a_broken_graph_fails_with_the_reason(stage: Stage, serving) -> None:
+async def test_a_run_on_a_broken_graph_fails_with_the_reason(stage: ExecutorHarness, serving) -> None:
     await serving("noop", "nothing_here")
     run_id = await stage.enqueue("nothing_here", {"items": []})
     outcome = await stage.outcome(run_id)
@@ -87,7 +87,7 @@ async def test_a_run_on_a_broken_graph_fails_with_the_reason(stage: Stage, servi
     assert (await stage.outcome(run_id))["status"] == "success"
 
 
-async def test_a_factory_that_asks_for_the_unknown_or_returns_no_graph(stage: Stage) -> None:
+async def test_a_factory_that_asks_for_the_unknown_or_returns_no_graph(stage: ExecutorHarness) -> None:
     graphs = graphs_of(stage, "wants_too_much", "add")
     with pytest.raises(GraphLoadError, match='asks for "b"'):
         await output(graphs["wants_too_much"])
@@ -95,7 +95,7 @@ async def test_a_factory_that_asks_for_the_unknown_or_returns_no_graph(stage: St
         await output(graphs["add"])
 
 
-def test_files_with_the_names_of_other_modules_are_loaded_by_path(stage: Stage) -> None:
+def test_files_with_the_names_of_other_modules_are_loaded_by_path(stage: ExecutorHarness) -> None:
     for name in ("json", "api", "engine"):
         (stage.folder / f"{name}.py").write_text(
             "from langgraph.graph import StateGraph, START\n"
@@ -110,7 +110,7 @@ def test_files_with_the_names_of_other_modules_are_loaded_by_path(stage: Stage) 
     assert json.loads("1") == 1
 
 
-def test_a_project_may_have_packages_with_the_names_of_our_folders(stage: Stage) -> None:
+def test_a_project_may_have_packages_with_the_names_of_our_folders(stage: ExecutorHarness) -> None:
     for name in ("api", "engine", "projections", "deploy"):
         package = stage.folder / name
         package.mkdir()
@@ -127,7 +127,7 @@ def test_a_project_may_have_packages_with_the_names_of_our_folders(stage: Stage)
     assert list(graph.compiled.nodes) == ["__start__", "api+deploy+engine+projections"]
 
 
-def test_graphs_of_one_package_share_their_modules(stage: Stage) -> None:
+def test_graphs_of_one_package_share_their_modules(stage: ExecutorHarness) -> None:
     package: Path = stage.folder / "src" / "my_agents"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")

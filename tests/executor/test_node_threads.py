@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
 from threadlog.engine.executor.worker import Executor
 
@@ -18,17 +18,17 @@ async def given_up(executor: Executor, run_id: str) -> None:
     await eventually(lambda: executor.attempts[run_id]._given_up.running())
 
 
-async def outcomes(stage: Stage, run_id: str) -> list[Any]:
+async def outcomes(stage: ExecutorHarness, run_id: str) -> list[Any]:
     return [report["outcome"] for report in await stage.reports(run_id) if report.get("outcome")]
 
 
-async def begun(stage: Stage, executor: Executor, graph: str, gate: Path) -> str:
+async def begun(stage: ExecutorHarness, executor: Executor, graph: str, gate: Path) -> str:
     run_id = await stage.enqueue(graph, {"items": [str(gate)]}, stream_mode=["custom"])
     await eventually(lambda: run_id in executor.attempts and stage.items(run_id))
     return run_id
 
 
-async def test_a_cancelled_node_is_waited_for(stage: Stage, serving, tmp_path: Path) -> None:
+async def test_a_cancelled_node_is_waited_for(stage: ExecutorHarness, serving, tmp_path: Path) -> None:
     gate, ended = tmp_path / "gate", tmp_path / "gate.ended"
     executor = await serving("holding", "noop")
     run_id = await begun(stage, executor, "holding", gate)
@@ -42,7 +42,7 @@ async def test_a_cancelled_node_is_waited_for(stage: Stage, serving, tmp_path: P
     assert ended.exists()
 
 
-async def test_so_is_one_whose_run_took_too_long(stage: Stage, serving, tmp_path: Path) -> None:
+async def test_so_is_one_whose_run_took_too_long(stage: ExecutorHarness, serving, tmp_path: Path) -> None:
     gate, ended = tmp_path / "gate", tmp_path / "gate.ended"
     executor = await serving("holding", timeout_seconds=0.3)
     run_id = await begun(stage, executor, "holding", gate)
@@ -53,7 +53,7 @@ async def test_so_is_one_whose_run_took_too_long(stage: Stage, serving, tmp_path
     assert ended.exists()
 
 
-async def test_so_is_one_beside_which_another_failed(stage: Stage, serving, tmp_path: Path) -> None:
+async def test_so_is_one_beside_which_another_failed(stage: ExecutorHarness, serving, tmp_path: Path) -> None:
     gate, ended = tmp_path / "gate", tmp_path / "gate.ended"
     executor = await serving("holding_beside")
     run_id = await begun(stage, executor, "holding_beside", gate)
@@ -66,7 +66,7 @@ async def test_so_is_one_beside_which_another_failed(stage: Stage, serving, tmp_
 
 
 async def test_after_some_time_it_is_left_behind_and_reported(
-    stage: Stage, serving, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stage: ExecutorHarness, serving, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = tmp_path / "gate"
     executor = await serving("holding", thread_stop_seconds=0.2)
@@ -82,7 +82,7 @@ async def test_after_some_time_it_is_left_behind_and_reported(
 
 @pytest.mark.parametrize("modes", [["custom"], ["values"]])
 async def test_a_node_that_writes_to_the_stream_is_ended_there(
-    stage: Stage, serving, tmp_path: Path, modes: list[str]
+    stage: ExecutorHarness, serving, tmp_path: Path, modes: list[str]
 ) -> None:
     executor = await serving("writing", thread_stop_seconds=60)
     run_id = await stage.enqueue("writing", {"items": [str(tmp_path / "gate")]}, stream_mode=modes)
@@ -93,7 +93,7 @@ async def test_a_node_that_writes_to_the_stream_is_ended_there(
 
 
 async def test_what_the_application_runs_in_the_background_is_not_waited_for(
-    stage: Stage, serving, tmp_path: Path
+    stage: ExecutorHarness, serving, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     executor = await serving("leaving_behind", thread_stop_seconds=60)

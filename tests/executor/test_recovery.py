@@ -6,19 +6,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
 from threadlog.engine.executor.worker import Executor
 
 
-def calls(stage: Stage) -> Any:
+def calls(stage: ExecutorHarness) -> Any:
     """The counter of the graphs' module as the executor loaded it."""
     return next(
         m for m in sys.modules.values() if getattr(m, "__file__", None) == str(stage.folder / "graphs.py")
     ).Calls
 
 
-async def lose(stage: Stage, executor: Executor, run_id: str, reached: Callable[[], Any]) -> None:
+async def lose(stage: ExecutorHarness, executor: Executor, run_id: str, reached: Callable[[], Any]) -> None:
     """The executor dies while it works on the run, after `reached` came true and its reports are projected."""
     await eventually(reached)
     await executor.attempts[run_id].reporter.flush()
@@ -28,7 +28,7 @@ async def lose(stage: Stage, executor: Executor, run_id: str, reached: Callable[
     await stage.connection.execute("DELETE FROM run_queue WHERE run_id = $1", run_id)
 
 
-async def again(stage: Stage, run_id: str, graph: str, **kwargs: Any) -> dict[str, Any]:
+async def again(stage: ExecutorHarness, run_id: str, graph: str, **kwargs: Any) -> dict[str, Any]:
     """The next attempt, to its end."""
     thread_id = await stage.thread_of(run_id)
     calls(stage).hold = False
@@ -36,7 +36,7 @@ async def again(stage: Stage, run_id: str, graph: str, **kwargs: Any) -> dict[st
     return await stage.outcome(run_id, 2)
 
 
-async def test_finished_supersteps_are_not_made_again(stage: Stage, serving) -> None:
+async def test_finished_supersteps_are_not_made_again(stage: ExecutorHarness, serving) -> None:
     executor = await serving("steps")
     run_id = await stage.enqueue("steps", {"items": ["in"]})
     await lose(stage, executor, run_id, lambda: "held" in calls(stage).done)
@@ -52,7 +52,7 @@ async def test_finished_supersteps_are_not_made_again(stage: Stage, serving) -> 
     assert {i["metadata"]["run_attempt"] for i in await stage.items(run_id, 2) if i["kind"] == "checkpoint"} == {2}
 
 
-async def test_finished_tasks_of_a_broken_step_are_not_run_again(stage: Stage, serving) -> None:
+async def test_finished_tasks_of_a_broken_step_are_not_run_again(stage: ExecutorHarness, serving) -> None:
     executor = await serving("fan")
     run_id = await stage.enqueue("fan", {"items": []})
 
@@ -65,7 +65,7 @@ async def test_finished_tasks_of_a_broken_step_are_not_run_again(stage: Stage, s
     assert sorted((await stage.frames(run_id, 2))[-1][1]["items"]) == ["held", "quick"]
 
 
-async def test_an_attempt_that_reported_nothing_is_begun_again(stage: Stage, serving) -> None:
+async def test_an_attempt_that_reported_nothing_is_begun_again(stage: ExecutorHarness, serving) -> None:
     executor = await serving("held_only")
     run_id = await stage.enqueue("held_only", {"items": ["in"]}, durability="exit")
     await lose(stage, executor, run_id, lambda: calls(stage).done)
@@ -73,7 +73,7 @@ async def test_an_attempt_that_reported_nothing_is_begun_again(stage: Stage, ser
     assert (await stage.frames(run_id, 2))[-1] == ("values", {"items": ["in", "held"]})
 
 
-async def test_a_subgraph_continues_in_its_middle(stage: Stage, serving) -> None:
+async def test_a_subgraph_continues_in_its_middle(stage: ExecutorHarness, serving) -> None:
     executor = await serving("outer")
     run_id = await stage.enqueue("outer", {"items": []})
     await lose(stage, executor, run_id, lambda: "held" in calls(stage).done)
@@ -81,7 +81,7 @@ async def test_a_subgraph_continues_in_its_middle(stage: Stage, serving) -> None
     assert calls(stage).done == ["before", "one", "held", "held", "three", "end"]
 
 
-async def test_a_resume_value_goes_to_one_question_only(stage: Stage, serving) -> None:
+async def test_a_resume_value_goes_to_one_question_only(stage: ExecutorHarness, serving) -> None:
     executor = await serving("asking")
     first = await stage.enqueue("asking", {"items": []})
     await eventually(lambda: calls(stage).done)
@@ -108,7 +108,7 @@ async def test_a_resume_value_goes_to_one_question_only(stage: Stage, serving) -
     assert executor.attempts == {}
 
 
-async def test_a_command_that_was_stored_is_not_applied_twice(stage: Stage, serving) -> None:
+async def test_a_command_that_was_stored_is_not_applied_twice(stage: ExecutorHarness, serving) -> None:
     executor = await serving("steps")
     calls(stage).hold = False
     first = await stage.enqueue("steps", {"items": ["in"]})
@@ -122,7 +122,7 @@ async def test_a_command_that_was_stored_is_not_applied_twice(stage: Stage, serv
     assert (await stage.frames(run_id, 2))[-1][1]["items"] == ["in", "one", "held", "three", "u", "held", "three"]
 
 
-async def test_a_breakpoint_reached_by_the_first_attempt_holds_for_the_second(stage: Stage, serving) -> None:
+async def test_a_breakpoint_reached_by_the_first_attempt_holds_for_the_second(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     for stop in ({"interrupt_before": ["b"]}, {"interrupt_after": ["a"]}):
         run_id = await stage.enqueue("noop", {"items": []}, **stop)
@@ -133,7 +133,9 @@ async def test_a_breakpoint_reached_by_the_first_attempt_holds_for_the_second(st
         assert (await stage.frames(run_id, 2))[-1] == ("values", {"items": ["x"]})
 
 
-async def test_an_attempt_waits_until_the_one_before_has_stopped_in_this_process(stage: Stage, serving) -> None:
+async def test_an_attempt_waits_until_the_one_before_has_stopped_in_this_process(
+    stage: ExecutorHarness, serving
+) -> None:
     """The lease ran out while the database was away: the executor itself claims the next attempt."""
     executor = await serving("lingering")
     run_id = await stage.enqueue("lingering", {"items": []})

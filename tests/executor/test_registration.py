@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
 from threadlog.engine.executor.graphs.describe import describe_graph, digest_of
 from threadlog.engine.executor.graphs.loader import load_graphs
@@ -15,7 +15,7 @@ def test_default_assistants_have_the_ids_of_every_server_of_this_api() -> None:
     assert default_assistant_id("hitl") == "d2a02ed8-fb92-5e43-81ea-cb78d82caa2f"
 
 
-async def test_an_executor_registers_its_graphs_and_their_assistants(stage: Stage, serving) -> None:
+async def test_an_executor_registers_its_graphs_and_their_assistants(stage: ExecutorHarness, serving) -> None:
     await serving("noop", "nothing_here")
     registered = await eventually(lambda: _all(stage, "graph.register", 2))
     by_id = {c.body["graph_id"]: c for c in registered}
@@ -28,12 +28,12 @@ async def test_an_executor_registers_its_graphs_and_their_assistants(stage: Stag
     assert assistant.body["if_exists"] == "do_nothing"
 
 
-async def _all(stage: Stage, type_: str, count: int):
+async def _all(stage: ExecutorHarness, type_: str, count: int):
     found = await stage.commands(type_)
     return found if len(found) >= count else None
 
 
-def test_a_graphs_description(stage: Stage) -> None:
+def test_a_graphs_description(stage: ExecutorHarness) -> None:
     graphs = load_graphs(load(stage.config(noop="noop", parent="parent", seeing="seeing", flow="workflow"))).by_id
     info = {name: describe_graph(graph.compiled, None) for name, graph in graphs.items()}
     schemas = info["noop"]["schemas"]
@@ -105,7 +105,7 @@ def function(given: Odd) -> list[Odd]:
 """
 
 
-def test_an_odd_field_costs_its_own_detail_and_no_other_field(stage: Stage) -> None:
+def test_an_odd_field_costs_its_own_detail_and_no_other_field(stage: ExecutorHarness) -> None:
     (stage.folder / "odd.py").write_text(ODD)
     names = ("typed", "data", "model", "function")
     graphs = load_graphs(load(stage.config(**{name: f"./odd.py:{name}" for name in names}))).by_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.installed import has
 from tests.waiting import eventually
 
@@ -14,7 +14,7 @@ def names(frames: list[tuple[str, Any]]) -> list[str]:
     return [name for name, _ in frames]
 
 
-async def test_a_short_run_is_one_report_with_everything_in_it(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_short_run_is_one_report_with_everything_in_it(stage: ExecutorHarness, serving, monkeypatch) -> None:
     monkeypatch.setattr("threadlog.engine.executor.admission.SHORT_TICKS", 1_000_000)
     executor = await serving("noop")
     run_id = await stage.enqueue("noop", {"items": ["in"]})
@@ -35,7 +35,7 @@ async def test_a_short_run_is_one_report_with_everything_in_it(stage: Stage, ser
 
 
 async def test_frames_wait_while_the_run_may_be_a_short_one_unless_its_client_follows_it(
-    stage: Stage, serving, monkeypatch
+    stage: ExecutorHarness, serving, monkeypatch
 ) -> None:
     monkeypatch.setattr("threadlog.engine.executor.admission.SHORT_TICKS", 1_000_000)
     executor = await serving("slow")
@@ -53,7 +53,7 @@ async def test_frames_wait_while_the_run_may_be_a_short_one_unless_its_client_fo
             await asyncio.sleep(0.01)
 
 
-async def test_a_second_run_continues_the_thread(stage: Stage, serving) -> None:
+async def test_a_second_run_continues_the_thread(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     first = await stage.enqueue("noop", {"items": ["1"]})
     await stage.outcome(first)
@@ -62,7 +62,7 @@ async def test_a_second_run_continues_the_thread(stage: Stage, serving) -> None:
     assert (await stage.frames(second))[-1] == ("values", {"items": ["1", "x", "y", "2", "x", "y"]})
 
 
-async def test_a_run_without_the_values_mode_still_leaves_its_output(stage: Stage, serving) -> None:
+async def test_a_run_without_the_values_mode_still_leaves_its_output(stage: ExecutorHarness, serving) -> None:
     await serving("noop", "hitl")
     run_id = await stage.enqueue("noop", {"items": []}, stream_mode=["updates"])
     await stage.outcome(run_id)
@@ -74,7 +74,7 @@ async def test_a_run_without_the_values_mode_still_leaves_its_output(stage: Stag
     assert [i["value"] for i in (await stage.frames(asked))[-1][1]["__interrupt__"]] == [{"question": "ok?"}]
 
 
-async def test_large_output_that_the_thread_has_is_not_sent_as_well(stage: Stage, serving) -> None:
+async def test_large_output_that_the_thread_has_is_not_sent_as_well(stage: ExecutorHarness, serving) -> None:
     await serving("noop", "stateless")
     large = {"items": ["x" * 20_000]}
     run_id = await stage.enqueue("noop", large, stream_mode=["updates"])
@@ -86,7 +86,7 @@ async def test_large_output_that_the_thread_has_is_not_sent_as_well(stage: Stage
     assert names(await stage.frames(run_id)) == ["metadata", "updates", "~output"]
 
 
-async def test_nodes_see_ids_user_metadata_and_context(stage: Stage, serving) -> None:
+async def test_nodes_see_ids_user_metadata_and_context(stage: ExecutorHarness, serving) -> None:
     await serving("seeing")
     run_id = await stage.enqueue(
         "seeing",
@@ -117,7 +117,7 @@ async def test_nodes_see_ids_user_metadata_and_context(stage: Stage, serving) ->
     assert checkpoint["metadata"]["run_id"] == run_id and checkpoint["metadata"]["mine"] == "yes"
 
 
-async def test_an_interrupt_ends_the_run_and_a_resume_continues_it(stage: Stage, serving) -> None:
+async def test_an_interrupt_ends_the_run_and_a_resume_continues_it(stage: ExecutorHarness, serving) -> None:
     await serving("hitl")
     asked = await stage.enqueue("hitl", {"items": []}, stream_mode=["values", "updates"])
     outcome = await stage.outcome(asked)
@@ -134,7 +134,7 @@ async def test_an_interrupt_ends_the_run_and_a_resume_continues_it(stage: Stage,
     assert (await stage.frames(answered))[-1] == ("values", {"items": ["yes", "fin"]})
 
 
-async def test_breakpoints_stop_before_and_after_a_node(stage: Stage, serving) -> None:
+async def test_breakpoints_stop_before_and_after_a_node(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     run_id = await stage.enqueue("noop", {"items": []}, interrupt_before=["b"], stream_mode=["updates"])
     outcome = await stage.outcome(run_id)
@@ -144,7 +144,7 @@ async def test_breakpoints_stop_before_and_after_a_node(stage: Stage, serving) -
     assert (await stage.outcome(going_on))["next"] == []
 
 
-async def test_a_command_can_update_and_go_to_a_node(stage: Stage, serving) -> None:
+async def test_a_command_can_update_and_go_to_a_node(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     first = await stage.enqueue("noop", {"items": []})
     await stage.outcome(first)
@@ -158,7 +158,7 @@ async def test_a_command_can_update_and_go_to_a_node(stage: Stage, serving) -> N
     assert (await stage.frames(third))[-1] == ("values", {"items": ["x", "y", "u", "y", "y"]})
 
 
-async def test_a_run_can_start_from_an_older_checkpoint(stage: Stage, serving) -> None:
+async def test_a_run_can_start_from_an_older_checkpoint(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     first = await stage.enqueue("noop", {"items": ["1"]})
     await stage.outcome(first)
@@ -171,14 +171,16 @@ async def test_a_run_can_start_from_an_older_checkpoint(stage: Stage, serving) -
     assert made[0]["parent_id"] == checkpoints[2]
 
 
-async def test_durability_exit_leaves_one_checkpoint(stage: Stage, serving) -> None:
+async def test_durability_exit_leaves_one_checkpoint(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     run_id = await stage.enqueue("noop", {"items": []}, durability="exit")
     await stage.outcome(run_id)
     assert [i["kind"] for i in await stage.items(run_id)].count("checkpoint") == 1
 
 
-async def test_with_durability_sync_every_step_is_in_the_log_before_the_next_begins(stage: Stage, serving) -> None:
+async def test_with_durability_sync_every_step_is_in_the_log_before_the_next_begins(
+    stage: ExecutorHarness, serving
+) -> None:
     await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []}, durability="sync")
 
@@ -190,7 +192,7 @@ async def test_with_durability_sync_every_step_is_in_the_log_before_the_next_beg
     await stage.outcome(run_id)
 
 
-async def test_a_waiting_run_says_that_it_runs_and_shows_its_steps(stage: Stage, serving) -> None:
+async def test_a_waiting_run_says_that_it_runs_and_shows_its_steps(stage: ExecutorHarness, serving) -> None:
     await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.items(run_id))
@@ -205,7 +207,7 @@ async def test_a_waiting_run_says_that_it_runs_and_shows_its_steps(stage: Stage,
     assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
-async def test_a_failing_node_fails_the_run_and_nothing_else(stage: Stage, serving) -> None:
+async def test_a_failing_node_fails_the_run_and_nothing_else(stage: ExecutorHarness, serving) -> None:
     await serving("failing", "noop")
     run_id = await stage.enqueue("failing", {"items": []})
     outcome = await stage.outcome(run_id)
@@ -217,7 +219,7 @@ async def test_a_failing_node_fails_the_run_and_nothing_else(stage: Stage, servi
     assert (await stage.outcome(other))["status"] == "success"
 
 
-async def test_limits_and_empty_input_are_errors_with_their_names(stage: Stage, serving) -> None:
+async def test_limits_and_empty_input_are_errors_with_their_names(stage: ExecutorHarness, serving) -> None:
     await serving("endless", "noop", "unserializable")
     endless = await stage.enqueue("endless", {"items": []}, config={"recursion_limit": 3})
     assert (await stage.outcome(endless))["error"]["error"] == "GraphRecursionError"
@@ -230,7 +232,7 @@ async def test_limits_and_empty_input_are_errors_with_their_names(stage: Stage, 
     assert outcome["status"] == "error" and "odd" in outcome["error"]["message"]
 
 
-async def test_a_run_over_its_time_limit_times_out(stage: Stage, serving) -> None:
+async def test_a_run_over_its_time_limit_times_out(stage: ExecutorHarness, serving) -> None:
     await serving("slow", timeout_seconds=0.2)
     run_id = await stage.enqueue("slow", {"items": []})
     outcome = await stage.outcome(run_id)
@@ -239,7 +241,7 @@ async def test_a_run_over_its_time_limit_times_out(stage: Stage, serving) -> Non
     assert (await stage.frames(run_id))[-1][0] == "error"
 
 
-async def test_a_cancelled_run_stops_at_once_and_keeps_its_steps(stage: Stage, serving) -> None:
+async def test_a_cancelled_run_stops_at_once_and_keeps_its_steps(stage: ExecutorHarness, serving) -> None:
     executor = await serving("slow")
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
@@ -250,7 +252,9 @@ async def test_a_cancelled_run_stops_at_once_and_keeps_its_steps(stage: Stage, s
     await eventually(lambda: not executor.attempts)
 
 
-async def test_a_node_that_swallows_the_cancellation_is_cancelled_again(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_node_that_swallows_the_cancellation_is_cancelled_again(
+    stage: ExecutorHarness, serving, monkeypatch
+) -> None:
     monkeypatch.setattr("threadlog.engine.executor.run.attempt._CANCEL_AGAIN_SECONDS", 0.05)
     await serving("stubborn")
     run_id = await stage.enqueue("stubborn", {"items": []})
@@ -259,14 +263,14 @@ async def test_a_node_that_swallows_the_cancellation_is_cancelled_again(stage: S
     assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
-async def test_a_node_that_blocks_the_loop_does_not_lose_the_lease(stage: Stage, serving) -> None:
+async def test_a_node_that_blocks_the_loop_does_not_lose_the_lease(stage: ExecutorHarness, serving) -> None:
     executor = await serving("blocking_loop", lease_seconds=0.5, renew_seconds=0.1)
     run_id = await stage.enqueue("blocking_loop", {"items": [], "n": 1.2})
     assert (await stage.outcome(run_id))["status"] == "success"
     assert (await stage.reports(run_id))[0]["started"]["executor"] == executor.executor_id
 
 
-async def test_many_runs_work_at_the_same_time(stage: Stage, serving) -> None:
+async def test_many_runs_work_at_the_same_time(stage: ExecutorHarness, serving) -> None:
     executor = await serving("slow", slots=64)
     runs = [await stage.enqueue("slow", {"items": []}) for _ in range(40)]
     await eventually(lambda: len(executor.attempts) == 40)
@@ -276,7 +280,7 @@ async def test_many_runs_work_at_the_same_time(stage: Stage, serving) -> None:
         assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
-async def test_no_more_runs_than_slots(stage: Stage, serving) -> None:
+async def test_no_more_runs_than_slots(stage: ExecutorHarness, serving) -> None:
     executor = await serving("slow", slots=3)
     runs = [await stage.enqueue("slow", {"items": []}) for _ in range(5)]
     await eventually(lambda: len(executor.attempts) == 3)
@@ -287,7 +291,7 @@ async def test_no_more_runs_than_slots(stage: Stage, serving) -> None:
     await eventually(lambda: not executor.attempts)
 
 
-async def test_entrypoints_and_graphs_without_checkpoints_run(stage: Stage, serving) -> None:
+async def test_entrypoints_and_graphs_without_checkpoints_run(stage: ExecutorHarness, serving) -> None:
     await serving("workflow", "stateless")
     run_id = await stage.enqueue("workflow", {"n": 4})
     await stage.outcome(run_id)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 
 
 async def update(
-    stage: Stage, graph: str, thread_id: str, *supersteps: Any, fresh: bool = False, **payload: Any
+    stage: ExecutorHarness, graph: str, thread_id: str, *supersteps: Any, fresh: bool = False, **payload: Any
 ) -> Any:
     steps = [{"updates": updates} for updates in supersteps]
     job = await stage.enqueue_update(graph, thread_id, fresh, supersteps=steps, **payload)
     return job, await stage.outcome(job)
 
 
-async def ran(stage: Stage, graph: str, **kwargs: Any) -> str:
+async def ran(stage: ExecutorHarness, graph: str, **kwargs: Any) -> str:
     run_id = await stage.enqueue(graph, {"items": ["in"]}, **kwargs)
     await stage.outcome(run_id)
     return await stage.thread_of(run_id)
 
 
-async def test_an_update_as_a_node_plans_what_follows_it(stage: Stage, serving) -> None:
+async def test_an_update_as_a_node_plans_what_follows_it(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     thread_id = await ran(stage, "noop")
     job, outcome = await update(
@@ -44,7 +44,7 @@ async def test_an_update_as_a_node_plans_what_follows_it(stage: Stage, serving) 
     assert (await stage.frames(going_on))[-1] == ("values", {"items": ["in", "x", "y", "u", "y"]})
 
 
-async def test_supersteps_build_a_history_on_a_new_thread(stage: Stage, serving) -> None:
+async def test_supersteps_build_a_history_on_a_new_thread(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     thread_id = str(uuid.uuid4())
     job, outcome = await update(
@@ -66,7 +66,7 @@ async def test_supersteps_build_a_history_on_a_new_thread(stage: Stage, serving)
     assert outcome["next"] == []
 
 
-async def test_an_update_can_fork_and_clear(stage: Stage, serving) -> None:
+async def test_an_update_can_fork_and_clear(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     thread_id = await ran(stage, "noop", interrupt_before=["b"])
     job, outcome = await update(stage, "noop", thread_id, [{"values": None, "as_node": "__end__"}])
@@ -81,7 +81,7 @@ async def test_an_update_can_fork_and_clear(stage: Stage, serving) -> None:
     assert fork["parent_id"] == first and outcome["next"] == ["b"]
 
 
-async def test_a_wrong_update_is_an_error_with_its_class(stage: Stage, serving) -> None:
+async def test_a_wrong_update_is_an_error_with_its_class(stage: ExecutorHarness, serving) -> None:
     await serving("noop", "fan")
     thread_id = await ran(stage, "noop")
     _, outcome = await update(stage, "noop", thread_id, [{"values": {"items": []}, "as_node": "nobody"}])

@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable
 
 
-async def frames_of(stage: Stage, graph: str, input: Any, *modes: str, **kwargs: Any) -> list[tuple[str, Any]]:
+async def frames_of(
+    stage: ExecutorHarness, graph: str, input: Any, *modes: str, **kwargs: Any
+) -> list[tuple[str, Any]]:
     run_id = await stage.enqueue(graph, input, stream_mode=list(modes), **kwargs)
     await stage.outcome(run_id)
     return [(name, data) for name, data in await stage.frames(run_id) if not name.startswith("~")]
 
 
-async def test_modes_interleave_step_by_step(stage: Stage, serving) -> None:
+async def test_modes_interleave_step_by_step(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     frames = await frames_of(stage, "noop", {"items": ["in"]}, "values", "updates", "tasks", "checkpoints")
     assert [name for name, _ in frames] == [
@@ -43,7 +45,7 @@ async def test_modes_interleave_step_by_step(stage: Stage, serving) -> None:
     assert checkpoint["parent_config"] is None
 
 
-async def test_debug_tells_checkpoints_in_both_forms(stage: Stage, serving) -> None:
+async def test_debug_tells_checkpoints_in_both_forms(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     frames = await frames_of(stage, "noop", {"items": []}, "debug")
     kinds = [data["type"] for name, data in frames if name == "debug"]
@@ -62,7 +64,7 @@ async def test_debug_tells_checkpoints_in_both_forms(stage: Stage, serving) -> N
     assert last["parent_checkpoint"]["checkpoint_id"] == frames[-4][1]["payload"]["checkpoint"]["checkpoint_id"]
 
 
-async def test_custom_events_come_before_their_nodes_update_in_order(stage: Stage, serving) -> None:
+async def test_custom_events_come_before_their_nodes_update_in_order(stage: ExecutorHarness, serving) -> None:
     await serving("tokens", "async_tokens")
     for graph in ("tokens", "async_tokens"):
         frames = await frames_of(stage, graph, {"items": [], "n": 300}, "custom", "updates")
@@ -70,7 +72,7 @@ async def test_custom_events_come_before_their_nodes_update_in_order(stage: Stag
         assert [name for name, _ in frames][-1] == "updates"
 
 
-async def test_messages_tuple_chunks_make_up_the_message(stage: Stage, serving) -> None:
+async def test_messages_tuple_chunks_make_up_the_message(stage: ExecutorHarness, serving) -> None:
     await serving("chat")
     frames = await frames_of(stage, "chat", {"messages": [("user", "hi")]}, "messages-tuple")
     chunks = [data for name, data in frames if name == "messages"]
@@ -81,7 +83,7 @@ async def test_messages_tuple_chunks_make_up_the_message(stage: Stage, serving) 
     assert chunks[0][1]["langgraph_node"] == "model" and chunks[0][1]["graph_id"] == "chat"
 
 
-async def test_messages_accumulate(stage: Stage, serving) -> None:
+async def test_messages_accumulate(stage: ExecutorHarness, serving) -> None:
     await serving("chat")
     frames = await frames_of(stage, "chat", {"messages": [("user", "hi")]}, "messages")
     assert {name for name, _ in frames} == {"metadata", "messages/metadata", "messages/partial"}
@@ -91,7 +93,7 @@ async def test_messages_accumulate(stage: Stage, serving) -> None:
     assert {data[0]["type"] for name, data in frames if name == "messages/partial"} == {"ai"}
 
 
-async def test_a_subgraphs_messages_without_and_with_stream_subgraphs(stage: Stage, serving) -> None:
+async def test_a_subgraphs_messages_without_and_with_stream_subgraphs(stage: ExecutorHarness, serving) -> None:
     await serving("parent")
     given = {"messages": [("user", "hi")]}
     without = await frames_of(stage, "parent", given, "messages")
@@ -106,7 +108,7 @@ async def test_a_subgraphs_messages_without_and_with_stream_subgraphs(stage: Sta
     assert [data[0]["content"] for name, data in plain if name == "messages"] == ["one two three"]
 
 
-async def test_subgraph_events_carry_their_namespace_and_only_on_request(stage: Stage, serving) -> None:
+async def test_subgraph_events_carry_their_namespace_and_only_on_request(stage: ExecutorHarness, serving) -> None:
     await serving("parent")
     given = {"messages": [("user", "hi")]}
     without = await frames_of(stage, "parent", given, "updates", "values")
@@ -129,7 +131,9 @@ async def test_a_graph_called_synchronously_in_a_node_streams_and_checkpoints_li
     assert {i["checkpoint_id"] for i in inner} <= planned
 
 
-async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(
+    stage: ExecutorHarness, serving, monkeypatch
+) -> None:
     monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 20_000)
     gate, append = asyncio.Event(), stage.log.append
 
@@ -151,7 +155,7 @@ async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(stage: Stag
 
 @pytest.mark.parametrize("kilobytes", [6000, -6000], ids=["without a pause", "with pauses"])
 async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_waits(
-    stage: Stage, serving, monkeypatch, kilobytes: int
+    stage: ExecutorHarness, serving, monkeypatch, kilobytes: int
 ) -> None:
     monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 100_000)
     gate, append = asyncio.Event(), stage.log.append
@@ -175,7 +179,7 @@ async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_
     assert sent == [str(i) for i in range(6000)]
 
 
-async def test_a_node_that_is_too_far_ahead_of_the_log_fails(stage: Stage, serving, monkeypatch) -> None:
+async def test_a_node_that_is_too_far_ahead_of_the_log_fails(stage: ExecutorHarness, serving, monkeypatch) -> None:
     monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 20_000)
     monkeypatch.setattr("threadlog.engine.executor.reporting.spill.SPILL_BYTES", 100_000)
     await serving("flood", "noop")
@@ -195,7 +199,7 @@ async def settled(value: Callable[[], int]) -> int:
     return last
 
 
-async def test_events_are_langchains_and_combine_with_other_modes(stage: Stage, serving) -> None:
+async def test_events_are_langchains_and_combine_with_other_modes(stage: ExecutorHarness, serving) -> None:
     await serving("chat")
     frames = await frames_of(stage, "chat", {"messages": [("user", "hi")]}, "events", "values")
     kinds = [data["event"] for name, data in frames if name == "events"]
@@ -206,7 +210,7 @@ async def test_events_are_langchains_and_combine_with_other_modes(stage: Stage, 
     assert [data["messages"][-1]["content"] for name, data in frames if name == "values"][-1] == "one two three"
 
 
-async def test_values_and_updates_show_the_output_schema_only(stage: Stage, serving) -> None:
+async def test_values_and_updates_show_the_output_schema_only(stage: ExecutorHarness, serving) -> None:
     await serving("narrow")
     frames = await frames_of(stage, "narrow", {"q": "hi"}, "values", "updates")
     assert frames[1:] == [
@@ -219,19 +223,19 @@ async def test_values_and_updates_show_the_output_schema_only(stage: Stage, serv
     assert (await stage.frames(stopped))[-1] == ("~output", {})
 
 
-async def test_a_failed_task_tells_its_error_as_a_run_does(stage: Stage, serving) -> None:
+async def test_a_failed_task_tells_its_error_as_a_run_does(stage: ExecutorHarness, serving) -> None:
     await serving("failing")
     frames = await frames_of(stage, "failing", {"items": []}, "tasks")
     failed = [data for name, data in frames if name == "tasks"][-1]
     assert failed["name"] == "boom" and failed["error"] == {"error": "ValueError", "message": "kaboom"}
 
 
-async def test_modes_that_have_nothing_to_tell_show_nothing(stage: Stage, serving) -> None:
+async def test_modes_that_have_nothing_to_tell_show_nothing(stage: ExecutorHarness, serving) -> None:
     await serving("noop")
     assert [name for name, _ in await frames_of(stage, "noop", {"items": []}, "tools", "lifecycle")] == ["metadata"]
 
 
-async def test_frames_that_fail_to_be_appended_are_sent_again_and_read_once(stage: Stage, serving) -> None:
+async def test_frames_that_fail_to_be_appended_are_sent_again_and_read_once(stage: ExecutorHarness, serving) -> None:
     await serving("noop", "tokens")
     warm = await stage.enqueue("noop", {"items": []})
     await stage.outcome(warm)
@@ -243,7 +247,7 @@ async def test_frames_that_fail_to_be_appended_are_sent_again_and_read_once(stag
     assert [data["token"] for name, data in frames if name == "custom"] == list(range(50))
 
 
-async def test_node_threads_make_way_unless_that_is_switched_off(stage: Stage, serving) -> None:
+async def test_node_threads_make_way_unless_that_is_switched_off(stage: ExecutorHarness, serving) -> None:
     assert (await serving("chat")).appender.precedence is not None
     executor = await serving("chat", loop_yield=False)
     assert executor.appender.precedence is None

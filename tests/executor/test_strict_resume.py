@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.executor.stage import Stage
+from tests.executor.executor_harness import ExecutorHarness
 from threadlog.engine.executor.run import strict_resume
 
 UNKNOWN = "f" * 32
@@ -21,21 +21,23 @@ def check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
-async def asked(stage: Stage, graph: str) -> tuple[str, list[str]]:
+async def asked(stage: ExecutorHarness, graph: str) -> tuple[str, list[str]]:
     """A thread that waits for answers, and the ids of its interrupts."""
     run_id = await stage.enqueue(graph, {"items": []})
     outcome = await stage.outcome(run_id)
     return await stage.thread_of(run_id), sorted(i["id"] for one in outcome["interrupts"].values() for i in one)
 
 
-async def resumed(stage: Stage, graph: str, thread_id: str, resume: Any, **kwargs: Any) -> tuple[dict[str, Any], str]:
+async def resumed(
+    stage: ExecutorHarness, graph: str, thread_id: str, resume: Any, **kwargs: Any
+) -> tuple[dict[str, Any], str]:
     run_id = await stage.enqueue(
         graph, None, thread_id=thread_id, command={"resume": resume}, strict_resume=True, **kwargs
     )
     return await stage.outcome(run_id), run_id
 
 
-async def test_what_no_interrupt_waits_for_is_refused(stage: Stage, serving: Any, check: str) -> None:
+async def test_what_no_interrupt_waits_for_is_refused(stage: ExecutorHarness, serving: Any, check: str) -> None:
     await serving("hitl")
     thread_id, [waiting] = await asked(stage, "hitl")
     outcome, run_id = await resumed(stage, "hitl", thread_id, {UNKNOWN: "yes"})
@@ -57,7 +59,7 @@ async def test_what_no_interrupt_waits_for_is_refused(stage: Stage, serving: Any
     assert (outcome["error"]["reason"], outcome["error"]["pending_ids"]) == ("not_pending", [])
 
 
-async def test_one_answer_for_two_is_refused(stage: Stage, serving: Any, check: str) -> None:
+async def test_one_answer_for_two_is_refused(stage: ExecutorHarness, serving: Any, check: str) -> None:
     await serving("parallel_questions")
     thread_id, waiting = await asked(stage, "parallel_questions")
     assert len(waiting) == 2
@@ -71,7 +73,7 @@ async def test_one_answer_for_two_is_refused(stage: Stage, serving: Any, check: 
     assert outcome["status"] == "success", "one is left, and no doubt which"
 
 
-async def test_a_single_answer_without_a_question_is_taken(stage: Stage, serving: Any, check: str) -> None:
+async def test_a_single_answer_without_a_question_is_taken(stage: ExecutorHarness, serving: Any, check: str) -> None:
     await serving("hitl")
     thread_id, _ = await asked(stage, "hitl")
     outcome, _ = await resumed(stage, "hitl", thread_id, "yes")

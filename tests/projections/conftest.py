@@ -1,4 +1,4 @@
-"""A connection to a fresh database, and a story told to it in every way it can be."""
+"""A connection to a fresh database, and event records projected in every way they can be."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.projections.story import Story, no_values, tables, told
+from tests.projections.run_script import RunScript, no_values, tables, told
 from threadlog.projections.fold.project import fold_by_key, write
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -22,10 +22,10 @@ async def conn(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 def tell(conn: asyncpg.Connection) -> Tell:
-    """Projects a story and answers the tables; in one batch, record by record, and as a rebuild does: they have to
+    """Projects a script and returns the tables; in one batch, record by record, and as a rebuild does: they have to
     agree."""
 
-    async def tell(story: Story, read: Any = None) -> Tables:
+    async def tell(story: RunScript, read: Any = None) -> Tables:
         names = {"read": read} if read is not None else {}
         transaction = conn.transaction()
         await transaction.start()

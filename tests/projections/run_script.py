@@ -67,13 +67,13 @@ def ended(run_id: str = R1, kind: str = "run.succeeded", **fields: Any) -> dict[
     return {"type": kind, "thread_id": T, "run_id": run_id, "attempt": 1, **fields}
 
 
-class Story:
+class RunScript:
     """Records in order, one per call of `then`, a second apart."""
 
     def __init__(self) -> None:
         self.accepted: list[Accepted] = []
 
-    def then(self, *events: dict[str, Any], key: str = T, cmd_id: str = "", state: Any = None) -> Story:
+    def then(self, *events: dict[str, Any], key: str = T, cmd_id: str = "", state: Any = None) -> RunScript:
         n = len(self.accepted)
         record = EventRecord(epoch=1, cmd_off=n, cmd_id=cmd_id or f"c{n}", key=key, at=at(n), events=list(events))
         self.accepted.append(Accepted(n, record, {"n": n} if state is None else state))

@@ -8,7 +8,21 @@ from typing import Any
 import pytest
 
 from tests.projections.conftest import Tables, Tell
-from tests.projections.story import R1, R2, Story, T, at, ckpt, created, ended, saved, scheduled, status, tables, told
+from tests.projections.run_script import (
+    R1,
+    R2,
+    RunScript,
+    T,
+    at,
+    ckpt,
+    created,
+    ended,
+    saved,
+    scheduled,
+    status,
+    tables,
+    told,
+)
 
 NEW_THREAD = {"type": "thread.created", "thread_id": T}
 CANCELLED = {
@@ -31,8 +45,8 @@ def wrote(n: int, task: str, channel: str, run_id: str = R1, value: str = "x") -
     }  # fmt: skip
 
 
-def begun() -> Story:
-    return Story().then(NEW_THREAD, created(), scheduled(), status("busy"))
+def begun() -> RunScript:
+    return RunScript().then(NEW_THREAD, created(), scheduled(), status("busy"))
 
 
 def errors(found: Tables) -> dict[tuple[str, str], str]:
@@ -68,20 +82,20 @@ async def test_what_finished_failed_or_asked_in_this_run_was_not_under_way(tell:
 
 
 async def test_a_question_of_an_earlier_run_is_under_way_while_it_is_answered(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(R2), scheduled(R2), saved(0, run_id=R2), planned(0, "ask"))
+    story = RunScript().then(NEW_THREAD, created(R2), scheduled(R2), saved(0, run_id=R2), planned(0, "ask"))
     story.then(wrote(0, "ask", "__interrupt__", R2), ended(R2), status("interrupted"))
     story.then(created(), scheduled(), wrote(0, "ask", "__resume__"), CANCELLED)
     assert errors(await tell(story)) == {(ckpt(0), "ask"): MARK}
 
 
 async def test_tasks_that_the_run_has_not_begun_with_are_left_alone(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(R2), scheduled(R2), saved(0, run_id=R2), planned(0, "ask"))
+    story = RunScript().then(NEW_THREAD, created(R2), scheduled(R2), saved(0, run_id=R2), planned(0, "ask"))
     story.then(wrote(0, "ask", "__interrupt__", R2), ended(R2), status("interrupted"), created(), scheduled())
     assert errors(await tell(story.then(CANCELLED))) == {}
 
 
 async def test_a_run_that_waited_has_its_reason_only(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(due_at=at(60)), status("busy"))
+    story = RunScript().then(NEW_THREAD, created(due_at=at(60)), status("busy"))
     story.then({k: v for k, v in CANCELLED.items() if k not in ("stopping", "tasks_error")}, status("idle"))
     found = await tell(story)
     assert errors(found) == {} and found["runs"][0]["cancel_reason"] == "enough"

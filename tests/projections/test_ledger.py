@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests.projections.story import Story, T, no_values
+from tests.projections.run_script import RunScript, T, no_values
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.processor.ports import Fenced, Position
 from threadlog.engine.processor.term import Batch
@@ -94,7 +94,7 @@ async def test_what_is_given_back_is_free(coordination: PostgresCoordinationStor
 
 
 def batch(p: int, epoch: int, ev_off: int) -> Batch:
-    created = Story().then({"type": "thread.created", "thread_id": T}).accepted
+    created = RunScript().then({"type": "thread.created", "thread_id": T}).accepted
     return Batch(p, epoch, created, ev_off=ev_off, cmd_off=0, log_epoch=epoch, length=1)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.projections.story import (
+from tests.projections.run_script import (
     R1,
     R2,
     R3,
     T2,
     A,
-    Story,
+    RunScript,
     T,
     at,
     ckpt,
@@ -42,7 +42,7 @@ NEW_THREAD = {"type": "thread.created", "thread_id": T, "metadata": {"a": 1}}
 
 
 async def test_a_created_run_is_pending_and_queued_and_its_thread_busy(tell: Tell) -> None:
-    story = Story().then(
+    story = RunScript().then(
         NEW_THREAD,
         created(thread_metadata={"graph_id": "g"}, thread_config={"tags": ["x"]}, stream_from=7),
         scheduled(fresh=True),
@@ -60,7 +60,7 @@ async def test_a_created_run_is_pending_and_queued_and_its_thread_busy(tell: Tel
 
 
 async def test_a_finished_run_leaves_the_queue_and_its_state_on_the_thread(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(), scheduled(), status("busy"))
+    story = RunScript().then(NEW_THREAD, created(), scheduled(), status("busy"))
     story.then({"type": "run.started", "thread_id": T, "run_id": R1, "attempt": 1, "executor": "e"}, saved(0))
     story.then(saved(1), saved(2), ended(frames=5), status("idle", interrupts={}))
     found = await tell(story)
@@ -74,7 +74,7 @@ async def test_a_finished_run_leaves_the_queue_and_its_state_on_the_thread(tell:
 
 
 async def test_a_final_status_is_never_changed(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(), scheduled())
+    story = RunScript().then(NEW_THREAD, created(), scheduled())
     story.then({"type": "run.interrupted", "thread_id": T, "run_id": R1, "stopping": True})
     story.then({"type": "run.started", "thread_id": T, "run_id": R1, "attempt": 1, "executor": "e"})
     story.then(ended(kind="run.failed", error={"error": "E", "message": "m"}, frames=3))
@@ -83,13 +83,13 @@ async def test_a_final_status_is_never_changed(tell: Tell) -> None:
 
 
 async def test_a_stopping_run_keeps_its_place_until_its_executor_lets_go(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(), scheduled())
+    story = RunScript().then(NEW_THREAD, created(), scheduled())
     story.then({"type": "run.interrupted", "thread_id": T, "run_id": R1, "stopping": True})
     assert only((await tell(story))["run_queue"])["cancel"] == "interrupt"
 
 
 async def test_a_stopped_run_tells_its_frames_and_leaves_the_queue(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(), scheduled())
+    story = RunScript().then(NEW_THREAD, created(), scheduled())
     story.then({"type": "run.interrupted", "thread_id": T, "run_id": R1, "stopping": True})
     story.then({"type": "run.stopped", "thread_id": T, "run_id": R1, "attempt": 1, "frames": 4})
     found = await tell(story)
@@ -97,27 +97,27 @@ async def test_a_stopped_run_tells_its_frames_and_leaves_the_queue(tell: Tell) -
 
 
 async def test_a_cancelled_pending_run_is_interrupted_and_its_timer_gone(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(due_at=at(60)), status("busy"))
+    story = RunScript().then(NEW_THREAD, created(due_at=at(60)), status("busy"))
     story.then({"type": "run.interrupted", "thread_id": T, "run_id": R1}, status("idle"))
     found = await tell(story)
     assert only(found["runs"])["status"] == "interrupted" and found["timers"] == []
 
 
 async def test_a_delayed_run_has_a_timer_until_it_fires(tell: Tell) -> None:
-    timer = only((await tell(Story().then(NEW_THREAD, created(due_at=at(60)))))["timers"])
+    timer = only((await tell(RunScript().then(NEW_THREAD, created(due_at=at(60)))))["timers"])
     assert (timer["id"], timer["key"], timer["type"], timer["p"]) == (f"due:{R1}", T, "run.due", 3)
     assert timer["due_at"].isoformat(timespec="microseconds") == at(60)
     assert json.loads(timer["body"]) == {"thread_id": T, "run_id": R1}
 
 
 async def test_a_timer_that_fired_is_gone_whatever_was_decided(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(due_at=at(60)))
+    story = RunScript().then(NEW_THREAD, created(due_at=at(60)))
     story.then({"type": "command.repeated"}, cmd_id=f"due:{R1}")
     assert (await tell(story))["timers"] == []
 
 
 async def test_rollback_takes_the_run_its_checkpoints_writes_and_values(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(R1), scheduled(R1), saved(0), saved(1), ended(R1))
+    story = RunScript().then(NEW_THREAD, created(R1), scheduled(R1), saved(0), saved(1), ended(R1))
     story.then(created(R2), scheduled(R2), saved(2, R2), wrote(1, 0, {"h": "value-2"}, R2), wrote(1, 0, {"h": "x"}, R1))
     story.then({"type": "run.rolled_back", "thread_id": T, "run_id": R2, "stopping": True})
     found = await tell(story)
@@ -131,14 +131,14 @@ async def test_rollback_takes_the_run_its_checkpoints_writes_and_values(tell: Te
 
 
 async def test_a_run_deleted_before_it_started_leaves_nothing(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(due_at=at(60)), scheduled())
+    story = RunScript().then(NEW_THREAD, created(due_at=at(60)), scheduled())
     story.then({"type": "run.deleted", "thread_id": T, "run_id": R1})
     found = await tell(story)
     assert found["runs"] == found["run_queue"] == found["timers"] == []
 
 
 async def test_values_that_are_still_referred_to_survive_a_loss(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, saved(0, None, channels={"c": {"s": [["value-0", 2]]}}))
+    story = RunScript().then(NEW_THREAD, saved(0, None, channels={"c": {"s": [["value-0", 2]]}}))
     story.then(created(R1), scheduled(R1), saved(1, R1), saved(2, R1, channels={"c": {"h": "value-0"}}), ended(R1))
     story.then(wrote(0, -1, {"h": "value-1"}, None))
     story.then({"type": "checkpoints.deleted", "thread_id": T, "run_ids": [R1]})
@@ -147,7 +147,7 @@ async def test_values_that_are_still_referred_to_survive_a_loss(tell: Tell) -> N
 
 
 async def test_pruning_keeps_the_newest_checkpoint_of_each_namespace(tell: Tell) -> None:
-    story = Story().then(
+    story = RunScript().then(
         NEW_THREAD, saved(0), saved(1), saved(2, ns="sub"), saved(3, ns="sub"), wrote(0, 0, {"h": "x"})
     )
     story.then({"type": "thread.pruned", "thread_id": T})
@@ -160,7 +160,7 @@ async def test_pruning_keeps_the_newest_checkpoint_of_each_namespace(tell: Tell)
 
 async def test_a_deleted_thread_leaves_a_tombstone_only(tell: Tell) -> None:
     other = {"type": "thread.created", "thread_id": T2}
-    story = Story().then(NEW_THREAD, created(), scheduled(), saved(0), wrote(0, 0, {"h": "x"}))
+    story = RunScript().then(NEW_THREAD, created(), scheduled(), saved(0), wrote(0, 0, {"h": "x"}))
     story.then(other, key=T2).then(created(R2, due_at=at(9)))
     story.then({"type": "thread.deleted", "thread_id": T})
     found = await tell(story)
@@ -172,7 +172,7 @@ async def test_a_deleted_thread_leaves_a_tombstone_only(tell: Tell) -> None:
 
 
 async def test_a_thread_can_come_back(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, saved(0)).then({"type": "thread.deleted", "thread_id": T})
+    story = RunScript().then(NEW_THREAD, saved(0)).then({"type": "thread.deleted", "thread_id": T})
     story.then({"type": "thread.created", "thread_id": T, "metadata": {"again": True}}, saved(1))
     found = await tell(story)
     assert json.loads(only(found["threads"])["metadata"]) == {"again": True}
@@ -185,7 +185,7 @@ async def test_the_next_attempt_is_free_to_claim_and_keeps_what_the_job_is(tell:
         "type": "state.update_requested", "thread_id": T, "job_id": R1, "graph_id": "g",
         "supersteps": [{"updates": [{"values": {"x": 1}}]}],
     }  # fmt: skip
-    story = Story().then(NEW_THREAD).then(requested, scheduled(kind="state_update"))
+    story = RunScript().then(NEW_THREAD).then(requested, scheduled(kind="state_update"))
     story.then(
         {"type": "run.lease_expired", "thread_id": T, "run_id": R1, "attempt": 1, "executor": "e"},
         scheduled(attempt=2, kind="state_update"),
@@ -197,13 +197,13 @@ async def test_the_next_attempt_is_free_to_claim_and_keeps_what_the_job_is(tell:
 
 async def test_a_finished_state_update_leaves_the_queue(tell: Tell) -> None:
     requested = {"type": "state.update_requested", "thread_id": T, "job_id": R1, "graph_id": "g", "supersteps": []}
-    story = Story().then(NEW_THREAD).then(requested, scheduled(kind="state_update"))
+    story = RunScript().then(NEW_THREAD).then(requested, scheduled(kind="state_update"))
     story.then(saved(0), {"type": "state.updated", "thread_id": T, "job_id": R1})
     assert (await tell(story))["run_queue"] == []
 
 
 async def test_a_lost_attempt_waits_again(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, created(), scheduled())
+    story = RunScript().then(NEW_THREAD, created(), scheduled())
     story.then({"type": "run.started", "thread_id": T, "run_id": R1, "attempt": 1, "executor": "e"})
     story.then(
         {"type": "run.lease_expired", "thread_id": T, "run_id": R1, "attempt": 1, "executor": "e"}, scheduled(attempt=2)
@@ -217,14 +217,14 @@ async def test_planned_tasks_belong_to_their_checkpoint_and_survive_saving_it_ag
         "type": "tasks.planned", "thread_id": T, "run_id": R1, "checkpoint_id": ckpt(0), "tasks": [{"id": "t"}],
         "out": ["c"], "shown": {"d": {"t": "null", "b": ""}},
     }  # fmt: skip
-    found = await tell(Story().then(NEW_THREAD, saved(0)).then(planned).then(saved(0, metadata={"again": 1})))
+    found = await tell(RunScript().then(NEW_THREAD, saved(0)).then(planned).then(saved(0, metadata={"again": 1})))
     row = only(found["checkpoints"])
     assert json.loads(row["tasks"]) == [{"id": "t"}] and json.loads(row["out"]) == ["c"]
     assert json.loads(row["metadata"]) == {"again": 1} and json.loads(row["shown"]) == planned["shown"]
 
 
 async def test_ordinary_writes_stay_and_special_ones_are_replaced(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD, saved(0))
+    story = RunScript().then(NEW_THREAD, saved(0))
     story.then(wrote(0, 0, {"h": "first"}), wrote(0, -3, {"h": "first"}))
     story.then(wrote(0, 0, {"h": "second"}), wrote(0, -3, {"h": "second"}))
     found = {w["idx"]: json.loads(w["value"])["h"] for w in (await tell(story))["checkpoint_writes"]}
@@ -236,45 +236,45 @@ async def test_a_large_value_comes_from_the_values_topic(tell: Tell) -> None:
         assert (p, offset) == (3, 42)
         return b"large"
 
-    story = Story().then(NEW_THREAD, saved(0, blobs=[{"h": "value-0", "t": "msgpack+zstd", "at": 42}]))
+    story = RunScript().then(NEW_THREAD, saved(0, blobs=[{"h": "value-0", "t": "msgpack+zstd", "at": 42}]))
     value = only((await tell(story, read))["channel_values"])
     assert (value["type"], bytes(value["data"])) == ("msgpack+zstd", b"large")
 
 
 async def test_a_nul_is_stored_as_the_replacement_character(tell: Tell) -> None:
-    story = Story().then({**NEW_THREAD, "metadata": {"a\x00": ["b\x00"]}}, saved(0, metadata={"c": "\x00"}))
+    story = RunScript().then({**NEW_THREAD, "metadata": {"a\x00": ["b\x00"]}}, saved(0, metadata={"c": "\x00"}))
     found = await tell(story)
     assert json.loads(only(found["threads"])["metadata"]) == {"a\ufffd": ["b\ufffd"]}
     assert json.loads(only(found["checkpoints"])["metadata"]) == {"c": "\ufffd"}
 
 
 async def test_the_thread_error_is_set_and_cleared(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD).then(status("error", error={"error": "E", "message": "m"}))
+    story = RunScript().then(NEW_THREAD).then(status("error", error={"error": "E", "message": "m"}))
     assert json.loads(only((await tell(story))["threads"])["error"])["error"] == "E"
 
 
 async def test_the_next_status_clears_the_error_and_keeps_interrupts_it_does_not_name(tell: Tell) -> None:
-    story = Story().then(NEW_THREAD).then(status("error", error={"error": "E"}, interrupts={"t": [{"id": "i"}]}))
+    story = RunScript().then(NEW_THREAD).then(status("error", error={"error": "E"}, interrupts={"t": [{"id": "i"}]}))
     thread = only((await tell(story.then(status("busy"))))["threads"])
     assert thread["error"] is None and json.loads(thread["interrupts"]) == {"t": [{"id": "i"}]}
 
 
 async def test_an_older_checkpoint_does_not_become_the_state(tell: Tell) -> None:
-    thread = only((await tell(Story().then(NEW_THREAD).then(saved(5)).then(saved(4))))["threads"])
+    thread = only((await tell(RunScript().then(NEW_THREAD).then(saved(5)).then(saved(4))))["threads"])
     assert thread["checkpoint_id"] == ckpt(5)
     assert thread["state_updated_at"].isoformat(timespec="microseconds") == at(1)
 
 
 async def test_updating_a_thread_merges_metadata_and_leaves_the_state_time(tell: Tell) -> None:
     update = {"type": "thread.updated", "thread_id": T, "metadata": {"b": {"c": 1}}, "ttl": {"strategy": "delete"}}
-    thread = only((await tell(Story().then(NEW_THREAD).then(update)))["threads"])
+    thread = only((await tell(RunScript().then(NEW_THREAD).then(update)))["threads"])
     assert json.loads(thread["metadata"]) == {"a": 1, "b": {"c": 1}}
     assert thread["updated_at"] > thread["state_updated_at"] == thread["created_at"]
     assert json.loads(thread["ttl"]) == {"strategy": "delete"}
 
 
 async def test_assistant_versions(tell: Tell) -> None:
-    story = Story()
+    story = RunScript()
     new = {"type": "assistant.created", "assistant_id": A, "graph_id": "g", "metadata": {"a": 1}, "context": {"x": 1}}
     story.then(new, key=A)
     update = {"type": "assistant.updated", "assistant_id": A, "version": 2, "config": {"c": 1}, "metadata": {"b": 2}}
@@ -291,14 +291,14 @@ async def test_assistant_versions(tell: Tell) -> None:
 
 
 async def test_a_deleted_assistant_is_gone_with_its_versions(tell: Tell) -> None:
-    story = Story().then({"type": "assistant.created", "assistant_id": A, "graph_id": "g"}, key=A)
+    story = RunScript().then({"type": "assistant.created", "assistant_id": A, "graph_id": "g"}, key=A)
     found = await tell(story.then({"type": "assistant.deleted", "assistant_id": A}, key=A))
     assert found["assistants"] == found["assistant_versions"] == []
     assert only(found["aggregates"])["deleted_at"] is not None
 
 
 async def test_a_registered_graph_is_replaced(tell: Tell) -> None:
-    story = Story()
+    story = RunScript()
     for digest in ("one", "two"):
         story.then(
             {"type": "graph.registered", "graph_id": "g", "digest": digest, "info": {"d": digest}}, key="graph:g"
@@ -309,7 +309,7 @@ async def test_a_registered_graph_is_replaced(tell: Tell) -> None:
 async def test_by_key_a_loss_divides_only_the_fold_of_its_thread(tell: Tell) -> None:
     """Two threads take turns; one loses what it saved twice over, the other lives on."""
     other = {"thread_id": T2}
-    story = Story().then(NEW_THREAD, created(R1), scheduled(R1))
+    story = RunScript().then(NEW_THREAD, created(R1), scheduled(R1))
     story.then({**NEW_THREAD, **other}, created(R3, T2), scheduled(R3, thread_id=T2), key=T2)
     story.then(saved(0, R1))
     story.then({**saved(0, R3), **other}, key=T2)
@@ -332,20 +332,20 @@ async def test_by_key_a_loss_divides_only_the_fold_of_its_thread(tell: Tell) -> 
 
 def test_by_key_an_unknown_event_is_refused_too() -> None:
     with pytest.raises(UnknownEvent, match=r"thread\.exploded in events\[3\] at offset 1"):
-        fold_by_key(3, Story().then(NEW_THREAD).then({"type": "thread.exploded"}).accepted)
+        fold_by_key(3, RunScript().then(NEW_THREAD).then({"type": "thread.exploded"}).accepted)
 
 
 def test_an_unknown_event_is_refused() -> None:
     with pytest.raises(UnknownEvent, match=r"run.teleported in events\[3\]"):
-        fold([(3, Story().then({"type": "run.teleported"}).accepted)])
+        fold([(3, RunScript().then({"type": "run.teleported"}).accepted)])
 
 
 async def test_executors_and_waiting_requests_are_told(conn: asyncpg.Connection) -> None:
     heard: list[str] = []
     await conn.add_listener("threadlog_queue", lambda *args: heard.append(args[3]))
-    await told(conn, [Story().then(NEW_THREAD, created(), scheduled()).accepted])
+    await told(conn, [RunScript().then(NEW_THREAD, created(), scheduled()).accepted])
     await told(
-        conn, [Story().then({"type": "run.interrupted", "thread_id": T, "run_id": R1, "stopping": True}).accepted]
+        conn, [RunScript().then({"type": "run.interrupted", "thread_id": T, "run_id": R1, "stopping": True}).accepted]
     )
     await conn.execute("SELECT 1")  # notifications arrive with the next answer at the latest
     assert heard == ["run", f"cancel:{R1}"]

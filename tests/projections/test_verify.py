@@ -7,8 +7,16 @@ import re
 
 import pytest
 
-from tests.engine.world import PARTITIONS, World, create_run, create_thread, finish, new_id, world_of
-from tests.projections.story import ckpt
+from tests.engine.engine_harness import (
+    PARTITIONS,
+    EngineHarness,
+    create_run,
+    create_thread,
+    engine_harness,
+    finish,
+    new_id,
+)
+from tests.projections.run_script import ckpt
 from threadlog.engine.domain.commands import CreateAssistant, DeleteRun, DeleteThread, ReportRun, UpdateAssistant
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import partition_of
@@ -18,7 +26,7 @@ from threadlog.projections.rebuild.verify import Difference, verify
 
 @pytest.fixture
 async def world(database: str):
-    async with world_of("postgres", database) as world:
+    async with engine_harness("postgres", database) as world:
         yield world
 
 
@@ -30,7 +38,7 @@ def checkpoint(n: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-async def some_history(world: World) -> str:
+async def some_history(world: EngineHarness) -> str:
     """Threads, runs, checkpoints, assistants; answers a thread with a finished run."""
     engine = await world.engine()
     kept, deleted = create_run(new_id()), create_run(new_id())
@@ -51,7 +59,7 @@ async def some_history(world: World) -> str:
     return kept.thread_id
 
 
-async def test_live_and_rebuilt_tables_are_equal(world: World) -> None:
+async def test_live_and_rebuilt_tables_are_equal(world: EngineHarness) -> None:
     await some_history(world)
     assert await world.verify() == []
     assert await world.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'") == []
@@ -68,7 +76,7 @@ async def test_live_and_rebuilt_tables_are_equal(world: World) -> None:
         ("UPDATE partitions SET cmd_off = cmd_off + 1", "partitions", "cmd_off"),
     ],
 )
-async def test_a_tampered_row_is_found(world: World, tamper: str, table: str, column: str) -> None:
+async def test_a_tampered_row_is_found(world: EngineHarness, tamper: str, table: str, column: str) -> None:
     await some_history(world)
     await world.engines[0].processor.stop()
     await world.pool.execute(tamper)
@@ -78,7 +86,7 @@ async def test_a_tampered_row_is_found(world: World, tamper: str, table: str, co
     assert all(list(d.live or {}) == [column] and d.live != d.rebuilt for d in differences)
 
 
-async def test_a_missing_and_an_invented_row_are_found(world: World) -> None:
+async def test_a_missing_and_an_invented_row_are_found(world: EngineHarness) -> None:
     thread_id = await some_history(world)
     await world.engines[0].processor.stop()
     invented = "INSERT INTO graphs VALUES ('invented', 'd', '{}', now())"
@@ -90,7 +98,7 @@ async def test_a_missing_and_an_invented_row_are_found(world: World) -> None:
     assert str(found["threads"].key["thread_id"]) == thread_id
 
 
-async def test_a_rebuild_tells_how_far_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rebuild_tells_how_far_it_is(world: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     await some_history(world)
     await world.engines[0].processor.stop()
     monkeypatch.setattr(rebuild, "FOLD_RECORDS", 3)
@@ -106,7 +114,7 @@ async def test_a_rebuild_tells_how_far_it_is(world: World, monkeypatch: pytest.M
     assert {found[2] for found in told if found is not None} == {f"{total:,}"}
 
 
-async def test_leases_are_not_history(world: World) -> None:
+async def test_leases_are_not_history(world: EngineHarness) -> None:
     await some_history(world)
     await world.engines[0].submit(create_run(new_id()))
     await world.pool.execute("INSERT INTO executors VALUES ('me', now() + interval '1 hour', 1)")
@@ -114,7 +122,7 @@ async def test_leases_are_not_history(world: World) -> None:
     assert await world.verify() == []
 
 
-async def test_a_large_value_is_read_from_the_values_topic(world: World) -> None:
+async def test_a_large_value_is_read_from_the_values_topic(world: EngineHarness) -> None:
     engine = await world.engine()
     run = create_run(new_id())
     p = partition_of(run.thread_id, PARTITIONS)
@@ -126,7 +134,7 @@ async def test_a_large_value_is_read_from_the_values_topic(world: World) -> None
     assert await world.verify() == []
 
 
-async def test_nothing_differs_while_the_engine_is_at_work(world: World) -> None:
+async def test_nothing_differs_while_the_engine_is_at_work(world: EngineHarness) -> None:
     engine = await world.engine()
     done = False
 

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation.world import Partition, World, iso, unappendable, unprojectable
+from tests.simulation.simulated_world import Partition, SimulatedWorld, iso, unappendable, unprojectable
 from threadlog.engine.domain.commands import ExpireLease, ReportRun, RunDue
 from threadlog.engine.log.port import OffsetGone, RecordRefused
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
@@ -24,7 +24,7 @@ class Owner:
     (`wire`), are acknowledged later or never, and the projection is a transaction of its own (`transaction`).
     """
 
-    def __init__(self, world: World, p: Partition, *, postgres: bool, max_keys: int) -> None:
+    def __init__(self, world: SimulatedWorld, p: Partition, *, postgres: bool, max_keys: int) -> None:
         self.world, self.p, self.postgres = world, p, postgres
         self.alive, self.paused = True, False
         self.term = Term(p.take(), at=iso(world.now), max_keys=max_keys)
@@ -240,7 +240,7 @@ class Task:
 class Executor:
     """Claims scheduled attempts and reports them. Paused for longer than its lease it comes back as a zombie."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: SimulatedWorld, name: str) -> None:
         self.world, self.name = world, name
         self.alive, self.paused = True, False
         self.tasks: list[Task] = []

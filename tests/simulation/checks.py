@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulation.world import FINAL, Partition, Tables, World, unappendable, unprojectable
+from tests.simulation.simulated_world import FINAL, Partition, SimulatedWorld, Tables, unappendable, unprojectable
 from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.events import Event
@@ -19,7 +19,7 @@ from threadlog.engine.processor.term import Term
 SILENT = {"command.rejected", "command.repeated", "report.fenced"}
 
 
-def check(world: World, terms: dict[int, Term]) -> None:
+def check(world: SimulatedWorld, terms: dict[int, Term]) -> None:
     for p in world.partitions:
         records = accepted(p)
         _decided_once(p, records)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tests.simulation import checks
 from tests.simulation.actors import LEASE, Executor, Owner
-from tests.simulation.world import World, iso, uid
+from tests.simulation.simulated_world import SimulatedWorld, iso, uid
 from threadlog.engine.domain.commands import (
     CancelAction,
     CancelRun,
@@ -43,7 +43,7 @@ class Outcome:
 
 
 class Scenario:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimulatedWorld) -> None:
         self.world = world
         self.postgres = world.chance(0.3)
         self.max_keys = world.random.choice((1, 2, 100))
@@ -213,7 +213,7 @@ def run(
     trace: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run one seed and check the invariants. Raises AssertionError naming the invariant."""
-    world = World(seed, guarded=guarded, chained=chained, poisoned=poisoned, walled=walled)
+    world = SimulatedWorld(seed, guarded=guarded, chained=chained, poisoned=poisoned, walled=walled)
     world.trace = trace
     scenario = Scenario(world)
     for _ in range(STEPS):

@@ -238,7 +238,7 @@ class Partition:
         return [(offset, EventRecord.decode(value)) for offset, value in self.events[i : i + 4] if offset <= end]
 
 
-class World:
+class SimulatedWorld:
     """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
     records, `walled=False` the refusals: the controls, which have to fail. `poisoned`: some commands are poison."""
 
