@@ -86,8 +86,9 @@ $(VENV)-lowest/.dev: pyproject.toml $(VENV)/.dev
 		--resolution lowest-direct --constraint - -e '.[dev]'
 	@touch $@
 
+# pytest 9.0.0, the oldest here, breaks off when it shows some tracebacks in a form of its own.
 test-lowest: $(VENV)-lowest/.dev
-	$(VENV)-lowest/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS) $(LOWEST)
+	$(VENV)-lowest/bin/python -m pytest -n $(WORKERS) --dist loadgroup --tb=native $(PYTEST_ARGS) $(LOWEST)
 
 test-newest: $(VENV)/.dev
 	$(VENV)/bin/uv venv --quiet --allow-existing --python $(PY) $(VENV)-newest

@@ -19,5 +19,10 @@ def needs(package: str, minimum: str) -> pytest.MarkDecorator:
 
 
 delta_channels = needs("langgraph", "1.2")
+tool_writes = needs("langgraph", "1.2")  # whose tools have something to write with
 server_runtime = needs("langgraph-sdk", "0.3.5")
 bulk_client = needs("langgraph-sdk", "0.3.6")  # whose client has cancel_many, prune and delete_threads
+selecting_client = needs("langgraph-sdk", "0.4.13")  # whose client has `select` of states and histories
+strict_client = needs("langgraph-sdk", "0.4.14")  # whose client has `strict_resume`
+forks_older = needs("langgraph", "1.0.3")  # before, a fork had what the tasks after its checkpoint had written, too
+named_tool_calls = needs("langchain-core", "1.1.2")  # whose callbacks say which tool call starts a tool

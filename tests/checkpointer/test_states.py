@@ -21,7 +21,7 @@ from threadlog.projections.render.state import Selection
 from threadlog.projections.render.values import BlobMissing
 
 # Before, LangGraph's own `get_state`, which these tests compare with, left out tasks that had been answered once.
-resumed_states = needs("langgraph", "1.2.22")
+resumed_states = needs("langgraph", "1.2.13")
 
 
 def ref(config: Any) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from pydantic import TypeAdapter
 
+from tests.installed import named_tool_calls
 from tests.waiting import eventually
 
 from .event_client import EVERY, Event, EventClient, data, ended, facts, lifecycle
@@ -301,6 +302,7 @@ async def test_a_websocket_for_no_thread_is_closed_with_the_status(url: str) -> 
         assert message.data == 4422
 
 
+@named_tool_calls
 @pytest.mark.star
 @pytest.mark.contract(145)
 async def test_every_channel_carries_data(thread: EventClient) -> None:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from tests.installed import named_tool_calls
 from tests.waiting import eventually
 
 from .frames import Frame, events
@@ -117,6 +118,7 @@ async def test_modes_without_namespaces_in_their_names_are_chosen_too(
                 break
 
 
+@named_tool_calls
 async def test_starts_of_subgraphs_show_with_the_graph_that_starts_them(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:

@@ -12,6 +12,8 @@ from langgraph.pregel.remote import RemoteException, RemoteGraph
 from langgraph.types import Command
 from typing_extensions import TypedDict
 
+from tests.installed import forks_older
+
 
 def on_thread() -> dict:
     return {"configurable": {"thread_id": str(uuid4())}}
@@ -59,6 +61,7 @@ async def test_a_remote_graph_streams_its_subgraphs(url: str) -> None:
     assert parts[0][0][0].startswith("child:")
 
 
+@forks_older
 async def test_the_state_of_a_remote_graph_is_read_and_updated(url: str) -> None:
     graph = RemoteGraph("four", url=url)
     config = on_thread()

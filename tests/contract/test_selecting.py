@@ -10,6 +10,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
 
+from tests.installed import selecting_client
+
 from .refusals import refused
 
 pytestmark = pytest.mark.star
@@ -33,6 +35,7 @@ async def every_way(
     ]
 
 
+@selecting_client
 async def test_only_the_selected_fields_are_told(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": [], "n": 7})
     whole = await client.threads.get_state(thread_id)
@@ -42,6 +45,7 @@ async def test_only_the_selected_fields_are_told(client: LangGraphClient, thread
         assert await every_way(client, thread_id, whole["checkpoint"], select) == [expected] * 4
 
 
+@selecting_client
 async def test_one_key_of_the_values_is_selected(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": [], "n": 7})
     checkpoint = (await client.threads.get_state(thread_id))["checkpoint"]
@@ -56,12 +60,14 @@ async def test_one_key_of_the_values_is_selected(client: LangGraphClient, thread
     assert newest == {"values": {"n": 7}, "next": []}
 
 
+@selecting_client
 async def test_values_that_are_one_object_have_keys_too(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "functional", input=[1, 2])
     assert await client.threads.get_state(thread_id, select=["values.doubled"]) == {"values": {"doubled": [2, 4]}}
     assert await client.threads.get_state(thread_id, select=["values.nothing"]) == {"values": {}}
 
 
+@selecting_client
 async def test_interrupts_and_states_of_subgraphs_are_selected(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "family", input={"items": []})
     whole = await client.threads.get_state(thread_id, subgraphs=True)
@@ -71,6 +77,7 @@ async def test_interrupts_and_states_of_subgraphs_are_selected(client: LangGraph
     assert nested == {"tasks": whole["tasks"]} and nested["tasks"][0]["state"]["values"]["items"]
 
 
+@selecting_client
 async def test_an_empty_state_is_selected_from_as_well(client: LangGraphClient, thread_id: str) -> None:
     assert await client.threads.get_state(thread_id, select=["values.items", "next"]) == {"values": {}, "next": []}
     assert await client.threads.get_history(thread_id, select=["next"]) == []
@@ -88,6 +95,7 @@ async def test_a_query_lists_fields_in_every_form(
     assert history == [{"values": {"n": 7}, "next": []}]
 
 
+@selecting_client
 @pytest.mark.parametrize("select", [["everything"], ["values."], ["next", ""]])
 async def test_an_unknown_field_is_named(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, select: list[str]

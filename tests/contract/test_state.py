@@ -10,6 +10,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError
 
+from tests.installed import forks_older
+
 from .frames import frames
 from .gate import Gate
 from .refusals import refused
@@ -91,6 +93,7 @@ async def test_an_update_may_be_a_list_of_updates(client: LangGraphClient, threa
     assert (await client.threads.get_state(thread_id))["values"]["items"] == ["a", "b", "one", "two"]
 
 
+@forks_older
 @pytest.mark.contract(55)
 async def test_an_update_of_an_older_checkpoint_forks(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "four", input={"items": []})

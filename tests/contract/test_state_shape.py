@@ -8,6 +8,8 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from tests.installed import needs
+
 NAMES = ["zeta", "alpha", "mid"]  # as the graph has them
 
 
@@ -49,6 +51,7 @@ async def test_the_order_of_a_subgraph_is_its_own(client: LangGraphClient, threa
     assert order(state["tasks"][0]["state"]) == (NAMES, NAMES)
 
 
+@needs("langgraph", "1.1.8")
 @pytest.mark.contract(176)
 async def test_a_subgraphs_metadata_tells_its_task(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(

@@ -8,6 +8,8 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from tests.installed import strict_client
+
 pytestmark = pytest.mark.star
 
 UNKNOWN = "0" * 32
@@ -43,6 +45,7 @@ async def test_the_server_says_that_it_can(http: httpx.AsyncClient) -> None:
     assert (await http.get("/info")).json()["flags"]["strict_resume"] is True
 
 
+@strict_client
 @pytest.mark.parametrize("durability", ["async", "exit"])
 async def test_an_unknown_interrupt_is_refused_and_the_known_one_can_still_be_answered(
     client: LangGraphClient, thread_id: str, durability: Any
@@ -67,6 +70,7 @@ async def test_an_unknown_interrupt_is_refused_and_the_known_one_can_still_be_an
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
+@strict_client
 async def test_one_answer_for_several_questions_is_refused(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask_two", input={"items": []})
     ids = sorted(one["id"] for one in (await client.threads.get_state(thread_id))["interrupts"])
@@ -81,6 +85,7 @@ async def test_one_answer_for_several_questions_is_refused(client: LangGraphClie
     assert values["items"][-1] == "done"
 
 
+@strict_client
 async def test_an_interrupt_of_a_subgraph_waits_as_well(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "family", input={"items": []})
     [waiting] = (await client.threads.get_state(thread_id, subgraphs=True))["interrupts"]
@@ -89,6 +94,7 @@ async def test_an_interrupt_of_a_subgraph_waits_as_well(client: LangGraphClient,
     assert values["items"][-2:] == ["yes", "after"]
 
 
+@strict_client
 async def test_without_an_interrupt_one_answer_goes_on_from_a_breakpoint(
     client: LangGraphClient, thread_id: str
 ) -> None:
@@ -97,6 +103,7 @@ async def test_without_an_interrupt_one_answer_goes_on_from_a_breakpoint(
     assert values["items"] == ["a", "b", "c"]
 
 
+@strict_client
 async def test_waiting_and_joining_clients_are_told_too(
     client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
 ) -> None:
@@ -116,6 +123,7 @@ async def test_waiting_and_joining_clients_are_told_too(
     assert (await client.threads.get(thread_id))["status"] == "interrupted"
 
 
+@strict_client
 async def test_without_it_an_unknown_interrupt_is_passed_over(client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "ask", input={"items": []})
     for options in ({}, {"strict_resume": False}):

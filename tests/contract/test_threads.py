@@ -9,7 +9,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
-from tests.installed import bulk_client
+from tests.installed import bulk_client, needs
 from tests.waiting import eventually
 
 from .frames import events
@@ -67,6 +67,7 @@ async def test_patch_merges_metadata_and_touches_only_updated_at(client: LangGra
         await client.threads.update(str(uuid4()), metadata={})
 
 
+@needs("langgraph-sdk", "0.3.14")
 @pytest.mark.contract(35)
 async def test_patch_can_answer_with_nothing(client: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     answer = await http.patch(
@@ -170,6 +171,7 @@ async def test_the_newest_thread_comes_first_by_default(client: LangGraphClient)
     assert sorted(row["thread_id"] for page in pages for row in page) == sorted(made)
 
 
+@needs("langgraph-sdk", "0.3.9")
 @pytest.mark.contract(39)
 async def test_extract_reads_paths_of_the_values(client: LangGraphClient) -> None:
     mark = {"mark": str(uuid4())}

@@ -11,6 +11,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.schema import StreamPart
 
+from tests.installed import named_tool_calls, tool_writes
+
 from .frames import Frame, events
 from .gate import Gate
 from .waiting import ended
@@ -40,6 +42,7 @@ def of_call(parts: Sequence[StreamPart], call_id: str) -> list[dict[str, Any]]:
     return [data for _, data in of_mode(parts, "tools") if data.get("toolCallId") == call_id]
 
 
+@named_tool_calls
 @pytest.mark.contract(181)
 async def test_a_tool_starts_and_ends(client: LangGraphClient, thread_id: str) -> None:
     parts = await streamed(client, thread_id, "tools", input=work(ADD), stream_mode="tools")
@@ -52,9 +55,9 @@ async def test_a_tool_starts_and_ends(client: LangGraphClient, thread_id: str) -
     assert state["values"]["messages"][1]["content"] == "5"
 
 
+@tool_writes
 @pytest.mark.contract(181)
 async def test_what_a_tool_writes_comes_between_its_start_and_end(client: LangGraphClient) -> None:
-    pytest.importorskip("langgraph.pregel._tools", reason="this LangGraph's tools have nothing to write with")
     calls = work(("count", {"to": 3}), ADD)
     for graph in ("tools", "tools_each"):
         parts = await streamed(client, None, graph, input=calls, stream_mode="tools")
@@ -65,6 +68,7 @@ async def test_what_a_tool_writes_comes_between_its_start_and_end(client: LangGr
         assert [data["event"] for data in of_call(parts, "call-1")] == ["on_tool_start", "on_tool_end"]
 
 
+@named_tool_calls
 @pytest.mark.contract(181)
 @pytest.mark.parametrize(("graph", "fails"), [("tools", False), ("tools_strict", True)])
 async def test_a_tool_that_raises(client: LangGraphClient, graph: str, fails: bool) -> None:
@@ -76,6 +80,7 @@ async def test_a_tool_that_raises(client: LangGraphClient, graph: str, fails: bo
     assert [part.data for part in parts if part.event == "error"] == ([told] if fails else [])
 
 
+@named_tool_calls
 @pytest.mark.contract(181)
 async def test_a_tool_that_asks_starts_again_and_ends_then(client: LangGraphClient, thread_id: str) -> None:
     calls = work(("ask", {"question": "really?"}))
@@ -86,6 +91,7 @@ async def test_a_tool_that_asks_starts_again_and_ends_then(client: LangGraphClie
     assert (start["event"], end["event"], end["output"]["content"]) == ("on_tool_start", "on_tool_end", "yes")
 
 
+@named_tool_calls
 @pytest.mark.contract(181)
 async def test_a_call_inside_a_tool_is_told_too(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "tools", input=work(("twice", {"text": "it"})), stream_mode="tools")
@@ -168,6 +174,7 @@ async def test_a_subgraph_that_asks_is_interrupted_and_goes_on(client: LangGraph
         assert spaces[0] == spaces[1], "it is the same subgraph"
 
 
+@named_tool_calls
 @pytest.mark.contract(181)
 @pytest.mark.parametrize("graph", ["tools", "tools_each"])
 async def test_the_tool_call_that_started_a_subgraph_is_named(client: LangGraphClient, graph: str) -> None:
@@ -183,6 +190,7 @@ async def test_the_tool_call_that_started_a_subgraph_is_named(client: LangGraphC
     assert {tuple(data["namespace"][:-1]) for data in inner} == {tuple(space) for space in spaces.values()}
 
 
+@named_tool_calls
 @pytest.mark.contract(181)
 async def test_one_tool_call_may_start_several_subgraphs(client: LangGraphClient) -> None:
     parts = await streamed(client, None, "tools", input=work(("twice", {"text": "it"})), stream_mode="lifecycle")

@@ -111,7 +111,7 @@ async def test_nodes_see_ids_user_metadata_and_context(stage: ExecutorHarness, s
     assert seen["configurable"]["color"] == "red"
     assert seen["metadata"] | {"mine": "yes", "run_attempt": 1, "langgraph_host": "self-hosted"} == seen["metadata"]
     assert seen["context"] == {"tone": "dry", "color": "red"}  # a TypedDict takes everything
-    assert seen["server"] == ("seeing" if has("langgraph", "1.1") else None)
+    assert seen["server"] == ("seeing" if has("langgraph", "1.1.5") else None)
     assert seen["user"] == ["ann", "ann", 5]
     checkpoint = (await stage.items(run_id))[0]
     assert checkpoint["metadata"]["run_id"] == run_id and checkpoint["metadata"]["mine"] == "yes"

@@ -17,7 +17,7 @@ def check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     if request.param == "ours":
         monkeypatch.setattr(strict_resume, "STRICT", None)
     elif strict_resume.STRICT is None:
-        pytest.skip("this LangGraph can't")
+        pytest.skip("LangGraph does it itself since 1.2.20")
     return str(request.param)
 
 
