@@ -16,7 +16,8 @@ from typing import Any
 from threadlog.engine.executor.graphs.application import load_application
 from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.node_threads import NODE_THREADS
-from threadlog.engine.executor.worker import Executor, ExecutorOptions
+from threadlog.engine.executor.options import ExecutorOptions
+from threadlog.engine.executor.worker import Executor
 from threadlog.engine.log.port import Log
 
 __all__ = ["ExecutorOptions", "run", "run_executor"]

@@ -7,11 +7,8 @@ import contextlib
 import gc
 import logging
 import time
-import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any
 
 from threadlog.engine.executor import errors
@@ -21,8 +18,8 @@ from threadlog.engine.executor.garbage import Collector
 from threadlog.engine.executor.graphs.loader import Graphs, LoadedGraph
 from threadlog.engine.executor.graphs.registration import announce_assistants, announce_graphs
 from threadlog.engine.executor.heartbeat import Heartbeat
-from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
 from threadlog.engine.executor.node_threads import NodeThreads
+from threadlog.engine.executor.options import ExecutorOptions, new_executor_id
 from threadlog.engine.executor.queue import Claim, RunQueue, connect, queue_listener
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.run import message_ids
@@ -42,42 +39,6 @@ _KNOWN_ATTEMPTS = 65_536
 _DRAINING_LOAD = 1_000_000
 
 
-def new_executor_id() -> str:
-    return f"executor-{uuid.uuid4().hex[:16]}"
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutorOptions:
-    """Everything an executor is told from outside.
-
-    `api_url`: where user code reaches the api. `log_in_database`: the log is in the Postgres of `database_uri`, so
-    claims need not be flushed to disk. `grace_seconds`: what runs get to reach a superstep in, when the process has to
-    stop. `thread_stop_seconds`: how long a stopped run keeps its slot for nodes that still run in (Python) threads.
-    `loop_yield`: nodes that stream from threads let the event loop go first (`engine.executor.loop_yield`).
-    `link`: the socket of the engine's `engine.link.server.ExecutorChannelServer`, if it is on this machine. `busy()` is
-    called once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
-    `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
-    lease while this interpreter cannot.
-    """
-
-    database_uri: str
-    executor_id: str = field(default_factory=new_executor_id)
-    slots: int = 512
-    timeout_seconds: float = 86_400.0
-    grace_seconds: float = 180.0
-    thread_stop_seconds: float = 30.0
-    loop_yield: bool = True
-    api_url: str = "http://127.0.0.1:2024"
-    log_in_database: bool = False
-    hide_errors: bool = False
-    pool_size: int = 8
-    lease_seconds: float = LEASE_SECONDS
-    renew_seconds: float = RENEW_SECONDS
-    link: Path | None = None
-    busy: Callable[[], None] | None = None
-    alive: Callable[[str], None] | None = None
-
-
 class Executor:
     """One executor of these graphs. `start`, then `serve` until `drain`; `aclose` at the end."""
 
@@ -88,6 +49,20 @@ class Executor:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._facts = ServerFacts.of(options.api_url).metadata()
+        dsn, names = options.database_uri, sorted(graphs.by_id)
+        self._link = (
+            ExecutorChannel(options.link, log, wake=self._woken, load=self._load, lost=self._database_lost)
+            if options.link is not None
+            else None
+        )
+        self.appender = BatchingAppender(self._link or log, loop_yield=options.loop_yield)
+        self._queue = RunQueue(dsn, graphs=names, durable=not options.log_in_database, held=self._held)
+        self._pool = RetryingPool.of(dsn, size=options.pool_size)
+        self._listener = queue_listener(
+            dsn, self._queue, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
+        )
+        self._heartbeat = self._new_heartbeat()
+        self._garbage = Collector(self._loop)
         self.attempts: dict[str, RunAttempt] = {}
         self._on_thread: dict[str, RunAttempt] = {}
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
@@ -106,37 +81,18 @@ class Executor:
 
     async def start(self) -> None:
         """This executor is registered and ready to claim."""
-        options = self.options
-        self._loop.set_default_executor(NodeThreads(max(64, options.slots)))
+        self._loop.set_default_executor(NodeThreads(max(64, self.options.slots)))
         message_ids.install()
-        errors.hide_unexpected(options.hide_errors)
+        errors.hide_unexpected(self.options.hide_errors)
         for broken in self.graphs.broken:
             logger.error("%s", broken.error)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        self._garbage = Collector(self._loop)
-        self._link = (
-            ExecutorChannel(
-                options.link,
-                self._log,
-                wake=self._woken,
-                load=self._load,
-                lost=self._database_lost,
-            )
-            if options.link is not None
-            else None
-        )
         if self._link is not None:
             await self._link.start()
-        self.appender = BatchingAppender(self._link or self._log, loop_yield=options.loop_yield)
         announce_assistants(self.graphs, self.appender, self._log.partitions)
-        names = sorted(self.graphs.by_id)
-        self._queue = RunQueue(options.database_uri, graphs=names, durable=not options.log_in_database, held=self._held)
-        self._pool = await RetryingPool.connect(options.database_uri, size=options.pool_size)
-        self._listener = queue_listener(
-            options.database_uri, self._queue, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
-        )
+        await self._pool.open()
         await asyncio.gather(self._begin_heartbeat(), self._listener.start())
         self._spawn(self._poll(), "poll")
         self._spawn(announce_graphs(self.graphs, self.appender, self._log.partitions), "announce graphs")
@@ -177,9 +133,9 @@ class Executor:
 
     # --- the lease ---------------------------------------------------------------------------------------
 
-    async def _begin_heartbeat(self) -> None:
+    def _new_heartbeat(self) -> Heartbeat:
         options = self.options
-        self._heartbeat = Heartbeat(
+        return Heartbeat(
             options.database_uri,
             self.executor_id,
             slots=options.slots,
@@ -191,9 +147,11 @@ class Executor:
             lease_seconds=options.lease_seconds,
             renew_seconds=options.renew_seconds,
         )
+
+    async def _begin_heartbeat(self) -> None:
         await self._queue.check_in(self.executor_id)
         # A crash must not forget who is alive: others wait for them to say what they hold.
-        connection = await connect(options.database_uri, durable=True, name="threadlog-executor")
+        connection = await connect(self.options.database_uri, durable=True, name="threadlog-executor")
         try:
             await self._heartbeat.start(connection)
         finally:
@@ -207,6 +165,7 @@ class Executor:
         for attempt in list(self.attempts.values()):
             attempt.lose()
         self.executor_id = new_executor_id()
+        self._heartbeat = self._new_heartbeat()
         self._spawn(self._register_anew(), "register anew")
 
     async def _register_anew(self) -> None:

@@ -17,7 +17,8 @@ import orjson
 
 from tests.waiting import eventually
 from threadlog.engine.executor.graphs.loader import Graphs, load_graphs
-from threadlog.engine.executor.worker import Executor, ExecutorOptions
+from threadlog.engine.executor.options import ExecutorOptions
+from threadlog.engine.executor.worker import Executor
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Topic
 from threadlog.engine.log.records import CommandEnvelope, Frames, partition_of

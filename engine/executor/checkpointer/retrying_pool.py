@@ -25,8 +25,9 @@ class RetryingPool:
         self._pool = pool
 
     @staticmethod
-    async def connect(dsn: str, *, size: int) -> RetryingPool:
-        pool = await asyncpg.create_pool(
+    def of(dsn: str, *, size: int) -> RetryingPool:
+        """To be opened before its first use."""
+        pool = asyncpg.create_pool(
             dsn,
             min_size=0,  # a process that only waits needs none
             max_size=size,
@@ -35,6 +36,9 @@ class RetryingPool:
             server_settings={"application_name": "threadlog-executor"},
         )
         return RetryingPool(pool)
+
+    async def open(self) -> None:
+        await self._pool
 
     async def fetch(self, query: str, *arguments: Any) -> Any:
         return await self._patiently(self._pool.fetch, query, *arguments)
