@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from threadlog.engine.executor.loop_yield import LoopYield
 from threadlog.engine.executor.reporting.frames import FrameQueue
-from threadlog.engine.executor.reporting.outgoing import Batch, OutgoingBuffer
+from threadlog.engine.executor.reporting.outgoing import AppendBatch, OutgoingBuffer
 from threadlog.engine.executor.reporting.recent import RecentRecords
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import Frames
@@ -56,7 +56,7 @@ class BatchingAppender:
         self.buffer = OutgoingBuffer(self._posted)
         self._sending: set[str] = set()  # threads that are in an append under way
         self._in_flight: set[asyncio.Task[list[int]]] = set()
-        self._failed: list[Batch] = []
+        self._failed: list[AppendBatch] = []
         self._recovery: asyncio.Task[None] | None = None
         self._timer: asyncio.Handle | None = None
         self._due = 0.0  # of the timer
@@ -148,7 +148,7 @@ class BatchingAppender:
             append.add_done_callback(partial(self._ended, batch))
         self._look_idle()
 
-    def _ended(self, batch: Batch, append: asyncio.Task[list[int]]) -> None:
+    def _ended(self, batch: AppendBatch, append: asyncio.Task[list[int]]) -> None:
         self._in_flight.discard(append)
         if append.cancelled():
             return
@@ -162,7 +162,7 @@ class BatchingAppender:
         self._failed.append(batch)
         self._soon()
 
-    def _landed(self, batch: Batch, offsets: Sequence[int]) -> None:
+    def _landed(self, batch: AppendBatch, offsets: Sequence[int]) -> None:
         first = len(batch.records) - len(batch.commands)
         for command, offset in zip(batch.commands, offsets[first:], strict=True):
             if not command.done.done():
@@ -170,7 +170,7 @@ class BatchingAppender:
         self._recent.add(batch.records[:first])
         self._over(batch)
 
-    def _over(self, batch: Batch) -> None:
+    def _over(self, batch: AppendBatch) -> None:
         self._sending -= batch.threads
         self._last_append = time.monotonic()
         self.buffer.appended()
@@ -200,11 +200,11 @@ class BatchingAppender:
         failed, self._failed = self._failed, []
         if any(batch.unknown for batch in failed):
             self.connection_lost()
-        for batch in failed or [Batch([], [], set())]:
+        for batch in failed or [AppendBatch([], [], set())]:
             batch.records, self._again = self._again + batch.records, []
             await self._persist(batch)
 
-    async def _persist(self, batch: Batch) -> None:
+    async def _persist(self, batch: AppendBatch) -> None:
         failures = 0
         records, commands = batch.records, batch.commands
         while True:
@@ -222,9 +222,9 @@ class BatchingAppender:
             except Exception as error:
                 if len(records) > 1:  # one of them is at fault; the others must not suffer
                     for record in records[: len(records) - len(commands)]:
-                        await self._persist(Batch([record], [], set()))
+                        await self._persist(AppendBatch([record], [], set()))
                     for command in commands:
-                        await self._persist(Batch([command.record], [command], set()))
+                        await self._persist(AppendBatch([command.record], [command], set()))
                     return self._over(batch)
                 logger.exception("a record of %d bytes cannot be appended", len(records[0].value))
                 if commands:
@@ -237,4 +237,4 @@ class BatchingAppender:
                     return self._over(batch)
         if failures:
             logger.info("the log takes appends again")
-        self._landed(Batch(records, commands, batch.threads), offsets)
+        self._landed(AppendBatch(records, commands, batch.threads), offsets)

@@ -22,17 +22,17 @@ _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take mo
 
 
 @dataclass(slots=True)
-class Command:
+class QueuedCommand:
     record: Append
     done: asyncio.Future[int]
 
 
 @dataclass(slots=True)
-class Batch:
+class AppendBatch:
     """One append: its commands come last in `records`."""
 
     records: list[Append]
-    commands: list[Command]
+    commands: list[QueuedCommand]
     threads: set[str]
     unknown: bool = False  # the log was away: it may have forgotten what it had
 
@@ -47,7 +47,7 @@ class OutgoingBuffer:
         self._posted = posted
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._commands: deque[Command] = deque()
+        self._commands: deque[QueuedCommand] = deque()
         self._room = asyncio.Event()
         self._room.set()
         self.queues: deque[FrameQueue] = deque()  # those that have frames
@@ -69,7 +69,7 @@ class OutgoingBuffer:
     def command(self, record: Append) -> asyncio.Future[int]:
         """Add a command; the future is for its offset."""
         done: asyncio.Future[int] = self._loop.create_future()
-        self._commands.append(Command(record, done))
+        self._commands.append(QueuedCommand(record, done))
         self.queued_bytes += len(record.value)
         self._posted(None)
         return done
@@ -111,12 +111,12 @@ class OutgoingBuffer:
 
     # --- taking from it
 
-    def collect(self, sending: set[str]) -> tuple[Batch, bool]:
+    def collect(self, sending: set[str]) -> tuple[AppendBatch, bool]:
         """The next batch, without the threads that are `sending`; whether more could follow at once.
 
         Frames first, then the commands that may speak of them.
         """
-        batch, size = Batch([], [], set()), 0
+        batch, size = AppendBatch([], [], set()), 0
         busy: list[FrameQueue] = []
         while self.queues and size < _BATCH_BYTES:
             queue = self.queues.popleft()
@@ -138,8 +138,8 @@ class OutgoingBuffer:
         self.queued_bytes -= size
         return batch, more
 
-    def _take_commands(self, batch: Batch, size: int, sending: set[str]) -> tuple[int, bool]:
-        later: list[Command] = []
+    def _take_commands(self, batch: AppendBatch, size: int, sending: set[str]) -> tuple[int, bool]:
+        later: list[QueuedCommand] = []
         while self._commands and size < _BATCH_BYTES:
             command = self._commands.popleft()
             if command.record.key in sending:
