@@ -39,7 +39,7 @@ class RunTranslator:
         self._attempt = -1
         self._messages = MessageTranslator()
         self._names: dict[bytes, tuple[str, Namespace]] = {}
-        self._asked: set[str] = set()
+        self._open_interrupts: set[str] = set()
         self._started = False
 
     def frame(self, attempt: int, name: bytes, data: bytes) -> list[Fact]:
@@ -76,7 +76,7 @@ class RunTranslator:
         if end.kind == "success":
             for waiting in (end.interrupts or {}).values():
                 facts += self._interrupts((), waiting)
-            return [*facts, self._root("interrupted" if self._asked else "completed")]
+            return [*facts, self._root("interrupted" if self._open_interrupts else "completed")]
         return [*facts, self._root("interrupted")]
 
     # --- the channels
@@ -91,7 +91,7 @@ class RunTranslator:
     def _attempt_began(self, attempt: int) -> list[Fact]:
         facts = self._said(self._messages.close(_LOST)) if self._attempt >= 0 else []
         self._attempt = attempt
-        self._asked.clear()
+        self._open_interrupts.clear()
         if not self._started:
             self._started = True
             facts.append(self._root("running"))
@@ -143,9 +143,9 @@ class RunTranslator:
         facts = []
         for interrupt in waiting or ():
             interrupt_id = str(interrupt.get("id") or "")
-            if interrupt_id in self._asked:
+            if interrupt_id in self._open_interrupts:
                 continue
-            self._asked.add(interrupt_id)
+            self._open_interrupts.add(interrupt_id)
             # `payload` is the protocol's name; the Python client reads `value`.
             shown = {"interrupt_id": interrupt_id, "payload": interrupt.get("value"), "value": interrupt.get("value")}
             if (schema := interrupt.get("response_schema")) is not None:

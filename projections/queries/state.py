@@ -80,7 +80,7 @@ async def get_state(
         state = _state(row, live=checkpoint_id is None)
         if subgraphs and "tasks" in selection.fields and (below := state.subgraph_namespaces()):
             rows = await conn.fetch(_BELOW, thread_id, below)
-            state.nest({found["ns"]: _state(found, live=True) for found in rows})
+            state.nest({child["ns"]: _state(child, live=True) for child in rows})
         blobs = await _blobs(conn, thread_id, [state], selection)
         return state.to_json(blobs, subgraphs=subgraphs, selection=selection)
 

@@ -104,16 +104,16 @@ async def _compare(conn: asyncpg.Connection, table: str, live: str, rebuilt: str
     differences = []
     for row in rows:
         at = {k: row[k] for k in key}
-        left = {name: row[f"live_{name}"] for name in text} if row["in_live"] else None
-        right = {name: row[f"rebuilt_{name}"] for name in text} if row["in_rebuilt"] else None
-        if left is not None and right is not None:
-            if table == "channel_values" and _content(left) == _content(right):
+        live_row = {name: row[f"live_{name}"] for name in text} if row["in_live"] else None
+        rebuilt_row = {name: row[f"rebuilt_{name}"] for name in text} if row["in_rebuilt"] else None
+        if live_row is not None and rebuilt_row is not None:
+            if table == "channel_values" and _content(live_row) == _content(rebuilt_row):
                 continue  # compressed by another release of zstd
-            changed = [n for n, is_json in compared if not _equal(left[n], right[n], is_json)]
+            changed = [n for n, is_json in compared if not _equal(live_row[n], rebuilt_row[n], is_json)]
             if not changed:
                 continue
-            left, right = {n: left[n] for n in changed}, {n: right[n] for n in changed}
-        differences.append(Difference(table, at, left, right))
+            live_row, rebuilt_row = {n: live_row[n] for n in changed}, {n: rebuilt_row[n] for n in changed}
+        differences.append(Difference(table, at, live_row, rebuilt_row))
     return differences
 
 

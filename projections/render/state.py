@@ -49,38 +49,40 @@ class Selection:
         """The selected part of the empty state."""
         return {name: value for name, value in NO_STATE.items() if name in self.fields}
 
-    def visible(self, found: Visible) -> Visible:
+    def visible(self, values: Visible) -> Visible:
         """The references needed for the selected values."""
         if "values" not in self.fields:
             return {}
         if self.keys is None:
-            return found
-        if isinstance(found, dict):
-            return {name: ref for name, ref in found.items() if name in self.keys}
-        if found[0] is not None and "d" in found[0]:
-            return ({"d": {name: ref for name, ref in found[0]["d"].items() if name in self.keys}},)
-        return found
+            return values
+        if isinstance(values, dict):
+            return {name: ref for name, ref in values.items() if name in self.keys}
+        if values[0] is not None and "d" in values[0]:
+            return ({"d": {name: ref for name, ref in values[0]["d"].items() if name in self.keys}},)
+        return values
 
-    def values(self, found: Any) -> Any:
+    def values(self, rendered: Any) -> Any:
         """The selected part of rendered `values`."""
         if self.keys is None:
-            return found
-        return {name: value for name, value in found.items() if name in self.keys} if isinstance(found, dict) else {}
+            return rendered
+        return (
+            {name: value for name, value in rendered.items() if name in self.keys} if isinstance(rendered, dict) else {}
+        )
 
 
 EVERYTHING = Selection()
 
 
-def references(found: Visible) -> Iterable[Reference]:
+def references(values: Visible) -> Iterable[Reference]:
     """The references in what is visible."""
-    return found.values() if isinstance(found, dict) else (ref for ref in found if ref is not None)
+    return values.values() if isinstance(values, dict) else (ref for ref in values if ref is not None)
 
 
-def rendered(found: Visible, blobs: Blobs) -> Any:
+def rendered(values: Visible, blobs: Blobs) -> Any:
     """`values` of a state."""
-    if isinstance(found, dict):
-        return {name: render.reference(ref, blobs) for name, ref in found.items()}
-    return None if found[0] is None else render.reference(found[0], blobs)
+    if isinstance(values, dict):
+        return {name: render.reference(ref, blobs) for name, ref in values.items()}
+    return None if values[0] is None else render.reference(values[0], blobs)
 
 
 def internal(channel: str) -> bool:
@@ -154,10 +156,10 @@ class State:
         return {name: make() for name, make in fields.items() if name in selection.fields}
 
     def _checkpoint(self, checkpoint_id: str, parents: Mapping[str, str]) -> JsonObject:
-        found: JsonObject = {"checkpoint_id": checkpoint_id, "thread_id": self.thread_id, "checkpoint_ns": self.ns}
+        checkpoint: JsonObject = {"checkpoint_id": checkpoint_id, "thread_id": self.thread_id, "checkpoint_ns": self.ns}
         if parents:
-            found["checkpoint_map"] = {**parents, self.ns: checkpoint_id}
-        return found
+            checkpoint["checkpoint_map"] = {**parents, self.ns: checkpoint_id}
+        return checkpoint
 
     def _status(self, task: JsonObject) -> TaskStatus:
         return self.statuses.get(task["id"]) or TaskStatus()
@@ -210,11 +212,11 @@ class State:
 
 
 def _interrupts(status: TaskStatus, blobs: Blobs) -> list[JsonObject]:
-    found: list[Any] = []
+    interrupts: list[Any] = []
     for ref in status.interrupts:
         raised = render.reference(ref, blobs)
-        found += raised if isinstance(raised, list) else [raised]
-    return [_interrupt(raised) for raised in found]
+        interrupts += raised if isinstance(raised, list) else [raised]
+    return [_interrupt(raised) for raised in interrupts]
 
 
 def _interrupt(raised: Any) -> JsonObject:
