@@ -11,7 +11,6 @@ from threadlog.api.context import Api
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import AT_A_TIME
 from threadlog.engine.domain.commands import Command
-from threadlog.engine.domain.decider import key_of
 from threadlog.engine.processor.ports import Decided
 
 T = TypeVar("T")
@@ -55,4 +54,4 @@ async def gather_in_batches(call: Callable[[T], Awaitable[R]], items: Sequence[T
 
 
 async def _send(api: Api, command: Command) -> Decided:
-    return await api.gateway.submit(command, key=key_of(command))
+    return await api.gateway.submit(command)

@@ -32,7 +32,7 @@ from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.processor.committer import Committer, LogCommitter
-from threadlog.engine.processor.ports import EventListener, Gateway
+from threadlog.engine.processor.ports import EventListener, Executors, Gateway
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
@@ -56,20 +56,17 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings, quiet=alone))
-        processor, committer = await _processor(parts, settings, uri, source, notify_applied=not alone)
+        link = None
+        if alone and settings.link is not None and isinstance(source, PostgresLog):
+            link = ExecutorChannelServer(source, settings.link)
+        processor = await _processor(parts, settings, uri, source, notify_applied=not alone, executors=link)
         hub = StreamHub(source)
         if alone:
             processor.add_listener(hub)
             gateway = LocalGateway(processor)
-            if (
-                settings.link is not None
-                and isinstance(source, PostgresLog)
-                and isinstance(committer, SingleTransactionCommitter)
-            ):
-                link = ExecutorChannelServer(processor, source, settings.link)
-                await link.start()
+            if link is not None:
+                await link.start(processor)
                 parts.push_async_callback(link.aclose)
-                committer.executors = link
         else:
             through_log = LogGateway(source)
             await _follow_events(parts, settings, uri, source, hub, through_log)
@@ -83,7 +80,7 @@ async def run_engine(settings: Settings) -> None:
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
-        processor, _ = await _processor(parts, settings, uri, source)
+        processor = await _processor(parts, settings, uri, source)
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
         await _until_told_to_stop()
@@ -101,15 +98,23 @@ async def run_api(settings: Settings) -> None:
 
 
 async def _processor(
-    parts: AsyncExitStack, settings: Settings, uri: str, source: Log, *, notify_applied: bool = True
-) -> tuple[Processor, Committer]:
-    """A processor that has its share of the partitions, and its committer."""
+    parts: AsyncExitStack,
+    settings: Settings,
+    uri: str,
+    source: Log,
+    *,
+    notify_applied: bool = True,
+    executors: Executors | None = None,
+) -> Processor:
+    """A processor that has its share of the partitions."""
     pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
     read_value = reader_of_values(source)
     coordination = PostgresCoordinationStore(pool, read_value)
     committer: Committer
     if isinstance(source, PostgresLog):
-        committer = SingleTransactionCommitter(source, coordination, pool, read_value, notify_applied=notify_applied)
+        committer = SingleTransactionCommitter(
+            source, coordination, pool, read_value, notify_applied=notify_applied, executors=executors
+        )
         trimming = asyncio.create_task(retain_for_ever(source, pool, settings), name="retention")
         parts.push_async_callback(_end, trimming)
     else:
@@ -119,7 +124,7 @@ async def _processor(
     await processor.start()
     parts.push_async_callback(processor.stop)
     await processor.ready()
-    return processor, committer
+    return processor
 
 
 def processor_of(

@@ -10,6 +10,7 @@ import uuid_utils
 
 from threadlog.engine.backoff import Backoff
 from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.decider import key_of
 from threadlog.engine.domain.events import CommandRejected
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.domain.wire import event_to_wire
@@ -27,8 +28,9 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-def envelope_for(command: Command, key: str, id: str | None, actor: str | None) -> CommandEnvelope:
-    return CommandEnvelope.of(command, id=id or new_id(), key=key, at=utc_now(), actor=actor)
+def envelope_for(command: Command, id: str | None = None) -> CommandEnvelope:
+    """The command as it goes into the log, under the key of the aggregate it is for."""
+    return CommandEnvelope.of(command, id=id or new_id(), key=key_of(command), at=utc_now())
 
 
 class LogGateway:
@@ -42,9 +44,9 @@ class LogGateway:
         self._deadline_seconds = deadline_seconds
         self._waiting: dict[str, list[asyncio.Future[Decided]]] = {}
 
-    async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
         """See `engine.processor.ports.Gateway`."""
-        return await self.send(envelope_for(command, key, id, actor))
+        return await self.send(envelope_for(command, id))
 
     async def send(self, envelope: CommandEnvelope) -> Decided:
         """As `submit`, of a command in its envelope."""
@@ -112,12 +114,12 @@ class LocalGateway:
         self._fallback = fallback
         self._deadline_seconds = deadline_seconds
 
-    async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
         """See `engine.processor.ports.Gateway`."""
         processor, fallback = self._processor, self._fallback
-        if fallback is not None and not (processor.takes_submissions and processor.owns_key(key)):
-            return await fallback.submit(command, key=key, id=id, actor=actor)
-        envelope = envelope_for(command, key, id, actor)
+        if fallback is not None and not (processor.takes_submissions and processor.owns_key(key_of(command))):
+            return await fallback.submit(command, id=id)
+        envelope = envelope_for(command, id)
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 return await processor.submit(envelope)
@@ -126,4 +128,4 @@ class LocalGateway:
         except NotOwner:
             if fallback is None:
                 raise
-        return await fallback.submit(command, key=key, id=envelope.id, actor=actor)
+        return await fallback.submit(command, id=envelope.id)

@@ -35,14 +35,18 @@ _BUSY_LOAD = 1_000_000
 
 
 class ExecutorChannelServer:
-    """The engine's end. `start` it before the executors look for it; `aclose` it before the processor stops."""
+    """The engine's end, `engine.processor.ports.Executors` for the committer. `start` it before the executors look for
+    it; `aclose` it before the processor stops."""
 
-    def __init__(self, processor: Processor, source: PostgresLog, path: Path) -> None:
-        self._processor, self._log, self._path = processor, source, path
+    def __init__(self, source: PostgresLog, path: Path) -> None:
+        self._log, self._path = source, path
+        self._processor: Processor
         self._sessions: list[_Session] = []
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
+    async def start(self, processor: Processor) -> None:
+        """Take connections; what executors hand in is submitted to `processor`."""
+        self._processor = processor
         self._path.unlink(missing_ok=True)
         self._log.when_lost(self.sever)
         loop = asyncio.get_running_loop()

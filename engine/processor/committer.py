@@ -14,8 +14,8 @@ from typing import Protocol
 
 from threadlog.engine.log.port import Append, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
-from threadlog.engine.processor.ports import Commit, CoordinationStore, Decided, Fenced, Unprojectable
-from threadlog.engine.processor.term import Batch, Term
+from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, Fenced, Unprojectable
+from threadlog.engine.processor.term import Term
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,13 @@ class Turn:
     commands: list[tuple[int, CommandEnvelope]] = field(default_factory=list)
     local: list[Submission] = field(default_factory=list)
 
+    @property
+    def keys(self) -> list[str]:
+        """Of the aggregates it is about, in order, repeated as they are."""
+        return [envelope.key for _, envelope in self.commands] + [one.envelope.key for one in self.local]
 
-OnProjected = Callable[[Commit, Mapping[int, Submission]], None]
+
+OnProjected = Callable[[Batch, Mapping[int, Submission]], None]
 """Told of every projected batch, per partition in order, with the submissions in it by their command's offset."""
 
 OnFailed = Callable[[], None]
@@ -112,6 +117,15 @@ class Committer(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+async def provide_states(coordination: CoordinationStore, turns: Sequence[Turn]) -> None:
+    """Load what the terms lack to decide these turns. Raises `LogUnavailable`."""
+    lacking = [(turn.term, key) for turn in turns for key in turn.term.missing(turn.keys)]
+    if lacking:
+        stored = await coordination.load([key for _, key in lacking])
+        for term, key in lacking:
+            term.provide(key, stored.get(key))
 
 
 async def take_over(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.processor.ports import Commit, EventListener, Position
+from threadlog.engine.processor.ports import Batch, EventListener, Position
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ class Listeners:
     def remove(self, listener: EventListener) -> None:
         self._listeners.remove(listener)
 
-    def projected(self, commit: Commit) -> None:
+    def projected(self, batch: Batch) -> None:
         """Tell what this process has projected."""
-        self._told[commit.partition] = _Told(commit.ev_off, Acceptance(commit.log_epoch, commit.cmd_off))
+        self._told[batch.partition] = _Told(batch.ev_off, Acceptance(batch.log_epoch, batch.cmd_off))
         if self._listeners:
-            for accepted in commit.records:
-                self._tell(commit.partition, accepted.offset, accepted.record)
+            for accepted in batch.records:
+                self._tell(batch.partition, accepted.offset, accepted.record)
 
     async def catch_up(self, positions: Sequence[Position]) -> None:
         """Tell what was projected up to here otherwise: by a commit whose answer was lost, or by other processes.

@@ -20,7 +20,7 @@ class Fenced(Exception):
 
 
 class Unprojectable(Exception):
-    """The read models can't take what is in these commits, and would not take it the next time either."""
+    """The read models can't take what is in these batches, and would not take it the next time either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class Decided:
 class Gateway(Protocol):
     """Sends commands and answers after they are applied: any later read on any replica sees their effect."""
 
-    async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
-        """Append the command and wait until its events are projected.
+    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
+        """Append the command, under the key of its aggregate, and wait until its events are projected.
 
         Raises `engine.log.port.LogUnavailable` when the log or the database is away (the api answers 503): the command
         is then either not in the log or, with `AppendUnknown`, safe to send again with the same id.
@@ -99,21 +99,21 @@ class EventListener(Protocol):
 # --- what the processor needs of the read models ---------------------------------------------------------------------
 
 
-class Commit(Protocol):
-    """What one projection applies to one partition; `engine.processor.term.Batch` is one."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one projection transaction applies: the accepted records, and the position of the partition after them.
 
-    @property
-    def partition(self) -> int: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def records(self) -> Sequence[Accepted]: ...
-    @property
-    def ev_off(self) -> int: ...
-    @property
-    def cmd_off(self) -> int: ...
-    @property
-    def log_epoch(self) -> int: ...
+    `records` may be empty (only dropped records and announcements): the position moves all the same. Of several records
+    of one key only the last carries the state.
+    """
+
+    partition: int
+    epoch: int
+    records: list[Accepted]
+    ev_off: int
+    cmd_off: int
+    log_epoch: int
+    length: int  # records of the log, with those that do not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +188,12 @@ class CoordinationStore(Protocol):
         """Attempts to expire."""
         ...
 
-    async def project(self, commits: Sequence[Commit]) -> None:
+    async def project(self, batches: Sequence[Batch]) -> None:
         """Apply them in one transaction. When it raises nothing is applied: `Fenced` with the partitions a newer term
         owns, `Unprojectable`."""
         ...
 
-    async def project_singly(self, commit: Commit) -> None:
-        """Apply a commit event by event in one transaction, leaving out and recording the events that the read models
+    async def project_singly(self, batch: Batch) -> None:
+        """Apply a batch event by event in one transaction, leaving out and recording the events that the read models
         can't take. Raises `Fenced`."""
         ...

@@ -18,10 +18,10 @@ from threadlog.engine.backoff import Backoff
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
-from threadlog.engine.processor.committer import Committer, Submission, Turn
+from threadlog.engine.processor.committer import Committer, Submission, Turn, provide_states
 from threadlog.engine.processor.inbox import Inboxes
 from threadlog.engine.processor.listeners import Listeners
-from threadlog.engine.processor.ports import Commit, CoordinationStore, Decided, EventListener, Position
+from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, EventListener, Position
 from threadlog.engine.processor.suspects import Suspects
 from threadlog.engine.processor.term import Term, envelope_of
 from threadlog.engine.processor.timers import TimerService, utc_now
@@ -352,7 +352,7 @@ class Processor:
 
     async def _take_turns(self, turns: Sequence[Turn]) -> None:
         try:
-            await self._provide(turns)
+            await provide_states(self._coordination, turns)
             await self._committer.commit(turns)
         except LogUnavailable:
             raise
@@ -366,33 +366,22 @@ class Processor:
                 if not self._partitions.put_back(turn):
                     _refuse(turn.local)
 
-    async def _provide(self, turns: Sequence[Turn]) -> None:
-        wanted: list[tuple[Term, str]] = []
-        for turn in turns:
-            keys = [envelope.key for _, envelope in turn.commands]
-            keys += [submission.envelope.key for submission in turn.local]
-            wanted += [(turn.term, key) for key in turn.term.missing(keys)]
-        if wanted:
-            stored = await self._coordination.load([key for _, key in wanted])
-            for term, key in wanted:
-                term.provide(key, stored.get(key))
-
     # --- after a projection ------------------------------------------------------------------------------------------
 
-    def _projected(self, commit: Commit, submissions: Mapping[int, Submission]) -> None:
-        for accepted in commit.records:
+    def _projected(self, batch: Batch, submissions: Mapping[int, Submission]) -> None:
+        for accepted in batch.records:
             record = accepted.record
             submission = submissions.get(record.cmd_off) if submissions else None
             if submission is not None and not submission.done.done():
                 submission.done.set_result(
-                    Decided(commit.partition, accepted.offset, record.events, record.at, record.cmd_off)
+                    Decided(batch.partition, accepted.offset, record.events, record.at, record.cmd_off)
                 )
             for event in record.events:
                 if event["type"] == "run.created" and event.get("due_at") is not None:
                     self._timers.expect(event)
                 elif event.get("stopping"):
                     self._look.set()  # if no executor has claimed it, nobody else will say that it has stopped
-        self._listeners.projected(commit)
+        self._listeners.projected(batch)
 
 
 def _refuse(submissions: deque[Submission] | list[Submission]) -> None:

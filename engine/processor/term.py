@@ -36,28 +36,11 @@ from threadlog.engine.domain.wire import command_from_wire, event_to_wire, is_ti
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.encodable import has_nul, text
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
-from threadlog.engine.processor.ports import Accepted, Fenced, Position
+from threadlog.engine.processor.ports import Accepted, Batch, Fenced, Position
 
 log = logging.getLogger(__name__)
 
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one projection transaction applies: the accepted records, and the position of the partition after them.
-
-    `records` may be empty (only dropped records and announcements): the position moves all the same. Of several records
-    of one key only the last carries the state.
-    """
-
-    partition: int
-    epoch: int
-    records: list[Accepted]
-    ev_off: int
-    cmd_off: int
-    log_epoch: int
-    length: int
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import orjson
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.connection import CONNECT_SECONDS
 from threadlog.engine.postgres.errors import PASSING
-from threadlog.engine.processor.ports import Commit, Fenced, LostAttempt, Membership, Position, Timer
+from threadlog.engine.processor.ports import Batch, Fenced, LostAttempt, Membership, Position, Timer
 from threadlog.projections.fold.batch import ReadValue
 from threadlog.projections.fold.project import project, project_singly
 
@@ -149,26 +149,26 @@ class PostgresCoordinationStore:
                 rows += await conn.fetch(_LOST_ATTEMPTS, list(partitions), timeout=STATEMENT_SECONDS)
         return [LostAttempt(*row) for row in rows]
 
-    async def project(self, commits: Sequence[Commit]) -> None:
+    async def project(self, batches: Sequence[Batch]) -> None:
         async with self._connection() as conn:
             try:
                 async with conn.transaction():
-                    await move_and_project(conn, commits, self._read_value, notify_applied=self._notify_applied)
+                    await move_and_project(conn, batches, self._read_value, notify_applied=self._notify_applied)
             except asyncpg.PostgresError as error:
                 if (fenced := fenced_by(error)) is not None:
                     raise fenced from error
                 raise
 
-    async def project_singly(self, commit: Commit) -> None:
+    async def project_singly(self, batch: Batch) -> None:
         read_value = patient(self._read_value)
         async with self._connection() as conn:
             try:
                 async with conn.transaction():
-                    await conn.execute(_MOVE, moves([commit]))
-                    for item in commit.records:
-                        await project_singly(conn, commit.partition, item, read_value)
+                    await conn.execute(_MOVE, moves([batch]))
+                    for item in batch.records:
+                        await project_singly(conn, batch.partition, item, read_value)
                     if self._notify_applied:
-                        await conn.execute("SELECT pg_notify('threadlog_applied', $1)", applied_payload([commit]))
+                        await conn.execute("SELECT pg_notify('threadlog_applied', $1)", applied_payload([batch]))
             except asyncpg.PostgresError as error:
                 if (fenced := fenced_by(error)) is not None:
                     raise fenced from error
@@ -215,20 +215,18 @@ def patient(read_value: ReadValue) -> ReadValue:
     return read
 
 
-async def move_and_project(
-    conn: Any, commits: Sequence[Commit], read_value: ReadValue, *, notify_applied: bool
-) -> None:
+async def move_and_project(conn: Any, batches: Sequence[Batch], read_value: ReadValue, *, notify_applied: bool) -> None:
     """Move the partitions, guarded by their epochs, and write the rows, in the caller's transaction."""
-    await conn.execute(_MOVE, moves(commits))
-    applied = applied_payload(commits) if notify_applied else None
-    await project(conn, [(c.partition, c.records) for c in commits], read_value, applied=applied)
+    await conn.execute(_MOVE, moves(batches))
+    applied = applied_payload(batches) if notify_applied else None
+    await project(conn, [(batch.partition, batch.records) for batch in batches], read_value, applied=applied)
 
 
-def moves(commits: Sequence[Commit]) -> list[tuple[int, int, int, int, int]]:
+def moves(batches: Sequence[Batch]) -> list[tuple[int, int, int, int, int]]:
     """The argument of `move_partitions`."""
-    return [(c.partition, c.epoch, c.log_epoch, c.ev_off, c.cmd_off) for c in commits]
+    return [(batch.partition, batch.epoch, batch.log_epoch, batch.ev_off, batch.cmd_off) for batch in batches]
 
 
-def applied_payload(commits: Sequence[Commit]) -> str:
+def applied_payload(batches: Sequence[Batch]) -> str:
     """The notification of `threadlog_applied`: `p:ev_off`, comma-joined."""
-    return ",".join(f"{c.partition}:{c.ev_off}" for c in commits)
+    return ",".join(f"{batch.partition}:{batch.ev_off}" for batch in batches)

@@ -19,9 +19,9 @@ from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.errors import AWAY
-from threadlog.engine.processor.committer import OnFailed, OnProjected, Submission, Turn, take_over
-from threadlog.engine.processor.ports import Decided, Executors, Unprojectable
-from threadlog.engine.processor.term import Batch, Term, envelope_of
+from threadlog.engine.processor.committer import OnFailed, OnProjected, Submission, Turn, provide_states, take_over
+from threadlog.engine.processor.ports import Batch, Decided, Executors, Unprojectable
+from threadlog.engine.processor.term import Term, envelope_of
 from threadlog.projections.commit.coordination import PostgresCoordinationStore, applied_payload, fenced_by, moves
 from threadlog.projections.fold.batch import ReadValue
 from threadlog.projections.fold.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
@@ -49,11 +49,13 @@ class SingleTransactionCommitter:
         read_value: ReadValue,
         *,
         notify_applied: bool = True,
+        executors: Executors | None = None,
     ) -> None:
-        """One connection of `pool` is kept; it uses asyncpg's own codecs. `notify_applied`: others wait for commits."""
+        """One connection of `pool` is kept; it uses asyncpg's own codecs. `notify_applied`: others wait for commits.
+        `executors`: those that can be woken; while there are none, and for all others, the database notifies."""
         self._log, self._coordination, self._read_value = source, coordination, read_value
         self._notify_applied = notify_applied
-        self.executors: Executors | None = None  # to wake while they are linked; else they are notified
+        self._executors = executors
         self._connection = PinnedConnection(pool, self._prepare)
         self._commit: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
@@ -156,8 +158,8 @@ class SingleTransactionCommitter:
                 raise
             else:
                 claimable, self._claimable = self._claimable, 0
-                if claimable and self.executors is not None:
-                    self.executors.wake(claimable)
+                if claimable and self._executors is not None:
+                    self._executors.wake(claimable)
                 self._log.committed(attempt.appended, attempt.heads)
                 for batch, term in attempt.batches:
                     term.projected(batch)
@@ -213,7 +215,7 @@ class SingleTransactionCommitter:
             for rows in folds:
                 if rows.deferred_values:
                     await rows.fetch(self._read_value)
-            wakes = self.executors is None or not self.executors.linked
+            wakes = self._executors is None or not self._executors.linked
             following = [
                 one for rows in folds for one in statements(rows, applied if rows is folds[-1] else None, wakes=wakes)
             ]
@@ -275,7 +277,8 @@ class _Attempt:
             ]
 
     async def _decide_and_write(self) -> None:
-        await self._provide()
+        # Of commands that were read with the heads locked; the others' have been provided.
+        await provide_states(self._committer._coordination, self._turns)
         appends: list[Append] = []
         expected: dict[tuple[Topic, int], int] = {}
         for turn in self._turns:
@@ -313,15 +316,3 @@ class _Attempt:
                 self.heads[append.topic, append.partition] = offset + 1
                 if append.topic is Topic.STREAM:
                     self.appended.append(Record(append.topic, append.partition, offset, append.key, append.value, 0))
-
-    async def _provide(self) -> None:
-        """States of commands that were read with the heads locked; the others' have been provided."""
-        wanted: list[tuple[Term, str]] = []
-        for turn in self._turns:
-            keys = [envelope.key for _, envelope in turn.commands]
-            keys += [submission.envelope.key for submission in turn.local]
-            wanted += [(turn.term, key) for key in turn.term.missing(keys)]
-        if wanted:
-            stored = await self._committer._coordination.load([key for _, key in wanted])
-            for term, key in wanted:
-                term.provide(key, stored.get(key))

@@ -54,22 +54,19 @@ class ApiHarness:
     gateway: LocalGateway
     hub: StreamHub
 
-    async def submit(self, command: Command, key: str) -> list[dict[str, Any]]:
-        return (await self.gateway.submit(command, key=key)).events
+    async def submit(self, command: Command) -> list[dict[str, Any]]:
+        return (await self.gateway.submit(command)).events
 
     async def register(self, graph_id: str, info: dict[str, Any] | None = None) -> str:
         """What an executor says when it has loaded a graph; returns the graph's own assistant."""
         described = GRAPH_INFO if info is None else info
-        await self.submit(
-            RegisterGraph(graph_id=graph_id, digest=str(hash(str(described))), info=described), f"graph:{graph_id}"
-        )
+        await self.submit(RegisterGraph(graph_id=graph_id, digest=str(hash(str(described))), info=described))
         assistant_id = default_assistant_id(graph_id)
         await self.submit(
             CreateAssistant(
                 assistant_id=assistant_id, graph_id=graph_id, name=graph_id, metadata={"created_by": "system"},
                 if_exists="do_nothing",
             ),
-            assistant_id,
         )  # fmt: skip
         return assistant_id
 
@@ -118,7 +115,7 @@ class ApiHarness:
         """End the attempt."""
         done = {"status": status, "next": [], "interrupts": {}, "checkpoint_id": None, "frames": frames, **outcome}
         events = await self.submit(
-            ReportRun(thread_id=thread_id, run_id=run_id, attempt=attempt, items=items or [], outcome=done), thread_id
+            ReportRun(thread_id=thread_id, run_id=run_id, attempt=attempt, items=items or [], outcome=done)
         )
         assert events[0]["type"] not in ("command.rejected", "report.fenced"), events
 

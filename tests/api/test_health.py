@@ -107,7 +107,7 @@ async def test_a_command_that_nobody_decides_is_told_by_its_age(
     """As of an engine that gets nowhere: its leases are renewed, and what is in the log stays undecided."""
     wedged = MemoryLog(api.log.partitions)
     thread_id = "0199b2c0-0000-7000-8000-000000000001"
-    envelope = envelope_for(CreateThread(thread_id=thread_id), thread_id, None, None)
+    envelope = envelope_for(CreateThread(thread_id=thread_id))
     p = partition_of(thread_id, wedged.partitions)
     decided = max(p.decided for p in await system.positions(api.pool))
     for _ in range(decided + 2):  # at least one after those that are decided

@@ -94,7 +94,7 @@ async def test_repeated_and_outdated_frames_are_dropped(api: ApiHarness) -> None
     async with created(api, thread_id) as (answer, run_id):
         await api.emit(thread_id, run_id, [start(run_id), ("custom", 1)])
         await api.emit(thread_id, run_id, [start(run_id), ("custom", 1), ("custom", 2)])
-        await api.submit(ExpireLease(thread_id=thread_id, run_id=run_id, attempt=1, executor="gone"), thread_id)
+        await api.submit(ExpireLease(thread_id=thread_id, run_id=run_id, attempt=1, executor="gone"))
         await api.emit(thread_id, run_id, [start(run_id, 2)], attempt=2)
         await api.emit(thread_id, run_id, [("custom", "of a zombie")], seq=3)
         await api.emit(thread_id, run_id, [("custom", 3)], seq=1, attempt=2)
@@ -125,7 +125,7 @@ async def test_a_failure_that_no_executor_told_of_is_an_error_event_too(api: Api
     async with created(api, thread_id) as (answer, run_id):
         for attempt in (1, 2, 3):
             lost = ExpireLease(thread_id=thread_id, run_id=run_id, attempt=attempt, executor="gone")
-            await api.submit(lost, thread_id)
+            await api.submit(lost)
         found = await anext_all(answer)
     assert [event.name for event in found] == ["metadata", "error"]
     assert found[0].data["run_id"] == run_id

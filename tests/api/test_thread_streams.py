@@ -120,7 +120,7 @@ async def finish_update(api: ApiHarness, thread_id: str, **outcome: Any) -> None
     report = ReportRun(
         thread_id=thread_id, run_id=job_id, attempt=1, items=[] if "error" in outcome else items, outcome=done
     )
-    events = await api.submit(report, thread_id)
+    events = await api.submit(report)
     assert events[0]["type"] not in ("command.rejected", "report.fenced"), events
 
 

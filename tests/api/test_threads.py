@@ -62,7 +62,7 @@ async def test_a_time_to_live_that_a_thread_has_is_told_on_request(api: ApiHarne
     thread_id = await api.thread()
     path = f"/threads/{thread_id}"
     assert (await api.call("GET", f"{path}?include=ttl"))["ttl"] is None
-    await api.submit(UpdateThread(thread_id=thread_id, ttl={"strategy": "keep_latest", "ttl": 5}), thread_id)
+    await api.submit(UpdateThread(thread_id=thread_id, ttl={"strategy": "keep_latest", "ttl": 5}))
     thread = await api.call("GET", path)
     assert "ttl" not in thread
     ttl = (await api.call("GET", f"{path}?include=ttl"))["ttl"]

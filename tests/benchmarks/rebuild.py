@@ -63,9 +63,9 @@ class Stage(CheckpointerHarness):
 
     played: Played
 
-    async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
         cmd_id = id or str(uuid.uuid4())
-        decided = await super().submit(command, key=key, id=cmd_id)
+        decided = await super().submit(command, id=cmd_id)
         self.played.records.append((cmd_id, decided.at, decided.events))
         self.played.own.add(cmd_id)
         return decided
@@ -91,7 +91,6 @@ class Stage(CheckpointerHarness):
                 thread_metadata=metadata,
                 temporary=temporary,
             ),
-            key=thread_id,
         )
         scheduled = next(event for event in decided.events if event["type"] == "run.scheduled")
         run = Run(self, thread_id, run_id, scheduled.get("fresh", False), False)
@@ -110,7 +109,6 @@ class Stage(CheckpointerHarness):
             ReportRun(
                 thread_id=run.thread_id, run_id=run.run_id, attempt=1, items=items, started={"executor": "executor-1"}
             ),
-            key=run.thread_id,
         )
 
 
@@ -134,9 +132,7 @@ async def play(pool: asyncpg.Pool) -> dict[str, Played]:
             run = await stage.turn(built, n, temporary=kind == "stateless")
             await stage.started(run)
             if kind == "rolled back":
-                await stage.submit(
-                    CancelRun(thread_id=run.thread_id, run_id=run.run_id, action="rollback"), key=run.thread_id
-                )
+                await stage.submit(CancelRun(thread_id=run.thread_id, run_id=run.run_id, action="rollback"))
             await run.end()
     return kinds
 

@@ -100,7 +100,6 @@ async def talks(desk: CheckpointerHarness, graph: Any, inputs: list[Any]) -> Non
                 thread_id=thread_id, run_id=run_id, graph_id="agent", create_thread={}, thread_metadata=metadata,
                 run={"assistant_id": assistant_id, "metadata": metadata, "kwargs": kwargs},
             ),
-            key=thread_id,
         )  # fmt: skip
         run = Run(desk, thread_id, run_id, False, False)
         configurable = {**ids, "checkpoint_ns": "", "langgraph_request_id": run_id}
@@ -116,7 +115,7 @@ async def talks(desk: CheckpointerHarness, graph: Any, inputs: list[Any]) -> Non
         report = ReportRun(
             thread_id=thread_id, run_id=run_id, attempt=1, items=run.items, outcome=outcome, started=started
         )
-        await desk.submit(report, key=thread_id, id=f"{run_id}:1:0")
+        await desk.submit(report, id=f"{run_id}:1:0")
 
 
 def human() -> dict[str, Any]:

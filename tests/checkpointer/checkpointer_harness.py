@@ -35,9 +35,9 @@ class CheckpointerHarness:
         self._one_at_a_time = asyncio.Lock()
         self.event_bytes = 0
 
-    async def submit(self, command: Command, *, key: str, id: str | None = None, actor: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
         async with self._one_at_a_time:
-            return await self._decide(command, key, id or str(uuid.uuid4()))
+            return await self._decide(command, decider.key_of(command), id or str(uuid.uuid4()))
 
     async def _decide(self, command: Command, key: str, cmd_id: str) -> Decided:
         # Over the wire and back, as in life: what is not plain JSON does not get through.
@@ -75,7 +75,6 @@ class CheckpointerHarness:
                 run={"assistant_id": str(uuid.uuid4()), "metadata": {}, "kwargs": {}},
                 create_thread={},
             ),
-            key=thread_id,
         )
         scheduled = next(event for event in decided.events if event["type"] == "run.scheduled")
         return Run(self, thread_id, run_id, scheduled.get("fresh", False) if fresh is None else fresh, sync)
@@ -120,6 +119,5 @@ class Run:
         items, self.items = self.items, []
         decided = await self.desk.submit(
             ReportRun(thread_id=self.thread_id, run_id=self.run_id, attempt=1, items=items, outcome=outcome),
-            key=self.thread_id,
         )
         return decided.events

@@ -113,7 +113,7 @@ async def test_pruning_keeps_what_the_newest_state_is_rebuilt_from(desk: Checkpo
         await thread.run({"items": [f"in{n}"], "other": []}, durability=durability)
     async with desk.pool.acquire() as conn:
         before = await get_state(conn, thread.thread_id)
-        await desk.submit(PruneThread(thread_id=thread.thread_id), key=thread.thread_id)
+        await desk.submit(PruneThread(thread_id=thread.thread_id))
         assert await get_state(conn, thread.thread_id) == before
     history = await thread.compare()
     assert 1 <= len(history) <= 3, "back to the last snapshot, not further"
@@ -125,7 +125,7 @@ async def test_pruning_a_thread_without_delta_channels_leaves_one_checkpoint(des
     thread = Thread(desk, graphs.asking())
     await thread.run({"items": ["in"]})
     before = (await thread.compare())[0]
-    await desk.submit(PruneThread(thread_id=thread.thread_id), key=thread.thread_id)
+    await desk.submit(PruneThread(thread_id=thread.thread_id))
     assert await thread.compare() == [before]
 
 
@@ -137,11 +137,11 @@ async def test_a_copy_has_the_same_states_and_a_life_of_its_own(desk: Checkpoint
     given = graphs.chat_input("hi") if make is graphs.talking else {"items": ["in"]}
     for _ in range(3):
         await source.run(given)
-    await desk.submit(CreateThread(thread_id=copy.thread_id), key=copy.thread_id)
+    await desk.submit(CreateThread(thread_id=copy.thread_id))
     async with desk.pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
         items = [item async for item in export_items(conn, source.thread_id, copy.thread_id)]
     for item in items:  # one by one: every chunk is complete in itself
-        await desk.submit(ImportCheckpoints(thread_id=copy.thread_id, items=[item]), key=copy.thread_id)
+        await desk.submit(ImportCheckpoints(thread_id=copy.thread_id, items=[item]))
     original = await source.compare()
 
     def without_thread(value: Any) -> Any:

@@ -108,7 +108,7 @@ async def test_a_run_deleted_while_another_is_in_flight_leaves_its_values(
     second = await desk.run(first.thread_id)
     await pool.execute("UPDATE run_queue SET owner = 'e' WHERE run_id = $1", uuid.UUID(second.run_id))
     await second.saver.aget_tuple(at(second))
-    await desk.submit(DeleteRun(thread_id=first.thread_id, run_id=first.run_id), key=first.thread_id)
+    await desk.submit(DeleteRun(thread_id=first.thread_id, run_id=first.run_id))
     await put(second, {"a": text}, [], parent)
     await second.end()
     found = await (await desk.run(first.thread_id)).saver.aget_tuple(at(first))

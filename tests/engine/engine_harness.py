@@ -19,7 +19,7 @@ from threadlog.engine.log.port import Append, Log, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, partition_of
 from threadlog.engine.processor.committer import Committer, LogCommitter
-from threadlog.engine.processor.ports import Decided, Gateway
+from threadlog.engine.processor.ports import Decided, Executors, Gateway
 from threadlog.engine.processor.processor import Processor
 from threadlog.projections.commit.coordination import PostgresCoordinationStore
 from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
@@ -58,7 +58,7 @@ class Engine:
     heard: Heard = field(default_factory=Heard)
 
     async def submit(self, command: Command, **names: Any) -> Decided:
-        return await self.gateway.submit(command, key=key_of(command), **names)
+        return await self.gateway.submit(command, **names)
 
     async def stop(self) -> None:
         await self.processor.stop()
@@ -76,7 +76,13 @@ class EngineHarness:
     engines: list[Engine] = field(default_factory=list)
 
     async def engine(
-        self, owner: str = "one", *, ready: bool = True, source: Log | None = None, **names: Any
+        self,
+        owner: str = "one",
+        *,
+        ready: bool = True,
+        source: Log | None = None,
+        executors: Executors | None = None,
+        **names: Any,
     ) -> Engine:
         source = source or self.log
         read_value = reader_of_values(source)
@@ -84,7 +90,7 @@ class EngineHarness:
         committer: Committer
         if self.kind == "postgres":
             assert isinstance(source, PostgresLog)
-            committer = SingleTransactionCommitter(source, coordination, self.pool, read_value)
+            committer = SingleTransactionCommitter(source, coordination, self.pool, read_value, executors=executors)
         else:
             committer = LogCommitter(source, coordination)
         processor = Processor(source, coordination, committer, owner=owner, renew_seconds=0.1, **names)
@@ -101,7 +107,7 @@ class EngineHarness:
     async def append(self, command: Command, id: str | None = None) -> None:
         """Put a command into the log as another process does."""
         key = key_of(command)
-        envelope = envelope_for(command, key, id, None)
+        envelope = envelope_for(command, id)
         await self.log.append([Append(Topic.COMMANDS, partition_of(key, PARTITIONS), key, envelope.encode())])
 
     async def verify(self) -> list[Difference]:

@@ -29,7 +29,6 @@ from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import Frames, partition_of
-from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 
 
 class Executor:
@@ -55,13 +54,9 @@ class Executor:
 class Server:
     """An engine with the link's other end."""
 
-    def __init__(self, world: EngineHarness, engine: Engine, path: Path) -> None:
-        self.world, self.engine, self.path = world, engine, path
+    def __init__(self, world: EngineHarness, engine: Engine, link: ExecutorChannelServer, path: Path) -> None:
+        self.world, self.engine, self.link, self.path = world, engine, link, path
         self.executors: list[Executor] = []
-        assert isinstance(world.log, PostgresLog)
-        self.link = ExecutorChannelServer(engine.processor, world.log, path)
-        assert isinstance(engine.committer, SingleTransactionCommitter)
-        engine.committer.executors = self.link
 
     async def executor(self, load: int = 0, **names: Any) -> Executor:
         executor = Executor(self, load, **names)
@@ -86,15 +81,18 @@ class Server:
 async def server(database: str) -> AsyncIterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         async with engine_harness("postgres", database) as world:
-            opened = Server(world, await world.engine(), Path(folder) / "link")
-            await opened.link.start()
+            assert isinstance(world.log, PostgresLog)
+            path = Path(folder) / "link"
+            link = ExecutorChannelServer(world.log, path)
+            opened = Server(world, await world.engine(executors=link), link, path)
+            await link.start(opened.engine.processor)
             yield opened
             await opened.aclose()
 
 
 def report_of(command: Any, id: str | None = None) -> Append:
     key = key_of(command)
-    value = envelope_for(command, key, id, None).encode()
+    value = envelope_for(command, id).encode()
     return Append(Topic.COMMANDS, partition_of(key, PARTITIONS), key, value)
 
 

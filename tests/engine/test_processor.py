@@ -170,7 +170,7 @@ async def _commit_with_old_term(engine: Any, thread_id: str) -> None:
     from threadlog.engine.processor.committer import Turn
 
     term = engine.processor._partitions[partition_of(thread_id, PARTITIONS)].term
-    envelope = envelope_for(create_run(thread_id), thread_id, None, None)
+    envelope = envelope_for(create_run(thread_id))
     await engine.committer.commit([Turn(term, [(term.decided + 1000, envelope)])])
     await engine.committer.settle()
     if term.dead:
@@ -394,7 +394,7 @@ async def test_a_submission_that_is_not_owned_is_refused(apart: EngineHarness) -
     from threadlog.engine.gateway.gateway import envelope_for
 
     with pytest.raises(NotOwner):  # this journal takes commands from the log only
-        await engine.processor.submit(envelope_for(create_thread(), "x", None, None))
+        await engine.processor.submit(envelope_for(create_thread()))
 
 
 async def test_partitions_that_change_hands_all_the_time_lose_and_repeat_nothing(world: EngineHarness) -> None:
@@ -411,7 +411,7 @@ async def test_partitions_that_change_hands_all_the_time_lose_and_repeat_nothing
     async def client(thread_id: str) -> None:
         for _ in range(6):
             run = create_run(thread_id)
-            answer = await gateway.submit(run, key=thread_id)
+            answer = await gateway.submit(run)
             assert "run.created" in [event["type"] for event in answer.events]
             accepted.append(run.run_id)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from tests.engine.engine_harness import EngineHarness, Heard, create_run, create_thread, key_of, new_id
+from tests.engine.engine_harness import EngineHarness, Heard, create_run, create_thread, new_id
 from tests.engine.test_processor import _kill_connections
 from tests.waiting import eventually
 from threadlog.engine.gateway.event_tail import Applied, EventTail
@@ -33,7 +33,7 @@ async def test_a_command_through_the_log_is_answered_once_it_is_projected(
     gateway = LogGateway(world.log)
     tail.add_listener(gateway)
     run = create_run(new_id())
-    decided = await gateway.submit(run, key=key_of(run))
+    decided = await gateway.submit(run)
     assert "run.created" in [event["type"] for event in decided.events]
     assert len(await world.rows("SELECT * FROM runs WHERE run_id = $1", run.run_id)) == 1
 
@@ -43,7 +43,7 @@ async def test_many_commands_are_answered_each_with_its_own_events(world: Engine
     gateway = LogGateway(world.log)
     tail.add_listener(gateway)
     threads = [create_thread() for _ in range(100)]
-    answers = await asyncio.gather(*(gateway.submit(thread, key=thread.thread_id) for thread in threads))
+    answers = await asyncio.gather(*(gateway.submit(thread) for thread in threads))
     assert [a.events[0]["thread_id"] for a in answers] == [thread.thread_id for thread in threads]
 
 

@@ -12,7 +12,7 @@ from threadlog.engine.log.port import LogUnavailable, Record, Topic
 from threadlog.engine.log.records import EventRecord
 from threadlog.engine.processor import committer
 from threadlog.engine.processor.committer import take_over
-from threadlog.engine.processor.ports import Commit
+from threadlog.engine.processor.ports import Batch
 from threadlog.engine.processor.term import Term
 from threadlog.projections.commit.coordination import PostgresCoordinationStore
 from threadlog.projections.rebuild.rebuild import reader_of_values
@@ -62,13 +62,13 @@ async def forgotten(world: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> As
     yield world
 
 
-async def taken(world: EngineHarness, source: Any) -> tuple[list[Term], list[Commit]]:
+async def taken(world: EngineHarness, source: Any) -> tuple[list[Term], list[Batch]]:
     """Takes everything over; answers the terms and what they projected."""
     coordination = PostgresCoordinationStore(world.pool, reader_of_values(world.log))
     terms = [Term(position) for position in await coordination.take("two", 60, PARTITIONS, [])]
-    commits: list[Commit] = []
-    await take_over(source, coordination, terms, lambda commit, _: commits.append(commit))
-    return terms, commits
+    batches: list[Batch] = []
+    await take_over(source, coordination, terms, lambda batch, _: batches.append(batch))
+    return terms, batches
 
 
 async def everything(world: EngineHarness) -> int:
@@ -79,11 +79,11 @@ async def everything(world: EngineHarness) -> int:
 
 async def test_a_piece_is_projected_before_the_next_is_read(forgotten: EngineHarness) -> None:
     source = Watched(forgotten)
-    terms, commits = await taken(forgotten, source)
+    terms, batches = await taken(forgotten, source)
     assert all(term.ready and not term.dead and not term.unprojected for term in terms)
     assert source.reads > 2 * PARTITIONS and source.ahead == []
-    assert sum(len(commit.records) for commit in commits) == await everything(forgotten)
-    assert max(len(commit.records) for commit in commits) < 10
+    assert sum(len(batch.records) for batch in batches) == await everything(forgotten)
+    assert max(len(batch.records) for batch in batches) < 10
     assert await forgotten.verify() == []
 
 
@@ -91,14 +91,14 @@ async def test_the_next_take_over_goes_on_after_the_last_piece(forgotten: Engine
     """The log goes away in the middle, again and again."""
     records = 0
     for last in (PARTITIONS, PARTITIONS + 3, PARTITIONS + 9):
-        terms, commits = await taken(forgotten, Watched(forgotten, last))
-        records += sum(len(commit.records) for commit in commits)
-        assert commits and all(term.dead for term in terms)
+        terms, batches = await taken(forgotten, Watched(forgotten, last))
+        records += sum(len(batch.records) for batch in batches)
+        assert batches and all(term.dead for term in terms)
         assert await forgotten.verify() == []
     source = Watched(forgotten)
-    terms, commits = await taken(forgotten, source)
+    terms, batches = await taken(forgotten, source)
     assert not any(term.dead for term in terms) and source.ahead == []
-    assert records + sum(len(commit.records) for commit in commits) == await everything(forgotten)
+    assert records + sum(len(batch.records) for batch in batches) == await everything(forgotten)
     assert await forgotten.verify() == []
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from tests.projections.run_script import RunScript, T, no_values
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.processor.ports import Fenced, Position
-from threadlog.engine.processor.term import Batch
+from threadlog.engine.processor.ports import Batch, Fenced, Position
 from threadlog.projections.commit.coordination import PostgresCoordinationStore
 
 ALL = 16

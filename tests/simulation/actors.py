@@ -10,8 +10,8 @@ from tests.simulation.simulated_world import Partition, SimulatedWorld, iso, una
 from threadlog.engine.domain.commands import ExpireLease, ReportRun, RunDue
 from threadlog.engine.log.port import OffsetGone, RecordRefused
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
-from threadlog.engine.processor.ports import Fenced, Unprojectable
-from threadlog.engine.processor.term import Batch, Term
+from threadlog.engine.processor.ports import Batch, Fenced, Unprojectable
+from threadlog.engine.processor.term import Term
 
 LEASE = 8.0
 """Seconds without renewal after which an executor counts as gone."""

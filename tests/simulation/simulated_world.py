@@ -17,8 +17,8 @@ from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import key_of
 from threadlog.engine.log.port import OffsetGone, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
-from threadlog.engine.processor.ports import Position, Unprojectable
-from threadlog.engine.processor.term import Batch, envelope_of
+from threadlog.engine.processor.ports import Batch, Position, Unprojectable
+from threadlog.engine.processor.term import envelope_of
 
 PARTITIONS = 2
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -32,14 +32,14 @@ class CommandRefused(RuntimeError):
     """The engine refused a command; the text is its reason."""
 
 
-async def submit(gateway: Gateway, command: Command, thread_id: str, *, unknown_ok: bool = False) -> None:
+async def submit(gateway: Gateway, command: Command, *, unknown_ok: bool = False) -> None:
     """Returns once the command's events are projected. `unknown_ok`: without the thread there is nothing to do.
 
     Raises:
         CommandRefused: the engine rejected it.
         LogUnavailable: the log or the database can't be reached.
     """
-    rejection = (await gateway.submit(command, key=thread_id)).rejection
+    rejection = (await gateway.submit(command)).rejection
     if rejection is not None and not (unknown_ok and rejection.code == "not_found"):
         raise CommandRefused(rejection.detail)
 
@@ -62,10 +62,10 @@ class StandaloneReporter:
                 return
             if not self._made:
                 creation = CreateThread(thread_id=self._thread_id, if_exists="do_nothing")
-                await submit(self._gateway, creation, self._thread_id)
+                await submit(self._gateway, creation)
                 self._made = True
             items, self._items = self._items, []
-            await submit(self._gateway, ImportCheckpoints(thread_id=self._thread_id, items=items), self._thread_id)
+            await submit(self._gateway, ImportCheckpoints(thread_id=self._thread_id, items=items))
 
     async def applied(self) -> None:
         await self.flush()  # the gateway answers when it is projected
@@ -149,7 +149,7 @@ class StandaloneSaver(SyncCheckpointer):
     async def adelete_thread(self, thread_id: str) -> None:
         self._will_wait()
         self._threads.pop(str(thread_id), None)
-        await submit(self._gateway, DeleteThread(thread_id=str(thread_id)), str(thread_id), unknown_ok=True)
+        await submit(self._gateway, DeleteThread(thread_id=str(thread_id)), unknown_ok=True)
 
     @from_anywhere
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -165,7 +165,7 @@ class StandaloneSaver(SyncCheckpointer):
                 await self.adelete_thread(thread_id)
             elif strategy == "keep_latest":
                 self._threads.pop(thread_id, None)
-                await submit(self._gateway, PruneThread(thread_id=thread_id), thread_id, unknown_ok=True)
+                await submit(self._gateway, PruneThread(thread_id=thread_id), unknown_ok=True)
             else:
                 raise ValueError(f"unknown strategy {strategy!r}: keep_latest or delete")
 
