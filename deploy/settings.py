@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         300 * 1024 * 1024,
         validation_alias="HTTP_MAX_REQUEST_BODY_BYTES",
         gt=0,
-        description="Bytes a request body may have; a larger one is answered with 413.",
+        description="Bytes a request body may have; the response to a larger one is 413.",
     )
     http_read_timeout_seconds: float = Field(
         75,
