@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import operator
 import os
-import sys
 import threading
 import time
 import weakref
@@ -519,10 +518,12 @@ def _end_with(how):
             raise ExceptionGroup("several", [ValueError("one"), ValueError("two")])
         case "interrupt":
             interrupt("well?")
-        case "held interrupt":  # until `let_go`, a thread refers to what an interrupt's traceback does
-            caller = sys._getframe().f_back
-            threading.Thread(target=lambda held: Large.let_go.wait(), args=(caller,), daemon=True).start()
-            interrupt("well?")
+        case "held interrupt":
+            try:
+                interrupt("well?")
+            except BaseException as raised:
+                threading.Thread(target=lambda held: Large.let_go.wait(), args=(raised,), daemon=True).start()
+                raise
 
 
 def _litter(state):
