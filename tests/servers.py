@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.processes import suspend
 from tests.waiting import eventually_blocking
 from threadlog.deploy.parent import PARENT_PID
 from threadlog.deploy.postgres import running_uri
@@ -69,9 +70,15 @@ class Server:
         return "\n".join(self.lines)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal to a process by its name; answers its pid. The supervisor starts it again."""
+        """Send a signal to a process by its name; answers its pid. The supervisor starts it again.
+
+        After SIGSTOP the process has stopped when this returns.
+        """
         pid = self.pids[name]
-        os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            suspend(pid)
+        else:
+            os.kill(pid, number)
         return pid
 
     def wait_replaced(self, name: str, pid: int, seconds: float = 30) -> int:

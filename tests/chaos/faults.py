@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import asyncpg
 import psutil
 
+from tests.processes import suspend
 from tests.servers import Server
 from threadlog.deploy.kafka import KafkaCluster
 from threadlog.deploy.lease_owner import OWNER
@@ -89,7 +90,7 @@ async def database_away(target: Target) -> None:
     """Postgres is gone for longer than leases last: its keeper is held meanwhile."""
     server = target.server
     keeper = server.process.pid
-    os.kill(keeper, signal.SIGSTOP)
+    await asyncio.to_thread(suspend, keeper)
     try:
         pid = await asyncio.to_thread(server.kill, "postgres", signal.SIGINT)
         await asyncio.sleep(_PAUSE_SECONDS)
@@ -105,8 +106,8 @@ def pause(process: str) -> Fault:
     async def fault(target: Target) -> None:
         pid = target.server.pids[process]
         target.paused.add(pid)
-        os.kill(pid, signal.SIGSTOP)
         try:
+            await asyncio.to_thread(suspend, pid)
             await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             with suppress(ProcessLookupError):

@@ -12,6 +12,7 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
+from tests.processes import suspend
 from tests.servers import Server
 from tests.waiting import eventually_blocking
 
@@ -143,8 +144,8 @@ def test_who_is_stopped_by_a_signal_keeps_no_lease(own_server: Callable[..., Ser
     with get_sync_client(url=server.url, api_key=None) as client:
         thread, run = begin(client, app.parent, "on_loop", "wait")
         (pid,) = _pids(app.parent, run)
-        os.kill(pid, signal.SIGSTOP)
         try:
+            suspend(pid)
             (app.parent / "open").touch()
             assert outcome(client, thread, run) == ("success", 2)
         finally:

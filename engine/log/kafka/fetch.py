@@ -122,10 +122,14 @@ class OutOfRange(Exception):
 
 
 class Fetcher:
-    """Single requests to the leader of a partition. Raise `LogUnavailable` when none answers in `READ_SECONDS`."""
+    """Single requests to the leader of a partition.
 
-    def __init__(self, client: AIOKafkaClient) -> None:
+    Raise `LogUnavailable` when no leader answers in `seconds` (without: `READ_SECONDS`).
+    """
+
+    def __init__(self, client: AIOKafkaClient, *, seconds: float | None = None) -> None:
         self._client = client
+        self._seconds = seconds
 
     async def fetch(self, place: TopicPartition, offset: int, max_bytes: int) -> Fetched:
         """What there is now at `offset`, at least one batch if any. Raises `OutOfRange`."""
@@ -182,7 +186,7 @@ class Fetcher:
         return b"".join(parts) if len(parts) == chunk.count else None
 
     async def _ask(self, place: TopicPartition, ask: Callable[[int], Awaitable[_T]]) -> _T:
-        deadline = time.monotonic() + READ_SECONDS
+        deadline = time.monotonic() + (READ_SECONDS if self._seconds is None else self._seconds)
         while True:
             leader = self._client.cluster.leader_for_partition(place)
             error: Exception = errors.LeaderNotAvailableError(place)

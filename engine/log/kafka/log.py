@@ -250,7 +250,7 @@ async def _create_topics(
 
 async def _wait_for_leaders(client: AIOKafkaClient, topics: Collection[str], partitions: int) -> None:
     """A new topic's leaders are in the metadata a while before they take appends: they are asked."""
-    fetcher = Fetcher(client)
+    fetcher = Fetcher(client, seconds=CREATE_SECONDS)
     places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
     await asyncio.gather(*(fetcher.offset(place, LATEST) for place in places))
 
