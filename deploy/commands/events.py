@@ -18,6 +18,7 @@ from threadlog.deploy.settings import Settings
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import EventRecord, partition_of
+from threadlog.engine.log.unreadable import UNREADABLE, event_in
 
 _TEXT_LIMIT = 72
 _IDS = ("run_id", "job_id", "checkpoint_id", "parent_id", "assistant_id", "task_id", "executor")
@@ -78,7 +79,7 @@ class LoggedHistory:
                         yield happened
 
     def _accept(self, record: Record) -> LoggedEvent | None:
-        decoded = EventRecord.decode(record.value)
+        decoded = event_in(record)
         if not self._acceptance[record.partition].accepts(decoded):
             return None
         if self._key is not None and decoded.key != self._key:
@@ -198,6 +199,11 @@ async def verify(settings: Settings, *, as_json: bool) -> int:
         else:
             where = f"{skip['p']}@{skip['ev_off']}"
             click.echo(f"{where}: {skip['type']} of {skip['key']} is not in the read models: {skip['error']}")
+    for (partition, offset), why in sorted(UNREADABLE.places.items()):
+        if as_json:
+            click.echo(orjson.dumps({"unreadable": {"p": partition, "ev_off": offset, "error": why}}))
+        else:
+            click.echo(f"{partition}@{offset}: not an event record, it counts for no reader: {why}")
     for difference in found:
         if as_json:
             click.echo(orjson.dumps(difference, default=str))

@@ -67,15 +67,21 @@ def _packed(value: bytes, how: int, pack: Callable[[bytes], bytes] | None) -> by
 
 
 def unpack_record(stored: bytes) -> bytes:
-    """The record, or the frames, that were stored. Raises `UnknownCompression`."""
+    """The record, or the frames, that were stored. Raises `UnknownCompression`.
+
+    What claims to be compressed and is not comes back as it is stored: no record, as its reader will find.
+    """
     if not stored or (how := stored[0]) >= _RESERVED:
         return stored
-    if how == _RECORDS_1:
-        return _OF_THREAD.unpack_record(stored[1:])
-    if how == _PLAIN:
-        return stored[1:]
-    if how == _ZSTD_ALONE:
-        return _OF_THREAD.unpack(stored[1:])
+    try:
+        if how == _RECORDS_1:
+            return _OF_THREAD.unpack_record(stored[1:])
+        if how == _PLAIN:
+            return stored[1:]
+        if how == _ZSTD_ALONE:
+            return _OF_THREAD.unpack(stored[1:])
+    except zstandard.ZstdError:
+        return stored
     raise UnknownCompression(f"a record is compressed in the way {how}")
 
 

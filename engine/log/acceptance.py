@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from threadlog.engine.log.records import EventRecord
 
 
@@ -15,8 +17,11 @@ class Acceptance:
     def __init__(self, epoch: int = 0, cmd_off: int | None = -1) -> None:
         self.epoch, self.cmd_off = epoch, cmd_off
 
-    def accepts(self, record: EventRecord) -> bool:
-        """Whether this record counts. False for announcements: they carry no events."""
+    def accepts(self, record: EventRecord | None) -> TypeGuard[EventRecord]:
+        """Whether this record counts. False for announcements: they carry no events; and for what is not an event
+        record (None, see `engine.log.unreadable`)."""
+        if record is None:
+            return False
         if record.epoch < self.epoch:
             return False  # a zombie: a newer term has announced itself
         self.epoch = record.epoch

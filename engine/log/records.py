@@ -87,6 +87,10 @@ class RefusedEnvelope(CommandEnvelope):
 _IDENTITY = ("thread_id", "run_id", "attempt", "job_id", "assistant_id")
 
 
+_EVENT_FIELDS = frozenset({"epoch", "cmd_off", "cmd_id", "key", "at"})  # those every event record has
+_BIGINT = 2**63  # what Postgres keeps of an epoch and an offset is below this
+
+
 @dataclass(frozen=True, slots=True)
 class EventRecord:
     """What one command was decided to, or the announcement of an engine's term (`start`, no events).
@@ -116,7 +120,35 @@ class EventRecord:
 
     @staticmethod
     def decode(value: bytes) -> EventRecord:
-        return EventRecord(**orjson.loads(value))
+        """Raises ValueError for bytes that are not an event record. Fields that a later version added are left out.
+
+        A reader of the topic uses `engine.log.unreadable.event_in`.
+        """
+        said = orjson.loads(value)
+        try:
+            record = EventRecord(**said)
+        except TypeError:
+            if type(said) is not dict or not said.keys() >= _EVENT_FIELDS:
+                raise ValueError("it is not an object with the fields of an event record") from None
+            record = EventRecord(
+                **{name: said[name] for name in (*_EVENT_FIELDS, "events", "start", "after") if name in said}
+            )
+        record._check_types()
+        return record
+
+    def _check_types(self) -> None:
+        """Raises ValueError when a field has another type than it says: JSON can hold anything."""
+        for number in (self.epoch, self.cmd_off) if self.after is None else (self.epoch, self.cmd_off, self.after):
+            if type(number) is not int or not -_BIGINT <= number < _BIGINT:
+                raise ValueError("its epoch or an offset is not an integer of 64 bits")
+        for text in (self.cmd_id, self.key, self.at):
+            if type(text) is not str:
+                raise ValueError("its cmd_id, key or time is not a string")
+        if type(self.start) is not bool or type(self.events) is not list:
+            raise ValueError("a field of it has the wrong type")
+        for event in self.events:
+            if type(event) is not dict or type(event.get("type")) is not str:
+                raise ValueError("an event of it has no type")
 
 
 # Name of the frame after those that led to a checkpoint of the root graph, its data the checkpoint's id: where a client

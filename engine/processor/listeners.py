@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Topic
 from threadlog.engine.log.records import EventRecord
+from threadlog.engine.log.unreadable import event_in
 from threadlog.engine.processor.ports import Batch, EventListener, Position
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Listeners:
                     if not records:
                         break
                     for raw in records:
-                        record = EventRecord.decode(raw.value)
+                        record = event_in(raw)
                         told.offset = raw.offset
                         if told.acceptance.accepts(record):
                             self._tell(p, raw.offset, record)

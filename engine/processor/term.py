@@ -93,8 +93,11 @@ class Term:
         """The offset of the last command decided, by whichever term; go on with the next one."""
         return self._decided
 
-    def read_back(self, offset: int, record: EventRecord) -> bool:
-        """Take in a record between the projected position and the own announcement; True when that is reached."""
+    def read_back(self, offset: int, record: EventRecord | None) -> bool:
+        """Take in a record between the projected position and the own announcement; True when that is reached.
+
+        `record` is None for bytes that are not an event record: they do not count.
+        """
         self._alive()
         if self.ready:
             raise RuntimeError("the term has read back already")
@@ -111,7 +114,7 @@ class Term:
         else:
             entry = self._skipped(offset)
         self._pending.append(entry)
-        self.ready = record.start and record.epoch == self.epoch
+        self.ready = record is not None and record.start and record.epoch == self.epoch
         return self.ready
 
     def needed(self) -> list[str]:
@@ -294,10 +297,10 @@ class Term:
         if self.dead:
             raise Fenced([self.partition])
 
-    def _check(self, offset: int, record: EventRecord) -> None:
+    def _check(self, offset: int, record: EventRecord | None) -> None:
         # A newer term in front of what is being taken in: nothing of ours counts from there on. An offset that does not
         # grow means that the log did not keep the order: what others read can't be told from here.
-        if record.epoch > self.epoch or offset <= self._last_offset:
+        if (record is not None and record.epoch > self.epoch) or offset <= self._last_offset:
             self.fail()
             raise Fenced([self.partition])
         self._last_offset = offset

@@ -21,6 +21,7 @@ from threadlog.engine.domain.decider import EMPTY, States
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import EventRecord
+from threadlog.engine.log.unreadable import event_in
 from threadlog.engine.processor.ports import Accepted, Unprojectable
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue
 from threadlog.projections.fold.project import add_skip, fold_by_key, project_singly, unprojectable, write
@@ -135,7 +136,7 @@ async def _accepted(
     for n, raw in enumerate(records):
         if n % _YIELD_RECORDS == 0:
             await asyncio.sleep(0)  # what is being sent to Postgres and read from the log goes on
-        record = EventRecord.decode(raw.value)
+        record = event_in(raw)
         if not acceptance.accepts(record):
             continue
         before = states.get(record.key, EMPTY)

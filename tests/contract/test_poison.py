@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from langgraph_sdk.client import LangGraphClient
 
 from tests.engine.engine_harness import thread_in
 from tests.engine.test_poison import P, poison
+from tests.engine.test_unreadable import not_event_records
 from tests.servers import Server
 from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS, Settings
@@ -28,7 +30,9 @@ from .waiting import ended, settled
 pytestmark = pytest.mark.star
 
 
-async def test_what_is_appended_to_commands_holds_up_no_run(own_server: Callable[..., Server], gate: Gate) -> None:
+async def test_what_is_appended_to_commands_and_events_holds_up_no_run(
+    own_server: Callable[..., Server], gate: Gate
+) -> None:
     server = await asyncio.to_thread(own_server, APP / "langgraph.json")
     names = {name.lower(): value for name, value in server._environment().items()}
     settings = Settings.load(
@@ -58,12 +62,21 @@ async def test_what_is_appended_to_commands_holds_up_no_run(own_server: Callable
     verified = await asyncio.to_thread(server.threadlog, "events", "--verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
-    # Nor after a restart of what decides.
+    # Nor after a restart of what decides, which reads back what others have appended to `events`.
+    unreadable = list(not_event_records().values())
+    async with existing_log(settings) as log:
+        for value in unreadable:
+            await log.append([Append(Topic.EVENTS, P, "k", value)])
     name = "server" if server.mode == "embedded" else "engine"
     await asyncio.to_thread(lambda: server.wait_replaced(name, server.kill(name)))
     await asyncio.to_thread(server.wait_ok)
     async with get_client(url=server.url, api_key=None) as client:
         assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+        assert re.search(rf"^\w*events_unreadable\S* {len(unreadable)}\b", (await http.get("/metrics")).text, re.M)
+    verified = await asyncio.to_thread(server.threadlog, "events", "--verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert verified.stdout.count("not an event record, it counts for no reader") == len(unreadable), verified.stdout
 
 
 async def test_what_the_read_models_cannot_take_is_refused_by_its_field(

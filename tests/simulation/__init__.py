@@ -3,8 +3,8 @@
 A world has two partitions, engines that pause, crash and take over from each other, executors that die or come back as
 zombies, clients that double-text, cancel, delete and repeat themselves. Appends are delayed, duplicated, lost for
 good, or land after they were reported unknown; projections race; old commands are trimmed. Some commands
-are poison: one stage (decode, decide, encode, append, project) fails for them, whenever it is tried. All of it follows
-from the seed.
+are poison: one stage (decode, decide, encode, append, project) fails for them, whenever it is tried. Into `events`
+others append what is not an event record, or only like one. All of it follows from the seed.
 
 Invariants, checked on every seed (`checks`; those marked * also at every step, in `world`):
 
@@ -24,7 +24,8 @@ I10  A command sent again with the same id changes nothing.
 I11  A status a client has been shown as final never changes afterwards*.
 I12  A command of which a stage fails is decided once, to a refusal (the report of an attempt in flight: to the end of
      its run); what fails only in the projection of a log that is elsewhere is left out of the read models, and recorded
-     once. All the invariants hold for the others meanwhile: they are decided, run and end.
+     once. All the invariants hold for the others meanwhile: they are decided, run and end. What is in `events` and is
+     not an event record counts for no reader.
 I13  A thread has the error `UserInterrupt`, with the reason, exactly if the last ended attempt was cancelled.
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.

@@ -36,7 +36,7 @@ def check(world: SimulatedWorld, terms: dict[int, Term]) -> None:
 def accepted(p: Partition) -> list[EventRecord]:
     """What every reader makes of the log."""
     rule = Acceptance()
-    return [record for record in (EventRecord.decode(value) for _, value in p.events) if rule.accepts(record)]
+    return [record for offset, value in p.events if rule.accepts(record := p.read_event(offset, value))]
 
 
 def _decided_once(p: Partition, records: list[EventRecord]) -> None:
@@ -91,9 +91,7 @@ def _refusal(p: Partition, record: EventRecord, envelope: CommandEnvelope, befor
 
 def _left_out(p: Partition) -> None:
     """What can be decided and can't be projected is left out of the read models, and said to be, once."""
-    rule = Acceptance()
-    records = [record for record in (EventRecord.decode(value) for _, value in p.events) if rule.accepts(record)]
-    bad = [record.cmd_off for record in records if any(map(unprojectable, record.events))]
+    bad = [record.cmd_off for record in accepted(p) if any(map(unprojectable, record.events))]
     assert p.skips == bad, f"I12: partition {p.number} left out {p.skips}, not {bad}"
 
 

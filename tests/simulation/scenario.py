@@ -38,6 +38,8 @@ class Outcome:
     """Take-overs that ended after such a projection."""
     poison: int
     """Commands of which one stage had to fail."""
+    unreadable: int
+    """Records of `events` that are not event records."""
     skips: int
     """Events left out of the read models."""
 
@@ -112,6 +114,7 @@ class Scenario:
         rnd = world.random
         world.now += 0.25
         world.poison()
+        world.poison_events()
         x = rnd.random()
         living = [owner for owner in self.owners if owner.alive]
         if x < 0.055:
@@ -230,5 +233,6 @@ def run(
         pieces=pieces,
         given_up=given_up,
         poison=0 if world.poisoner is None else world.poisoner.made,
+        unreadable=0 if world.poisoner is None else world.poisoner.unreadable,
         skips=sum(len(p.skips) for p in world.partitions),
     )

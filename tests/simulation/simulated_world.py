@@ -15,8 +15,9 @@ import orjson
 
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import key_of
-from threadlog.engine.log.port import OffsetGone, RecordRefused, Topic
+from threadlog.engine.log.port import OffsetGone, Record, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
+from threadlog.engine.log.unreadable import event_in
 from threadlog.engine.processor.ports import Batch, Position, Unprojectable
 from threadlog.engine.processor.term import envelope_of
 
@@ -59,6 +60,7 @@ class Poisoner:
     def __init__(self, random: random.Random) -> None:
         self.random = random
         self.made = 0
+        self.unreadable = 0
 
     def due(self) -> bool:
         return self.random.random() < 0.02
@@ -114,6 +116,21 @@ class Poisoner:
             return json.dumps(said).encode()
         finally:
             sys.setrecursionlimit(limit)
+
+    def event(self, p: Partition) -> bytes:
+        """Not an event record, or not understood as one; most are much like the last one."""
+        self.unreadable += 1
+        last = next((value for offset, value in reversed(p.events) if p.read_event(offset, value)), b"{}")
+        said = orjson.loads(last)
+        odd = self.random.choice((
+            {"epoch": 2**70}, {"epoch": f"{p.epoch + 9}"}, {"epoch": None}, {"epoch": True}, {"cmd_off": 0.5},
+            {"cmd_off": None}, {"after": "x"}, {"key": 7}, {"cmd_id": []}, {"at": None}, {"start": 1}, {"events": None},
+            {"events": {}}, {"events": [7]}, {"events": [{}]}, {"events": [{"type": 1}]},
+        ))  # fmt: skip
+        return self.random.choice((
+            b"", b"\xff\x00", b"[]", b"7", b"null", b'{"epoch": 9}', b"[" * 2000, b'{"epoch": NaN}', b"\x01zstd?",
+            last[:-1], last[1:], last + last, json.dumps(said | odd).encode(), json.dumps(said | odd).encode(),
+        ))  # fmt: skip
 
     def _here(self, p: Partition) -> str:
         mine = [key for key in map(uid, range(5)) if partition_of(key, PARTITIONS) == p.number]
@@ -233,9 +250,13 @@ class Partition:
         i = bisect_right(self.commands, after, key=lambda c: c[0])
         return self.commands[i] if i < len(self.commands) else None
 
-    def events_from(self, start: int, end: int) -> list[tuple[int, EventRecord]]:
+    def events_from(self, start: int, end: int) -> list[tuple[int, EventRecord | None]]:
         i = bisect_right(self.events, start - 1, key=lambda r: r[0])
-        return [(offset, EventRecord.decode(value)) for offset, value in self.events[i : i + 4] if offset <= end]
+        return [(offset, self.read_event(offset, value)) for offset, value in self.events[i : i + 4] if offset <= end]
+
+    def read_event(self, offset: int, value: bytes) -> EventRecord | None:
+        """As every reader does."""
+        return event_in(Record(Topic.EVENTS, self.number, offset, "", value, 0))
 
 
 class SimulatedWorld:
@@ -328,6 +349,16 @@ class SimulatedWorld:
         p = self.poisoner.random.choice(self.partitions)
         value = self.poisoner.command(p, iso(self.now))
         self._append_command(p, p.commands[-1][0] + 1 if p.commands else 0, value)
+
+    def poison_events(self) -> None:
+        """Somebody appends to `events` what is not an event record."""
+        if self.poisoner is None or not self.poisoner.due():
+            return
+        p = self.poisoner.random.choice(self.partitions)
+        value = self.poisoner.event(p)
+        offset = p.events[-1][0] + 1 if p.events else 0
+        p.events.append((offset, value))
+        self.note(f"E{p.number}[{offset}] is no event record: {value[:60]!r}")
 
     def trim(self, p: Partition) -> None:
         """Retention: commands that are decided and projected may go at any time."""

@@ -37,6 +37,11 @@ def test_every_stage_fails_for_some_command_and_holds_up_no_other() -> None:
     assert sum(outcome.skips for outcome in outcomes) > CONTROLS // 4
 
 
+def test_what_is_no_event_record_is_passed_over() -> None:
+    outcomes = [run(seed) for seed in range(CONTROLS)]
+    assert sum(outcome.unreadable for outcome in outcomes) > 5 * CONTROLS
+
+
 def test_take_overs_project_in_pieces_and_end_between_them() -> None:
     outcomes = [run(seed) for seed in range(CONTROLS)]
     assert sum(outcome.pieces for outcome in outcomes) > CONTROLS

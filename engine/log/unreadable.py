@@ -1,0 +1,49 @@
+"""Decoding of `events`, the same for every reader: bytes that are not an event record count for none.
+
+Whoever may append to the log may have appended anything. What can't be decoded is treated like a record that the
+acceptance rule drops, wherever it is read: the take-over, the tails, the rebuild, `threadlog events`. The position
+moves past it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from threadlog.engine.log.port import Record
+from threadlog.engine.log.records import EventRecord
+
+log = logging.getLogger(__name__)
+
+_PLACES = 10_000
+"""Places that are remembered, so that each is counted once, however often it is read."""
+_LINES = 100
+"""Lines that are logged about them: whoever writes into the log does not decide how much is logged."""
+
+
+class UnreadableEvents:
+    """The records of `events` that this process could not decode, by partition and offset."""
+
+    def __init__(self) -> None:
+        self.places: dict[tuple[int, int], str] = {}
+        """The first 10 000, and why."""
+
+    def add(self, partition: int, offset: int, why: str) -> None:
+        if (partition, offset) in self.places or len(self.places) >= _PLACES:
+            return
+        self.places[partition, offset] = why
+        if len(self.places) > _LINES:
+            return
+        log.error("events[%d] offset %d is not an event record and counts for no reader: %s", partition, offset, why)
+
+
+UNREADABLE: Final = UnreadableEvents()
+
+
+def event_in(record: Record) -> EventRecord | None:
+    """The event record in a record of `events`; None for bytes that are not one, which are logged and counted."""
+    try:
+        return EventRecord.decode(record.value)
+    except ValueError as error:  # orjson's JSONDecodeError is one
+        UNREADABLE.add(record.partition, record.offset, str(error))
+        return None

@@ -1,0 +1,154 @@
+"""What is in `events` and is not an event record counts for no reader, wherever it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+
+import orjson
+import pytest
+import zstandard
+
+from tests.engine.engine_harness import PARTITIONS, EngineHarness, Heard, create_run, finish, new_id
+from tests.engine.test_take_over import TABLES, taken
+from tests.waiting import eventually
+from threadlog.deploy.commands.events import LoggedHistory
+from threadlog.engine.compression.codec import pack_record, unpack_record
+from threadlog.engine.gateway.event_tail import Applied, EventTail
+from threadlog.engine.log import unreadable
+from threadlog.engine.log.acceptance import Acceptance
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, Record, Topic
+from threadlog.engine.log.records import EventRecord
+from threadlog.engine.log.unreadable import UnreadableEvents, event_in
+
+LAST = EventRecord(epoch=1, cmd_off=0, cmd_id="a", key="k", at="", events=[{"type": "t"}], after=-1)
+
+
+def not_event_records() -> dict[str, bytes]:
+    """Bytes that are not an event record, by what is wrong with them; most are much like one."""
+    good = orjson.loads(EventRecord(9, 1, "b", "k", "", [{"type": "t"}], after=0).encode())
+    odd = {
+        "epoch": ("9", None, True, 1.5, [], 2**63), "cmd_off": ("1", None, 0.5, 2**63), "after": ("0", True, []),
+        "key": (7, None), "cmd_id": (None, []), "at": (0,), "start": (1, None, "true"),
+        "events": (None, {}, [7], [None], [{}], [{"type": 7}]),
+    }  # fmt: skip
+    wrong = {
+        f"{name}={value!r}": orjson.dumps(good | {name: value}) for name, values in odd.items() for value in values
+    }
+    lacking = {
+        f"without {name}": orjson.dumps({k: v for k, v in good.items() if k != name})
+        for name in ("epoch", "cmd_off", "cmd_id", "key", "at")
+    }
+    value = orjson.dumps(good)
+    return wrong | lacking | {
+        "nothing": b"", "not text": b"\xff\x00", "a list": b"[]", "a number": b"7", "null": b"null",
+        "deep": b"[" * 5000,
+        "NaN": b'{"epoch": NaN}', "a half surrogate": value.replace(b'"k"', b'"\\ud800"'), "cut": value[:-1],
+        "twice": value * 2, "begun later": value[1:], "another's": orjson.dumps(good | {"_value": 1, "epoch": "x"}),
+    }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> UnreadableEvents:
+    """What is counted in this test alone."""
+    monkeypatch.setattr(unreadable, "UNREADABLE", UnreadableEvents())
+    return unreadable.UNREADABLE
+
+
+def at(offset: int, value: bytes) -> Record:
+    return Record(Topic.EVENTS, 0, offset, "k", value, 0)
+
+
+@pytest.mark.parametrize("what", not_event_records())
+def test_it_is_told_from_one(what: str, counted: UnreadableEvents, caplog: pytest.LogCaptureFixture) -> None:
+    rule = Acceptance()
+    assert rule.accepts(LAST)
+    for _ in range(2):
+        record = event_in(at(7, not_event_records()[what]))
+        assert record is None and not rule.accepts(record)
+    assert (rule.epoch, rule.cmd_off) == (LAST.epoch, LAST.cmd_off)
+    assert list(counted.places) == [(0, 7)]
+    assert caplog.text.count("events[0] offset 7 is not an event record") == 1, "once, however often it is read"
+
+
+def test_what_engines_write_is_one() -> None:
+    for record in (LAST, EventRecord(epoch=4, cmd_off=-1, cmd_id="", key="", at="", start=True)):
+        assert event_in(at(0, record.encode())) == record
+    later = orjson.dumps(orjson.loads(LAST.encode()) | {"what a later version adds": [1]})
+    assert event_in(at(0, later)) == LAST
+
+
+def test_how_many_places_are_remembered_is_bounded(
+    counted: UnreadableEvents, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(unreadable, "_PLACES", 5)
+    monkeypatch.setattr(unreadable, "_LINES", 3)
+    for offset in range(10):
+        assert event_in(at(offset, b"x")) is None
+    assert len(counted.places) == 5 and len(caplog.records) == 3
+
+
+def test_what_only_seems_compressed_comes_back_as_it_is() -> None:
+    for stored in (b"\x01", b"\x01no zstd", b"\x02" + b"x" * 300, pack_record(b'{"key": "k"}' * 100)[:-9]):
+        assert unpack_record(stored) == stored
+        assert event_in(at(0, unpack_record(stored))) is None
+    assert unpack_record(b"\x02" + zstandard.ZstdCompressor().compress(b"x" * 99)) == b"x" * 99
+
+
+class _AllApplied:
+    async def positions(self) -> Mapping[int, Applied]:
+        return {0: Applied(-1, -1, 0)}
+
+    async def follow(self) -> AsyncIterator[Mapping[int, int]]:
+        yield {0: 1000}
+        await asyncio.Event().wait()
+
+
+async def test_tails_and_the_history_pass_it_over() -> None:
+    log, heard = MemoryLog(1), Heard()
+    tail = EventTail(log, _AllApplied())
+    tail.add_listener(heard)
+    await tail.start()
+    after = EventRecord(epoch=1, cmd_off=1, cmd_id="b", key="k", at="", events=[{"type": "u"}], after=0)
+    values = [LAST.encode(), *not_event_records().values(), after.encode()]
+    await log.append([Append(Topic.EVENTS, 0, "k", value) for value in values])
+
+    async def both() -> bool:
+        return [record for _, _, record in heard.records] == [LAST, after]
+
+    await eventually(both)
+    await tail.stop()
+    async with aclosing(LoggedHistory(log, [0], None).until_now()) as past:
+        assert [happened.record async for happened in past] == [LAST, after]
+
+
+async def test_a_take_over_and_a_rebuild_pass_it_over(world: EngineHarness, counted: UnreadableEvents) -> None:
+    engine = await world.engine()
+    bad = list(not_event_records().values())
+    for _ in range(2):
+        run = create_run(new_id())
+        await engine.submit(run)
+        for p in range(PARTITIONS):
+            await world.log.append([Append(Topic.EVENTS, p, "k", value) for value in bad])
+        await engine.submit(finish(run.thread_id, run.run_id))
+    assert await world.verify() == []
+    # Behind everything, and with nothing projected yet.
+    for p in range(PARTITIONS):
+        await world.log.append([Append(Topic.EVENTS, p, "k", value) for value in bad])
+    await engine.stop()
+    world.engines.clear()
+    await world.pool.execute(f"TRUNCATE {TABLES}")
+    await world.pool.execute("UPDATE partitions SET ev_off = -1, cmd_off = -1, log_epoch = 0")
+    terms, commits = await taken(world, world.log)
+    assert all(term.ready and not term.dead and not term.unprojected for term in terms)
+    assert sum(len(commit.records) for commit in commits) == 4
+    assert await world.verify() == []
+    assert len(counted.places) == 3 * len(bad) * PARTITIONS
+
+    again = await world.engine()
+    run = create_run(new_id())
+    await again.submit(run)
+    await again.submit(finish(run.thread_id, run.run_id))
+    assert await world.verify() == []
