@@ -133,6 +133,7 @@ async def metrics(request: web.Request) -> web.Response:
         "workers_max": queue.slots,
         "workers_active": queue.active,
         "workers_available": available,
+        "nodes_left_behind": queue.left_behind,
         "events_not_projected": queue.not_projected,
         "listeners_deaf": len(deaf_listeners()),
         "events_unreadable": len(UNREADABLE.places),

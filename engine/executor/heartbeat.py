@@ -32,7 +32,7 @@ ON CONFLICT (executor_id) DO UPDATE SET lease_until = excluded.lease_until, slot
 
 # A row that expired while the database was away is taken up again: which of the runs are still ours, the queue says.
 _RENEW = """
-UPDATE executors AS e SET lease_until = now() + make_interval(secs => $2)
+UPDATE executors AS e SET lease_until = now() + make_interval(secs => $2), left_behind = $3
 FROM executors AS old
 WHERE e.executor_id = $1 AND old.executor_id = e.executor_id
 RETURNING old.lease_until < now()
@@ -50,7 +50,8 @@ class Heartbeat:
     `lost()` is called on the loop that started it when the row has gone (somebody declared this executor dead);
     `late()` when the lease ran out and was taken up again: some of its runs may belong to others by now. `blocked()` is
     called from the heartbeat's own thread while that loop does not answer for `BLOCKED_SECONDS`, `alive(executor_id)`
-    on the loop about twice a second while it does.
+    on the loop about twice a second while it does. `left_behind()`, called from the heartbeat's thread, goes into the
+    row: nodes that still run in threads although their runs have ended.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Heartbeat:
         lost: Callable[[], None],
         late: Callable[[], None],
         blocked: Callable[[], None],
+        left_behind: Callable[[], int],
         alive: Callable[[str], None] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         renew_seconds: float = RENEW_SECONDS,
@@ -70,6 +72,7 @@ class Heartbeat:
         self._dsn, self.executor_id = dsn, executor_id
         self._slots, self._graphs = slots, list(graphs)
         self._lost, self._late, self._blocked, self._alive = lost, late, blocked, alive
+        self._left_behind = left_behind
         self._lease, self._renew = lease_seconds, renew_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -137,7 +140,7 @@ class Heartbeat:
         while not stop.is_set():
             try:
                 async with pinned.use() as connection:
-                    was_late = await connection.fetchval(_RENEW, self.executor_id, self._lease)
+                    was_late = await connection.fetchval(_RENEW, self.executor_id, self._lease, self._left_behind())
                 if was_late is None:
                     self._tell(self._lost)
                     break

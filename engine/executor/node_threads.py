@@ -79,6 +79,17 @@ class NodeThreads(concurrent.futures.ThreadPoolExecutor):
 
     def __init__(self, size: int) -> None:
         super().__init__(max_workers=size, thread_name_prefix=NODE_THREADS)
+        self._left_behind: set[concurrent.futures.Future[Any]] = set()
+
+    def leave_behind(self, job: Job) -> None:
+        """Its attempt waits for it no longer: what follows on the thread begins beside it."""
+        self._left_behind.add(job)
+        job.add_done_callback(self._left_behind.discard)  # at once, if it has ended meanwhile
+
+    @property
+    def left_behind(self) -> int:
+        """How many of those still run. From any thread."""
+        return len(self._left_behind)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         attempt = _attempt.get()

@@ -81,7 +81,8 @@ class Executor:
 
     async def start(self) -> None:
         """This executor is registered and ready to claim."""
-        self._loop.set_default_executor(NodeThreads(max(64, self.options.slots)))
+        self._node_threads = NodeThreads(max(64, self.options.slots))
+        self._loop.set_default_executor(self._node_threads)
         message_ids.install()
         errors.hide_unexpected(self.options.hide_errors)
         for broken in self.graphs.broken:
@@ -144,6 +145,7 @@ class Executor:
             late=self._lease_late,
             blocked=self._loop_blocked,
             alive=options.alive,
+            left_behind=lambda: self._node_threads.left_behind,
             lease_seconds=options.lease_seconds,
             renew_seconds=options.renew_seconds,
         )
@@ -251,6 +253,7 @@ class Executor:
             applied=self._applied,
             facts=self._facts,
             timeout_seconds=self.options.timeout_seconds,
+            leave_behind=self._node_threads.leave_behind,
             thread_stop_seconds=self.options.thread_stop_seconds,
             after=before.task if before is not None and before.working else None,
         )

@@ -19,6 +19,8 @@ class QueueCounts:
     unblocked_runs_wait_max_seconds: float
     slots: int
     active: int
+    left_behind: int
+    """Nodes that still run in threads of executors after their slots were given up."""
     not_projected: int
     """Events that the read models could not take: rows of `projection_skips`."""
 
@@ -34,6 +36,7 @@ SELECT
   (SELECT extract(epoch FROM max(now() - scheduled_at)) FROM run_queue WHERE owner IS NULL AND cancel IS NULL)
      AS unblocked_max,
   (SELECT coalesce(sum(slots), 0) FROM executors WHERE lease_until > now()) AS slots,
+  (SELECT coalesce(sum(left_behind), 0) FROM executors WHERE lease_until > now()) AS left_behind,
   (SELECT count(*) FROM run_queue WHERE owner IS NOT NULL) AS active,
   (SELECT count(*) FROM projection_skips) AS not_projected
 """
@@ -55,6 +58,7 @@ async def queue(db: Reader) -> QueueCounts:
         unblocked_runs_wait_max_seconds=max(0.0, float(row["unblocked_max"] or 0)),
         slots=row["slots"],
         active=row["active"],
+        left_behind=row["left_behind"],
         not_projected=row["not_projected"],
     )
 

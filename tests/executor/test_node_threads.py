@@ -22,6 +22,11 @@ async def outcomes(stage: ExecutorHarness, run_id: str) -> list[Any]:
     return [report["outcome"] for report in await stage.reports(run_id) if report.get("outcome")]
 
 
+async def left_behind(stage: ExecutorHarness, number: int) -> bool:
+    """Whether the executor's row, of which the metric is made, says so many."""
+    return bool(await stage.connection.fetchval("SELECT left_behind FROM executors") == number)
+
+
 async def begun(stage: ExecutorHarness, executor: Executor, graph: str, gate: Path) -> str:
     run_id = await stage.enqueue(graph, {"items": [str(gate)]}, stream_mode=["custom"])
     await eventually(lambda: run_id in executor.attempts and stage.items(run_id))
@@ -69,7 +74,7 @@ async def test_after_some_time_it_is_left_behind_and_reported(
     stage: ExecutorHarness, serving, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = tmp_path / "gate"
-    executor = await serving("holding", thread_stop_seconds=0.2)
+    executor = await serving("holding", thread_stop_seconds=0.2, renew_seconds=0.1)
     run_id = await begun(stage, executor, "holding", gate)
     with caplog.at_level(logging.WARNING, "threadlog.engine.executor.run.attempt"):
         await stage.cancel(run_id)
@@ -77,7 +82,9 @@ async def test_after_some_time_it_is_left_behind_and_reported(
     assert not (tmp_path / "gate.ended").exists()
     (said,) = [record.getMessage() for record in caplog.records]
     assert run_id in said and "in _hold" in said
+    await eventually(lambda: left_behind(stage, 1))
     gate.touch()
+    await eventually(lambda: left_behind(stage, 0))
 
 
 @pytest.mark.parametrize("modes", [["custom"], ["values"]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 import asyncpg
@@ -27,7 +27,7 @@ from threadlog.engine.executor.langgraph_internals import (
     control_options,
     stream_hook,
 )
-from threadlog.engine.executor.node_threads import GivenUp
+from threadlog.engine.executor.node_threads import GivenUp, Job
 from threadlog.engine.executor.queue import Claim
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
@@ -79,6 +79,7 @@ class RunAttempt:
         applied: ReportApplied,
         facts: Mapping[str, Any],
         timeout_seconds: float,
+        leave_behind: Callable[[Job], None],
         thread_stop_seconds: float = 30.0,
         after: asyncio.Task[None] | None = None,
     ) -> None:
@@ -86,7 +87,7 @@ class RunAttempt:
         self._appender, self._log, self._pool = appender, log, pool
         self._facts, self._timeout = facts, timeout_seconds
         self._thread_stop_seconds = thread_stop_seconds
-        self._given_up = GivenUp()
+        self._given_up, self._leave_behind = GivenUp(), leave_behind
         self._loop = asyncio.get_running_loop()
         self.control = RunControl()
         self.queue: FrameQueue = appender.frames(
@@ -200,6 +201,7 @@ class RunAttempt:
 
     def _warn_of_threads(self, seconds: float) -> None:
         for job in self._given_up.running():
+            self._leave_behind(job)
             logger.warning(
                 "run %s of graph %s has stopped, but a node of it still runs in a thread after %g s "
                 "(THREADLOG_THREAD_STOP_SECONDS): what follows on thread %s begins beside it. It stands here:\n%s",
