@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.simulation.scenario import run
+from tests.simulation.scenario import Outcome, run
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
 CHUNK = 50
@@ -31,19 +31,22 @@ def test_what_was_wrong_once_stays_right(seed: int) -> None:
     _holds(seed, poisoned=False)
 
 
-def test_every_stage_fails_for_some_command_and_holds_up_no_other() -> None:
-    outcomes = [run(seed) for seed in range(CONTROLS)]
+@pytest.fixture(scope="module")
+def outcomes() -> list[Outcome]:
+    """What the first seeds amount to."""
+    return [run(seed) for seed in range(CONTROLS)]
+
+
+def test_every_stage_fails_for_some_command_and_holds_up_no_other(outcomes: list[Outcome]) -> None:
     assert sum(outcome.poison for outcome in outcomes) > 5 * CONTROLS
     assert sum(outcome.skips for outcome in outcomes) > CONTROLS // 4
 
 
-def test_what_is_no_event_record_is_passed_over() -> None:
-    outcomes = [run(seed) for seed in range(CONTROLS)]
+def test_what_is_no_event_record_is_passed_over(outcomes: list[Outcome]) -> None:
     assert sum(outcome.unreadable for outcome in outcomes) > 5 * CONTROLS
 
 
-def test_take_overs_project_in_pieces_and_end_between_them() -> None:
-    outcomes = [run(seed) for seed in range(CONTROLS)]
+def test_take_overs_project_in_pieces_and_end_between_them(outcomes: list[Outcome]) -> None:
     assert sum(outcome.pieces for outcome in outcomes) > CONTROLS
     assert sum(outcome.given_up for outcome in outcomes) > CONTROLS // 20
 
