@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,20 @@ class EventFilter:
         return all(_matches(segment, expected) for segment, expected in zip(namespace, prefix, strict=False))
 
     @property
-    def wants_named(self) -> bool:
-        return any(channel.startswith(_NAMED) for channel in self.channels)
+    def reached(self) -> int:
+        """The sequence number that a client of this filter has seen."""
+        return self.since
+
+
+class FilterUnion:
+    """What any of several filters lets through, `after` the lowest of these sequence numbers."""
+
+    def __init__(self, filters: Sequence[EventFilter], after: Sequence[int]) -> None:
+        self._filters = filters
+        self.since, self.reached = min(after), max(after)
+
+    def wants(self, channel: str, namespace: tuple[str, ...], name: str | None = None) -> bool:
+        return any(each.wants(channel, namespace, name) for each in self._filters)
 
 
 def _matches(segment: str, expected: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from threadlog.api.context import Api
-from threadlog.api.events.filters import EventFilter
+from threadlog.api.events.filters import EventFilter, FilterUnion
 from threadlog.api.events.subscription import EventSubscription, EventTranslator, RunInfo, info_of
 from threadlog.api.streaming.sse import block, stream_to
 from threadlog.api.streaming.subscriptions import Item
@@ -13,7 +13,7 @@ from threadlog.projections.queries import runs
 
 
 def translator_of(
-    api: Api, thread_id: str, subscription: EventSubscription, event_filter: EventFilter
+    api: Api, thread_id: str, subscription: EventSubscription, event_filter: EventFilter | FilterUnion
 ) -> EventTranslator:
     async def lookup(run_id: str) -> RunInfo | None:
         row = await runs.stream_of(api.pool, thread_id, run_id)

@@ -18,8 +18,9 @@ import asyncpg
 import orjson
 
 from threadlog.api.context import Api
-from threadlog.api.events.filters import EventFilter
-from threadlog.api.events.translate import Fact, RunTranslator
+from threadlog.api.events.content_blocks import Namespace
+from threadlog.api.events.filters import EventFilter, FilterUnion
+from threadlog.api.events.translate import Fact, RunTranslator, channel_of
 from threadlog.api.streaming.cursor import run_end_of_row
 from threadlog.api.streaming.subscriptions import CaughtUp, Item, NewFrames, RunDone, ThreadSubscription
 from threadlog.engine.log.port import OffsetGone, Topic
@@ -48,11 +49,17 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolEvent:
-    """An event as it goes out: `body` is its JSON."""
+    """An event as it goes out: `body` is its JSON, `name` of a custom event that has one."""
 
     seq: int
     method: str
+    namespace: Namespace
+    name: str | None
     body: bytes
+
+    @property
+    def channel(self) -> str:
+        return channel_of(self.method)
 
 
 class EventSubscription(ThreadSubscription):
@@ -134,7 +141,7 @@ class EventTranslator:
     def __init__(
         self,
         infos: dict[str, RunInfo],
-        event_filter: EventFilter,
+        event_filter: EventFilter | FilterUnion,
         lookup: Callable[[str], Awaitable[RunInfo | None]],
     ) -> None:
         self._infos, self._filter, self._lookup = infos, event_filter, lookup
@@ -179,7 +186,7 @@ class EventTranslator:
             return
         self._over.add(run_id)
         if not began:  # it ended before it emitted anything, just now
-            self._seq = max(self._seq, self._filter.since)
+            self._seq = max(self._seq, self._filter.reached)
         for nth, fact in enumerate(translator.ended(done.end)):
             self._tell(fact, f"{run_id}:end", nth, out)
 
@@ -201,7 +208,7 @@ class EventTranslator:
         if fact.data is None or self._seq <= self._filter.since:
             return
         event_id = fact.id or f"{place}:{nth}"
-        out.append(ProtocolEvent(self._seq, fact.method, self._body(fact, event_id)))
+        out.append(ProtocolEvent(self._seq, fact.method, fact.namespace, fact.name, self._body(fact, event_id)))
 
     def _body(self, fact: Fact, event_id: str) -> bytes:
         head = b'{"type":"event","event_id":%b,"seq":%d,"method":"%b",' % (

@@ -12,12 +12,16 @@ from typing import Any
 import orjson
 
 from threadlog.api.events.content_blocks import MessageEvent, MessageTranslator, Namespace
-from threadlog.api.events.filters import EventFilter
+from threadlog.api.events.filters import EventFilter, FilterUnion
 from threadlog.api.streaming.cursor import RunEnd
 from threadlog.engine.log.records import CHECKPOINT_REF
 
-_CHANNEL_OF = {"input.requested": "input"}
 _LOST = "The executor was lost; the run began again."
+
+
+def channel_of(method: str) -> str:
+    """The channel that carries events of this method."""
+    return "input" if method == "input.requested" else method
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,13 @@ class Fact:
     namespace: Namespace
     data: bytes | None
     id: str | None = None
+    name: str | None = None
 
 
 class RunTranslator:
     """The frames of one run, then its end; in order. `graph_name`: the id of its graph."""
 
-    def __init__(self, run_id: str, graph_name: str, event_filter: EventFilter) -> None:
+    def __init__(self, run_id: str, graph_name: str, event_filter: EventFilter | FilterUnion) -> None:
         self._run_id, self._graph_name, self._filter = run_id, graph_name, event_filter
         self._attempt = -1
         self._messages = MessageTranslator()
@@ -169,7 +174,7 @@ class RunTranslator:
                 data = orjson.dumps({"name": name, "payload": value.get("payload", value)})
         if not self._filter.wants("custom", namespace, name):
             return Fact("custom", namespace, None)
-        return Fact("custom", namespace, data if name is not None else b'{"payload":%b}' % data)
+        return Fact("custom", namespace, data if name is not None else b'{"payload":%b}' % data, name=name)
 
     def _tools(self, namespace: Namespace, data: bytes) -> list[Fact]:
         call = orjson.loads(data)
@@ -195,7 +200,7 @@ class RunTranslator:
         return [self._fact("messages", event.namespace, event.data) for event in events]
 
     def _fact(self, method: str, namespace: Namespace, data: Any, fact_id: str | None = None) -> Fact:
-        if not self._filter.wants(_CHANNEL_OF.get(method, method), namespace):
+        if not self._filter.wants(channel_of(method), namespace):
             return Fact(method, namespace, None, fact_id)
         return Fact(method, namespace, orjson.dumps(data), fact_id)
 

@@ -14,9 +14,9 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from threadlog.api.context import Api
 from threadlog.api.events.commands import Commands, failure, is_command, malformed
 from threadlog.api.events.errors import ProtocolError
-from threadlog.api.events.filters import EventFilter, InvalidFilter, filter_of
+from threadlog.api.events.filters import EventFilter, FilterUnion, InvalidFilter, filter_of
 from threadlog.api.events.stream import translator_of
-from threadlog.api.events.subscription import EventSubscription
+from threadlog.api.events.subscription import EventSubscription, ProtocolEvent
 from threadlog.api.http.errors import ApiError, is_unavailable
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import decoded_body
@@ -38,8 +38,23 @@ async def refuse(request: web.Request, error: ApiError) -> web.WebSocketResponse
     return socket
 
 
+class _Subscription:
+    """What a client has subscribed to: `cursor` is the number up to which it has been handed all events it wants."""
+
+    def __init__(self, command_id: int, event_filter: EventFilter) -> None:
+        self.id = str(uuid4())
+        self.command_id, self.filter = command_id, event_filter
+        self.cursor = event_filter.since
+        self.replayed = 0
+        self.answered = False
+
+    def takes(self, event: ProtocolEvent) -> bool:
+        return self.cursor < event.seq and self.filter.wants(event.channel, event.namespace, event.name)
+
+
 class Socket:
-    """One client's connection."""
+    """One client's connection. All its subscriptions together are one pass over the thread's events: each event is sent
+    once, and those of one subscription never overtake those of another."""
 
     def __init__(self, request: web.Request, api: Api, thread_id: str) -> None:
         self._api, self._thread_id = api, thread_id
@@ -47,9 +62,10 @@ class Socket:
         limit = min(_MAX_MESSAGE_BYTES, api.settings.max_body_bytes)
         self._socket = web.WebSocketResponse(heartbeat=_PING_SECONDS, max_msg_size=limit, compress=False)
         self._request = request
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._subscriptions: dict[str, EventSubscription] = {}
-        self._stopping = False
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._pass: EventSubscription | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._again = False
 
     async def serve(self) -> web.WebSocketResponse:
         """Until the client leaves or the server stops."""
@@ -65,9 +81,9 @@ class Socket:
                 raise
             await self._socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"the server is unavailable")
         finally:
-            for task in self._tasks.values():
-                task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            if self._following is not None:
+                self._following.cancel()
+                await asyncio.gather(self._following, return_exceptions=True)
         return self._socket
 
     async def _received(self, text: str) -> None:
@@ -84,7 +100,7 @@ class Socket:
                 self._subscribe(command)
                 return
             if command["method"] == "subscription.unsubscribe":
-                response = self._commands.success(command["id"], await self._unsubscribe(command.get("params")))
+                response = self._commands.success(command["id"], self._unsubscribe(command.get("params")))
             else:
                 response = await self._commands.respond(command)
         except ProtocolError as error:
@@ -102,43 +118,65 @@ class Socket:
             event_filter = filter_of(params if isinstance(params, dict) else {})
         except InvalidFilter as error:
             raise ProtocolError("invalid_argument", str(error)) from None
-        if len(self._tasks) >= _MAX_SUBSCRIPTIONS:
+        if len(self._subscriptions) >= _MAX_SUBSCRIPTIONS:
             raise ProtocolError("invalid_argument", f"a connection has at most {_MAX_SUBSCRIPTIONS} subscriptions")
-        subscription_id = str(uuid4())
-        task = asyncio.create_task(self._follow(command["id"], subscription_id, event_filter))
-        self._tasks[subscription_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(subscription_id, None))
+        added = _Subscription(command["id"], event_filter)
+        self._subscriptions[added.id] = added
+        if self._following is None or self._following.done():
+            self._following = asyncio.create_task(self._follow())
+        else:
+            self._begin_again()
 
-    async def _unsubscribe(self, params: Any) -> dict[str, Any]:
+    def _unsubscribe(self, params: Any) -> dict[str, Any]:
         subscription_id = params.get("subscription_id") if isinstance(params, dict) else None
-        task = self._tasks.get(subscription_id) if isinstance(subscription_id, str) else None
-        if task is None:
+        if not isinstance(subscription_id, str) or self._subscriptions.pop(subscription_id, None) is None:
             raise ProtocolError("no_such_subscription", f"Unknown subscription: {shown(str(subscription_id))}")
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        self._begin_again()
         return {}
 
-    async def _follow(self, command_id: int, subscription_id: str, event_filter: EventFilter) -> None:
-        """Replay, then respond to the command, then stay live."""
-        replayed, answered = 0, False
+    def _begin_again(self) -> None:
+        """End the pass under way: the next one has what is subscribed to now."""
+        self._again = True
+        if self._pass is not None:
+            self._pass.close()
+
+    async def _follow(self) -> None:
         try:
-            with EventSubscription(self._api, self._thread_id) as subscription:
-                await subscription.load()
-                translator = translator_of(self._api, self._thread_id, subscription, event_filter)
-                while (items := await subscription.next(self._api.settings.heartbeat_seconds)) is not None:
-                    for event in await translator.events(items):
-                        await self._socket.send_str(event.body.decode())
-                        replayed += not answered
-                    if not answered and any(isinstance(item, CaughtUp) for item in items):
-                        answered = True
-                        result = {"subscription_id": subscription_id, "replayed_events": replayed}
-                        await self._send(self._commands.success(command_id, result))
+            while self._subscriptions:
+                self._again = False
+                await self._one_pass(list(self._subscriptions.values()))
+                if not self._again:
+                    code = WSCloseCode.SERVICE_RESTART if self._api.hub.closing else WSCloseCode.OK
+                    await self._socket.close(code=code)
+                    return
         except ConnectionError:
             return  # the client has left
         except Exception as error:
             if not is_unavailable(error):
                 logger.exception("an event subscription failed")
             await self._socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"the stream was interrupted")
-            return
-        code = WSCloseCode.SERVICE_RESTART if self._api.hub.closing else WSCloseCode.OK
-        await self._socket.close(code=code)
+
+    async def _one_pass(self, subscriptions: list[_Subscription]) -> None:
+        """The past for those who have not had it, the responses to their commands, then what happens."""
+        wanted = FilterUnion([s.filter for s in subscriptions], after=[s.cursor for s in subscriptions])
+        with EventSubscription(self._api, self._thread_id) as self._pass:
+            await self._pass.load()
+            translator = translator_of(self._api, self._thread_id, self._pass, wanted)
+            while not self._again and (items := await self._pass.next(_PING_SECONDS)) is not None:
+                for event in await translator.events(items):
+                    takers = [subscription for subscription in subscriptions if subscription.takes(event)]
+                    if takers:
+                        await self._socket.send_str(event.body.decode())
+                    for subscription in takers:
+                        subscription.replayed += not subscription.answered
+                    for subscription in subscriptions:
+                        subscription.cursor = max(subscription.cursor, event.seq)
+                if any(isinstance(item, CaughtUp) for item in items):
+                    await self._respond(subscriptions)
+
+    async def _respond(self, subscriptions: list[_Subscription]) -> None:
+        for subscription in subscriptions:
+            if not subscription.answered:
+                subscription.answered = True
+                result = {"subscription_id": subscription.id, "replayed_events": subscription.replayed}
+                await self._send(self._commands.success(subscription.command_id, result))

@@ -452,3 +452,17 @@ async def test_an_unknown_thread_is_silent_not_an_error(http: httpx.AsyncClient)
     async with http.stream("POST", path, json={"channels": ["values"]}) as stream:
         assert stream.status_code == 200
         assert stream.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.contract(144)
+async def test_subscriptions_of_one_websocket_are_one_ordered_stream(thread: EventClient, url: str) -> None:
+    """A client takes the end of a run for the end of its events, whichever subscription it comes for."""
+    path = f"{url}/threads/{thread.thread_id}/stream/events"
+    async with aiohttp.ClientSession() as session, session.ws_connect(path) as connection:
+        socket = Socket(connection)
+        await socket.command(1, "subscription.subscribe", channels=["lifecycle", "input"])
+        await socket.command(2, "subscription.subscribe", channels=["values", "messages", "lifecycle"])
+        await socket.command(3, "run.start", assistant_id="chat", input=HELLO)
+        await socket.until_ended()
+        assert [event["seq"] for event in socket.events] == sorted({event["seq"] for event in socket.events})
+        assert facts(socket.events) == facts(await thread.events(["values", "messages", "lifecycle"]))

@@ -17,33 +17,59 @@ FOLDER = Path(__file__).parent
 pytestmark = pytest.mark.js
 
 
-@pytest.fixture(scope="session")
-def installed() -> Path:
-    """The folder with the client installed, exactly as locked; skipped where Node.js or the registry is missing."""
+def install(folder: Path) -> Path:
+    """The folder with its packages installed, exactly as locked; skips where Node.js or the registry is missing."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         pytest.skip("no Node.js: node and npm are not on the path")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.lstrip("v").split(".")[0]) < 20:
         pytest.skip(f"Node.js 20 or newer is needed, here is {version.strip()}")
-    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    with (FOLDER / ".lock").open("w") as lock:
+    wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # workers of pytest-xdist install one after another
-        mark = FOLDER / "node_modules" / ".installed"
+        mark = folder / "node_modules" / ".installed"
         if not mark.exists() or mark.read_text() != wanted:
             install = subprocess.run(
                 [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-                cwd=FOLDER,
+                cwd=folder,
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=110,
+                timeout=170,
             )
             if install.returncode and re.search(r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|network", install.stderr):
                 pytest.skip("the npm registry can't be reached")
             assert install.returncode == 0, install.stderr
             mark.write_text(wanted)
-    return FOLDER
+    return folder
+
+
+@pytest.fixture(scope="session")
+def installed() -> Path:
+    return install(FOLDER)
+
+
+@pytest.fixture(scope="session")
+def browser_page() -> Path:
+    return install(FOLDER / "browser")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on the path")
+    return path
+
+
+@pytest.mark.timeout(400)
+def test_a_react_page_in_a_browser(browser_page: Path, chromium: str, server: Any, tmp_path: Path) -> None:
+    (tmp_path / "gate").mkdir()
+    command = ["node", "drive.mjs", server.url, chromium, str(tmp_path)]
+    done = subprocess.run(command, cwd=browser_page, capture_output=True, text=True, check=False, timeout=350)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^ok ", done.stdout, re.M)) == 10
 
 
 def test_the_event_streaming_protocol_works(installed: Path, server: Any) -> None:

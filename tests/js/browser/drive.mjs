@@ -1,0 +1,174 @@
+// Drives the chat page in a headless Chromium: node drive.mjs <server's url> <chromium> <folder for its profile and gate>
+// Over both transports: a conversation, tool calls, an interrupt that outlives a reload, an error, a stop seen in two tabs.
+import assert from "node:assert/strict";
+import http from "node:http";
+import { buildSync } from "esbuild";
+import puppeteer from "puppeteer-core";
+
+const [api, executablePath, folder] = process.argv.slice(2);
+const LONGEST = 60_000;
+
+const script = buildSync({
+  entryPoints: [new URL("page.jsx", import.meta.url).pathname],
+  bundle: true,
+  write: false,
+  jsx: "automatic",
+  define: { "process.env.NODE_ENV": '"production"' },
+}).outputFiles[0].contents;
+const html = "<!doctype html><meta charset=utf-8><div id=root></div><script src=/page.js></script>";
+const site = http.createServer((request, response) => {
+  const isScript = request.url.startsWith("/page.js");
+  response.setHeader("content-type", isScript ? "text/javascript" : "text/html");
+  response.end(isScript ? script : html);
+});
+await new Promise((listening) => site.listen(0, "127.0.0.1", listening));
+
+// By pipe: Chromium ends when this process does, however it ends.
+const browser = await puppeteer.launch({
+  executablePath,
+  pipe: true,
+  userDataDir: `${folder}/profile`,
+  protocolTimeout: 2 * LONGEST,
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding"],
+});
+
+class Tab {
+  static async open(params) {
+    const page = await browser.newPage();
+    const query = new URLSearchParams({ url: api, ...params });
+    return await new Tab(page).goto(`http://127.0.0.1:${site.address().port}/?${query}`);
+  }
+  constructor(page) {
+    this.page = page;
+  }
+  async goto(url) {
+    await this.page.goto(url);
+    await this.page.waitForSelector("#say", { timeout: LONGEST });
+    return this;
+  }
+  async copy() {
+    return await new Tab(await browser.newPage()).goto(this.page.url());
+  }
+  click(id) {
+    return this.page.evaluate((id) => document.getElementById(id).click(), id);
+  }
+  items(id) {
+    return this.page.$$eval(`#${id} li`, (all) => all.map((item) => item.textContent));
+  }
+  text(id) {
+    return this.page.$eval(`#${id}`, (element) => element.textContent);
+  }
+  async until(what, condition, ...args) {
+    try {
+      await this.page.waitForFunction(condition, { timeout: LONGEST, polling: 100 }, ...args);
+    } catch (error) {
+      throw new Error(`never came: ${what}; the page: ${(await this.text("root")).slice(0, 2000)}`, { cause: error });
+    }
+  }
+  idleWith(count) {
+    return this.until(`${count} messages`, (count) =>
+      document.querySelectorAll("#messages li").length === count &&
+      document.getElementById("loading").textContent === "false", count);
+  }
+  loading(value) {
+    return this.until(`loading ${value}`, (value) => document.getElementById("loading").textContent === value, String(value));
+  }
+  shows(text) {
+    return this.until(text, (text) => document.getElementById("values").textContent?.includes(text), text);
+  }
+  asks(count) {
+    return this.until(`${count} questions`, (count) => document.querySelectorAll("#interrupts li").length === count, count);
+  }
+  reload() {
+    return this.page.reload();
+  }
+  close() {
+    return this.page.close();
+  }
+}
+
+const say = (content) => JSON.stringify({ messages: [{ type: "human", content }] });
+
+const steps = {
+  async "a conversation goes on and is there after a reload"(transport) {
+    const tab = await Tab.open({ transport, input: say("hello from react") });
+    const turn = ["human: hello from react", "ai: You said: hello from react"];
+    await tab.click("say");
+    await tab.idleWith(2);
+    assert.deepEqual(await tab.items("messages"), turn);
+    await tab.click("say");
+    await tab.idleWith(4);
+    assert.deepEqual(await tab.items("messages"), [...turn, ...turn]);
+    await tab.reload();
+    await tab.idleWith(4);
+    await tab.close();
+  },
+
+  async "tool calls are shown"(transport) {
+    const tab = await Tab.open({ transport, graph: "agent", input: say("add 2 3") });
+    await tab.click("say");
+    await tab.idleWith(4);
+    assert.deepEqual(await tab.items("messages"), ["human: add 2 3", "ai: Let me see", "tool: 5", "ai: The sum is 5"]);
+    assert.deepEqual(await tab.items("tools"), ['add finished {"left":2,"right":3}']);
+    await tab.close();
+  },
+
+  async "an interrupt is answered after a reload"(transport) {
+    const tab = await Tab.open({ transport, graph: "ask", input: JSON.stringify({ items: ["a"] }) });
+    await tab.click("say");
+    await tab.asks(1);
+    assert.deepEqual(await tab.items("interrupts"), ['{"question":"ok?"}']);
+    await tab.loading(false);
+    await tab.reload();
+    await tab.asks(1);
+    // The page shows the question of the state before its stream has come as far: until then it takes no answer.
+    await tab.page.evaluate(async () => {
+      while (!document.getElementById("values").textContent.includes("done")) {
+        document.getElementById("answer").click();
+        await new Promise((resolve) => setTimeout(resolve, 500));
+      }
+    });
+    await tab.asks(0);
+    assert.deepEqual(JSON.parse(await tab.text("values")).items, ["a", "yes", "done"]);
+    await tab.close();
+  },
+
+  async "an error is shown"(transport) {
+    const tab = await Tab.open({ transport, graph: "failing", input: JSON.stringify({ kind: "expected" }) });
+    await tab.click("say");
+    await tab.until("the error", () => document.getElementById("error").textContent === "the secret");
+    await tab.close();
+  },
+
+  async "a run that is stopped ends in every tab"(transport) {
+    const input = JSON.stringify({ items: ["mine"], gate: `${folder}/gate` });
+    const tab = await Tab.open({ transport, graph: "gated", input });
+    await tab.click("say");
+    await tab.shows("mine");
+    const other = await tab.copy();
+    await other.loading(true);
+    await tab.click("stop");
+    await tab.loading(false);
+    await other.loading(false);
+    await other.close();
+    await tab.close();
+  },
+};
+
+try {
+  for (const transport of ["sse", "websocket"]) {
+    for (const [name, step] of Object.entries(steps)) {
+      try {
+        await step(transport);
+        console.log(`ok ${name} (${transport})`);
+      } catch (error) {
+        console.log(`not ok ${name} (${transport})\n${error.stack}`);
+        process.exitCode = 1;
+      }
+    }
+  }
+} finally {
+  await browser.close();
+  site.close();
+}
