@@ -6,13 +6,13 @@ from typing import Any
 
 from aiohttp import web
 
-from threadlog.api.caches.assistants import as_uuid, default_assistant_id
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import path_text, query_flag, query_text
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route
+from threadlog.engine.ids import as_uuid, default_assistant_id
 
 _SCHEMAS = ("input", "output", "state", "config", "context")
 

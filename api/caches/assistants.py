@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
-from uuid import UUID, uuid5
 
 import orjson
 
 from threadlog.projections.queries import assistants, graphs
 from threadlog.projections.queries.connection import Reader
 
-_NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 _MOST = 4096
-_CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-
-
-@lru_cache(maxsize=1024)
-def default_assistant_id(graph_id: str) -> str:
-    """The id of a graph's own assistant."""
-    return str(uuid5(_NAMESPACE, graph_id))
-
-
-def as_uuid(value: str) -> str | None:
-    """The canonical form, or None when it is not a UUID."""
-    if _CANONICAL.fullmatch(value):
-        return value
-    if len(value) < 32:  # a graph's name, mostly: an exception costs more than looking
-        return None
-    try:
-        return str(UUID(value))
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)

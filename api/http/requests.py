@@ -12,12 +12,12 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from threadlog.api.caches.assistants import as_uuid
 from threadlog.api.http.connections import received, too_large
 from threadlog.api.http.errors import ApiError, describe
 from threadlog.api.http.limits import check_body, check_unread, shown, too_deep
 from threadlog.api.http.whole_numbers import refuse_long_integers
 from threadlog.api.settings import SETTINGS
+from threadlog.engine.ids import as_uuid
 
 M = TypeVar("M", bound=BaseModel)
 

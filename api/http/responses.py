@@ -49,10 +49,6 @@ def normalize_timestamp(at: str) -> str:
     return time_text(datetime.fromisoformat(at))
 
 
-def now_text() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
 def raw(text: str | None) -> Any:
     """A JSON column, passed on without decoding it."""
     return None if text is None else orjson.Fragment(text)

@@ -15,18 +15,20 @@ from aiohttp import web
 from uuid_utils import uuid7
 
 from threadlog.api.assistants.config import sync_config_and_context
-from threadlog.api.caches.assistants import CachedAssistant, as_uuid, default_assistant_id
+from threadlog.api.caches.assistants import CachedAssistant
 from threadlog.api.commands import submit
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError, ServerStopping
 from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import REQUEST_ID
-from threadlog.api.http.responses import normalize_timestamp, now_text
+from threadlog.api.http.responses import normalize_timestamp
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.json import new_run_to_json
 from threadlog.api.runs.stateless import stateless_thread_id
+from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import CreateRun
+from threadlog.engine.ids import as_uuid, default_assistant_id
 from threadlog.engine.log.records import partition_of
 
 # What the server decides: a client's value for these is dropped.
@@ -139,7 +141,7 @@ async def prepare(
 async def create_run(api: Api, new: NewRun) -> dict[str, Any]:
     """Create the run; returns it as clients see it, `pending`."""
     decided = await submit(api, new.command)
-    at = normalize_timestamp(decided.at) if decided.at else now_text()
+    at = normalize_timestamp(decided.at) if decided.at else utc_now()
     return new_run_to_json(new.command, at)
 
 

@@ -8,7 +8,6 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from threadlog.api.caches.assistants import default_assistant_id
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
@@ -16,6 +15,7 @@ from threadlog.api.http.metrics import Scrape
 from threadlog.api.http.requests import query_flag, query_text
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route
+from threadlog.engine.ids import default_assistant_id
 from threadlog.engine.log.unreadable import UNREADABLE
 from threadlog.engine.postgres.listener import deaf_listeners
 from threadlog.projections.health import Services

@@ -6,26 +6,20 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uuid_utils
-
 from threadlog.engine.backoff import Backoff
+from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import key_of
 from threadlog.engine.domain.events import CommandRejected
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.domain.wire import event_to_wire
+from threadlog.engine.ids import new_id
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
 from threadlog.engine.processor.ports import Decided, Gateway
 from threadlog.engine.processor.processor import NotOwner, Processor
-from threadlog.engine.processor.timers import utc_now
 
 DEADLINE_SECONDS = 10.0
-
-
-def new_id() -> str:
-    """An id nobody else makes: UUIDv7."""
-    return str(uuid_utils.uuid7())
 
 
 def envelope_for(command: Command, id: str | None = None) -> CommandEnvelope:

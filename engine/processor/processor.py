@@ -15,6 +15,7 @@ from contextlib import suppress
 from math import ceil
 
 from threadlog.engine.backoff import Backoff
+from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
@@ -24,7 +25,7 @@ from threadlog.engine.processor.listeners import Listeners
 from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, EventListener, Position
 from threadlog.engine.processor.suspects import Suspects
 from threadlog.engine.processor.term import Term, envelope_of
-from threadlog.engine.processor.timers import TimerService, utc_now
+from threadlog.engine.processor.timers import TimerService
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from threadlog.engine.clock import utc_now
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.records import CommandEnvelope
 from threadlog.engine.processor.ports import CoordinationStore
@@ -15,11 +16,6 @@ from threadlog.engine.processor.ports import CoordinationStore
 log = logging.getLogger(__name__)
 
 Send = Callable[[CommandEnvelope], Awaitable[None]]
-
-
-def utc_now() -> str:
-    """The time as the log has it: ISO-8601, UTC, microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 class TimerService:

@@ -14,12 +14,12 @@ import orjson
 from aiohttp.test_utils import TestClient, TestServer
 
 from threadlog.api.app import make_app
-from threadlog.api.caches.assistants import default_assistant_id
 from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph, ReportRun
 from threadlog.engine.gateway.gateway import LocalGateway
+from threadlog.engine.ids import default_assistant_id
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import Frames, partition_of

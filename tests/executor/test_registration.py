@@ -6,7 +6,7 @@ from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
 from threadlog.engine.executor.graphs.describe import describe_graph, digest_of
 from threadlog.engine.executor.graphs.loader import load_graphs
-from threadlog.engine.executor.graphs.registration import default_assistant_id
+from threadlog.engine.ids import default_assistant_id
 from threadlog.engine.user_code.langgraph_json import load
 
 

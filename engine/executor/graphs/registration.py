@@ -7,21 +7,15 @@ import logging
 import uuid
 from typing import Any
 
+from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph
 from threadlog.engine.executor.graphs.describe import broken_graph, describe_graph, digest_of
 from threadlog.engine.executor.graphs.loader import Graphs, LoadedGraph, graph_name
 from threadlog.engine.executor.reporting.appender import BatchingAppender
-from threadlog.engine.executor.reporting.reporter import now
+from threadlog.engine.ids import default_assistant_id
 from threadlog.engine.log.records import CommandEnvelope, partition_of
 
 logger = logging.getLogger(__name__)
-
-ASSISTANT_NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
-
-
-def default_assistant_id(graph_id: str) -> str:
-    """The id of a graph's default assistant, the same on every server of this API."""
-    return str(uuid.uuid5(ASSISTANT_NAMESPACE, graph_id))
 
 
 def announce_assistants(graphs: Graphs, appender: BatchingAppender, partitions: int) -> None:
@@ -53,7 +47,7 @@ async def announce_graphs(graphs: Graphs, appender: BatchingAppender, partitions
         command = RegisterGraph(graph_id=graph.graph_id, digest=digest, info=info)
         key = f"graph:{graph.graph_id}"
         # Two kinds of code may take turns under one name, so the hour makes an old digest a new command.
-        _post(appender, partitions, command, key=key, id=f"{key}:{digest}:{now()[:13]}")
+        _post(appender, partitions, command, key=key, id=f"{key}:{digest}:{utc_now()[:13]}")
         await asyncio.sleep(0)
 
 
@@ -70,5 +64,5 @@ async def described(graph: LoadedGraph) -> dict[str, Any]:
 
 
 def _post(appender: BatchingAppender, partitions: int, command: Command, *, key: str, id: str) -> None:
-    envelope = CommandEnvelope.of(command, id=id, key=key, at=now())
+    envelope = CommandEnvelope.of(command, id=id, key=key, at=utc_now())
     appender.command(partition_of(key, partitions), key, envelope.encode())

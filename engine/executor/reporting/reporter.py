@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import threading
 from typing import Any, Protocol
 
+from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import ReportRun
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
@@ -19,11 +19,6 @@ class ReportApplied(Protocol):
     """Waits until the command at this offset of the partition is projected."""
 
     async def __call__(self, partition: int, offset: int) -> None: ...
-
-
-def now() -> str:
-    """The time as it stands in commands: ISO-8601, microseconds, UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
 class AttemptReporter:
@@ -42,7 +37,7 @@ class AttemptReporter:
         applied: ReportApplied,
     ) -> None:
         self._appender, self._frames, self._applied = appender, frames, applied
-        self._started: dict[str, Any] | None = {"executor": executor, "at": now()}
+        self._started: dict[str, Any] | None = {"executor": executor, "at": utc_now()}
         self._items: list[dict[str, Any]] = []
         self._number = 0
         self._in_flight: asyncio.Future[int] | None = None
@@ -155,7 +150,7 @@ class AttemptReporter:
             outcome=outcome,
         )
         envelope = CommandEnvelope.of(
-            report, id=f"{frames.run_id}:{frames.attempt}:{self._number}", key=frames.thread_id, at=now()
+            report, id=f"{frames.run_id}:{frames.attempt}:{self._number}", key=frames.thread_id, at=utc_now()
         )
         self._started = None
         self._number += 1
