@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from threadlog.engine.domain import assistant, graph, thread, thread_decisions
+from threadlog.engine.domain import assistant, attempt_decisions, graph, thread, thread_decisions
 from threadlog.engine.domain.commands import (
     Command,
     CreateAssistant,
@@ -123,7 +123,7 @@ def refuse(states: States, key: str, type_: str, body: Mapping[str, Any], reason
     detail = detail.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
     if type_ == ReportRun.type and body.get("thread_id") == key and is_time(at):
         state = states.get(THREAD.name)
-        if state is not None and (ended := thread_decisions.end_of(state, body, detail)) is not None:
+        if state is not None and (ended := attempt_decisions.end_of(state, body, detail)) is not None:
             return ended
     return [CommandRejected(code="invalid", detail=detail)]
 

@@ -229,7 +229,7 @@ async def test_what_the_read_models_cannot_take_is_left_out_and_recorded(
 async def test_only_the_event_at_fault_is_left_out_of_its_record(
     apart: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.domain.thread_decisions._KEY_BYTES", 10**9)
+    monkeypatch.setattr("threadlog.engine.domain.attempt_decisions._KEY_BYTES", 10**9)
     engine = await apart.engine()
     run = create_run(thread_in(P))
     await engine.submit(run)

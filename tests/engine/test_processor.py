@@ -341,7 +341,7 @@ async def test_what_postgres_cannot_store_is_refused_and_holds_up_nobody(
     import random
 
     # the decider refuses what is known not to fit; this is about what it does not know
-    monkeypatch.setattr("threadlog.engine.domain.thread_decisions._KEY_BYTES", 10**9)
+    monkeypatch.setattr("threadlog.engine.domain.attempt_decisions._KEY_BYTES", 10**9)
     engine = await embedded.engine()
     run, other = create_run(thread_in(1)), create_run(thread_in(1))
     await engine.submit(run)
