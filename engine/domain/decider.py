@@ -38,6 +38,7 @@ from threadlog.engine.domain.events import (
     ThreadUpdated,
     WritesSaved,
 )
+from threadlog.engine.domain.text import storable
 from threadlog.engine.domain.wire import event_from_wire, is_time
 
 RECENT_COMMANDS = 8
@@ -120,7 +121,7 @@ def refuse(states: States, key: str, type_: str, body: Mapping[str, Any], reason
     detail = f"{type_[:_TYPE_SHOWN]}: {reason}" if type_ else reason
     if len(detail) > _REASON_SHOWN:
         detail = detail[:_REASON_SHOWN] + "…"
-    detail = detail.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    detail = storable(detail)
     if type_ == ReportRun.type and body.get("thread_id") == key and is_time(at):
         state = states.get(THREAD.name)
         if state is not None and (ended := attempt_decisions.end_of(state, body, detail)) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from threadlog.engine.log.encodable import text as encodable_text
+from threadlog.engine.domain.text import storable
 
 HIDDEN = "An internal error occurred"
 
@@ -35,7 +35,7 @@ def shown_in_state(error: Any) -> Any:
         try:
             repr(error).encode()
         except BaseException:  # its name or the user's `__repr__`: the error is the user's all the same
-            return encodable_text(f"{type(error).__name__}({_text(error)!r})")
+            return storable(f"{type(error).__name__}({_text(error)!r})")
     return error
 
 

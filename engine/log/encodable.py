@@ -1,8 +1,8 @@
 """Makes any value encodable as JSON that readers can decode and Postgres can hold: the slow way, when orjson refuses.
 
-Lone surrogates, undecodable bytes and NUL become U+FFFD; integers beyond 64 bits, which a reader would round, their
-digits as a string; keys that are no strings strings; what is nested deeper than `LEVELS`, or contains itself, "…"; what
-has no JSON form its `repr`.
+Lone surrogates, undecodable bytes and NUL become U+FFFD (`engine.domain.text`); integers beyond 64 bits, which a reader
+would round, their digits as a string; keys that are no strings strings; what is nested deeper than `LEVELS`, or
+contains itself, "…"; what has no JSON form its `repr`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
+from threadlog.engine.domain.text import storable
+
 LEVELS = 240
 """orjson writes some 254; an event stands a level deeper than what its command says, in the envelope's body."""
-
-_LOST = "\ufffd"
 
 
 def _writable_levels() -> int:
@@ -33,26 +33,12 @@ WRITABLE_LEVELS = _writable_levels()
 """How many lists and objects inside each other orjson writes: 254 or 255, as its version has it."""
 
 
-def has_nul(value: bytes) -> bool:
-    """Whether JSON has an escape that may be a NUL. In this order: one byte is found ten times as fast as six."""
-    return b"\\" in value and rb"\u" in value and rb"\u0000" in value
-
-
-def text(value: str) -> str:
-    """The string without what JSON or Postgres can't hold."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        value = "".join(_LOST if "\ud800" <= character <= "\udfff" else character for character in value)
-    return value.replace("\x00", _LOST) if "\x00" in value else value
-
-
 def encodable(value: Any, _above: tuple[int, ...] = ()) -> Any:
     """A copy that orjson writes, whatever the value is."""
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
-        return text(str(value))
+        return storable(str(value))
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**64 else _digits(value)
     if isinstance(value, float):
@@ -65,7 +51,7 @@ def encodable(value: Any, _above: tuple[int, ...] = ()) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [encodable(item, above) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
-        return text(bytes(value).decode("utf-8", "replace"))
+        return storable(bytes(value).decode("utf-8", "replace"))
     try:  # dates, UUIDs, dataclasses …
         return encodable(orjson.loads(orjson.dumps(value)), above)
     except Exception:
@@ -76,7 +62,7 @@ def _key(key: Any) -> str:
     if key is None or isinstance(key, bool):
         return {None: "null", True: "true", False: "false"}[key]
     found = encodable(key)
-    return found if isinstance(found, str) else text(str(found))
+    return found if isinstance(found, str) else storable(str(found))
 
 
 def _digits(value: int) -> str:
@@ -88,6 +74,6 @@ def _digits(value: int) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        return text(repr(value))
+        return storable(repr(value))
     except Exception:
-        return f"<{text(type(value).__name__)}>"
+        return f"<{storable(type(value).__name__)}>"

@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 
 from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.text import has_nul
 from threadlog.engine.domain.wire import to_body
-from threadlog.engine.log.encodable import encodable, has_nul
+from threadlog.engine.log.encodable import encodable
 
 
 def partition_of(key: str, partitions: int) -> int:

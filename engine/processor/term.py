@@ -19,7 +19,6 @@ Whatever fails or stays unknown (an append, a projection) ends the term: `fail()
 from __future__ import annotations
 
 import logging
-import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,15 +31,13 @@ from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.events import CommandRejected, Event
+from threadlog.engine.domain.text import storable, without_nul
 from threadlog.engine.domain.wire import command_from_wire, event_to_wire, is_time
 from threadlog.engine.log.acceptance import Acceptance
-from threadlog.engine.log.encodable import has_nul, text
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
 from threadlog.engine.processor.ports import Accepted, Batch, Fenced, Position
 
 log = logging.getLogger(__name__)
-
-_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 @dataclass(slots=True)
@@ -333,9 +330,7 @@ def envelope_of(value: bytes, key: str, place: tuple[int, int] | None = None) ->
     """
     try:
         check_size(value)
-        if has_nul(value):
-            value = _NUL.sub(rb"\1\\ufffd", value)
-        envelope = CommandEnvelope.decode(value)
+        envelope = CommandEnvelope.decode(without_nul(value))
     except (ValueError, TypeError) as error:  # orjson's JSONDecodeError is a ValueError
         return _unreadable(key, f"it is not a command: {error}")
     texts = (envelope.id, envelope.type, envelope.key, envelope.at)
@@ -356,7 +351,7 @@ def check_size(value: bytes) -> None:
 
 
 def _unreadable(key: str, reason: str) -> RefusedEnvelope:
-    return RefusedEnvelope(id="", type="", key=text(key[: limits.ID_CHARACTERS]), at="", body={}, reason=reason)
+    return RefusedEnvelope(id="", type="", key=storable(key[: limits.ID_CHARACTERS]), at="", body={}, reason=reason)
 
 
 def _too_long(envelope: CommandEnvelope) -> RefusedEnvelope | None:

@@ -35,24 +35,9 @@ def content_hash(type_: str, data: bytes) -> str:
     return urlsafe_b64encode(digest.digest())[:22].decode("ascii")
 
 
-# Stands for NUL, which Postgres' jsonb can't hold and commands therefore can't contain. No byte is this character.
-_NUL = "\u0100"
-
-
 def text_reference(text: str) -> Reference:
     """The inline reference of a string of at most 31 bytes, as the default serializer stores it."""
     data = text.encode()
     if len(data) > 31:
         raise ValueError(f"too long: {text!r}")
     return {"t": "msgpack", "b": b64encode(bytes((0xA0 | len(data),)) + data).decode("ascii")}
-
-
-def data_to_text(data: bytes) -> str:
-    """Bytes as a string for JSON, a character each: short where they are text for the most part."""
-    text = data.decode("latin-1")
-    return text.replace("\0", _NUL) if "\0" in text else text
-
-
-def text_to_data(text: str) -> bytes:
-    """Undoes `data_to_text`. Raises `UnicodeEncodeError`, a `ValueError`, for what it never makes."""
-    return text.replace(_NUL, "\0").encode("latin-1")

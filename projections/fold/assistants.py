@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from threadlog.projections.fold.batch import ProjectionBatch, clean_text, strip_nul, text
+from threadlog.engine.domain.text import storable
+from threadlog.projections.fold.batch import ProjectionBatch, clean_text, text
 
 
 def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.assistants.append((
-        "created", at, event["assistant_id"], 1, event["graph_id"], strip_nul(event.get("name", "Untitled")),
+        "created", at, event["assistant_id"], 1, event["graph_id"], storable(event.get("name", "Untitled")),
         _clean(event.get("description")), text(event.get("config", {})), text(event.get("context", {})),
         clean_text(event.get("metadata", {})),
     ))  # fmt: skip
@@ -38,7 +39,7 @@ def graph_registered(rows: ProjectionBatch, event: dict[str, Any], at: datetime,
 
 
 def _clean(value: str | None) -> str | None:
-    return None if value is None else strip_nul(value)
+    return None if value is None else storable(value)
 
 
 HANDLERS = {

@@ -15,6 +15,8 @@ from typing import Any
 
 import orjson
 
+from threadlog.engine.domain.text import without_nul
+
 _READS = 32  # values of the `values` topic that are read at the same time
 
 FINAL = frozenset({"success", "error", "timeout", "interrupted"})
@@ -35,25 +37,7 @@ def text(value: Any) -> str:
 
 def clean_text(value: Any) -> str:
     """JSON text that `jsonb` can hold: with U+FFFD for NUL."""
-    encoded = orjson.dumps(value)
-    if b"\\u0000" in encoded:
-        encoded = orjson.dumps(_without_nul(value))
-    return encoded.decode()
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd")
-    if isinstance(value, list):
-        return [_without_nul(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    return value
-
-
-def strip_nul(value: str) -> str:
-    """The string with U+FFFD for NUL, which text columns can't hold."""
-    return value.replace("\x00", "\ufffd") if "\x00" in value else value
+    return without_nul(orjson.dumps(value)).decode()
 
 
 def time_of(at: str) -> datetime:

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from threadlog.engine.compression.codec import pack_value
+from threadlog.engine.domain.text import storable, text_to_data
 from threadlog.engine.stored.row_codec import PART_TYPE, compact
-from threadlog.engine.stored.value_refs import text_to_data
-from threadlog.projections.fold.batch import CheckpointRow, ProjectionBatch, strip_nul, time_of
+from threadlog.projections.fold.batch import CheckpointRow, ProjectionBatch, time_of
 from threadlog.projections.fold.threads import state_moved
 
 
 def saved(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    thread_id, ns, checkpoint_id = event["thread_id"], strip_nul(event.get("ns", "")), event["checkpoint_id"]
+    thread_id, ns, checkpoint_id = event["thread_id"], storable(event.get("ns", "")), event["checkpoint_id"]
     checkpoint, run_id = event.get("checkpoint", {}), event.get("run_id")
     created_at = _time(checkpoint, at)
     stored = compact(
@@ -42,18 +42,18 @@ def saved(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) ->
 
 
 def writes_saved(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    thread_id, run_id, task_path = event["thread_id"], event.get("run_id"), strip_nul(event.get("task_path", ""))
-    task = (thread_id, strip_nul(event.get("ns", "")), event["checkpoint_id"], event["task_id"])
+    thread_id, run_id, task_path = event["thread_id"], event.get("run_id"), storable(event.get("task_path", ""))
+    task = (thread_id, storable(event.get("ns", "")), event["checkpoint_id"], event["task_id"])
     for idx, channel, value in event.get("writes", ()):
         key = (*task, idx)
         if idx < 0 or key not in rows.writes:
-            rows.writes[key] = (task_path, strip_nul(channel), value, run_id)
+            rows.writes[key] = (task_path, storable(channel), value, run_id)
     rows.touched_threads.add(thread_id)
     _keep_values(rows, event, p)
 
 
 def tasks_planned(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    key = (event["thread_id"], strip_nul(event.get("ns", "")), event["checkpoint_id"])
+    key = (event["thread_id"], storable(event.get("ns", "")), event["checkpoint_id"])
     tasks, out, shown = event.get("tasks", []), event.get("out"), event.get("shown")
     rows.touched_threads.add(key[0])
     row = rows.checkpoints.get(key)

@@ -15,11 +15,12 @@ from typing import Any
 
 import asyncpg
 
+from threadlog.engine.domain.text import storable
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.processor.ports import Accepted, Unprojectable
 from threadlog.projections.fold import assistants, checkpoints, runs, threads
-from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, strip_nul, time_of
+from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, time_of
 
 log = logging.getLogger(__name__)
 
@@ -216,5 +217,5 @@ async def _skip(conn: asyncpg.Connection, p: int, item: Accepted, idx: int, kind
 
 async def add_skip(conn: asyncpg.Connection, *row: Any) -> None:
     """`row`: as the columns of `projection_skips`."""
-    row = tuple(strip_nul(value) if isinstance(value, str) else value for value in row)
+    row = tuple(storable(value) if isinstance(value, str) else value for value in row)
     await conn.execute("INSERT INTO projection_skips VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING", *row)

@@ -18,8 +18,8 @@ from threadlog.engine.compression.codec import (
     unpack_record,
     unpack_value,
 )
+from threadlog.engine.domain.text import data_to_text, text_to_data
 from threadlog.engine.processor.term import envelope_of
-from threadlog.engine.stored.value_refs import data_to_text, text_to_data
 
 RECORD = b'{"id":"%b","type":"run.report","key":"k","at":"","body":{"items":[]},"actor":null}'
 BYTES = st.one_of(st.binary(max_size=300), st.binary(min_size=1, max_size=50).map(lambda part: part * 200))

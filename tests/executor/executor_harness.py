@@ -16,13 +16,13 @@ import asyncpg
 import orjson
 
 from tests.waiting import eventually
+from threadlog.engine.domain.text import text_to_data
 from threadlog.engine.executor.graphs.loader import Graphs, load_graphs
 from threadlog.engine.executor.options import ExecutorOptions
 from threadlog.engine.executor.worker import Executor
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Topic
 from threadlog.engine.log.records import CommandEnvelope, Frames, partition_of
-from threadlog.engine.stored.value_refs import text_to_data
 from threadlog.engine.user_code.langgraph_json import load
 
 PROJECT = Path(__file__).parent / "project"

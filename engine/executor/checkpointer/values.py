@@ -15,6 +15,7 @@ import orjson
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from threadlog.engine.domain.text import data_to_text
 from threadlog.engine.executor.checkpointer.segments import Part, Segment, Segments, Signature
 from threadlog.engine.executor.checkpointer.serde import (
     INLINE_BYTES,
@@ -26,7 +27,7 @@ from threadlog.engine.executor.checkpointer.serde import (
     unpack,
 )
 from threadlog.engine.executor.checkpointer.stored_types import StateSerializer
-from threadlog.engine.stored.value_refs import Reference, content_hash, data_to_text, hashes
+from threadlog.engine.stored.value_refs import Reference, content_hash, hashes
 
 LARGE_BYTES = 32 * 1024  # compressed, above this a value travels in the `values` topic
 _PLAIN_BYTES = 4 * 1024  # up to this much a value travels as it is: records are compressed, and often say it twice

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from threadlog.engine.domain.text import serialized
 from threadlog.engine.stored.json_form import digits, plain
 from threadlog.engine.stored.long_integers import loads
 
@@ -26,7 +27,7 @@ def default(value: Any) -> Any:
 def dumps(value: Any) -> bytes:
     """The value as one line of JSON. Never raises for what a graph may produce.
 
-    NaN and infinities become null, keys become strings, lone surrogates "?" (as LangGraph's serializer stores them),
+    NaN and infinities become null, keys become strings, text is `engine.domain.text.serialized`,
     integers keep all their digits, what contains itself is cut.
     """
     try:
@@ -47,22 +48,17 @@ def as_json(value: Any) -> Any:
     return loads(dumps(value), str)
 
 
-def _text(value: str) -> str:
-    """The string without lone surrogates. NUL stays: frames and stored values hold it."""
-    return value.encode("utf-8", "replace").decode()
-
-
 def _key_text(key: Any) -> str:
     """A mapping's key in JSON, as orjson writes those it knows."""
     if isinstance(key, str):
-        return _text(key)
+        return serialized(key)
     if key is None or isinstance(key, bool | int | float):
         try:
             return orjson.dumps(key).decode()
         except orjson.JSONEncodeError:
             return digits(key).decode().strip('"') if isinstance(key, int) else str(key)
     form = default(key)
-    return _text(form if isinstance(form, str) else str(form))
+    return serialized(form if isinstance(form, str) else str(form))
 
 
 def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
@@ -70,7 +66,7 @@ def cleaned(value: Any, _above: tuple[int, ...] = ()) -> Any:
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
-        return _text(value)
+        return serialized(value)
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**64 else orjson.Fragment(digits(value))
     if isinstance(value, float):

@@ -16,6 +16,7 @@ from typing import Any
 from langgraph.config import get_config
 from langgraph.constants import TAG_HIDDEN
 
+from threadlog.engine.domain.text import storable
 from threadlog.engine.executor.errors import describe_error, shown_in_state
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
@@ -24,7 +25,6 @@ from threadlog.engine.executor.reporting.spill import SPILL_BYTES, StreamTooFast
 from threadlog.engine.executor.run.lifecycle import Lifecycle
 from threadlog.engine.executor.run.messages import MessageFrames, graph_namespace
 from threadlog.engine.executor.run.tool_calls import ToolCallHandler
-from threadlog.engine.log.encodable import text as encodable_text
 from threadlog.engine.log.records import CHECKPOINT, CHECKPOINT_REF
 
 # modes LangGraph streams through the hook; messages and tools come from callbacks, events from astream_events, and
@@ -279,7 +279,7 @@ _REF_MODE = CHECKPOINT_REF.decode()
 
 def one_line(text: str) -> bytes:
     """A frame's name: one line, whatever a node is called."""
-    return encodable_text(text).replace("\n", " ").replace("\r", " ").encode()
+    return storable(text).replace("\n", " ").replace("\r", " ").encode()
 
 
 def _public_config(config: dict[str, Any] | None) -> dict[str, Any] | None:
