@@ -333,6 +333,7 @@ run(Path({config!r}), main)
 
 
 @pytest.mark.server
+@pytest.mark.timeout(300)
 async def test_a_node_that_leaves_the_process_fails_its_run_only(database: str, tmp_path: Path) -> None:
     log = await PostgresLog.create(database, 16)
     stage = await ExecutorHarness.open(database, tmp_path, log)
@@ -345,7 +346,8 @@ async def test_a_node_that_leaves_the_process_fails_its_run_only(database: str, 
     config = stage.config(**{name: name for name in [*errors, "noop", "blocking"]})
     script = textwrap.dedent(PROCESS.format(uri=database, config=str(config)))
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
-    try:
+    try:  # the process takes its time to start on a busy machine, which is not the runs'
+        await eventually(lambda: stage.connection.fetchval("SELECT count(*) FROM executors"), within=150)
         for graph, error in errors.items():
             run_id = await stage.enqueue(graph, {"items": []})
             outcome = await stage.outcome(run_id)
