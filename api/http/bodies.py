@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -42,4 +42,7 @@ Offset = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class Body(BaseModel):
+    OPAQUE: ClassVar[tuple[str, ...]] = ()
+    """Members that only the graph looks into: of a large body they stay JSON text, see `json_text.payloads`."""
+
     model_config = ConfigDict(extra="ignore", strict=True)

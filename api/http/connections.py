@@ -27,8 +27,8 @@ def handler_args(read_timeout_seconds: float) -> dict[str, Any]:
     return {"auto_decompress": False, "keepalive_timeout": read_timeout_seconds, "logger": logger}
 
 
-async def received(request: web.Request, limit: int, seconds: float) -> bytes:
-    """Returns the body.
+async def received(request: web.Request, limit: int, seconds: float) -> list[bytes]:
+    """Returns the body, in the pieces it came in.
 
     Raises:
         ApiError: 413, it has more than `limit` bytes; 408, it has not arrived in `seconds` and what its size adds.
@@ -36,7 +36,8 @@ async def received(request: web.Request, limit: int, seconds: float) -> bytes:
     """
     content = request.content
     if content.is_eof():
-        body = content.read_nowait(-1)
+        parts = [content.read_nowait(-1)]
+        size = len(parts[0])
     else:
         loop = asyncio.get_running_loop()
         began, parts, size = loop.time(), list[bytes](), 0
@@ -50,10 +51,9 @@ async def received(request: web.Request, limit: int, seconds: float) -> bytes:
                     deadline.reschedule(began + seconds + size / _BYTES_PER_SECOND)
         except TimeoutError:
             raise ApiError(408, f"The request body did not arrive in time: {size} bytes in {seconds:g} s") from None
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-    if len(body) > limit:
+    if size > limit:
         raise too_large(limit)
-    return body
+    return parts
 
 
 def too_large(limit: int) -> ApiError:

@@ -1,7 +1,8 @@
 """What one request may hold at most. Whatever is beyond is a 422 that names the field, the limit and the number.
 
 Two reasons: what can't be stored must not be asked of the engine (those numbers are `engine.domain.limits`), and one
-request must not keep a process from the others' (docs/operations.md, "Limits of a request").
+request must not keep a process from the others' (docs/operations.md, "Limits of a request"). Those of a body as a whole
+are in `api.http.json_text`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from threadlog.engine.domain.limits import DEPTH, INDEXED_BYTES, METADATA_BYTES
-from threadlog.engine.log.encodable import WRITABLE_LEVELS
-
-VALUES = 500_000
-"""Values in a body, at all levels. To read as many from JSON takes a core some 40 ms, in which a loop does nothing
-else."""
+from threadlog.engine.domain.limits import INDEXED_BYTES, METADATA_BYTES
 
 RUNS = THREADS = 1000
 """Runs or threads that a request creates, names, cancels or deletes, each a command of its own; as many as a page of a
@@ -47,55 +42,6 @@ CHECKPOINT_CHARACTERS = INDEXED_BYTES // 4
 """The id of a checkpoint, or its namespace, which are in one index."""
 
 _SHOWN = 100
-_LEVELS_ABOVE = WRITABLE_LEVELS - DEPTH  # with so many more around it, what is too deep can't be written
-
-
-def check_unread(raw: bytes) -> str | None:
-    """The same before it is read, as far as that can be told: objects are what takes longest to read.
-
-    A quote inside a text is escaped, so what stands before a colon without being escaped ends a key.
-    """
-    if len(raw) <= VALUES:
-        return None
-    keys = raw.count(b'":') - raw.count(b'\\":')
-    return None if keys <= VALUES else f"The request body has {keys} values or more; at most {VALUES} are allowed"
-
-
-def check_body(raw: bytes, value: Any) -> str | None:
-    """What is wrong with a body as a whole, None if nothing is. `value`: what `raw` was read to."""
-    opened = raw.count(b"{") + raw.count(b"[")
-    if len(raw) > VALUES and opened + raw.count(b",") >= VALUES and (count := count_values(value)) > VALUES:
-        return f"The request body has {count} values; at most {VALUES} are allowed"
-    if opened > DEPTH and deeper_than_allowed(value):
-        return too_deep()
-    return None
-
-
-def too_deep() -> str:
-    return f"The request body is nested too deeply: at most {DEPTH} lists and objects may be inside each other"
-
-
-def deeper_than_allowed(value: Any) -> bool:
-    """Whether more than `DEPTH` lists and objects are inside each other."""
-    for _ in range(_LEVELS_ABOVE):
-        value = [value]
-    try:
-        orjson.dumps(value)
-    except TypeError:
-        return True
-    return False
-
-
-def count_values(value: Any) -> int:
-    """How many values there are at all levels; keys are none."""
-    count, left = 1, [value]
-    while left:
-        item = left.pop()
-        if isinstance(item, dict):
-            item = item.values()
-        count += len(item)
-        left += [inner for inner in item if isinstance(inner, dict | list) and inner]
-    return count
 
 
 def shown(text: str) -> str:

@@ -5,58 +5,71 @@ All text of a request comes through here: what UTF-8 or Postgres can't hold beco
 
 from __future__ import annotations
 
-import re
+import logging
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from threadlog.api.http import json_text
+from threadlog.api.http.bodies import Body
 from threadlog.api.http.connections import received, too_large
 from threadlog.api.http.errors import ApiError, describe
-from threadlog.api.http.limits import check_body, check_unread, shown, too_deep
-from threadlog.api.http.whole_numbers import refuse_long_integers
+from threadlog.api.http.limits import shown
 from threadlog.api.settings import SETTINGS
 from threadlog.engine.ids import as_uuid
+from threadlog.engine.offload.process import LARGE_BYTES, OffloadFailed, call
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Body)
+
+logger = logging.getLogger(__name__)
+
+_READ_LARGE = "threadlog.api.http.json_text:read_carved"
 
 
-_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escape that is not itself escaped
+async def json_body(request: web.Request, opaque: Sequence[str] = ()) -> Any:
+    """The body, whatever content type it claims to have; NUL characters become U+FFFD, as Postgres can't hold them.
 
-
-async def json_body(request: web.Request) -> Any:
-    """The body, whatever content type it claims to have; NUL characters become U+FFFD, as Postgres can't hold them."""
+    A large one is read by a process of its own, and what of it is `opaque` (see `json_text.payloads`) stays JSON text.
+    """
     encoding = header(request, "Content-Encoding").lower()
     if encoding not in ("", "identity"):
         raise ApiError(415, "The request body must not be compressed: leave Content-Encoding out")
     limit = request.client_max_size
     if (request.content_length or 0) > limit:  # said at once, without waiting for so many bytes
         raise too_large(limit)
-    return decoded_body(await received(request, limit, request.app[SETTINGS].read_timeout_seconds))
+    parts = await received(request, limit, request.app[SETTINGS].read_timeout_seconds)
+    if len(parts) > 1 and sum(map(len, parts)) > LARGE_BYTES:
+        return await _large(parts, opaque)
+    return decoded_body(parts[0] if len(parts) == 1 else b"".join(parts))
+
+
+async def _large(parts: Sequence[bytes], opaque: Sequence[str]) -> Any:
+    try:
+        result = await call(_READ_LARGE, parts, *opaque)
+    except OffloadFailed as error:
+        logger.warning("a large request body can't be read: %s", error)
+        raise ApiError(
+            503, "There is not enough memory to read so large a body. Try again.", {"Retry-After": "5"}
+        ) from None
+    if "refused" in result:
+        raise ApiError(422, result["refused"])
+    return result["body"]
 
 
 def decoded_body(raw: bytes) -> Any:
     """The value of a body, which is within the limits of every body."""
-    if b"\\u0000" in raw:
-        raw = _NUL.sub(rb"\1\\ufffd", raw)
-    if (problem := check_unread(raw)) is not None:
-        raise ApiError(422, problem)
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        if "infinity" in error.msg:  # an integer of more than 308 digits, which orjson does not read at all
-            refuse_long_integers(raw)
-        raise ApiError(422, too_deep() if "depth" in error.msg else "Invalid JSON in request body") from None
-    if (problem := check_body(raw, value)) is not None:
-        raise ApiError(422, problem)
-    refuse_long_integers(raw)  # takes long of large bodies, so after their limits
-    return value
+        return json_text.read(raw)
+    except json_text.Unreadable as error:
+        raise ApiError(422, str(error)) from None
 
 
 async def body(request: web.Request, model: type[M]) -> M:
     """The body as this model; 422 names the fields that are wrong."""
-    return checked(await json_body(request), model)
+    return checked(await json_body(request, model.OPAQUE), model)
 
 
 def checked(value: Any, model: type[M]) -> M:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from threadlog.engine.offload.process import LARGE_BYTES
 from threadlog.engine.stored import long_integers
 
 _JSON = "application/json"
@@ -24,7 +26,8 @@ def raw_reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None 
     all_headers = {"Content-Type": _JSON}
     if headers:
         all_headers.update(headers)
-    return web.Response(body=body, status=status, headers=all_headers)
+    # A large one leaves in pieces: aiohttp copies what it is given at once.
+    return web.Response(body=body if len(body) <= LARGE_BYTES else BytesIO(body), status=status, headers=all_headers)
 
 
 def no_content() -> web.Response:

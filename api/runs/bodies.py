@@ -41,6 +41,8 @@ class LangsmithTracer(Body):
 class RunCreate(Body):
     """A run of a thread, or a stateless one."""
 
+    OPAQUE = ("input", "command")
+
     assistant_id: Annotated[Indexed, Field(min_length=1)]
     input: Any = None
     command: JsonObject | None = None

@@ -67,7 +67,7 @@ async def batch(request: web.Request) -> web.Response:
     POST /runs/batch (contract 1.3, 3.5).
     """
     api = api_of(request)
-    items = await json_body(request)
+    items = await json_body(request, RunCreate.OPAQUE)
     if not isinstance(items, list) or not items:
         raise ApiError(422, "The request body must be a list of at least one run")
     if len(items) > RUNS:

@@ -46,6 +46,8 @@ class Superstep(Body):
 
 
 class ThreadCreate(Body):
+    OPAQUE = ("supersteps",)
+
     thread_id: Uuid | None = None
     metadata: Metadata | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
@@ -102,6 +104,8 @@ class StateAt(Body):
 
 
 class StateUpdate(Body):
+    OPAQUE = ("values",)
+
     values: Any = None
     as_node: Name | None = None
     checkpoint: CheckpointRef | None = None

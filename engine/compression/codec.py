@@ -23,6 +23,8 @@ _VALUES.precompute_compress(level=_LEVEL)
 _PLAIN, _RECORDS_1, _ZSTD_ALONE = 0, 1, 2
 _RESERVED = 16
 _SMALL_RECORD = 160
+LARGE_BYTES = 1024 * 1024
+"""To compress so much takes 2 ms and more: a thread does it, as zstd does not hold the interpreter."""
 _SMALL_VALUE = 64
 _SMALL_FRAMES, _FRAMES_LEVEL = 4096, 1
 
@@ -52,6 +54,8 @@ class UnknownCompression(ValueError):
 
 def pack_record(value: bytes) -> bytes:
     """A record's bytes as they are stored, smaller where that is worth it."""
+    if len(value) > LARGE_BYTES:  # others wait for it, and a dictionary is of no use any more
+        return _packed(value, _ZSTD_ALONE, _OF_THREAD.pack_frames)
     return _packed(value, _RECORDS_1, _OF_THREAD.pack_record if len(value) >= _SMALL_RECORD else None)
 
 
@@ -92,6 +96,11 @@ def pack_value(type_: str, data: bytes) -> tuple[str, bytes]:
         if len(packed) + 8 < len(data):
             return type_ + _ZSTD_VALUES_1, packed
     return type_, data
+
+
+def unpacked_size(type_: str, data: bytes) -> int:
+    """How large `unpack_value` makes it, in bytes."""
+    return zstandard.frame_content_size(data) if type_.endswith((_ZSTD_VALUES_1, _ZSTD)) else len(data)
 
 
 def unpack_value(type_: str, data: bytes) -> tuple[str, bytes]:

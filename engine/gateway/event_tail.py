@@ -13,7 +13,7 @@ from typing import Protocol
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.log.unreadable import event_in
+from threadlog.engine.log.unreadable import read_event
 from threadlog.engine.processor.ports import EventListener
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class EventTail:
             try:
                 async for records in tail:
                     for raw in records:
-                        record = event_in(raw)
+                        record = await read_event(raw)
                         next_[raw.partition] = raw.offset + 1
                         if self._acceptance[raw.partition].accepts(record):
                             self._held[raw.partition].append((raw.offset, record))

@@ -14,6 +14,7 @@ from threadlog.engine.domain.events import CommandRejected
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.domain.wire import event_to_wire
 from threadlog.engine.ids import new_id
+from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
 from threadlog.engine.processor.ports import Decided, Gateway
@@ -44,16 +45,17 @@ class LogGateway:
 
     async def send(self, envelope: CommandEnvelope) -> Decided:
         """As `submit`, of a command in its envelope."""
-        envelope, value = envelope.on_wire()
+        envelope, value = await envelope.on_wire()
         p = partition_of(envelope.key, self._log.partitions)
         if len(value) > MESSAGE_BYTES:  # the engine would say the same, but to nobody: it does not read so large a one
             return _refused(p, envelope, f"it is larger than {MESSAGE_BYTES} bytes")
         append = [Append(Topic.COMMANDS, p, envelope.key, value)]
         backoff = Backoff()
         unknown = False
+        seconds = longer(self._deadline_seconds, len(value))
         with self._wait_for(envelope.id) as answer:
             try:
-                async with asyncio.timeout(self._deadline_seconds):
+                async with asyncio.timeout(seconds):
                     while not answer.done():
                         try:
                             await self._log.append(append)
@@ -69,7 +71,7 @@ class LogGateway:
                         await asyncio.wait([answer], timeout=backoff.next())
                     return await answer
             except TimeoutError:
-                raise AppendUnknown(f"command {envelope.id} was not applied in {self._deadline_seconds} s") from None
+                raise AppendUnknown(f"command {envelope.id} was not applied in {seconds:g} s") from None
 
     def projected(self, partition: int, offset: int, record: EventRecord) -> None:
         """Answers who waits for this command."""
@@ -113,12 +115,13 @@ class LocalGateway:
         processor, fallback = self._processor, self._fallback
         if fallback is not None and not (processor.takes_submissions and processor.owns_key(key_of(command))):
             return await fallback.submit(command, id=id)
-        envelope = envelope_for(command, id)
+        envelope, value = await envelope_for(command, id).on_wire()
+        seconds = longer(self._deadline_seconds, len(value))
         try:
-            async with asyncio.timeout(self._deadline_seconds):
-                return await processor.submit(envelope)
+            async with asyncio.timeout(seconds):
+                return await processor.submit(envelope, value)
         except TimeoutError:
-            raise AppendUnknown(f"command {envelope.id} was not applied in {self._deadline_seconds} s") from None
+            raise AppendUnknown(f"command {envelope.id} was not applied in {seconds:g} s") from None
         except NotOwner:
             if fallback is None:
                 raise

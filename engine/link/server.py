@@ -110,7 +110,7 @@ class ExecutorChannelServer:
             if record.topic is Topic.COMMANDS:
                 envelope = envelope_of(record.value, record.key)
                 own = frames.pop(record.key, ())
-                submitted.append(self._processor.submit(envelope, value=record.value, frames=own))
+                submitted.append(self._processor.submit(envelope, record.value, reported=True, frames=own))
         work: list[Any] = list(submitted)
         if frames:
             work.append(self._log.append([record for own in frames.values() for record in own]))

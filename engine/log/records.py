@@ -13,6 +13,8 @@ from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.text import has_nul
 from threadlog.engine.domain.wire import to_body
 from threadlog.engine.log.encodable import encodable
+from threadlog.engine.log.large import holds_nul
+from threadlog.engine.offload.process import LARGE_BYTES
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -40,14 +42,14 @@ class CommandEnvelope:
         except TypeError:  # what orjson raises
             return self._replaced()
 
-    def on_wire(self) -> tuple[CommandEnvelope, bytes]:
+    async def on_wire(self) -> tuple[CommandEnvelope, bytes]:
         """The command as its reader gets it, and its bytes: for a command that is not read back."""
         try:
             value = orjson.dumps(self)
         except TypeError:
             pass
         else:
-            if not has_nul(value):
+            if not (has_nul(value) if len(value) <= LARGE_BYTES else await holds_nul(value)):
                 return self, value
         value = self._replaced()
         return CommandEnvelope.decode(value), value
@@ -75,7 +77,7 @@ class RefusedEnvelope(CommandEnvelope):
     def encode(self) -> bytes:
         return self._replaced()  # without the reason
 
-    def on_wire(self) -> tuple[CommandEnvelope, bytes]:
+    async def on_wire(self) -> tuple[CommandEnvelope, bytes]:
         return self, self.encode()
 
     @staticmethod
@@ -125,7 +127,11 @@ class EventRecord:
 
         A reader of the topic uses `engine.log.unreadable.event_in`.
         """
-        said = orjson.loads(value)
+        return EventRecord.of(orjson.loads(value))
+
+    @staticmethod
+    def of(said: Any) -> EventRecord:
+        """The record of its JSON. Raises ValueError, as `decode`."""
         try:
             record = EventRecord(**said)
         except TypeError:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from threadlog.engine.log.port import Append, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
-from threadlog.engine.log.unreadable import event_in
+from threadlog.engine.log.unreadable import read_event
 from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, Fenced, Unprojectable
 from threadlog.engine.processor.term import Term
 
@@ -163,7 +163,7 @@ async def _read_back(source: Log, term: Term, end: int, max_bytes: int) -> None:
         if not records:
             raise LogUnavailable(f"events[{term.partition}] ends before {end}, where the announcement is")
         for record in records:
-            if term.read_back(record.offset, event_in(record)):
+            if term.read_back(record.offset, await read_event(record)):
                 return
     except Fenced:
         log.info("partition %d was taken by a newer term", term.partition)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.log.unreadable import event_in
+from threadlog.engine.log.unreadable import read_event
 from threadlog.engine.processor.ports import Batch, EventListener, Position
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Listeners:
                     if not records:
                         break
                     for raw in records:
-                        record = event_in(raw)
+                        record = await read_event(raw)
                         told.offset = raw.offset
                         if told.acceptance.accepts(record):
                             self._tell(p, raw.offset, record)

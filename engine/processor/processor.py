@@ -24,7 +24,7 @@ from threadlog.engine.processor.inbox import Inboxes
 from threadlog.engine.processor.listeners import Listeners
 from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, EventListener, Position
 from threadlog.engine.processor.suspects import Suspects
-from threadlog.engine.processor.term import Term, envelope_of
+from threadlog.engine.processor.term import Term, read_envelope
 from threadlog.engine.processor.timers import TimerService
 
 log = logging.getLogger(__name__)
@@ -128,20 +128,17 @@ class Processor:
         return self._committer.takes_submissions
 
     async def submit(
-        self, envelope: CommandEnvelope, *, value: bytes | None = None, frames: Sequence[Append] = ()
+        self, envelope: CommandEnvelope, value: bytes, *, reported: bool = False, frames: Sequence[Append] = ()
     ) -> Decided:
         """Decide a command of this process, in the partition's order; answers once its events are projected.
 
-        `value`: the bytes an executor's command came in, of which `envelope` was made; `frames`: stream records to
-        append in the same transaction. Cancelling it may leave the command in the log. Raises `NotOwner` when another
-        processor takes the partition before that, `AppendUnknown` when the same happens after an append of unknown
-        outcome.
+        `value`: the command's bytes (`CommandEnvelope.on_wire`); `reported`: it is an executor's, nobody waits for it;
+        `frames`: stream records to append in the same transaction. Cancelling it may leave the command in the log.
+        Raises `NotOwner` when another processor takes the partition before that, `AppendUnknown` when the same happens
+        after an append of unknown outcome.
         """
         if self._stopping or not self.takes_submissions:
             raise NotOwner("commands are taken from the log" if not self._stopping else "the processor is stopping")
-        reported = value is not None
-        if value is None:
-            envelope, value = envelope.on_wire()
         if len(value) > MESSAGE_BYTES:
             envelope = RefusedEnvelope.instead_of(envelope, f"it is larger than {MESSAGE_BYTES} bytes")
             value = envelope.encode()
@@ -213,7 +210,7 @@ class Processor:
         if p not in self._partitions:
             return  # its new owner sends it
         if self.takes_submissions:
-            await self.submit(envelope)
+            await self.submit(*await envelope.on_wire())
         else:
             await self._log.append([Append(Topic.COMMANDS, p, envelope.key, envelope.encode())])
             await asyncio.sleep(self._renew_seconds)  # until it is projected it would be found due again
@@ -241,8 +238,10 @@ class Processor:
                     one = self._partitions.get(record.partition)
                     if one is None or one.term is None or record.offset <= one.term.decided:
                         continue
-                    envelope = envelope_of(record.value, record.key, (record.partition, self._log.partitions))
+                    envelope = await read_envelope(record.value, record.key, (record.partition, self._log.partitions))
                     envelope = self._suspects.judged(record.partition, record.offset, envelope)
+                    if self._partitions.get(record.partition) is not one:
+                        continue  # given up while it was read
                     self._partitions.read(record.partition, record.offset, envelope, len(record.value))
                     self._wake.set()
                 await self._partitions.room()

@@ -34,7 +34,9 @@ from threadlog.engine.domain.events import CommandRejected, Event
 from threadlog.engine.domain.text import storable, without_nul
 from threadlog.engine.domain.wire import command_from_wire, event_to_wire, is_time
 from threadlog.engine.log.acceptance import Acceptance
+from threadlog.engine.log.large import command_fields
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
+from threadlog.engine.offload.process import LARGE_BYTES
 from threadlog.engine.processor.ports import Accepted, Batch, Fenced, Position
 
 log = logging.getLogger(__name__)
@@ -330,8 +332,27 @@ def envelope_of(value: bytes, key: str, place: tuple[int, int] | None = None) ->
     """
     try:
         check_size(value)
-        envelope = CommandEnvelope.decode(without_nul(value))
-    except (ValueError, TypeError) as error:  # orjson's JSONDecodeError is a ValueError
+        fields = orjson.loads(without_nul(value))
+    except ValueError as error:  # orjson's JSONDecodeError is one
+        return _unreadable(key, f"it is not a command: {error}")
+    return _envelope_of(fields, key, place)
+
+
+async def read_envelope(value: bytes, key: str, place: tuple[int, int] | None = None) -> CommandEnvelope:
+    """`envelope_of`, for a loop that others wait for: what a client has sent stays JSON text in a large command."""
+    if not LARGE_BYTES < len(value) <= limits.MESSAGE_BYTES:
+        return envelope_of(value, key, place)
+    try:
+        fields = await command_fields(value)
+    except ValueError as error:
+        return _unreadable(key, f"it is not a command: {error}")
+    return _envelope_of(fields, key, place)
+
+
+def _envelope_of(fields: Any, key: str, place: tuple[int, int] | None) -> CommandEnvelope:
+    try:
+        envelope = CommandEnvelope(**fields)
+    except TypeError as error:
         return _unreadable(key, f"it is not a command: {error}")
     texts = (envelope.id, envelope.type, envelope.key, envelope.at)
     if not all(isinstance(text, str) for text in texts) or not isinstance(envelope.body, dict):

@@ -9,7 +9,11 @@ from typing import Any
 
 import orjson
 
-_DIGITS_TO_0 = bytes(ord("0") if 48 <= byte < 58 else byte if byte == ord("-") else 32 for byte in range(256))
+_SHAPE = bytes.maketrans(
+    bytes(range(256)),
+    bytes({ord("-"): 45, ord("["): 91, ord("{"): 91}.get(b, 48 if 48 <= b < 58 else 32) for b in range(256)),
+)
+_ANY = b"0" * 19  # the shortest out of reach have as many digits
 _MANY = b"0" * 20  # 2^64 has as many digits
 _MANY_NEGATIVE = b"-" + b"0" * 19  # as has -2^63
 
@@ -35,10 +39,17 @@ def in_reach(digits: str) -> bool:
     return len(digits) <= 20 and -(2**63) <= int(digits) < 2**64
 
 
-def may_have_some(data: bytes) -> bool:
-    """False: no number in this JSON is an integer out of reach."""
-    zeros = data.translate(_DIGITS_TO_0)  # looking for the numbers at once takes four times as long
-    if _MANY not in zeros and _MANY_NEGATIVE not in zeros:
+def shape_of(data: bytes) -> bytes:
+    """JSON with 0 for each digit, [ for each [ and {, blanks for the rest but minus signs: four times as fast to look
+    through as the JSON itself."""
+    return data.translate(_SHAPE)
+
+
+def may_have_some(data: bytes, shape: bytes | None = None) -> bool:
+    """False: no number in this JSON is an integer out of reach. `shape`: its shape, if the caller has it."""
+    if shape is None:
+        shape = shape_of(data)
+    if _ANY not in shape or (_MANY not in shape and _MANY_NEGATIVE not in shape):
         return False
     return _OUT_OF_REACH.search(data) is not None
 

@@ -7,21 +7,24 @@ when others appended commands in between, the transaction rolls back, and a seco
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 
+from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
-from threadlog.engine.log.postgres.append import group
+from threadlog.engine.log.postgres.append import group_of_any_size
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
+from threadlog.engine.offload.process import LARGE_BYTES
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.errors import AWAY
 from threadlog.engine.processor.committer import OnFailed, OnProjected, Submission, Turn, provide_states, take_over
 from threadlog.engine.processor.ports import Batch, Decided, Executors, Unprojectable
-from threadlog.engine.processor.term import Term, envelope_of
+from threadlog.engine.processor.term import Term, read_envelope
 from threadlog.projections.commit.coordination import PostgresCoordinationStore, applied_payload, fenced_by, moves
 from threadlog.projections.fold.batch import ReadValue
 from threadlog.projections.fold.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
@@ -208,7 +211,7 @@ class SingleTransactionCommitter:
 
     async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> list[int]:
         """Append and project, as one statement whenever the batch folds to one set of rows; answers the offsets."""
-        groups = group(appends)
+        groups = await group_of_any_size(appends)
         applied = applied_payload(batches) if self._notify_applied else None
         with unprojectable():
             folds = fold((batch.partition, batch.records) for batch in batches)
@@ -222,12 +225,16 @@ class SingleTransactionCommitter:
             self._claimable = 0 if wakes else sum(rows.claimable for rows in folds)
         together = following.pop(0)[1] if following[0][0] is PROJECT_ROWS else [None] * ARGUMENTS
         first = (*groups.arguments, expected, moves(batches), *together)
+        size = sum(len(append.value) for append in appends)
+        seconds = longer(COMMIT_SECONDS, size)
+        if size > LARGE_BYTES:
+            await asyncio.sleep(0)  # others' turn: to make rows of it took a while, to send them takes as long
         if not following:
-            return groups.offsets(await self._commit.fetchval(*first, column=1, timeout=COMMIT_SECONDS))
+            return groups.offsets(await self._commit.fetchval(*first, column=1, timeout=seconds))
         async with conn.transaction():
-            bases = await self._commit.fetchval(*first, column=1, timeout=COMMIT_SECONDS)
+            bases = await self._commit.fetchval(*first, column=1, timeout=seconds)
             for sql, arguments in following:
-                await conn.execute(sql, *arguments, timeout=COMMIT_SECONDS)
+                await conn.execute(sql, *arguments, timeout=seconds)
         return groups.offsets(bases)
 
 
@@ -271,7 +278,7 @@ class _Attempt:
             for turn in with_local:
                 records = found[Topic.COMMANDS, turn.term.partition].records
                 place = (turn.term.partition, source.partitions)
-                turn.commands += [(record.offset, envelope_of(record.value, record.key, place)) for record in records]
+                turn.commands += [(r.offset, await read_envelope(r.value, r.key, place)) for r in records]
             with_local = [
                 turn for turn in with_local if (one := found[Topic.COMMANDS, turn.term.partition]).upto < one.head
             ]

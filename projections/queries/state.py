@@ -5,12 +5,14 @@ Read within one repeatable-read transaction, or values deleted meanwhile make th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import asyncpg
 import orjson
 
+from threadlog.engine.compression.codec import LARGE_BYTES
 from threadlog.engine.stored.export import export_items
 from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
 from threadlog.engine.stored.tasks import statuses
@@ -82,7 +84,7 @@ async def get_state(
             rows = await conn.fetch(_BELOW, thread_id, below)
             state.nest({child["ns"]: _state(child, live=True) for child in rows})
         blobs = await _blobs(conn, thread_id, [state], selection)
-        return state.to_json(blobs, subgraphs=subgraphs, selection=selection)
+        return await _rendered([blobs], lambda: state.to_json(blobs, subgraphs=subgraphs, selection=selection))
 
     return await _again(read)
 
@@ -109,7 +111,9 @@ async def get_history(
     async def read() -> list[JsonObject]:
         states = [_state(r, live=False) for r in await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit)]
         blobs = await _blobs(conn, thread_id, states, selection)
-        return [state.to_json(blobs, subgraphs=False, selection=selection) for state in states]
+        return await _rendered(
+            [blobs], lambda: [state.to_json(blobs, subgraphs=False, selection=selection) for state in states]
+        )
 
     return await _again(read)
 
@@ -132,10 +136,13 @@ async def get_values(conn: Reader, thread_ids: Collection[str]) -> dict[str, Any
             threads, names = zip(*needed_values, strict=True)
             for thread_id, name, type_, data in await conn.fetch(_BLOBS_OF, list(threads), list(names)):
                 blobs.setdefault(thread_id, Blobs())[name] = StoredBlob(type_, data)
-        return {
-            thread_id: rendered(visible_values, blobs.get(thread_id, Blobs()))
-            for thread_id, visible_values in visible_of.items()
-        }
+        return await _rendered(
+            blobs.values(),
+            lambda: {
+                thread_id: rendered(visible_values, blobs.get(thread_id, Blobs()))
+                for thread_id, visible_values in visible_of.items()
+            },
+        )
 
     return await _again(read)
 
@@ -147,6 +154,13 @@ async def _again(read: Callable[[], Awaitable[T]]) -> T:
         except BlobMissing:
             continue
     return await read()
+
+
+async def _rendered(blobs: Iterable[Blobs], render: Callable[[], T]) -> T:
+    """What `render` makes of the blobs; of large ones in a thread: to decompress them does not hold the interpreter."""
+    if sum(some.unpacked_size for some in blobs) <= LARGE_BYTES:
+        return render()
+    return await asyncio.to_thread(render)
 
 
 async def _blobs(conn: Reader, thread_id: str, states: Collection[State], selection: Selection) -> Blobs:

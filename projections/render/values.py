@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import ormsgpack
 
-from threadlog.engine.compression.codec import unpack_value
+from threadlog.engine.compression.codec import unpack_value, unpacked_size
 from threadlog.engine.stored.json_form import SECRET, digits, plain, seconds, text_of_bytes
 from threadlog.engine.stored.value_refs import Reference
 
@@ -45,6 +45,11 @@ class Blobs(dict[str, StoredBlob]):
     def __init__(self, blobs: Iterable[tuple[str, StoredBlob]] = ()) -> None:
         super().__init__(blobs)
         self._shown: dict[str, Any] = {}
+
+    @property
+    def unpacked_size(self) -> int:
+        """In bytes, as the serializer wrote them."""
+        return sum(unpacked_size(*blob) for blob in self.values())
 
     def shown(self, name: str) -> Any:
         """A value, rendered. Raises `BlobMissing`, `UnknownType`."""

@@ -14,7 +14,7 @@ import pytest
 import yarl
 
 import threadlog.api
-from threadlog.api.http import limits
+from threadlog.api.http import json_text, limits
 from threadlog.engine.domain.limits import DEPTH, INDEXED_BYTES, METADATA_KEYS
 
 from .api_harness import ApiHarness
@@ -81,21 +81,25 @@ async def test_a_body_as_deep_as_allowed_is_stored_and_shown(api: ApiHarness) ->
 
 def test_brackets_in_text_are_not_levels() -> None:
     value = {"text": "[{" * 1000, "items": [[]] * 1000}
-    assert limits.check_body(orjson.dumps(value), value) is None
+    assert json_text.read(orjson.dumps(value)) == value
 
 
 def test_values_are_counted_at_all_levels() -> None:
     value = {"a": [1, 2, {"b": []}], "c": {"d": None}}
-    assert limits.count_values(value) == 8
-    raw = orjson.dumps([0] * limits.VALUES)
-    problem = limits.check_body(raw, orjson.loads(raw))
-    assert problem == f"The request body has {limits.VALUES + 1} values; at most {limits.VALUES} are allowed"
-    objects = orjson.dumps([{"a": 1}] * (limits.VALUES + 1))
-    problem = limits.check_unread(objects)
-    assert problem == f"The request body has {limits.VALUES + 1} values or more; at most {limits.VALUES} are allowed"
-    assert limits.check_unread(orjson.dumps(objects.decode())) is None  # JSON in a text
-    commas = {"text": "," * (2 * limits.VALUES)}
-    assert limits.check_body(orjson.dumps(commas), commas) is None
+    assert json_text.count_values(value) == 8
+    most = json_text.VALUES
+    too_many = f"The request body has {most + 1} values or more; at most {most} are allowed"
+    assert refusal(orjson.dumps([0] * most)) == too_many
+    objects = orjson.dumps([{"a": 1}] * (most + 1))
+    assert refusal(objects) == too_many
+    for text in (objects.decode(), "," * (2 * most)):  # JSON in a text
+        assert json_text.read(orjson.dumps([text])) == [text]
+
+
+def refusal(raw: bytes) -> str:
+    with pytest.raises(json_text.Unreadable) as error:
+        json_text.read(raw)
+    return str(error.value)
 
 
 ids = [str(uuid4())]
@@ -133,6 +137,7 @@ TOO_MANY: list[tuple[str, Any, str, int, int]] = [
 ]
 
 
+@pytest.mark.server  # a large body is read by a process
 async def test_too_much_is_refused_with_the_limit_and_the_number(api: ApiHarness) -> None:
     thread_id = await api.thread()
     for target, body, field, number, limit in TOO_MANY:

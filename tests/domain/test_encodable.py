@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import uuid
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ class Unshowable:
 
 def test_what_json_holds_is_written_as_it_is() -> None:
     said = envelope(text="é\n\U0001f600", number=2**63, list=[1.5, None, True], nested={"a": {}})
-    read, value = said.on_wire()
+    read, value = asyncio.run(said.on_wire())
     assert read is said and value == orjson.dumps(said) and CommandEnvelope.decode(value) == said
 
 
@@ -51,7 +52,7 @@ def test_what_json_holds_is_written_as_it_is() -> None:
     ],
 )  # fmt: skip
 def test_what_json_or_postgres_cannot_hold_is_replaced(given: Any, read: Any) -> None:
-    said, value = envelope(x=given).on_wire()
+    said, value = asyncio.run(envelope(x=given).on_wire())
     assert CommandEnvelope.decode(value) == said
     if isinstance(given, ValueError):
         read = said.body["x"]
@@ -60,7 +61,7 @@ def test_what_json_or_postgres_cannot_hold_is_replaced(given: Any, read: Any) ->
 
 
 def test_ids_and_keys_are_replaced_as_well() -> None:
-    said, value = CommandEnvelope("i\ud800", "t", "k\x00", "a", {}, actor="\udc80").on_wire()
+    said, value = asyncio.run(CommandEnvelope("i\ud800", "t", "k\x00", "a", {}, actor="\udc80").on_wire())
     assert (said.id, said.key, said.actor) == ("i\ufffd", "k\ufffd", "\ufffd") and CommandEnvelope.decode(value) == said
 
 
@@ -70,7 +71,7 @@ def test_what_is_too_deep_or_contains_itself_is_cut() -> None:
         deep = {"a": [deep]}
     itself: list[Any] = [1]
     itself.append(itself)
-    said, value = envelope(deep=deep, itself=itself).on_wire()
+    said, value = asyncio.run(envelope(deep=deep, itself=itself).on_wire())
     assert CommandEnvelope.decode(value) == said and said.body["itself"] == [1, "…"]
     levels, inner = 0, said.body["deep"]
     while inner != "…":
@@ -91,7 +92,7 @@ json = st.recursive(
 
 @given(json, st.text(st.characters()))
 def test_whatever_it_is_its_readers_decode_it(value: Any, text: str) -> None:
-    said, encoded = CommandEnvelope(text, text, text, text, {text: value}).on_wire()
+    said, encoded = asyncio.run(CommandEnvelope(text, text, text, text, {text: value}).on_wire())
     assert b"\\u0000" not in encoded
     assert orjson.dumps(CommandEnvelope.decode(encoded)) == orjson.dumps(said) == encoded
     assert orjson.dumps(encodable(encodable(value))) == orjson.dumps(encodable(value))

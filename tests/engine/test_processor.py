@@ -394,7 +394,7 @@ async def test_a_submission_that_is_not_owned_is_refused(apart: EngineHarness) -
     from threadlog.engine.gateway.gateway import envelope_for
 
     with pytest.raises(NotOwner):  # this journal takes commands from the log only
-        await engine.processor.submit(envelope_for(create_thread()))
+        await engine.processor.submit(*await envelope_for(create_thread()).on_wire())
 
 
 async def test_partitions_that_change_hands_all_the_time_lose_and_repeat_nothing(world: EngineHarness) -> None:

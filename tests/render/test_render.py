@@ -7,6 +7,7 @@ import enum
 import json
 import math
 import re
+import threading
 import uuid
 from collections import OrderedDict, defaultdict, deque, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -31,10 +32,12 @@ from pydantic import BaseModel, SecretStr
 from pydantic.v1 import BaseModel as OldModel
 
 from tests.installed import has, needs
+from threadlog.engine.compression.codec import LARGE_BYTES, pack_value
 from threadlog.engine.executor.checkpointer.serde import UnserializableState, pack
 from threadlog.engine.executor.checkpointer.stored_types import default_serializer
 from threadlog.engine.executor.checkpointer.values import PendingBlobs, Values
 from threadlog.engine.executor.reporting.jsonable import dumps
+from threadlog.projections.queries import state as queries
 from threadlog.projections.render import values as render
 from threadlog.projections.render.values import Blobs, StoredBlob
 
@@ -320,3 +323,17 @@ def test_a_missing_value_says_so() -> None:
         render.reference({"s": [["x", 1]]}, Blobs())
     with pytest.raises(render.UnknownType):
         render.value("pickle", b"")
+
+
+def test_how_large_values_are_is_known_without_reading_them() -> None:
+    long = default_serializer().dumps_typed("x" * 1_000_000)
+    packed = pack_value(*long)
+    assert len(packed[1]) < 10_000
+    assert Blobs([("a", StoredBlob(*packed)), ("b", StoredBlob("null", b""))]).unpacked_size == len(long[1])
+
+
+async def test_large_values_are_rendered_in_a_thread() -> None:
+    here = threading.get_ident()
+    large = Blobs([("a", StoredBlob(*pack_value("bytes", b"x" * (LARGE_BYTES + 1))))])
+    assert await queries._rendered([large], threading.get_ident) != here
+    assert await queries._rendered([Blobs([("a", StoredBlob("bytes", b"x"))])], threading.get_ident) == here

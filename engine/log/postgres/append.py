@@ -11,7 +11,8 @@ from typing import Any
 
 import asyncpg
 
-from threadlog.engine.compression.codec import pack_frames, pack_record
+from threadlog.engine.compression.codec import LARGE_BYTES, pack_frames, pack_record
+from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.errors import AWAY, FAILED, NOT_COMMITTED
@@ -76,6 +77,13 @@ def group(records: Sequence[Append]) -> Groups:
     return Groups(([t for t, _ in places], [p for _, p in places], counts, r_group, keys, values), slots)
 
 
+async def group_of_any_size(records: Sequence[Append]) -> Groups:
+    """`group`, in a thread when there is much to compress."""
+    if all(len(record.value) <= LARGE_BYTES for record in records):
+        return group(records)
+    return await asyncio.to_thread(group, records)
+
+
 class _Kind(Enum):
     CONTROL = 0  # no stream record
     STREAM = 1  # stream records only
@@ -120,11 +128,12 @@ class _Lane:
         except FAILED as error:
             raise LogUnavailable(f"the log's database can't be reached: {error!r}") from error
         try:
-            if len(records) == 1:
+            if len(records) == 1 and len(records[0].value) <= LARGE_BYTES:
                 (r,) = records
                 return [await self._append_one.fetchval(r.topic, r.partition, r.key, stored(r), timeout=APPEND_SECONDS)]
-            groups = group(records)
-            return groups.offsets(await self._append.fetchval(*groups.arguments, timeout=APPEND_SECONDS))
+            groups = await group_of_any_size(records)
+            seconds = longer(APPEND_SECONDS, sum(len(record.value) for record in records))
+            return groups.offsets(await self._append.fetchval(*groups.arguments, timeout=seconds))
         except NOT_COMMITTED as error:
             await self.connection.drop()
             raise LogUnavailable(f"the log's database is going down: {error!r}") from error

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from threadlog.engine.backoff import Backoff
-from threadlog.engine.compression.codec import unpack_record
+from threadlog.engine.compression.codec import LARGE_BYTES, unpack_record
 from threadlog.engine.log.port import Record, Topic
 from threadlog.engine.log.postgres.append import COMPRESSED
 from threadlog.engine.postgres.connection import CONNECT_SECONDS
@@ -121,7 +121,7 @@ async def read_places(
             found[place] = Found(first, head, max(head, starts[place]), [])
             continue
         if topic in COMPRESSED:
-            value = unpack_record(value)
+            value = unpack_record(value) if len(value) <= LARGE_BYTES else await asyncio.to_thread(unpack_record, value)
         record = Record(topic, place[1], off, key, value, ms)
         if place in found:
             found[place].records.append(record)
