@@ -17,8 +17,9 @@ from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.errors import ApiError, is_unavailable
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.request_keys import REQUEST_ID
-from threadlog.api.http.requests import encodable, header
+from threadlog.api.http.requests import header
 from threadlog.api.http.responses import reply
+from threadlog.engine.domain.text import storable
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +87,13 @@ def _error_response(request: web.Request, error: Exception) -> web.StreamRespons
     if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
         return reply({"detail": "A NUL character can't be part of an id, a name or a filter"}, 422)
     if has_left(request) and isinstance(error, _OF_CONNECTION):
-        logger.debug("%s %s: the client has left", request.method, encodable(request.path))
+        logger.debug("%s %s: the client has left", request.method, storable(request.path))
         return web.Response(status=499)  # which aiohttp drops
     if is_unavailable(error):
-        logger.warning("%s %s: %s: %s", request.method, encodable(request.path), type(error).__name__, error)
+        logger.warning("%s %s: %s: %s", request.method, storable(request.path), type(error).__name__, error)
         return reply(
             {"detail": "The log or the database can't be reached at the moment. Try again."}, 503, {"Retry-After": "1"}
         )
     request_id = request[REQUEST_ID]
-    logger.error("%s %s failed (request %s)", request.method, encodable(request.path), request_id, exc_info=error)
+    logger.error("%s %s failed (request %s)", request.method, storable(request.path), request_id, exc_info=error)
     return reply({"detail": f"Internal server error (request {request_id})"}, 500)

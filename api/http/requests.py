@@ -19,6 +19,7 @@ from threadlog.api.http.connections import received, too_large
 from threadlog.api.http.errors import ApiError, describe
 from threadlog.api.http.limits import shown
 from threadlog.api.settings import SETTINGS
+from threadlog.engine.domain.text import storable
 from threadlog.engine.ids import as_uuid
 from threadlog.engine.offload.process import LARGE_BYTES, OffloadFailed, call
 
@@ -81,26 +82,19 @@ def checked(value: Any, model: type[M]) -> M:
         raise ApiError(422, describe(error)) from None
 
 
-def encodable(text: str) -> str:
-    """The text with U+FFFD for what can't be written or stored: surrogates (undecodable bytes of a header) and NUL."""
-    if text.isascii():
-        return text.replace("\x00", "\ufffd")
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\x00", "\ufffd")
-
-
 def header(request: web.Request, name: str) -> str:
     """The header, stripped; "" when there is none."""
-    return encodable(request.headers.get(name, "")).strip()
+    return storable(request.headers.get(name, "")).strip()
 
 
 def path_text(request: web.Request, name: str) -> str:
     """A part of the path; "" when the route has none of that name."""
-    return encodable(request.match_info.get(name, ""))
+    return storable(request.match_info.get(name, ""))
 
 
 def query_text(request: web.Request, name: str) -> str | None:
     """A value of the query, None when it is not given or empty."""
-    return encodable(request.query.get(name, "")) or None
+    return storable(request.query.get(name, "")) or None
 
 
 def path_uuid(request: web.Request, name: str, what: str) -> str:
@@ -145,7 +139,7 @@ def query_list(request: web.Request, *names: str) -> list[str]:
     """A list given by repeated keys, commas or a JSON list, or a mixture, under any of the names."""
     values: list[str] = []
     for name in names:
-        for raw in map(encodable, request.query.getall(name, ())):
+        for raw in map(storable, request.query.getall(name, ())):
             if raw.startswith("["):
                 try:
                     items = orjson.loads(raw)
@@ -165,14 +159,14 @@ def query_namespaces(request: web.Request) -> set[str] | None:
     if "namespace" not in request.query:
         return None
     namespaces = set[str]()
-    for raw in map(encodable, request.query.getall("namespace")):
+    for raw in map(storable, request.query.getall("namespace")):
         try:
             listed = orjson.loads(raw) if raw.startswith("[") else [raw]
         except orjson.JSONDecodeError:
             listed = None
         if not isinstance(listed, list) or not all(isinstance(namespace, str) for namespace in listed):
             raise ApiError(422, f"namespace: not a JSON list of namespaces: {shown(raw)}")
-        namespaces.update(map(encodable, listed))
+        namespaces.update(map(storable, listed))
     return namespaces
 
 
