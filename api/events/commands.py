@@ -34,6 +34,8 @@ Handler = Callable[["Commands", JsonObject], Awaitable[JsonObject]]
 # What every run of this protocol streams, so that each channel has data whoever subscribes later.
 STREAM_MODES = ["values", "updates", "messages-tuple", "tools", "lifecycle", "tasks", "custom"]
 MALFORMED = "Protocol commands must include an integer id and string method."
+# Of a command, what only the graph looks into: see `json_text.payloads`.
+OPAQUE = ("params.input", "params.response", "params.responses.response", "params.update", "params.goto")
 _PASSED_ON = ("input", "metadata", "langsmith_tracer")
 _MOST_CHECKPOINTS = 1000
 _SUMMARY = Selection(frozenset(("checkpoint", "metadata", "created_at", "next")))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from threadlog.api.context import api_of
-from threadlog.api.events.commands import Commands, is_command, malformed
+from threadlog.api.events.commands import OPAQUE, Commands, is_command, malformed
 from threadlog.api.events.filters import EventFilter, InvalidFilter, filter_of
 from threadlog.api.events.stream import follow
 from threadlog.api.events.websocket import Socket, refuse
@@ -25,7 +26,7 @@ async def command(request: web.Request) -> web.Response:
     """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
-    value = await _json(request)
+    value = await _json(request, OPAQUE)
     if not is_command(value):
         return reply(malformed(value), 400)
     return reply(await Commands(request, api, thread_id).respond(value))
@@ -62,10 +63,10 @@ async def socket(request: web.Request) -> web.StreamResponse:
     return await Socket(request, api, thread_id).serve()
 
 
-async def _json(request: web.Request) -> Any:
+async def _json(request: web.Request, opaque: Sequence[str] = ()) -> Any:
     """The body; one that is not JSON is a 400 in this protocol."""
     try:
-        return await json_body(request)
+        return await json_body(request, opaque)
     except ApiError as error:
         if error.status == 422 and error.detail.startswith("Invalid JSON"):
             raise ApiError(400, error.detail) from None

@@ -12,14 +12,14 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from threadlog.api.context import Api
-from threadlog.api.events.commands import Commands, failure, is_command, malformed
+from threadlog.api.events.commands import OPAQUE, Commands, failure, is_command, malformed
 from threadlog.api.events.errors import ProtocolError
 from threadlog.api.events.filters import EventFilter, FilterUnion, InvalidFilter, filter_of
 from threadlog.api.events.stream import translator_of
 from threadlog.api.events.subscription import EventSubscription, ProtocolEvent
 from threadlog.api.http.errors import ApiError, is_unavailable
 from threadlog.api.http.limits import shown
-from threadlog.api.http.requests import decoded_body
+from threadlog.api.http.requests import json_of
 from threadlog.api.streaming.subscriptions import CaughtUp
 
 logger = logging.getLogger(__name__)
@@ -88,8 +88,10 @@ class Socket:
 
     async def _received(self, text: str) -> None:
         try:
-            command = decoded_body(text.encode("utf-8", "surrogatepass"))
+            command = await json_of([text.encode("utf-8", "surrogatepass")], OPAQUE)
         except ApiError as error:
+            if error.status >= 500:
+                raise
             await self._send(failure(None, ProtocolError("invalid_argument", error.detail)))
             return
         if not is_command(command):

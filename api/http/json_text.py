@@ -24,6 +24,8 @@ else."""
 REST_BYTES = 20 * 1024 * 1024
 """A body without what is for the graph alone (input, values, command): metadata, config and context, as a rule."""
 
+_WHOLE = frozenset(("input", "response", "update", "goto"))  # opaque as one value, whatever it is
+
 _LEVELS_ABOVE = WRITABLE_LEVELS - DEPTH  # with so many more around it, what is too deep can't be written
 
 
@@ -70,14 +72,18 @@ def read_carved(raw: bytes, *opaque: str) -> list[bytes]:
 
 
 def payloads(body: Any, opaque: Collection[str]) -> Iterator[Place]:
-    """What of a body is the graph's alone: nobody looks into it before an executor does. `opaque`: where it is."""
-    if isinstance(body, list):  # of runs
+    """What of a body is the graph's alone: nobody looks into it before an executor does. `opaque`: where it is, inside
+    another member as `params.input`."""
+    if isinstance(body, list):  # of runs, or of answers
         for index, item in enumerate(body):
             if isinstance(item, dict):
                 yield from ((index, *place) for place in payloads(item, opaque))
     elif isinstance(body, dict):
         for name in opaque:
-            if name == "input":
+            outer, _, inner = name.partition(".")
+            if inner:
+                yield from ((outer, *place) for place in payloads(body.get(outer), (inner,)))
+            elif name in _WHOLE:
                 yield from [(name,)] * (name in body)
             elif name == "supersteps":
                 yield from _updates(body.get(name))

@@ -41,10 +41,14 @@ async def json_body(request: web.Request, opaque: Sequence[str] = ()) -> Any:
     limit = request.client_max_size
     if (request.content_length or 0) > limit:  # said at once, without waiting for so many bytes
         raise too_large(limit)
-    parts = await received(request, limit, request.app[SETTINGS].read_timeout_seconds)
-    if len(parts) > 1 and sum(map(len, parts)) > LARGE_BYTES:
+    return await json_of(await received(request, limit, request.app[SETTINGS].read_timeout_seconds), opaque)
+
+
+async def json_of(parts: Sequence[bytes], opaque: Sequence[str] = ()) -> Any:
+    """The value of what has been received as a body, or as a message."""
+    if sum(map(len, parts)) > LARGE_BYTES:
         return await _large(parts, opaque)
-    return decoded_body(parts[0] if len(parts) == 1 else b"".join(parts))
+    return _decoded(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 async def _large(parts: Sequence[bytes], opaque: Sequence[str]) -> Any:
@@ -60,8 +64,7 @@ async def _large(parts: Sequence[bytes], opaque: Sequence[str]) -> Any:
     return result["body"]
 
 
-def decoded_body(raw: bytes) -> Any:
-    """The value of a body, which is within the limits of every body."""
+def _decoded(raw: bytes) -> Any:
     try:
         return json_text.read(raw)
     except json_text.Unreadable as error:

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.api.api_harness import ApiHarness
+from threadlog.api.events.commands import OPAQUE
 from threadlog.api.http import json_text, requests
 from threadlog.engine.domain.commands import UpdateState
 from threadlog.engine.domain.limits import DEPTH, METADATA_BYTES
@@ -117,6 +118,63 @@ async def test_a_large_body_is_refused_with_the_limit(api: ApiHarness, body: byt
     async with api.client.post(f"/threads/{thread_id}/runs", data=body) as answer:
         assert (answer.status, problem in (detail := (await answer.json())["detail"])) == (422, True), detail
     assert await api.call("GET", f"/threads/{thread_id}/runs") == []
+
+
+@pytest.mark.usefixtures("read_elsewhere")
+@pytest.mark.parametrize("by", ["POST", "WebSocket"])
+async def test_a_large_command_of_the_event_streaming_protocol(api: ApiHarness, by: str) -> None:
+    thread_id = await api.thread()
+    path = f"/threads/{thread_id}"
+
+    async def result(method: str, **params: Any) -> Any:
+        command = {"id": 7, "method": method, "params": params}
+        if by == "POST":
+            answer = await api.call("POST", f"{path}/commands", command)
+        else:
+            async with api.client.ws_connect(f"{path}/stream/events") as socket:
+                await socket.send_str(orjson.dumps(command).decode())
+                answer = orjson.loads(await socket.receive_str(timeout=60))
+        assert (answer["id"], answer["type"]) == (7, "success"), answer
+        return answer["result"]
+
+    given = {"messages": [TEXT], "n": 1}
+    run_id = (await result("run.start", assistant_id="noop", input=given))["run_id"]
+    assert (await api.call("GET", f"{path}/runs/{run_id}"))["kwargs"]["input"] == given
+    questions = {"task": [{"id": "first", "value": "?"}, {"id": "second", "value": "?"}]}
+    await api.claim(run_id)
+    await api.report(thread_id, run_id, "interrupted", interrupts=questions, next=["n"])
+    responses = [{"interrupt_id": "first", "response": TEXT}, {"interrupt_id": "second", "response": 2}]
+    await result("input.respond", responses=responses, update={"text": TEXT})
+    [newest, _] = await api.call("GET", f"{path}/runs")
+    assert newest["kwargs"]["command"] == {"resume": {"first": TEXT, "second": 2}, "update": {"text": TEXT}}
+
+
+def test_what_a_protocol_command_carries_for_the_graph_is_carved() -> None:
+    params = {
+        "input": [TEXT], "responses": [{"interrupt_id": TEXT, "response": TEXT}], "response": {"a": TEXT},
+        "update": TEXT, "goto": [TEXT],
+    }  # fmt: skip
+    parts = json_text.read_carved(orjson.dumps({"id": 1, "method": "m", "params": params}), *OPAQUE)
+    text = orjson.dumps(TEXT)
+    assert sorted(parts[2:]) == sorted([b"[%b]" % text, text, b'{"a":%b}' % text, text, b"[%b]" % text])
+    assert orjson.loads(parts[1])[0]["body"]["params"]["responses"][0] == {"interrupt_id": TEXT, "response": None}
+    for odd in (7, [params], None):
+        json_text.read_carved(orjson.dumps({"params": odd}), *OPAQUE)
+
+
+@pytest.mark.usefixtures("read_elsewhere")
+async def test_what_a_large_message_of_a_websocket_lacks_is_said_on_it(api: ApiHarness) -> None:
+    path = f"/threads/{await api.thread()}"
+    command = {"id": 7, "method": "run.start", "params": {"assistant_id": "noop", "input": TEXT, "n": 2**63}}
+    async with api.client.ws_connect(f"{path}/stream/events") as socket:
+        for sent, problem in (
+            (orjson.dumps(command)[:-1], "Invalid JSON in request body"),
+            (orjson.dumps(command).replace(b"9223372036854775808", b"9" * 21), "params.n: an integer beyond 64 bits"),
+        ):
+            await socket.send_str(sent.decode())
+            answer = orjson.loads(await socket.receive_str(timeout=60))
+            assert (answer["error"], problem in answer["message"]) == ("invalid_argument", True), answer
+    assert await api.call("GET", f"{path}/runs") == []
 
 
 async def test_without_a_process_to_read_it_a_large_body_is_503(
