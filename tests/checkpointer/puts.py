@@ -53,5 +53,5 @@ class NoPool:
 
 
 def without_database(run: Run) -> Run:
-    run.saver._pool = NoPool()  # type: ignore[assignment]
+    run.saver._loader._pool = NoPool()  # type: ignore[assignment]
     return run

@@ -48,7 +48,7 @@ async def test_a_run_on_a_known_thread_reads_its_subgraphs_only_where_they_have_
         async def fetch(self, query: str, *args: Any) -> Any:
             return await desk.pool.fetch(query, *args)
 
-    run.saver._pool = Counting()  # type: ignore[assignment]
+    run.saver._loader._pool = Counting()  # type: ignore[assignment]
     graph = graphs.subgraphs().compile(checkpointer=run.saver)
     await graph.ainvoke({"items": ["a new beginning"]}, at(run))
     assert reads == [""], "new tasks have new namespaces: only the thread's own state was read"
@@ -198,7 +198,7 @@ async def test_an_append_of_a_large_value_is_repeated_until_it_works(desk: Check
                 raise LogUnavailable("away")
             return await desk.log.append(records)
 
-    run.saver._log = Shaky(4)
+    run.saver._sender._log = Shaky(4)
     await put(run, {"big": noise(LARGE_BYTES * 2)})
     assert len(blobs(run)) == 1
 
@@ -214,7 +214,7 @@ async def test_a_put_that_waits_lets_nobody_refer_to_its_values(desk: Checkpoint
             await go.wait()
             return await desk.log.append(records)
 
-    run.saver._log = Slow(4)
+    run.saver._sender._log = Slow(4)
     text = "text " * 200
     slow = asyncio.create_task(put(run, {"big": noise(LARGE_BYTES * 2), "a": text}))
     await reached.wait()

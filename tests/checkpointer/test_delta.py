@@ -100,7 +100,7 @@ async def test_a_long_history_takes_few_queries(desk: CheckpointerHarness) -> No
             asked.append(query)
             return await desk.pool.fetchrow(query, *args)
 
-    later.saver._pool = Counting()  # type: ignore[assignment]
+    later.saver._loader._pool = Counting()  # type: ignore[assignment]
     found = await later.saver.aget_delta_channel_history(config=at(run.thread_id, parent), channels=["d"])
     assert len(found["d"]["writes"]) == 50
     assert len(asked) <= 3

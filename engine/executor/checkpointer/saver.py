@@ -17,7 +17,6 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    get_checkpoint_id,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_methods
 from langgraph.pregel import Pregel
@@ -25,9 +24,8 @@ from langgraph.types import StateSnapshot
 
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
 from threadlog.engine.executor.checkpointer import pending as standing
-from threadlog.engine.executor.checkpointer import reader
 from threadlog.engine.executor.checkpointer.cache import CheckpointCache
-from threadlog.engine.executor.checkpointer.large_values import append_large
+from threadlog.engine.executor.checkpointer.loading import Loader
 from threadlog.engine.executor.checkpointer.next_tasks import (
     NextTasks,
     NodeOrder,
@@ -38,9 +36,10 @@ from threadlog.engine.executor.checkpointer.next_tasks import (
     plan_of_snapshot,
 )
 from threadlog.engine.executor.checkpointer.ports import Reporter, StatefulGraph
-from threadlog.engine.executor.checkpointer.reader import Stored, config_of, ordered
+from threadlog.engine.executor.checkpointer.reader import Stored, config_of
 from threadlog.engine.executor.checkpointer.records import plain_checkpoint, plain_metadata
-from threadlog.engine.executor.checkpointer.serde import Blob, inline
+from threadlog.engine.executor.checkpointer.sending import Sender
+from threadlog.engine.executor.checkpointer.serde import inline
 from threadlog.engine.executor.checkpointer.stored_types import default_serializer
 from threadlog.engine.executor.checkpointer.sync_bridge import (
     MustWait,
@@ -53,7 +52,7 @@ from threadlog.engine.executor.errors import shown_in_state
 from threadlog.engine.executor.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaChannelHistory
 from threadlog.engine.log.port import Log
 from threadlog.engine.stored.tasks import ERROR, INTERRUPT, NULL_TASK
-from threadlog.engine.stored.value_refs import Reference, needed, text_reference
+from threadlog.engine.stored.value_refs import Reference, text_reference
 
 logger = logging.getLogger(__name__)
 
@@ -96,14 +95,27 @@ class ThreadlogSaver(SyncCheckpointer):
         serde: SerializerProtocol | None = None,
     ) -> None:
         super().__init__(serde=serde or default_serializer())
-        self._pool, self._log, self._reporter = pool, log, reporter
         self.thread_id, self.run_id = str(thread_id), run_id
-        self._partition, self._sync = partition, sync
+        self._reporter, self._sync = reporter, sync
         self._values = Values(self.serde)
         self._memory = CheckpointCache(fresh=fresh)
+        self._sender = Sender(
+            log,
+            partition,
+            self.thread_id,
+            values=self._values,
+            reporter=reporter,
+            home=self._home,
+        )
+        self._loader = Loader(
+            pool,
+            self.thread_id,
+            memory=self._memory,
+            values=self._values,
+            reporter=reporter,
+            home=self._home,
+        )
         self._plans: dict[str, OrderedDict[str, NextTasks]] = {}  # ns -> of checkpoints that are not put yet
-        self._behind: set[asyncio.Task[None]] = set()
-        self._large = asyncio.Lock()
         self._order: NodeOrder | None = None
         self._unplanned: _Put | None = None  # put, and not sent: its tasks are not known yet
 
@@ -144,7 +156,7 @@ class ThreadlogSaver(SyncCheckpointer):
         ns, parent_id = self._own(config)
         sync = self._sync or config["configurable"].get(CONFIG_KEY_DURABILITY) == "sync"
         if sync:
-            self._will_wait()
+            self._home.will_wait()
         draft = PendingBlobs()
         put = Stored(
             ns=ns,
@@ -179,7 +191,7 @@ class ThreadlogSaver(SyncCheckpointer):
         return config_of(self.thread_id, ns, put.checkpoint_id)
 
     async def _keep(self, found: _Put) -> None:
-        await self._send(found.item, found.draft)
+        await self._sender.send(found.item, found.draft)
         self._memory.put(found.checkpoint, found.configurable)
 
     async def _keep_unplanned(self) -> None:
@@ -216,7 +228,7 @@ class ThreadlogSaver(SyncCheckpointer):
             "task_path": task_path,
             "writes": encoded,
         }
-        await self._send(item, draft)
+        await self._sender.send(item, draft)
         for channel, value in writes:
             if channel == INTERRUPT:
                 self._memory.raised(ns, checkpoint_id, task_id, value)
@@ -251,40 +263,16 @@ class ThreadlogSaver(SyncCheckpointer):
 
     async def flush(self) -> None:
         """Everything put so far is durable."""
-        self._will_wait()
+        self._home.will_wait()
         await self._keep_unplanned()
-        await self._caught_up()
+        await self._sender.caught_up()
         await self._reporter.flush()
-
-    async def _send(self, item: dict[str, Any], draft: PendingBlobs) -> None:
-        """Hand an item over with the values it needs; large ones are durable in the `values` topic before."""
-        if not self._sent_at_once(item, draft):
-            self._will_wait()
-            async with self._large:  # one after the other: LangGraph puts a write and the checkpoint it makes at once
-                self._values.settle(draft)
-                await draft.seal_aside()
-                item["blobs"] = draft.items(await append_large(self._log, self._partition, self.thread_id, draft))
-                self._reporter.add(item)
-                self._values.commit(draft)
-
-    def _sent_at_once(self, item: dict[str, Any], draft: PendingBlobs) -> bool:
-        """Hand an item over if that needs no waiting."""
-        if draft.raw:
-            if draft.big:
-                return False
-            draft.seal()
-            if draft.large():
-                return False
-            item["blobs"] = draft.items({})
-        self._reporter.add(item)
-        self._values.commit(draft)
-        return True
 
     # --- what runs next, what clients see --------------------------------------------------------------
 
     def planned(self, ns: str | Sequence[str], payload: Mapping[str, Any]) -> None:
         """A `checkpoints` stream event of the graph: the tasks that follow a checkpoint and what clients see of it."""
-        if not self._on_loop:  # of a graph that a node thread has called
+        if not self._home.here:  # of a graph that a node thread has called
             self._loop.call_soon_threadsafe(self.planned, ns, payload)
             return
         if self._guard.locked():
@@ -294,7 +282,7 @@ class ThreadlogSaver(SyncCheckpointer):
         if found is not None and found.checkpoint.checkpoint_id == plan.checkpoint_id:
             self._unplanned = None
             self._memory.put(found.checkpoint, found.configurable)
-            self._send_behind(found.item, found.draft)
+            self._sender.send_behind(found.item, found.draft)
         known = self._memory.get(plan.ns, plan.checkpoint_id)
         if known is not None:
             if known.tasks is None or commanded(known):
@@ -337,11 +325,7 @@ class ThreadlogSaver(SyncCheckpointer):
                 )
             except Exception:  # the user's code: what has been done stands all the same
                 logger.exception("thread %s: the graph can't tell its state", self.thread_id)
-        await self._caught_up()
-
-    async def _caught_up(self) -> None:
-        while self._behind:
-            await asyncio.gather(*self._behind)
+        await self._sender.caught_up()
 
     def _describe_all(self, snapshot: StateSnapshot) -> None:
         configurable = snapshot.config.get("configurable", {})
@@ -364,69 +348,15 @@ class ThreadlogSaver(SyncCheckpointer):
         if found["shown"] is None:
             del found["shown"]
         item = {"kind": "tasks", "ns": known.ns, "checkpoint_id": known.checkpoint_id, **found}
-        self._send_behind(item, draft)
-
-    def _send_behind(self, item: dict[str, Any], draft: PendingBlobs) -> None:
-        if not self._sent_at_once(item, draft):
-            if self._on_loop:
-                self._send_later(item, draft)
-            else:
-                self._loop.call_soon_threadsafe(self._send_later, item, draft)
-
-    def _send_later(self, item: dict[str, Any], draft: PendingBlobs) -> None:
-        task = self._loop.create_task(self._send(item, draft))
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
+        self._sender.send_behind(item, draft)
 
     # --- loading ---------------------------------------------------------------------------------------
 
     @from_anywhere
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        configurable = config["configurable"]
-        if (thread_id := str(configurable["thread_id"])) != self.thread_id:
-            self._will_wait()
-            return await reader.one_of_thread(self._pool, self.serde, thread_id, config)
-        await self._keep_unplanned()
-        found = await self._load(configurable.get("checkpoint_ns", ""), get_checkpoint_id(config), configurable)
-        return None if found is None else await self._tuple(found)
-
-    async def _load(self, ns: str, checkpoint_id: str | None, configurable: Mapping[str, Any]) -> Stored | None:
-        memory = self._memory
-        wanted = checkpoint_id or memory.newest(ns)
-        if (known := memory.get(ns, wanted)) is not None:
-            return known
-        unreported = memory.unreported(ns, wanted)
-        if not unreported and (memory.fresh if wanted else memory.nothing_older(ns, configurable)):
-            return None
-        self._will_wait()
-        if unreported:
-            await self._reporter.applied()
-        found = await reader.row(self._pool, self.thread_id, ns, wanted)
-        return None if found is None else memory.loaded(found, newest=wanted is None)
-
-    async def _tuple(self, found: Stored) -> CheckpointTuple:
-        writes = ordered(found.writes)
-        blobs = await self._blobs([*found.channels.values(), *(reference for _, _, reference in writes)])
-        channel_values = {name: self._values.value(ref, blobs) for name, ref in found.channels.items()}
-        pending = [(task_id, channel, self._values.value(ref, blobs)) for task_id, channel, ref in writes]
-        for name, reference in found.channels.items():
-            self._values.learn(reference, channel_values[name])
-        for (task_id, channel, value), (_, _, reference) in zip(pending, writes, strict=True):
-            self._values.learn(reference, value)
-            if channel == INTERRUPT:
-                self._memory.raised(found.ns, found.checkpoint_id, task_id, value)
-        return found.tuple(self.thread_id, channel_values, pending)
-
-    async def _blobs(self, references: Sequence[Reference]) -> dict[str, Blob]:
-        names = needed(references)
-        blobs = self._values.kept(names)
-        if missing := names - blobs.keys():
-            self._will_wait()
-            blobs |= await reader.blobs(self._pool, self.thread_id, missing)
-            if missing := names - blobs.keys():  # put by this attempt and dropped from memory
-                await self._reporter.applied()
-                blobs |= await reader.blobs(self._pool, self.thread_id, missing)
-        return blobs
+        if str(config["configurable"]["thread_id"]) == self.thread_id:
+            await self._keep_unplanned()
+        return await self._loader.one(config)
 
     @listed_from_anywhere
     async def alist(
@@ -437,21 +367,12 @@ class ThreadlogSaver(SyncCheckpointer):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        configurable = config["configurable"] if config else {}
-        thread_id = str(configurable.get("thread_id", self.thread_id))
         if limit is not None and limit <= 0:
             return
-        if thread_id == self.thread_id:
+        configurable = config["configurable"] if config else {}
+        if str(configurable.get("thread_id", self.thread_id)) == self.thread_id:
             await self._keep_unplanned()
-            ns = configurable.get("checkpoint_ns")
-            unreported = self._memory.unreported(ns)
-            if not unreported and self._memory.nothing_older(ns or "", configurable):
-                return
-            self._will_wait()
-            if unreported:
-                await self._reporter.applied()
-        self._will_wait()
-        for found in await reader.several(self._pool, self.serde, thread_id, config, filter, before, limit):
+        for found in await self._loader.several(config, filter, before, limit):
             yield found
 
     @from_anywhere
@@ -460,24 +381,9 @@ class ThreadlogSaver(SyncCheckpointer):
     ) -> Mapping[str, DeltaChannelHistory]:
         if not channels:
             return {}
-        configurable = config["configurable"]
-        thread_id, ns = str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
-        if thread_id != self.thread_id:
-            self._will_wait()
-            rows = await reader.chain(self._pool, thread_id, ns, get_checkpoint_id(config), channels)
-            return await reader.delta_history(self._pool, self.serde, thread_id, rows, channels)
-        await self._keep_unplanned()
-        target = await self._load(ns, get_checkpoint_id(config), configurable)
-        if target is None:
-            return {name: {"writes": []} for name in channels}
-        found = self._memory.chain(target, channels)
-        if found is None:
-            self._will_wait()
-            if self._memory.unreported(ns):
-                await self._reporter.applied()
-            found = await reader.chain(self._pool, thread_id, ns, target.checkpoint_id, channels)
-        blobs = await self._blobs(reader.chain_references(found, channels))
-        return reader.histories(found, channels, blobs, self._values)
+        if str(config["configurable"]["thread_id"]) == self.thread_id:
+            await self._keep_unplanned()
+        return await self._loader.delta_history(config, channels)
 
     # --- deleting --------------------------------------------------------------------------------------
 
@@ -505,7 +411,7 @@ class ThreadlogSaver(SyncCheckpointer):
         raise ValueError("a run can't copy a thread; use the API")
 
     async def _delete(self, item: dict[str, Any]) -> None:
-        self._will_wait()
+        self._home.will_wait()
         await self._keep_unplanned()
         self._reporter.add(item)
         await self._reporter.applied()

@@ -86,7 +86,7 @@ class StandaloneSaver(SyncCheckpointer):
 
     def thread(self, thread_id: str) -> ThreadlogSaver:
         """The checkpointer of one thread."""
-        self._will_wait()
+        self._home.will_wait()
         thread_id = str(thread_id)
         if thread_id not in self._threads:
             uuid.UUID(thread_id)  # anything else is no thread
@@ -147,19 +147,19 @@ class StandaloneSaver(SyncCheckpointer):
 
     @from_anywhere
     async def adelete_thread(self, thread_id: str) -> None:
-        self._will_wait()
+        self._home.will_wait()
         self._threads.pop(str(thread_id), None)
         await submit(self._gateway, DeleteThread(thread_id=str(thread_id)), unknown_ok=True)
 
     @from_anywhere
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        self._will_wait()
+        self._home.will_wait()
         for thread_id in await reader.threads_of_runs(self._pool, run_ids):
             await self.thread(thread_id).adelete_for_runs(run_ids)
 
     @from_anywhere
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        self._will_wait()
+        self._home.will_wait()
         for thread_id in map(str, thread_ids):
             if strategy == "delete":
                 await self.adelete_thread(thread_id)
@@ -171,7 +171,7 @@ class StandaloneSaver(SyncCheckpointer):
 
     @from_anywhere
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        self._will_wait()
+        self._home.will_wait()
         source, target = str(source_thread_id), str(target_thread_id)
         reporter = StandaloneReporter(self._gateway, target)
         async with self._pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):

@@ -77,14 +77,40 @@ class MustWait(RuntimeError):
     """A synchronous call on the event loop would have to wait for it."""
 
 
+class HomeLoop:
+    """The running event loop, to be kept by what works on it: asks which thread calls, and whether that may wait."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.at_once: set[int] = set()  # threads in which nothing can be waited for at the moment
+
+    @property
+    def here(self) -> bool:
+        """Whether the caller is in the loop's thread."""
+        return threading.get_ident() == self._thread
+
+    @property
+    def called_at_once(self) -> bool:
+        return bool(self.at_once) and threading.get_ident() in self.at_once
+
+    def will_wait(self) -> None:
+        """To be called before anything that waits, and before any effect that can't be repeated."""
+        if self.called_at_once:
+            raise MustWait(
+                "A graph was called synchronously on the event loop and its checkpointer has to wait. "
+                "Use `await graph.ainvoke(…)` inside async nodes."
+            )
+
+
 def from_anywhere(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Coroutine[Any, Any, T]]:
     """Let a coroutine method of a `SyncCheckpointer` be awaited on any loop of any thread: it runs on its own."""
 
     @functools.wraps(method)
     async def anywhere(self: SyncCheckpointer, *args: Any, **more: Any) -> T:
-        if self._called_at_once:
+        if self._home.called_at_once:
             return await method(self, *args, **more)
-        if not self._on_loop:
+        if not self._home.here:
             return await self._from_other_loop(lambda: method(self, *args, **more))
         if asyncio.get_running_loop() is not self._loop:  # one that runs within a callback of ours: it can't go on
             return self._at_once_here(method(self, *args, **more))
@@ -123,30 +149,13 @@ class SyncCheckpointer(BaseCheckpointSaver[int]):
 
     def __init__(self, *, serde: SerializerProtocol) -> None:
         super().__init__(serde=serde)
-        self._loop = asyncio.get_running_loop()
-        self._loop_thread = threading.get_ident()
-        self._at_once: set[int] = set()  # threads in which nothing can be waited for at the moment
+        self._home = HomeLoop()
+        self._loop = self._home.loop
         self._guard = threading.Lock()  # held by a thread that does what the blocked loop can't
-
-    @property
-    def _on_loop(self) -> bool:
-        return threading.get_ident() == self._loop_thread
-
-    @property
-    def _called_at_once(self) -> bool:
-        return bool(self._at_once) and threading.get_ident() in self._at_once
-
-    def _will_wait(self) -> None:
-        """To be called before anything that waits, and before any effect that can't be repeated."""
-        if self._called_at_once:
-            raise MustWait(
-                "A graph was called synchronously on the event loop and its checkpointer has to wait. "
-                "Use `await graph.ainvoke(…)` inside async nodes."
-            )
 
     def _wait(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What `call()` returns, from a synchronous method."""
-        if self._on_loop:
+        if self._home.here:
             return self._at_once_here(call())
         handed = _Handed(call, self._loop)
         try:
@@ -192,15 +201,15 @@ class SyncCheckpointer(BaseCheckpointSaver[int]):
     def _at_once_here(self, work: Coroutine[Any, Any, T]) -> T:
         """Most calls need not wait: carry out such a one, without the loop."""
         thread = threading.get_ident()
-        nested = thread in self._at_once
-        self._at_once.add(thread)
+        nested = thread in self._home.at_once
+        self._home.at_once.add(thread)
         try:
             work.send(None)
         except StopIteration as done:
             return cast(T, done.value)
         finally:
             if not nested:
-                self._at_once.discard(thread)
+                self._home.at_once.discard(thread)
         work.close()
         raise AssertionError(f"{work} waits without saying so")
 
