@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
@@ -28,6 +27,7 @@ from threadlog.deploy.supervise.children import FORK_SERVER, Child, ChildProcess
 from threadlog.deploy.supervise.fork_server import ForkedHere
 from threadlog.deploy.supervise.leases import LeaseKeeper
 from threadlog.deploy.supervise.leftovers import end_descendants
+from threadlog.deploy.supervise.reachable import check_port, free_port, get, is_listening, what_is_missing
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 
@@ -61,7 +61,7 @@ class Supervisor:
         self._failed: str | None = None
         self._ready = False
         self._app, self._given = app, settings
-        port = settings.port or _free_port(settings.host)
+        port = settings.port or free_port(settings.host)
         self._data_dir = settings.data_dir.absolute()
         self._postgres = None
         if not settings.database_uri:
@@ -123,7 +123,7 @@ class Supervisor:
             CannotRun, DatabaseAway, PostgresFailed: before anything was served.
         """
         extras.require(self._given)
-        _check_port(self._settings.host, self._settings.port)
+        check_port(self._settings.host, self._settings.port)
         await self._check_services()
         self._data_dir.mkdir(parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
@@ -187,7 +187,9 @@ class Supervisor:
             await database_ready(settings.database_uri, patience_seconds=_SERVICE_SECONDS)
         if settings.kafka_bootstrap_servers:
             addresses = settings.kafka_bootstrap_servers.split(",")
-            if not any(await asyncio.gather(*(_is_listening(address.strip()) for address in addresses))):
+            if not any(
+                await asyncio.gather(*(is_listening(address.strip(), _SERVICE_SECONDS) for address in addresses))
+            ):
                 raise CannotRun(
                     f"no Kafka broker answers at {settings.kafka_bootstrap_servers}: start it, or correct "
                     "KAFKA_BOOTSTRAP_SERVERS"
@@ -196,7 +198,7 @@ class Supervisor:
     async def _until_ready(self) -> None:
         reported = time.monotonic()
         while not self._stop.is_set():
-            status, body = await _get(self._settings.host, self._settings.port, "/ok")
+            status, body = await get(self._settings.host, self._settings.port, "/ok")
             if status == 200:
                 self._ready = True
                 took = time.time() - self._began
@@ -207,7 +209,7 @@ class Supervisor:
             if time.monotonic() - reported > _SLOW_SECONDS:
                 reported = time.monotonic()
                 waited = time.time() - self._began
-                self._out(f"starting    {_what_is_missing(status, body)} ({waited:.0f} s)")
+                self._out(f"starting    {what_is_missing(status, body)} ({waited:.0f} s)")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 0.05)
 
@@ -354,16 +356,6 @@ class Supervisor:
         return [c for c in children if c.running]
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _free_port(host: str) -> int:
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def _link_in(data_dir: Path) -> Path:
     """Where executors find the engine. The path of a socket has 107 bytes at most."""
     path = data_dir / "link.sock"
@@ -371,61 +363,6 @@ def _link_in(data_dir: Path) -> Path:
         return path
     name = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
     return Path(tempfile.gettempdir()) / f"threadlog-{name}.sock"
-
-
-def _check_port(host: str, port: int) -> None:
-    with socket.socket(_family(host)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise CannotRun(
-                f"port {port} on {host} cannot be used ({error.strerror}): stop the program that has it, or choose "
-                "another with --port"
-            ) from None
-
-
-async def _is_listening(address: str) -> bool:
-    """Whether a server accepts connections at `host:port` within `_SERVICE_SECONDS`."""
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(_SERVICE_SECONDS):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-                    writer.close()
-                    return True
-                except OSError:
-                    await asyncio.sleep(0.2)
-    except (TimeoutError, ValueError):
-        return False
-
-
-async def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
-    """Status and body of a small GET; (0, b"") without a response."""
-    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    try:
-        reader, writer = await asyncio.open_connection(target, port)
-    except OSError:
-        return 0, b""
-    try:
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: {target}\r\n\r\n".encode())
-        answer = await asyncio.wait_for(reader.read(65_536), 5)
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split(b" ", 2)[1]), body
-    except (OSError, TimeoutError, IndexError, ValueError):
-        return 0, b""
-    finally:
-        writer.close()
-
-
-def _what_is_missing(status: int, body: bytes) -> str:
-    if status == 0:
-        return "waiting for the api"
-    try:
-        return str(json.loads(body).get("detail") or "waiting for the graphs to load")
-    except (ValueError, AttributeError):
-        return "waiting for the graphs to load"
 
 
 def forked_roles(settings: Settings) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The event-streaming protocol on the wire: commands, channels, sequence numbers, filters, WebSocket."""
+"""The event-streaming protocol on the wire: commands, channels, sequence numbers, filters."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import httpx
-import orjson
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from pydantic import TypeAdapter
@@ -243,65 +241,6 @@ async def test_namespaces_and_depth(thread: EventClient) -> None:
     assert {tuple(event["params"]["namespace"]) for event in found} == {tuple(exact)}
 
 
-class Socket:
-    """The protocol's WebSocket: replies by their command's id, and the events beside them."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self.events: list[Event] = []
-
-    async def command(self, command_id: int, method: str, **params: Any) -> Event:
-        await self._socket.send_str(orjson.dumps({"id": command_id, "method": method, "params": params}).decode())
-        return await self.reply(command_id)
-
-    async def reply(self, command_id: int | None) -> Event:
-        while True:
-            message = await asyncio.wait_for(self._socket.receive_json(), 60)
-            if message["type"] != "event":
-                assert message["id"] == command_id
-                return dict(message)
-            self.events.append(message)
-
-    async def until_ended(self) -> None:
-        while not (self.events and ended(self.events[-1])):
-            self.events.append(await asyncio.wait_for(self._socket.receive_json(), 60))
-
-
-@pytest.mark.contract(144)
-async def test_the_websocket_carries_commands_and_events(thread: EventClient, url: str) -> None:
-    path = f"{url}/threads/{thread.thread_id}/stream/events"
-    async with aiohttp.ClientSession() as session, session.ws_connect(path) as connection:
-        socket = Socket(connection)
-        subscribed = await socket.command(1, "subscription.subscribe", channels=EVERY)
-        assert subscribed["result"]["replayed_events"] == 0
-        started = await socket.command(2, "run.start", assistant_id="noop", input={"items": []})
-        assert started["type"] == "success"
-        await socket.until_ended()
-        assert facts(socket.events) == facts(await thread.events(EVERY))
-        await connection.send_str("this is no JSON")
-        assert (await socket.reply(None))["error"] == "invalid_argument"
-        again = await socket.command(3, "subscription.subscribe", channels=["values"])
-        values = [event for event in socket.events if event["method"] == "values"]
-        assert again["result"]["replayed_events"] == len(values) // 2
-        ended_one = await socket.command(
-            4, "subscription.unsubscribe", subscription_id=again["result"]["subscription_id"]
-        )
-        assert ended_one["result"] == {}
-        gone = await socket.command(5, "subscription.unsubscribe", subscription_id=again["result"]["subscription_id"])
-        assert gone["error"] == "no_such_subscription"
-
-
-@pytest.mark.contract(144)
-async def test_a_websocket_for_no_thread_is_closed_with_the_status(url: str) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(f"{url}/threads/not-a-thread/stream/events") as connection,
-    ):
-        message = await asyncio.wait_for(connection.receive(), 60)
-        assert message.type is aiohttp.WSMsgType.CLOSE
-        assert message.data == 4422
-
-
 @named_tool_calls
 @pytest.mark.star
 @pytest.mark.contract(145)
@@ -452,17 +391,3 @@ async def test_an_unknown_thread_is_silent_not_an_error(http: httpx.AsyncClient)
     async with http.stream("POST", path, json={"channels": ["values"]}) as stream:
         assert stream.status_code == 200
         assert stream.headers["content-type"].startswith("text/event-stream")
-
-
-@pytest.mark.contract(144)
-async def test_subscriptions_of_one_websocket_are_one_ordered_stream(thread: EventClient, url: str) -> None:
-    """A client takes the end of a run for the end of its events, whichever subscription it comes for."""
-    path = f"{url}/threads/{thread.thread_id}/stream/events"
-    async with aiohttp.ClientSession() as session, session.ws_connect(path) as connection:
-        socket = Socket(connection)
-        await socket.command(1, "subscription.subscribe", channels=["lifecycle", "input"])
-        await socket.command(2, "subscription.subscribe", channels=["values", "messages", "lifecycle"])
-        await socket.command(3, "run.start", assistant_id="chat", input=HELLO)
-        await socket.until_ended()
-        assert [event["seq"] for event in socket.events] == sorted({event["seq"] for event in socket.events})
-        assert facts(socket.events) == facts(await thread.events(["values", "messages", "lifecycle"]))

@@ -1,10 +1,9 @@
-"""The processor over both journals: deciding, ordering, owning partitions, timers, lost attempts, failures."""
+"""The processor over both journals: deciding, ordering, failures."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -13,13 +12,10 @@ import pytest
 from tests.engine.engine_harness import PARTITIONS, EngineHarness, create_run, create_thread, finish, new_id, thread_in
 from tests.waiting import eventually
 from threadlog.engine.domain.commands import CancelRun, ReportRun
-from threadlog.engine.gateway.event_tail import EventTail
-from threadlog.engine.gateway.gateway import LogGateway
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import partition_of
 from threadlog.engine.processor.processor import NotOwner
-from threadlog.projections.commit.applied import PostgresApplied
 from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 
 
@@ -97,167 +93,6 @@ async def test_a_command_nobody_can_understand_holds_up_nothing(world: EngineHar
     await world.until("SELECT count(*) = 1 FROM threads")
     expected = ["command.rejected"] * 3 + ["thread.created"]
     await eventually(lambda: engine.heard.events() == expected)
-
-
-# --- ownership -------------------------------------------------------------------------------------------------------
-
-
-async def test_one_processor_takes_everything_at_once(world: EngineHarness) -> None:
-    engine = await world.engine()
-    assert engine.processor.owned == list(range(PARTITIONS))
-
-
-async def test_partitions_spread_over_processors_and_come_back(world: EngineHarness) -> None:
-    one = await world.engine("one")
-    two = await world.engine("two")
-    assert sorted(one.processor.owned + two.processor.owned) == list(range(PARTITIONS))
-    assert len(two.processor.owned) == PARTITIONS // 2
-    await two.stop()
-    world.engines.remove(two)
-    await eventually(lambda: one.processor.owned == list(range(PARTITIONS)))
-
-
-async def test_a_command_reaches_the_processor_that_owns_it(world: EngineHarness) -> None:
-    one = await world.engine("one")
-    thread = create_thread(thread_in(PARTITIONS - 1))
-    await one.submit(thread)
-    two = await world.engine("two")
-    assert two.processor.owns_key(thread.thread_id)
-    own, foreign = create_run(thread_in(0)), create_run(thread.thread_id)
-    # Through the log, from a process that hears of events from `one`: it is told by what is projected there.
-    await one.submit(own)
-    await two.submit(foreign)
-    assert len(await world.rows("SELECT * FROM runs")) == 2
-    assert await world.verify() == []
-
-
-async def test_a_processor_that_lost_its_partitions_changes_nothing(world: EngineHarness) -> None:
-    engine = await world.engine("one", lease_seconds=60.0)
-    thread = create_thread()
-    await engine.submit(thread)
-    p = partition_of(thread.thread_id, PARTITIONS)
-    await world.pool.execute("INSERT INTO processors VALUES ('thief', now() + interval '1 hour')")
-    await world.pool.execute("UPDATE partitions SET owner = 'thief', epoch = epoch + 1 WHERE p = $1", p)
-    # Decided by the old term at once: the guard refuses it, whether or not the theft has been noticed.
-    lost = asyncio.create_task(engine.submit(create_run(thread.thread_id, "00000000-0000-4000-8000-000000000001")))
-    await eventually(lambda: not engine.processor.owns(p))
-    assert await world.rows("SELECT * FROM runs") == []
-    # When the thief is gone, the partition is decided again, with nothing lost.
-    await world.pool.execute("DELETE FROM processors WHERE owner = 'thief'")
-    assert (await lost).events[0]["type"] == "run.created"
-    assert await world.verify() == []
-
-
-async def test_a_killed_processor_is_continued_by_its_successor_at_once(world: EngineHarness) -> None:
-    first = await world.engine("same name", lease_seconds=3600.0)
-    run = create_run(new_id())
-    await first.submit(run)
-    for task in (*first.processor._tasks, first.processor._tail):
-        if task is not None:
-            task.cancel()
-    world.engines.remove(first)
-    second = await world.engine("same name", lease_seconds=3600.0)
-    assert second.processor.owned == list(range(PARTITIONS))
-    assert (await second.submit(create_run(run.thread_id))).events[0]["type"] == "run.created"
-    with pytest.raises(RuntimeError):  # the first one's terms are over: its journal can't commit any more
-        await _commit_with_old_term(first, run.thread_id)
-    await first.committer.aclose()
-    assert await world.verify() == []
-
-
-async def _commit_with_old_term(engine: Any, thread_id: str) -> None:
-    from threadlog.engine.gateway.gateway import envelope_for
-    from threadlog.engine.processor.committer import Turn
-
-    term = engine.processor._partitions[partition_of(thread_id, PARTITIONS)].term
-    envelope = envelope_for(create_run(thread_id))
-    await engine.committer.commit([Turn(term, [(term.decided + 1000, envelope)])])
-    await engine.committer.settle()
-    if term.dead:
-        raise RuntimeError("the term is over")
-
-
-async def test_a_restart_goes_on_where_it_stopped(world: EngineHarness) -> None:
-    first = await world.engine("one")
-    run = create_run(new_id())
-    await first.submit(run)
-    await first.stop()
-    world.engines.remove(first)
-    await world.append(finish(run.thread_id, run.run_id))  # nobody is there to decide it
-    await world.engine("two")
-    await world.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
-    assert await world.verify() == []
-
-
-async def test_a_stopped_processor_refuses(world: EngineHarness) -> None:
-    engine = await world.engine()
-    await engine.stop()
-    with pytest.raises(LogUnavailable):
-        await engine.submit(create_thread())
-
-
-# --- timers and lost attempts ----------------------------------------------------------------------------------------
-
-
-def in_seconds(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="microseconds")
-
-
-@pytest.mark.parametrize("delay", [0.05, 0.6])
-async def test_a_delayed_run_gets_its_turn_when_it_is_due(world: EngineHarness, delay: float) -> None:
-    engine = await world.engine()
-    run = create_run(new_id(), due_at=in_seconds(delay))
-    await engine.submit(run)
-    await world.until("SELECT count(*) = 1 FROM run_queue WHERE run_id = $1", run.run_id)
-    assert await world.rows("SELECT * FROM timers") == []
-    await eventually(lambda: f"due:{run.run_id}" in [r.cmd_id for _, _, r in engine.heard.records])
-    assert await world.verify() == []
-
-
-async def test_a_timer_survives_its_processor(world: EngineHarness) -> None:
-    first = await world.engine("one")
-    run = create_run(new_id(), due_at=in_seconds(0.5))
-    await first.submit(run)
-    await first.stop()
-    world.engines.remove(first)
-    await world.engine("two")
-    await world.until("SELECT count(*) = 1 FROM run_queue WHERE run_id = $1", run.run_id)
-
-
-async def test_an_attempt_whose_executor_is_gone_is_tried_again(world: EngineHarness) -> None:
-    engine = await world.engine()
-    run = create_run(new_id())
-    await engine.submit(run)
-    await world.pool.execute("INSERT INTO executors VALUES ('dead', now() - interval '1 second', 1)")
-    await world.pool.execute("UPDATE run_queue SET owner = 'dead'")
-    await world.until("SELECT count(*) = 1 FROM run_queue WHERE attempt = 2 AND owner IS NULL")
-    await eventually(lambda: engine.heard.events().count("run.lease_expired") == 1)
-
-
-async def test_an_attempt_of_a_living_executor_is_left_alone(world: EngineHarness) -> None:
-    engine = await world.engine()
-    lost, kept = create_run(new_id()), create_run(new_id())
-    await engine.submit(lost)
-    await engine.submit(kept)
-    await world.pool.execute("INSERT INTO executors VALUES ('alive', now() + interval '1 hour', 1)")
-    await world.pool.execute("UPDATE run_queue SET owner = 'alive' WHERE run_id = $1", kept.run_id)
-    await world.pool.execute("UPDATE run_queue SET owner = 'never registered' WHERE run_id = $1", lost.run_id)
-    engine.processor.look()
-    await world.until("SELECT count(*) = 1 FROM run_queue WHERE run_id = $1 AND attempt = 2", lost.run_id)
-    row = (await world.rows("SELECT attempt, owner FROM run_queue WHERE run_id = $1", kept.run_id))[0]
-    assert (row["attempt"], row["owner"]) == (1, "alive")
-
-
-async def test_a_run_cancelled_before_anybody_claimed_it_frees_its_thread(world: EngineHarness) -> None:
-    engine = await world.engine()
-    run = create_run(new_id())
-    await engine.submit(run)
-    await engine.submit(CancelRun(thread_id=run.thread_id, run_id=run.run_id))
-    await world.until("SELECT count(*) = 0 FROM run_queue")
-    assert (await world.rows("SELECT status FROM runs"))[0]["status"] == "interrupted"
-    assert (await engine.submit(create_run(run.thread_id, multitask_strategy="reject"))).events[0][
-        "type"
-    ] == "run.created"
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
@@ -397,49 +232,6 @@ async def test_a_submission_that_is_not_owned_is_refused(apart: EngineHarness) -
         await engine.processor.submit(*await envelope_for(create_thread()).on_wire())
 
 
-async def test_partitions_that_change_hands_all_the_time_lose_and_repeat_nothing(world: EngineHarness) -> None:
-    """Thieves bump the epochs under load: what is being decided just then must not count, and must not be lost."""
-    one = await world.engine("one", lease_seconds=0.5)
-    two = await world.engine("two", lease_seconds=0.5)
-    gateway = LogGateway(world.log, deadline_seconds=60)
-    tail = EventTail(world.log, PostgresApplied(world.pool))
-    tail.add_listener(gateway)
-    await tail.start()
-    threads = [thread_in(p) for p in range(PARTITIONS)]
-    accepted: list[str] = []
-
-    async def client(thread_id: str) -> None:
-        for _ in range(6):
-            run = create_run(thread_id)
-            answer = await gateway.submit(run)
-            assert "run.created" in [event["type"] for event in answer.events]
-            accepted.append(run.run_id)
-
-    async def thief() -> None:
-        steal = (
-            "UPDATE partitions SET epoch = epoch + 1, owner = CASE owner WHEN 'one' THEN 'two' ELSE 'one' END "
-            "WHERE p = $1"
-        )
-        for _ in range(6):  # not for ever: a slow machine would never get to decide anything
-            for p in range(PARTITIONS):
-                await world.pool.execute(steal, p)
-                await asyncio.sleep(0.02)
-
-    stealing = asyncio.create_task(thief())
-    try:
-        await asyncio.gather(*(client(thread_id) for thread_id in threads))
-    finally:
-        stealing.cancel()
-        await asyncio.gather(stealing, return_exceptions=True)
-        await tail.stop()
-    assert sorted(accepted) == sorted(str(row["run_id"]) for row in await world.rows("SELECT run_id FROM runs"))
-    for engine in (one, two):  # none tells anything twice, or out of order
-        told = [(p, offset) for p, offset, _ in engine.heard.records]
-        assert len(told) == len(set(told))
-        assert all(a[1] < b[1] for a, b in pairwise(sorted(told, key=lambda one: one[0])) if a[0] == b[0])
-    assert await world.verify() == []
-
-
 async def test_a_rollback_in_the_batch_that_saved_what_it_removes(embedded: EngineHarness) -> None:
     engine = await embedded.engine()
     run = create_run(new_id())
@@ -455,13 +247,3 @@ async def test_a_rollback_in_the_batch_that_saved_what_it_removes(embedded: Engi
     )
     assert await embedded.rows("SELECT * FROM checkpoints") == await embedded.rows("SELECT * FROM channel_values") == []
     assert await embedded.verify() == []
-
-
-async def test_more_processors_than_partitions(world: EngineHarness) -> None:
-    engines = [await world.engine(f"engine {n}", ready=False) for n in range(PARTITIONS + 2)]
-
-    async def spread() -> bool:
-        counts = [len(engine.processor.owned) for engine in engines]
-        return sum(counts) == PARTITIONS and max(counts) == 1
-
-    await eventually(spread, within=60)

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import asyncpg
 from langgraph.pregel import Pregel
-from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from threadlog.engine.executor.cancels import CANCELS
@@ -17,36 +16,24 @@ from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.errors import describe_error
 from threadlog.engine.executor.garbage import clear_frames
 from threadlog.engine.executor.graphs.loader import LoadedGraph
-from threadlog.engine.executor.langgraph_internals import (
-    CONFIG_KEY_CHECKPOINTER,
-    CONFIG_KEY_RUNTIME,
-    CONFIG_KEY_STREAM,
-    DEFAULT_RUNTIME,
-    GraphDrained,
-    RunControl,
-    control_options,
-    stream_hook,
-)
+from threadlog.engine.executor.langgraph_internals import GraphDrained, RunControl
 from threadlog.engine.executor.node_threads import GivenUp, Job
 from threadlog.engine.executor.queue import Claim
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.executor.reporting.reporter import AttemptReporter, ReportApplied
+from threadlog.engine.executor.run.calling import call_graph
 from threadlog.engine.executor.run.config import (
     command_of,
-    context_for,
-    durability,
     named,
     run_config,
     stream_modes,
     update_config,
-    with_limit,
 )
-from threadlog.engine.executor.run.messages import MessageHandler
 from threadlog.engine.executor.run.resume import AttemptSaver, StartPlan, plan_attempt, state_config
 from threadlog.engine.executor.run.state_update import apply_state_update, checkpoint_event
 from threadlog.engine.executor.run.streaming import RunStream
-from threadlog.engine.executor.run.strict_resume import refusal, resume_strictly
+from threadlog.engine.executor.run.strict_resume import refusal
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.records import EVENT_STREAMING
 
@@ -356,7 +343,7 @@ class RunAttempt:
                 stream.stopped_at_breakpoint(_output(graph, plan.breakpoint.values))
             else:
                 try:
-                    await self._stream_graph(graph, plan, saver, stream)
+                    await call_graph(graph, plan, claim, saver, stream, self.queue, self.control)
                 except GeneratorExit:
                     raise
                 except BaseException as ended:  # what else the superstep has done is part of the state all the same
@@ -374,51 +361,6 @@ class RunAttempt:
                     state = await graph.aget_state(state_config(claim.thread_id, saver))
                     stream.values = _output(graph, state.values)
         return "success"
-
-    async def _stream_graph(self, graph: AnyGraph, plan: StartPlan, saver: AttemptSaver, stream: RunStream) -> None:
-        kwargs, config = self.claim.kwargs, plan.config
-        runtime: Runtime[Any] = DEFAULT_RUNTIME.override(
-            store=graph.store, stream_writer=stream.write_custom if "custom" in stream.modes else stream.ignore_custom
-        )
-        stream.plans_come = graph.checkpointer is not False
-        config["configurable"].update({
-            CONFIG_KEY_CHECKPOINTER: saver,
-            CONFIG_KEY_STREAM: stream_hook(stream, stream.graph_modes, self.control),
-            CONFIG_KEY_RUNTIME: runtime,
-        })  # fmt: skip
-        if kwargs.get("strict_resume"):
-            await resume_strictly(graph, plan.input, config, state_config(self.claim.thread_id, saver), saver)
-        handlers: list[Any] = []
-        if stream.messages is not None:
-            handlers.append(MessageHandler(stream.messages, stream.subgraphs))
-        if stream.tool_calls is not None:
-            handlers.append(stream.tool_calls)
-        if handlers:
-            config["callbacks"] = handlers
-        options: dict[str, Any] = {
-            "context": context_for(graph, kwargs.get("context")),
-            "interrupt_before": kwargs.get("interrupt_before") or None,
-            "interrupt_after": kwargs.get("interrupt_after") or None,
-            "durability": None if graph.checkpointer is False else durability(kwargs),
-            **control_options(self.control),
-        }
-        if "events" not in stream.modes:  # clients see the output schema's channels; LangChain's events tell all
-            options["output_keys"] = graph.output_channels
-        call: Any = graph  # its overloads know stream modes by their literals
-        if "events" in stream.modes:
-            config = with_limit(config, graph)
-            # LangChain copies the first namespace it sees into the metadata of all events: let that be their own.
-            if not config["configurable"].get("checkpoint_ns"):
-                config["configurable"].pop("checkpoint_ns", None)
-            async for event in call.astream_events(plan.input, config, version="v2", **options):
-                stream.event(event)
-                if self.queue.full:
-                    await self.queue.room()
-            return
-        # one item per superstep, and only to wait here while the log cannot keep up: the stream itself goes its own way
-        async for _ in call.astream(plan.input, config, stream_mode=["checkpoints"], **options):
-            if self.queue.full:
-                await self.queue.room()
 
     async def _update_state(self) -> dict[str, Any]:
         saver = self.saver = self._saver()
