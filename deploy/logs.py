@@ -51,7 +51,7 @@ def configure_logging(settings: Settings) -> None:
         # These speak of every request and every metadata refresh.
         for chatty in ("aiohttp.access", "aiokafka", "asyncio", "httpx", "httpcore", "watchfiles"):
             logging.getLogger(chatty).setLevel(max(root.level, logging.WARNING))
-        # Their users report what is wrong, once: a pool without a database writes a traceback per connection, and a
-        # topic that is about to be made is not an error.
-        for resigned in ("asyncpg.pool", "aiokafka.cluster"):
+        # Their users report what is wrong, once: a pool without a database writes a traceback per connection, a topic
+        # that is about to be made is not an error, and what a WebSocket's client asks for is its own affair.
+        for resigned in ("asyncpg.pool", "aiokafka.cluster", "aiohttp.websocket"):
             logging.getLogger(resigned).setLevel(logging.CRITICAL)

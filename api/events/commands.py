@@ -105,7 +105,9 @@ class Commands:
                     "invalid_argument",
                     f"The thread waits for {len(waiting)} answers: send input.respond with their interrupt ids.",
                 )
-            fields["command"] = {"resume": fields.pop("input", None)}
+            answer = fields.pop("input", None)
+            # LangGraph takes null for an answer only where it is told whose.
+            fields["command"] = {"resume": {waiting.pop(): None} if answer is None else answer}
         strategy = params.get("multitask_strategy") or params.get("multitaskStrategy")
         if strategy is not None:
             fields["multitask_strategy"] = strategy

@@ -11,7 +11,7 @@ from threadlog.api.context import api_of
 from threadlog.api.events.commands import OPAQUE, Commands, is_command, malformed
 from threadlog.api.events.filters import EventFilter, InvalidFilter, filter_of
 from threadlog.api.events.stream import follow
-from threadlog.api.events.websocket import Socket, refuse
+from threadlog.api.events.websocket import Socket, is_handshake, refuse
 from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import header, json_body, path_uuid
@@ -51,7 +51,7 @@ async def socket(request: web.Request) -> web.StreamResponse:
     GET /threads/{thread_id}/stream/events (contract 1.2, 2.7).
     """
     api = api_of(request)
-    if not web.WebSocketResponse().can_prepare(request).ok:
+    if not is_handshake(request):
         raise ApiError(426, "Open a WebSocket here, or POST for server-sent events", {"Upgrade": "websocket"})
     origin = header(request, "Origin")
     if origin and not CorsPolicy(api.settings.cors).allows(origin):  # browsers do not ask first

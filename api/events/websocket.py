@@ -30,6 +30,14 @@ _MAX_SUBSCRIPTIONS = 64
 _MAX_REASON_BYTES = 123  # of a close frame
 
 
+def is_handshake(request: web.Request) -> bool:
+    """Whether the request opens a WebSocket."""
+    try:
+        return web.WebSocketResponse().can_prepare(request).ok
+    except ValueError:  # which aiohttp lets through for a key that is not ASCII
+        return False
+
+
 async def refuse(request: web.Request, error: ApiError) -> web.WebSocketResponse:
     """Close at once with 4000 and the status: browsers do not tell a page how a handshake has failed."""
     socket = web.WebSocketResponse()

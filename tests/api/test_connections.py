@@ -213,3 +213,16 @@ async def test_clients_that_leave_or_speak_no_http_write_nothing_that_looks_like
             await asyncio.sleep(0.005)
     assert [record for record in ours if record.levelno > logging.DEBUG or record.exc_info] == []
     await runner.cleanup()
+
+
+@pytest.mark.parametrize("key", [b"\xff\xfe", b"", b"dGhlIHNhbXBsZQ=="])
+async def test_what_is_no_handshake_of_a_websocket_is_426(
+    api: ApiHarness, caplog: pytest.LogCaptureFixture, key: bytes
+) -> None:
+    head = f"GET /threads/{await api.thread()}/stream/events HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\n"
+    reader, writer = await asyncio.open_connection(api.client.server.host, api.client.server.port)
+    writer.write(head.encode() + b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")
+    writer.write(b"Sec-WebSocket-Key: " + key + b"\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 426 ")
+    writer.close()
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []

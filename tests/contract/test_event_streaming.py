@@ -205,6 +205,17 @@ async def test_a_run_started_on_an_interrupted_thread_answers(thread: EventClien
     assert (await settled(client, thread.thread_id))["values"] == {"items": ["maybe", "done"]}
 
 
+@pytest.mark.contract(142)
+async def test_a_run_started_without_input_on_an_interrupted_thread_answers_null(
+    thread: EventClient, client: LangGraphClient
+) -> None:
+    await thread.start("ask", {"items": []})
+    await question_of(thread)
+    await settled(client, thread.thread_id)
+    await thread.start("ask", None)
+    assert (await settled(client, thread.thread_id))["values"] == {"items": [None, "done"]}
+
+
 @pytest.mark.contract(143)
 async def test_namespaces_and_depth(thread: EventClient) -> None:
     await thread.start("nested_question", {"items": []})
