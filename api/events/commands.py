@@ -36,7 +36,9 @@ STREAM_MODES = ["values", "updates", "messages-tuple", "tools", "lifecycle", "ta
 MALFORMED = "Protocol commands must include an integer id and string method."
 # Of a command, what only the graph looks into: see `json_text.payloads`.
 OPAQUE = ("params.input", "params.response", "params.responses.response", "params.update", "params.goto")
-_PASSED_ON = ("input", "metadata", "langsmith_tracer")
+# What the protocol decides for its runs; the other fields of a run are the client's: what is not acted on is refused.
+_DECIDED = {"stream_mode", "stream_subgraphs", "stream_resumable", "if_not_exists", "on_disconnect", "on_completion"}
+_FIELDS = RunCreate.model_fields.keys() - _DECIDED - {"assistant_id", "command", "strict_resume"}
 _MOST_CHECKPOINTS = 1000
 _SUMMARY = Selection(frozenset(("checkpoint", "metadata", "created_at", "next")))
 
@@ -97,7 +99,7 @@ class Commands:
         assistant_id = params.get("assistant_id")
         if not isinstance(assistant_id, str) or not assistant_id:
             raise ProtocolError("invalid_argument", "run.start requires an assistant_id.")
-        fields = {name: params[name] for name in _PASSED_ON if params.get(name) is not None}
+        fields = {name: params[name] for name in _FIELDS if params.get(name) is not None}
         waiting = await self._waiting()
         if waiting:
             if len(waiting) > 1:
@@ -111,7 +113,7 @@ class Commands:
         strategy = params.get("multitask_strategy") or params.get("multitaskStrategy")
         if strategy is not None:
             fields["multitask_strategy"] = strategy
-        return await self._start(assistant_id, params, fields)
+        return await self._start(assistant_id, fields)
 
     async def _respond(self, params: JsonObject) -> JsonObject:
         responses = _responses(params)
@@ -127,9 +129,10 @@ class Commands:
             if params.get(name) is not None:
                 command[name] = params[name]
         fields: JsonObject = {"command": command, "strict_resume": True}
-        if params.get("metadata") is not None:
-            fields["metadata"] = params["metadata"]
-        await self._start(last, params, fields)
+        for name in ("config", "metadata"):
+            if params.get(name) is not None:
+                fields[name] = params[name]
+        await self._start(last, fields)
         return {}
 
     async def _fork(self, params: JsonObject) -> JsonObject:
@@ -141,13 +144,12 @@ class Commands:
         if state_json["checkpoint"] is None:
             raise ProtocolError("no_such_checkpoint", f"Unknown checkpoint: {shown(checkpoint_id)}")
         fields: JsonObject = {"checkpoint_id": checkpoint_id}
-        if params.get("input") is not None:
-            fields["input"] = params["input"]
-        return {**await self._start(last, params, fields), "thread_id": self._thread_id}
+        for name in ("input", "config"):
+            if params.get(name) is not None:
+                fields[name] = params[name]
+        return {**await self._start(last, fields), "thread_id": self._thread_id}
 
-    async def _start(self, assistant_id: str, params: JsonObject, fields: JsonObject) -> JsonObject:
-        if params.get("config") is not None:
-            fields["config"] = params["config"]
+    async def _start(self, assistant_id: str, fields: JsonObject) -> JsonObject:
         fields |= {
             "assistant_id": assistant_id,
             "stream_mode": STREAM_MODES,

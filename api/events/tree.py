@@ -9,7 +9,8 @@ import orjson
 
 from threadlog.api.context import Api
 from threadlog.api.events.filters import EventFilter
-from threadlog.api.events.subscription import EventSubscription, EventTranslator, info_of
+from threadlog.api.events.stream import translator_of
+from threadlog.api.events.subscription import EventSubscription
 from threadlog.api.streaming.subscriptions import CaughtUp
 from threadlog.projections.queries import runs
 
@@ -56,13 +57,9 @@ _STATUS = {"pending": "started", "success": "completed", "error": "failed", "tim
 async def _read(api: Api, thread_id: str, run_id: str, root: _Node) -> None:
     nodes: dict[tuple[str, ...], _Node] = {(): root}
 
-    async def lookup(unknown: str) -> Any:
-        rows = await runs.streams_of(api.pool, thread_id)
-        return next((info_of(row) for row in rows if str(row["run_id"]) == unknown), None)
-
     with EventSubscription(api, thread_id) as subscription:
         await subscription.load()
-        translator = EventTranslator(subscription.infos, EventFilter(frozenset(("lifecycle",))), lookup)
+        translator = translator_of(api, thread_id, subscription, EventFilter(frozenset(("lifecycle",))))
         while (items := await subscription.next(1.0)) is not None:
             for event in await translator.events(items):
                 body = orjson.loads(event.body)

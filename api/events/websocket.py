@@ -141,7 +141,8 @@ class Socket:
         subscription_id = params.get("subscription_id") if isinstance(params, dict) else None
         if not isinstance(subscription_id, str) or self._subscriptions.pop(subscription_id, None) is None:
             raise ProtocolError("no_such_subscription", f"Unknown subscription: {shown(str(subscription_id))}")
-        self._begin_again()
+        if not self._subscriptions:
+            self._begin_again()  # the pass under way has none to read for
         return {}
 
     def _begin_again(self) -> None:
@@ -174,7 +175,7 @@ class Socket:
             translator = translator_of(self._api, self._thread_id, self._pass, wanted)
             while not self._again and (items := await self._pass.next(_PING_SECONDS)) is not None:
                 for event in await translator.events(items):
-                    takers = [subscription for subscription in subscriptions if subscription.takes(event)]
+                    takers = [s for s in subscriptions if s.takes(event) and s.id in self._subscriptions]
                     if takers:
                         await self._socket.send_str(event.body.decode())
                     for subscription in takers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -59,6 +60,8 @@ def browser_page() -> Path:
 def chromium() -> str:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium on the path, and .ci/run installs it")
         pytest.skip("no Chromium on the path")
     return path
 
