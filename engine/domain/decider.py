@@ -12,26 +12,24 @@ from typing import Any
 
 from threadlog.engine.domain import assistant, attempt_decisions, graph, thread, thread_decisions
 from threadlog.engine.domain.commands import (
+    ASSISTANT_COMMANDS,
+    GRAPH_COMMANDS,
+    RUN_COMMANDS,
+    THREAD_COMMANDS,
     Command,
-    CreateAssistant,
-    DeleteAssistant,
-    RegisterGraph,
     ReportRun,
-    SetLatestAssistant,
-    UpdateAssistant,
 )
 from threadlog.engine.domain.events import (
-    AssistantCreated,
-    AssistantDeleted,
-    AssistantLatestSet,
-    AssistantUpdated,
+    ANSWERS,
+    ASSISTANT_EVENTS,
+    CHECKPOINT_EVENTS,
+    GRAPH_EVENTS,
+    RUN_EVENTS,
+    THREAD_EVENTS,
     CheckpointSaved,
     CheckpointsDeleted,
     CommandRejected,
-    CommandRepeated,
     Event,
-    GraphRegistered,
-    ReportFenced,
     RunReleased,
     RunStarted,
     ThreadPruned,
@@ -43,9 +41,6 @@ from threadlog.engine.domain.wire import event_from_wire, is_time
 
 RECENT_COMMANDS = 8
 """How many command ids an aggregate remembers, to recognise a sender's retry."""
-
-SILENT = (CommandRejected, CommandRepeated, ReportFenced)
-"""Events that answer a command and change nothing."""
 
 States = Mapping[str, Any]
 """What is kept under one key: the state of each aggregate that has one, by the aggregate's name. Treated as immutable.
@@ -62,9 +57,12 @@ _REASON_SHOWN = 2000
 @dataclass(frozen=True, slots=True)
 class Decider:
     """One aggregate: `decide(state, command, cmd_id=, at=) -> events`, `evolve(state, event, at) -> state`,
-    `initial(key)`, `dump(state)`, `load(key, stored)`, and `id_of(command)`, the id the key is made of."""
+    `initial(key)`, `dump(state)`, `load(key, stored)`, and `key_of(command)`. `commands` and `events` are its own.
+    A state is a `NamedTuple` with the field `recent`: the ids of its last commands."""
 
     name: str
+    commands: tuple[type[Command], ...]
+    events: tuple[type[Event], ...]
     initial: Callable[[str], Any]
     decide: Callable[..., list[Event]]
     evolve: Callable[[Any, Event, str], Any]
@@ -74,31 +72,33 @@ class Decider:
 
 
 THREAD = Decider(
-    "thread", thread.initial, thread_decisions.decide, thread.evolve, thread.dump, thread.load, lambda c: c.thread_id
+    "thread", (*THREAD_COMMANDS, *RUN_COMMANDS), (*THREAD_EVENTS, *RUN_EVENTS, *CHECKPOINT_EVENTS),
+    thread.initial, thread_decisions.decide, thread.evolve, thread.dump, thread.load, lambda c: c.thread_id,
 )  # fmt: skip
 ASSISTANT = Decider(
-    "assistant", assistant.initial, assistant.decide, assistant.evolve, assistant.dump, assistant.load,
-    lambda c: c.assistant_id,
+    "assistant", ASSISTANT_COMMANDS, ASSISTANT_EVENTS,
+    assistant.initial, assistant.decide, assistant.evolve, assistant.dump, assistant.load, lambda c: c.assistant_id,
 )  # fmt: skip
 GRAPH = Decider(
-    "graph", graph.initial, graph.decide, graph.evolve, graph.dump, graph.load, lambda c: graph.PREFIX + c.graph_id
+    "graph", GRAPH_COMMANDS, GRAPH_EVENTS,
+    graph.initial, graph.decide, graph.evolve, graph.dump, graph.load, lambda c: graph.PREFIX + c.graph_id,
 )  # fmt: skip
 
-_BY_NAME = {d.name: d for d in (THREAD, ASSISTANT, GRAPH)}
-_ASSISTANT_COMMANDS = {c.type for c in (CreateAssistant, UpdateAssistant, SetLatestAssistant, DeleteAssistant)}
-_SILENT = frozenset(e.type for e in SILENT)
+DECIDERS = (THREAD, ASSISTANT, GRAPH)
+
+_BY_NAME = {d.name: d for d in DECIDERS}
+_BY_COMMAND = {c.type: d for d in DECIDERS for c in d.commands}
+_BY_EVENT = {e: d for d in DECIDERS for e in d.events}
+_SILENT = frozenset(e.type for e in ANSWERS)
 _TRACELESS = _SILENT | {
     e.type for e in (RunStarted, RunReleased, WritesSaved, ThreadUpdated, ThreadPruned, CheckpointsDeleted)
 }
 _SAVED = CheckpointSaved(thread_id="", checkpoint_id="")  # that there is one is all that is kept of it
-_ASSISTANT_EVENTS = (AssistantCreated, AssistantUpdated, AssistantLatestSet, AssistantDeleted)
 
 
 def aggregate_of(command_type: str) -> Decider:
-    """The decider of a command, by its type on the wire."""
-    if command_type in _ASSISTANT_COMMANDS:
-        return ASSISTANT
-    return GRAPH if command_type == RegisterGraph.type else THREAD
+    """The decider of a command, by its type on the wire. Raises `KeyError`: the type is unknown."""
+    return _BY_COMMAND[command_type]
 
 
 def key_of(command: Command) -> str:
@@ -137,13 +137,10 @@ def fold(states: States, key: str, cmd_id: str, at: str, events: Iterable[Event]
     decider: Decider | None = None
     state: Any = None
     for event in events:
-        if isinstance(event, SILENT):
+        if isinstance(event, ANSWERS):
             continue
         if decider is None:
-            if isinstance(event, _ASSISTANT_EVENTS):
-                decider = ASSISTANT
-            else:
-                decider = GRAPH if isinstance(event, GraphRegistered) else THREAD
+            decider = _BY_EVENT[type(event)]
             state = states.get(decider.name)
             if state is None:
                 state = decider.initial(key)

@@ -21,7 +21,7 @@ INTRODUCTION = """\
 # Commands and events
 
 What the topics `commands` and `events` hold, for those who read the log or change what is in it. Written from
-`engine/domain/commands.py` and `engine/domain/events.py` by `python -m tests.domain.write_catalogue`; a test compares.
+`engine/domain/commands/` and `engine/domain/events/` by `python -m tests.domain.write_catalogue`; a test compares.
 
 A command travels as `{id, type, key, at, body, actor, trace}` with the fields below in `body`; an event is a flat
 object `{"type": …, …fields}` in an event record (ARCHITECTURE.md, "The log"). Fields that equal their default are

@@ -1,0 +1,70 @@
+"""What clients, executors and timers ask of an aggregate: imperative, plain data, decided exactly once.
+
+A command travels in an envelope (see `engine.log.records`) that carries its id (the idempotency key), the aggregate's
+key and the time `at` (ISO-8601, microseconds, UTC). Bodies hold JSON values only. Ids and times are made by the sender:
+the decider has no clock.
+"""
+
+from __future__ import annotations
+
+from threadlog.engine.domain.commands.assistant import (
+    ASSISTANT_COMMANDS,
+    CreateAssistant,
+    DeleteAssistant,
+    SetLatestAssistant,
+    UpdateAssistant,
+)
+from threadlog.engine.domain.commands.base import CancelAction, Command, Json, JsonObject, MultitaskStrategy
+from threadlog.engine.domain.commands.graph import GRAPH_COMMANDS, RegisterGraph
+from threadlog.engine.domain.commands.run import (
+    RUN_COMMANDS,
+    CancelRun,
+    CreateRun,
+    DeleteRun,
+    ExpireLease,
+    ReportRun,
+    RunDue,
+    UpdateState,
+)
+from threadlog.engine.domain.commands.thread import (
+    THREAD_COMMANDS,
+    CreateThread,
+    DeleteThread,
+    ImportCheckpoints,
+    PruneThread,
+    UpdateThread,
+)
+
+COMMANDS: dict[str, type[Command]] = {
+    message.type: message for message in (*THREAD_COMMANDS, *RUN_COMMANDS, *ASSISTANT_COMMANDS, *GRAPH_COMMANDS)
+}
+
+__all__ = [
+    "ASSISTANT_COMMANDS",
+    "COMMANDS",
+    "GRAPH_COMMANDS",
+    "RUN_COMMANDS",
+    "THREAD_COMMANDS",
+    "CancelAction",
+    "CancelRun",
+    "Command",
+    "CreateAssistant",
+    "CreateRun",
+    "CreateThread",
+    "DeleteAssistant",
+    "DeleteRun",
+    "DeleteThread",
+    "ExpireLease",
+    "ImportCheckpoints",
+    "Json",
+    "JsonObject",
+    "MultitaskStrategy",
+    "PruneThread",
+    "RegisterGraph",
+    "ReportRun",
+    "RunDue",
+    "SetLatestAssistant",
+    "UpdateAssistant",
+    "UpdateState",
+    "UpdateThread",
+]

@@ -1,0 +1,18 @@
+"""What all commands are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+Json = Any
+JsonObject = dict[str, Any]
+CancelAction = Literal["interrupt", "rollback"]
+MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Base of all commands; `type` is the name on the wire."""
+
+    type: ClassVar[str] = ""

@@ -1,0 +1,113 @@
+"""What happened: past tense, immutable, JSON values only. One command is decided into one list of these.
+
+On the wire an event is a flat object `{"type": …, …fields}`; fields that equal their default are left out. The
+catalogue with every field's meaning is docs/reference/events.md; after a change:
+`python -m tests.domain.write_catalogue`.
+"""
+
+from __future__ import annotations
+
+from threadlog.engine.domain.events.assistant import (
+    ASSISTANT_EVENTS,
+    AssistantCreated,
+    AssistantDeleted,
+    AssistantLatestSet,
+    AssistantUpdated,
+)
+from threadlog.engine.domain.events.base import (
+    ANSWERS,
+    CommandRejected,
+    CommandRepeated,
+    Event,
+    Json,
+    JsonObject,
+    ReportFenced,
+    ThreadStatus,
+)
+from threadlog.engine.domain.events.checkpoint import (
+    CHECKPOINT_EVENTS,
+    CheckpointSaved,
+    CheckpointsDeleted,
+    StateUpdated,
+    StateUpdateFailed,
+    StateUpdateRequested,
+    TasksPlanned,
+    WritesSaved,
+)
+from threadlog.engine.domain.events.graph import GRAPH_EVENTS, GraphRegistered
+from threadlog.engine.domain.events.run import (
+    RUN_EVENTS,
+    RunCreated,
+    RunDeleted,
+    RunFailed,
+    RunInterrupted,
+    RunLeaseExpired,
+    RunReady,
+    RunReleased,
+    RunRolledBack,
+    RunScheduled,
+    RunStarted,
+    RunStopped,
+    RunSucceeded,
+    RunTimedOut,
+)
+from threadlog.engine.domain.events.thread import (
+    THREAD_EVENTS,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadPruned,
+    ThreadStatusChanged,
+    ThreadUpdated,
+)
+
+EVENTS: dict[str, type[Event]] = {
+    message.type: message
+    for message in (*ANSWERS, *THREAD_EVENTS, *RUN_EVENTS, *CHECKPOINT_EVENTS, *ASSISTANT_EVENTS, *GRAPH_EVENTS)
+}
+
+__all__ = [
+    "ANSWERS",
+    "ASSISTANT_EVENTS",
+    "CHECKPOINT_EVENTS",
+    "EVENTS",
+    "GRAPH_EVENTS",
+    "RUN_EVENTS",
+    "THREAD_EVENTS",
+    "AssistantCreated",
+    "AssistantDeleted",
+    "AssistantLatestSet",
+    "AssistantUpdated",
+    "CheckpointSaved",
+    "CheckpointsDeleted",
+    "CommandRejected",
+    "CommandRepeated",
+    "Event",
+    "GraphRegistered",
+    "Json",
+    "JsonObject",
+    "ReportFenced",
+    "RunCreated",
+    "RunDeleted",
+    "RunFailed",
+    "RunInterrupted",
+    "RunLeaseExpired",
+    "RunReady",
+    "RunReleased",
+    "RunRolledBack",
+    "RunScheduled",
+    "RunStarted",
+    "RunStopped",
+    "RunSucceeded",
+    "RunTimedOut",
+    "StateUpdateFailed",
+    "StateUpdateRequested",
+    "StateUpdated",
+    "TasksPlanned",
+    "ThreadCreated",
+    "ThreadDeleted",
+    "ThreadPruned",
+    "ThreadStatus",
+    "ThreadStatusChanged",
+    "ThreadUpdated",
+    "WritesSaved",
+]
