@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
 from uuid import UUID, uuid5
 
 import uuid_utils
@@ -34,3 +36,23 @@ def as_uuid(value: str) -> str | None:
         return str(UUID(value))
     except ValueError:
         return None
+
+
+def stateless_thread_id(run_id: str) -> str:
+    """The id of a stateless run's own thread: a UUIDv7 of the same time."""
+    raw = UUID(run_id).bytes
+    return _derived(raw[:6], raw, b"stateless")
+
+
+def fired_run_id(cron_id: str, due: str) -> str:
+    """The id of the run that a cron creates for a time (ISO-8601): a UUIDv7 of that time."""
+    milliseconds = int(datetime.fromisoformat(due).timestamp() * 1000)
+    return _derived(milliseconds.to_bytes(6, "big"), f"{cron_id} {due}".encode(), b"cron")
+
+
+def _derived(milliseconds: bytes, source: bytes, purpose: bytes) -> str:
+    """A UUIDv7 of this time, the rest of it a digest."""
+    made = bytearray(milliseconds + blake2b(source, digest_size=10, person=purpose).digest())
+    made[6] = 0x70 | (made[6] & 0x0F)
+    made[8] = 0x80 | (made[8] & 0x3F)
+    return str(UUID(bytes=bytes(made)))

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from threadlog.engine.run_builder import AssistantDefaults
 from threadlog.projections.queries import assistants, graphs
 from threadlog.projections.queries.connection import Reader
 
 _MOST = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class CachedAssistant:
-    """What a run inherits from its assistant: the current version. Shared: callers must not change it."""
-
-    assistant_id: str
-    graph_id: str
-    config: dict[str, Any]
-    context: dict[str, Any]
-    metadata: dict[str, Any]
 
 
 class AssistantCache:
@@ -31,7 +20,7 @@ class AssistantCache:
     """
 
     def __init__(self) -> None:
-        self._assistants: dict[str, CachedAssistant] = {}
+        self._assistants: dict[str, AssistantDefaults] = {}
         self._graphs: dict[str, dict[str, Any]] = {}
         self._names: list[str] | None = None
         self._generation = 0
@@ -46,7 +35,7 @@ class AssistantCache:
             self._names = None
             self._graphs.pop(event.get("graph_id", ""), None)
 
-    async def assistant(self, db: Reader, assistant_id: str) -> CachedAssistant | None:
+    async def assistant(self, db: Reader, assistant_id: str) -> AssistantDefaults | None:
         cached = self._assistants.get(assistant_id)
         if cached is not None:
             return cached
@@ -54,7 +43,7 @@ class AssistantCache:
         row = await assistants.get(db, assistant_id)
         if row is None:
             return None
-        assistant = CachedAssistant(
+        assistant = AssistantDefaults(
             assistant_id=assistant_id,
             graph_id=row["graph_id"],
             config=orjson.loads(row["config"]),

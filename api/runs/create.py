@@ -1,4 +1,4 @@
-"""Run builder: merges assistant, thread and request into the one command that creates a run.
+"""Creating a run: everything about a request that can be checked before its command is sent.
 
 "Contract" and "statement" with a number: docs/reference/http-api.md; here 3.8, 3.9.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +14,6 @@ from aiohttp import web
 from uuid_utils import uuid7
 
 from threadlog.api.assistants.config import sync_config_and_context
-from threadlog.api.caches.assistants import CachedAssistant
 from threadlog.api.commands import submit
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject
@@ -25,20 +23,12 @@ from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.responses import normalize_timestamp
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.json import new_run_to_json
-from threadlog.api.runs.stateless import stateless_thread_id
 from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import CreateRun
-from threadlog.engine.ids import as_uuid, default_assistant_id
+from threadlog.engine.ids import as_uuid, default_assistant_id, stateless_thread_id
 from threadlog.engine.log.records import partition_of
+from threadlog.engine.run_builder import AssistantDefaults, RunRequest, build_run
 
-# What the server decides: a client's value for these is dropped.
-_RESERVED_METADATA = frozenset(("thread_id", "run_id"))
-_COORDINATES = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
-_RESERVED_CONFIGURABLE = frozenset((
-    "run_id", "thread_id", "graph_id", "assistant_id", "user_id", "langgraph_auth_user", "langgraph_auth_user_id",
-    "langgraph_auth_permissions", "langgraph_request_id", "cron_id", "__request_start_time_ms__", "__after_seconds__",
-))  # fmt: skip
-_NOT_CONTEXT = _RESERVED_CONFIGURABLE | set(_COORDINATES)
 _LATEST = timedelta(days=3650)
 
 
@@ -97,42 +87,18 @@ async def prepare(
             thread_metadata, thread_config = inherited.metadata, inherited.config
         elif params.if_not_exists != "create":
             raise _unknown()
-    run_config, run_context = _config(request, params, assistant, thread_config, config or {}, context)
-    run_config["configurable"].update(run_id=run_id, thread_id=thread_id)
-    metadata = _metadata(params, assistant, thread_metadata, run_config)
-    temporary = stateless and params.on_completion != "keep"
-    durability = params.durability or ("exit" if params.checkpoint_during is False else "async")
-    kwargs = {
-        "input": params.input,
-        "command": params.command,
-        "config": run_config,
-        "context": run_context,
-        "stream_mode": params.stream_mode or ["values"],
-        "interrupt_before": params.interrupt_before,
-        "interrupt_after": params.interrupt_after,
-        "webhook": None,
-        "feedback_keys": None,
-        "temporary": temporary,
-        "subgraphs": bool(params.stream_subgraphs),
-        "resumable": bool(params.stream_resumable),
-        "checkpoint_during": durability != "exit",
-        "durability": durability,
-    }
-    if streamed:
-        kwargs["streamed"] = True
-    if params.strict_resume:
-        kwargs["strict_resume"] = True
-    command = CreateRun(
-        thread_id=thread_id,
+    command = build_run(
+        _requested(params, config or {}, context),
         run_id=run_id,
-        graph_id=assistant.graph_id,
-        run={"assistant_id": assistant.assistant_id, "metadata": metadata, "kwargs": kwargs},
-        multitask_strategy=params.multitask_strategy or "enqueue",
+        thread_id=thread_id,
+        assistant=assistant,
+        thread_metadata=thread_metadata,
+        thread_config=thread_config,
+        create_thread=stateless or params.if_not_exists == "create",
+        temporary=stateless and params.on_completion != "keep",
+        request_id=request[REQUEST_ID],
         due_at=_due_at(params.after_seconds),
-        create_thread={} if stateless or params.if_not_exists == "create" else None,
-        thread_metadata={"graph_id": assistant.graph_id, "assistant_id": assistant.assistant_id},
-        thread_config=_left_on_thread(assistant, run_config, metadata),
-        temporary=temporary,
+        streamed=streamed,
         stream_from=api.hub.stream_position(partition_of(thread_id, api.log.partitions)),
     )
     return NewRun(command, params)
@@ -145,7 +111,7 @@ async def create_run(api: Api, new: NewRun) -> dict[str, Any]:
     return new_run_to_json(new.command, at)
 
 
-async def resolve_assistant(api: Api, id_or_name: str) -> CachedAssistant:
+async def resolve_assistant(api: Api, id_or_name: str) -> AssistantDefaults:
     """The assistant of this id, or a graph's own assistant by the graph's name."""
     assistant_id = as_uuid(id_or_name)
     by_name = assistant_id is None
@@ -168,62 +134,27 @@ def _unknown() -> ApiError:
     return ApiError(404, "Thread or assistant not found.")
 
 
-def _config(
-    request: web.Request,
-    params: RunCreate,
-    assistant: CachedAssistant,
-    thread_config: JsonObject,
-    config: JsonObject,
-    context: JsonObject | None,
-) -> tuple[JsonObject, JsonObject]:
-    """The run's config and context. `configurable` is merged by key, the rest comes from the run or the assistant."""
-    own = {k: v for k, v in (config.get("configurable") or {}).items() if k not in _RESERVED_CONFIGURABLE}
-    configurable = {
-        **(assistant.config.get("configurable") or {}),
-        **(thread_config.get("configurable") or {}),
-        **own,
-    }
-    if params.checkpoint is not None:
-        configurable.update(params.checkpoint.as_dict())
-    if params.checkpoint_id is not None:
-        configurable["checkpoint_id"] = params.checkpoint_id
-    configurable.setdefault("checkpoint_ns", "")
-    configurable.update(
-        graph_id=assistant.graph_id,
-        assistant_id=assistant.assistant_id,
-        user_id="",
-        langgraph_auth_user=None,
-        langgraph_auth_user_id="",
-        langgraph_auth_permissions=[],
-        langgraph_request_id=request[REQUEST_ID],
-        __request_start_time_ms__=time.time_ns() // 1_000_000,
-        __after_seconds__=params.after_seconds or 0,
+def _requested(params: RunCreate, config: JsonObject, context: JsonObject | None) -> RunRequest:
+    tracer = params.langsmith_tracer
+    return RunRequest(
+        input=params.input,
+        command=params.command,
+        checkpoint=None if params.checkpoint is None else params.checkpoint.as_dict(),
+        checkpoint_id=params.checkpoint_id,
+        metadata=params.metadata or {},
+        config=config,
+        context=context or {},
+        interrupt_before=params.interrupt_before,
+        interrupt_after=params.interrupt_after,
+        stream_mode=params.stream_mode or ["values"],
+        stream_subgraphs=bool(params.stream_subgraphs),
+        stream_resumable=bool(params.stream_resumable),
+        multitask_strategy=params.multitask_strategy or "enqueue",
+        after_seconds=params.after_seconds or 0,
+        durability=params.durability or ("exit" if params.checkpoint_during is False else "async"),
+        strict_resume=bool(params.strict_resume),
+        langsmith=None if tracer is None else (tracer.project_name, tracer.example_id),
     )
-    if params.langsmith_tracer is not None:
-        configurable["__langsmith_project__"] = params.langsmith_tracer.project_name
-        configurable["__langsmith_example_id__"] = params.langsmith_tracer.example_id
-    merged = {**{k: v for k, v in assistant.config.items() if k in ("tags", "recursion_limit")}, **config}
-    merged["configurable"] = configurable
-    run_context = {**assistant.context, **{k: v for k, v in (context or {}).items() if k not in _NOT_CONTEXT}}
-    return merged, run_context
-
-
-def _metadata(params: RunCreate, assistant: CachedAssistant, thread: JsonObject, config: JsonObject) -> JsonObject:
-    of_request = {**(config.get("metadata") or {}), **(params.metadata or {})}
-    metadata = {**assistant.metadata, **thread, "created_by": "system", **of_request}
-    for name in _RESERVED_METADATA:
-        metadata.pop(name, None)
-    metadata["graph_id"] = assistant.graph_id
-    metadata["assistant_id"] = assistant.assistant_id
-    return metadata
-
-
-def _left_on_thread(assistant: CachedAssistant, config: JsonObject, metadata: JsonObject) -> JsonObject:
-    """What later runs of the thread inherit: of `configurable` only what the assistant brought."""
-    inherited: JsonObject = {k: config[k] for k in ("tags", "recursion_limit") if k in config}
-    inherited["metadata"] = metadata
-    inherited["configurable"] = assistant.config.get("configurable") or {}
-    return inherited
 
 
 def _due_at(after_seconds: float | None) -> str | None:

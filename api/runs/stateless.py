@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from hashlib import blake2b
 from uuid import UUID
 
 from threadlog.api.context import Api
 from threadlog.api.streaming.cursor import VALUES, EventId, FrameCursor
+from threadlog.engine.ids import stateless_thread_id
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
 from threadlog.projections.queries import threads
@@ -22,15 +22,6 @@ LOOK_BACK = 256
 unflushed frames once more, and these may get lower offsets than the client has seen."""
 _CLOCKS_DIFFER_MS = 60_000
 _TAIL_WAIT_SECONDS = 5.0
-
-
-def stateless_thread_id(run_id: str) -> str:
-    """The id of a stateless run's own thread: a UUIDv7 of the same time."""
-    raw = UUID(run_id).bytes
-    thread_id = bytearray(raw[:6] + blake2b(raw, digest_size=10, person=b"stateless").digest())
-    thread_id[6] = 0x70 | (thread_id[6] & 0x0F)
-    thread_id[8] = 0x80 | (thread_id[8] & 0x3F)
-    return str(UUID(bytes=bytes(thread_id)))
 
 
 @dataclass(frozen=True, slots=True)

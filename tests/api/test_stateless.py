@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import uuid_utils
 
-from threadlog.api.runs.stateless import stateless_thread_id
+from threadlog.engine.ids import stateless_thread_id
 
 from .api_harness import ApiHarness
 from .sse import read_all
