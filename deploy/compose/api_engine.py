@@ -10,8 +10,8 @@ import gc
 import logging
 import re
 import signal
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -21,25 +21,21 @@ from threadlog.api.app import make_app
 from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings, Cors
 from threadlog.api.streaming.hub import StreamHub
+from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.retention import retain_for_ever
 from threadlog.deploy.compose.storage import opened_log, pool_of, prepared_database
 from threadlog.deploy.health import probed
-from threadlog.deploy.lease_owner import owner_name
 from threadlog.deploy.settings import Settings
 from threadlog.engine.gateway.event_tail import EventTail
 from threadlog.engine.gateway.gateway import LocalGateway, LogGateway
 from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
-from threadlog.engine.processor.committer import Committer, LogCommitter
-from threadlog.engine.processor.ports import EventListener, Executors, Gateway
+from threadlog.engine.processor.ports import EventListener, Executors
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.projections.commit.applied import PostgresApplied
-from threadlog.projections.commit.coordination import PostgresCoordinationStore
-from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
-from threadlog.projections.rebuild.rebuild import reader_of_values
 
 log = logging.getLogger("threadlog")
 
@@ -55,23 +51,9 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
     """
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
-        source = await parts.enter_async_context(opened_log(settings, quiet=alone))
-        link = None
-        if alone and settings.link is not None and isinstance(source, PostgresLog):
-            link = ExecutorChannelServer(source, settings.link)
-        processor = await _processor(parts, settings, uri, source, notify_applied=not alone, executors=link)
-        hub = StreamHub(source)
-        if alone:
-            processor.add_listener(hub)
-            gateway = LocalGateway(processor)
-            if link is not None:
-                await link.start(processor)
-                parts.push_async_callback(link.aclose)
-        else:
-            through_log = LogGateway(source)
-            await _follow_events(parts, settings, uri, source, hub, through_log)
-            gateway = LocalGateway(processor, through_log)
-        await _serve(parts, settings, uri, source, hub, gateway, alone=alone, processor=processor)
+        options = api_settings(settings, load_langgraph_json(settings.config))
+        deps = await parts.enter_async_context(api_and_engine(settings, uri, options, alone=alone))
+        await _serve(parts, settings, uri, deps)
         await _until_told_to_stop()
 
 
@@ -90,11 +72,41 @@ async def run_api(settings: Settings) -> None:
     """Serve requests until SIGTERM or SIGINT; engines in other processes decide."""
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
+        options = api_settings(settings, load_langgraph_json(settings.config))
         source = await parts.enter_async_context(opened_log(settings))
         hub, gateway = StreamHub(source), LogGateway(source)
         await _follow_events(parts, settings, uri, source, hub, gateway)
-        await _serve(parts, settings, uri, source, hub, gateway)
+        pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
+        deps = ApiDeps(pool=pool, gateway=gateway, log=source, hub=hub, settings=options)
+        await _serve(parts, settings, uri, deps)
         await _until_told_to_stop()
+
+
+@asynccontextmanager
+async def api_and_engine(settings: Settings, uri: str, options: ApiSettings, *, alone: bool) -> AsyncIterator[ApiDeps]:
+    """What an api needs, with an engine at work in this process. `uri`: of a migrated database; `alone`: see above."""
+    async with AsyncExitStack() as parts:
+        source = await parts.enter_async_context(opened_log(settings, quiet=alone))
+        link = None
+        if alone and settings.link is not None and isinstance(source, PostgresLog):
+            link = ExecutorChannelServer(source, settings.link)
+        processor = await _processor(parts, settings, uri, source, notify_applied=not alone, executors=link)
+        hub = StreamHub(source)
+        if alone:
+            processor.add_listener(hub)
+            gateway = LocalGateway(processor)
+            if link is not None:
+                await link.start(processor)
+                parts.push_async_callback(link.aclose)
+        else:
+            through_log = LogGateway(source)
+            await _follow_events(parts, settings, uri, source, hub, through_log)
+            gateway = LocalGateway(processor, through_log)
+        pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
+        yield ApiDeps(
+            pool=pool, gateway=gateway, log=source, hub=hub, settings=options, single_process=alone,
+            trouble=lambda: processor.trouble,
+        )  # fmt: skip
 
 
 async def _processor(
@@ -108,31 +120,14 @@ async def _processor(
 ) -> Processor:
     """A processor that has its share of the partitions."""
     pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
-    read_value = reader_of_values(source)
-    coordination = PostgresCoordinationStore(pool, read_value)
-    committer: Committer
+    engine = engine_of(settings, source, pool, notify_applied=notify_applied, executors=executors)
     if isinstance(source, PostgresLog):
-        committer = SingleTransactionCommitter(
-            source, coordination, pool, read_value, notify_applied=notify_applied, executors=executors
-        )
         trimming = asyncio.create_task(retain_for_ever(source, pool, settings), name="retention")
         parts.push_async_callback(_end, trimming)
-    else:
-        committer = LogCommitter(source, coordination)
-    parts.push_async_callback(committer.aclose)
-    processor = processor_of(settings, source, coordination, committer)
-    await processor.start()
-    parts.push_async_callback(processor.stop)
-    await processor.ready()
-    return processor
-
-
-def processor_of(
-    settings: Settings, source: Log, coordination: PostgresCoordinationStore, committer: Committer
-) -> Processor:
-    return Processor(
-        source, coordination, committer, owner=owner_name("engine"), max_attempts=settings.bg_job_max_retries
-    )
+    parts.push_async_callback(engine.stop)
+    await engine.processor.start()
+    await engine.processor.ready()
+    return engine.processor
 
 
 def _pool(settings: Settings, uri: str, name: str, size: int) -> AbstractAsyncContextManager[asyncpg.Pool]:
@@ -151,25 +146,9 @@ async def _follow_events(
     parts.push_async_callback(tail.stop)
 
 
-async def _serve(
-    parts: AsyncExitStack,
-    settings: Settings,
-    uri: str,
-    source: Log,
-    hub: StreamHub,
-    gateway: Gateway,
-    *,
-    alone: bool = False,
-    processor: Processor | None = None,
-) -> None:
+async def _serve(parts: AsyncExitStack, settings: Settings, uri: str, deps: ApiDeps) -> None:
     """Listen. What is entered into `parts` stops in reverse: no new requests, then the streams, then the rest."""
-    pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
-    options = api_settings(settings, load_langgraph_json(settings.config))
-    trouble = None if processor is None else lambda: processor.trouble
-    await parts.enter_async_context(probed(settings, uri, source, trouble=trouble))
-    deps = ApiDeps(
-        pool=pool, gateway=gateway, log=source, hub=hub, settings=options, single_process=alone, trouble=trouble
-    )  # fmt: skip
+    await parts.enter_async_context(probed(settings, uri, deps.log, trouble=deps.trouble))
     app = make_app(deps)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
     await runner.setup()

@@ -30,6 +30,8 @@ from threadlog.engine.processor.timers import TimerService
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+LEASE_SECONDS = 2.0  # of partitions: how long after the death of their owner they are taken over
+RENEW_SECONDS = 0.5
 
 
 class NotOwner(LogUnavailable):
@@ -46,8 +48,8 @@ class Processor:
         committer: Committer,
         *,
         owner: str,
-        lease_seconds: float = 2.0,
-        renew_seconds: float = 0.5,
+        lease_seconds: float = LEASE_SECONDS,
+        renew_seconds: float = RENEW_SECONDS,
         max_attempts: int = 3,
     ) -> None:
         """`owner`: unique among processors alive; one that starts again under the name of its dead predecessor takes

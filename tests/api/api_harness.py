@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,20 +13,16 @@ import orjson
 from aiohttp.test_utils import TestClient, TestServer
 
 from threadlog.api.app import make_app
-from threadlog.api.context import ApiDeps
 from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
+from threadlog.deploy.compose.api_engine import api_and_engine
+from threadlog.deploy.settings import Settings
 from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph, ReportRun
-from threadlog.engine.gateway.gateway import LocalGateway
 from threadlog.engine.ids import default_assistant_id
-from threadlog.engine.log.port import Append, Topic
-from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.log.port import Append, Log, Topic
 from threadlog.engine.log.records import Frames, partition_of
-from threadlog.engine.processor.processor import Processor
-from threadlog.projections.commit.coordination import PostgresCoordinationStore
-from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
+from threadlog.engine.processor.ports import Gateway
 
-PARTITIONS = 4
 Frame = tuple[str, Any]
 
 _SCHEMA = {"type": "object", "properties": {"items": {"type": "array"}}}
@@ -50,8 +45,8 @@ class ApiHarness:
 
     client: TestClient
     pool: asyncpg.Pool
-    log: PostgresLog
-    gateway: LocalGateway
+    log: Log
+    gateway: Gateway
     hub: StreamHub
 
     async def submit(self, command: Command) -> list[dict[str, Any]]:
@@ -135,29 +130,13 @@ class ApiHarness:
 
 
 @asynccontextmanager
-async def api_harness(database: str, settings: ApiSettings | None = None) -> AsyncIterator[ApiHarness]:
-    pool = await asyncpg.create_pool(database, min_size=2, max_size=12)
-    log = await PostgresLog.create(pool, await pool.fetchval("SELECT count(*) FROM partitions"))
-
-    async def read_value(partition: int, offset: int) -> bytes:
-        return (await log.read(Topic.VALUES, partition, offset, end=offset + 1))[0].value
-
-    coordination = PostgresCoordinationStore(pool, read_value)
-    committer = SingleTransactionCommitter(log, coordination, pool, read_value)
-    processor = Processor(log, coordination, committer, owner=f"test-{uuid.uuid4()}")
-    hub = StreamHub(log)
-    processor.add_listener(hub)
-    await processor.start()
-    await processor.ready()
-    gateway = LocalGateway(processor)
-    deps = ApiDeps(pool=pool, gateway=gateway, log=log, hub=hub, settings=settings or ApiSettings())
-    client = TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=30))
-    await client.start_server()
-    try:
-        yield ApiHarness(client, pool, log, gateway, hub)
-    finally:
-        await client.close()
-        await processor.stop()
-        await committer.aclose()
-        await log.aclose()
-        await pool.close()
+async def api_harness(database: str, options: ApiSettings | None = None) -> AsyncIterator[ApiHarness]:
+    """The api and the engine as one process of `threadlog up` has them; `options`: of the api."""
+    settings = Settings.load(database_uri=database)
+    async with api_and_engine(settings, database, options or ApiSettings(), alone=True) as deps:
+        client = TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=30))
+        await client.start_server()
+        try:
+            yield ApiHarness(client, deps.pool, deps.log, deps.gateway, deps.hub)
+        finally:
+            await client.close()

@@ -14,7 +14,8 @@ import pytest
 
 from threadlog.deploy import health
 from threadlog.deploy.compose import api_engine
-from threadlog.deploy.compose.api_engine import api_settings, processor_of
+from threadlog.deploy.compose.api_engine import api_settings
+from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import apply
 from threadlog.deploy.compose.executor import executor_options, run_executor
 from threadlog.deploy.compose.storage import opened_log
@@ -152,7 +153,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "BG_JOB_TIMEOUT_SECS": ("9", executor("timeout_seconds")),
     "BG_JOB_MAX_RETRIES": (
         "9",
-        lambda settings, app: processor_of(settings, MemoryLog(1), Mock(), Mock()).max_attempts,
+        lambda settings, app: engine_of(settings, MemoryLog(1), Mock()).processor.max_attempts,
     ),
     "THREADLOG_THREAD_STOP_SECONDS": ("9", executor("thread_stop_seconds")),
     "THREADLOG_HANG_SECONDS": ("9", supervisor(lambda it: it._leases._hang)),

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import asyncpg
 
 from tests.waiting import eventually
+from threadlog.deploy.compose.engine import Engine, engine_of
+from threadlog.deploy.settings import Settings
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import Command, CreateRun, CreateThread, ReportRun
 from threadlog.engine.gateway.gateway import LocalGateway, LogGateway, envelope_for
@@ -18,17 +20,15 @@ from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Log, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, partition_of
-from threadlog.engine.processor.committer import Committer, LogCommitter
+from threadlog.engine.processor.committer import Committer
 from threadlog.engine.processor.ports import Decided, Executors, Gateway
 from threadlog.engine.processor.processor import Processor
-from threadlog.projections.commit.coordination import PostgresCoordinationStore
-from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
-from threadlog.projections.rebuild.rebuild import reader_of_values
 from threadlog.projections.rebuild.verify import Difference, verify
 
 Kind = Literal["postgres", "memory"]
 KINDS: tuple[Kind, ...] = ("postgres", "memory")
 PARTITIONS = 16
+RENEWED_OFTEN = {"renew_seconds": 0.1}  # tests wait for take-overs and timers
 
 
 def new_id() -> str:
@@ -49,20 +49,26 @@ class Heard:
 
 
 @dataclass(eq=False)
-class Engine:
-    """A processor with its journal and gateway."""
+class EngineUnderTest:
+    """An engine, a gateway to it, and the events that a listener has received."""
 
-    processor: Processor
-    committer: Committer
+    engine: Engine
     gateway: Gateway
     heard: Heard = field(default_factory=Heard)
+
+    @property
+    def processor(self) -> Processor:
+        return self.engine.processor
+
+    @property
+    def committer(self) -> Committer:
+        return self.engine.committer
 
     async def submit(self, command: Command, **names: Any) -> Decided:
         return await self.gateway.submit(command, **names)
 
     async def stop(self) -> None:
-        await self.processor.stop()
-        await self.committer.aclose()
+        await self.engine.stop()
 
 
 @dataclass(eq=False)
@@ -73,7 +79,7 @@ class EngineHarness:
     dsn: str
     pool: asyncpg.Pool
     log: Log
-    engines: list[Engine] = field(default_factory=list)
+    engines: list[EngineUnderTest] = field(default_factory=list)
 
     async def engine(
         self,
@@ -83,20 +89,13 @@ class EngineHarness:
         source: Log | None = None,
         executors: Executors | None = None,
         **names: Any,
-    ) -> Engine:
-        source = source or self.log
-        read_value = reader_of_values(source)
-        coordination = PostgresCoordinationStore(self.pool, read_value)
-        committer: Committer
-        if self.kind == "postgres":
-            assert isinstance(source, PostgresLog)
-            committer = SingleTransactionCommitter(source, coordination, self.pool, read_value, executors=executors)
-        else:
-            committer = LogCommitter(source, coordination)
-        processor = Processor(source, coordination, committer, owner=owner, renew_seconds=0.1, **names)
-        through_log = LogGateway(source)
+    ) -> EngineUnderTest:
+        composed = engine_of(
+            Settings.load(), source or self.log, self.pool, owner=owner, executors=executors, **RENEWED_OFTEN, **names
+        )
+        processor, through_log = composed.processor, LogGateway(source or self.log)
         processor.add_listener(through_log)
-        engine = Engine(processor, committer, LocalGateway(processor, through_log))
+        engine = EngineUnderTest(composed, LocalGateway(processor, through_log))
         processor.add_listener(engine.heard)
         self.engines.append(engine)
         await processor.start()

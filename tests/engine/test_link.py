@@ -13,8 +13,8 @@ import pytest
 
 from tests.engine.engine_harness import (
     PARTITIONS,
-    Engine,
     EngineHarness,
+    EngineUnderTest,
     create_run,
     engine_harness,
     finish,
@@ -54,7 +54,7 @@ class Executor:
 class Server:
     """An engine with the link's other end."""
 
-    def __init__(self, world: EngineHarness, engine: Engine, link: ExecutorChannelServer, path: Path) -> None:
+    def __init__(self, world: EngineHarness, engine: EngineUnderTest, link: ExecutorChannelServer, path: Path) -> None:
         self.world, self.engine, self.link, self.path = world, engine, link, path
         self.executors: list[Executor] = []
 

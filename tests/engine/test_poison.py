@@ -13,8 +13,8 @@ import pytest
 
 from tests.engine.engine_harness import (
     PARTITIONS,
-    Engine,
     EngineHarness,
+    EngineUnderTest,
     create_run,
     create_thread,
     engine_harness,
@@ -94,7 +94,7 @@ async def decided(world: EngineHarness, p: int = P) -> list[EventRecord]:
     return [record for record in records if not record.start]
 
 
-def others(engine: Engine) -> list[str]:
+def others(engine: EngineUnderTest) -> list[str]:
     return [event["type"] for _, _, record in engine.heard.records for event in record.events]
 
 
@@ -332,7 +332,7 @@ async def test_a_failing_commit_of_one_command_holds_up_no_other(
                 raise RuntimeError("a bug of ours")
             return await super().write(conn, appends, expected, batches)
 
-    monkeypatch.setattr("tests.engine.engine_harness.SingleTransactionCommitter", Fails)
+    monkeypatch.setattr("threadlog.deploy.compose.engine.SingleTransactionCommitter", Fails)
     engine = await embedded.engine()
     bad, good = create_thread(metadata={"a": "poison"}), [create_thread() for _ in range(20)]
     answers = await asyncio.gather(*(engine.submit(thread) for thread in [*good[:10], bad, *good[10:]]))

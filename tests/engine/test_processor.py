@@ -160,7 +160,7 @@ class _LosesAnswers(SingleTransactionCommitter):
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_in_the_log(embedded: EngineHarness, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tests.engine.engine_harness.SingleTransactionCommitter", _LosesAnswers)
+    monkeypatch.setattr("threadlog.deploy.compose.engine.SingleTransactionCommitter", _LosesAnswers)
     engine = await embedded.engine()
     decided = await engine.submit(create_run(new_id()))
     assert [event["type"] for event in decided.events][:2] == ["thread.created", "run.created"]

@@ -1,0 +1,64 @@
+"""Composition of what decides: a processor, and the committer that its log allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+
+from threadlog.deploy.lease_owner import owner_name
+from threadlog.deploy.settings import Settings
+from threadlog.engine.log.port import Log
+from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.processor.committer import Committer, LogCommitter
+from threadlog.engine.processor.ports import Executors
+from threadlog.engine.processor.processor import LEASE_SECONDS, RENEW_SECONDS, Processor
+from threadlog.projections.commit.coordination import PostgresCoordinationStore
+from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
+from threadlog.projections.rebuild.rebuild import reader_of_values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """`processor.start`, then `stop`."""
+
+    processor: Processor
+    committer: Committer
+
+    async def stop(self) -> None:
+        """Give the partitions back, then the connections."""
+        await self.processor.stop()
+        await self.committer.aclose()
+
+
+def engine_of(
+    settings: Settings,
+    source: Log,
+    pool: asyncpg.Pool,
+    *,
+    owner: str | None = None,
+    notify_applied: bool = True,
+    executors: Executors | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+    renew_seconds: float = RENEW_SECONDS,
+) -> Engine:
+    """An engine over this log, with the read models in the database of `pool`; its options as its parts have them."""
+    read_value = reader_of_values(source)
+    coordination = PostgresCoordinationStore(pool, read_value)
+    committer: Committer
+    if isinstance(source, PostgresLog):
+        committer = SingleTransactionCommitter(
+            source, coordination, pool, read_value, notify_applied=notify_applied, executors=executors
+        )
+    else:
+        committer = LogCommitter(source, coordination)
+    processor = Processor(
+        source,
+        coordination,
+        committer,
+        owner=owner or owner_name("engine"),
+        lease_seconds=lease_seconds,
+        renew_seconds=renew_seconds,
+        max_attempts=settings.bg_job_max_retries,
+    )
+    return Engine(processor, committer)
