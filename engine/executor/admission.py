@@ -1,7 +1,8 @@
 """Admission control: how many more attempts may begin in this process.
 
 Attempts that may turn out to be short ones work side by side in small number: with more of them all end late, and all
-at once. One that goes on for longer than short ones do is told so, and makes room.
+at once. One that goes on for longer than short ones do is told so, and makes room; while all of them do, twice as many
+begin each time, until a short one ends.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Protocol
 # (docs/performance/speed.md).
 AT_MOST = 8
 # The age of the longest short attempt, in ticks and not in seconds: on a loop that is behind, ticks are late, and short
-# attempts take longer. A run of two nodes takes 4 ms by itself, eight of them side by side on one core 30 ms. A
-# thousand runs that sleep begin, eight at a time in each of two executors, within 2.5 s; with twice the ticks, 5 s.
+# attempts take longer. A run of two nodes takes 4 ms by itself, eight of them side by side on one core 30 ms.
 SHORT_TICKS = 8
+# Attempts that may be short ones, after as many that were not. A thousand runs that sleep begin within 1.2 s in two
+# executors; eight at a time, within 2.5 s (docs/performance/speed.md).
+AT_MOST_AFTER_LONG_ONES = 64
 _TICK_SECONDS = 0.005
 
 
@@ -39,12 +42,13 @@ class AdmissionControl:
     def __init__(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         self._loop, self._changed = loop, changed
         self._ages: dict[NewAttempt, int] = {}  # in ticks
+        self._at_most = AT_MOST
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def free(self) -> int:
         """How many more may begin now."""
-        return AT_MOST - len(self._ages)
+        return self._at_most - len(self._ages)
 
     def enter(self, attempt: NewAttempt) -> None:
         """It has begun."""
@@ -55,6 +59,7 @@ class AdmissionControl:
     def leave(self, attempt: NewAttempt) -> None:
         """It has ended."""
         if self._ages.pop(attempt, None) is not None:
+            self._at_most = AT_MOST
             self._changed()
 
     def _tick(self) -> None:
@@ -62,8 +67,10 @@ class AdmissionControl:
         for attempt, age in list(self._ages.items()):
             if not attempt.working:
                 del self._ages[attempt]
+                self._at_most = AT_MOST
             elif age + 1 >= SHORT_TICKS:
                 del self._ages[attempt]
+                self._at_most = min(self._at_most + 1, AT_MOST_AFTER_LONG_ONES)
                 attempt.settle()
             else:
                 self._ages[attempt] = age + 1

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from threadlog.engine.executor.admission import AT_MOST, SHORT_TICKS, AdmissionControl
+from threadlog.engine.executor.admission import AT_MOST, AT_MOST_AFTER_LONG_ONES, SHORT_TICKS, AdmissionControl
 
 
 @dataclass
@@ -51,8 +51,8 @@ def admission(loop: ByHand, changes: list[int]) -> AdmissionControl:
     return AdmissionControl(cast(Any, loop), lambda: changes.append(1))
 
 
-def begin(admission: AdmissionControl, count: int = AT_MOST) -> list[Attempt]:
-    attempts = [Attempt() for _ in range(count)]
+def begin(admission: AdmissionControl, count: int | None = None) -> list[Attempt]:
+    attempts = [Attempt() for _ in range(admission.free if count is None else count)]
     for attempt in attempts:
         admission.enter(attempt)
     return attempts
@@ -77,10 +77,34 @@ def test_those_that_are_no_short_ones_are_told_and_make_room(
     young = begin(admission, AT_MOST - 3)
     loop.tick(SHORT_TICKS - 1)
     assert [attempt.settled for attempt in old + young] == [True] * 3 + [False] * (AT_MOST - 3)
-    assert (admission.free, changes) == (3, [1])
+    assert (admission.free, changes) == (6, [1])  # theirs, and three more
     loop.tick()
     assert all(attempt.settled for attempt in young)
-    assert (admission.free, changes) == (AT_MOST, [1, 1])
+    assert (admission.free, changes) == (2 * AT_MOST, [1, 1])
+
+
+def test_while_none_is_a_short_one_twice_as_many_begin_each_time(loop: ByHand, admission: AdmissionControl) -> None:
+    side_by_side = []
+    for _ in range(5):
+        side_by_side.append(len(begin(admission)))
+        loop.tick(SHORT_TICKS)
+    assert side_by_side == [8, 16, 32, 64, AT_MOST_AFTER_LONG_ONES]
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_after_a_short_one_few_work_side_by_side_again(
+    loop: ByHand, admission: AdmissionControl, reported: bool
+) -> None:
+    begin(admission)
+    loop.tick(SHORT_TICKS)
+    attempts = begin(admission)
+    assert len(attempts) == 2 * AT_MOST
+    attempts[0].working = False
+    if reported:
+        admission.leave(attempts[0])
+    else:
+        loop.tick()
+    assert admission.free == AT_MOST - (2 * AT_MOST - 1)
 
 
 def test_what_only_has_to_be_reported_makes_room_and_is_a_short_one(
