@@ -13,6 +13,7 @@ from typing import Any
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
+from threadlog.engine.agents.function import as_graph
 from threadlog.engine.executor.langgraph_internals import ExecutionRuntime, ReadRuntime
 from threadlog.engine.user_code.importing import describe_error, extend_sys_path, import_source
 from threadlog.engine.user_code.langgraph_json import GraphSpec, LanggraphJson
@@ -151,12 +152,19 @@ def _load(spec: GraphSpec, config: LanggraphJson, modules: dict[str, ModuleType 
         )
     if graph is not None:
         return LoadedGraph(spec, compiled=graph)
+    try:
+        agent = as_graph(found, spec.graph_id)
+    except Exception as error:
+        return LoadedGraph(spec, error=f"graph {spec.graph_id}: {spec.attribute} in {spec.source} {error}.")
+    if agent is not None:
+        return LoadedGraph(spec, compiled=agent)
     if callable(found):
         return LoadedGraph(spec, factory=found)
     return LoadedGraph(
         spec,
         error=f"graph {spec.graph_id}: {spec.attribute} in {spec.source} is a {type(found).__name__}. Expected a "
-        "StateGraph, a compiled graph, an entrypoint, or a function that returns one.",
+        "StateGraph, a compiled graph, an entrypoint, a function that returns one, or an agent: an async function "
+        "whose first parameter is called messages or input.",
     )
 
 
