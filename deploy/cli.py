@@ -53,7 +53,9 @@ class Readable(click.ClickException):
         self.exit_code = exit_code
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"threadlog: {self.message}", err=True)
+        from threadlog.deploy.logs import report_failure
+
+        report_failure(self.message)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -129,8 +131,10 @@ def executor(**given: Any) -> None:
     _application(given)
     settings = _settings_of_part(given)
     if PULSE not in os.environ:  # this process has no parent that watches it
+        from threadlog.deploy.logs import configure_logging
         from threadlog.deploy.supervise.watched import fork_executor
 
+        configure_logging(settings)
         assert settings.database_uri is not None
         code = fork_executor(settings.database_uri, hang_seconds=settings.hang_seconds)
         if code is not None:

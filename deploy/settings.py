@@ -1,7 +1,7 @@
 """Settings of every process, read from the environment: name, default, unit.
 
-`docs/settings.md` lists the same table (a test compares the two). Command-line options of `threadlog` override the
-environment; a supervisor hands its settings to its children through `Settings.to_env`.
+`docs/settings.md` lists the same: `deploy.settings_table` writes it, a test compares the two. Command-line options of
+`threadlog` override the environment; a supervisor hands its settings to its children through `Settings.to_env`.
 """
 
 from __future__ import annotations
@@ -205,6 +205,11 @@ class Settings(BaseSettings):
         "INFO", validation_alias="LOG_LEVEL", description="Lowest level that is logged."
     )
     log_json: bool = Field(False, validation_alias="LOG_JSON", description="Log one JSON object per line.")
+    log_color: bool | None = Field(
+        None,
+        validation_alias="LOG_COLOR",
+        description="Color the levels of readable lines. Unset: when they go to a terminal and `NO_COLOR` is not set.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -281,7 +286,7 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if value is None:
                 continue
-            env[env_name(name)] = ",".join(value) if isinstance(value, list) else _text(value)
+            env[env_name(name)] = ",".join(value) if isinstance(value, list) else text(value)
         return env
 
 
@@ -291,7 +296,8 @@ def env_name(field: str) -> str:
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else str(alias)
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A value as its environment variable has it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -305,29 +311,3 @@ def _sentence(problem: Any) -> str:
 def without_password(uri: str) -> str:
     """A DSN that may be shown."""
     return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:…@", uri)
-
-
-def table() -> str:
-    """The settings as the Markdown table of docs/settings.md."""
-    lines = ["| variable | default | meaning |", "|---|---|---|"]
-    for field in Settings.model_fields.values():
-        alias = field.validation_alias
-        names = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-        default = field.get_default()
-        shown = "" if default is None or field.default_factory else f"`{_shown(default)}`"
-        lines.append(f"| {', '.join(f'`{n}`' for n in names)} | {shown} | {field.description} |")
-    return "\n".join(lines)
-
-
-def _shown(default: object) -> str:
-    match default:
-        case list():
-            return ",".join(default)
-        case float() if default == int(default):
-            return str(int(default))
-        case _:
-            return _text(default)
-
-
-if __name__ == "__main__":
-    print(table())

@@ -172,7 +172,9 @@ class EventTranslator:
             try:
                 facts = translator.frame(frames.attempt, name, data)
             except Exception:  # the application's data: what it makes of one frame must not end the stream
-                logger.exception("run %s: frame %d is not shown as an event", frames.run_id, frames.seq + number)
+                fields = {"run_id": frames.run_id, "run_attempt": frames.attempt, "thread_id": frames.thread_id}
+                seq = frames.seq + number
+                logger.exception("run %s: frame %d is not shown as an event", frames.run_id, seq, extra=fields)
                 continue
             for nth, fact in enumerate(facts):
                 self._tell(fact, place, nth, out)

@@ -20,11 +20,13 @@ from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.requests import header
 from threadlog.api.http.responses import reply
 from threadlog.engine.domain.text import storable
+from threadlog.engine.logging_context import fields, set_fields
 
 logger = logging.getLogger(__name__)
 
 _ID = "X-Request-Id"
 _MAX_ID = 200
+_IDS = ("thread_id", "run_id", "assistant_id")
 _OF_CONNECTION = (ConnectionError, web.RequestPayloadError, ClientError, HttpProcessingError)
 
 
@@ -32,7 +34,8 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
-        request[REQUEST_ID] = header(request, _ID)[:_MAX_ID] or uuid4().hex
+        request[REQUEST_ID] = request_id = header(request, _ID)[:_MAX_ID] or uuid4().hex
+        set_fields({"request_id": request_id, "method": request.method, "path": storable(request.path)})
         response: web.StreamResponse | None = None
         try:
             response = cors.preflight(request) or await handler(request)
@@ -76,6 +79,12 @@ async def _allowed(request: web.Request) -> str:
     return ",".join(sorted(methods))
 
 
+def _fields(request: web.Request) -> dict[str, object]:
+    """What names the request, and what it is about, in lines of the process's log."""
+    ids = {name: storable(request.match_info[name]) for name in _IDS if name in request.match_info}
+    return {**fields(), **ids}
+
+
 def _error_response(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, ApiError):
         response = reply({"detail": error.detail}, error.status, error.headers)
@@ -90,10 +99,15 @@ def _error_response(request: web.Request, error: Exception) -> web.StreamRespons
         logger.debug("%s %s: the client has left", request.method, storable(request.path))
         return web.Response(status=499)  # which aiohttp drops
     if is_unavailable(error):
-        logger.warning("%s %s: %s: %s", request.method, storable(request.path), type(error).__name__, error)
+        logger.warning(
+            "%s %s: %s: %s", request.method, storable(request.path), type(error).__name__, error, extra=_fields(request)
+        )
         return reply(
             {"detail": "The log or the database can't be reached at the moment. Try again."}, 503, {"Retry-After": "1"}
         )
     request_id = request[REQUEST_ID]
-    logger.error("%s %s failed (request %s)", request.method, storable(request.path), request_id, exc_info=error)
+    logger.error(
+        "%s %s failed (request %s)", request.method, storable(request.path), request_id,
+        exc_info=error, extra=_fields(request),
+    )  # fmt: skip
     return reply({"detail": f"Internal server error (request {request_id})"}, 500)

@@ -119,7 +119,8 @@ async def _cancel_after_disconnect(api: Api, thread_id: str, run_id: str, reason
     try:
         await submit_unless_rejected(api, CancelRun(thread_id=thread_id, run_id=run_id, reason=reason))
     except LogUnavailable as error:
-        logger.warning("run %s was not cancelled although its client left: %s", run_id, error)
+        fields = {"thread_id": thread_id, "run_id": run_id}
+        logger.warning("run %s was not cancelled although its client left: %s", run_id, error, extra=fields)
 
 
 def _reason(request: web.Request, action: CancelAction, by: str) -> str:

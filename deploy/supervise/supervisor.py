@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
@@ -19,6 +20,7 @@ import psutil
 
 from threadlog.deploy import extras
 from threadlog.deploy.failures import CannotRun
+from threadlog.deploy.logs import colored, log_line_of
 from threadlog.deploy.parent import MORE_EXECUTORS
 from threadlog.deploy.postgres import EmbeddedPostgres, PostgresFailed
 from threadlog.deploy.settings import Settings
@@ -74,6 +76,7 @@ class Supervisor:
                 "data_dir": self._data_dir,
                 "port": port,
                 "health_port": None,  # for processes started one by one: here the api reports on all
+                "log_color": colored(settings, sys.stdout),  # where their lines go in the end
                 "link": _link_in(self._data_dir) if self._postgres and not settings.kafka_bootstrap_servers else None,
             }
         )
@@ -216,7 +219,10 @@ class Supervisor:
     # While it runs
 
     def _say(self, name: str, line: str) -> None:
-        self._out(line if self._settings.log_json and line.startswith("{") else f"{name:<11} {line}")
+        if self._settings.log_json:
+            log_line_of(name, line)
+        else:
+            self._out(f"{name:<11} {line}")
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
@@ -377,11 +383,8 @@ async def up(settings: Settings, app: LanggraphJson, fork_server: ForkedHere | N
 
 
 def _log_line(line: str) -> None:
-    if line.startswith("{"):  # a child's, complete as it is
-        _print_line(line)
-    else:
-        level = logging.WARNING if line.startswith("WARNING") else logging.INFO
-        log.log(level, " ".join(line.split()))
+    level = logging.WARNING if line.startswith("WARNING") else logging.INFO
+    log.log(level, " ".join(line.split()))
 
 
 def _print_line(line: str) -> None:

@@ -7,6 +7,7 @@ the executor and with its exit code, and the executor ends with it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from threadlog.deploy.parent import PARENT_PID, end_with_parent
 from threadlog.deploy.supervise.leases import LeaseKeeper
 from threadlog.deploy.supervise.pulse import PULSE, Pulse
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -81,4 +84,4 @@ async def _watch(executor: _Executor, dsn: str, hang_seconds: float) -> int:
 
 
 def _say(name: str, line: str) -> None:
-    print(f"{name} {line}", file=sys.stderr, flush=True)
+    logger.warning("%s %s", name, line)

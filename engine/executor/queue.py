@@ -79,6 +79,17 @@ class Claim:
     metadata: dict[str, Any]
     temporary: bool
 
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """What names the attempt in lines of the process's log."""
+        return {
+            "thread_id": self.thread_id,
+            "run_id": self.run_id,
+            "run_attempt": self.attempt,
+            "graph_id": self.graph_id,
+            "assistant_id": self.assistant_id,
+        }
+
 
 async def connect(dsn: str, *, durable: bool, name: str) -> asyncpg.Connection:
     """A connection for the queue.

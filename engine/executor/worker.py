@@ -285,7 +285,7 @@ class Executor:
             if not attempt.made_up:
                 self._work_on(attempt, attempt.make_up(ended))
                 return
-            logger.error("run %s could not be reported", run_id, exc_info=ended)
+            logger.error("run %s could not be reported", run_id, exc_info=ended, extra=attempt.claim.log_fields)
         if self.attempts.get(run_id) is attempt:
             del self.attempts[run_id]
         if self._on_thread.get(attempt.claim.thread_id) is attempt:
@@ -358,7 +358,9 @@ class Executor:
                 await self._cancel(run_id)
         unseen = {(run, row[0]) for run, row in rows.items() if (run, row[0]) not in self._known}
         for run_id, number in unseen & (suspects or set()):
-            logger.warning("run %s attempt %d was claimed but never arrived; claiming it again", run_id, number)
+            fields = {"run_id": run_id, "run_attempt": number}
+            told = "run %s attempt %d was claimed but never arrived; claiming it again"
+            logger.warning(told, run_id, number, extra=fields)
             await self._queue.give_back(self.executor_id, run_id, number)
         return unseen
 

@@ -114,4 +114,5 @@ class EventTail:
                 try:
                     listener.projected(p, offset, record)
                 except Exception:
-                    log.exception("a listener failed at events[%d] offset %d", p, offset)
+                    place = {"partition": p, "offset": offset}
+                    log.exception("a listener failed at events[%d] offset %d", p, offset, extra=place)

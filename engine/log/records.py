@@ -34,6 +34,11 @@ class CommandEnvelope:
     actor: str | None = None
     trace: str | None = None
 
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """What names the command in lines of the process's log."""
+        return {"command_id": self.id, "command": self.type, "key": self.key}
+
     def encode(self) -> bytes:
         """The one gate by which commands leave, whoever makes them. Never raises: what JSON can't hold is replaced
         (`engine.log.encodable`). NUL characters are left to the reader (`engine.processor.term.envelope_of`)."""

@@ -36,7 +36,10 @@ class UnreadableEvents:
         self.places[partition, offset] = why
         if len(self.places) > _LINES:
             return
-        log.error("events[%d] offset %d is not an event record and counts for no reader: %s", partition, offset, why)
+        log.error(
+            "events[%d] offset %d is not an event record and counts for no reader: %s", partition, offset, why,
+            extra={"partition": partition, "offset": offset},
+        )  # fmt: skip
 
 
 UNREADABLE: Final = UnreadableEvents()

@@ -166,7 +166,11 @@ async def _read_back(source: Log, term: Term, end: int, max_bytes: int) -> None:
             if term.read_back(record.offset, await read_event(record)):
                 return
     except Fenced:
-        log.info("partition %d was taken by a newer term", term.partition)
+        _taken(term)
+
+
+def _taken(term: Term) -> None:
+    log.info("partition %d was taken by a newer term", term.partition, extra={"partition": term.partition})
 
 
 async def project(coordination: CoordinationStore, terms: Sequence[Term], projected: OnProjected) -> None:
@@ -324,7 +328,7 @@ class LogCommitter:
                 try:
                     term.acked(offset, record)
                 except Fenced:
-                    log.info("partition %d was taken by a newer term", term.partition)
+                    _taken(term)
             if self._alone or self._refused:
                 self._alone.discard((term.partition, record.cmd_off))
                 self._refused.pop((term.partition, record.cmd_off), None)

@@ -286,7 +286,7 @@ class Processor:
         """Give up what is another's or too much, and open new terms."""
         for p in self._stolen:
             if p in self._partitions:
-                log.warning("partition %d was taken by another processor", p)
+                log.warning("partition %d was taken by another processor", p, extra={"partition": p})
                 self._forget(p)
         self._stolen.clear()
         if self._surplus:
@@ -305,7 +305,7 @@ class Processor:
                 raise
             positions += retaken
             for p in set(fallen) - {position.partition for position in retaken}:
-                log.warning("partition %d was taken by another processor", p)
+                log.warning("partition %d was taken by another processor", p, extra={"partition": p})
                 self._forget(p)
         if not positions:
             if self._tail is None and len(self._partitions):

@@ -46,10 +46,12 @@ class Suspects:
         if failures == TRIES:
             reason = f"it makes the engine fail: {type(error).__name__}: {error}"
             if isinstance(suspect, Submission):
-                log.error("command %s of this process is refused: %s", suspect.envelope.id, reason)
+                envelope = suspect.envelope
+                log.error("command %s of this process is refused: %s", envelope.id, reason, extra=envelope.log_fields)
                 suspect.refuse(reason)
             else:
-                log.error("the command at %d[%d] is refused: %s", *suspect, reason)
+                place = {"partition": suspect[0], "offset": suspect[1]}
+                log.error("the command at %d[%d] is refused: %s", *suspect, reason, extra=place)
                 self._refused[suspect] = reason
         if len(self._failures) > _MOST:
             self._failures.clear()

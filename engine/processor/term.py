@@ -181,12 +181,13 @@ class Term:
         self, offset: int, envelope: CommandEnvelope, before: States, error: Exception
     ) -> tuple[States, EventRecord]:
         """What stands in the place of a command that failed at whichever stage."""
+        place = {**envelope.log_fields, "partition": self.partition, "offset": offset}
         if isinstance(error, ValueError):
             reason = str(error)
         elif isinstance(error, orjson.JSONEncodeError):
             reason = f"what it is decided to can't be written as JSON: {error}"
         else:
-            log.exception("command %s at %d[%d] can't be decided", envelope.id, self.partition, offset)
+            log.exception("command %s at %d[%d] can't be decided", envelope.id, self.partition, offset, extra=place)
             reason = f"{type(error).__name__}: {error}"
         try:
             events = decider.refuse(before, envelope.key, envelope.type, envelope.body, reason, at=envelope.at)
@@ -194,7 +195,9 @@ class Term:
             record = self._record(offset, envelope, events)
             record.encode()
         except Exception:
-            log.exception("command %s at %d[%d] can't be refused in detail", envelope.id, self.partition, offset)
+            log.exception(
+                "command %s at %d[%d] can't be refused in detail", envelope.id, self.partition, offset, extra=place
+            )
             after = before
             record = self._record(offset, envelope, [CommandRejected(code="invalid", detail="It can't be decided.")])
         return after, record

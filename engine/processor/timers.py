@@ -75,6 +75,8 @@ class TimerService:
         try:
             await self._send(CommandEnvelope(envelope.id, envelope.type, envelope.key, utc_now(), envelope.body))
         except LogUnavailable as error:
-            log.warning("%s could not be sent and will be found due again: %s", envelope.id, error)
+            log.warning(
+                "%s could not be sent and will be found due again: %s", envelope.id, error, extra=envelope.log_fields
+            )
         finally:
             del self._sending[envelope.id]

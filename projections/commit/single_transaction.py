@@ -120,7 +120,10 @@ class SingleTransactionCommitter:
         else:
             envelope = turn.local[0].envelope
             turn.local[0].refuse(reason)
-        log.error("command %s (%s of %s) is refused: %s", envelope.id, envelope.type, envelope.key, reason)
+        log.error(
+            "command %s (%s of %s) is refused: %s", envelope.id, envelope.type, envelope.key, reason,
+            extra={**envelope.log_fields, "partition": turn.term.partition},
+        )  # fmt: skip
         await self._commit_alive([turn])
 
     async def _commit_alive(self, turns: Sequence[Turn]) -> None:

@@ -210,6 +210,7 @@ async def _skip(conn: asyncpg.Connection, p: int, item: Accepted, idx: int, kind
     log.error(
         "%s of %s in events[%d] at offset %d (command %s) can't be projected and is left out: %s",
         kind, record.key, p, item.offset, record.cmd_id, error,
+        extra={"partition": p, "offset": item.offset, "command_id": record.cmd_id, "key": record.key},
     )  # fmt: skip
     shown = str(error)[:_ERROR_SHOWN].encode("utf-8", "replace").decode()
     await add_skip(conn, p, item.offset, idx, record.key, kind, shown, record.at)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,11 +117,15 @@ def hopeless(it: Supervisor) -> bool:
 def formatter(settings: Settings, app: LanggraphJson) -> Any:
     root = logging.getLogger()
     before = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook
     try:
         configure_logging(settings)
-        return root.level, type(root.handlers[0].formatter).__name__
+        (handler,) = root.handlers
+        return root.level, handler.format(logging.makeLogRecord({"name": "x", "levelname": "INFO", "created": 0}))
     finally:
         root.handlers[:], root.level = before
+        sys.excepthook, threading.excepthook = hooks
+        logging.captureWarnings(False)
 
 
 # Every variable: another value than its default, and an object that has to differ with it. `kafka`: the log in Kafka;
@@ -163,6 +169,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "CORS_ALLOW_ORIGINS": ("https://a.example", api("cors")),
     "LOG_LEVEL": ("ERROR", formatter),
     "LOG_JSON": ("true", formatter),
+    "LOG_COLOR": ("true", formatter),
 }
 
 

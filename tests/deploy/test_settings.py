@@ -8,7 +8,8 @@ import click
 import pytest
 
 from threadlog.deploy.cli import main
-from threadlog.deploy.settings import BadSettings, Settings, env_name, table
+from threadlog.deploy.settings import BadSettings, Settings, env_name
+from threadlog.deploy.settings_table import table
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -266,7 +267,14 @@ def test_the_demo_goes_as_promised(tmp_path: Path, mode: str, request: pytest.Fi
     assert "Everything went as promised." in done.stdout
 
 
-def test_with_log_json_every_line_is_an_object_that_names_its_process(app: Path, tmp_path: Path) -> None:
+def test_with_log_json_every_line_is_an_object_that_names_its_process_and_run(app: Path, tmp_path: Path) -> None:
+    speaks = """
+def speak(state):
+    import logging
+    logging.getLogger("agent").warning("from a %s", "node", extra={"words": 3})
+    print({"not": "JSON"})
+"""
+    (tmp_path / "agent.py").write_text(GRAPH.replace("\ndef speak(state):\n", speaks))
     process = subprocess.Popen(
         [
             *(sys.executable, "-P", "-m", "threadlog.deploy.cli", "up"),
@@ -279,8 +287,16 @@ def test_with_log_json_every_line_is_an_object_that_names_its_process(app: Path,
     lines = []
     for line in process.stdout:
         lines.append(json.loads(line))
-        if lines[-1]["message"].startswith("ready"):
+        if ready := re.match(r"ready (http://\S+)", lines[-1]["event"]):
+            with get_sync_client(url=ready[1], api_key=None) as client:
+                client.runs.wait(None, "agent", input={"said": ""})
             process.send_signal(signal.SIGINT)
     assert process.wait() == 0
     assert {"server", "executor-1"} < {line["process"] for line in lines}
-    assert lines[-1]["message"] == "stopped"
+    assert lines[-1]["event"] == "stopped"
+    (logged,) = [line for line in lines if line["logger"] == "agent"]
+    assert logged["event"] == "from a node" and logged["words"] == 3
+    assert logged["process"] == "executor-1" and logged["graph_id"] == "agent" and logged["run_attempt"] == 1
+    assert uuid.UUID(logged["run_id"]) and uuid.UUID(logged["thread_id"]) and uuid.UUID(logged["assistant_id"])
+    (printed,) = [line for line in lines if line["event"] == "{'not': 'JSON'}"]
+    assert printed["process"] == "executor-1"

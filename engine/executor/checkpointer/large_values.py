@@ -23,6 +23,9 @@ async def append_large(log: Log, partition: int, thread_id: str, draft: PendingB
             return dict(zip(names, await log.append(records), strict=True))
         except LogUnavailable as error:  # appending a value twice does no harm
             if failures % 20 == 0:
-                logger.warning("thread %s: append of %d values failed: %s", thread_id, len(names), error)
+                logger.warning(
+                    "thread %s: append of %d values failed: %s", thread_id, len(names), error,
+                    extra={"thread_id": thread_id, "partition": partition},
+                )  # fmt: skip
             await backoff.wait()
             failures += 1

@@ -324,7 +324,8 @@ class ThreadlogSaver(SyncCheckpointer):
                     await graph.aget_state({**(config or {}), "configurable": configurable}, subgraphs=True)
                 )
             except Exception:  # the user's code: what has been done stands all the same
-                logger.exception("thread %s: the graph can't tell its state", self.thread_id)
+                fields = {"thread_id": self.thread_id}
+                logger.exception("thread %s: the graph can't tell its state", self.thread_id, extra=fields)
         await self._sender.caught_up()
 
     def _describe_all(self, snapshot: StateSnapshot) -> None:

@@ -95,7 +95,10 @@ class FrameQueue:
         try:
             self.spill = Spill()
         except OSError as error:
-            logger.warning("run %s: what it streams stays in memory, there is no file for it: %s", self.run_id, error)
+            logger.warning(
+                "run %s: what it streams stays in memory, there is no file for it: %s", self.run_id, error,
+                extra={"run_id": self.run_id, "thread_id": self.thread_id, "run_attempt": self.attempt},
+            )  # fmt: skip
         return self.spill
 
     def refill(self) -> int:

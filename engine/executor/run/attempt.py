@@ -36,6 +36,7 @@ from threadlog.engine.executor.run.streaming import RunStream
 from threadlog.engine.executor.run.strict_resume import refusal
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.records import EVENT_STREAMING
+from threadlog.engine.logging_context import set_fields
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +155,7 @@ class RunAttempt:
 
     async def run(self) -> None:
         self._begun = True
+        set_fields(self.claim.log_fields)  # of what the graph logs
         self._given_up.track()
         limit = self._loop.call_later(self._timeout, self._stop, "timeout", "Timeout")
         try:
@@ -193,6 +195,7 @@ class RunAttempt:
                 "run %s of graph %s has stopped, but a node of it still runs in a thread after %g s "
                 "(THREADLOG_THREAD_STOP_SECONDS): what follows on thread %s begins beside it. It stands here:\n%s",
                 self.claim.run_id, self.claim.graph_id, seconds, self.claim.thread_id, job.stack(),
+                extra=self.claim.log_fields,
             )  # fmt: skip
 
     @property
@@ -212,7 +215,8 @@ class RunAttempt:
                 await self.saver.finish()
             outcome |= self._standing()
         except Exception as unknown:  # perhaps the very reason
-            logger.error("run %s: what it leaves can't be told", self.claim.run_id, exc_info=unknown)
+            claim = self.claim
+            logger.error("run %s: what it leaves can't be told", claim.run_id, exc_info=unknown, extra=claim.log_fields)
         if self.stream is not None:
             self.stream.end(outcome["status"], outcome.get("error"), waits=bool(outcome.get("interrupts")))
             self.stream.close()
@@ -226,7 +230,8 @@ class RunAttempt:
         try:
             await self.reporter.finish(outcome)
         except Exception as refused:  # the log does not take what the run has to say: then say that
-            logger.error("run %s: its report was refused", self.claim.run_id, exc_info=refused)
+            claim = self.claim
+            logger.error("run %s: its report was refused", claim.run_id, exc_info=refused, extra=claim.log_fields)
             self.reporter.forget()
             error = {"error": type(refused).__name__, "message": f"The run's report could not be stored: {refused}"}
             await self.reporter.finish({"status": "error", "error": error, "frames": self.queue.count})
@@ -282,7 +287,10 @@ class RunAttempt:
         claim, error = self.claim, describe_error(failure)
         if self._refused:
             error |= refusal(failure)
-        logger.info("run %s of graph %s failed: %s", claim.run_id, claim.graph_id, error["error"], exc_info=failure)
+        logger.info(
+            "run %s of graph %s failed: %s", claim.run_id, claim.graph_id, error["error"],
+            exc_info=failure, extra=claim.log_fields,
+        )  # fmt: skip
         return "error", error
 
     def _kept(self, channels: Collection[str]) -> bool:
