@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from threadlog.engine.domain import assistant, attempt_decisions, graph, thread, thread_decisions
+from threadlog.engine.domain import assistant, attempt_decisions, graph, store_namespace, thread, thread_decisions
 from threadlog.engine.domain.commands import (
     ASSISTANT_COMMANDS,
     GRAPH_COMMANDS,
     RUN_COMMANDS,
+    STORE_COMMANDS,
     THREAD_COMMANDS,
     Command,
     ReportRun,
@@ -25,6 +26,7 @@ from threadlog.engine.domain.events import (
     CHECKPOINT_EVENTS,
     GRAPH_EVENTS,
     RUN_EVENTS,
+    STORE_EVENTS,
     THREAD_EVENTS,
     CheckpointSaved,
     CheckpointsDeleted,
@@ -83,8 +85,13 @@ GRAPH = Decider(
     "graph", GRAPH_COMMANDS, GRAPH_EVENTS,
     graph.initial, graph.decide, graph.evolve, graph.dump, graph.load, lambda c: graph.PREFIX + c.graph_id,
 )  # fmt: skip
+STORE = Decider(
+    "store", STORE_COMMANDS, STORE_EVENTS,
+    store_namespace.initial, store_namespace.decide, store_namespace.evolve, store_namespace.dump, store_namespace.load,
+    lambda c: store_namespace.key_of_namespace(c.namespace),
+)  # fmt: skip
 
-DECIDERS = (THREAD, ASSISTANT, GRAPH)
+DECIDERS = (THREAD, ASSISTANT, GRAPH, STORE)
 
 _BY_NAME = {d.name: d for d in DECIDERS}
 _BY_COMMAND = {c.type: d for d in DECIDERS for c in d.commands}

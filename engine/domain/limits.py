@@ -13,12 +13,16 @@ from threadlog.engine.domain.commands import (
     CreateAssistant,
     CreateRun,
     CreateThread,
+    ExpireItems,
     RegisterGraph,
     ReportRun,
+    TouchItems,
     UpdateAssistant,
     UpdateState,
     UpdateThread,
+    WriteItems,
 )
+from threadlog.engine.domain.store_limits import check_store_command, check_value_size
 
 MESSAGE_BYTES = 256 * 1024 * 1024
 """A command, or the event record it is decided to. Postgres takes both and the row in one statement of 1 GB."""
@@ -71,14 +75,18 @@ def check_metadata(name: str, metadata: Any) -> None:
 
 
 def check_limits(command: Command) -> None:
-    """Raise ValueError, naming the field, when a text of the command is too long for its index."""
+    """Raise ValueError, naming the field, when a text of the command is too long for its index, or a part of it that
+    has no declared type has the wrong shape."""
     check = _INDEXED.get(type(command))
     if check is not None:
         check(command)
 
 
 def check_large(command: Command) -> None:
-    """The same for what only a command above `LARGE_BYTES` can break: the limits of metadata."""
+    """The same for what only a command above `LARGE_BYTES` can break: the limits of metadata and of items."""
+    if isinstance(command, WriteItems):
+        for op in command.ops:
+            check_value_size(op.get("value"))
     for name, metadata in _metadata_of(command):
         if metadata:
             check_metadata(name, metadata)
@@ -101,6 +109,9 @@ _INDEXED: dict[type[Command], Callable[[Any], None]] = {
     RegisterGraph: _graph,
     CreateAssistant: _assistant,
     UpdateAssistant: _assistant,
+    WriteItems: check_store_command,
+    TouchItems: check_store_command,
+    ExpireItems: check_store_command,
 }
 
 

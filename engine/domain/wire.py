@@ -20,6 +20,7 @@ _UTC = timedelta(0)
 _TESTED = (str, int)
 _LONG = frozenset({"stream_from"})
 _IDS = frozenset({"thread_id", "run_id", "job_id", "assistant_id"})
+_TIMES = frozenset({"due_at", "before"})
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
@@ -66,7 +67,7 @@ def _check_of(name: str, hint: Any) -> _Check | None:
     types = {get_origin(option) or option for option in options}
     if name in _IDS:
         return _Check(name, frozenset(types), _is_uuid, "a UUID")
-    if name == "due_at":
+    if name in _TIMES:
         return _Check(name, frozenset(types), is_time, "a time in UTC")
     if int in types:
         bits = 64 if name in _LONG else 32

@@ -141,8 +141,21 @@ class CheckpointRow:
 
 
 @dataclass(slots=True)
+class StoreItemRow:
+    """An item put in this batch. `ttl_from`: when its time to live began; `vectors`: `(path, numbers)`."""
+
+    p: int
+    value: str
+    created_at: datetime
+    updated_at: datetime
+    ttl_minutes: float | None
+    ttl_from: datetime
+    vectors: list[tuple[str, list[float]]]
+
+
+@dataclass(slots=True)
 class ProjectionBatch:
-    """One fold, filled by the handlers of `projections.fold.{threads,runs,checkpoints,assistants}`.
+    """One fold, filled by the handlers of `projections.fold.{threads,runs,checkpoints,assistants,store}`.
 
     Collections by row key, each the rows of one argument of `project_rows`.
     """
@@ -167,6 +180,11 @@ class ProjectionBatch:
     assistants: list[tuple[Any, ...]] = field(default_factory=list)
     graphs: dict[str, tuple[str, Any, datetime]] = field(default_factory=dict)
     aggregates: dict[str, tuple[int, Any, datetime | None]] = field(default_factory=dict)
+    store_sweeps: list[tuple[str, datetime]] = field(default_factory=list)
+    store_touches: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    store_gone: set[tuple[str, str]] = field(default_factory=set)
+    store_puts: dict[tuple[str, str], StoreItemRow] = field(default_factory=dict)
+    store_namespaces: set[str] = field(default_factory=set)  # with items in this fold
     ends: list[tuple[str, str, str | None, Any, bool | None]] = field(default_factory=list)  # see `project_ends`
     runs_to_notify: set[str] = field(default_factory=set)  # their executors read the queue row again
     touched_threads: set[str] = field(default_factory=set)  # threads with rows in this fold
@@ -256,6 +274,24 @@ class ProjectionBatch:
             (run_id, thread_id, reason, None if error is None else text(error), settled)
             for run_id, thread_id, reason, error, settled in self.ends
         ]
+
+    @property
+    def changes_store(self) -> bool:
+        return bool(self.store_namespaces or self.store_sweeps)
+
+    def store_arguments(self) -> list[Any]:
+        """The arguments of `project_store`, in its order."""
+        arguments: list[Any] = [
+            self.store_sweeps,
+            [(*item, at) for item, at in self.store_touches.items()],
+            list(self.store_gone),
+            [
+                (*item, row.p, row.value, row.created_at, row.updated_at, row.ttl_minutes, row.ttl_from)
+                for item, row in self.store_puts.items()
+            ],
+            [(*item, *vector) for item, row in self.store_puts.items() for vector in row.vectors],
+        ]
+        return [argument or None for argument in arguments]
 
     def arguments(self, applied: str | None, *, quiet: bool = False, wakes: bool = True) -> list[Any]:
         """The arguments of `project_rows`, in its order.

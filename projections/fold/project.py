@@ -19,7 +19,7 @@ from threadlog.engine.domain.text import storable
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.processor.ports import Accepted, Unprojectable
-from threadlog.projections.fold import assistants, checkpoints, runs, threads
+from threadlog.projections.fold import assistants, checkpoints, runs, store, threads
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, time_of
 
 log = logging.getLogger(__name__)
@@ -31,12 +31,14 @@ _HANDLERS: dict[str, Handler] = {
     **runs.HANDLERS,
     **checkpoints.HANDLERS,
     **assistants.HANDLERS,
+    **store.HANDLERS,
 }
 # Replies to a command; they change no read model.
 _SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced"})
 _TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted"})
 
 PROJECT_ENDS = "SELECT project_ends($1)"
+PROJECT_STORE = "SELECT project_store($1, $2, $3, $4, $5)"
 PROJECT_ROWS = "SELECT project_rows(" + ", ".join(f"${i}" for i in range(1, 21)) + ")"
 ARGUMENTS = 20
 
@@ -74,9 +76,12 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBa
                     continue
                 if at is None:
                     at = time_of(record.at)
-                if (kind in runs.DELETIONS and rows.must_flush_before_deletion(event["thread_id"])) or (
-                    kind in runs.ENDS and runs.changes_tasks(event) and rows.must_flush_before_end(event["thread_id"])
-                ):
+                if (
+                    (kind in runs.DELETIONS and rows.must_flush_before_deletion(event["thread_id"]))
+                    or (kind in runs.ENDS and runs.changes_tasks(event)
+                        and rows.must_flush_before_end(event["thread_id"]))
+                    or (kind in store.HANDLERS and store.must_flush_before(rows, event))
+                ):  # fmt: skip
                     rows = ProjectionBatch()
                     done.append(rows)
                 handler = _HANDLERS.get(kind)
@@ -171,9 +176,14 @@ async def write(
 def statements(
     rows: ProjectionBatch, applied: str | None, *, quiet: bool = False, wakes: bool = True
 ) -> list[tuple[str, list[Any]]]:
-    """The statements that write a fold, with their arguments: one, and `project_ends` before it if runs end in it."""
-    written = (PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))
-    return [(PROJECT_ENDS, [rows.end_arguments()]), written] if rows.ends else [written]
+    """The statements that write a fold, with their arguments: one, `project_ends` before it if runs end in it, and
+    `project_store` after it if items of the store change."""
+    written = [(PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))]
+    if rows.ends:
+        written.insert(0, (PROJECT_ENDS, [rows.end_arguments()]))
+    if rows.changes_store:
+        written.append((PROJECT_STORE, rows.store_arguments()))
+    return written
 
 
 async def project_singly(

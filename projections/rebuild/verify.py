@@ -33,6 +33,8 @@ TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
     "graphs": (("graph_id",), frozenset()),
     "assistants": (("assistant_id",), frozenset()),
     "assistant_versions": (("assistant_id", "version"), frozenset()),
+    "store_items": (("namespace", "key"), frozenset()),
+    "store_vectors": (("namespace", "key", "path"), frozenset()),
     "projection_skips": (("p", "ev_off", "idx"), frozenset({"error"})),
 }
 

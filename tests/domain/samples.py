@@ -29,6 +29,8 @@ def _values(name: str, hint: Any) -> st.SearchStrategy[Any]:
         return some | st.none() if hint == str | None else some
     if name == "due_at":
         return st.sampled_from([None, *TIMES])
+    if name == "before":
+        return st.sampled_from(TIMES)
     if get_origin(hint) in (Union, UnionType):
         return st.one_of(*(_values("", option) for option in get_args(hint)))
     if get_origin(hint) is Literal:

@@ -22,6 +22,7 @@ from threadlog.engine.domain.commands import (
     DeleteAssistant,
     DeleteRun,
     DeleteThread,
+    ExpireItems,
     ExpireLease,
     ImportCheckpoints,
     PruneThread,
@@ -29,9 +30,11 @@ from threadlog.engine.domain.commands import (
     ReportRun,
     RunDue,
     SetLatestAssistant,
+    TouchItems,
     UpdateAssistant,
     UpdateState,
     UpdateThread,
+    WriteItems,
 )
 from threadlog.engine.domain.decider import EMPTY, States
 from threadlog.engine.domain.events import Event
@@ -60,6 +63,14 @@ _outcomes = st.none() | st.fixed_dictionaries(
     optional={"next": st.lists(st.just("n"), max_size=1), "interrupts": st.sampled_from([{}, {"t": [{"id": "i"}]}])},
 )
 
+_store_ops = st.one_of(
+    st.fixed_dictionaries({"key": samples.texts, "delete": st.just(True)}),
+    st.fixed_dictionaries(
+        {"key": samples.texts, "value": samples.objects},
+        optional={"ttl": st.floats(0.1, 9), "vectors": st.just([["text", "AACAPw=="]])},
+    ),
+)
+
 thread_commands = st.one_of(
     samples.of(CreateThread, thread_id=st.just(KEY)),
     samples.of(UpdateThread, thread_id=st.just(KEY)),
@@ -82,6 +93,9 @@ other_commands = st.one_of(
     *(samples.of(c, assistant_id=st.just(KEY))
       for c in (CreateAssistant, UpdateAssistant, SetLatestAssistant, DeleteAssistant)),
     samples.of(RegisterGraph, graph_id=st.just("g")),
+    samples.of(WriteItems, namespace=st.just(["n"]), ops=st.lists(_store_ops, max_size=3)),
+    samples.of(TouchItems, namespace=st.just(["n"])),
+    samples.of(ExpireItems, namespace=st.just(["n"])),
 )  # fmt: skip
 steps = st.tuples(thread_commands, st.sampled_from(TIMES), st.integers(0, 40))
 
@@ -184,7 +198,7 @@ def test_assistants_and_graphs_are_rebuilt_as_they_are(asked: list[tuple[Command
 @given(st.sampled_from(sorted(COMMANDS)).flatmap(lambda type_: samples.of(COMMANDS[type_])))
 def test_a_refusal_changes_nothing(command: Command) -> None:
     key = decider.key_of(command)
-    if command.type in ("run.report", "checkpoints.import"):
+    if command.type in ("run.report", "checkpoints.import", "store.write"):
         return  # malformed items raise; see the reports' tests
     events = decider.decide(EMPTY, key, command, cmd_id="c", at=TIMES[0])
     states = decider.fold(EMPTY, key, "c", TIMES[0], events)
@@ -193,4 +207,4 @@ def test_a_refusal_changes_nothing(command: Command) -> None:
 
 
 def test_every_command_finds_its_decider() -> None:
-    assert {decider.aggregate_of(type_).name for type_ in COMMANDS} == {"thread", "assistant", "graph"}
+    assert {decider.aggregate_of(type_).name for type_ in COMMANDS} == {"thread", "assistant", "graph", "store"}

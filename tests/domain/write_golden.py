@@ -21,15 +21,18 @@ from threadlog.engine.domain.commands import (
     DeleteAssistant,
     DeleteRun,
     DeleteThread,
+    ExpireItems,
     ExpireLease,
     ImportCheckpoints,
     PruneThread,
     RegisterGraph,
     RunDue,
     SetLatestAssistant,
+    TouchItems,
     UpdateAssistant,
     UpdateState,
     UpdateThread,
+    WriteItems,
 )
 from threadlog.engine.domain.decider import EMPTY, States
 from threadlog.engine.domain.wire import event_to_wire
@@ -114,6 +117,19 @@ STORIES: dict[str, list[Command]] = {
         SetLatestAssistant(assistant_id=A, version=1),
         DeleteAssistant(assistant_id=A),
         CreateAssistant(assistant_id=A, graph_id="g", context={"k": 1}),
+    ],
+    "store": [
+        WriteItems(
+            namespace=["users", "ann"],
+            ops=[
+                {"key": "tea", "value": {"likes": "oolong"}, "vectors": [["likes", "AACAPwAAAEA="]]},
+                {"key": "mood", "value": {"n": [1, 2.5, None]}, "ttl": 1.5},
+                {"key": "coffee", "delete": True},
+            ],
+        ),
+        TouchItems(namespace=["users", "ann"], keys=["mood"]),
+        ExpireItems(namespace=["users", "ann"], before=at(50)),
+        WriteItems(namespace=["shared"], ops=[{"key": "tea", "value": {}}]),
     ],
 }  # fmt: skip
 

@@ -27,6 +27,8 @@ I12  A command of which a stage fails is decided once, to a refusal (the report 
      once. All the invariants hold for the others meanwhile: they are decided, run and end. What is in `events` and is
      not an event record counts for no reader.
 I13  A thread has the error `UserInterrupt`, with the reason, exactly if the last ended attempt was cancelled.
+I14  The items of the store are what the writes leave, one after the other: the last one of an item counts, and nothing
+     is removed but what was deleted or had expired.
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.
 """

@@ -6,8 +6,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation import store
 from tests.simulation.simulated_world import Partition, SimulatedWorld, iso, unappendable, unprojectable
-from threadlog.engine.domain.commands import ExpireLease, ReportRun, RunDue
+from threadlog.engine.domain.commands import Command, ExpireLease, ReportRun, RunDue
 from threadlog.engine.log.port import OffsetGone, RecordRefused
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.processor.ports import Batch, Fenced, Unprojectable
@@ -220,7 +221,10 @@ class Owner:
                 )
                 self._fire(f"lease:{run_id}:{row['attempt']}", expire)
 
-    def _fire(self, id: str, command: RunDue | ExpireLease) -> None:
+        for id, sweep in store.sweeps(tables.items, iso(world.now)):
+            self._fire(id, sweep)
+
+    def _fire(self, id: str, command: Command) -> None:
         if id not in self.fired or self.world.chance(0.02):
             self.fired.add(id)
             self.world.send(self, command, id=id, skew=self.world.random.uniform(-1, 1))

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from tests.simulation import store
 from tests.simulation.simulated_world import FINAL, Partition, SimulatedWorld, Tables, unappendable, unprojectable
 from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.decider import States
@@ -31,6 +32,7 @@ def check(world: SimulatedWorld, terms: dict[int, Term]) -> None:
         _stops(p, records)
         _at_rest(p, states)
         _left_out(p)
+        _items(p, records)
 
 
 def accepted(p: Partition) -> list[EventRecord]:
@@ -102,6 +104,11 @@ def _read_models(p: Partition, records: list[EventRecord], states: dict[str, Sta
     rebuilt.aggregates = {key: decider.dump(state) for key, state in states.items() if state is not decider.EMPTY}
     assert p.tables.aggregates == rebuilt.aggregates, f"I4: partition {p.number}: stored states"
     assert p.tables == rebuilt, f"I3: partition {p.number}: {p.tables} instead of {rebuilt}"
+
+
+def _items(p: Partition, records: list[EventRecord]) -> None:
+    wanted = store.expected((envelope for _, envelope in p.commands), records)
+    assert p.tables.items == wanted, f"I14: partition {p.number} has {p.tables.items} instead of {wanted}"
 
 
 def _attempts(p: Partition, records: list[EventRecord]) -> None:

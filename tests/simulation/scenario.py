@@ -113,6 +113,7 @@ class Scenario:
         world = self.world
         rnd = world.random
         world.now += 0.25
+        world.use_store()
         world.poison()
         world.poison_events()
         x = rnd.random()

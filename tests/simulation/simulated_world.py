@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from tests.simulation import store
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import key_of
 from threadlog.engine.log.port import OffsetGone, Record, RecordRefused, Topic
@@ -149,6 +150,7 @@ class Tables:
     queue: dict[str, dict[str, Any]] = field(default_factory=dict)
     timers: dict[str, dict[str, Any]] = field(default_factory=dict)
     checkpoints: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
+    items: store.Items = field(default_factory=dict)
     aggregates: dict[str, Any] = field(default_factory=dict)
 
     def apply(self, record: EventRecord, *, without: Callable[[dict[str, Any]], bool] = lambda event: False) -> None:
@@ -205,6 +207,8 @@ class Tables:
                     self.checkpoints[thread_id].append((e["checkpoint_id"], e.get("run_id")))
                 case "thread.pruned":
                     self.checkpoints[thread_id] = self.checkpoints[thread_id][-1:]
+                case type_ if type_.startswith("store."):
+                    store.apply(self.items, record.at, e)
 
     def _status(self, run_id: str, status: str) -> None:
         row = self.runs[run_id]
@@ -261,7 +265,8 @@ class Partition:
 
 class SimulatedWorld:
     """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
-    records, `walled=False` the refusals: the controls, which have to fail. `poisoned`: some commands are poison."""
+    records, `walled=False` the refusals: the controls, which have to fail. `poisoned`: some commands are poison, and
+    the store is used."""
 
     def __init__(
         self, seed: int, *, guarded: bool = True, chained: bool = True, poisoned: bool = True, walled: bool = True
@@ -269,6 +274,7 @@ class SimulatedWorld:
         self.random = random.Random(seed)
         # Of its own, so that a seed is the same with and without poison up to what the poison does.
         self.poisoner = Poisoner(random.Random(f"poison {seed}")) if poisoned else None
+        self.store_clients = store.StoreClients(random.Random(f"store {seed}")) if poisoned else None
         self.walled = walled
         self.guarded, self.chained = guarded, chained
         self.in_pieces = seed // 2 % 2 == 1  # take-overs; without drawing, so that older seeds stay what they were
@@ -309,6 +315,11 @@ class SimulatedWorld:
         )
         self.command_net.append((sender, envelope))
         self.sent.append(envelope)
+
+    def use_store(self) -> None:
+        """Perhaps a client writes or reads items."""
+        if self.store_clients is not None and (command := self.store_clients.command()) is not None:
+            self.send(None, command, skew=self.store_clients.random.uniform(-1, 1))
 
     def send_again(self) -> None:
         """A sender that did not hear back repeats a command."""

@@ -26,6 +26,7 @@ from threadlog.engine.domain.commands.run import (
     RunDue,
     UpdateState,
 )
+from threadlog.engine.domain.commands.store import STORE_COMMANDS, ExpireItems, TouchItems, WriteItems
 from threadlog.engine.domain.commands.thread import (
     THREAD_COMMANDS,
     CreateThread,
@@ -36,7 +37,8 @@ from threadlog.engine.domain.commands.thread import (
 )
 
 COMMANDS: dict[str, type[Command]] = {
-    message.type: message for message in (*THREAD_COMMANDS, *RUN_COMMANDS, *ASSISTANT_COMMANDS, *GRAPH_COMMANDS)
+    message.type: message
+    for message in (*THREAD_COMMANDS, *RUN_COMMANDS, *ASSISTANT_COMMANDS, *GRAPH_COMMANDS, *STORE_COMMANDS)
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "COMMANDS",
     "GRAPH_COMMANDS",
     "RUN_COMMANDS",
+    "STORE_COMMANDS",
     "THREAD_COMMANDS",
     "CancelAction",
     "CancelRun",
@@ -54,6 +57,7 @@ __all__ = [
     "DeleteAssistant",
     "DeleteRun",
     "DeleteThread",
+    "ExpireItems",
     "ExpireLease",
     "ImportCheckpoints",
     "Json",
@@ -64,7 +68,9 @@ __all__ = [
     "ReportRun",
     "RunDue",
     "SetLatestAssistant",
+    "TouchItems",
     "UpdateAssistant",
     "UpdateState",
     "UpdateThread",
+    "WriteItems",
 ]

@@ -51,6 +51,7 @@ from threadlog.engine.domain.events.run import (
     RunSucceeded,
     RunTimedOut,
 )
+from threadlog.engine.domain.events.store import STORE_EVENTS, ItemDeleted, ItemPut, ItemsExpired, ItemsTouched
 from threadlog.engine.domain.events.thread import (
     THREAD_EVENTS,
     ThreadCreated,
@@ -62,7 +63,15 @@ from threadlog.engine.domain.events.thread import (
 
 EVENTS: dict[str, type[Event]] = {
     message.type: message
-    for message in (*ANSWERS, *THREAD_EVENTS, *RUN_EVENTS, *CHECKPOINT_EVENTS, *ASSISTANT_EVENTS, *GRAPH_EVENTS)
+    for message in (
+        *ANSWERS,
+        *THREAD_EVENTS,
+        *RUN_EVENTS,
+        *CHECKPOINT_EVENTS,
+        *ASSISTANT_EVENTS,
+        *GRAPH_EVENTS,
+        *STORE_EVENTS,
+    )
 }
 
 __all__ = [
@@ -72,6 +81,7 @@ __all__ = [
     "EVENTS",
     "GRAPH_EVENTS",
     "RUN_EVENTS",
+    "STORE_EVENTS",
     "THREAD_EVENTS",
     "AssistantCreated",
     "AssistantDeleted",
@@ -83,6 +93,10 @@ __all__ = [
     "CommandRepeated",
     "Event",
     "GraphRegistered",
+    "ItemDeleted",
+    "ItemPut",
+    "ItemsExpired",
+    "ItemsTouched",
     "Json",
     "JsonObject",
     "ReportFenced",
