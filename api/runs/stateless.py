@@ -14,7 +14,8 @@ from threadlog.api.context import Api
 from threadlog.api.streaming.cursor import VALUES, EventId, FrameCursor
 from threadlog.engine.ids import stateless_thread_id
 from threadlog.engine.log.port import Log, OffsetGone, Topic
-from threadlog.engine.log.records import Frames, partition_of
+from threadlog.engine.log.records import partition_of
+from threadlog.engine.log.unreadable import frames_in
 from threadlog.projections.queries import threads
 
 LOOK_BACK = 256
@@ -75,8 +76,8 @@ async def output(api: Api, run: DeletedRun) -> tuple[bytes | None, bytes | None]
         for record in records:
             if record.key != run.thread_id:
                 continue
-            frames = Frames.decode(record.value)
-            if (first := cursor.admit(frames)) is None:
+            frames = frames_in(record)
+            if frames is None or (first := cursor.admit(frames)) is None:
                 continue
             for name, data in frames.frames[first:]:
                 if name in VALUES:

@@ -28,7 +28,8 @@ from threadlog.api.streaming.cursor import FROM_START, EventId, RunEnd, run_end_
 from threadlog.api.streaming.sse import FrameFilter, RunView, id_block, open_stream, stream_to
 from threadlog.api.streaming.subscriptions import READ_BYTES, RunSubscription
 from threadlog.engine.log.port import OffsetGone, Topic
-from threadlog.engine.log.records import CHECKPOINT, Frames, partition_of
+from threadlog.engine.log.records import CHECKPOINT, partition_of
+from threadlog.engine.log.unreadable import frames_in
 from threadlog.projections.queries import runs
 
 _MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
@@ -161,8 +162,8 @@ async def _checkpoint_position(
             continue
         for record in records:
             if record.key == subscription.thread_id and mark in record.value:  # most are not looked into
-                frames = Frames.decode(record.value)
-                if frames.run_id == subscription.run_id and sought in frames.frames:
+                frames = frames_in(record)
+                if frames is not None and frames.run_id == subscription.run_id and sought in frames.frames:
                     return EventId(record.offset, frames.attempt, frames.seq + frames.frames.index(sought))
         start = records[-1].offset + 1 if records else upto
     return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from threadlog.engine.log.port import Log, Topic
+from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import EventRecord, Frames
+from threadlog.engine.log.unreadable import frames_in, reached_in
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ class StreamHub:
                 async for batch in batches:
                     for record in batch:
                         self._next[record.partition] = record.offset + 1
-                        _guarded(self._hand_out, record.key, record.offset, record.value, record.timestamp_ms)
+                        _guarded(self._hand_out, record)
             except Exception:
                 logger.exception("following the stream topic failed; trying again")
                 await asyncio.sleep(1)
@@ -172,47 +173,26 @@ class StreamHub:
                 if close is not None:
                     await close()
 
-    def _hand_out(self, key: str, offset: int, value: bytes, at_ms: int) -> None:
-        subscribers = self._subscribers.get(key)
+    def _hand_out(self, record: Record) -> None:
+        subscribers = self._subscribers.get(record.key)
         if subscribers is None:
-            self._note(header_of(value))
+            if (passed := reached_in(record)) is not None:
+                self._note(*passed)
             return
-        frames = Frames.decode(value, at_ms)
-        self._note(frames)
+        frames = frames_in(record)
+        if frames is None:
+            return
+        self._note(frames.run_id, (frames.attempt, frames.seq + len(frames.frames)))
         for subscriber in tuple(subscribers):
             if subscriber.run_id is None or subscriber.run_id == frames.run_id:
-                _guarded(subscriber.on_frames, offset, len(value), frames)
+                _guarded(subscriber.on_frames, record.offset, len(record.value), frames)
 
-    def _note(self, frames: Frames) -> None:
-        previous = self._progress.get(frames.run_id)
-        reached = (frames.attempt, frames.seq + len(frames.frames))
+    def _note(self, run_id: str, reached: tuple[int, int]) -> None:
+        previous = self._progress.get(run_id)
         if previous is None or reached > previous:
-            self._progress[frames.run_id] = reached
+            self._progress[run_id] = reached
             if len(self._progress) > _MAX_RUNS:
                 del self._progress[next(iter(self._progress))]
-
-
-class _Count(Sequence[tuple[bytes, bytes]]):
-    """As many frames as a record has, when there is no subscriber to decode them for."""
-
-    __slots__ = ("_n",)
-
-    def __init__(self, n: int) -> None:
-        self._n = n
-
-    def __len__(self) -> int:
-        return self._n
-
-    def __getitem__(self, index: Any) -> Any:
-        raise IndexError("frames were not decoded")
-
-
-def header_of(value: bytes) -> Frames:
-    """The record's header and the number of its frames, without its frames."""
-    head, _, rest = value.partition(b"\n")
-    headed = Frames.decode(head)
-    count = (rest.count(b"\n") + 1) // 2 if rest else 0
-    return Frames(headed.run_id, headed.thread_id, headed.attempt, headed.seq, _Count(count))
 
 
 def _guarded(call: Callable[..., None], *args: Any) -> None:

@@ -10,6 +10,7 @@ from threadlog.api.streaming.cursor import EndOfRun, EventId, FrameCursor, RunEn
 from threadlog.api.streaming.hub import StreamHub, WakeUp
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
+from threadlog.engine.log.unreadable import frames_in
 
 READ_BYTES = 1_048_576
 
@@ -175,7 +176,9 @@ class Subscription:
         items: list[Item] = []
         for record in records:
             if record.key == self.thread_id:
-                frames = Frames.decode(record.value, record.timestamp_ms)
+                frames = frames_in(record)
+                if frames is None:
+                    continue
                 if self.run_id is None or frames.run_id == self.run_id:
                     items += self.accept(record.offset, frames)
         return items

@@ -16,7 +16,7 @@ from threadlog.api.http.requests import query_flag, query_text
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route
 from threadlog.engine.ids import default_assistant_id
-from threadlog.engine.log.unreadable import UNREADABLE
+from threadlog.engine.log.unreadable import UNREADABLE, UNREADABLE_FRAMES
 from threadlog.engine.postgres.listener import deaf_listeners
 from threadlog.projections.health import Services
 from threadlog.projections.queries import system as queries
@@ -137,6 +137,7 @@ async def metrics(request: web.Request) -> web.Response:
         "events_not_projected": queue.not_projected,
         "listeners_deaf": len(deaf_listeners()),
         "events_unreadable": len(UNREADABLE.places),
+        "frames_unreadable": len(UNREADABLE_FRAMES.places),
         "pg_pool_max": api.pool.get_max_size(),
         "pg_pool_size": api.pool.get_size(),
         "pg_pool_available": api.pool.get_idle_size(),

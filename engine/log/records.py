@@ -201,9 +201,34 @@ class Frames:
 
     @staticmethod
     def decode(value: bytes, at_ms: int = 0) -> Frames:
+        """Raises ValueError for bytes that are not a batch of frames. Fields that a later version added are left out.
+
+        A reader of the topic uses `engine.log.unreadable.frames_in`.
+        """
         lines = value.split(b"\n")
-        head = orjson.loads(lines[0])
-        return Frames(frames=list(_pairs(lines)), at_ms=at_ms, **head)
+        return Frames(*_batch_head(lines[0]), list(_pairs(lines)), at_ms)
+
+    @staticmethod
+    def decode_reached(value: bytes) -> tuple[str, tuple[int, int]]:
+        """`(run_id, (attempt, number of the frame after its last))`. Raises ValueError, as `decode`."""
+        line, newline, rest = value.partition(b"\n")
+        newlines = rest.count(b"\n")
+        if newline and not newlines % 2:
+            raise ValueError("its last frame has no data")
+        run_id, _, attempt, seq = _batch_head(line)
+        return run_id, (attempt, seq + (newlines // 2 + 1 if newline else 0))
+
+
+def _batch_head(line: bytes) -> tuple[str, str, int, int]:
+    head = orjson.loads(line)
+    if type(head) is not dict:
+        raise ValueError("its first line is not an object")
+    run_id, thread_id, attempt, seq = (head.get(name) for name in ("run_id", "thread_id", "attempt", "seq"))
+    if type(run_id) is not str or type(thread_id) is not str:
+        raise ValueError("its run_id or thread_id is not a string")
+    if type(attempt) is not int or type(seq) is not int or not (0 <= attempt < _BIGINT and 0 <= seq < _BIGINT):
+        raise ValueError("its attempt or seq is not an integer of 64 bits")
+    return run_id, thread_id, attempt, seq
 
 
 def _pairs(lines: list[bytes]) -> Iterator[tuple[bytes, bytes]]:

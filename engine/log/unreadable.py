@@ -1,8 +1,8 @@
-"""Decoding of `events`, the same for every reader: bytes that are not an event record count for none.
+"""Decoding of `events` and `stream`, the same for every reader: what is not a record of the topic counts for none.
 
 Whoever may append to the log may have appended anything. What can't be decoded is treated like a record that the
-acceptance rule drops, wherever it is read: the take-over, the tails, the rebuild, `threadlog events`. The position
-moves past it.
+acceptance rule drops, wherever it is read: the take-over, the tails, the rebuild, `threadlog events`, a client's
+stream. The position moves past it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from threadlog.engine.log.large import event_fields
 from threadlog.engine.log.port import Record
-from threadlog.engine.log.records import EventRecord
+from threadlog.engine.log.records import EventRecord, Frames
 from threadlog.engine.offload.process import LARGE_BYTES
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,12 @@ _LINES = 100
 """Lines that are logged about them: whoever writes into the log does not decide how much is logged."""
 
 
-class UnreadableEvents:
-    """The records of `events` that this process could not decode, by partition and offset."""
+class UnreadableRecords:
+    """The records of a topic that this process could not decode, by partition and offset."""
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str, what: str) -> None:
+        """`what` each record of the topic should be."""
+        self._topic, self._what = topic, what
         self.places: dict[tuple[int, int], str] = {}
         """The first 10 000, and why."""
 
@@ -37,12 +39,13 @@ class UnreadableEvents:
         if len(self.places) > _LINES:
             return
         log.error(
-            "events[%d] offset %d is not an event record and counts for no reader: %s", partition, offset, why,
+            "%s[%d] offset %d is not %s and counts for no reader: %s", self._topic, partition, offset, self._what, why,
             extra={"partition": partition, "offset": offset},
         )  # fmt: skip
 
 
-UNREADABLE: Final = UnreadableEvents()
+UNREADABLE: Final = UnreadableRecords("events", "an event record")
+UNREADABLE_FRAMES: Final = UnreadableRecords("stream", "a batch of frames")
 
 
 def event_in(record: Record) -> EventRecord | None:
@@ -62,4 +65,22 @@ async def read_event(record: Record) -> EventRecord | None:
         return EventRecord.of(await event_fields(record.value))
     except ValueError as error:
         UNREADABLE.add(record.partition, record.offset, str(error))
+        return None
+
+
+def frames_in(record: Record) -> Frames | None:
+    """The frames in a record of `stream`; None for bytes that are none, which are logged and counted."""
+    try:
+        return Frames.decode(record.value, record.timestamp_ms)
+    except ValueError as error:
+        UNREADABLE_FRAMES.add(record.partition, record.offset, str(error))
+        return None
+
+
+def reached_in(record: Record) -> tuple[str, tuple[int, int]] | None:
+    """`(run_id, (attempt, number of the frame after its last))`, of the same records as `frames_in`."""
+    try:
+        return Frames.decode_reached(record.value)
+    except ValueError as error:
+        UNREADABLE_FRAMES.add(record.partition, record.offset, str(error))
         return None

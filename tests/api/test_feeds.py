@@ -7,8 +7,10 @@ import random
 
 import pytest
 
+from tests.engine.test_unreadable import no_frames
+from tests.waiting import eventually
 from threadlog.api.streaming.cursor import EventId, FrameCursor, RunEnd, run_end_of
-from threadlog.api.streaming.hub import StreamHub, header_of
+from threadlog.api.streaming.hub import StreamHub
 from threadlog.api.streaming.subscriptions import NewFrames, RunDone, RunSubscription, ThreadSubscription
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Topic
@@ -249,11 +251,25 @@ def test_a_frame_id_is_read_as_it_is_written() -> None:
         assert EventId.parse(strange) is None
 
 
-def test_a_header_is_read_without_its_frames() -> None:
-    for count in (0, 1, 7):
-        frames = Frames("r", "t", 2, 5, [(b"values", b"{}")] * count)
-        head = header_of(frames.encode())
-        assert (head.run_id, head.thread_id, head.attempt, head.seq, len(head.frames)) == ("r", "t", 2, 5, count)
+async def test_what_is_no_batch_of_frames_ends_no_stream_and_is_in_none(caplog: pytest.LogCaptureFixture) -> None:
+    log = MemoryLog(1)
+    hub = StreamHub(log)
+    await hub.start()
+    bad = [Append(Topic.STREAM, 0, THREAD, value) for value in no_frames().values()]
+    await log.append([record("run", 0, 2), *bad])
+    await eventually(lambda: hub.stream_position(0) == 1 + len(bad))
+    with run_feed(hub, log) as late, run_feed(hub, log) as live:
+        late.from_start()
+        late.start_at(0)
+        live.continue_after(EventId(0, 1, 1))
+        await log.append([*bad, record("run", 2, 1), *bad])
+        await eventually(lambda: hub.stream_position(0) == 2 + 3 * len(bad))
+        tell(hub, succeeded(3))
+        assert await drain(late) == [0, 1, 2]
+        assert await drain(live) == [2]
+    assert "a live listener failed" not in caplog.text
+    await hub.aclose()
+    await log.aclose()
 
 
 def test_what_ends_a_run() -> None:

@@ -177,7 +177,12 @@ async def test_metrics(api: ApiHarness) -> None:
         text = await answer.text()
     assert re.search(r'lg_api_http_requests_total\{method="POST",path="/threads",status="200"\} 1.0', text)
     assert re.search(r"lg_api_num_pending_runs 1.0", text)
-    for name in ("nodes_left_behind", "events_not_projected", "events_unreadable"):  # those to alert on
+    for name in (
+        "nodes_left_behind",
+        "events_not_projected",
+        "events_unreadable",
+        "frames_unreadable",
+    ):  # those to alert on
         assert re.search(rf"^lg_api_{name} [0-9]", text, re.M), name
     assert re.search(r'lg_api_http_requests_latency_count\{method="POST",path="/threads"\} 1.0', text)
     assert "process_resident_memory_bytes" in text and "target_info" in text

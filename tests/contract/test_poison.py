@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import asyncpg
@@ -15,8 +15,9 @@ from langgraph_sdk.client import LangGraphClient
 
 from tests.engine.engine_harness import thread_in
 from tests.engine.test_poison import P, poison
-from tests.engine.test_unreadable import not_event_records
+from tests.engine.test_unreadable import no_frames, not_event_records
 from tests.servers import Server
+from tests.waiting import eventually
 from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS, Settings
 from threadlog.engine.log.port import Append, Topic
@@ -30,7 +31,7 @@ from .waiting import ended, settled
 pytestmark = pytest.mark.star
 
 
-async def test_what_is_appended_to_commands_and_events_holds_up_no_run(
+async def test_what_is_appended_to_the_log_holds_up_no_run_and_no_stream(
     own_server: Callable[..., Server], gate: Gate
 ) -> None:
     server = await asyncio.to_thread(own_server, APP / "langgraph.json")
@@ -45,10 +46,13 @@ async def test_what_is_appended_to_commands_and_events_holds_up_no_run(
     async with get_client(url=server.url, api_key=None) as client:
         thread_id = thread_in(P)
         await client.threads.create(thread_id=thread_id)
-        run = await client.runs.create(thread_id, "gated", input=gate.input)
+        modes: list[Any] = ["updates"]
+        run = await client.runs.create(thread_id, "gated", input=gate.input, stream_mode=modes, stream_resumable=True)
         await gate.entered(run["run_id"])
+        joiner = asyncio.create_task(_names(client.runs.join_stream(thread_id, run["run_id"], stream_mode=modes)))
         async with existing_log(settings) as log:
             records = [Append(Topic.COMMANDS, P, "k", value) for value in bad.values()]
+            records += [Append(Topic.STREAM, P, thread_id, value) for value in no_frames().values()]
             assert partition_of(thread_id, log.partitions) == P
             for record in records:
                 await log.append([record])
@@ -56,7 +60,13 @@ async def test_what_is_appended_to_commands_and_events_holds_up_no_run(
         gate.open()
         assert (await ended(client, thread_id, run["run_id"]))["status"] == "success"
         assert (await client.threads.get_state(thread_id))["values"]["items"] == ["first", "held", "last"]
+        assert (await joiner)[-1] == "updates"
+        from_start = client.runs.join_stream(thread_id, run["run_id"], stream_mode=modes, last_event_id="-1")
+        assert await _names(from_start) == ["metadata", *["updates"] * 3]
         assert (await client.runs.wait(thread_id, "noop", input={"items": []}))["items"][-2:] == ["a", "b"]
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+        counted = rf"^\w*frames_unreadable\S* {len(no_frames())}\b"
+        await eventually(lambda: http.get("/metrics"), lambda answer: re.search(counted, answer.text, re.M))
     refused = await asyncio.to_thread(server.threadlog, "events")
     assert refused.stdout.count("command.rejected") == len(bad), refused.stdout
     verified = await asyncio.to_thread(server.threadlog, "events", "--verify")
@@ -77,6 +87,10 @@ async def test_what_is_appended_to_commands_and_events_holds_up_no_run(
     verified = await asyncio.to_thread(server.threadlog, "events", "--verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert verified.stdout.count("not an event record, it counts for no reader") == len(unreadable), verified.stdout
+
+
+async def _names(parts: AsyncIterator[Any]) -> list[str]:
+    return [part.event async for part in parts]
 
 
 async def test_what_the_read_models_cannot_take_is_refused_by_its_field(

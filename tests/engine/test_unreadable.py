@@ -20,8 +20,8 @@ from threadlog.engine.log import unreadable
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Record, Topic
-from threadlog.engine.log.records import EventRecord
-from threadlog.engine.log.unreadable import UnreadableEvents, event_in
+from threadlog.engine.log.records import EventRecord, Frames
+from threadlog.engine.log.unreadable import UnreadableRecords, event_in, frames_in, reached_in
 
 LAST = EventRecord(epoch=1, cmd_off=0, cmd_id="a", key="k", at="", events=[{"type": "t"}], after=-1)
 
@@ -50,10 +50,32 @@ def not_event_records() -> dict[str, bytes]:
     }  # fmt: skip
 
 
+def no_frames() -> dict[str, bytes]:
+    """Bytes that are no batch of stream frames, by what is wrong with them."""
+    good = {"run_id": "run", "thread_id": "thread", "attempt": 1, "seq": 0}
+    odd = {
+        "run_id": (None, 7), "thread_id": ([], None), "attempt": ("1", None, True, 1.5, -1, 2**63),
+        "seq": ("0", -1, None, {}, 2**63),
+    }  # fmt: skip
+    wrong = {
+        f"{name}={value!r}": orjson.dumps(good | {name: value}) + b"\nvalues\n{}"
+        for name, values in odd.items()
+        for value in values
+    }
+    lacking = {f"without {name}": orjson.dumps({k: v for k, v in good.items() if k != name}) for name in good}
+    head = orjson.dumps(good)
+    return wrong | lacking | {
+        "nothing": b"", "empty lines": b"\n\n", "not text": b"\xff\x00\n\n", "a list": b"[]", "null": b"null",
+        "deep": b"[" * 5000, "cut": head[:-1], "a name alone": head + b"\nvalues",
+        "without the last data": head + b"\nvalues\n{}\nvalues", "an event": LAST.encode(),
+    }  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
-def counted(monkeypatch: pytest.MonkeyPatch) -> UnreadableEvents:
+def counted(monkeypatch: pytest.MonkeyPatch) -> UnreadableRecords:
     """What is counted in this test alone."""
-    monkeypatch.setattr(unreadable, "UNREADABLE", UnreadableEvents())
+    monkeypatch.setattr(unreadable, "UNREADABLE_FRAMES", UnreadableRecords("stream", "a batch of frames"))
+    monkeypatch.setattr(unreadable, "UNREADABLE", UnreadableRecords("events", "an event record"))
     return unreadable.UNREADABLE
 
 
@@ -61,8 +83,26 @@ def at(offset: int, value: bytes) -> Record:
     return Record(Topic.EVENTS, 0, offset, "k", value, 0)
 
 
+@pytest.mark.parametrize("what", no_frames())
+def test_it_is_told_from_frames(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    record = Record(Topic.STREAM, 3, 7, "thread", no_frames()[what], 0)
+    assert frames_in(record) is None and reached_in(record) is None and frames_in(record) is None
+    assert list(unreadable.UNREADABLE_FRAMES.places) == [(3, 7)] and not unreadable.UNREADABLE.places
+    assert caplog.text.count("stream[3] offset 7 is not a batch of frames") == 1
+
+
+def test_what_executors_write_is_frames() -> None:
+    for count in (0, 1, 7):
+        frames = Frames("r", "t", 2, 5, [(b"values", b"{}")] * count)
+        later = frames.encode().replace(b'{"run_id"', b'{"what a later version adds":[1],"run_id"', 1)
+        for value in (frames.encode(), later):
+            record = Record(Topic.STREAM, 0, 0, "t", value, 9)
+            assert frames_in(record) == frames and reached_in(record) == ("r", (2, 5 + count))
+    assert not unreadable.UNREADABLE_FRAMES.places
+
+
 @pytest.mark.parametrize("what", not_event_records())
-def test_it_is_told_from_one(what: str, counted: UnreadableEvents, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_told_from_one(what: str, counted: UnreadableRecords, caplog: pytest.LogCaptureFixture) -> None:
     rule = Acceptance()
     assert rule.accepts(LAST)
     for _ in range(2):
@@ -81,7 +121,7 @@ def test_what_engines_write_is_one() -> None:
 
 
 def test_how_many_places_are_remembered_is_bounded(
-    counted: UnreadableEvents, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    counted: UnreadableRecords, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(unreadable, "_PLACES", 5)
     monkeypatch.setattr(unreadable, "_LINES", 3)
@@ -124,7 +164,7 @@ async def test_tails_and_the_history_pass_it_over() -> None:
         assert [happened.record async for happened in past] == [LAST, after]
 
 
-async def test_a_take_over_and_a_rebuild_pass_it_over(world: EngineHarness, counted: UnreadableEvents) -> None:
+async def test_a_take_over_and_a_rebuild_pass_it_over(world: EngineHarness, counted: UnreadableRecords) -> None:
     engine = await world.engine()
     bad = list(not_event_records().values())
     for _ in range(2):
