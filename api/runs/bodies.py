@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from threadlog.api.assistants.bodies import SmallConfig
 from threadlog.api.http.bodies import Body, Indexed, JsonObject, Later, Metadata, Name, Uuid
@@ -33,6 +33,15 @@ StreamModes = Annotated[list[StreamMode], AtMost(NAMES), BeforeValidator(_listed
 Nodes = Annotated[Any, BeforeValidator(_nodes)]
 
 
+def _not_only_null(command: Any) -> Any:
+    if isinstance(command, dict) and "resume" in command and not any(command.values()) and command["resume"] is None:
+        raise ValueError(
+            "resume: null answers nothing in LangGraph. To continue without an answer leave command out; to answer null"
+            ' name the interrupt: {"resume": {"<interrupt id>": null}}'
+        )
+    return command
+
+
 class LangsmithTracer(Body):
     project_name: Name | None = None
     example_id: Name | None = None
@@ -45,7 +54,7 @@ class RunCreate(Body):
 
     assistant_id: Annotated[Indexed, Field(min_length=1)]
     input: Any = None
-    command: JsonObject | None = None
+    command: Annotated[JsonObject | None, AfterValidator(_not_only_null)] = None
     checkpoint: CheckpointRef | None = None
     checkpoint_id: CheckpointText | None = None
     metadata: Metadata | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
@@ -66,6 +68,20 @@ async def test_an_unknown_interrupt_id_answers_nothing(client: LangGraphClient, 
     ] == [interrupt["id"] for interrupt in before["interrupts"]]
     assert (await client.threads.get(thread_id))["status"] == "interrupted"
     assert (await client.runs.wait(thread_id, "ask", command={"resume": "yes"}))["items"] == ["yes", "done"]
+
+
+async def test_null_is_an_answer_to_an_interrupt_that_is_named(
+    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
+) -> None:
+    asked = await client.runs.wait(thread_id, "ask", input={"items": []})
+    for command in ({"resume": None}, {"resume": None, "update": {}, "goto": None}):
+        refused = await http.post(f"/threads/{thread_id}/runs", json={"assistant_id": "ask", "command": command})
+        assert refused.status_code == 422 and "answers nothing" in refused.json()["detail"], refused.text
+    for nothing in ({}, {"goto": []}, {"update": None}):
+        again = await client.runs.wait(thread_id, "ask", command=nothing)
+        assert again["__interrupt__"] == asked["__interrupt__"]
+    answer: Any = {"resume": {asked["__interrupt__"][0]["id"]: None}}
+    assert (await client.runs.wait(thread_id, "ask", command=answer))["items"] == [None, "done"]
 
 
 @pytest.mark.contract(91)

@@ -24,7 +24,7 @@ from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.executor.reporting.reporter import AttemptReporter, ReportApplied
 from threadlog.engine.executor.run.calling import call_graph
 from threadlog.engine.executor.run.config import (
-    command_of,
+    input_of,
     named,
     run_config,
     stream_modes,
@@ -340,7 +340,7 @@ class RunAttempt:
         )
         stream.begin()
         async with self._graph.open(config, context=kwargs.get("context")) as graph:
-            given = command_of(kwargs["command"]) if kwargs.get("command") else kwargs.get("input")
+            given = input_of(kwargs)
             config = named(config, graph, claim.graph_id)
             saver.runs(graph)
             plan = StartPlan(given, config)

@@ -172,6 +172,17 @@ def at_newest(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "configurable": {**configurable, "checkpoint_ns": ""}}
 
 
+def input_of(kwargs: Mapping[str, Any]) -> Any:
+    """What a run begins with: the `Command` of its client, else its input.
+
+    LangGraph fails with an error of its own on a command without an update, an answer or a target; that is none.
+    """
+    fields = kwargs.get("command")
+    if fields and (fields.get("resume") is not None or fields.get("update") or fields.get("goto")):
+        return command_of(fields)
+    return kwargs.get("input")
+
+
 def command_of(fields: Mapping[str, Any]) -> Command[Any]:
     """The `Command` a client asked for; `goto` names nodes or is `{node, input}` (a Send), one or a list."""
     goto = fields.get("goto")
