@@ -10,7 +10,7 @@ from threadlog.deploy.lease_owner import owner_name
 from threadlog.deploy.settings import Settings
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
-from threadlog.engine.processor.committer import Committer, LogCommitter
+from threadlog.engine.processor.committer import Committer, LogCommitter, OnFailed, OnProjected
 from threadlog.engine.processor.ports import Executors
 from threadlog.engine.processor.processor import LEASE_SECONDS, RENEW_SECONDS, Processor
 from threadlog.projections.commit.coordination import PostgresCoordinationStore
@@ -23,12 +23,11 @@ class Engine:
     """`processor.start`, then `stop`."""
 
     processor: Processor
-    committer: Committer
 
     async def stop(self) -> None:
         """Give the partitions back, then the connections."""
         await self.processor.stop()
-        await self.committer.aclose()
+        await self.processor.committer.aclose()
 
 
 def engine_of(
@@ -45,20 +44,22 @@ def engine_of(
     """An engine over this log, with the read models in the database of `pool`; its options as its parts have them."""
     read_value = reader_of_values(source)
     coordination = PostgresCoordinationStore(pool, read_value)
-    committer: Committer
-    if isinstance(source, PostgresLog):
-        committer = SingleTransactionCommitter(
-            source, coordination, pool, read_value, notify_applied=notify_applied, executors=executors
-        )
-    else:
-        committer = LogCommitter(source, coordination)
+
+    def make_committer(projected: OnProjected, failed: OnFailed) -> Committer:
+        if not isinstance(source, PostgresLog):
+            return LogCommitter(source, coordination, projected=projected, failed=failed)
+        return SingleTransactionCommitter(
+            source, coordination, pool, read_value,
+            projected=projected, notify_applied=notify_applied, executors=executors,
+        )  # fmt: skip
+
     processor = Processor(
         source,
         coordination,
-        committer,
+        make_committer,
         owner=owner or owner_name("engine"),
         lease_seconds=lease_seconds,
         renew_seconds=renew_seconds,
         max_attempts=settings.bg_job_max_retries,
     )
-    return Engine(processor, committer)
+    return Engine(processor)

@@ -76,10 +76,10 @@ class Turn:
 
 
 OnProjected = Callable[[Batch, Mapping[int, Submission]], None]
-"""Told of every projected batch, per partition in order, with the submissions in it by their command's offset."""
+"""Called with every projected batch, per partition in order, and the submissions in it by their command's offset."""
 
 OnFailed = Callable[[], None]
-"""Told that terms have died outside of a call."""
+"""Called when terms have died outside of a call."""
 
 
 class Committer(Protocol):
@@ -88,10 +88,6 @@ class Committer(Protocol):
     @property
     def takes_submissions(self) -> bool:
         """Whether turns may hold commands of this process that are not in the log yet."""
-        ...
-
-    def bind(self, projected: OnProjected, failed: OnFailed) -> None:
-        """Called once, before anything else."""
         ...
 
     async def open(self, terms: Sequence[Term]) -> list[Submission]:
@@ -118,6 +114,11 @@ class Committer(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+# The processor hands its callbacks to the committer it makes. `commit` can't return what was projected instead: a log
+# that is elsewhere has several appends on their way, and what is decided meanwhile does not wait for their projection.
+MakeCommitter = Callable[[OnProjected, OnFailed], Committer]
 
 
 async def provide_states(coordination: CoordinationStore, turns: Sequence[Turn]) -> None:
@@ -231,24 +232,21 @@ class _Sent:
 class LogCommitter:
     """Appends to the log, then projects in one guarded transaction; the next turns are decided meanwhile."""
 
-    def __init__(self, source: Log, coordination: CoordinationStore) -> None:
-        self._log = source
-        self._coordination = coordination
+    def __init__(
+        self, source: Log, coordination: CoordinationStore, *, projected: OnProjected, failed: OnFailed
+    ) -> None:
+        self._log, self._coordination = source, coordination
+        self._projected, self._failed = projected, failed
         self._sent: asyncio.Queue[_Sent] = asyncio.Queue(MAX_APPENDS)
         self._projector: asyncio.Task[None] | None = None
         # Of commands (partition, offset) whose event records were in an append that the log refused: those to append
         # alone, to learn whose fault it was, and of those whose own it was, why. Another process finds out for itself.
         self._alone: set[tuple[int, int]] = set()
         self._refused: dict[tuple[int, int], str] = {}
-        self._projected: OnProjected
-        self._failed: OnFailed
 
     @property
     def takes_submissions(self) -> bool:
         return False
-
-    def bind(self, projected: OnProjected, failed: OnFailed) -> None:
-        self._projected, self._failed = projected, failed
 
     async def open(self, terms: Sequence[Term]) -> list[Submission]:
         await take_over(self._log, self._coordination, terms, self._projected)

@@ -19,7 +19,7 @@ from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
-from threadlog.engine.processor.committer import Committer, Submission, Turn, provide_states
+from threadlog.engine.processor.committer import MakeCommitter, Submission, Turn, provide_states
 from threadlog.engine.processor.inbox import Inboxes
 from threadlog.engine.processor.listeners import Listeners
 from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, EventListener, Position
@@ -45,7 +45,7 @@ class Processor:
         self,
         source: Log,
         coordination: CoordinationStore,
-        committer: Committer,
+        make_committer: MakeCommitter,
         *,
         owner: str,
         lease_seconds: float = LEASE_SECONDS,
@@ -53,8 +53,9 @@ class Processor:
         max_attempts: int = 3,
     ) -> None:
         """`owner`: unique among processors alive; one that starts again under the name of its dead predecessor takes
-        its partitions at once. `max_attempts`: of a run whose executors die."""
-        self._log, self._coordination, self._committer = source, coordination, committer
+        its partitions at once. `max_attempts`: of a run whose executors die. Whoever made the processor closes its
+        `committer`, after `stop`."""
+        self._log, self._coordination = source, coordination
         self.owner = owner
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
         self._partitions = Inboxes()
@@ -77,7 +78,7 @@ class Processor:
         self._stopping = False
         self._processors = 1
         self.trouble: str | None = None  # why the last attempt to decide, or to open partitions, failed
-        committer.bind(self._projected, self._wake.set)
+        self.committer = make_committer(self._projected, self._wake.set)
 
     # --- for others --------------------------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class Processor:
     @property
     def takes_submissions(self) -> bool:
         """Whether `submit` works: the log is in the same database as the read models."""
-        return self._committer.takes_submissions
+        return self.committer.takes_submissions
 
     async def submit(
         self, envelope: CommandEnvelope, value: bytes, *, reported: bool = False, frames: Sequence[Append] = ()
@@ -280,7 +281,7 @@ class Processor:
                 for term in self._partitions.terms().values():
                     term.fail()
                 await backoff.wait()
-        await self._committer.settle()
+        await self.committer.settle()
 
     async def _keep_house(self) -> None:
         """Give up what is another's or too much, and open new terms."""
@@ -295,7 +296,7 @@ class Processor:
         terms_now = self._partitions.terms()
         fallen = [p for p in self._partitions if p not in terms_now or terms_now[p].dead]
         if fallen:
-            await self._committer.settle()
+            await self.committer.settle()
             for p in fallen:
                 self._partitions[p].term = None
             try:
@@ -318,7 +319,7 @@ class Processor:
             one.local.extend(self._waiting.pop(term.partition, ()))
             if one.local:
                 self._partitions.busy(term.partition)
-        again = await self._committer.open(terms)
+        again = await self.committer.open(terms)
         for submission in reversed(again):
             self._partitions[submission.partition].local.appendleft(submission)
             self._partitions.busy(submission.partition)
@@ -336,7 +337,7 @@ class Processor:
 
     async def _give_back(self) -> None:
         surplus, self._surplus = [p for p in self._surplus if p in self._partitions], []
-        await self._committer.settle()
+        await self.committer.settle()
         for p in surplus:
             self._forget(p)
         if surplus:
@@ -348,14 +349,14 @@ class Processor:
         one = self._partitions.close(p)
         if one.term is not None:
             one.term.fail()
-        self._committer.abandon(p)
+        self.committer.abandon(p)
         _refuse(one.local)
         _refuse(one.reports)
 
     async def _take_turns(self, turns: Sequence[Turn]) -> None:
         try:
             await provide_states(self._coordination, turns)
-            await self._committer.commit(turns)
+            await self.committer.commit(turns)
         except LogUnavailable:
             raise
         except Exception as error:

@@ -22,7 +22,7 @@ from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.offload.process import LARGE_BYTES
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.errors import AWAY
-from threadlog.engine.processor.committer import OnFailed, OnProjected, Submission, Turn, provide_states, take_over
+from threadlog.engine.processor.committer import OnProjected, Submission, Turn, provide_states, take_over
 from threadlog.engine.processor.ports import Batch, Decided, Executors, Unprojectable
 from threadlog.engine.processor.term import Term, read_envelope
 from threadlog.projections.commit.coordination import PostgresCoordinationStore, applied_payload, fenced_by, moves
@@ -51,26 +51,23 @@ class SingleTransactionCommitter:
         pool: asyncpg.Pool,
         read_value: ReadValue,
         *,
+        projected: OnProjected,
         notify_applied: bool = True,
         executors: Executors | None = None,
     ) -> None:
         """One connection of `pool` is kept; it uses asyncpg's own codecs. `notify_applied`: others wait for commits.
         `executors`: those that can be woken; while there are none, and for all others, the database notifies."""
         self._log, self._coordination, self._read_value = source, coordination, read_value
-        self._notify_applied = notify_applied
+        self._projected, self._notify_applied = projected, notify_applied
         self._executors = executors
         self._connection = PinnedConnection(pool, self._prepare)
         self._commit: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
         self._claimable = 0  # runs, of the transaction in flight
-        self._projected: OnProjected
 
     @property
     def takes_submissions(self) -> bool:
         return True
-
-    def bind(self, projected: OnProjected, failed: OnFailed) -> None:
-        self._projected = projected
 
     async def open(self, terms: Sequence[Term]) -> list[Submission]:
         await take_over(self._log, self._coordination, terms, self._projected)

@@ -62,7 +62,7 @@ class EngineUnderTest:
 
     @property
     def committer(self) -> Committer:
-        return self.engine.committer
+        return self.engine.processor.committer
 
     async def submit(self, command: Command, **names: Any) -> Decided:
         return await self.gateway.submit(command, **names)
