@@ -28,6 +28,7 @@ from threadlog.engine.executor.run.config import ServerFacts
 from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.log.port import Log
 from threadlog.engine.postgres.errors import FAILED
+from threadlog.engine.processor.ports import Stop
 from threadlog.engine.user_code.langgraph_json import GraphSpec
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ class Executor:
         self._facts = ServerFacts.of(options.api_url).metadata()
         dsn, names = options.database_uri, sorted(graphs.by_id)
         self._link = (
-            ExecutorChannel(options.link, log, wake=self._woken, load=self._load, lost=self._database_lost)
+            ExecutorChannel(
+                options.link, log, wake=self._woken, stop=self._told_to_stop, load=self._load, lost=self._database_lost
+            )
             if options.link is not None
             else None
         )
@@ -304,6 +307,12 @@ class Executor:
             pause = min(pause * 2, 0.05)
 
     # --- cancelling ------------------------------------------------------------------------------------------
+
+    def _told_to_stop(self, run_id: str, stop: Stop | None) -> None:
+        if stop is not None and (attempt := self.attempts.get(run_id)) is not None:
+            attempt.cancel(*stop)
+        else:
+            self._cancel_heard(run_id)
 
     def _cancel_heard(self, run_id: str) -> None:
         if run_id in self.attempts:

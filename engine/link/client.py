@@ -10,6 +10,7 @@ from typing import Any
 
 from threadlog.engine.link.framing import Framed
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable
+from threadlog.engine.processor.ports import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,9 @@ _ERRORS = {"unknown": AppendUnknown, "unavailable": LogUnavailable}
 class ExecutorChannel:
     """Connects to the engine and connects again, until closed; appends go straight to the log while there is no link.
 
-    `wake()`: there may be something to claim; `load()`: how many attempts there are; `lost()`: the link broke, perhaps
-    because the database did.
+    `wake()`: there may be something to claim; `stop(run_id, how)`: if that run is here, it has to stop (`how` is None:
+    perhaps, the queue row says it); `load()`: how many attempts there are; `lost()`: the link broke, perhaps because
+    the database did.
     """
 
     def __init__(
@@ -31,11 +33,12 @@ class ExecutorChannel:
         log: Log,
         *,
         wake: Callable[[], None],
+        stop: Callable[[str, Stop | None], None],
         load: Callable[[], int],
         lost: Callable[[], None],
     ) -> None:
         self._path, self._log = path, log
-        self._wake, self._load, self._lost = wake, load, lost
+        self._wake, self._stop, self._load, self._lost = wake, stop, load, lost
         self._framed: Framed | None = None
         self._gone = asyncio.Event()
         self._number = 0
@@ -123,3 +126,6 @@ class ExecutorChannel:
                     answer.set_exception(_ERRORS.get(why, ValueError)(text))
             case ["wake"]:
                 self._wake()
+            case ["stop", runs]:
+                for run_id, stop in runs.items():
+                    self._stop(run_id, stop)

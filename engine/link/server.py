@@ -1,20 +1,22 @@
 """The link between the engine and the executors of one machine: a shortcut beside the log, for when it is in Postgres.
 
-Without it an executor appends to the log, the database notifies the engine, and the engine reads the record back; and a
-new run wakes every executor, of which one finds it. Through the link an executor hands its commands to the processor
-as the api of that process does (`Processor.submit`), its frames are appended by the process that tails them, and one
-executor is woken. Nothing rests on it: what it carries is in the log before it is answered, and an executor whose link
-breaks appends by itself (a command sent twice has the same id, a frame the same number) and looks for runs each second.
+Without it an executor appends to the log, the database notifies the engine, and the engine reads the record back; a
+new run wakes every executor, of which one finds it; and who has to stop one reads in its row how. Through the link an
+executor hands its commands to the processor as the api of that process does (`Processor.submit`), its frames are
+appended by the process that tails them, one executor is woken, and a cancel says all there is to say. Correctness does
+not depend on it: what it carries is in the log before it is answered, and an executor whose link breaks appends by
+itself (a command sent twice has the same id, a frame the same number) and looks for runs, and at its own, each second.
 
 Messages: `["append", id, load, [[topic, partition, key, value], …]]` → `["done", id, offsets of the commands]` or
-`["failed", id, why, message]`; `["wake"]` → `["claimed", load]`. `load`: the attempts an executor has.
+`["failed", id, why, message]`; `["wake"]` → `["claimed", load]`; `["stop", {run_id: [action, reason] | null}]`, to
+every executor. `load`: the attempts an executor has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 from threadlog.engine.link.framing import Framed
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
-from threadlog.engine.processor.ports import Decided
+from threadlog.engine.processor.ports import Decided, Stop
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.processor.term import envelope_of
 
@@ -79,6 +81,11 @@ class ExecutorChannelServer:
         for session in self._sessions:
             if session.expected:
                 session.wake()
+
+    def stop(self, runs: Mapping[str, Stop | None]) -> None:
+        """Tell all: which executor has claimed a run is between it and the database."""
+        for session in self._sessions:
+            session.framed.send(["stop", runs])
 
     def _accept(self) -> Framed:
         session = _Session(self)

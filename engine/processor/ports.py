@@ -77,8 +77,12 @@ class Gateway(Protocol):
         ...
 
 
+Stop = tuple[str, str | None]
+"""How a run in flight has to stop (interrupt, rollback, delete), and why, in its client's words."""
+
+
 class Executors(Protocol):
-    """Executors that can be woken without a notification of the database."""
+    """Executors that learn what they can claim and have to stop without a notification of the database."""
 
     @property
     def linked(self) -> bool:
@@ -87,6 +91,10 @@ class Executors(Protocol):
 
     def wake(self, runs: int) -> None:
         """So many runs can be claimed from now on."""
+        ...
+
+    def stop(self, runs: Mapping[str, Stop | None]) -> None:
+        """The executors of these runs have to stop them. None: perhaps, the queue row says it."""
         ...
 
 

@@ -23,7 +23,7 @@ from threadlog.engine.offload.process import LARGE_BYTES
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.errors import AWAY
 from threadlog.engine.processor.committer import OnProjected, Submission, Turn, provide_states, take_over
-from threadlog.engine.processor.ports import Batch, Decided, Executors, Unprojectable
+from threadlog.engine.processor.ports import Batch, Decided, Executors, Stop, Unprojectable
 from threadlog.engine.processor.term import Term, read_envelope
 from threadlog.projections.commit.coordination import PostgresCoordinationStore, applied_payload, fenced_by, moves
 from threadlog.projections.fold.batch import ReadValue
@@ -56,14 +56,17 @@ class SingleTransactionCommitter:
         executors: Executors | None = None,
     ) -> None:
         """One connection of `pool` is kept; it uses asyncpg's own codecs. `notify_applied`: others wait for commits.
-        `executors`: those that can be woken; while there are none, and for all others, the database notifies."""
+        `executors`: those that are told what they can claim and have to stop; while there are none the database
+        notifies (and always of the deletion of a thread: only its statement knows which runs are in flight)."""
         self._log, self._coordination, self._read_value = source, coordination, read_value
         self._projected, self._notify_applied = projected, notify_applied
         self._executors = executors
         self._connection = PinnedConnection(pool, self._prepare)
         self._commit: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
-        self._claimable = 0  # runs, of the transaction in flight
+        # Of the transaction in flight, for the executors: how many runs they can claim, and those they have to stop.
+        self._claimable = 0
+        self._stops: dict[str, Stop | None] = {}
 
     @property
     def takes_submissions(self) -> bool:
@@ -160,14 +163,21 @@ class SingleTransactionCommitter:
                 attempt.fail()
                 raise
             else:
-                claimable, self._claimable = self._claimable, 0
-                if claimable and self._executors is not None:
-                    self._executors.wake(claimable)
+                if self._executors is not None:
+                    self._tell(self._executors)
                 self._log.committed(attempt.appended, attempt.heads)
                 for batch, term in attempt.batches:
                     term.projected(batch)
                     self._projected(batch, attempt.submissions.get(batch.partition, {}))
                 return
+
+    def _tell(self, executors: Executors) -> None:
+        claimable, stops = self._claimable, self._stops
+        self._claimable, self._stops = 0, {}
+        if claimable:
+            executors.wake(claimable)
+        if stops:
+            executors.stop(stops)
 
     async def _unknown(self, attempt: _Attempt, error: BaseException) -> None:
         """The connection is gone and with it the answer: the partitions are opened again, and tell."""
@@ -219,10 +229,11 @@ class SingleTransactionCommitter:
                 if rows.deferred_values:
                     await rows.fetch(self._read_value)
             wakes = self._executors is None or not self._executors.linked
+            self._claimable = 0 if wakes else sum(rows.claimable for rows in folds)
+            self._stops = {} if wakes else {run_id: stop for rows in folds for run_id, stop in rows.stops.items()}
             following = [
                 one for rows in folds for one in statements(rows, applied if rows is folds[-1] else None, wakes=wakes)
             ]
-            self._claimable = 0 if wakes else sum(rows.claimable for rows in folds)
         together = following.pop(0)[1] if following[0][0] is PROJECT_ROWS else [None] * ARGUMENTS
         first = (*groups.arguments, expected, moves(batches), *together)
         size = sum(len(append.value) for append in appends)

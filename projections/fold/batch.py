@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from threadlog.engine.domain.text import without_nul
+from threadlog.engine.processor.ports import Stop
 
 _READS = 32  # values of the `values` topic that are read at the same time
 
@@ -186,7 +187,7 @@ class ProjectionBatch:
     store_puts: dict[tuple[str, str], StoreItemRow] = field(default_factory=dict)
     store_namespaces: set[str] = field(default_factory=set)  # with items in this fold
     ends: list[tuple[str, str, str | None, Any, bool | None]] = field(default_factory=list)  # see `project_ends`
-    runs_to_notify: set[str] = field(default_factory=set)  # their executors read the queue row again
+    stops: dict[str, Stop | None] = field(default_factory=dict)  # runs whose executors have to know, see `Executors`
     touched_threads: set[str] = field(default_factory=set)  # threads with rows in this fold
 
     def thread_change(self, thread_id: str) -> ThreadRow | ThreadChange:
@@ -251,10 +252,9 @@ class ProjectionBatch:
     def _notices(self, applied: str | None, wakes: bool) -> list[str]:
         """The arguments of `pg_notify`: channel, payload, channel, payload …"""
         notices: list[str] = []
-        if wakes and self.claimable:
-            notices += ("threadlog_queue", "run")
-        for run_id in self.runs_to_notify:
-            notices += ("threadlog_queue", f"cancel:{run_id}")
+        if wakes:
+            notices += ("threadlog_queue", "run") if self.claimable else ()
+            notices += [word for run_id in self.stops for word in ("threadlog_queue", f"cancel:{run_id}")]
         if applied:
             notices += ("threadlog_applied", applied)
         return notices
@@ -296,8 +296,8 @@ class ProjectionBatch:
     def arguments(self, applied: str | None, *, quiet: bool = False, wakes: bool = True) -> list[Any]:
         """The arguments of `project_rows`, in its order.
 
-        `applied`: payload for `threadlog_applied`, or None; `wakes`: executors are notified of what they can claim;
-        `quiet`: no notifications at all, as in a rebuild.
+        `applied`: payload for `threadlog_applied`, or None; `wakes`: executors are notified of what they can claim and
+        have to stop; `quiet`: no notifications at all, as in a rebuild.
         """
         notices = [] if quiet else self._notices(applied, wakes)
         arguments: list[Any] = [

@@ -90,7 +90,7 @@ def interrupted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: i
     _set_status(rows, event, at, "interrupted")
     _set_task_errors(rows, event)
     if event.get("stopping"):
-        _notify_cancel(rows, run_id, "interrupt")
+        _cancel(rows, run_id, "interrupt", event.get("cancel_reason"))
     else:  # it was waiting, so it has emitted no frame
         rows.run_change(run_id, event["thread_id"]).frames = 0
         _unqueue(rows, run_id)
@@ -117,7 +117,7 @@ def released(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int)
 
 def lease_expired(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     _set_status(rows, event, at, "pending")
-    rows.runs_to_notify.add(event["run_id"])  # an executor that is alive after all learns that it lost the run
+    rows.stops[event["run_id"]] = None  # an executor that is alive after all learns that it lost the run
 
 
 def update_requested(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
@@ -175,15 +175,15 @@ def _remove(rows: ProjectionBatch, event: dict[str, Any], at: datetime, stop: st
     stopping = stop if event.get("stopping") else None
     rows.deleted_runs[run_id] = (thread_id, at, stopping)
     if stopping:
-        rows.runs_to_notify.add(run_id)
+        rows.stops[run_id] = (stop, None)
 
 
-def _notify_cancel(rows: ProjectionBatch, run_id: str, action: str) -> None:
+def _cancel(rows: ProjectionBatch, run_id: str, action: str, reason: str | None) -> None:
     if (queued := rows.queued.get(run_id)) is not None:
         queued.cancel = action
     else:
         rows.cancels[run_id] = action
-    rows.runs_to_notify.add(run_id)
+    rows.stops[run_id] = (action, reason)
 
 
 def _unqueue(rows: ProjectionBatch, run_id: str) -> None:

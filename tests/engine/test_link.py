@@ -22,6 +22,7 @@ from tests.engine.engine_harness import (
     new_id,
 )
 from tests.waiting import eventually
+from threadlog.engine.domain.commands import CancelRun
 from threadlog.engine.gateway.gateway import envelope_for
 from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.link.framing import Framed
@@ -32,15 +33,20 @@ from threadlog.engine.log.records import Frames, partition_of
 
 
 class Executor:
-    """What an executor has of a link: it counts how often it is woken, and answers."""
+    """What an executor has of a link: it counts how often it is woken, answers, and remembers what it has to stop."""
 
     def __init__(self, server: Server, load: int = 0, *, answers: bool = True) -> None:
         self.woken = self.lost = 0
+        self.stops: list[tuple[str, Any]] = []
         self.load = load
         self._answers = answers
         self.link = ExecutorChannel(
-            server.path, server.world.log, wake=self._wake, load=lambda: self.load, lost=self._lost
-        )
+            server.path, server.world.log,
+            wake=self._wake, stop=self._stop, load=lambda: self.load, lost=self._lost,
+        )  # fmt: skip
+
+    def _stop(self, run_id: str, stop: Any) -> None:
+        self.stops.append((run_id, stop and tuple(stop)))
 
     def _lost(self) -> None:
         self.lost += 1
@@ -239,13 +245,34 @@ async def test_the_least_busy_executor_is_woken_and_the_database_notifies_nobody
     await connection.close()
 
 
-async def test_when_nobody_is_linked_the_database_notifies(server: Server, database: str) -> None:
-    heard = asyncio.Event()
+async def test_every_executor_is_told_how_and_why_a_run_has_to_stop_and_the_database_notifies_nobody(
+    server: Server, database: str
+) -> None:
+    executors = [await server.executor(), await server.executor()]
+    heard: list[str] = []
     connection = await asyncpg.connect(database)
-    await connection.add_listener("threadlog_queue", lambda *_: heard.set())
-    await server.engine.submit(create_run(new_id()))
-    async with asyncio.timeout(10):
-        await heard.wait()
+    await connection.add_listener("threadlog_queue", lambda *notice: heard.append(str(notice[3])))
+    cancelled, rolled_back = new_id(), new_id()
+    for run, words in ((cancelled, {"reason": "tired of it"}), (rolled_back, {"action": "rollback"})):
+        thread = new_id()
+        await server.engine.submit(create_run(thread, run))
+        await server.engine.submit(CancelRun(thread_id=thread, run_id=run, **words))
+    expected = [(cancelled, ("interrupt", "tired of it")), (rolled_back, ("rollback", None))]
+    await eventually(lambda: all(executor.stops == expected for executor in executors))
+    await connection.execute("SELECT pg_notify('threadlog_queue', 'last')")
+    await eventually(lambda: "last" in heard)
+    assert heard == ["last"]
+    await connection.close()
+
+
+async def test_when_nobody_is_linked_the_database_notifies(server: Server, database: str) -> None:
+    heard: list[str] = []
+    connection = await asyncpg.connect(database)
+    await connection.add_listener("threadlog_queue", lambda *notice: heard.append(str(notice[3])))
+    thread, run = new_id(), new_id()
+    await server.engine.submit(create_run(thread, run))
+    await server.engine.submit(CancelRun(thread_id=thread, run_id=run))
+    await eventually(lambda: heard == ["run", f"cancel:{run}"])
     await connection.close()
 
 
