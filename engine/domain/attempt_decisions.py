@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from threadlog.engine.domain.cancelling import stopped
+from threadlog.engine.domain.cancelling import USER_INTERRUPT, is_interrupt, stopped
 from threadlog.engine.domain.commands import (
     ExpireLease,
     JsonObject,
@@ -33,6 +33,7 @@ from threadlog.engine.domain.events import (
 )
 from threadlog.engine.domain.limits import INDEXED_BYTES
 from threadlog.engine.domain.thread import Slot, Thread, scheduled, settle, shortened
+from threadlog.engine.domain.webhooks import requested
 from threadlog.engine.domain.wire import check_fields
 
 
@@ -51,6 +52,8 @@ def report_run(s: Thread, c: ReportRun, at: str) -> list[Event]:
                 at=c.started.get("at"),
             )
         )
+        if slot.webhook is not None and isinstance(started := c.started.get("at"), str):
+            slot = slot._replace(started=started)
     if slot.stopping in (None, "interrupt"):
         try:
             saved = events_of_items(s, c.run_id if slot.kind == "run" else None, c.items)
@@ -149,7 +152,8 @@ def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
     attempt: dict[str, Any] = {**run, "attempt": slot.attempt, "frames": _frames(outcome)}
     next_, interrupts = _left(outcome)
     if slot.stopping is not None:
-        return [RunStopped(**attempt), *stopped(s, slot, bool(next_ or interrupts), interrupts)]
+        let_go = RunStopped(**attempt)
+        return [let_go, *_webhook_of_stopped(s, slot), *stopped(s, slot, bool(next_ or interrupts), interrupts)]
     if status == "released":
         return [RunReleased(**attempt), _again(s, slot)]
     settled: Literal["idle", "interrupted", "error"] = "interrupted" if next_ or interrupts else "idle"
@@ -164,10 +168,19 @@ def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
         settled, error = "error", _error(outcome)
         kind = RunFailed if status == "error" else RunTimedOut
         events = [kind(**attempt, error=error)]
+    events += requested(s, slot, status, error)
     if status == "error" and outcome.get("refused") is True:
         return [*events, *settle(s, s.queue, status=s.status, interrupts=None, error=s.error, temporary=slot.temporary)]
     follow = settle(s, s.queue, status=settled, interrupts=interrupts, error=shortened(error), temporary=slot.temporary)
     return [*events, *follow]
+
+
+def _webhook_of_stopped(s: Thread, slot: Slot) -> list[Event]:
+    """A run that was cancelled has ended for its webhook when its values are final; one rolled back has none left."""
+    if slot.stopping != "interrupt":
+        return []
+    error = s.error if is_interrupt(s.error) else {"error": USER_INTERRUPT, "message": ""}
+    return requested(s, slot, "interrupted", error)
 
 
 def _update_ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
@@ -198,7 +211,7 @@ def expire_lease(s: Thread, c: ExpireLease, at: str) -> list[Event]:
         return [ReportFenced(run_id=c.run_id, attempt=c.attempt)]
     if slot.stopping is not None:
         let_go = RunStopped(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt)
-        return [let_go, *stopped(s, slot, slot.planned, {})]
+        return [let_go, *_webhook_of_stopped(s, slot), *stopped(s, slot, slot.planned, {})]
     lost = RunLeaseExpired(thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt, executor=c.executor)
     if slot.failures + 1 < c.max_attempts:
         return [lost, _again(s, slot)]
@@ -212,7 +225,9 @@ def expire_lease(s: Thread, c: ExpireLease, at: str) -> list[Event]:
         thread_id=s.thread_id, run_id=slot.run_id, attempt=slot.attempt, error=error,
         tasks_error=f"{error['error']}()",
     )  # fmt: skip
-    return [lost, failed, *settle(s, s.queue, status="error", interrupts=None, error=error, temporary=slot.temporary)]
+    told = requested(s, slot, "error", error)
+    after = settle(s, s.queue, status="error", interrupts=None, error=error, temporary=slot.temporary)
+    return [lost, failed, *told, *after]
 
 
 def _again(s: Thread, slot: Slot) -> RunScheduled:

@@ -7,9 +7,13 @@ from typing import Any, Literal
 from threadlog.engine.domain.commands import CancelAction, CancelRun, JsonObject
 from threadlog.engine.domain.events import Event, RunInterrupted, RunRolledBack, ThreadStatusChanged
 from threadlog.engine.domain.thread import Slot, Thread, settle
+from threadlog.engine.domain.webhooks import requested
 
 USER_INTERRUPT = "UserInterrupt"
 """The error of a thread whose last run was cancelled or superseded."""
+
+USER_ROLLBACK = "UserRollback"
+"""The same of one that was rolled back, which only its webhook tells."""
 
 TASK_CANCELLED = "CancelledError()"
 """The error of the tasks such a run had under way."""
@@ -33,7 +37,9 @@ def stopping(
     """The end of the run in the slot, whose executor still has to stop it."""
     run: dict[str, Any] = {"thread_id": s.thread_id, "run_id": run_id, "reason": reason, "cancel_reason": why}
     if action == "rollback":
-        return [RunRolledBack(**run, stopping=True)]
+        # Before its rows are gone; what it has written is none of its webhook's values.
+        told = [] if s.slot is None else requested(s, s.slot, "rollback", {"error": USER_ROLLBACK, "message": why})
+        return [*told, RunRolledBack(**run, stopping=True)]
     error = {"error": USER_INTERRUPT, "message": why}
     return [
         RunInterrupted(**run, stopping=True, tasks_error=TASK_CANCELLED),

@@ -17,6 +17,7 @@ from threadlog.engine.domain.commands import (
     RUN_COMMANDS,
     STORE_COMMANDS,
     THREAD_COMMANDS,
+    WEBHOOK_COMMANDS,
     Command,
     ReportRun,
 )
@@ -28,12 +29,12 @@ from threadlog.engine.domain.events import (
     RUN_EVENTS,
     STORE_EVENTS,
     THREAD_EVENTS,
+    WEBHOOK_EVENTS,
     CheckpointSaved,
     CheckpointsDeleted,
     CommandRejected,
     Event,
     RunReleased,
-    RunStarted,
     ThreadPruned,
     ThreadUpdated,
     WritesSaved,
@@ -74,7 +75,8 @@ class Decider:
 
 
 THREAD = Decider(
-    "thread", (*THREAD_COMMANDS, *RUN_COMMANDS), (*THREAD_EVENTS, *RUN_EVENTS, *CHECKPOINT_EVENTS),
+    "thread", (*THREAD_COMMANDS, *RUN_COMMANDS, *WEBHOOK_COMMANDS),
+    (*THREAD_EVENTS, *RUN_EVENTS, *CHECKPOINT_EVENTS, *WEBHOOK_EVENTS),
     thread.initial, thread_decisions.decide, thread.evolve, thread.dump, thread.load, lambda c: c.thread_id,
 )  # fmt: skip
 ASSISTANT = Decider(
@@ -97,9 +99,7 @@ _BY_NAME = {d.name: d for d in DECIDERS}
 _BY_COMMAND = {c.type: d for d in DECIDERS for c in d.commands}
 _BY_EVENT = {e: d for d in DECIDERS for e in d.events}
 _SILENT = frozenset(e.type for e in ANSWERS)
-_TRACELESS = _SILENT | {
-    e.type for e in (RunStarted, RunReleased, WritesSaved, ThreadUpdated, ThreadPruned, CheckpointsDeleted)
-}
+_TRACELESS = _SILENT | {e.type for e in (RunReleased, WritesSaved, ThreadUpdated, ThreadPruned, CheckpointsDeleted)}
 _SAVED = CheckpointSaved(thread_id="", checkpoint_id="")  # that there is one is all that is kept of it
 
 

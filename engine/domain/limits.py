@@ -43,6 +43,9 @@ METADATA_BYTES = 16 * 1024 * 1024
 METADATA_KEYS = 10_000
 """Keys and list elements in the metadata of one command, at all levels: the index of metadata has an entry for each."""
 
+WEBHOOK_CHARACTERS = 65_536
+"""A webhook's URL."""
+
 LARGE_BYTES = 32 * 1024
 """What is no larger as a whole is within the limits of metadata, and need not be looked into."""
 
@@ -92,6 +95,14 @@ def check_large(command: Command) -> None:
             check_metadata(name, metadata)
 
 
+def _run(command: CreateRun) -> None:
+    _graph(command)
+    kwargs = command.run.get("kwargs")
+    webhook = kwargs.get("webhook") if isinstance(kwargs, dict) else None
+    if isinstance(webhook, str) and len(webhook) > WEBHOOK_CHARACTERS:
+        raise ValueError(f"`webhook` is longer than {WEBHOOK_CHARACTERS} characters")
+
+
 def _graph(command: CreateRun | UpdateState | RegisterGraph) -> None:
     check_indexed("graph_id", command.graph_id)
 
@@ -104,7 +115,7 @@ def _assistant(command: CreateAssistant | UpdateAssistant) -> None:
 
 
 _INDEXED: dict[type[Command], Callable[[Any], None]] = {
-    CreateRun: _graph,
+    CreateRun: _run,
     UpdateState: _graph,
     RegisterGraph: _graph,
     CreateAssistant: _assistant,

@@ -20,6 +20,7 @@ from threadlog.engine.domain.events import (
     RunReady,
     RunRolledBack,
     RunScheduled,
+    RunStarted,
     RunStopped,
     RunSucceeded,
     RunTimedOut,
@@ -30,6 +31,10 @@ from threadlog.engine.domain.events import (
     ThreadCreated,
     ThreadDeleted,
     ThreadStatusChanged,
+    WebhookDead,
+    WebhookDelivered,
+    WebhookFailed,
+    WebhookRequested,
 )
 
 Kind = Literal["run", "state_update"]
@@ -48,6 +53,7 @@ class Slot(NamedTuple):
     `failures`: attempts lost with their executor. `stopping`: the run has ended for its clients, its executor has not
     let go yet.
     `planned`: whether the newest superstep this run reported leaves tasks to do (None: it has reported none).
+    `webhook`: where its end is to be POSTed; `started`: when it began, kept for that alone.
     """
 
     run_id: str
@@ -57,6 +63,8 @@ class Slot(NamedTuple):
     stopping: Stopping | None = None
     temporary: bool = False
     planned: bool | None = None
+    webhook: str | None = None
+    started: str | None = None
 
 
 class QueuedRun(NamedTuple):
@@ -70,6 +78,14 @@ class QueuedRun(NamedTuple):
     ready: bool = True
     kind: Kind = "run"
     temporary: bool = False
+    webhook: str | None = None
+
+
+class PendingWebhook(NamedTuple):
+    """The webhook of a run that has ended; `attempt` is the next one."""
+
+    run_id: str
+    attempt: int = 1
 
 
 class Thread(NamedTuple):
@@ -77,7 +93,7 @@ class Thread(NamedTuple):
 
     `status`, `error`: what the thread is once nothing is in flight. `deleted`: a tombstone, kept for `recent` and
     `runs`. `queue`: in the order in which runs get their turn. `recent`: ids of the last commands that
-    changed something.
+    changed something. `webhooks`: in the order in which their runs ended; those of a deleted temporary thread stay.
     """
 
     thread_id: str
@@ -90,6 +106,7 @@ class Thread(NamedTuple):
     checkpoints: bool = False
     recent: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
+    webhooks: tuple[PendingWebhook, ...] = ()
 
     @property
     def run_in_slot(self) -> Slot | None:
@@ -124,12 +141,12 @@ def evolve(s: Thread, event: Event, at: str) -> Thread:
 def _created(s: Thread, e: ThreadCreated, at: str) -> Thread:
     return Thread(
         thread_id=s.thread_id, exists=True, status=e.status, error=e.error,  # type: ignore[arg-type]
-        recent=s.recent, runs=s.runs,
+        recent=s.recent, runs=s.runs, webhooks=s.webhooks,
     )  # fmt: skip
 
 
 def _deleted(s: Thread, e: ThreadDeleted, at: str) -> Thread:
-    return Thread(thread_id=s.thread_id, deleted=True, recent=s.recent, runs=s.runs)
+    return Thread(thread_id=s.thread_id, deleted=True, recent=s.recent, runs=s.runs, webhooks=s.webhooks)
 
 
 def _status_changed(s: Thread, e: ThreadStatusChanged, at: str) -> Thread:
@@ -155,7 +172,16 @@ def _now_or_later(s: Thread, at: str) -> str:
 
 def _run_created(s: Thread, e: RunCreated, at: str) -> Thread:
     due = e.due_at if e.due_at is not None else _now_or_later(s, at)
-    return _enqueue(s, QueuedRun(run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary))
+    w = QueuedRun(
+        run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary, webhook=_webhook_of(e.run)
+    )  # fmt: skip
+    return _enqueue(s, w)
+
+
+def _webhook_of(run: JsonObject) -> str | None:
+    kwargs = run.get("kwargs")
+    webhook = kwargs.get("webhook") if isinstance(kwargs, dict) else None
+    return webhook if isinstance(webhook, str) and webhook else None
 
 
 def _update_requested(s: Thread, e: StateUpdateRequested, at: str) -> Thread:
@@ -170,8 +196,17 @@ def _scheduled(s: Thread, e: RunScheduled, at: str) -> Thread:
     if s.slot is not None and s.slot.run_id == e.run_id:
         return s._replace(slot=s.slot._replace(attempt=e.attempt))
     w = s.waiting(e.run_id)
-    slot = Slot(run_id=e.run_id, attempt=e.attempt, kind=e.kind, temporary=w is not None and w.temporary)
+    slot = Slot(
+        run_id=e.run_id, attempt=e.attempt, kind=e.kind, temporary=w is not None and w.temporary,
+        webhook=None if w is None else w.webhook,
+    )  # fmt: skip
     return s._replace(slot=slot, queue=tuple(q for q in s.queue if q is not w))
+
+
+def _started(s: Thread, e: RunStarted, at: str) -> Thread:
+    if s.slot is None or s.slot.webhook is None:
+        return s
+    return s._replace(slot=s.slot._replace(started=e.at))
 
 
 def _free(s: Thread, e: Any, at: str) -> Thread:
@@ -201,6 +236,21 @@ def _planned(s: Thread, e: TasksPlanned, at: str) -> Thread:
     return s._replace(slot=s.slot._replace(planned=bool(e.tasks)))
 
 
+def _webhook_requested(s: Thread, e: WebhookRequested, at: str) -> Thread:
+    if s.slot is not None and s.slot.run_id == e.run_id:  # rolled back: its executor has still to let go
+        s = s._replace(slot=s.slot._replace(webhook=None))
+    return s._replace(webhooks=(*s.webhooks, PendingWebhook(e.run_id)))
+
+
+def _webhook_failed(s: Thread, e: WebhookFailed, at: str) -> Thread:
+    again = PendingWebhook(e.run_id, e.attempt + 1)
+    return s._replace(webhooks=tuple(again if w.run_id == e.run_id else w for w in s.webhooks))
+
+
+def _webhook_ended(s: Thread, e: WebhookDelivered | WebhookDead, at: str) -> Thread:
+    return s._replace(webhooks=tuple(w for w in s.webhooks if w.run_id != e.run_id))
+
+
 _STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {
     ThreadCreated: _created,
     ThreadDeleted: _deleted,
@@ -208,6 +258,7 @@ _STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {
     RunCreated: _run_created,
     RunReady: _ready,
     RunScheduled: _scheduled,
+    RunStarted: _started,
     RunSucceeded: _free,
     RunFailed: _free,
     RunTimedOut: _free,
@@ -221,6 +272,10 @@ _STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {
     StateUpdateRequested: _update_requested,
     StateUpdated: _free,
     StateUpdateFailed: _free,
+    WebhookRequested: _webhook_requested,
+    WebhookFailed: _webhook_failed,
+    WebhookDelivered: _webhook_ended,
+    WebhookDead: _webhook_ended,
 }
 
 
@@ -294,13 +349,18 @@ def dump(s: Thread) -> dict[str, Any]:
         out["recent"] = list(s.recent)
     if s.runs:
         out["runs"] = list(s.runs)
+    if s.webhooks:
+        out["webhooks"] = [list(w) for w in s.webhooks]
     return out
 
 
 _SLOT: dict[str, Any] = {
-    "run_id": ..., "attempt": ..., "kind": "run", "failures": 0, "stopping": None, "temporary": False, "planned": None
+    "run_id": ..., "attempt": ..., "kind": "run", "failures": 0, "stopping": None, "temporary": False, "planned": None,
+    "webhook": None, "started": None,
 }  # fmt: skip
-_WAITING: dict[str, Any] = {"run_id": ..., "due": ..., "ready": True, "kind": "run", "temporary": False}
+_WAITING: dict[str, Any] = {
+    "run_id": ..., "due": ..., "ready": True, "kind": "run", "temporary": False, "webhook": None
+}  # fmt: skip
 
 
 def _lean(part: Slot | QueuedRun, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -320,4 +380,5 @@ def load(key: str, stored: dict[str, Any]) -> Thread:
         checkpoints=stored.get("checkpoints", False),
         recent=tuple(stored.get("recent", ())),
         runs=tuple(stored.get("runs", ())),
+        webhooks=tuple(PendingWebhook(*w) for w in stored.get("webhooks", ())),
     )

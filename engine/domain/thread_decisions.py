@@ -19,6 +19,7 @@ from threadlog.engine.domain.commands import (
     ImportCheckpoints,
     PruneThread,
     ReportRun,
+    ReportWebhook,
     RunDue,
     UpdateState,
     UpdateThread,
@@ -41,6 +42,7 @@ from threadlog.engine.domain.events import (
     ThreadUpdated,
 )
 from threadlog.engine.domain.thread import QueuedRun, Thread, scheduled, settle, shortened
+from threadlog.engine.domain.webhooks import THREAD_DELETED, given_up, report_webhook
 from threadlog.engine.domain.wire import check_fields
 
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
@@ -94,7 +96,9 @@ def _update_thread(s: Thread, c: UpdateThread, at: str) -> list[Event]:
 
 
 def _delete_thread(s: Thread, c: DeleteThread, at: str) -> list[Event]:
-    return [ThreadDeleted(thread_id=s.thread_id)] if s.exists else _thread_unknown(s)
+    if not s.exists:
+        return _thread_unknown(s)
+    return [*given_up(s, THREAD_DELETED), ThreadDeleted(thread_id=s.thread_id)]
 
 
 def _prune_thread(s: Thread, c: PruneThread, at: str) -> list[Event]:
@@ -257,4 +261,5 @@ _DECISIONS: dict[type[Command], Callable[[Thread, Any, str], list[Event]]] = {
     ReportRun: report_run,
     ExpireLease: expire_lease,
     UpdateState: _update_state,
+    ReportWebhook: report_webhook,
 }

@@ -126,6 +126,11 @@ class Term:
         """Those of the keys whose state is not in memory, each once: provide them before deciding."""
         return [key for key in dict.fromkeys(keys) if key not in self._states]
 
+    def known(self, key: str) -> States | None:
+        """What is kept under a key after all that this term has decided, also what is not projected yet; None when that
+        is what the projections hold."""
+        return self._states.get(key)
+
     def provide(self, key: str, stored: Mapping[str, Any] | None) -> None:
         """The state the projections hold for a key (None: no row). Ignored when the term knows the key already.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from threadlog.engine.domain.text import without_nul
+from threadlog.engine.domain.text import storable, without_nul
 from threadlog.engine.processor.ports import Stop
 
 _READS = 32  # values of the `values` topic that are read at the same time
@@ -126,6 +126,23 @@ class QueueRow:
 
 
 @dataclass(slots=True)
+class WebhookRow:
+    """A webhook that became due in this batch; `run` is its run if that was created in it, else it is in its table."""
+
+    thread_id: str
+    p: int
+    url: str
+    receiver: str
+    status: str
+    error: Any
+    started_at: datetime | None
+    ended_at: datetime
+    due_at: datetime
+    run: RunRow | None
+    attempt: int = 1
+
+
+@dataclass(slots=True)
 class CheckpointRow:
     """A checkpoint saved in this batch."""
 
@@ -156,7 +173,7 @@ class StoreItemRow:
 
 @dataclass(slots=True)
 class ProjectionBatch:
-    """One fold, filled by the handlers of `projections.fold.{threads,runs,checkpoints,assistants,store}`.
+    """One fold, filled by the handlers of `projections.fold.{threads,runs,checkpoints,webhooks,assistants,store}`.
 
     Collections by row key, each the rows of one argument of `project_rows`.
     """
@@ -188,6 +205,9 @@ class ProjectionBatch:
     store_namespaces: set[str] = field(default_factory=set)  # with items in this fold
     ends: list[tuple[str, str, str | None, Any, bool | None]] = field(default_factory=list)  # see `project_ends`
     stops: dict[str, Stop | None] = field(default_factory=dict)  # runs whose executors have to know, see `Executors`
+    webhooks: dict[str, WebhookRow] = field(default_factory=dict)
+    webhook_changes: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    webhooks_ended: set[str] = field(default_factory=set)
     touched_threads: set[str] = field(default_factory=set)  # threads with rows in this fold
 
     def thread_change(self, thread_id: str) -> ThreadRow | ThreadChange:
@@ -293,6 +313,18 @@ class ProjectionBatch:
         ]
         return [argument or None for argument in arguments]
 
+    @property
+    def changes_webhooks(self) -> bool:
+        return bool(self.webhooks or self.webhook_changes or self.webhooks_ended)
+
+    def webhook_arguments(self) -> list[Any]:
+        """The arguments of `project_webhooks`."""
+        return [
+            [_webhook_row(run_id, row) for run_id, row in self.webhooks.items()],
+            [(run_id, *change) for run_id, change in self.webhook_changes.items()],
+            list(self.webhooks_ended),
+        ]
+
     def arguments(self, applied: str | None, *, quiet: bool = False, wakes: bool = True) -> list[Any]:
         """The arguments of `project_rows`, in its order.
 
@@ -369,6 +401,19 @@ def _run_row(run_id: str, row: RunRow) -> tuple[Any, ...]:
         run_id, row.thread_id, row.assistant_id, row.graph_id, row.created_at, row.updated_at, row.status, row.attempt,
         clean_text(row.metadata), text(row.kwargs), row.multitask_strategy, row.temporary, _opt(row.error), row.frames,
         row.stream_from, None,
+    )  # fmt: skip
+
+
+def _webhook_row(run_id: str, row: WebhookRow) -> tuple[Any, ...]:
+    told = (
+        run_id, row.thread_id, row.p, storable(row.url), storable(row.receiver), row.status,
+        _opt(row.error), row.started_at, row.ended_at, row.attempt, row.due_at,
+    )  # fmt: skip
+    if (run := row.run) is None:
+        return (*told, None, None, None, None, None, None)
+    return (
+        *told, run.assistant_id, run.created_at, clean_text(run.metadata), text(run.kwargs), run.multitask_strategy,
+        run.temporary,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from threadlog.engine.domain.text import storable
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.processor.ports import Accepted, Unprojectable
-from threadlog.projections.fold import assistants, checkpoints, runs, store, threads
+from threadlog.projections.fold import assistants, checkpoints, runs, store, threads, webhooks
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, time_of
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ _HANDLERS: dict[str, Handler] = {
     **threads.HANDLERS,
     **runs.HANDLERS,
     **checkpoints.HANDLERS,
+    **webhooks.HANDLERS,
     **assistants.HANDLERS,
     **store.HANDLERS,
 }
@@ -39,6 +40,7 @@ _TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted"})
 
 PROJECT_ENDS = "SELECT project_ends($1)"
 PROJECT_STORE = "SELECT project_store($1, $2, $3, $4, $5)"
+PROJECT_WEBHOOKS = "SELECT project_webhooks($1, $2, $3)"
 PROJECT_ROWS = "SELECT project_rows(" + ", ".join(f"${i}" for i in range(1, 21)) + ")"
 ARGUMENTS = 20
 
@@ -176,9 +178,11 @@ async def write(
 def statements(
     rows: ProjectionBatch, applied: str | None, *, quiet: bool = False, wakes: bool = True
 ) -> list[tuple[str, list[Any]]]:
-    """The statements that write a fold, with their arguments: one, `project_ends` before it if runs end in it, and
-    `project_store` after it if items of the store change."""
+    """The statements that write a fold, with their arguments: one, before it `project_ends` if runs end in it and
+    `project_webhooks` if webhooks change, and after it `project_store` if items of the store do."""
     written = [(PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))]
+    if rows.changes_webhooks:
+        written.insert(0, (PROJECT_WEBHOOKS, rows.webhook_arguments()))
     if rows.ends:
         written.insert(0, (PROJECT_ENDS, [rows.end_arguments()]))
     if rows.changes_store:

@@ -50,6 +50,7 @@ MEANINGS = {
     "detail": "the sentence the client gets",
     "digest": "hash of `info`",
     "due_at": "the run does not start before this time",
+    **{f"{kind}.due_at": "when the next attempt is due" for kind in ("webhook.report", "webhook.failed")},
     "error": "`{error: class name, message}`",
     "executor": "id of the executor process",
     "frames": "how many stream frames the attempt emitted",
@@ -76,6 +77,7 @@ MEANINGS = {
     "ns": "checkpoint namespace, empty for the root graph",
     "ops": "`{key, value, ttl, vectors}` puts an item, `{key, delete: true}` deletes it",
     "out": "channels clients see as the state, or the name of the one whose value is the state",
+    "webhook.report.outcome": "`delivered`, `failed` (the next attempt is at `due_at`) or `dead`",
     "outcome": "how the attempt ended; None while it goes on",
     "parent_id": "the checkpoint before it in its namespace",
     "reason": "why, in words",
@@ -98,8 +100,19 @@ MEANINGS = {
     "run_ids": "the runs",
     "settled": "status of the thread once nothing is in flight",
     "shown": "references of what clients see where the channels' own don't tell it",
+    "started_at": "when the run began, None if it never did",
     "started": "`{executor, at}`, with the first report of an attempt",
     "status": "status of the thread",
+    "webhook.requested.status": "how the run ended",
+    **{
+        f"webhook.{kind}.status": "HTTP status of the response, None without a response"
+        for kind in ("report", "delivered", "failed", "dead")
+    },
+    **{
+        f"webhook.{kind}.attempt": "number of the attempt to deliver, from 1"
+        for kind in ("report", "delivered", "failed", "dead")
+    },
+    "url": "where it is sent, as the client gave it",
     "stopping": "whether an executor has yet to stop, so that the slot stays taken",
     "stream_from": "offset in the partition's `stream` topic not after the run's first frame",
     "supersteps": "updates by superstep: `[{updates: [{values, as_node, command}]}]`",

@@ -17,6 +17,7 @@ from threadlog.engine.domain.commands import (
     CancelRun,
     Command,
     CreateAssistant,
+    CreateRun,
     CreateThread,
     DeleteAssistant,
     DeleteRun,
@@ -26,6 +27,7 @@ from threadlog.engine.domain.commands import (
     ImportCheckpoints,
     PruneThread,
     RegisterGraph,
+    ReportWebhook,
     RunDue,
     SetLatestAssistant,
     TouchItems,
@@ -49,6 +51,14 @@ SAVED = {
     "channels": {"messages": {"s": [["hash", 1]]}}, "blobs": [BLOB],
 }  # fmt: skip
 WRITES = {"kind": "writes", "checkpoint_id": "cp1", "task_id": "task", "writes": [[0, "messages", {"h": "hash"}]]}
+
+
+def hooked(run_id: str, **fields: Any) -> CreateRun:
+    """A run with a webhook."""
+    return CreateRun(
+        thread_id=T, run_id=run_id, graph_id="g", run={"kwargs": {"webhook": "https://example.org/hook"}}, **fields
+    )
+
 
 STORIES: dict[str, list[Command]] = {
     "conversation": [
@@ -109,6 +119,20 @@ STORIES: dict[str, list[Command]] = {
         create(R3),
         report(R1, items=[SAVED], status="success", next=["n"], result={"checkpoint": {"checkpoint_id": "cp1"}}),
         report(R2, status="error", error=ERROR),
+    ],
+    "webhooks": [
+        hooked(R1, create_thread={}),
+        report(R1, started=STARTED, status="success"),
+        ReportWebhook(thread_id=T, run_id=R1, attempt=1, outcome="failed", status=503, reason="no", due_at=at(9)),
+        hooked(R2),
+        report(R2, started=STARTED),
+        CancelRun(thread_id=T, run_id=R2, action="rollback"),
+        report(R2, status="interrupted"),
+        ReportWebhook(thread_id=T, run_id=R1, attempt=2, outcome="delivered", status=204),
+        hooked(R3),
+        ReportWebhook(thread_id=T, run_id=R2, attempt=1, outcome="dead", reason="refused"),
+        report(R3, started=STARTED, status="error", error=ERROR),
+        DeleteThread(thread_id=T),
     ],
     "assistants": [
         RegisterGraph(graph_id="g", digest="1", info={"description": "d"}),

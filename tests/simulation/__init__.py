@@ -29,6 +29,9 @@ I12  A command of which a stage fails is decided once, to a refusal (the report 
 I13  A thread has the error `UserInterrupt`, with the reason, exactly if the last ended attempt was cancelled.
 I14  The items of the store are what the writes leave, one after the other: the last one of an item counts, and nothing
      is removed but what was deleted or had expired.
+I15* A run that ended with a webhook asks for it once; its attempts are 1, 2, 3 …, each with one fate, and it ends as
+     delivered or dead. Nothing is sent after the log says that it was delivered (before that, a crash or a take-over
+     between the POST and its report sends it again).
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.
 """

@@ -8,7 +8,8 @@ from typing import Any
 
 from tests.simulation import store
 from tests.simulation.simulated_world import Partition, SimulatedWorld, iso, unappendable, unprojectable
-from threadlog.engine.domain.commands import Command, ExpireLease, ReportRun, RunDue
+from threadlog.engine.domain.commands import Command, ExpireLease, ReportRun, ReportWebhook, RunDue
+from threadlog.engine.domain.webhooks import waits
 from threadlog.engine.log.port import OffsetGone, RecordRefused
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.processor.ports import Batch, Fenced, Unprojectable
@@ -37,6 +38,7 @@ class Owner:
         self.pieces = 0
         self.pieces_of = 100  # records at most in one projection; 1: event by event
         self.fired: set[str] = set()
+        self.posted: dict[str, ReportWebhook] = {}
         world.note(f"T{p.number} epoch {self.term.epoch} takes over from ({p.ev_off}, {p.cmd_off})")
         if postgres:
             self.announced = world.append_event(p, self.term.announcement)
@@ -223,6 +225,30 @@ class Owner:
 
         for id, sweep in store.sweeps(tables.items, iso(world.now)):
             self._fire(id, sweep)
+        for run_id, row in list(tables.webhooks.items()):
+            if self.alive and row["due_at"] <= iso(world.now):
+                self._deliver_webhook(run_id, row)
+
+    def _deliver_webhook(self, run_id: str, row: dict[str, Any]) -> None:
+        """What was sent once is not sent again by this owner: its report is.
+
+        Before it sends, it looks where the row is whether the partition is its own, and whether its announcement is
+        projected: what its predecessors have recorded is in the read models from then on. What it has decided itself,
+        it knows.
+        """
+        world = self.world
+        id = f"webhook:{run_id}:{row['attempt']}"
+        if id not in self.posted:
+            assert world.receivers is not None
+            known = self.term.known(row["thread_id"])
+            mine = self.p.epoch == self.p.log_epoch == self.term.epoch
+            if world.receivers.owned and not (mine and (known is None or waits(known, run_id, row["attempt"]))):
+                return
+            retry_at = iso(world.now + 5)
+            self.posted[id] = world.receivers.post(self.p, row["thread_id"], run_id, row["attempt"], retry_at)
+            if world.receivers.crash():
+                return self.die("crash between a POST and its report")
+        self._fire(id, self.posted[id])
 
     def _fire(self, id: str, command: Command) -> None:
         if id not in self.fired or self.world.chance(0.02):

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulation import store
+from tests.simulation import store, webhooks
 from tests.simulation.simulated_world import FINAL, Partition, SimulatedWorld, Tables, unappendable, unprojectable
 from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.decider import States
@@ -33,12 +33,19 @@ def check(world: SimulatedWorld, terms: dict[int, Term]) -> None:
         _at_rest(p, states)
         _left_out(p)
         _items(p, records)
+        webhooks.check(p.number, accepted_at(p), world.receivers.posts if world.receivers is not None else [])
 
 
 def accepted(p: Partition) -> list[EventRecord]:
     """What every reader makes of the log."""
+    return [record for _, record in accepted_at(p)]
+
+
+def accepted_at(p: Partition) -> list[tuple[int, EventRecord]]:
+    """The same, each with the number of records up to it."""
     rule = Acceptance()
-    return [record for offset, value in p.events if rule.accepts(record := p.read_event(offset, value))]
+    numbered = enumerate(((p.read_event(offset, value)) for offset, value in p.events), 1)
+    return [(n, record) for n, record in numbered if record is not None and rule.accepts(record)]
 
 
 def _decided_once(p: Partition, records: list[EventRecord]) -> None:

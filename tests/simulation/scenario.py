@@ -40,6 +40,8 @@ class Outcome:
     """Commands of which one stage had to fail."""
     unreadable: int
     """Records of `events` that are not event records."""
+    posts: int
+    """Webhooks sent, each attempt."""
     skips: int
     """Events left out of the read models."""
 
@@ -80,7 +82,7 @@ class Scenario:
                 thread_id=thread_id,
                 run_id=run_id,
                 graph_id="g",
-                run={},
+                run=world.receivers.run() if world.receivers is not None else {},
                 multitask_strategy=rnd.choice(("enqueue", "enqueue", "interrupt", "rollback", "reject")),
                 due_at=iso(world.now + rnd.choice((0, 5, 40))) if rnd.random() < 0.2 else None,
                 create_thread={} if rnd.random() < 0.8 else None,
@@ -176,7 +178,7 @@ class Scenario:
             world.now += LEASE / 6 if i % 4 == 0 else 0.01
             while world.command_net:
                 world.deliver_command()
-            if world.poisoner is not None:
+            if world.poisoner is not None or world.receivers is not None:
                 self.owners = [owner if owner.alive else self._taken_over(owner) for owner in self.owners]
             for owner in self.owners:
                 for _ in range(4):
@@ -200,7 +202,14 @@ class Scenario:
             return False
         for owner in self.owners:
             p, term = owner.p, owner.term
-            if p.tables.queue or p.tables.timers or not term.ready or term.unacked or term.unprojected:
+            if (
+                p.tables.queue
+                or p.tables.timers
+                or p.tables.webhooks
+                or not term.ready
+                or term.unacked
+                or term.unprojected
+            ):
                 return False
             if owner.acks or p.next_command(term.decided) is not None:
                 return False
@@ -214,10 +223,14 @@ def run(
     chained: bool = True,
     poisoned: bool = True,
     walled: bool = True,
+    hooked: bool = True,
+    owned: bool = True,
     trace: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run one seed and check the invariants. Raises AssertionError naming the invariant."""
-    world = SimulatedWorld(seed, guarded=guarded, chained=chained, poisoned=poisoned, walled=walled)
+    world = SimulatedWorld(
+        seed, guarded=guarded, chained=chained, poisoned=poisoned, walled=walled, hooked=hooked, owned=owned
+    )
     world.trace = trace
     scenario = Scenario(world)
     for _ in range(STEPS):
@@ -235,5 +248,6 @@ def run(
         given_up=given_up,
         poison=0 if world.poisoner is None else world.poisoner.made,
         unreadable=0 if world.poisoner is None else world.poisoner.unreadable,
+        posts=0 if world.receivers is None else len(world.receivers.posts),
         skips=sum(len(p.skips) for p in world.partitions),
     )

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from tests.simulation import store
+from tests.simulation.webhooks import Receivers
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import key_of
 from threadlog.engine.log.port import OffsetGone, Record, RecordRefused, Topic
@@ -151,6 +152,7 @@ class Tables:
     timers: dict[str, dict[str, Any]] = field(default_factory=dict)
     checkpoints: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     items: store.Items = field(default_factory=dict)
+    webhooks: dict[str, dict[str, Any]] = field(default_factory=dict)
     aggregates: dict[str, Any] = field(default_factory=dict)
 
     def apply(self, record: EventRecord, *, without: Callable[[dict[str, Any]], bool] = lambda event: False) -> None:
@@ -203,6 +205,13 @@ class Tables:
                     self._stop(e, "rollback" if type_ == "run.rolled_back" else "delete")
                 case "run.stopped" | "run.released" | "run.lease_expired" | "state.updated" | "state.update_failed":
                     self.queue.pop(run_id, None)
+                case "webhook.requested":
+                    assert run_id not in self.webhooks, f"I15: the webhook of {run_id} is due twice"
+                    self.webhooks[run_id] = {"thread_id": thread_id, "attempt": 1, "due_at": record.at}
+                case "webhook.failed":
+                    self.webhooks[run_id] |= {"attempt": e["attempt"] + 1, "due_at": e["due_at"]}
+                case "webhook.delivered" | "webhook.dead":
+                    del self.webhooks[run_id]
                 case "checkpoint.saved":
                     self.checkpoints[thread_id].append((e["checkpoint_id"], e.get("run_id")))
                 case "thread.pruned":
@@ -265,16 +274,26 @@ class Partition:
 
 class SimulatedWorld:
     """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
-    records, `walled=False` the refusals: the controls, which have to fail. `poisoned`: some commands are poison, and
-    the store is used."""
+    records, `walled=False` the refusals, `owned=False` the look at the partition's owner before a POST: the controls,
+    which have to fail. `poisoned`: some commands are poison, and the store is used; `hooked`: some runs have
+    webhooks."""
 
     def __init__(
-        self, seed: int, *, guarded: bool = True, chained: bool = True, poisoned: bool = True, walled: bool = True
+        self,
+        seed: int,
+        *,
+        guarded: bool = True,
+        chained: bool = True,
+        poisoned: bool = True,
+        walled: bool = True,
+        hooked: bool = True,
+        owned: bool = True,
     ) -> None:
         self.random = random.Random(seed)
         # Of its own, so that a seed is the same with and without poison up to what the poison does.
         self.poisoner = Poisoner(random.Random(f"poison {seed}")) if poisoned else None
         self.store_clients = store.StoreClients(random.Random(f"store {seed}")) if poisoned else None
+        self.receivers = Receivers(random.Random(f"webhooks {seed}"), owned) if hooked else None
         self.walled = walled
         self.guarded, self.chained = guarded, chained
         self.in_pieces = seed // 2 % 2 == 1  # take-overs; without drawing, so that older seeds stay what they were

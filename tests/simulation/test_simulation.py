@@ -28,7 +28,7 @@ def test_the_invariants_hold_on_every_seed(first: int) -> None:
 
 @pytest.mark.parametrize("seed", REGRESSIONS.values(), ids=REGRESSIONS.keys())
 def test_what_was_wrong_once_stays_right(seed: int) -> None:
-    _holds(seed, poisoned=False)
+    _holds(seed, poisoned=False, hooked=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +66,27 @@ def test_without_refusals_one_such_command_stops_its_partition() -> None:
     assert violated > CONTROLS // 2, f"only {violated} of {CONTROLS} seeds fail without refusals"
 
 
-def _holds(seed: int, *, poisoned: bool = True) -> None:
+def test_webhooks_are_sent_and_some_again_whose_first_report_was_lost(outcomes: list[Outcome]) -> None:
+    assert sum(outcome.posts for outcome in outcomes) > 5 * CONTROLS
+
+
+def test_an_owner_that_does_not_look_before_it_sends_sends_what_was_delivered() -> None:
+    seeds = range(CONTROLS, 10 * CONTROLS)  # about one in fifty
+    assert any(_violates(seed, owned=False) for seed in seeds), "no seed fails without the look"
+
+
+def _holds(seed: int, *, poisoned: bool = True, hooked: bool = True) -> None:
     try:
-        run(seed, poisoned=poisoned)
+        run(seed, poisoned=poisoned, hooked=hooked)
     except Exception as error:
         pytest.fail(f"seed {seed}: {type(error).__name__}: {error}\nreplay: python -m tests.simulation {seed}")
 
 
-def _violates(seed: int, *, guarded: bool = True, chained: bool = True, walled: bool = True) -> bool:
+def _violates(
+    seed: int, *, guarded: bool = True, chained: bool = True, walled: bool = True, owned: bool = True
+) -> bool:
     try:
-        run(seed, guarded=guarded, chained=chained, walled=walled, poisoned=not walled)
+        run(seed, guarded=guarded, chained=chained, walled=walled, poisoned=not walled, owned=owned)
     except (AssertionError, KeyError):  # KeyError: a read model is asked to change a row that was never there
         return True
     return False

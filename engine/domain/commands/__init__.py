@@ -35,10 +35,18 @@ from threadlog.engine.domain.commands.thread import (
     PruneThread,
     UpdateThread,
 )
+from threadlog.engine.domain.commands.webhook import WEBHOOK_COMMANDS, ReportWebhook
 
 COMMANDS: dict[str, type[Command]] = {
     message.type: message
-    for message in (*THREAD_COMMANDS, *RUN_COMMANDS, *ASSISTANT_COMMANDS, *GRAPH_COMMANDS, *STORE_COMMANDS)
+    for message in (
+        *THREAD_COMMANDS,
+        *RUN_COMMANDS,
+        *WEBHOOK_COMMANDS,
+        *ASSISTANT_COMMANDS,
+        *GRAPH_COMMANDS,
+        *STORE_COMMANDS,
+    )
 }
 
 __all__ = [
@@ -48,6 +56,7 @@ __all__ = [
     "RUN_COMMANDS",
     "STORE_COMMANDS",
     "THREAD_COMMANDS",
+    "WEBHOOK_COMMANDS",
     "CancelAction",
     "CancelRun",
     "Command",
@@ -66,6 +75,7 @@ __all__ = [
     "PruneThread",
     "RegisterGraph",
     "ReportRun",
+    "ReportWebhook",
     "RunDue",
     "SetLatestAssistant",
     "TouchItems",

@@ -60,6 +60,13 @@ from threadlog.engine.domain.events.thread import (
     ThreadStatusChanged,
     ThreadUpdated,
 )
+from threadlog.engine.domain.events.webhook import (
+    WEBHOOK_EVENTS,
+    WebhookDead,
+    WebhookDelivered,
+    WebhookFailed,
+    WebhookRequested,
+)
 
 EVENTS: dict[str, type[Event]] = {
     message.type: message
@@ -68,6 +75,7 @@ EVENTS: dict[str, type[Event]] = {
         *THREAD_EVENTS,
         *RUN_EVENTS,
         *CHECKPOINT_EVENTS,
+        *WEBHOOK_EVENTS,
         *ASSISTANT_EVENTS,
         *GRAPH_EVENTS,
         *STORE_EVENTS,
@@ -83,6 +91,7 @@ __all__ = [
     "RUN_EVENTS",
     "STORE_EVENTS",
     "THREAD_EVENTS",
+    "WEBHOOK_EVENTS",
     "AssistantCreated",
     "AssistantDeleted",
     "AssistantLatestSet",
@@ -123,5 +132,9 @@ __all__ = [
     "ThreadStatus",
     "ThreadStatusChanged",
     "ThreadUpdated",
+    "WebhookDead",
+    "WebhookDelivered",
+    "WebhookFailed",
+    "WebhookRequested",
     "WritesSaved",
 ]
