@@ -12,12 +12,12 @@ from threadlog.api.caches.assistants import AssistantCache
 from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.context import API, Api, ApiDeps
 from threadlog.api.events import routes as events
+from threadlog.api.http import openapi
 from threadlog.api.http.connections import handler_args
 from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.middleware import make_middleware, make_response_hook
-from threadlog.api.http.openapi import describe, routes_of
 from threadlog.api.http.routes import Route
 from threadlog.api.runs import routes as runs
 from threadlog.api.runs import thread_stream
@@ -40,6 +40,7 @@ ROUTES: tuple[Route, ...] = (
     *assistants.routes,
     *graphs.routes,
     *system.routes,
+    *openapi.routes,
 )
 
 
@@ -62,8 +63,8 @@ def make_app(deps: ApiDeps) -> web.Application:
     )
     app[API] = api
     app[SETTINGS] = api.settings
-    described = describe(ROUTES, api.settings.version)
-    for route in (*ROUTES, *routes_of(described)):
+    openapi.describe_application(app, ROUTES, api.settings.version)
+    for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler)
         if route.method == "GET" and not route.stream:
             app.router.add_route("HEAD", route.path, route.handler)

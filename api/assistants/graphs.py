@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from threadlog.api.assistants.json import DrawingResponse, SchemasResponse, SubgraphsResponse, schemas_to_json
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
@@ -13,8 +14,6 @@ from threadlog.api.http.requests import path_text, query_flag, query_text
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route
 from threadlog.engine.ids import as_uuid, default_assistant_id
-
-_SCHEMAS = ("input", "output", "state", "config", "context")
 
 
 async def graph(request: web.Request) -> web.Response:
@@ -36,7 +35,7 @@ async def schemas(request: web.Request) -> web.Response:
     GET /assistants/{assistant_id}/schemas (contract 1.1).
     """
     graph_id, info = await _info(request)
-    return reply({"graph_id": graph_id, **_named(info.get("schemas") or {})})
+    return reply(schemas_to_json(graph_id, info.get("schemas") or {}))
 
 
 async def subgraphs(request: web.Request) -> web.Response:
@@ -47,18 +46,14 @@ async def subgraphs(request: web.Request) -> web.Response:
     _, info = await _info(request)
     recurse = query_flag(request, "recurse")
     namespace = path_text(request, "namespace") or None
-    schemas_of = {}
+    schemas_of: SubgraphsResponse = {}
     for name, described in (info.get("subgraphs") or {}).items():
         if namespace is not None and name != namespace and not (recurse and name.startswith(f"{namespace}|")):
             continue
         if namespace is None and not recurse and "|" in name:
             continue
-        schemas_of[name] = {"graph_id": described.get("graph_id"), **_named(described.get("schemas") or described)}
+        schemas_of[name] = schemas_to_json(described.get("graph_id"), described.get("schemas") or described)
     return reply(schemas_of)
-
-
-def _named(described: dict[str, Any]) -> dict[str, Any]:
-    return {f"{name}_schema": described.get(name, described.get(f"{name}_schema")) for name in _SCHEMAS}
 
 
 def _xray(raw: str | None) -> str:
@@ -98,13 +93,14 @@ _RECURSE = (Query("recurse", "boolean", "include subgraphs of subgraphs, their n
 
 routes = [
     Route(
-        "GET", f"{_ID}/graph", graph, "Get the graph's drawing", returns="Drawing", errors=(404,),
+        "GET", f"{_ID}/graph", graph, "Get the graph's drawing", returns=DrawingResponse, errors=(404,),
         query=(Query("xray", "string", "true or a depth of at least 1: expand subgraphs"),),
     ),
-    Route("GET", f"{_ID}/schemas", schemas, "Get the graph's JSON schemas", returns="Schemas", errors=(404,)),
-    Route("GET", f"{_ID}/subgraphs", subgraphs, "Get the subgraphs' schemas", query=_RECURSE, errors=(404,)),
+    Route("GET", f"{_ID}/schemas", schemas, "Get the graph's JSON schemas", returns=SchemasResponse, errors=(404,)),
+    Route("GET", f"{_ID}/subgraphs", subgraphs, "Get the subgraphs' schemas", returns=SubgraphsResponse,
+          query=_RECURSE, errors=(404,)),
     Route(
-        "GET", f"{_ID}/subgraphs/{{namespace}}", subgraphs, "Get one subgraph's schemas", query=_RECURSE,
-        errors=(404,),
+        "GET", f"{_ID}/subgraphs/{{namespace}}", subgraphs, "Get one subgraph's schemas", returns=SubgraphsResponse,
+        query=_RECURSE, errors=(404,),
     ),
 ]  # fmt: skip

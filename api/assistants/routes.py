@@ -15,11 +15,12 @@ from threadlog.api.assistants.bodies import (
     AssistantVersions,
 )
 from threadlog.api.assistants.config import sync_config_and_context
-from threadlog.api.assistants.json import assistant_to_json
+from threadlog.api.assistants.json import AssistantResponse, assistant_to_json
 from threadlog.api.commands import submit, submit_many
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
+from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
 from threadlog.api.http.responses import no_content, page, reply, select_fields
 from threadlog.api.http.routes import Query, Route
@@ -34,20 +35,7 @@ from threadlog.engine.domain.commands import (
 from threadlog.projections.queries import assistants as queries
 from threadlog.projections.queries import runs, threads
 
-_SELECTABLE = frozenset(
-    [
-        "assistant_id",
-        "graph_id",
-        "name",
-        "description",
-        "config",
-        "context",
-        "created_at",
-        "updated_at",
-        "metadata",
-        "version",
-    ]
-)
+_SELECTABLE = fields_of(AssistantResponse)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -212,23 +200,24 @@ _ID = "/assistants/{assistant_id}"
 
 routes = [
     Route(
-        "POST", "/assistants", create, "Create an assistant", AssistantCreate, returns="Assistant",
+        "POST", "/assistants", create, "Create an assistant", AssistantCreate, returns=AssistantResponse,
         errors=(400, 404, 409),
     ),
-    Route("POST", "/assistants/search", search, "Search assistants", AssistantSearch, returns="[Assistant]"),
-    Route("POST", "/assistants/count", count, "Count assistants", AssistantFilter, returns="Count"),
-    Route("GET", _ID, get, "Get an assistant", returns="Assistant", errors=(404,)),
-    Route("PATCH", _ID, patch, "Make a new version", AssistantPatch, returns="Assistant", errors=(400, 404)),
+    Route("POST", "/assistants/search", search, "Search assistants", AssistantSearch,
+          returns=list_of_selected(AssistantResponse)),
+    Route("POST", "/assistants/count", count, "Count assistants", AssistantFilter, returns=Count),
+    Route("GET", _ID, get, "Get an assistant", returns=AssistantResponse, errors=(404,)),
+    Route("PATCH", _ID, patch, "Make a new version", AssistantPatch, returns=AssistantResponse, errors=(400, 404)),
     Route(
         "DELETE", _ID, delete, "Delete an assistant and stop its runs", status=204, errors=(404,),
         query=(Query("delete_threads", "boolean", "also delete the threads of its runs"),),
     ),
     Route(
-        "POST", f"{_ID}/versions", versions, "List versions, newest first", AssistantVersions, returns="[Assistant]",
-        errors=(404,),
+        "POST", f"{_ID}/versions", versions, "List versions, newest first", AssistantVersions, body_optional=True,
+        returns=list[AssistantResponse], errors=(404,),
     ),
     Route(
-        "POST", f"{_ID}/latest", set_latest, "Make a version current", AssistantLatest, returns="Assistant",
-        errors=(404,),
+        "POST", f"{_ID}/latest", set_latest, "Make a version current", AssistantLatest, body_optional=True,
+        returns=AssistantResponse, query=(Query("version", "integer", "instead of the body's"),), errors=(400, 404),
     ),
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from threadlog.api.context import Api
 from threadlog.api.events.errors import ProtocolError
 from threadlog.api.events.filters import InvalidFilter, filter_of
+from threadlog.api.events.models import CommandFailedResponse, CommandMeta, CommandSucceededResponse
 from threadlog.api.events.subscription import sequence_at
 from threadlog.api.events.tree import agent_tree
 from threadlog.api.http.errors import ApiError, describe
@@ -50,13 +51,13 @@ def is_command(value: Any) -> bool:
     return isinstance(value.get("id"), int) and not isinstance(value["id"], bool)
 
 
-def malformed(value: Any) -> JsonObject:
+def malformed(value: Any) -> CommandFailedResponse:
     """The response to what is not a command."""
     command_id = value.get("id") if isinstance(value, dict) else None
     return failure(command_id, ProtocolError("invalid_argument", MALFORMED))
 
 
-def failure(command_id: Any, error: ProtocolError) -> JsonObject:
+def failure(command_id: Any, error: ProtocolError) -> CommandFailedResponse:
     return {"type": "error", "id": command_id, "error": error.code, "message": error.message}
 
 
@@ -66,7 +67,7 @@ class Commands:
     def __init__(self, request: web.Request, api: Api, thread_id: str) -> None:
         self._request, self._api, self._thread_id = request, api, thread_id
 
-    async def respond(self, command: JsonObject) -> JsonObject:
+    async def respond(self, command: JsonObject) -> CommandSucceededResponse | CommandFailedResponse:
         """The response to a command that `is_command`. Raises what makes the whole server unavailable."""
         try:
             result = await self.result(command["method"], command.get("params"))
@@ -74,7 +75,7 @@ class Commands:
             return failure(command["id"], error)
         return self.success(command["id"], result)
 
-    def success(self, command_id: Any, result: JsonObject) -> JsonObject:
+    def success(self, command_id: Any, result: JsonObject) -> CommandSucceededResponse:
         return {"type": "success", "id": command_id, "result": result, "meta": self._meta()}
 
     async def result(self, method: str, params: Any) -> JsonObject:
@@ -88,7 +89,7 @@ class Commands:
             raise ProtocolError("invalid_argument", "params must be an object")
         return await handler(self, params)
 
-    def _meta(self) -> JsonObject:
+    def _meta(self) -> CommandMeta:
         # Every event up to here was there before the response; a run begun by the command has later ones.
         position = self._api.hub.stream_position(partition_of(self._thread_id, self._api.log.partitions))
         return {"applied_through_seq": sequence_at(position)}

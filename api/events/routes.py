@@ -10,10 +10,12 @@ from aiohttp import web
 from threadlog.api.context import api_of
 from threadlog.api.events.commands import OPAQUE, Commands, is_command, malformed
 from threadlog.api.events.filters import EventFilter, InvalidFilter, filter_of
+from threadlog.api.events.models import CommandFailedResponse, CommandRequest, CommandSucceededResponse, FilterRequest
 from threadlog.api.events.stream import follow
 from threadlog.api.events.websocket import Socket, is_handshake, refuse
 from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.errors import ApiError
+from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import header, json_body, path_uuid
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Route
@@ -84,8 +86,10 @@ def _filter(value: dict[str, Any], last_event_id: str) -> EventFilter:
 
 routes = [
     Route("POST", "/threads/{thread_id}/commands", command, "Carry out a command of the event-streaming protocol",
+          CommandRequest, returns=CommandSucceededResponse | CommandFailedResponse,
+          also={400: CommandFailedResponse | ErrorResponse}),
+    Route("POST", "/threads/{thread_id}/stream/events", events, "Follow a thread's events", FilterRequest, stream=True,
           errors=(400,)),
-    Route("POST", "/threads/{thread_id}/stream/events", events, "Follow a thread's events", stream=True, errors=(400,)),
     Route("GET", "/threads/{thread_id}/stream/events", socket, "Commands and events over a WebSocket", stream=True,
           errors=(403, 426)),
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from threadlog.api.context import Api
 from threadlog.api.events.commands import OPAQUE, Commands, failure, is_command, malformed
 from threadlog.api.events.errors import ProtocolError
 from threadlog.api.events.filters import EventFilter, FilterUnion, InvalidFilter, filter_of
+from threadlog.api.events.models import CommandFailedResponse, CommandSucceededResponse
 from threadlog.api.events.stream import translator_of
 from threadlog.api.events.subscription import EventSubscription, ProtocolEvent
 from threadlog.api.http.errors import ApiError, is_unavailable
@@ -109,6 +110,7 @@ class Socket:
             if command["method"] == "subscription.subscribe":
                 self._subscribe(command)
                 return
+            response: CommandSucceededResponse | CommandFailedResponse
             if command["method"] == "subscription.unsubscribe":
                 response = self._commands.success(command["id"], self._unsubscribe(command.get("params")))
             else:

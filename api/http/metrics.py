@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -32,12 +31,6 @@ class HttpMetrics:
             self._sums[route] = 0.0
         buckets[bisect_left(LATENCY_BUCKETS_MS, milliseconds)] += 1
         self._sums[route] += milliseconds
-
-    def as_json(self) -> list[dict[str, Any]]:
-        return [
-            {"method": method, "path": path, "status": status, "count": count}
-            for (method, path, status), count in sorted(self.requests.items())
-        ]
 
     def families(self, prefix: str) -> Iterator[Metric]:
         total = CounterMetricFamily(

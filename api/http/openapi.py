@@ -3,42 +3,83 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from aiohttp import web
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
+from threadlog.api.http.models import AnyObject, ErrorResponse
 from threadlog.api.http.responses import raw_reply
 from threadlog.api.http.routes import Query, Route
-from threadlog.api.http.schemas import SCHEMAS
 
 _REF = "#/components/schemas/{model}"
-_ERRORS = {
+_DESCRIPTIONS = {
     201: "Created, but not all of it: what is missing, and why",
+    204: "Done; there is nothing to return",
     400: "The request contradicts itself or can't be applied",
     403: "This origin may not",
     404: "Not found",
-    409: "Conflict with what is there",
     408: "The request did not arrive in time",
+    409: "Conflict with what is there",
     413: "The request body is too large",
     415: "The request body is compressed",
     422: "A field or an id is wrong",
-    500: "The server can't do its work: what is in the way",
     426: "A WebSocket is to be opened here",
+    500: "The server can't do its work: what is in the way",
     503: "The log or the database can't be reached; try again",
 }
+Mode = Literal["validation", "serialization"]
+
+
+class _Generator(GenerateJsonSchema):
+    """Names schemas after their models, without what only tells a response from other classes."""
+
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(name.removesuffix("Response"))
+
+
+class Schemas:
+    """The JSON Schemas of the models of all routes, which refer to each other by name."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        models: dict[tuple[Mode, str], Any] = {}
+        for route in routes:
+            for mode, model in _models(route):
+                if isinstance(model, str):
+                    raise TypeError(f"{route.method} {route.path}: {model!r} has to be a type, see api.http.models")
+                models[mode, repr(model)] = model
+        by_key, definitions = TypeAdapter.json_schemas(
+            [(key, key[0], TypeAdapter(model)) for key, model in models.items()],
+            ref_template=_REF,
+            schema_generator=_Generator,
+        )
+        self._by_key: Any = by_key
+        self.components: dict[str, Any] = definitions.get("$defs", {})
+
+    def of(self, mode: Mode, model: Any) -> dict[str, Any]:
+        """The schema of this type."""
+        schema: dict[str, Any] = self._by_key[(mode, repr(model)), mode]
+        return schema
+
+
+def _models(route: Route) -> Iterable[tuple[Mode, Any]]:
+    if route.body is not None:
+        yield "validation", route.body
+    for model in (route.returns, *route.also.values(), ErrorResponse):
+        if model is not None:
+            yield "serialization", model
 
 
 def describe(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 description of these routes."""
-    models = sorted({route.body for route in routes if route.body is not None}, key=lambda m: m.__name__)
-    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    schemas = Schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(plain_path(route.path), {})[route.method.lower()] = _operation(route)
+        paths.setdefault(plain_path(route.path), {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -47,7 +88,7 @@ def describe(routes: Sequence[Route], version: str) -> dict[str, Any]:
             "description": "Durable agent runs on a log, behind the LangGraph Server API.",
         },
         "paths": paths,
-        "components": {"schemas": {**definitions.get("$defs", {}), **SCHEMAS}},
+        "components": {"schemas": schemas.components},
     }
 
 
@@ -56,23 +97,23 @@ def plain_path(path: str) -> str:
     return re.sub(r"\{(\w+):(?:[^{}]|\{[^{}]*\}|\{\})*\}(?=/|$)", r"{\1}", path.replace("[^{}/]+", "[^/]+"))
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     path = plain_path(route.path)
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": _operation_id(route.method, path),
         "tags": [path.split("/")[1] or "system"],
-        "responses": _responses(route),
+        "responses": _responses(route, schemas),
     }
     parameters = [_path_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]
     parameters += [_query_parameter(query) for query in route.query]
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
-        schema: dict[str, Any] = {"$ref": _REF.format(model=route.body.__name__)}
+        schema = schemas.of("validation", route.body)
         if route.list_body:
             schema = {"type": "array", "items": schema, "minItems": 1}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {"required": not route.body_optional, "content": _json(schema)}
     return operation
 
 
@@ -96,45 +137,64 @@ def _query_parameter(query: Query) -> dict[str, Any]:
     return {**parameter, "description": query.help} if query.help else parameter
 
 
-def _responses(route: Route) -> dict[str, Any]:
-    success: dict[str, Any] = {"description": "Done"}
-    if route.stream:
-        success = {
-            "description": "Server-sent events",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        }
-    elif route.returns is not None:
-        success = {"description": "Done", "content": {"application/json": {"schema": _schema(route.returns)}}}
-    responses = {str(route.status): success}
+def _responses(route: Route, schemas: Schemas) -> dict[str, Any]:
+    responses = {route.status: _response("Done", _content(route, schemas))}
+    for status, model in route.also.items():
+        content = None if model is None else _json(schemas.of("serialization", model))
+        responses[status] = _response(_DESCRIPTIONS.get(status, "Done"), content)
     wrong = {*route.errors, 503}
     if route.body is not None:
         wrong |= {408, 413, 415, 422}
     elif "{" in route.path or route.query:
         wrong.add(422)
-    error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
-    for status in sorted(wrong):
-        responses[str(status)] = {"description": _ERRORS[status], "content": error}
-    return responses
+    error = _json(schemas.of("serialization", ErrorResponse))
+    for status in wrong - responses.keys():
+        responses[status] = _response(_DESCRIPTIONS[status], error)
+    return {str(status): responses[status] for status in sorted(responses)}
 
 
-def _schema(returns: str) -> dict[str, Any]:
-    if returns.startswith("["):
-        return {"type": "array", "items": {"$ref": _REF.format(model=returns[1:-1])}}
-    return {"$ref": _REF.format(model=returns)}
+def _response(description: str, content: dict[str, Any] | None) -> dict[str, Any]:
+    return {"description": description} if content is None else {"description": description, "content": content}
 
 
-def routes_of(described: dict[str, Any]) -> list[Route]:
-    """The two routes that serve the description."""
-    document = orjson.dumps(described)
-    page = files("threadlog.api.http").joinpath("docs.html").read_bytes()
+def _content(route: Route, schemas: Schemas) -> dict[str, Any] | None:
+    """By content type, what the route returns when it succeeds; None: nothing."""
+    types = ("text/event-stream",) if route.stream else route.text
+    content: dict[str, Any] = {text: {"schema": {"type": "string"}} for text in types}
+    if route.returns is not None:
+        content |= _json(schemas.of("serialization", route.returns))
+    return content or None
 
-    async def openapi(request: web.Request) -> web.Response:
-        return raw_reply(document)
 
-    async def docs(request: web.Request) -> web.Response:
-        return web.Response(body=page, headers={"Content-Type": "text/html; charset=utf-8"})
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
 
-    return [
-        Route("GET", "/openapi.json", openapi, "This description"),
-        Route("GET", "/docs", docs, "This description as a page"),
-    ]
+
+async def _openapi(request: web.Request) -> web.Response:
+    """Return the description of all routes.
+
+    GET /openapi.json (contract 10.3).
+    """
+    return raw_reply(request.app[_DOCUMENT])
+
+
+async def _docs(request: web.Request) -> web.Response:
+    """Return the description as a page.
+
+    GET /docs (contract 10.3).
+    """
+    return web.Response(body=_PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
+
+
+_PAGE = files("threadlog.api.http").joinpath("docs.html").read_bytes()
+_DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi", bytes)
+
+routes = [
+    Route("GET", "/openapi.json", _openapi, "This description", returns=AnyObject),
+    Route("GET", "/docs", _docs, "This description as a page", text=("text/html",)),
+]
+
+
+def describe_application(app: web.Application, served: Sequence[Route], version: str) -> None:
+    """Have /openapi.json of this application return the description of these routes."""
+    app[_DOCUMENT] = orjson.dumps(describe(served, version))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -34,7 +34,7 @@ def no_content() -> web.Response:
     return web.Response(status=204)
 
 
-def page(rows: list[dict[str, Any]], limit: int, offset: int, more: bool) -> web.Response:
+def page(rows: Sequence[Mapping[str, Any]], limit: int, offset: int, more: bool) -> web.Response:
     """A page of a search; its total is what is known to exist so far, `X-Pagination-Next` only if there is more."""
     headers = {"X-Pagination-Total": str(offset + len(rows) + (1 if more else 0))}
     if more:
@@ -67,5 +67,5 @@ def exactly(text: bytes) -> Any:
     return long_integers.loads(text, lambda digits: orjson.Fragment(digits.encode()))
 
 
-def select_fields(item: dict[str, Any], select: Iterable[str] | None) -> dict[str, Any]:
+def select_fields(item: Mapping[str, Any], select: Iterable[str] | None) -> Mapping[str, Any]:
     return item if select is None else {name: item[name] for name in select}

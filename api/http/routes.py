@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -23,7 +23,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`returns`: name of the schema in the description, `[Name]` for a list of it; `errors`: besides 422, 503."""
+    """`body`: model of the request's JSON, optional with `body_optional`. `returns`: type of the response's JSON, for
+    `status`; `text`: content types of responses that are not JSON. `also`: type of the JSON of further statuses, which
+    are not errors or have a form of their own; None for those without a body. `errors`: besides 422, 503."""
 
     method: str
     path: str
@@ -31,9 +33,11 @@ class Route:
     summary: str
     body: type[BaseModel] | None = None
     list_body: bool = False
+    body_optional: bool = False
     query: tuple[Query, ...] = ()
-    returns: str | None = None
+    returns: Any = None
+    text: tuple[str, ...] = ()
     status: int = 200
     stream: bool = False
     errors: tuple[int, ...] = ()
-    extra: dict[str, Any] | None = None
+    also: Mapping[int, Any] = field(default_factory=dict)

@@ -29,8 +29,9 @@ def _nodes(value: Any) -> Any:
     raise ValueError('must be "*" or a list of node names')
 
 
-StreamModes = Annotated[list[StreamMode], AtMost(NAMES), BeforeValidator(_listed)]
-Nodes = Annotated[Any, BeforeValidator(_nodes)]
+_OneOrMore: Any = StreamMode | list[StreamMode]  # what a client may send, for the description
+StreamModes = Annotated[list[StreamMode], AtMost(NAMES), BeforeValidator(_listed, json_schema_input_type=_OneOrMore)]
+Nodes = Annotated[Any, BeforeValidator(_nodes, json_schema_input_type=Literal["*"] | list[str] | None)]
 
 
 def _not_only_null(command: Any) -> Any:

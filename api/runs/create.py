@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from aiohttp import web
 from uuid_utils import uuid7
@@ -22,7 +21,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.responses import normalize_timestamp
 from threadlog.api.runs.bodies import RunCreate
-from threadlog.api.runs.json import new_run_to_json
+from threadlog.api.runs.json import RunResponse, new_run_to_json
 from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import CreateRun
 from threadlog.engine.ids import as_uuid, default_assistant_id, stateless_thread_id
@@ -104,7 +103,7 @@ async def prepare(
     return NewRun(command, params)
 
 
-async def create_run(api: Api, new: NewRun) -> dict[str, Any]:
+async def create_run(api: Api, new: NewRun) -> RunResponse:
     """Create the run; returns it as clients see it, `pending`."""
     decided = await submit(api, new.command)
     at = normalize_timestamp(decided.at) if decided.at else utc_now()

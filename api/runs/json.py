@@ -1,16 +1,42 @@
-"""A run as clients receive it."""
+"""A run as clients receive it, and its output."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import asyncpg
+from pydantic import Field
+from typing_extensions import TypedDict
 
+from threadlog.api.http.models import AnyObject, Id, Time
 from threadlog.api.http.responses import raw, time_text
-from threadlog.engine.domain.commands import CreateRun
+from threadlog.engine.domain.commands import CreateRun, MultitaskStrategy
+
+RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 
 
-def run_to_json(row: asyncpg.Record) -> dict[str, Any]:
+class RunResponse(TypedDict):
+    """A run, without its output."""
+
+    run_id: Id
+    thread_id: Id
+    assistant_id: Id | None
+    metadata: AnyObject
+    status: RunStatus
+    kwargs: AnyObject
+    multitask_strategy: MultitaskStrategy
+    created_at: Time
+    updated_at: Time
+    cancel_reason: str | None
+    langsmith_session_name: str | None
+
+
+Output = Annotated[
+    Any, Field(description="The run's final values; with `__interrupt__` where it waits, or `__error__` instead")
+]
+
+
+def run_to_json(row: asyncpg.Record) -> RunResponse:
     """`row`: of `projections.queries.runs`."""
     return {
         "run_id": str(row["run_id"]),
@@ -27,7 +53,7 @@ def run_to_json(row: asyncpg.Record) -> dict[str, Any]:
     }
 
 
-def new_run_to_json(command: CreateRun, at: str) -> dict[str, Any]:
+def new_run_to_json(command: CreateRun, at: str) -> RunResponse:
     """The run that this command has created, as its row would show it before an executor claims it; `at`: when."""
     return {
         "run_id": command.run_id,

@@ -12,6 +12,7 @@ from threadlog.api.commands import gather_in_batches, submit
 from threadlog.api.context import api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import AT_A_TIME, RUNS
+from threadlog.api.http.models import EmptyResponse, fields_of, list_of_selected
 from threadlog.api.http.requests import (
     body,
     checked,
@@ -28,26 +29,12 @@ from threadlog.api.http.routes import Query, Route
 from threadlog.api.runs import cancel, stream, wait
 from threadlog.api.runs.bodies import CancelMany, RunCreate
 from threadlog.api.runs.create import create_run, prepare
-from threadlog.api.runs.json import run_to_json
+from threadlog.api.runs.json import Output, RunResponse, run_to_json
 from threadlog.api.threads.lookup import require_thread
 from threadlog.engine.domain.commands import DeleteRun
 from threadlog.projections.queries import runs as queries
 
-_SELECTABLE = frozenset(
-    [
-        "run_id",
-        "thread_id",
-        "assistant_id",
-        "created_at",
-        "updated_at",
-        "status",
-        "metadata",
-        "kwargs",
-        "multitask_strategy",
-        "cancel_reason",
-        "langsmith_session_name",
-    ]
-)
+_SELECTABLE = fields_of(RunResponse)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -152,16 +139,17 @@ def _created(method: str, path: str, handler: Any, summary: str, **more: Any) ->
 
 
 routes = [
-    _created("POST", f"{_ON_THREAD}/wait", wait.create, "Create a run and wait for its output", returns="Output"),
+    _created("POST", f"{_ON_THREAD}/wait", wait.create, "Create a run and wait for its output", returns=Output),
     _created("POST", f"{_ON_THREAD}/stream", stream.create, "Create a run and stream its events", stream=True,
              query=(_NAMESPACE,)),
-    _created("POST", _ON_THREAD, create, "Create a run in the background", returns="Run"),
-    _created("POST", "/runs/wait", wait.create, "Create a stateless run and wait", returns="Output"),
+    _created("POST", _ON_THREAD, create, "Create a run in the background", returns=RunResponse),
+    _created("POST", "/runs/wait", wait.create, "Create a stateless run and wait", returns=Output),
     _created("POST", "/runs/stream", stream.create, "Create a stateless run and stream it", stream=True,
              query=(_NAMESPACE,)),
-    _created("POST", "/runs", create, "Create a stateless run in the background", returns="Run"),
+    _created("POST", "/runs", create, "Create a stateless run in the background", returns=RunResponse),
     Route(
-        "POST", "/runs/batch", batch, "Create several stateless runs", RunCreate, list_body=True, returns="[Run]",
+        "POST", "/runs/batch", batch, "Create several stateless runs", RunCreate, list_body=True,
+        returns=list[RunResponse],
         errors=(400, 404),
     ),
     Route(
@@ -169,22 +157,25 @@ routes = [
         query=_CANCEL[1:],
     ),
     Route(
-        "GET", _ON_THREAD, list_runs, "List a thread's runs, newest first", returns="[Run]", errors=(400, 404),
+        "GET", _ON_THREAD, list_runs, "List a thread's runs, newest first", returns=list_of_selected(RunResponse),
+        errors=(400, 404),
         query=(
             Query("limit", "integer"), Query("offset", "integer"), Query("status"), Query("select", "array"),
         ),
     ),
-    Route("GET", _RUN, get, "Get a run", returns="Run", errors=(404,)),
+    Route("GET", _RUN, get, "Get a run", returns=RunResponse, errors=(404,)),
     Route("DELETE", _RUN, delete, "Delete a run and its checkpoints", status=204, errors=(404,)),
-    Route("GET", f"{_RUN}/join", wait.join, "Wait for a run's output", returns="Output", query=(_LEAVE,),
+    Route("GET", f"{_RUN}/join", wait.join, "Wait for a run's output", returns=Output, query=(_LEAVE,),
           errors=(404,)),
     Route("GET", f"{_RUN}/stream", stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
           errors=(404,)),
-    Route("POST", f"{_RUN}/cancel", cancel.cancel, "Cancel a run", status=202, query=_CANCEL, errors=(404,)),
-    Route("GET", _STATELESS, get, "Get a run by its id alone", returns="Run", errors=(404,)),
-    Route("GET", f"{_STATELESS}/join", wait.join, "Wait for a run's output", returns="Output", query=(_LEAVE,),
+    Route("POST", f"{_RUN}/cancel", cancel.cancel, "Cancel a run", status=202, also={200: EmptyResponse},
+          query=_CANCEL, errors=(404,)),
+    Route("GET", _STATELESS, get, "Get a run by its id alone", returns=RunResponse, errors=(404,)),
+    Route("GET", f"{_STATELESS}/join", wait.join, "Wait for a run's output", returns=Output, query=(_LEAVE,),
           errors=(404,)),
     Route("GET", f"{_STATELESS}/stream", stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
           errors=(404,)),
-    Route("POST", f"{_STATELESS}/cancel", cancel.cancel, "Cancel a run", status=202, query=_CANCEL, errors=(404,)),
+    Route("POST", f"{_STATELESS}/cancel", cancel.cancel, "Cancel a run", status=202, also={200: EmptyResponse},
+          query=_CANCEL, errors=(404,)),
 ]  # fmt: skip

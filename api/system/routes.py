@@ -11,10 +11,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
-from threadlog.api.http.metrics import Scrape
+from threadlog.api.http.metrics import HttpMetrics, Scrape
+from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import query_flag, query_text
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route
+from threadlog.api.system.json import (
+    HealthResponse,
+    InfoResponse,
+    MetricsResponse,
+    RequestCountResponse,
+    ServiceResponse,
+)
 from threadlog.engine.ids import default_assistant_id
 from threadlog.engine.log.unreadable import UNREADABLE, UNREADABLE_FRAMES
 from threadlog.engine.postgres.listener import deaf_listeners
@@ -29,21 +37,22 @@ async def ok(request: web.Request) -> web.Response:
     """
     if missing := await _graphs_missing(api_of(request)):
         detail = f"Waiting for an executor to register: {', '.join(missing)}"
-        return reply({"ok": False, "services": {}, "detail": detail}, 503, {"Retry-After": "1"})
+        waiting = HealthResponse(ok=False, services={}, detail=detail)
+        return reply(waiting, 503, {"Retry-After": "1"})
     if not query_flag(request, "check_db"):
-        return reply({"ok": True, "services": {}})
+        return reply(HealthResponse(ok=True, services={}))
     return health(await api_of(request).write_path.check())
 
 
 def health(problems: Services) -> web.Response:
     """The response to a probe: 200, or 500 with the failing services and their problems."""
-    services = {
+    services: dict[str, ServiceResponse] = {
         name: {"ok": True} if problem is None else {"ok": False, "error": problem} for name, problem in problems.items()
     }
     wrong = "; ".join(f"{name}: {problem}" for name, problem in problems.items() if problem is not None)
     if wrong:
-        return reply({"ok": False, "services": services, "detail": wrong}, 500)
-    return reply({"ok": True, "services": services})
+        return reply(HealthResponse(ok=False, services=services, detail=wrong), 500)
+    return reply(HealthResponse(ok=True, services=services))
 
 
 async def _graphs_missing(api: Api) -> list[str]:
@@ -71,28 +80,27 @@ async def info(request: web.Request) -> web.Response:
 
     GET /info (contract 10.3).
     """
-    return reply(
-        {
-            "version": api_of(request).settings.version,
-            "langgraph_py_version": _installed("langgraph"),
-            "flags": {
-                "assistants": True,
-                "crons": False,
-                "langsmith": False,
-                "langsmith_tracing_replicas": False,
-                "langsmith_tracing_session_on_runs": False,
-                "stream_namespaces": True,
-                "strict_resume": True,
-            },
-            "host": {
-                "kind": "self-hosted",
-                "project_id": None,
-                "host_revision_id": None,
-                "revision_id": None,
-                "tenant_id": None,
-            },
-        }
-    )
+    facts: InfoResponse = {
+        "version": api_of(request).settings.version,
+        "langgraph_py_version": _installed("langgraph"),
+        "flags": {
+            "assistants": True,
+            "crons": False,
+            "langsmith": False,
+            "langsmith_tracing_replicas": False,
+            "langsmith_tracing_session_on_runs": False,
+            "stream_namespaces": True,
+            "strict_resume": True,
+        },
+        "host": {
+            "kind": "self-hosted",
+            "project_id": None,
+            "host_revision_id": None,
+            "revision_id": None,
+            "tenant_id": None,
+        },
+    }
+    return reply(facts)
 
 
 def _installed(package: str) -> str | None:
@@ -100,6 +108,13 @@ def _installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _counts(metrics: HttpMetrics) -> list[RequestCountResponse]:
+    return [
+        {"method": method, "path": path, "status": status, "count": count}
+        for (method, path, status), count in sorted(metrics.requests.items())
+    ]
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -114,19 +129,18 @@ async def metrics(request: web.Request) -> web.Response:
     queue = await queries.queue(api.pool)
     available = max(0, queue.slots - queue.active)
     if chosen == "json":
-        return reply(
-            {
-                "queue": {
-                    "n_pending": queue.pending,
-                    "n_running": queue.running,
-                    "pending_runs_wait_time_max_secs": queue.pending_runs_wait_max_seconds,
-                    "pending_runs_wait_time_med_secs": queue.pending_runs_wait_median_seconds,
-                    "pending_unblocked_runs_wait_time_max_secs": queue.unblocked_runs_wait_max_seconds,
-                },
-                "api": {"http_requests_total": api.metrics.as_json()},
-                "workers": {"max": queue.slots, "active": queue.active, "available": available},
-            }
-        )
+        numbers: MetricsResponse = {
+            "queue": {
+                "n_pending": queue.pending,
+                "n_running": queue.running,
+                "pending_runs_wait_time_max_secs": queue.pending_runs_wait_max_seconds,
+                "pending_runs_wait_time_med_secs": queue.pending_runs_wait_median_seconds,
+                "pending_unblocked_runs_wait_time_max_secs": queue.unblocked_runs_wait_max_seconds,
+            },
+            "api": {"http_requests_total": _counts(api.metrics)},
+            "workers": {"max": queue.slots, "active": queue.active, "available": available},
+        }
+        return reply(numbers)
     gauges: dict[str, float] = {
         "num_pending_runs": queue.pending,
         "num_running_runs": queue.running,
@@ -150,15 +164,15 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
+_CHECK = (Query("check_db", "boolean", "also ask the database, the log and the engine"),)
+_UNHEALTHY = {500: HealthResponse, 503: HealthResponse | ErrorResponse}
+
 routes = [
-    Route("GET", "/", ok, "Is the server up"),
+    Route("GET", "/", ok, "Is the server up", returns=HealthResponse, query=_CHECK, also=_UNHEALTHY),
+    Route("GET", "/ok", ok, "Is the server up", returns=HealthResponse, query=_CHECK, also=_UNHEALTHY),
+    Route("GET", "/info", info, "Version and features", returns=InfoResponse),
     Route(
-        "GET", "/ok", ok, "Is the server up", returns="Health",
-        query=(Query("check_db", "boolean", "also ask the database, the log and the engine"),),
-        errors=(500,),
-    ),
-    Route("GET", "/info", info, "Version and features", returns="Info"),
-    Route(
-        "GET", "/metrics", metrics, "Metrics", query=(Query("format", "string", "prometheus or json"),),
+        "GET", "/metrics", metrics, "Metrics", returns=MetricsResponse, text=("text/plain",),
+        query=(Query("format", "string", "prometheus or json"),),
     ),
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import path_uuid
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Route
-from threadlog.api.threads.json import thread_to_json
+from threadlog.api.threads.json import ThreadResponse, thread_to_json
 from threadlog.api.threads.lookup import values_of
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
 from threadlog.projections.queries import state, threads
@@ -82,5 +82,5 @@ async def _import(api: Api, connection: Connection, source: str, target: str) ->
 
 
 routes = [
-    Route("POST", "/threads/{thread_id}/copy", copy, "Copy a thread", returns="Thread", errors=(409,)),
+    Route("POST", "/threads/{thread_id}/copy", copy, "Copy a thread", returns=ThreadResponse, errors=(409,)),
 ]

@@ -14,11 +14,19 @@ from threadlog.api.commands import submit, submit_many
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
+from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import body, header, path_uuid, query_list
 from threadlog.api.http.responses import no_content, normalize_timestamp, reply, time_text
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.threads.bodies import ThreadCreate, ThreadPatch, ThreadPrune
-from threadlog.api.threads.json import new_thread_to_json, thread_to_json
+from threadlog.api.threads.json import (
+    PrunedResponse,
+    StorageResponse,
+    ThreadResponse,
+    TtlResponse,
+    new_thread_to_json,
+    thread_to_json,
+)
 from threadlog.api.threads.lookup import thread_not_found, values_of
 from threadlog.api.threads.state_updates import apply_supersteps
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, PruneThread, UpdateThread
@@ -43,7 +51,7 @@ async def create(request: web.Request) -> web.Response:
         problem = await apply_supersteps(api, thread_id, metadata, supersteps)
         if problem is not None:
             detail = f"Thread {thread_id} was created, but there were problems updating the state: {problem}"
-            return reply({"detail": detail}, 201)
+            return reply(ErrorResponse(detail=detail), 201)
     elif decided.at and decided.events and decided.events[0]["type"] == "thread.created":
         return reply(new_thread_to_json(thread_id, metadata, normalize_timestamp(decided.at)))
     return await _thread_response(api, thread_id)
@@ -100,7 +108,7 @@ async def prune(request: web.Request) -> web.Response:
     command = PruneThread if params.strategy == "keep_latest" else DeleteThread
     thread_ids = await queries.existing(api.pool, params.thread_ids)
     commands = [command(thread_id=thread_id) for thread_id in thread_ids]
-    return reply({"pruned_count": await submit_many(api, commands)})
+    return reply(PrunedResponse(pruned_count=await submit_many(api, commands)))
 
 
 async def storage(request: web.Request) -> web.Response:
@@ -131,7 +139,7 @@ async def _thread_response(api: Api, thread_id: str, *, with_ttl: bool = False) 
     return reply(item)
 
 
-def _ttl_of(row: asyncpg.Record) -> dict[str, Any] | None:
+def _ttl_of(row: asyncpg.Record) -> TtlResponse | None:
     """The clock of a thread's time to live starts anew with every activity."""
     if row["ttl"] is None:
         return None
@@ -147,13 +155,15 @@ def _ttl_of(row: asyncpg.Record) -> dict[str, Any] | None:
 _ID = "/threads/{thread_id}"
 
 routes = [
-    Route("POST", "/threads", create, "Create a thread", ThreadCreate, returns="Thread", errors=(201, 409)),
-    Route("POST", "/threads/prune", prune, "Delete or shorten threads", ThreadPrune, returns="Pruned"),
+    Route("POST", "/threads", create, "Create a thread", ThreadCreate, returns=ThreadResponse, errors=(409,),
+          also={201: ErrorResponse}),
+    Route("POST", "/threads/prune", prune, "Delete or shorten threads", ThreadPrune, returns=PrunedResponse),
     Route(
-        "GET", _ID, get, "Get a thread", returns="Thread", errors=(404,),
+        "GET", _ID, get, "Get a thread", returns=ThreadResponse, errors=(404,),
         query=(Query("include", "string", "ttl: also tell when the thread expires"),),
     ),
-    Route("PATCH", _ID, patch, "Merge into a thread's metadata", ThreadPatch, returns="Thread", errors=(404,)),
+    Route("PATCH", _ID, patch, "Merge into a thread's metadata", ThreadPatch, returns=ThreadResponse, errors=(404,),
+          also={204: None}),
     Route("DELETE", _ID, delete, "Delete a thread with everything in it", status=204, errors=(404,)),
-    Route("GET", f"{_ID}/storage", storage, "Get the bytes a thread occupies", returns="Storage", errors=(404,)),
+    Route("GET", f"{_ID}/storage", storage, "Get the bytes a thread occupies", returns=StorageResponse, errors=(404,)),
 ]  # fmt: skip

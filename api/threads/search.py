@@ -13,28 +13,17 @@ from aiohttp import web
 
 from threadlog.api.context import api_of
 from threadlog.api.http.errors import ApiError
+from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, select_of
 from threadlog.api.http.responses import decoded, page, reply, select_fields
 from threadlog.api.http.routes import Route
 from threadlog.api.threads.bodies import ThreadFilter, ThreadSearch
-from threadlog.api.threads.json import thread_to_json
+from threadlog.api.threads.json import FoundThreadResponse, ThreadResponse, thread_to_json
 from threadlog.api.threads.jsonb_match import contains, follow, parse_path
 from threadlog.api.threads.lookup import values_of
 from threadlog.projections.queries import threads
 
-_SELECTABLE = frozenset(
-    [
-        "thread_id",
-        "created_at",
-        "updated_at",
-        "state_updated_at",
-        "metadata",
-        "config",
-        "status",
-        "values",
-        "interrupts",
-    ]
-)
+_SELECTABLE = fields_of(ThreadResponse) - {"error", "ttl"}
 
 
 async def search(request: web.Request) -> web.Response:
@@ -65,7 +54,7 @@ async def search(request: web.Request) -> web.Response:
     for row in rows[: params.limit]:
         item = select_fields(thread_to_json(row, values.get(str(row["thread_id"]))), select)
         if paths:
-            item["extracted"] = _extracted(row, values.get(str(row["thread_id"])), paths)
+            item = {**item, "extracted": _extracted(row, values.get(str(row["thread_id"])), paths)}
         items.append(item)
     return page(items, params.limit, params.offset, more=len(rows) > params.limit)
 
@@ -150,6 +139,14 @@ def _extracted(row: asyncpg.Record, values: Any, paths: dict[str, list[str | int
 
 
 routes = [
-    Route("POST", "/threads/search", search, "Search threads", ThreadSearch, returns="[Thread]", errors=(400,)),
-    Route("POST", "/threads/count", count, "Count threads", ThreadFilter, returns="Count"),
+    Route(
+        "POST",
+        "/threads/search",
+        search,
+        "Search threads",
+        ThreadSearch,
+        returns=list_of_selected(FoundThreadResponse),
+        errors=(400,),
+    ),
+    Route("POST", "/threads/count", count, "Count threads", ThreadFilter, returns=Count),
 ]

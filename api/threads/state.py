@@ -10,17 +10,19 @@ from aiohttp import web
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
+from threadlog.api.http.models import fields_of
 from threadlog.api.http.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.threads.bodies import CheckpointRef, History, StateAt, StatePatch, StateUpdate
+from threadlog.api.threads.json import StateUpdatedResponse, ThreadStateResponse
 from threadlog.api.threads.lookup import require_thread, thread_not_found
 from threadlog.api.threads.routes import merge_metadata
 from threadlog.api.threads.state_updates import UpdateFailed, update_state
 from threadlog.projections.queries import state, threads
-from threadlog.projections.render.state import EVERYTHING, NO_STATE, Selection
+from threadlog.projections.render.state import EVERYTHING, Selection
 
-_FIELDS = frozenset(NO_STATE)
+_FIELDS = fields_of(ThreadStateResponse)
 _KEY = "values."
 
 
@@ -104,8 +106,13 @@ async def update(request: web.Request) -> web.Response:
         )
     except UpdateFailed as error:
         raise ApiError(400, str(error)) from None
-    new_checkpoint = result.get("checkpoint") or {}
-    return reply({**result, "checkpoint_id": new_checkpoint.get("checkpoint_id")})
+    checkpoint_of_update: Any = result.get("checkpoint") or {}
+    response: StateUpdatedResponse = {
+        "checkpoint": checkpoint_of_update,
+        "configurable": result.get("configurable") or {},
+        "checkpoint_id": checkpoint_of_update.get("checkpoint_id"),
+    }
+    return reply(response)
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -222,26 +229,27 @@ _SELECT = Query("select", "array", "only these fields of the state; values.<key>
 _STATE_QUERY = (Query("subgraphs", "boolean", "nest the states of running subgraphs"), _SELECT)
 
 routes = [
-    Route("GET", _STATE, get, "Get a thread's state", returns="ThreadState", query=_STATE_QUERY, errors=(404,)),
+    Route("GET", _STATE, get, "Get a thread's state", returns=ThreadStateResponse, query=_STATE_QUERY, errors=(404,)),
     Route(
-        "POST", _STATE, update, "Update a thread's state", StateUpdate, returns="StateUpdated", errors=(400, 404, 409)
+        "POST", _STATE, update, "Update a thread's state", StateUpdate, returns=StateUpdatedResponse,
+        errors=(400, 404, 409),
     ),
     Route("PATCH", _STATE, patch, "Merge into a thread's metadata", StatePatch, status=204, errors=(404,)),
     Route(
-        "POST", f"{_STATE}/checkpoint", post_at, "Get the state at a checkpoint", StateAt, returns="ThreadState",
+        "POST", f"{_STATE}/checkpoint", post_at, "Get the state at a checkpoint", StateAt, returns=ThreadStateResponse,
         errors=(404,),
     ),
     Route(
-        "GET", f"{_STATE}/{{checkpoint_id}}", get_at, "Get the state at a checkpoint", returns="ThreadState",
+        "GET", f"{_STATE}/{{checkpoint_id}}", get_at, "Get the state at a checkpoint", returns=ThreadStateResponse,
         query=_STATE_QUERY, errors=(404,),
     ),
     Route(
-        "GET", _HISTORY, get_history, "Get a thread's states, newest first", returns="[ThreadState]",
+        "GET", _HISTORY, get_history, "Get a thread's states, newest first", returns=list[ThreadStateResponse],
         errors=(400, 404),
         query=(Query("limit", "integer"), Query("before", "string", "a checkpoint id, exclusive"), _SELECT),
     ),
     Route(
-        "POST", _HISTORY, post_history, "Get a thread's states, newest first", History, returns="[ThreadState]",
-        errors=(404,),
+        "POST", _HISTORY, post_history, "Get a thread's states, newest first", History,
+        returns=list[ThreadStateResponse], errors=(404,),
     ),
 ]  # fmt: skip

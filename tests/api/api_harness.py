@@ -10,9 +10,12 @@ from typing import Any
 import aiohttp
 import asyncpg
 import orjson
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from threadlog.api.app import make_app
+from tests.described import Description
+from threadlog.api.app import ROUTES, make_app
+from threadlog.api.http.openapi import describe
 from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.api_engine import api_and_engine
@@ -24,6 +27,7 @@ from threadlog.engine.log.records import Frames, partition_of
 from threadlog.engine.processor.ports import Gateway
 
 Frame = tuple[str, Any]
+DESCRIPTION = Description(describe(ROUTES, "tests"))
 
 _SCHEMA = {"type": "object", "properties": {"items": {"type": "array"}}}
 GRAPH_INFO = {
@@ -131,12 +135,34 @@ class ApiHarness:
 
 @asynccontextmanager
 async def api_harness(database: str, options: ApiSettings | None = None) -> AsyncIterator[ApiHarness]:
-    """The api and the engine as one process of `threadlog up` has them; `options`: of the api."""
+    """The api and the engine as one process of `threadlog up` has them; `options`: of the api.
+
+    What the api returns has to be as /openapi.json describes it.
+    """
     settings = Settings.load(database_uri=database)
     async with api_and_engine(settings, database, options or ApiSettings(), alone=True) as deps:
-        client = TestClient(TestServer(make_app(deps)), timeout=aiohttp.ClientTimeout(total=30))
+        app = make_app(deps)
+        undescribed: list[str] = []
+
+        async def compare(request: web.Request, response: web.StreamResponse) -> None:
+            if response.status == 499:
+                return  # is not sent: the client has left
+            body = response.body if isinstance(response, web.Response) else None
+            undescribed.extend(
+                DESCRIPTION.problems(
+                    request.method,
+                    request.path,
+                    response.status,
+                    response.content_type,
+                    body if isinstance(body, bytes) else None,
+                )
+            )
+
+        app.on_response_prepare.append(compare)
+        client = TestClient(TestServer(app), timeout=aiohttp.ClientTimeout(total=30))
         await client.start_server()
         try:
             yield ApiHarness(client, deps.pool, deps.log, deps.gateway, deps.hub)
         finally:
             await client.close()
+        assert not undescribed, "\n".join(["not as /openapi.json has it:", *undescribed])

@@ -24,7 +24,6 @@ ASKING: dict[str, Any] = {"webhook": "https://example.org/hook", "feedback_keys"
 """For each field that is refused a value that asks for something."""
 PARTLY = {("GET", "/threads/{thread_id}"), ("GET", "/metrics")}
 """What is incomplete although no field of it is refused; the remarks say why."""
-DESCRIPTIONS = {("GET", "/openapi.json"), ("GET", "/docs")}
 
 
 def table(heading: str) -> list[list[str]]:
@@ -86,7 +85,7 @@ def _fields(model: Any, *, refused: bool) -> set[str]:
 def test_every_route_is_in_the_table_and_nothing_else_is_called_honoured() -> None:
     assert len({str(row) for row in ROWS}) == len(ROWS)
     here = {(row.method, row.path) for row in ROWS if row.word in ("honoured", "partly")}
-    assert here == set(SERVED) | DESCRIPTIONS
+    assert here == set(SERVED)
     assert {row.word for row in ROWS} == {"honoured", "partly", "not yet"}
 
 

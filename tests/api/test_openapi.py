@@ -1,0 +1,86 @@
+"""/openapi.json: every route has models, from which its description is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tests.described import Description, references
+from threadlog.api.app import ROUTES
+from threadlog.api.events.commands import is_command
+from threadlog.api.events.models import CommandRequest
+from threadlog.api.http.openapi import describe, plain_path
+from threadlog.api.http.routes import Route
+
+DOCUMENT = describe(ROUTES, "1")
+WITHOUT_BODY = {
+    ("POST", "/threads/{thread_id}/copy"),
+    ("POST", "/threads/{thread_id}/runs/{run_id}/cancel"),
+    ("POST", "/runs/{run_id}/cancel"),
+}
+"""Requests that change something and whose body is not read."""
+
+
+def name(route: Route) -> str:
+    return f"{route.method} {plain_path(route.path)}"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=name)
+def test_a_route_has_a_model_of_what_it_takes_and_returns(route: Route) -> None:
+    assert route.returns is not None or route.stream or route.text or route.status in (202, 204), "of what it returns"
+    if route.method in ("POST", "PUT", "PATCH"):
+        assert (route.body is None) == ((route.method, plain_path(route.path)) in WITHOUT_BODY), "of what it takes"
+    operation = DOCUMENT["paths"][plain_path(route.path)][route.method.lower()]
+    assert ("requestBody" in operation) == (route.body is not None)
+    assert {"503", str(route.status)} <= operation["responses"].keys()
+    for status, response in operation["responses"].items():
+        content = response.get("content", {})
+        assert content or int(status) < 300, f"{status} has a body"
+        assert all(media["schema"] != {} for media in content.values()), f"{status} has a schema"
+
+
+def test_a_name_in_place_of_a_model_is_refused() -> None:
+    with pytest.raises(TypeError, match="has to be a type"):
+        describe([Route("GET", "/x", ROUTES[0].handler, "X", returns="Thread")], "1")
+
+
+def test_every_reference_resolves_and_every_schema_is_used() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert {reference.rpartition("/")[2] for reference in references(DOCUMENT)} == set(schemas)
+
+
+def test_a_command_is_what_its_model_takes() -> None:
+    """It is read by hand: the error has the protocol's form."""
+    commands: list[Any] = [
+        {"id": 1, "method": "run.start"}, {"id": 1, "method": "run.start", "params": {"a": 1}},
+        {"id": True, "method": "x"}, {"id": "1", "method": "x"}, {"id": 1, "method": 2}, {"id": 1}, {"method": "x"},
+        [], None, "x",
+    ]  # fmt: skip
+    for command in commands:
+        try:
+            CommandRequest.model_validate(command)
+        except ValidationError:
+            assert not is_command(command), command
+        else:
+            assert is_command(command), command
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "body", "problem"),
+    [
+        (200, "application/json", b"7", None),
+        (200, "application/json", b'"7"', "not of type 'integer'"),
+        (200, "text/plain", b"7", "text/plain, which is not described"),
+        (418, "application/json", b"7", "418 is not described"),
+        (422, "application/json", b'{"detail": "x"}', None),
+        (422, "application/json", b'{"detail": "x", "more": 1}', "'more' was unexpected"),
+        (422, "application/json", b"{}", "'detail' is a required property"),
+    ],
+)
+def test_a_response_that_is_not_as_described_is_noticed(
+    status: int, content_type: str, body: bytes, problem: str | None
+) -> None:
+    problems = Description(DOCUMENT).problems("POST", "/threads/count", status, content_type, body)
+    assert (not problems) if problem is None else (len(problems) == 1 and problem in problems[0])
