@@ -22,6 +22,7 @@ from threadlog.api.http.routes import Route
 from threadlog.api.runs import routes as runs
 from threadlog.api.runs import thread_stream
 from threadlog.api.settings import SETTINGS
+from threadlog.api.store import routes as store
 from threadlog.api.system import routes as system
 from threadlog.api.threads import copy, search
 from threadlog.api.threads import routes as threads
@@ -39,6 +40,7 @@ ROUTES: tuple[Route, ...] = (
     *events.routes,
     *assistants.routes,
     *graphs.routes,
+    *store.routes,
     *system.routes,
     *openapi.routes,
 )

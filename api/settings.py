@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
+from threadlog.engine.user_code.store_config import StoreConfig
+
 
 def _version() -> str:
     try:
@@ -61,6 +63,8 @@ class ApiSettings:
     """Bytes of frames kept in memory per streaming client; one that reads slower is served from the log."""
     metric_prefix: str = "lg_api_"
     """Prefix of the Prometheus metric names; the default is LangGraph Server's."""
+    store: StoreConfig = field(default_factory=StoreConfig)
+    """The section `store` of `langgraph.json`: the time to live of items, and what is embedded."""
     graphs: tuple[str, ...] = ()
     """Graphs that an executor must have registered before `/ok` first returns 200; none by default."""
 

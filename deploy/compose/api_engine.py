@@ -35,6 +35,7 @@ from threadlog.engine.processor.ports import EventListener, Executors
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
+from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.projections.commit.applied import PostgresApplied
 
 log = logging.getLogger("threadlog")
@@ -62,7 +63,7 @@ async def run_engine(settings: Settings) -> None:
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
-        processor = await _processor(parts, settings, uri, source)
+        processor = await _processor(parts, settings, uri, source, store=_store(settings))
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
         await _until_told_to_stop()
@@ -90,7 +91,9 @@ async def api_and_engine(settings: Settings, uri: str, options: ApiSettings, *, 
         link = None
         if alone and settings.link is not None and isinstance(source, PostgresLog):
             link = ExecutorChannelServer(source, settings.link)
-        processor = await _processor(parts, settings, uri, source, notify_applied=not alone, executors=link)
+        processor = await _processor(
+            parts, settings, uri, source, store=options.store, notify_applied=not alone, executors=link
+        )
         hub = StreamHub(source)
         if alone:
             processor.add_listener(hub)
@@ -115,12 +118,16 @@ async def _processor(
     uri: str,
     source: Log,
     *,
+    store: StoreConfig,
     notify_applied: bool = True,
     executors: Executors | None = None,
 ) -> Processor:
     """A processor that has its share of the partitions."""
     pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
-    engine = engine_of(settings, source, pool, notify_applied=notify_applied, executors=executors)
+    engine = engine_of(
+        settings, source, pool, notify_applied=notify_applied, executors=executors,
+        store_sweep_seconds=store.sweep_interval_minutes * 60,
+    )  # fmt: skip
     if isinstance(source, PostgresLog):
         trimming = asyncio.create_task(retain_for_ever(source, pool, settings), name="retention")
         parts.push_async_callback(_end, trimming)
@@ -128,6 +135,11 @@ async def _processor(
     await engine.processor.start()
     await engine.processor.ready()
     return engine.processor
+
+
+def _store(settings: Settings) -> StoreConfig:
+    """As the application's file says; an engine on a machine of its own need not have the file."""
+    return load_langgraph_json(settings.config).store if settings.config.exists() else StoreConfig()
 
 
 def _pool(settings: Settings, uri: str, name: str, size: int) -> AbstractAsyncContextManager[asyncpg.Pool]:
@@ -168,6 +180,7 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         read_timeout_seconds=settings.http_read_timeout_seconds,
         resumable_seconds=settings.resumable_stream_ttl_seconds,
         graphs=tuple(app.graphs),
+        store=app.store,
     )
 
 

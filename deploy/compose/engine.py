@@ -13,6 +13,7 @@ from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.processor.committer import Committer, LogCommitter, OnFailed, OnProjected
 from threadlog.engine.processor.ports import Executors
 from threadlog.engine.processor.processor import LEASE_SECONDS, RENEW_SECONDS, Processor
+from threadlog.engine.processor.timers import STORE_SWEEP_SECONDS
 from threadlog.projections.commit.coordination import PostgresCoordinationStore
 from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 from threadlog.projections.rebuild.rebuild import reader_of_values
@@ -40,6 +41,7 @@ def engine_of(
     executors: Executors | None = None,
     lease_seconds: float = LEASE_SECONDS,
     renew_seconds: float = RENEW_SECONDS,
+    store_sweep_seconds: float = STORE_SWEEP_SECONDS,
 ) -> Engine:
     """An engine over this log, with the read models in the database of `pool`; its options as its parts have them."""
     read_value = reader_of_values(source)
@@ -61,5 +63,6 @@ def engine_of(
         lease_seconds=lease_seconds,
         renew_seconds=renew_seconds,
         max_attempts=settings.bg_job_max_retries,
+        store_sweep_seconds=store_sweep_seconds,
     )
     return Engine(processor)

@@ -151,6 +151,14 @@ class LostAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpiredItems:
+    """A namespace of the store with items whose time to live has passed, the last of them at `before` (ISO-8601)."""
+
+    namespace: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """A processor's place among the others after renewing its leases.
 
@@ -194,6 +202,10 @@ class CoordinationStore(Protocol):
 
     async def lost_attempts(self, partitions: Sequence[int]) -> list[LostAttempt]:
         """Attempts to expire."""
+        ...
+
+    async def expired_items(self, partitions: Sequence[int], limit: int) -> list[ExpiredItems]:
+        """Namespaces of these partitions with items to remove, at most so many."""
         ...
 
     async def project(self, batches: Sequence[Batch]) -> None:

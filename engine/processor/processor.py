@@ -25,7 +25,7 @@ from threadlog.engine.processor.listeners import Listeners
 from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, EventListener, Position
 from threadlog.engine.processor.suspects import Suspects
 from threadlog.engine.processor.term import Term, read_envelope
-from threadlog.engine.processor.timers import TimerService
+from threadlog.engine.processor.timers import STORE_SWEEP_SECONDS, TimerService
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +51,11 @@ class Processor:
         lease_seconds: float = LEASE_SECONDS,
         renew_seconds: float = RENEW_SECONDS,
         max_attempts: int = 3,
+        store_sweep_seconds: float = STORE_SWEEP_SECONDS,
     ) -> None:
         """`owner`: unique among processors alive; one that starts again under the name of its dead predecessor takes
-        its partitions at once. `max_attempts`: of a run whose executors die. Whoever made the processor closes its
-        `committer`, after `stop`."""
+        its partitions at once. `max_attempts`: of a run whose executors die. `store_sweep_seconds`: between two looks
+        for items of the store to remove. Whoever made the processor closes its `committer`, after `stop`."""
         self._log, self._coordination = source, coordination
         self.owner = owner
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
@@ -68,7 +69,11 @@ class Processor:
         self.max_attempts = max_attempts
         # Looked for at every renewal: twice as far ahead misses nothing.
         self._timers = TimerService(
-            coordination, self._send, horizon_seconds=2 * renew_seconds, max_attempts=max_attempts
+            coordination,
+            self._send,
+            horizon_seconds=2 * renew_seconds,
+            max_attempts=max_attempts,
+            store_sweep_seconds=store_sweep_seconds,
         )
         self._wake = asyncio.Event()
         self._look = asyncio.Event()

@@ -1,19 +1,28 @@
-"""Commands that nobody asks for: of due timers and of attempts whose executor is gone, each sent once at its time."""
+"""Commands that nobody asks for: of due timers, of attempts whose executor is gone, of items of the store that have
+expired; each sent once at its time."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 
 from threadlog.engine.clock import utc_now
+from threadlog.engine.domain.commands import ExpireItems
+from threadlog.engine.domain.store_namespace import key_of_namespace
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.records import CommandEnvelope
 from threadlog.engine.processor.ports import CoordinationStore
 
 log = logging.getLogger(__name__)
+
+STORE_SWEEP_SECONDS = 300.0
+"""LangGraph's default of `store.ttl.sweep_interval_minutes`."""
+_NAMESPACES = 1000  # swept at a time; when there are more, the next look goes on
 
 Send = Callable[[CommandEnvelope], Awaitable[None]]
 
@@ -22,13 +31,21 @@ class TimerService:
     """Finds what is due in the owned partitions and sends it; ids are deterministic, so sending twice is a no-op."""
 
     def __init__(
-        self, coordination: CoordinationStore, send: Send, *, horizon_seconds: float, max_attempts: int
+        self,
+        coordination: CoordinationStore,
+        send: Send,
+        *,
+        horizon_seconds: float,
+        max_attempts: int,
+        store_sweep_seconds: float = STORE_SWEEP_SECONDS,
     ) -> None:
         """`send` answers when it need not be sent again, raises `LogUnavailable` when it has to. What is due within
-        `horizon_seconds` is sent on time; `look` has to be called at least that often."""
+        `horizon_seconds` is sent on time; `look` has to be called at least that often. Items of the store that have
+        expired, which readers leave out already, are looked for every `store_sweep_seconds`."""
         self._coordination, self._send = coordination, send
         self._horizon_seconds = horizon_seconds
         self._max_attempts = max_attempts
+        self._sweep_seconds, self._sweep_at = store_sweep_seconds, 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._sending: dict[str, asyncio.Task[None]] = {}
 
@@ -45,6 +62,19 @@ class TimerService:
                 "max_attempts": self._max_attempts,
             }
             self._set(f"lease:{lost.run_id}:{lost.attempt}", "run.expire_lease", lost.thread_id, body, 0)
+
+        if time.monotonic() >= self._sweep_at:
+            await self._sweep_items(partitions)
+
+    async def _sweep_items(self, partitions: Sequence[int]) -> None:
+        expired = await self._coordination.expired_items(partitions, _NAMESPACES)
+        for items in expired:
+            labels = items.namespace.split(".")
+            name = blake2b(items.namespace.encode(), digest_size=16).hexdigest()
+            body = {"namespace": labels, "before": items.before}
+            self._set(f"expire:{name}:{items.before}", ExpireItems.type, key_of_namespace(labels), body, 0)
+        if len(expired) < _NAMESPACES:
+            self._sweep_at = time.monotonic() + self._sweep_seconds
 
     def expect(self, created: Mapping[str, Any]) -> None:
         """A delayed run was created: should it be due before the next look, it is sent on time."""

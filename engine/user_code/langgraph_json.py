@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
+from threadlog.engine.user_code.store_config import StoreConfig, StoreConfigError, store_config
 
 
 class ConfigError(Exception):
@@ -48,6 +49,7 @@ class LanggraphJson:
     dependency_dirs: list[Path] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     cors: dict[str, Any] = field(default_factory=dict)
+    store: StoreConfig = field(default_factory=StoreConfig)
     notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
 
@@ -94,6 +96,7 @@ def load(path: str | Path) -> LanggraphJson:
         dependency_dirs=_dependency_dirs(file, raw.get("dependencies", [])),
         env=env,
         cors=_cors(file, raw.get("http", sections.get("LANGGRAPH_HTTP"))),
+        store=_store(file, raw.get("store", sections.get("LANGGRAPH_STORE"))),
         notices=notices,
         raw=raw,
     )
@@ -150,6 +153,13 @@ def _cors(file: Path, http: Any) -> dict[str, Any]:
     except re.error as error:
         raise ConfigError(file, "http.cors.allow_origin_regex", f"this is no regular expression ({error}).") from None
     return cors
+
+
+def _store(file: Path, section: Any) -> StoreConfig:
+    try:
+        return store_config(section, file.parent)
+    except StoreConfigError as error:
+        raise ConfigError(file, error.key, str(error)) from None
 
 
 def _graphs(file: Path, value: Any) -> dict[str, GraphSpec]:

@@ -24,6 +24,10 @@ _NO_PICKLE = (
     "States are shown without the application's own types, which can't be done of pickled values. Make them a dict, a "
     "dataclass or a pydantic model."
 )
+_NO_CUSTOM_STORE = (
+    "Items are kept in threadlog's own log and tables, which a store of the application's own would pass by. Use that "
+    "store in the graphs by another name than `runtime.store`."
+)
 _NO_ENCRYPTION = "There is no encryption at rest yet: everything would be stored readable."
 
 # A dotted key is inside of another one; an object whose own key is not here is looked into.
@@ -38,7 +42,10 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "http": (Treatment.IGNORED, "Every other key of it: `configurable_headers`, `disable_…`, `mount_prefix`, …"),
     "auth": (Treatment.REFUSED, _NO_AUTH),
     "encryption": (Treatment.REFUSED, _NO_ENCRYPTION),
-    "store": (Treatment.IGNORED, "There is no store yet: `runtime.store` is `None`."),
+    "store.index": (Treatment.IGNORED, "There is no semantic search yet: `query` is passed over."),
+    "store.ttl": (Treatment.HONOURED, "`default_ttl`, `refresh_on_read`, `sweep_interval_minutes`."),
+    "store.path": (Treatment.REFUSED, _NO_CUSTOM_STORE),
+    "store": (Treatment.IGNORED, "Every other key of it."),
     "checkpointer.ttl": (Treatment.IGNORED, "Checkpoints are kept until their thread is deleted."),
     "checkpointer.backend": (Treatment.IGNORED, "Checkpoints are always in threadlog's own tables."),
     "checkpointer.serde.pickle_fallback": (Treatment.REFUSED, _NO_PICKLE),

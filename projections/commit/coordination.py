@@ -14,7 +14,7 @@ import orjson
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.connection import CONNECT_SECONDS
 from threadlog.engine.postgres.errors import PASSING
-from threadlog.engine.processor.ports import Batch, Fenced, LostAttempt, Membership, Position, Timer
+from threadlog.engine.processor.ports import Batch, ExpiredItems, Fenced, LostAttempt, Membership, Position, Timer
 from threadlog.projections.fold.batch import ReadValue
 from threadlog.projections.fold.project import project, project_singly
 
@@ -77,6 +77,12 @@ _STOPPED_UNCLAIMED = """
 SELECT p, thread_id::text, run_id::text, attempt, '' FROM run_queue
 WHERE owner IS NULL AND cancel IS NOT NULL AND p = ANY ($1::int[])
 LIMIT 1000
+"""
+# By the index of what expires: what is not due is not read.
+_EXPIRED_ITEMS = """
+SELECT namespace, max(expires_at) AS before FROM (
+    SELECT namespace, expires_at FROM store_items WHERE p = ANY ($1::int[]) AND expires_at <= now() LIMIT 100000
+) due GROUP BY namespace LIMIT $2
 """
 
 
@@ -148,6 +154,11 @@ class PostgresCoordinationStore:
             if time.monotonic() >= self._leases_count_from:
                 rows += await conn.fetch(_LOST_ATTEMPTS, list(partitions), timeout=STATEMENT_SECONDS)
         return [LostAttempt(*row) for row in rows]
+
+    async def expired_items(self, partitions: Sequence[int], limit: int) -> list[ExpiredItems]:
+        async with self._connection() as conn:
+            rows = await conn.fetch(_EXPIRED_ITEMS, list(partitions), limit, timeout=STATEMENT_SECONDS)
+        return [ExpiredItems(row["namespace"], row["before"].isoformat(timespec="microseconds")) for row in rows]
 
     async def project(self, batches: Sequence[Batch]) -> None:
         async with self._connection() as conn:

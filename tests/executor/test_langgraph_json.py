@@ -83,6 +83,7 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
     for name in outer:
         section = section.setdefault(name, {})
     samples: dict[str, Any] = {"graphs": AGENT["graphs"], "dependencies": ["."], "env": {"A": "1"}, "http.cors": {}}
+    samples |= {"store.ttl": {"default_ttl": 5}, "store.index": {"dims": 2, "embed": "test:model"}}
     section[last] = samples.get(key, {"other": "x"})
     file = write(tmp_path, content)
     match treatment:
@@ -106,21 +107,21 @@ def test_a_value_that_asks_for_nothing_is_no_asking(tmp_path: Path, key: str, va
 def test_everything_not_acted_on_is_named_in_one_notice(tmp_path: Path) -> None:
     asks = {
         "http": {"app": "./web.py:app", "cors": {"max_age": 1}, "disable_mcp": True, "disable_a2a": False},
-        "store": {"index": {"dims": 3}},
+        "store": {"other": {"dims": 3}},
         "checkpointer": {"ttl": {"default_ttl": 3}, "serde": {"allowed_json_modules": [["a"]]}, "backend": "default"},
         "unheard_of": 1,
     }
     (notice,) = load(write(tmp_path, {**AGENT, **asks})).notices
     named = notice.removeprefix("not acted on: ").split(" (")[0].split(", ")
     serde = "checkpointer.serde.allowed_json_modules"
-    assert named == ["http.app", "http.disable_mcp", "store", "checkpointer.ttl", serde, "unheard_of"]
+    assert named == ["http.app", "http.disable_mcp", "store.other", "checkpointer.ttl", serde, "unheard_of"]
 
 
 @pytest.mark.parametrize("variable", [*SECTIONS, *VARIABLES])
 def test_a_variable_is_treated_like_the_key_it_stands_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    monkeypatch.setenv(variable, '{"path": "./x.py:y"}')
+    monkeypatch.setenv(variable, '{"other": "./x.py:y"}')
     treatment = VARIABLES[variable][0] if variable in VARIABLES else KEYS[SECTIONS[variable]][0]
     file = write(tmp_path, AGENT)
     if treatment is Treatment.REFUSED:

@@ -1,0 +1,1 @@
+"""The resource /store: items by namespace and key, searches, namespaces."""

@@ -1,0 +1,1 @@
+"""Items of the store as the api and graphs use them: reads, filters, texts to embed, commands to write them."""

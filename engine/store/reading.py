@@ -1,0 +1,89 @@
+"""Reads of items: by key, by prefix and filter, by similarity, and which namespaces there are.
+
+What has expired is left out, whether or not it has been removed. Every search walks an index in the order of its
+result, or has few rows to sort; docs/store.md has the plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from threadlog.engine.domain.store_namespace import namespace_text
+from threadlog.engine.store.filters import conditions
+
+Row = Mapping[str, Any]
+"""`namespace` (labels joined by periods), `key`, `value` (JSON text), `created_at`, `updated_at`, `stale` (its time to
+live is to begin anew, as it has been read), `score` (of a search by similarity, else None)."""
+
+EXACT_VECTORS = 5_000
+"""Under a prefix with so few vectors all are compared; above, the index finds near ones (some 10 ms either way)."""
+
+_ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
+# A time to live begins anew at most once a second, and only when a twentieth of it has passed.
+_STALE = "coalesce(i.ttl_minutes * 60 - extract(epoch FROM i.expires_at - now()) >= least(1, i.ttl_minutes * 3), false)"
+_ROW = f"i.namespace, i.key, i.value::text AS value, i.created_at, i.updated_at, {_STALE} AS stale"
+_GET = f"SELECT {_ROW}, NULL::float8 AS score FROM store_items i WHERE i.namespace = $1 AND i.key = $2 AND {_ALIVE}"
+_GET_MANY = (
+    f"SELECT {_ROW}, NULL::float8 AS score FROM unnest($1::text[], $2::text[]) AS w (namespace, key) "
+    f"JOIN store_items i ON i.namespace = w.namespace AND i.key = w.key WHERE {_ALIVE}"
+)
+
+
+class ItemReader(Protocol):
+    """The part of an asyncpg pool or connection that is used here."""
+
+    async def fetch(self, query: str, *arguments: Any) -> Any: ...
+
+
+async def get(db: ItemReader, items: Sequence[tuple[Sequence[str], str]]) -> dict[tuple[str, str], Row]:
+    """Those of the items that exist, by namespace (its text) and key."""
+    if len(items) == 1:
+        rows = await db.fetch(_GET, namespace_text(items[0][0]), items[0][1])
+    else:
+        namespaces = [namespace_text(namespace) for namespace, _ in items]
+        rows = await db.fetch(_GET_MANY, namespaces, [key for _, key in items])
+    return {(row["namespace"], row["key"]): row for row in rows}
+
+
+async def search(
+    db: ItemReader, prefix: Sequence[str], *, filter: Mapping[str, Any] | None = None, limit: int = 10, offset: int = 0
+) -> list[Row]:
+    """Items under a prefix of whole labels, the one updated last first. Raises `FilterError`."""
+    if limit <= 0:
+        return []
+    query, arguments = search_query(prefix, filter or {}, limit, offset)
+    return list(await db.fetch(query, *arguments))
+
+
+def search_query(prefix: Sequence[str], filter: Mapping[str, Any], limit: int, offset: int) -> tuple[str, list[Any]]:
+    """The statement of `search`: a namespace and what is below it, each in the order of an index."""
+    arguments: list[Any] = [limit, offset]
+    tests = " AND ".join([_ALIVE, *conditions(filter, arguments)])
+    order = "updated_at DESC, namespace, key"
+    if not prefix:
+        within = f"SELECT {_ROW} FROM store_items i WHERE {tests} ORDER BY i.updated_at DESC, i.namespace, i.key"
+        return f"SELECT *, NULL::float8 AS score FROM ({within} LIMIT $1 OFFSET $2) f ORDER BY {order}", arguments
+    text = namespace_text(prefix)
+    arguments += (text, f"{text}.", f"{text}/")  # what begins with "text." is before "text/"
+    n = len(arguments)
+    own = (
+        f"(SELECT {_ROW} FROM store_items i WHERE i.namespace = ${n - 2} AND {tests} "
+        "ORDER BY i.updated_at DESC, i.key LIMIT $1::bigint + $2::bigint)"
+    )
+    below = (
+        f"(SELECT {_ROW} FROM store_items i WHERE i.namespace >= ${n - 1} AND i.namespace < ${n} AND {tests} "
+        "ORDER BY i.updated_at DESC, i.namespace, i.key LIMIT $1::bigint + $2::bigint)"
+    )
+    query = f"SELECT *, NULL::float8 AS score FROM ({own} UNION ALL {below}) f ORDER BY {order} LIMIT $1 OFFSET $2"
+    return query, arguments
+
+
+def _under(prefix: Sequence[str], column: str, arguments: list[Any]) -> str:
+    """A condition: the column is this namespace, or one below it."""
+    if not prefix:
+        return "true"
+    text = namespace_text(prefix)
+    arguments += (text, f"{text}.", f"{text}/")
+    n = len(arguments)
+    return f"({column} = ${n - 2} OR ({column} >= ${n - 1} AND {column} < ${n}))"

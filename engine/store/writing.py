@@ -1,0 +1,57 @@
+"""Commands that write items: one per namespace, however many of its items are written together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from threadlog.engine.domain.commands import TouchItems, WriteItems
+from threadlog.engine.domain.store_limits import ITEMS_PER_COMMAND
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWrite:
+    """A put, or a deletion (`value` None). `ttl`: minutes, None for ever; `vectors`: `[[path, data], …]`."""
+
+    namespace: tuple[str, ...]
+    key: str
+    value: Any = None
+    ttl: float | None = None
+    vectors: Sequence[Any] = field(default=())
+
+    def op(self) -> dict[str, Any]:
+        """As it stands in a command."""
+        if self.value is None:
+            return {"key": self.key, "delete": True}
+        op: dict[str, Any] = {"key": self.key, "value": self.value}
+        if self.ttl is not None:
+            op["ttl"] = self.ttl
+        if self.vectors:
+            op["vectors"] = list(self.vectors)
+        return op
+
+
+def write_commands(writes: Iterable[ItemWrite]) -> list[WriteItems]:
+    """In order per namespace, and at most so many items in each as a command takes."""
+    ops: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for write in writes:
+        ops.setdefault(write.namespace, []).append(write.op())
+    return [
+        WriteItems(namespace=list(namespace), ops=of_namespace[n : n + ITEMS_PER_COMMAND])
+        for namespace, of_namespace in ops.items()
+        for n in range(0, len(of_namespace), ITEMS_PER_COMMAND)
+    ]
+
+
+def touch_commands(rows: Iterable[Mapping[str, Any]]) -> list[TouchItems]:
+    """For those of the rows read (`engine.store.reading.Row`) whose time to live is to begin anew."""
+    keys: dict[str, list[str]] = {}
+    for row in rows:
+        if row["stale"]:
+            keys.setdefault(row["namespace"], []).append(row["key"])
+    return [
+        TouchItems(namespace=text.split("."), keys=of_namespace[n : n + ITEMS_PER_COMMAND])
+        for text, of_namespace in keys.items()
+        for n in range(0, len(of_namespace), ITEMS_PER_COMMAND)
+    ]

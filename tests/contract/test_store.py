@@ -1,0 +1,99 @@
+"""The store as clients see it, through the public client, and what of it the client does not show."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import httpx
+import pytest
+from langgraph_sdk.client import LangGraphClient
+
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def root() -> str:
+    """The first label of this test's namespaces."""
+    return f"store-{uuid4().hex[:8]}"
+
+
+@pytest.mark.contract(151)
+async def test_an_item_is_put_read_and_deleted(client: LangGraphClient, http: httpx.AsyncClient, root: str) -> None:
+    namespace = [root, "ann"]
+    missing = await http.get("/store/items", params={"namespace": ".".join(namespace), "key": "tea"})
+    assert (missing.status_code, missing.json()) == (200, None)
+    await client.store.put_item(namespace, key="tea", value={"likes": ["oolong", 1, None]})
+    first = await client.store.get_item(namespace, key="tea")
+    assert (first["namespace"], first["key"], first["value"]) == (namespace, "tea", {"likes": ["oolong", 1, None]})
+    await client.store.put_item(namespace, key="tea", value={"likes": []})
+    second = await client.store.get_item(namespace, key="tea")
+    assert second["value"] == {"likes": []} and second["created_at"] == first["created_at"] < second["updated_at"]
+    for _ in range(2):
+        answer = await http.request("DELETE", "/store/items", json={"namespace": namespace, "key": "tea"})
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert await client.store.get_item(namespace, key="tea") is None
+
+
+@pytest.mark.contract(152)
+async def test_a_prefix_is_of_whole_labels_and_literal(client: LangGraphClient, root: str) -> None:
+    for label in ("a", "ab", "a_b", "a%", "axb"):
+        await client.store.put_item([root, label], key=label, value={"n": 1})
+    await client.store.put_item([root, "a", "below"], key="below", value={"n": 2})
+
+    async def keys(*prefix: str) -> list[str]:
+        return [item["key"] for item in (await client.store.search_items([root, *prefix]))["items"]]
+
+    assert await keys("a") == ["below", "a"]
+    assert await keys("a_b") == ["a_b"] and await keys("a%") == ["a%"] and await keys("a", "bel") == []
+    assert await keys() == ["below", "axb", "a%", "a_b", "ab", "a"]
+    page = await client.store.search_items([root], limit=2, offset=1)
+    assert [item["key"] for item in page["items"]] == ["axb", "a%"] and page["items"][0]["score"] is None
+
+
+@pytest.mark.star
+@pytest.mark.contract(153)
+async def test_filters_compare_and_an_absent_field_does_not_fail(
+    client: LangGraphClient, http: httpx.AsyncClient, root: str
+) -> None:
+    for key, value in {"one": {"n": 1}, "nine": {"n": 9}, "ten": {"n": 10}, "none": {"m": 1}}.items():
+        await client.store.put_item([root], key=key, value=value)
+
+    async def keys(filter: dict[str, object]) -> set[str]:
+        return {item["key"] for item in (await client.store.search_items([root], filter=filter))["items"]}
+
+    assert await keys({"n": 9}) == await keys({"n": {"$eq": 9}}) == {"nine"}
+    assert await keys({"n": {"$gt": 1, "$lt": 10}}) == {"nine"}
+    assert await keys({"n": {"$gte": 9}}) == {"nine", "ten"} and await keys({"n": {"$lte": 1}}) == {"one"}
+    assert await keys({"n": {"$ne": 9}}) == {"one", "ten", "none"}
+    body = {"namespace_prefix": [root], "filter": {"n": {"$near": 9}}}
+    answer = await http.post("/store/items/search", json=body)
+    assert answer.status_code == 400 and "$near" in answer.json()["detail"]
+
+
+@pytest.mark.contract(154)
+async def test_an_item_is_gone_after_its_time_to_live(client: LangGraphClient, root: str) -> None:
+    await client.store.put_item([root], key="short", value={"n": 1}, ttl=1 / 30)
+    await client.store.put_item([root], key="long", value={"n": 1}, ttl=60)
+
+    async def left() -> list[str]:
+        items = await client.store.search_items([root], refresh_ttl=False)
+        return [item["key"] for item in items["items"]]
+
+    await eventually(left, lambda keys: keys == ["long"])
+    assert await client.store.get_item([root], key="short") is None
+    assert await client.store.get_item([root], key="long", refresh_ttl=True) is not None
+
+
+@pytest.mark.contract(156)
+async def test_namespaces_are_listed_by_depth_and_wildcard(client: LangGraphClient, root: str) -> None:
+    for labels in (["a", "x", "1"], ["a", "y", "1"], ["b", "x", "2"], ["b"]):
+        await client.store.put_item([root, *labels], key="k", value={"n": 1})
+
+    async def listed(**fields: object) -> list[list[str]]:
+        return [labels[1:] for labels in (await client.store.list_namespaces(**fields))["namespaces"]]
+
+    assert await listed(prefix=[root]) == [["a", "x", "1"], ["a", "y", "1"], ["b"], ["b", "x", "2"]]
+    assert await listed(prefix=[root], max_depth=2) == [["a"], ["b"]]
+    assert await listed(prefix=[root, "*", "x"]) == [["a", "x", "1"], ["b", "x", "2"]]
+    assert await listed(prefix=[root], suffix=["*", "1"]) == [["a", "x", "1"], ["a", "y", "1"]]
+    assert await listed(prefix=[root], limit=1, offset=2) == [["b"]]
