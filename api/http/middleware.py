@@ -17,7 +17,7 @@ from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.errors import ApiError, is_unavailable
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.request_keys import REQUEST_ID
-from threadlog.api.http.requests import header
+from threadlog.api.http.requests import header, path_text
 from threadlog.api.http.responses import reply
 from threadlog.engine.domain.text import storable
 from threadlog.engine.logging_context import fields, set_fields
@@ -81,7 +81,7 @@ async def _allowed(request: web.Request) -> str:
 
 def _fields(request: web.Request) -> dict[str, object]:
     """What names the request, and what it is about, in lines of the process's log."""
-    ids = {name: storable(request.match_info[name]) for name in _IDS if name in request.match_info}
+    ids = {name: text for name in _IDS if (text := path_text(request, name))}
     return {**fields(), **ids}
 
 
