@@ -6,7 +6,7 @@ without, and /openapi.json is generated from it. Its name ends in `Response`, wh
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
@@ -25,6 +25,14 @@ class ErrorResponse(TypedDict):
 
 class EmptyResponse(TypedDict):
     """Nothing: it is done."""
+
+
+class StreamEvent(TypedDict):
+    """One event of a stream."""
+
+    event: str
+    data: Annotated[str, Field(description="JSON", json_schema_extra={"contentMediaType": "application/json"})]
+    id: NotRequired[Annotated[str, Field(description="Where to go on after it: the `Last-Event-ID` of a reconnect")]]
 
 
 def fields_of(model: Any) -> frozenset[str]:

@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from threadlog.api.http.models import AnyObject, ErrorResponse
+from threadlog.api.http.models import AnyObject, ErrorResponse, StreamEvent
 from threadlog.api.http.responses import raw_reply
 from threadlog.api.http.routes import Query, Route
 
@@ -69,7 +69,7 @@ class Schemas:
 def _models(route: Route) -> Iterable[tuple[Mode, Any]]:
     if route.body is not None:
         yield "validation", route.body
-    for model in (route.returns, *route.also.values(), ErrorResponse):
+    for model in (route.returns, *route.also.values(), ErrorResponse, StreamEvent):
         if model is not None:
             yield "serialization", model
 
@@ -159,8 +159,9 @@ def _response(description: str, content: dict[str, Any] | None) -> dict[str, Any
 
 def _content(route: Route, schemas: Schemas) -> dict[str, Any] | None:
     """By content type, what the route returns when it succeeds; None: nothing."""
-    types = ("text/event-stream",) if route.stream else route.text
-    content: dict[str, Any] = {text: {"schema": {"type": "string"}} for text in types}
+    content: dict[str, Any] = {text: {"schema": {"type": "string"}} for text in route.text}
+    if route.stream:
+        content["text/event-stream"] = {"schema": schemas.of("serialization", StreamEvent)}
     if route.returns is not None:
         content |= _json(schemas.of("serialization", route.returns))
     return content or None
