@@ -16,18 +16,28 @@ import asyncpg
 
 from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
-from threadlog.engine.log.postgres.append import group_of_any_size
+from threadlog.engine.log.postgres.append import UNSTAGED, Groups, group_of_any_size
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.offload.process import LARGE_BYTES
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.errors import AWAY
+from threadlog.engine.postgres.staging import may_stage, staged
 from threadlog.engine.processor.committer import OnProjected, Submission, Turn, provide_states, take_over
 from threadlog.engine.processor.ports import Batch, Decided, Executors, Stop, Unprojectable
 from threadlog.engine.processor.term import Term, read_envelope
 from threadlog.projections.commit.coordination import PostgresCoordinationStore, applied_payload, fenced_by, moves
 from threadlog.projections.fold.batch import ReadValue
-from threadlog.projections.fold.project import ARGUMENTS, PROJECT_ROWS, UNSTORABLE, fold, statements, unprojectable
+from threadlog.projections.fold.large_rows import LargeRows, without_large
+from threadlog.projections.fold.project import (
+    ARGUMENTS,
+    PROJECT_ROWS,
+    UNSTORABLE,
+    fold,
+    statements,
+    unprojectable,
+    write_rows,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +49,7 @@ _COMMIT = (
     + ", ".join(f"${i}" for i in range(9, 9 + ARGUMENTS))
     + ")"
 )
+_COMMIT_STAGED = _COMMIT.replace("$6", UNSTAGED)
 
 
 class SingleTransactionCommitter:
@@ -239,14 +250,44 @@ class SingleTransactionCommitter:
         size = sum(len(append.value) for append in appends)
         seconds = longer(COMMIT_SECONDS, size)
         if size > LARGE_BYTES:
-            await asyncio.sleep(0)  # others' turn: to make rows of it took a while, to send them takes as long
+            await asyncio.sleep(0)  # others' turn: to make rows of it took a while
+        large = without_large(together)
+        if (groups.are_large or large.values) and await may_stage(conn):
+            async with conn.transaction():
+                return groups.offsets(await self._write_large(conn, groups, first, large, following, seconds))
         if not following:
             return groups.offsets(await self._commit.fetchval(*first, column=1, timeout=seconds))
         async with conn.transaction():
             bases = await self._commit.fetchval(*first, column=1, timeout=seconds)
-            for sql, arguments in following:
-                await conn.execute(sql, *arguments, timeout=seconds)
+            await _write_following(conn, following, seconds)
         return groups.offsets(bases)
+
+    async def _write_large(
+        self,
+        conn: Any,
+        groups: Groups,
+        first: tuple[Any, ...],
+        large: LargeRows,
+        following: Sequence[tuple[str, list[Any]]],
+        seconds: float,
+    ) -> Any:
+        """As `write` does, large values in pieces: others that this process serves get their turn in between."""
+        appended, values = groups.staged()
+        arguments = (*appended, *first[len(appended) : -ARGUMENTS], *large.arguments)
+        async with staged(conn, [*values, *large.values], seconds):
+            bases = await conn.fetchval(_COMMIT_STAGED, *arguments, column=1, timeout=seconds)
+            for sql in large.fill:
+                await conn.execute(sql, timeout=seconds)
+        await _write_following(conn, following, seconds)
+        return bases
+
+
+async def _write_following(conn: Any, following: Sequence[tuple[str, list[Any]]], seconds: float) -> None:
+    for sql, arguments in following:
+        if sql is PROJECT_ROWS:
+            await write_rows(conn, arguments, seconds=seconds)
+        else:
+            await conn.execute(sql, *arguments, timeout=seconds)
 
 
 class _Attempt:

@@ -16,11 +16,14 @@ from typing import Any
 import asyncpg
 
 from threadlog.engine.domain.text import storable
+from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.errors import FAILED
+from threadlog.engine.postgres.staging import may_stage, staged
 from threadlog.engine.processor.ports import Accepted, Unprojectable
 from threadlog.projections.fold import assistants, checkpoints, runs, store, threads, webhooks
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, time_of
+from threadlog.projections.fold.large_rows import without_large
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +175,23 @@ async def write(
                 await rows.fetch(read_value)
         for rows in folds:
             for sql, arguments in statements(rows, applied if rows is folds[-1] else None, quiet=quiet):
-                await conn.execute(sql, *arguments)
+                if sql is PROJECT_ROWS:
+                    await write_rows(conn, arguments)
+                else:
+                    await conn.execute(sql, *arguments)
+
+
+async def write_rows(conn: Any, arguments: Sequence[Any], *, seconds: float = 30.0) -> None:
+    """`project_rows` within the caller's transaction; what is large in it in pieces, so that others get their turn."""
+    large = without_large(arguments)
+    if not large.values or not await may_stage(conn):
+        await conn.execute(PROJECT_ROWS, *arguments, timeout=seconds)
+        return
+    seconds = longer(seconds, sum(len(value.value) for value in large.values))
+    async with staged(conn, large.values, seconds):
+        await conn.execute(PROJECT_ROWS, *large.arguments, timeout=seconds)
+        for sql in large.fill:
+            await conn.execute(sql, timeout=seconds)
 
 
 def statements(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import asyncpg
 import pytest
 
 from tests.log.systems import PARTITIONS, InPostgres
 from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Topic
+from threadlog.engine.log.postgres import append
 from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.postgres import staging
+from threadlog.engine.postgres.staging import StagedValue
 
 COMMANDS, EVENTS, STREAM = Topic.COMMANDS, Topic.EVENTS, Topic.STREAM
 
@@ -232,3 +236,36 @@ async def test_a_pool_that_was_given_stays_open(in_postgres: InPostgres) -> None
         assert await pool.fetchval("SELECT count(*) FROM log_events") == 1
         with pytest.raises(LogUnavailable, match="closed"):
             await log.append([event("late")])
+
+
+@pytest.mark.parametrize("may", [True, False], ids=["in pieces", "without the right to a temporary table"])
+async def test_large_records_are_what_they_were(log: PostgresLog, monkeypatch: pytest.MonkeyPatch, may: bool) -> None:
+    staged: list[int] = []
+
+    @asynccontextmanager
+    async def counted(conn: asyncpg.Connection, values: list[StagedValue], seconds: float) -> AsyncIterator[None]:
+        staged.append(len(values))
+        async with staging.staged(conn, values, seconds):
+            yield
+
+    async def may_stage(_: object) -> bool:
+        return may
+
+    monkeypatch.setattr(append, "staged", counted)
+    monkeypatch.setattr(append, "may_stage", may_stage)
+    large = os.urandom(staging.TOTAL_BYTES)
+    records = [
+        command("small"),
+        Append(COMMANDS, 0, "thread", b"\x0f" + large),
+        Append(Topic.VALUES, 1, "thread", large[::-1]),
+        command("another"),
+        Append(EVENTS, 0, "thread", large[:-1]),
+        Append(Topic.VALUES, 1, "thread", b""),
+    ]
+    for base in (0, 1):
+        assert await log.append(records) == [3 * base, 3 * base + 1, 2 * base, 3 * base + 2, base, 2 * base + 1]
+    for topic, partition in ((COMMANDS, 0), (EVENTS, 0), (Topic.VALUES, 1)):
+        appended = [record.value for record in records if record.topic is topic]
+        found = await log.read(topic, partition, 0, max_bytes=1 << 30)
+        assert [record.value for record in found] == appended * 2
+    assert staged == ([3, 3] if may else [])

@@ -16,8 +16,13 @@ from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.errors import AWAY, FAILED, NOT_COMMITTED
+from threadlog.engine.postgres.staging import VALUE_BYTES, StagedValue, is_large, may_stage, staged
 
 APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
+# The array of values `$6`, those that are null in it taken from the staging table.
+UNSTAGED = """(SELECT array_agg(coalesce(v, s.value) ORDER BY i) FROM unnest($6::bytea[]) WITH ORDINALITY AS r (v, i)
+    LEFT JOIN pg_temp.staged s ON v IS NULL AND s.place = 'log' AND s.key = i::text)"""
+APPEND_STAGED = APPEND.replace("$6", UNSTAGED)
 APPEND_ONE = "SELECT log_append_one($1, $2, $3, $4)"
 QUIET = "SET threadlog.quiet = on"
 
@@ -38,6 +43,16 @@ class Groups:
 
     arguments: tuple[Any, ...]
     slots: list[tuple[int, int]]  # per record, in the caller's order: (group, index in it)
+
+    def staged(self) -> tuple[tuple[Any, ...], list[StagedValue]]:
+        """The arguments with null for large values, and those values, for the staging table."""
+        *others, values = self.arguments
+        apart = [StagedValue("log", str(i), value) for i, value in enumerate(values, 1) if len(value) >= VALUE_BYTES]
+        return (*others, [None if len(value) >= VALUE_BYTES else value for value in values]), apart
+
+    @property
+    def are_large(self) -> bool:
+        return is_large(map(len, self.arguments[-1]))
 
     def offsets(self, bases: Sequence[int]) -> list[int]:
         return [bases[group] + index for group, index in self.slots]
@@ -75,6 +90,14 @@ def group(records: Sequence[Append]) -> Groups:
             values.append(stored(records[i]))
     counts = [len(by_place[place]) for place in places]
     return Groups(([t for t, _ in places], [p for _, p in places], counts, r_group, keys, values), slots)
+
+
+async def append_staged(connection: Any, groups: Groups, seconds: float) -> Sequence[int]:
+    """Append within the caller's transaction, large values in pieces; returns `log_append`'s answer."""
+    arguments, values = groups.staged()
+    async with staged(connection, values, seconds):
+        bases: Sequence[int] = await connection.fetchval(APPEND_STAGED, *arguments, timeout=seconds)
+        return bases
 
 
 async def group_of_any_size(records: Sequence[Append]) -> Groups:
@@ -133,6 +156,10 @@ class _Lane:
                 return [await self._append_one.fetchval(r.topic, r.partition, r.key, stored(r), timeout=APPEND_SECONDS)]
             groups = await group_of_any_size(records)
             seconds = longer(APPEND_SECONDS, sum(len(record.value) for record in records))
+            connection = await self.connection.get()
+            if groups.are_large and await may_stage(connection):
+                async with connection.transaction():
+                    return groups.offsets(await append_staged(connection, groups, seconds))
             return groups.offsets(await self._append.fetchval(*groups.arguments, timeout=seconds))
         except NOT_COMMITTED as error:
             await self.connection.drop()
