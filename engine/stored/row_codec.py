@@ -2,12 +2,14 @@
 
 The common parts are JSON values of the thread (`channel_values`), named in the column `parts`, space-separated: first
 the facts (metadata that is the same for many runs; `-` for none), then lists of segments that `channels` refer to as
-`{"l": index in parts, "s": the rest}`. Pure; the `whole_…` functions undo what `compact` did.
+`{"l": index in parts, "s": the rest}`. `compact` makes a row; `COLUMNS` selects one, with its writes, for `decode`, and
+`VALUE_COLUMNS` what tells its values, for `decode_values`. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,10 +19,18 @@ from threadlog.engine.stored.value_refs import Reference, content_hash
 
 Json = dict[str, Any]
 
-# Selects the parts of row `c` as one JSON object, for `loaded`.
-PARTS = """(SELECT json_object_agg(part.hash, convert_from(part.data, 'UTF8')::json)::text FROM channel_values part
+# The parts of row `c` as one JSON object.
+_PARTS = """(SELECT json_object_agg(part.hash, convert_from(part.data, 'UTF8')::json)::text FROM channel_values part
         WHERE c.parts IS NOT NULL AND part.thread_id = c.thread_id
             AND part.hash = ANY (string_to_array(c.parts, ' ')))"""
+# Both for rows `c` of `checkpoints`. All is text, so it does not matter which codecs a connection has.
+VALUE_COLUMNS = f"c.channels::text, c.out::text, c.shown::text, c.parts, {_PARTS}"
+COLUMNS = f"""{VALUE_COLUMNS}, c.ns, c.checkpoint_id, c.parent_id, c.run_id::text, c.created_at, c.metadata::text,
+    c.checkpoint::text, c.tasks::text, (
+        SELECT json_agg(json_build_array(w.task_path, w.task_id, w.idx, w.channel, w.value))::text
+        FROM checkpoint_writes w
+        WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
+    )"""
 PART_TYPE = "part"  # no serializer's: a value with the same bytes is another one
 
 # Metadata that differs from step to step; SQL looks into some of it.
@@ -41,6 +51,62 @@ class Compact(NamedTuple):
     channels: dict[str, Any]
     parts: str | None
     needs: dict[str, bytes]
+
+
+class SavedValues(NamedTuple):
+    """What tells the values of a checkpoint: see "Checkpoints" in ARCHITECTURE.md."""
+
+    channels: dict[str, Reference]
+    out: list[str] | str | None
+    shown: dict[str, dict[str, Reference]] | None
+
+
+@dataclass(slots=True)  # not frozen: that takes a microsecond for each
+class SavedCheckpoint:
+    """A checkpoint as it was saved, without its values, and its writes: `[task path, task id, index, channel, value]`,
+    in no order (sorted, they are in LangGraph's)."""
+
+    values: SavedValues
+    ns: str
+    checkpoint_id: str
+    parent_id: str | None
+    metadata: Json
+    checkpoint: Json
+    tasks: list[Json] | None
+    writes: list[list[Any]]
+
+
+def decode(row: Iterable[Any]) -> SavedCheckpoint:
+    """What `COLUMNS` has selected."""
+    (
+        channels, out, shown, parts, found, ns, checkpoint_id, parent_id, run_id, created_at,
+        metadata, checkpoint, tasks, writes,
+    ) = row  # fmt: skip
+    held = orjson.loads(found) if found else _ABSENT
+    return SavedCheckpoint(
+        SavedValues(
+            _whole_channels(orjson.loads(channels), parts, held),
+            orjson.loads(out) if out else None,
+            orjson.loads(shown) if shown else None,
+        ),
+        ns,
+        checkpoint_id,
+        parent_id,
+        _whole_metadata(orjson.loads(metadata), parts, held, run_id),
+        _whole_checkpoint(orjson.loads(checkpoint), checkpoint_id, created_at),
+        orjson.loads(tasks) if tasks else None,
+        orjson.loads(writes) if writes else [],
+    )
+
+
+def decode_values(row: Iterable[Any]) -> SavedValues:
+    """What `VALUE_COLUMNS` has selected."""
+    channels, out, shown, parts, found = row
+    return SavedValues(
+        _whole_channels(orjson.loads(channels), parts, orjson.loads(found) if found else _ABSENT),
+        orjson.loads(out) if out else None,
+        orjson.loads(shown) if shown else None,
+    )
 
 
 def compact(
@@ -71,13 +137,13 @@ def compact(
     return Compact(own, rest, shorter, None if names == [_NO_FACTS] else " ".join(names), needs)
 
 
-def whole_checkpoint(stored: Json, checkpoint_id: str, created_at: datetime) -> Json:
+def _whole_checkpoint(stored: Json, checkpoint_id: str, created_at: datetime) -> Json:
     """The checkpoint without its values, as it was saved."""
     implied = _implied(checkpoint_id, created_at)
     return {k: v for k, v in {**implied, **stored}.items() if v is not None or k not in implied}
 
 
-def whole_metadata(own: Json, parts: str | None, found: Mapping[str, Any], run_id: str | None) -> Json:
+def _whole_metadata(own: Json, parts: str | None, found: Mapping[str, Any], run_id: str | None) -> Json:
     """The metadata as it was saved. `found`: the row's parts by hash."""
     facts = found.get(parts.split(" ", 1)[0]) if parts else None
     if facts is None:
@@ -85,7 +151,7 @@ def whole_metadata(own: Json, parts: str | None, found: Mapping[str, Any], run_i
     return {**{k: v for k, v in facts.items() if k != _OF_RUN}, **dict.fromkeys(facts.get(_OF_RUN, ()), run_id), **own}
 
 
-def whole_channels(stored: dict[str, Any], parts: str | None, found: Mapping[str, Any]) -> dict[str, Reference]:
+def _whole_channels(stored: dict[str, Any], parts: str | None, found: Mapping[str, Any]) -> dict[str, Reference]:
     """The channels' references as they were saved. `found`: the row's parts by hash."""
     if parts is None or " " not in parts:
         return stored
@@ -94,16 +160,6 @@ def whole_channels(stored: dict[str, Any], parts: str | None, found: Mapping[str
         channel: {"s": [*found[names[reference["l"]]], *reference["s"]]} if "l" in reference else reference
         for channel, reference in stored.items()
     }
-
-
-def part_names(parts: str | None) -> Iterator[str]:
-    """The hashes of the parts a row needs."""
-    return (name for name in (parts or _NO_FACTS).split(" ") if name != _NO_FACTS)
-
-
-def loaded(parts: str | None) -> Mapping[str, Any]:
-    """What `PARTS` has selected."""
-    return orjson.loads(parts) if parts else _ABSENT
 
 
 def _split(metadata: Json, run_id: str | None) -> tuple[Json, bytes | None]:

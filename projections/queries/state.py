@@ -14,9 +14,9 @@ import orjson
 
 from threadlog.engine.compression.codec import LARGE_BYTES
 from threadlog.engine.stored.export import export_items
-from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from threadlog.engine.stored.row_codec import COLUMNS, VALUE_COLUMNS, decode, decode_values
 from threadlog.engine.stored.tasks import statuses
-from threadlog.engine.stored.value_refs import Reference, needed
+from threadlog.engine.stored.value_refs import needed
 from threadlog.projections.queries.connection import Reader
 from threadlog.projections.render.state import EVERYTHING, Selection, State, references, rendered, visible
 from threadlog.projections.render.values import BlobMissing, Blobs, StoredBlob
@@ -26,26 +26,19 @@ T = TypeVar("T")
 
 __all__ = ["export_items", "get_history", "get_state", "get_values"]
 
-_COLUMNS = f"""c.thread_id::text, c.ns, c.checkpoint_id, c.parent_id, c.metadata::text, c.checkpoint::text,
-    c.created_at, c.channels::text, c.tasks::text, c.out::text, c.shown::text, c.run_id::text, c.parts,
-    {PARTS} AS found, (
-        SELECT json_agg(json_build_array(w.task_id, w.channel, w.value) ORDER BY w.task_path, w.task_id, w.idx)::text
-        FROM checkpoint_writes w
-        WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
-    ) AS writes"""
-_AT = f"SELECT {_COLUMNS} FROM checkpoints c WHERE c.thread_id = $1 AND c.ns = $2 AND c.checkpoint_id = $3"
-_NEWEST = f"""SELECT {_COLUMNS} FROM checkpoints c WHERE c.thread_id = $1 AND c.ns = $2
+_AT = f"SELECT {COLUMNS} FROM checkpoints c WHERE c.thread_id = $1 AND c.ns = $2 AND c.checkpoint_id = $3"
+_NEWEST = f"""SELECT {COLUMNS} FROM checkpoints c WHERE c.thread_id = $1 AND c.ns = $2
     ORDER BY c.checkpoint_id DESC LIMIT 1"""
 # The newest checkpoint of each of these namespaces and of all below them.
-_BELOW = f"""SELECT DISTINCT ON (c.ns) {_COLUMNS} FROM checkpoints c
+_BELOW = f"""SELECT DISTINCT ON (c.ns) {COLUMNS} FROM checkpoints c
     WHERE c.thread_id = $1 AND (
         c.ns = ANY ($2::text[]) OR EXISTS (SELECT FROM unnest($2::text[]) above WHERE starts_with(c.ns, above || '|')))
     ORDER BY c.ns, c.checkpoint_id DESC"""
-_HISTORY = f"""SELECT {_COLUMNS} FROM checkpoints c
+_HISTORY = f"""SELECT {COLUMNS} FROM checkpoints c
     WHERE c.thread_id = $1 AND c.ns = $2 AND ($3::text IS NULL OR c.checkpoint_id < $3)
         AND ($4::text = '{{}}' OR checkpoint_metadata(c) @> $4::text::jsonb)
     ORDER BY c.checkpoint_id DESC LIMIT $5"""
-_VALUES = f"""SELECT c.thread_id::text, c.channels::text, c.out::text, c.shown::text, c.parts, {PARTS} AS found
+_VALUES = f"""SELECT c.thread_id::text, {VALUE_COLUMNS}
     FROM threads t JOIN checkpoints c ON c.thread_id = t.thread_id AND c.ns = '' AND c.checkpoint_id = t.checkpoint_id
     WHERE t.thread_id = ANY ($1::uuid[])"""
 _BLOBS = "SELECT hash, type, data FROM channel_values WHERE thread_id = $1 AND hash = ANY ($2::text[])"
@@ -79,10 +72,10 @@ async def get_state(
             row = await conn.fetchrow(_AT, thread_id, ns, checkpoint_id)
         if row is None:
             return selection.of_nothing()
-        state = _state(row, live=checkpoint_id is None)
+        state = _state(thread_id, row, live=checkpoint_id is None)
         if subgraphs and "tasks" in selection.fields and (below := state.subgraph_namespaces()):
             rows = await conn.fetch(_BELOW, thread_id, below)
-            state.nest({child["ns"]: _state(child, live=True) for child in rows})
+            state.nest({child.ns: child for child in (_state(thread_id, row, live=True) for row in rows)})
         blobs = await _blobs(conn, thread_id, [state], selection)
         return await _rendered([blobs], lambda: state.to_json(blobs, subgraphs=subgraphs, selection=selection))
 
@@ -109,7 +102,8 @@ async def get_history(
         return []  # Postgres takes no such text, so there is none
 
     async def read() -> list[JsonObject]:
-        states = [_state(r, live=False) for r in await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit)]
+        rows = await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit)
+        states = [_state(thread_id, row, live=False) for row in rows]
         blobs = await _blobs(conn, thread_id, states, selection)
         return await _rendered(
             [blobs], lambda: [state.to_json(blobs, subgraphs=False, selection=selection) for state in states]
@@ -123,8 +117,7 @@ async def get_values(conn: Reader, thread_ids: Collection[str]) -> dict[str, Any
 
     async def read() -> dict[str, Any]:
         visible_of = {
-            row["thread_id"]: visible(_channels(row), _json(row["out"]), _json(row["shown"]), live=True)
-            for row in await conn.fetch(_VALUES, list(thread_ids))
+            row[0]: visible(*decode_values(row[1:]), live=True) for row in await conn.fetch(_VALUES, list(thread_ids))
         }
         needed_values = [
             (thread_id, name)
@@ -169,28 +162,18 @@ async def _blobs(conn: Reader, thread_id: str, states: Collection[State], select
     return Blobs((name, StoredBlob(type_, data)) for name, type_, data in rows)
 
 
-def _state(row: asyncpg.Record, *, live: bool) -> State:
-    out = _json(row["out"])
-    shared = loaded(row["found"])
-    checkpoint = whole_checkpoint(orjson.loads(row["checkpoint"]), row["checkpoint_id"], row["created_at"])
+def _state(thread_id: str, row: asyncpg.Record, *, live: bool) -> State:
+    saved = decode(row)
     return State(
-        thread_id=row["thread_id"],
-        ns=row["ns"],
-        checkpoint_id=row["checkpoint_id"],
-        parent_id=row["parent_id"],
-        metadata=whole_metadata(orjson.loads(row["metadata"]), row["parts"], shared, row["run_id"]),
-        created_at=checkpoint.get("ts"),
-        values=visible(_channels(row), out, _json(row["shown"]), live=live),
-        out=out,
-        tasks=_json(row["tasks"]) or [],
-        statuses=statuses(_json(row["writes"]) or ()),
+        thread_id=thread_id,
+        ns=saved.ns,
+        checkpoint_id=saved.checkpoint_id,
+        parent_id=saved.parent_id,
+        metadata=saved.metadata,
+        created_at=saved.checkpoint.get("ts"),
+        values=visible(*saved.values, live=live),
+        out=saved.values.out,
+        tasks=saved.tasks or [],
+        statuses=statuses((task_id, channel, value) for _, task_id, _, channel, value in sorted(saved.writes)),
         live=live,
     )
-
-
-def _channels(row: asyncpg.Record) -> dict[str, Reference]:
-    return whole_channels(orjson.loads(row["channels"]), row["parts"], loaded(row["found"]))
-
-
-def _json(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)

@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from threadlog.engine.stored import value_refs
-from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels
+from threadlog.engine.stored.row_codec import VALUE_COLUMNS, decode_values
 from threadlog.projections.queries.connection import Connection, Reader, containment
 
 _COLUMNS = (
@@ -135,9 +135,9 @@ async def existing(db: Reader, thread_ids: Sequence[str]) -> list[str]:
 async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
     """Bytes stored for a thread: checkpoint rows, channel values (in all and by channel), pending writes."""
     checkpoints = await db.fetch(
-        "SELECT c.channels, c.parts, octet_length(c.checkpoint::text) + octet_length(c.metadata::text) "
+        "SELECT octet_length(c.checkpoint::text) + octet_length(c.metadata::text) "
         "+ octet_length(c.channels::text) + coalesce(octet_length(c.tasks::text), 0) AS bytes, "
-        f"{PARTS} AS found FROM checkpoints c WHERE c.thread_id = $1",
+        f"{VALUE_COLUMNS} FROM checkpoints c WHERE c.thread_id = $1",
         thread_id,
     )
     sizes = {
@@ -155,8 +155,7 @@ async def storage(db: Reader, thread_id: str) -> dict[str, Any]:
     versions: dict[str, set[bytes]] = {}
     hashes: dict[str, set[str]] = {}
     for row in checkpoints:
-        channels = whole_channels(orjson.loads(row["channels"]), row["parts"], loaded(row["found"]))
-        for channel, reference in channels.items():
+        for channel, reference in decode_values(row[1:]).channels.items():
             versions.setdefault(channel, set()).add(orjson.dumps(reference))
             hashes.setdefault(channel, set()).update(value_refs.hashes(reference))
     checkpoint_bytes = sum(row["bytes"] for row in checkpoints)

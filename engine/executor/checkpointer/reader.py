@@ -20,23 +20,16 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from threadlog.engine.executor.checkpointer.serde import Blob
 from threadlog.engine.executor.checkpointer.values import Values
 from threadlog.engine.executor.langgraph_internals import DeltaChannelHistory, writes_sort_key
-from threadlog.engine.stored.row_codec import PARTS, loaded, whole_channels, whole_checkpoint, whole_metadata
+from threadlog.engine.stored.row_codec import COLUMNS, decode
 from threadlog.engine.stored.value_refs import Reference, needed
 
 Writes = dict[tuple[str, int], tuple[str, str, Reference]]  # (task id, idx) -> (task path, channel, value)
 Pool: TypeAlias = "asyncpg.Pool"  # the class itself is not generic at run time
 
-# Everything as text: what codecs a connection has does not matter.
-_COLUMNS = f"""ns, checkpoint_id, parent_id, metadata::text, checkpoint::text, channels::text,
-    tasks::text, out::text, shown::text, created_at, run_id::text, parts, {PARTS}, (
-        SELECT json_agg(json_build_array(w.task_id, w.idx, w.task_path, w.channel, w.value))::text
-        FROM checkpoint_writes w
-        WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
-    ) AS writes"""
-_BY_ID = f"SELECT {_COLUMNS} FROM checkpoints c WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3"
-_NEWEST = f"""SELECT {_COLUMNS} FROM checkpoints c WHERE thread_id = $1 AND ns = $2
+_BY_ID = f"SELECT {COLUMNS} FROM checkpoints c WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3"
+_NEWEST = f"""SELECT {COLUMNS} FROM checkpoints c WHERE thread_id = $1 AND ns = $2
     ORDER BY checkpoint_id DESC LIMIT 1"""
-_SEVERAL = f"""SELECT {_COLUMNS} FROM checkpoints c
+_SEVERAL = f"""SELECT {COLUMNS} FROM checkpoints c
     WHERE thread_id = $1 AND ($2::text IS NULL OR ns = $2) AND ($3::text IS NULL OR checkpoint_id = $3)
         AND ($4::text IS NULL OR checkpoint_id < $4)
         AND ($5::text = '{{}}' OR checkpoint_metadata(c) @> $5::text::jsonb)
@@ -52,7 +45,7 @@ _CHAIN = f"""WITH RECURSIVE chain AS (
         FROM chain JOIN checkpoints p ON p.thread_id = $1 AND p.ns = $2 AND p.checkpoint_id = chain.at
         WHERE cardinality(chain.remaining) > 0
     )
-    SELECT {_COLUMNS} FROM chain JOIN checkpoints c
+    SELECT {COLUMNS} FROM chain JOIN checkpoints c
         ON c.thread_id = $1 AND c.ns = $2 AND c.checkpoint_id = chain.at AND cardinality(chain.remaining) > 0
     ORDER BY chain.depth"""
 _NEWEST_ID = "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = $1 AND ns = $2"
@@ -109,37 +102,18 @@ def ordered(writes: Writes) -> list[tuple[str, str, Reference]]:
 
 
 def _stored(row: asyncpg.Record) -> Stored:
-    (
-        ns,
-        checkpoint_id,
-        parent_id,
-        metadata,
-        checkpoint,
-        channels,
-        tasks,
-        out,
-        shown,
-        at,
-        run_id,
-        parts,
-        found,
-        writes,
-    ) = row
-    held = loaded(found)
+    saved = decode(row)
     return Stored(
-        ns=ns,
-        checkpoint_id=checkpoint_id,
-        parent_id=parent_id,
-        checkpoint=whole_checkpoint(orjson.loads(checkpoint), checkpoint_id, at),
-        metadata=whole_metadata(orjson.loads(metadata), parts, held, run_id),
-        channels=whole_channels(orjson.loads(channels), parts, held),
-        writes={
-            (task_id, idx): (path, channel, value)
-            for task_id, idx, path, channel, value in (orjson.loads(writes) if writes else ())
-        },
-        tasks=orjson.loads(tasks) if tasks else None,
-        out=orjson.loads(out) if out else None,
-        shown=orjson.loads(shown) if shown else None,
+        ns=saved.ns,
+        checkpoint_id=saved.checkpoint_id,
+        parent_id=saved.parent_id,
+        checkpoint=saved.checkpoint,
+        metadata=saved.metadata,
+        channels=saved.values.channels,
+        writes={(task_id, idx): (path, channel, value) for path, task_id, idx, channel, value in saved.writes},
+        tasks=saved.tasks,
+        out=saved.values.out,
+        shown=saved.values.shown,
     )
 
 
