@@ -11,12 +11,15 @@ from typing import Any
 
 import orjson
 
+from threadlog.api.events.repeats import RepeatedChunk
+
 Namespace = tuple[str, ...]
 JsonObject = dict[str, Any]
 
 # Providers' forms of what `tool_call_chunks` of the same message carry already.
 _CARRIED_BY_CHUNKS = frozenset(("tool_use", "input_json_delta", "tool_call", "tool_call_chunk", "function_call"))
 _DATA = frozenset(("image", "audio", "video", "file", "server_tool_call", "server_tool_result"))
+_TEXT_OF_DELTA = {"text-delta": "text", "reasoning-delta": "reasoning", "tool-call-delta": "args"}
 _SCALARS = (str, int, float, bool)
 _FROM_METADATA = {
     "ls_provider": "provider",
@@ -59,6 +62,7 @@ class _Message:
     count: int = 0
     usage: JsonObject | None = None
     alone: bool = True  # no other message of this graph has been open beside it
+    last: _Block | None = None  # the block of the last delta
 
     def event(self, **data: Any) -> MessageEvent:
         # Clients route what has no id to the only open message of the graph; beside another one it needs its id:
@@ -85,6 +89,19 @@ class MessageTranslator:
         if kind == "ai":
             return self._whole(namespace, message, metadata)
         return []
+
+    def repeated(
+        self, namespace: Namespace, data: bytes, message: JsonObject, events: list[MessageEvent]
+    ) -> RepeatedChunk | None:
+        """How to recognise chunks like this one, which `feed` made these events of; None if each has to be read."""
+        if len(events) != 1 or message.get("usage_metadata") is not None:
+            return None
+        event, open_message = events[0].data, self._open.get((namespace, str(message.get("id") or "")))
+        delta = event.get("delta") or {}
+        field_name = _TEXT_OF_DELTA.get(delta.get("type", ""))
+        if field_name is None or open_message is None or open_message.last is None:
+            return None
+        return RepeatedChunk.of(data, event, delta[field_name], open_message.last.text.append)
 
     def task_ended(self, task_id: str) -> list[MessageEvent]:
         """Finish the messages of a task that has ended: models of older versions do not mark their last chunk."""
@@ -211,6 +228,7 @@ def _delta(message: _Message, key: Any, kind: str, text: str, events: list[Messa
         events.append(message.event(event="content-block-start", index=known[0], content={"type": kind, kind: ""}))
     index, block = known
     block.text.append(text)
+    message.last = block
     delta = {"type": f"{kind}-delta", kind: text}
     events.append(message.event(event="content-block-delta", index=index, delta=delta))
 
@@ -238,6 +256,7 @@ def _tool_delta(message: _Message, call: JsonObject, events: list[MessageEvent])
     at, block = known
     if args := call.get("args"):
         block.text.append(args)
+        message.last = block
         delta = {"type": "tool-call-delta", "args": args}
         events.append(message.event(event="content-block-delta", index=at, delta=delta))
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
@@ -47,8 +47,7 @@ class RunInfo:
     shown: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolEvent:
+class ProtocolEvent(NamedTuple):
     """An event as it goes out: `body` is its JSON, `name` of a custom event that has one."""
 
     seq: int
@@ -168,7 +167,6 @@ class EventTranslator:
         self._seq = max(self._seq, sequence_at(batch.offset))
         for number in range(batch.first, len(frames.frames)):
             name, data = frames.frames[number]
-            place = f"{frames.run_id}:{frames.attempt}:{frames.seq + number}"
             try:
                 facts = translator.frame(frames.attempt, name, data)
             except Exception:  # the application's data: what it makes of one frame must not end the stream
@@ -176,8 +174,7 @@ class EventTranslator:
                 seq = frames.seq + number
                 logger.exception("run %s: frame %d is not shown as an event", frames.run_id, seq, extra=fields)
                 continue
-            for nth, fact in enumerate(facts):
-                self._tell(fact, place, nth, out)
+            self._tell(facts, f"{frames.run_id}:{frames.attempt}", frames.seq + number, out)
 
     async def _done(self, done: RunDone, out: list[ProtocolEvent]) -> None:
         run_id = done.run_id
@@ -189,8 +186,7 @@ class EventTranslator:
         self._over.add(run_id)
         if not began:  # it ended before it emitted anything, just now
             self._seq = max(self._seq, self._filter.reached)
-        for nth, fact in enumerate(translator.ended(done.end)):
-            self._tell(fact, f"{run_id}:end", nth, out)
+        self._tell(translator.ended(done.end), run_id, "end", out)
 
     async def _translator(self, run_id: str) -> RunTranslator | None:
         """None for a run that is not shown."""
@@ -205,23 +201,25 @@ class EventTranslator:
         translator = self._translators[run_id] = RunTranslator(run_id, info.graph_name, self._filter)
         return translator
 
-    def _tell(self, fact: Fact, place: str, nth: int, out: list[ProtocolEvent]) -> None:
-        self._seq += 1
-        if fact.data is None or self._seq <= self._filter.since:
-            return
-        event_id = fact.id or f"{place}:{nth}"
-        out.append(ProtocolEvent(self._seq, fact.method, fact.namespace, fact.name, self._body(fact, event_id)))
-
-    def _body(self, fact: Fact, event_id: str) -> bytes:
-        head = b'{"type":"event","event_id":%b,"seq":%d,"method":"%b",' % (
-            orjson.dumps(event_id),
-            self._seq,
-            fact.method.encode(),
-        )
-        namespace = orjson.dumps(fact.namespace) if fact.namespace else b"[]"
-        return b'%b"params":{"namespace":%b,"timestamp":%d,"data":%b}}' % (
-            head,
-            namespace,
-            self._at_ms,
-            fact.data or b"{}",
-        )
+    def _tell(self, facts: list[Fact], run: str, place: int | str, out: list[ProtocolEvent]) -> None:
+        """`run` and `place`: where the facts come from, which is the id of those that have none."""
+        for nth, fact in enumerate(facts):
+            self._seq += 1
+            if fact.data is None or self._seq <= self._filter.since:
+                continue
+            # A place needs no escapes: it is made of ids and numbers.
+            event_id = (
+                b'"%b:%b:%d"' % (run.encode(), str(place).encode(), nth) if fact.id is None else orjson.dumps(fact.id)
+            )
+            body = (
+                b'{"type":"event","event_id":%b,"seq":%d,"method":"%b","params":{"namespace":%b,"timestamp":%d,"data":%b}}'
+                % (
+                    event_id,
+                    self._seq,
+                    fact.method.encode(),
+                    orjson.dumps(fact.namespace) if fact.namespace else b"[]",
+                    self._at_ms,
+                    fact.data or b"{}",
+                )
+            )
+            out.append(ProtocolEvent(self._seq, fact.method, fact.namespace, fact.name, body))

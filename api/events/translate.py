@@ -6,13 +6,13 @@ before, so that an event has the same sequence number in every connection; what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from threadlog.api.events.content_blocks import MessageEvent, MessageTranslator, Namespace
 from threadlog.api.events.filters import EventFilter, FilterUnion
+from threadlog.api.events.repeats import RepeatedChunk
 from threadlog.api.streaming.cursor import RunEnd
 from threadlog.engine.log.records import CHECKPOINT_REF
 
@@ -24,8 +24,7 @@ def channel_of(method: str) -> str:
     return "input" if method == "input.requested" else method
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """What is told of a run: `data` is JSON, None where no client of this connection sees it; `id` is a stable event
     id, None where the place in the run is the id."""
 
@@ -46,14 +45,15 @@ class RunTranslator:
         self._names: dict[bytes, tuple[str, Namespace]] = {}
         self._open_interrupts: set[str] = set()
         self._started = False
+        self._repeated: dict[bytes, tuple[RepeatedChunk, bool]] = {}
 
     def frame(self, attempt: int, name: bytes, data: bytes) -> list[Fact]:
         """The facts of one frame, none for what the protocol has no words for."""
-        mode, namespace = self._named(name)
+        mode, namespace = self._names.get(name) or self._named(name)
         facts = self._attempt_began(attempt) if attempt != self._attempt else []
         if mode == "messages":
-            message, metadata = orjson.loads(data)
-            facts += self._said(self._messages.feed(namespace, message, metadata))
+            said = self._message(name, namespace, data)
+            return facts + said if facts else said
         elif mode == "values":
             facts += self._values(namespace, data)
         elif mode == "updates":
@@ -86,14 +86,28 @@ class RunTranslator:
 
     # --- the channels
 
+    def _message(self, name: bytes, namespace: Namespace, data: bytes) -> list[Fact]:
+        repeated = self._repeated.get(name)
+        if repeated is not None:
+            chunk, wanted = repeated
+            event = chunk.event(data)
+            if event is not None:
+                return [Fact("messages", namespace, event)] if wanted else _UNSEEN
+            del self._repeated[name]
+        message, metadata = orjson.loads(data)
+        events = self._messages.feed(namespace, message, metadata)
+        chunk_like_this = self._messages.repeated(namespace, data, message, events)
+        if chunk_like_this is not None:
+            self._repeated[name] = (chunk_like_this, self._filter.wants("messages", namespace))
+        return self._said(events)
+
     def _named(self, name: bytes) -> tuple[str, Namespace]:
-        mode_and_namespace = self._names.get(name)
-        if mode_and_namespace is None:
-            mode, *segments = name.decode().split("|")
-            mode_and_namespace = self._names[name] = (mode, tuple(segments))
+        mode, *segments = name.decode().split("|")
+        mode_and_namespace = self._names[name] = (mode, tuple(segments))
         return mode_and_namespace
 
     def _attempt_began(self, attempt: int) -> list[Fact]:
+        self._repeated.clear()
         facts = self._said(self._messages.close(_LOST)) if self._attempt >= 0 else []
         self._attempt = attempt
         self._open_interrupts.clear()
@@ -162,6 +176,7 @@ class RunTranslator:
     def _tasks(self, namespace: Namespace, data: bytes) -> list[Fact]:
         facts = [self._passed("tasks", namespace, data)]
         if b'"result":' in data and isinstance(task := orjson.loads(data), dict) and "result" in task:
+            self._repeated.clear()
             facts += self._said(self._messages.task_ended(str(task.get("id"))))
         return facts
 
@@ -208,6 +223,7 @@ class RunTranslator:
         return Fact(method, namespace, data if self._filter.wants(method, namespace) else None)
 
 
+_UNSEEN = [Fact("messages", (), None)]
 _CHECKPOINT_MODE = CHECKPOINT_REF.decode()
 
 
