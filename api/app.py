@@ -11,13 +11,14 @@ from threadlog.api.assistants import routes as assistants
 from threadlog.api.caches.assistants import AssistantCache
 from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.context import API, Api, ApiDeps
+from threadlog.api.custom_app.mount import CustomApp, merged_openapi, mount
 from threadlog.api.events import routes as events
 from threadlog.api.http import openapi
 from threadlog.api.http.connections import handler_args
 from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.metrics import HttpMetrics
-from threadlog.api.http.middleware import make_middleware, make_response_hook
+from threadlog.api.http.middleware import make_middleware, make_response_hook, respond
 from threadlog.api.http.routes import Route
 from threadlog.api.runs import routes as runs
 from threadlog.api.runs import thread_stream
@@ -27,6 +28,7 @@ from threadlog.api.system import routes as system
 from threadlog.api.threads import copy, search
 from threadlog.api.threads import routes as threads
 from threadlog.api.threads import state as thread_state
+from threadlog.engine.user_code.http_section import FLAGS
 from threadlog.projections.health import WritePath
 
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
@@ -46,8 +48,9 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def make_app(deps: ApiDeps) -> web.Application:
-    """The api over these parts. Starts `deps.hub` with it and ends every stream when it shuts down."""
+def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
+    """The api over these parts, with the application's own routes and middleware. Starts `deps.hub` with it, and ends
+    every stream when it shuts down."""
     parts = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
     api = Api(
         **parts,
@@ -65,11 +68,22 @@ def make_app(deps: ApiDeps) -> web.Application:
     )
     app[API] = api
     app[SETTINGS] = api.settings
-    openapi.describe_application(app, ROUTES, api.settings.version)
-    for route in ROUTES:
-        app.router.add_route(route.method, route.path, route.handler)
-        if route.method == "GET" and not route.stream:
-            app.router.add_route("HEAD", route.path, route.handler)
+    served = [route for route in ROUTES if group_of(route.path) not in api.settings.disabled]
+    described = openapi.describe(served, api.settings.version)
+    openapi.serve(app, described if custom is None else merged_openapi(described, custom))
+    prefix = api.settings.mount_prefix
+    for route in served:
+        for path in {f"{prefix}{route.path}", "/ok"} if route.path == "/ok" else {f"{prefix}{route.path}"}:
+            app.router.add_route(route.method, path, route.handler)
+            if route.method == "GET" and not route.stream:
+                app.router.add_route("HEAD", path, route.handler)
+    if custom is not None:
+        through = mount(
+            app, custom, respond, api.disconnects, root_path=prefix,
+            read_timeout_seconds=api.settings.read_timeout_seconds,
+        )  # fmt: skip
+        if through is not None:
+            app.middlewares.append(through)
     app.on_response_prepare.append(make_response_hook(cors))
     api.hub.on_shared(api.assistant_cache.changed)
     if api.single_process:
@@ -78,6 +92,14 @@ def make_app(deps: ApiDeps) -> web.Application:
     app.on_shutdown.append(_shutdown)
     app.on_cleanup.append(_cleanup)
     return app
+
+
+def group_of(path: str) -> str:
+    """What `disable_…` calls the group a route belongs to; "" for one that can't be left out."""
+    if path in ("/info", "/metrics", "/docs", "/openapi.json"):
+        return "meta"
+    first = path.split("/")[1]
+    return "runs" if first == "threads" and "/runs" in path else first if first in FLAGS else ""
 
 
 async def _start(app: web.Application) -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
+from threadlog.engine.user_code.http_section import HeaderRule
 from threadlog.engine.user_code.store_config import StoreConfig
 
 
@@ -61,6 +62,12 @@ class ApiSettings:
     """Seconds that a cancel with `wait=true` waits for the executor to stop; then it returns all the same."""
     client_buffer_bytes: int = 4 * 1024 * 1024
     """Bytes of frames kept in memory per streaming client; one that reads slower is served from the log."""
+    configurable_headers: HeaderRule = field(default_factory=HeaderRule)
+    """Headers of requests that runs find in their `configurable`."""
+    mount_prefix: str = ""
+    """Path below which all routes are, such as "/agents"."""
+    disabled: frozenset[str] = frozenset()
+    """Groups of routes that are not served (`engine.user_code.http_section.FLAGS`)."""
     metric_prefix: str = "lg_api_"
     """Prefix of the Prometheus metric names; the default is LangGraph Server's."""
     store: StoreConfig = field(default_factory=StoreConfig)

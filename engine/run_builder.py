@@ -38,7 +38,7 @@ class AssistantDefaults:
 class RunRequest:
     """What is asked of a run, checked. `config` and `context`: as one of the two was given and filled the other.
 
-    `langsmith`: project name and example id.
+    `langsmith`: project name and example id. `headers`: of the request, those that `configurable` is to have.
     """
 
     input: Any = None
@@ -58,6 +58,7 @@ class RunRequest:
     durability: str = "async"
     strict_resume: bool = False
     langsmith: tuple[str | None, str | None] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_run(
@@ -126,6 +127,7 @@ def _config(
         **(assistant.config.get("configurable") or {}),
         **(thread_config.get("configurable") or {}),
         **own,
+        **{name: value for name, value in request.headers.items() if name not in _NOT_CONTEXT},
     }
     if request.checkpoint is not None:
         configurable.update(request.checkpoint)

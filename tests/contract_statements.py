@@ -26,7 +26,7 @@ NOT_BUILT: dict[str, Collection[int]] = {
     "semantic search in the store": {155},
     "auth": range(157, 163),
     "webhooks": {163, 164},
-    "custom app, MCP, A2A": {165, 166, 167},
+    "MCP, A2A": {166, 167},
     "priority of runs": {184},
 }
 REPLACED = {29: 180}

@@ -56,7 +56,9 @@ class CorsPolicy:
 
     def mark(self, request: web.Request, headers: CIMultiDict[str]) -> None:
         """Add what every response to this request carries."""
-        headers["Vary"] = "Origin"
+        vary = headers.get("Vary", "")
+        if "origin" not in vary.lower():
+            headers["Vary"] = f"{vary}, Origin" if vary else "Origin"
         origin = request.headers.get("Origin")
         if origin is None or not self.allows(origin):
             return

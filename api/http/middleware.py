@@ -38,13 +38,7 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
         set_fields({"request_id": request_id, "method": request.method, "path": storable(request.path)})
         response: web.StreamResponse | None = None
         try:
-            response = cors.preflight(request) or await handler(request)
-            return response
-        except web.HTTPMethodNotAllowed as error:
-            response = reply({"detail": error.reason}, error.status, {"Allow": await _allowed(request)})
-            return response
-        except Exception as error:
-            response = _error_response(request, error)
+            response = cors.preflight(request) or await respond(request, handler)
             return response
         finally:
             # No response: the handler was cancelled, or the connection was lost while it wrote.
@@ -54,6 +48,16 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
             metrics.observe(request.method, path, status, (perf_counter() - started) * 1000)
 
     return handle
+
+
+async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The handler's response, or the one that says what it has raised."""
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        return reply({"detail": error.reason}, error.status, {"Allow": await _allowed(request)})
+    except Exception as error:
+        return _error_response(request, error)
 
 
 def make_response_hook(cors: CorsPolicy) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

@@ -196,6 +196,6 @@ routes = [
 ]
 
 
-def describe_application(app: web.Application, served: Sequence[Route], version: str) -> None:
-    """Have /openapi.json of this application return the description of these routes."""
-    app[_DOCUMENT] = orjson.dumps(describe(served, version))
+def serve(app: web.Application, document: dict[str, Any]) -> None:
+    """Have /openapi.json of this application return this description."""
+    app[_DOCUMENT] = orjson.dumps(document)

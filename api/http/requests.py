@@ -85,6 +85,17 @@ def checked(value: Any, model: type[M]) -> M:
         raise ApiError(422, describe(error)) from None
 
 
+def path_of(request: web.Request) -> str:
+    """The path as clients know it: without the prefix that everything is below, which is part of their base URL."""
+    return request.path.removeprefix(request.app[SETTINGS].mount_prefix)
+
+
+def configurable_headers(request: web.Request) -> dict[str, str]:
+    """The headers that runs find in `configurable` (`http.configurable_headers`)."""
+    chosen = request.app[SETTINGS].configurable_headers.chosen(request.headers)
+    return {name: storable(value) for name, value in chosen.items()}
+
+
 def header(request: web.Request, name: str) -> str:
     """The header, stripped; "" when there is none."""
     return storable(request.headers.get(name, "")).strip()

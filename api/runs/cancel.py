@@ -14,7 +14,7 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.disconnects import client_gone
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
-from threadlog.api.http.requests import body, path_uuid, query_flag, query_text, thread_id_or_none
+from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, query_text, thread_id_or_none
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.runs.bodies import CancelMany
 from threadlog.api.streaming.cursor import RunEnd
@@ -59,7 +59,7 @@ async def cancel(request: web.Request) -> web.Response:
         api.hub.unsubscribe(stopped)
     if not wait:
         return web.Response(status=202)
-    return reply({}, headers={"Location": f"{request.path.rpartition('/')[0]}/join"})
+    return reply({}, headers={"Location": f"{path_of(request).rpartition('/')[0]}/join"})
 
 
 async def cancel_many(request: web.Request) -> web.Response:

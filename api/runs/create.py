@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,7 @@ from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError, ServerStopping
 from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import REQUEST_ID
+from threadlog.api.http.requests import configurable_headers
 from threadlog.api.http.responses import normalize_timestamp
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.json import RunResponse, new_run_to_json
@@ -87,7 +89,7 @@ async def prepare(
         elif params.if_not_exists != "create":
             raise _unknown()
     command = build_run(
-        _requested(params, config or {}, context),
+        _requested(params, config or {}, context, configurable_headers(request)),
         run_id=run_id,
         thread_id=thread_id,
         assistant=assistant,
@@ -133,7 +135,9 @@ def _unknown() -> ApiError:
     return ApiError(404, "Thread or assistant not found.")
 
 
-def _requested(params: RunCreate, config: JsonObject, context: JsonObject | None) -> RunRequest:
+def _requested(
+    params: RunCreate, config: JsonObject, context: JsonObject | None, headers: Mapping[str, str]
+) -> RunRequest:
     tracer = params.langsmith_tracer
     return RunRequest(
         input=params.input,
@@ -152,6 +156,7 @@ def _requested(params: RunCreate, config: JsonObject, context: JsonObject | None
         after_seconds=params.after_seconds or 0,
         durability=params.durability or ("exit" if params.checkpoint_during is False else "async"),
         strict_resume=bool(params.strict_resume),
+        headers=headers,
         langsmith=None if tracer is None else (tracer.project_name, tracer.example_id),
     )
 

@@ -13,6 +13,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import (
     body,
     header,
+    path_of,
     path_uuid,
     query_flag,
     query_list,
@@ -78,7 +79,7 @@ async def join(request: web.Request) -> web.StreamResponse:
         end = run_end_of_row(row)
         resumable = row["resumable"] == "true"
         replays = await _seek(api, subscription, request, row) if resumable else False
-        headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
+        headers = {"Location": path_of(request), "Content-Location": path_of(request).rpartition("/")[0]}
         if end is not None and not replays:
             response = await open_stream(request, headers)
             await response.write_eof()
@@ -108,7 +109,7 @@ async def _replay_deleted_run(
         subscription.start_at(run.start)
         subscription.ended(RunEnd("gone"))
         view = RunView(subscription, frame_filter, ids=True, new=False)
-        return await _follow(api, request, {"Location": request.path}, subscription, view)
+        return await _follow(api, request, {"Location": path_of(request)}, subscription, view)
 
 
 def _subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:

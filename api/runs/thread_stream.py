@@ -8,7 +8,7 @@ from aiohttp import web
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
-from threadlog.api.http.requests import header, path_uuid, query_list
+from threadlog.api.http.requests import header, path_of, path_uuid, query_list
 from threadlog.api.http.routes import Query, Route
 from threadlog.api.streaming.cursor import FROM_START, EventId, run_end_of_row
 from threadlog.api.streaming.sse import FrameFilter, block, stream_to
@@ -99,7 +99,7 @@ async def join(request: web.Request) -> web.StreamResponse:
         view = ThreadView(api, thread_id, set(modes), after or EventId(max(0, position - 1), 0, 0))
         return await stream_to(
             request,
-            {"Location": request.path},
+            {"Location": path_of(request)},
             subscription,
             view,
             disconnects=api.disconnects,

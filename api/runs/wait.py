@@ -11,7 +11,7 @@ from aiohttp import web
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, abort_connection, client_gone
 from threadlog.api.http.errors import ApiError
-from threadlog.api.http.requests import body, path_uuid, query_flag, thread_id_or_none
+from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, thread_id_or_none
 from threadlog.api.http.responses import decoded, exactly, raw_reply
 from threadlog.api.runs import stateless
 from threadlog.api.runs.bodies import RunCreate
@@ -66,7 +66,7 @@ async def join(request: web.Request) -> web.StreamResponse:
         if row is None:
             return await _deleted_run_response(api, run_id, thread_id)
         output.ended(run_end_of_row(row))
-        headers = {"Location": request.path, "Content-Location": request.path.rpartition("/")[0]}
+        headers = {"Location": path_of(request), "Content-Location": path_of(request).rpartition("/")[0]}
         return await _respond(api, request, output, headers, cancels=cancels)
     finally:
         api.hub.unsubscribe(output)

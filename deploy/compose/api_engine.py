@@ -19,11 +19,16 @@ from aiohttp import web
 
 from threadlog.api.app import make_app
 from threadlog.api.context import ApiDeps
+from threadlog.api.custom_app.lifespan import StartFailed
+from threadlog.api.custom_app.mount import CustomApp, CustomAppError
+from threadlog.api.custom_app.mount import load as load_custom_app
 from threadlog.api.settings import ApiSettings, Cors
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.engine import engine_of
+from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.retention import retain_for_ever
 from threadlog.deploy.compose.storage import opened_log, pool_of, prepared_database
+from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.health import probed
 from threadlog.deploy.settings import Settings
 from threadlog.engine.gateway.event_tail import EventTail
@@ -33,6 +38,8 @@ from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.processor.ports import EventListener, Executors
 from threadlog.engine.processor.processor import Processor
+from threadlog.engine.user_code import loopback
+from threadlog.engine.user_code.importing import extend_sys_path
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.engine.user_code.store_config import StoreConfig
@@ -52,9 +59,10 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
     """
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
-        options = api_settings(settings, load_langgraph_json(settings.config))
+        application = load_langgraph_json(settings.config)
+        options, custom = api_settings(settings, application), await _custom_app(settings, application)
         deps = await parts.enter_async_context(api_and_engine(settings, uri, options, alone=alone))
-        await _serve(parts, settings, uri, deps)
+        await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
 
 
@@ -73,13 +81,14 @@ async def run_api(settings: Settings) -> None:
     """Serve requests until SIGTERM or SIGINT; engines in other processes decide."""
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
-        options = api_settings(settings, load_langgraph_json(settings.config))
+        application = load_langgraph_json(settings.config)
+        options, custom = api_settings(settings, application), await _custom_app(settings, application)
         source = await parts.enter_async_context(opened_log(settings))
         hub, gateway = StreamHub(source), LogGateway(source)
         await _follow_events(parts, settings, uri, source, hub, gateway)
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
         deps = ApiDeps(pool=pool, gateway=gateway, log=source, hub=hub, settings=options)
-        await _serve(parts, settings, uri, deps)
+        await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
 
 
@@ -158,12 +167,15 @@ async def _follow_events(
     parts.push_async_callback(tail.stop)
 
 
-async def _serve(parts: AsyncExitStack, settings: Settings, uri: str, deps: ApiDeps) -> None:
+async def _serve(parts: AsyncExitStack, settings: Settings, uri: str, deps: ApiDeps, custom: CustomApp | None) -> None:
     """Listen. What is entered into `parts` stops in reverse: no new requests, then the streams, then the rest."""
     await parts.enter_async_context(probed(settings, uri, deps.log, trouble=deps.trouble))
-    app = make_app(deps)
+    app = make_app(deps, custom)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
-    await runner.setup()
+    try:
+        await runner.setup()
+    except StartFailed as error:
+        raise CannotRun(f"http.app can't start: {error}") from error
     parts.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_address=True).start()
     # What lives now lives as long as the process: the garbage collector need not look at it again and again.
@@ -172,10 +184,30 @@ async def _serve(parts: AsyncExitStack, settings: Settings, uri: str, deps: ApiD
     gc.set_threshold(50_000, 20, 50)
 
 
+async def _custom_app(settings: Settings, application: LanggraphJson) -> CustomApp | None:
+    """The application's own routes and middleware, imported as an executor imports its graphs: without a running loop.
+
+    Raises:
+        CannotRun: they can't be loaded.
+    """
+    place = application.http.app
+    if place is None:
+        return None
+    loopback.install(api_url(settings, application))
+    extend_sys_path(application)
+    try:
+        return await asyncio.to_thread(load_custom_app, place)
+    except CustomAppError as error:
+        raise CannotRun(f"{application.path}: {error}") from error
+
+
 def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
     """What the environment and the application's file choose for the api."""
     return ApiSettings(
-        cors=_cors(settings, app.cors),
+        cors=_cors(settings, app.http.cors),
+        configurable_headers=app.http.configurable_headers,
+        mount_prefix=app.http.mount_prefix,
+        disabled=app.http.disabled,
         max_body_bytes=settings.http_max_request_body_bytes,
         read_timeout_seconds=settings.http_read_timeout_seconds,
         resumable_seconds=settings.resumable_stream_ttl_seconds,

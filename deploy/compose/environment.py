@@ -29,6 +29,11 @@ def apply(app: LanggraphJson) -> None:
     app.apply_env(keep=_OURS | _setting_names() if supervised() else _OURS)
 
 
+def api_url(settings: Settings, app: LanggraphJson) -> str:
+    """Where user code reaches the api: with the prefix that the application mounts it at."""
+    return settings.url_of_the_api if settings.api_url else f"{settings.url_of_the_api}{app.http.mount_prefix}"
+
+
 def _setting_names() -> frozenset[str]:
     names: set[str] = set()
     for field in Settings.model_fields.values():

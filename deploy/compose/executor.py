@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.storage import opened_log, prepared_database
 from threadlog.deploy.health import probed
 from threadlog.deploy.lease_owner import owner_name
@@ -12,18 +15,20 @@ from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.process import ExecutorOptions, run
 from threadlog.engine.executor.process import run_executor as run_until_told_to_stop
 from threadlog.engine.user_code import loopback
+from threadlog.engine.user_code.langgraph_json import load
 
 
 def run_executor(settings: Settings) -> None:
     """Load the graphs, execute runs until SIGTERM or SIGINT, then hand back what is in flight."""
-    loopback.install(settings.url_of_the_api)  # modules may call `get_client()` at import
-    run(settings.config, lambda graphs: _execute(settings, graphs))
+    reached_at = api_url(settings, load(settings.config))
+    loopback.install(reached_at)  # modules may call `get_client()` at import
+    run(settings.config, lambda graphs: _execute(settings, graphs, reached_at))
 
 
-async def _execute(settings: Settings, graphs: Graphs) -> None:
+async def _execute(settings: Settings, graphs: Graphs, reached_at: str) -> None:
     uri = await prepared_database(settings)
     async with opened_log(settings) as source:
-        options = executor_options(settings, uri)
+        options = replace(executor_options(settings, uri), api_url=reached_at)
         async with probed(settings, uri, source, executor_id=options.executor_id):
             await run_until_told_to_stop(options, source, graphs)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from threadlog.engine.user_code.http_section import HttpSection, read_http
 from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
 from threadlog.engine.user_code.store_config import StoreConfig, StoreConfigError, store_config
 
@@ -41,15 +41,15 @@ class GraphSpec:
 class LanggraphJson:
     """A checked file. Paths are absolute; `env` is what the file asks to have in the environment.
 
-    `cors`: the keys of `http.cors` that are given. `notices`: sentences that a user should read when a server starts.
+    `notices`: sentences that a user should read when a server starts.
     """
 
     path: Path
     graphs: dict[str, GraphSpec]
     dependency_dirs: list[Path] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
-    cors: dict[str, Any] = field(default_factory=dict)
     store: StoreConfig = field(default_factory=StoreConfig)
+    http: HttpSection = field(default_factory=HttpSection)
     notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
 
@@ -95,8 +95,13 @@ def load(path: str | Path) -> LanggraphJson:
         graphs=graphs,
         dependency_dirs=_dependency_dirs(file, raw.get("dependencies", [])),
         env=env,
-        cors=_cors(file, raw.get("http", sections.get("LANGGRAPH_HTTP"))),
         store=_store(file, raw.get("store", sections.get("LANGGRAPH_STORE"))),
+        http=read_http(
+            raw.get("http", sections.get("LANGGRAPH_HTTP")),
+            file.parent,
+            {**os.environ, **env},
+            lambda key, problem: ConfigError(file, key, problem),
+        ),
         notices=notices,
         raw=raw,
     )
@@ -122,37 +127,6 @@ def _check_treatments(
     if ignored:
         notices.append(f"not acted on: {', '.join(ignored)} (docs/langgraph_json.md says what that means)")
     return sections
-
-
-_CORS_KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("allow_origins", "allow_methods", "allow_headers", "expose_headers"), list),
-    "allow_credentials": bool,
-    "allow_origin_regex": str,
-    "max_age": int,
-}
-
-
-def _cors(file: Path, http: Any) -> dict[str, Any]:
-    if http is None:
-        return {}
-    if not isinstance(http, dict):
-        raise ConfigError(file, "http", 'expected an object such as {"cors": {"allow_origins": ["https://…"]}}.')
-    cors = http.get("cors") or {}
-    if not isinstance(cors, dict):
-        raise ConfigError(file, "http.cors", 'expected an object such as {"allow_origins": ["https://…"]}.')
-    for name, value in cors.items():
-        kind = _CORS_KINDS.get(name)
-        if kind is None:
-            raise ConfigError(file, f"http.cors.{name}", f"there is no such key. There are: {', '.join(_CORS_KINDS)}.")
-        texts = not isinstance(value, list) or all(isinstance(item, str) for item in value)
-        if type(value) is not kind or not texts:
-            wanted = {list: "a list of texts", bool: "true or false", str: "a text", int: "a number of seconds"}[kind]
-            raise ConfigError(file, f"http.cors.{name}", f"expected {wanted}.")
-    try:
-        re.compile(cors.get("allow_origin_regex", ""))
-    except re.error as error:
-        raise ConfigError(file, "http.cors.allow_origin_regex", f"this is no regular expression ({error}).") from None
-    return cors
 
 
 def _store(file: Path, section: Any) -> StoreConfig:

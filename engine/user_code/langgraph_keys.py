@@ -38,8 +38,18 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "env": (Treatment.HONOURED, "A `.env` file or an object. Wins over the process environment; may be missing."),
     "http.cors": (Treatment.HONOURED, "`allow_origins`, `allow_methods`, `allow_headers`, `allow_credentials`, "
                   "`allow_origin_regex`, `expose_headers`, `max_age`."),
-    "http.app": (Treatment.IGNORED, "Custom routes and middleware are not served."),
-    "http": (Treatment.IGNORED, "Every other key of it: `configurable_headers`, `disable_…`, `mount_prefix`, …"),
+    "http.app": (Treatment.HONOURED, "An ASGI application (Starlette, FastAPI, …) or an aiohttp one: its routes, its "
+                 "middleware around all routes, its lifespan, its OpenAPI description ([custom app](custom-app.md))."),
+    "http.configurable_headers": (Treatment.HONOURED, "`includes`, `excludes`: the request headers that runs find in "
+                                  "`configurable`, by their names in lower case."),
+    "http.mount_prefix": (Treatment.HONOURED, "All routes are below it; `/ok` is at its own place, too."),
+    **{f"http.disable_{name}": (Treatment.HONOURED, f"The routes of {what} are not there.") for name, what in (
+        ("assistants", "assistants"), ("threads", "threads"), ("runs", "runs"),
+        ("meta", "`/info`, `/metrics`, `/docs`, `/openapi.json`"))},
+    **dict.fromkeys(("http.disable_mcp", "http.disable_a2a", "http.disable_ui"),
+                    (Treatment.HONOURED, "There is nothing to switch off.")),
+    "http.logging_headers": (Treatment.IGNORED, "Requests are not logged."),
+    "http": (Treatment.IGNORED, "Every other key of it."),
     "auth": (Treatment.REFUSED, _NO_AUTH),
     "encryption": (Treatment.REFUSED, _NO_ENCRYPTION),
     "store.index": (Treatment.IGNORED, "There is no semantic search yet: `query` is passed over."),
@@ -80,7 +90,7 @@ VARIABLES: Mapping[str, tuple[Treatment, str]] = {
     "LANGGRAPH_AUTH_TYPE": (Treatment.REFUSED, f"{_NO_AUTH} `noop` asks for none."),
     "LANGGRAPH_AES_KEY": (Treatment.REFUSED, _NO_ENCRYPTION),
     "LANGSERVE_GRAPHS": (Treatment.IGNORED, "The graphs are those of `langgraph.json`."),
-    "MOUNT_PREFIX": (Treatment.IGNORED, "Routes are served at `/`."),
+    "MOUNT_PREFIX": (Treatment.HONOURED, "As the key `http.mount_prefix`."),
     "LS_RATE_LIMITS": (Treatment.IGNORED, "Requests are not limited."),
     "LS_DEFAULT_CHECKPOINTER_BACKEND": (Treatment.IGNORED, "As the key `checkpointer.backend`."),
 }

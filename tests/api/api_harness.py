@@ -15,8 +15,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.described import Description
 from threadlog.api.app import ROUTES, make_app
+from threadlog.api.custom_app.mount import CustomApp
 from threadlog.api.http.openapi import describe
-from threadlog.api.settings import ApiSettings
+from threadlog.api.settings import SETTINGS, ApiSettings
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.api_engine import api_and_engine
 from threadlog.deploy.settings import Settings
@@ -134,19 +135,21 @@ class ApiHarness:
 
 
 @asynccontextmanager
-async def api_harness(database: str, options: ApiSettings | None = None) -> AsyncIterator[ApiHarness]:
+async def api_harness(
+    database: str, options: ApiSettings | None = None, custom: CustomApp | None = None
+) -> AsyncIterator[ApiHarness]:
     """The api and the engine as one process of `threadlog up` has them; `options`: of the api.
 
-    What the api returns has to be as /openapi.json describes it.
+    What the api returns has to be as /openapi.json describes it, if nothing of the application's own is around it.
     """
     settings = Settings.load(database_uri=database)
     async with api_and_engine(settings, database, options or ApiSettings(), alone=True) as deps:
-        app = make_app(deps)
+        app = make_app(deps, custom)
         undescribed: list[str] = []
 
         async def compare(request: web.Request, response: web.StreamResponse) -> None:
-            if response.status == 499:
-                return  # is not sent: the client has left
+            if custom is not None or app[SETTINGS].disabled or response.status == 499:
+                return  # a 499 is not sent: the client has left
             body = response.body if isinstance(response, web.Response) else None
             undescribed.extend(
                 DESCRIPTION.problems(

@@ -103,6 +103,7 @@ def loaded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What an executor would load."""
     paths: list[Path] = []
     monkeypatch.setattr("threadlog.deploy.compose.executor.run", lambda path, main: paths.append(path))
+    monkeypatch.setattr("threadlog.deploy.compose.executor.load", lambda path: LanggraphJson(path=path, graphs={}))
     monkeypatch.delenv(PARENT_PID, raising=False)
     run_executor(settings)
     return paths.pop()

@@ -84,7 +84,12 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
         section = section.setdefault(name, {})
     samples: dict[str, Any] = {"graphs": AGENT["graphs"], "dependencies": ["."], "env": {"A": "1"}, "http.cors": {}}
     samples |= {"store.ttl": {"default_ttl": 5}, "store.index": {"dims": 2, "embed": "test:model"}}
-    section[last] = samples.get(key, {"other": "x"})
+    samples |= {
+        "http.app": "./agent.py:graph",
+        "http.mount_prefix": "/a",
+        "http.configurable_headers": {"includes": ["x"]},
+    }
+    section[last] = True if last.startswith("disable_") else samples.get(key, {"other": "x"})
     file = write(tmp_path, content)
     match treatment:
         case Treatment.REFUSED:
@@ -106,7 +111,7 @@ def test_a_value_that_asks_for_nothing_is_no_asking(tmp_path: Path, key: str, va
 
 def test_everything_not_acted_on_is_named_in_one_notice(tmp_path: Path) -> None:
     asks = {
-        "http": {"app": "./web.py:app", "cors": {"max_age": 1}, "disable_mcp": True, "disable_a2a": False},
+        "http": {"app": "./agent.py:graph", "cors": {"max_age": 1}, "logging_headers": {"a": 1}, "disable_a2a": False},
         "store": {"other": {"dims": 3}},
         "checkpointer": {"ttl": {"default_ttl": 3}, "serde": {"allowed_json_modules": [["a"]]}, "backend": "default"},
         "unheard_of": 1,
@@ -114,19 +119,21 @@ def test_everything_not_acted_on_is_named_in_one_notice(tmp_path: Path) -> None:
     (notice,) = load(write(tmp_path, {**AGENT, **asks})).notices
     named = notice.removeprefix("not acted on: ").split(" (")[0].split(", ")
     serde = "checkpointer.serde.allowed_json_modules"
-    assert named == ["http.app", "http.disable_mcp", "store.other", "checkpointer.ttl", serde, "unheard_of"]
+    assert named == ["http.logging_headers", "store.other", "checkpointer.ttl", serde, "unheard_of"]
 
 
 @pytest.mark.parametrize("variable", [*SECTIONS, *VARIABLES])
 def test_a_variable_is_treated_like_the_key_it_stands_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    monkeypatch.setenv(variable, '{"other": "./x.py:y"}')
+    monkeypatch.setenv(variable, "/below" if variable == "MOUNT_PREFIX" else '{"other": "./x.py:y"}')
     treatment = VARIABLES[variable][0] if variable in VARIABLES else KEYS[SECTIONS[variable]][0]
     file = write(tmp_path, AGENT)
     if treatment is Treatment.REFUSED:
         with pytest.raises(ConfigError, match=variable):
             load(file)
+    elif variable in VARIABLES and treatment is Treatment.HONOURED:
+        assert load(file).notices == []
     else:
         (notice,) = load(file).notices
         assert variable in notice
@@ -140,8 +147,8 @@ def test_auth_in_the_env_file_is_refused_too(tmp_path: Path) -> None:
 
 def test_cors_comes_from_the_file_or_else_from_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGGRAPH_HTTP", '{"cors": {"allow_origins": ["https://variable"]}}')
-    assert load(write(tmp_path, AGENT)).cors == {"allow_origins": ["https://variable"]}
-    assert load(write(tmp_path, {**AGENT, "http": {"cors": {"max_age": 3}}})).cors == {"max_age": 3}
+    assert load(write(tmp_path, AGENT)).http.cors == {"allow_origins": ["https://variable"]}
+    assert load(write(tmp_path, {**AGENT, "http": {"cors": {"max_age": 3}}})).http.cors == {"max_age": 3}
     monkeypatch.setenv("LANGGRAPH_HTTP", "{")
     with pytest.raises(ConfigError, match="LANGGRAPH_HTTP is not JSON"):
         load(write(tmp_path, AGENT))

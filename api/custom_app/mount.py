@@ -1,0 +1,172 @@
+"""Loads `http.app` and puts it into the api's application."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from threadlog.api.custom_app.asgi import AsgiApp, AsgiServer, RouteOfOurs
+from threadlog.api.custom_app.inner import Responder, route_to_ours
+from threadlog.api.custom_app.lifespan import Lifespan
+from threadlog.api.http.disconnects import Disconnects
+from threadlog.engine.user_code.http_section import CodePlace
+from threadlog.engine.user_code.importing import describe_error, import_source
+
+logger = logging.getLogger(__name__)
+
+_REF = "#/components/schemas/"
+
+
+class CustomAppError(Exception):
+    """`http.app` can't be loaded; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomApp:
+    """The application's own: `asgi` or `aiohttp`, one of them."""
+
+    asgi: AsgiApp | None = None
+    aiohttp: web.Application | None = None
+
+    @property
+    def wraps(self) -> bool:
+        """Whether its middleware can be around our routes: aiohttp's, Starlette's and FastAPI's can."""
+        return self.aiohttp is not None or _is_starlette(self.asgi)
+
+
+def load(place: CodePlace) -> CustomApp:
+    """Import the application. To be called in a thread without an event loop: modules may run one when imported.
+
+    Raises:
+        CustomAppError: there is no such object, it is no application, or its module raises.
+    """
+    try:
+        module = import_source(place.source, is_file=place.is_file)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise CustomAppError(f"http.app cannot be imported: {describe_error(error, place.folder)}") from error
+    found = getattr(module, place.attribute, None)
+    if found is None:
+        raise CustomAppError(f'http.app: {place.source} has no "{place.attribute}".')
+    if isinstance(found, web.Application):
+        return CustomApp(aiohttp=found)
+    if not _is_asgi(found):
+        raise CustomAppError(
+            f"http.app: {place.attribute} in {place.source} is a {type(found).__name__}. Expected an ASGI application "
+            "(Starlette, FastAPI, …) or an aiohttp web.Application."
+        )
+    return CustomApp(asgi=found)
+
+
+def _is_asgi(found: Any) -> bool:
+    call = found if inspect.isfunction(found) else getattr(found, "__call__", None)  # noqa: B004
+    if isinstance(found, type) or not callable(found):
+        return False
+    try:
+        inspect.signature(call or found).bind(None, None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_starlette(app: Any) -> bool:
+    router = getattr(app, "router", None)
+    return isinstance(getattr(router, "routes", None), list) and hasattr(app, "build_middleware_stack")
+
+
+def mount(
+    app: web.Application, custom: CustomApp, respond: Responder, disconnects: Disconnects, *, root_path: str,
+    read_timeout_seconds: float,
+) -> Middleware | None:  # fmt: skip
+    """Start and stop the custom application around `app`, and give it the paths that `app` has no route for.
+
+    Returns the middleware that sends requests through an ASGI application; aiohttp's own are added to `app`'s.
+    """
+    if custom.aiohttp is not None:
+        _mount_aiohttp(app, custom.aiohttp, respond)
+        return None
+    assert custom.asgi is not None
+    if _is_starlette(custom.asgi):
+        custom.asgi.router.routes.insert(0, route_to_ours(respond))  # type: ignore[attr-defined]
+    lifespan = Lifespan(custom.asgi)
+    server = AsgiServer(
+        custom.asgi, disconnects, state=lifespan.state, root_path=root_path, read_timeout_seconds=read_timeout_seconds
+    )
+
+    async def start(_: web.Application) -> None:
+        await lifespan.start()
+
+    async def stop(_: web.Application) -> None:
+        await lifespan.stop()
+
+    app.on_startup.insert(0, start)
+    app.on_cleanup.append(stop)
+    wraps = custom.wraps
+
+    @web.middleware
+    async def through(request: web.Request, handler: Handler) -> web.StreamResponse:
+        missing = request.match_info.http_exception
+        if missing is not None and missing.status == 404:
+            return await server.serve(request, None)
+        return await server.serve(request, RouteOfOurs(request, handler)) if wraps else await handler(request)
+
+    return through
+
+
+def _mount_aiohttp(app: web.Application, custom: web.Application, respond: Responder) -> None:
+    """Its resources come after ours; its handlers see `app` as theirs, with what it keeps."""
+    for key in custom:
+        app[key] = custom[key]
+    for resource in custom.router.resources():
+        app.router.register_resource(resource)
+    app.middlewares.extend(custom.middlewares)
+
+    @web.middleware
+    async def errors_are_responses(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await respond(request, handler)
+
+    app.middlewares.append(errors_are_responses)
+    for index, handler in enumerate(custom.on_startup):
+        app.on_startup.insert(index, handler)
+    app.on_shutdown.extend(custom.on_shutdown)
+    app.on_cleanup.extend(custom.on_cleanup)
+    app.on_response_prepare.extend(custom.on_response_prepare)
+
+
+def merged_openapi(ours: dict[str, Any], custom: CustomApp) -> dict[str, Any]:
+    """Our description with what the application says of itself (FastAPI's `openapi()`); where both have a path or a
+    schema of one name, ours stands, and the schema of theirs is called `App…`."""
+    describe: Callable[[], Any] | None = getattr(custom.asgi, "openapi", None)
+    if describe is None:
+        return ours
+    try:
+        theirs = describe()
+    except Exception as error:
+        logger.warning("http.app: its OpenAPI description can't be made: %s: %s", type(error).__name__, error)
+        return ours
+    if not isinstance(theirs, dict):
+        return ours
+    components = dict(ours.get("components", {}))
+    schemas = dict(components.get("schemas", {}))
+    text = orjson.dumps(theirs).decode()
+    for name in theirs.get("components", {}).get("schemas", {}):
+        if name in schemas:
+            text = text.replace(f'"{_REF}{name}"', f'"{_REF}App{name}"')
+    theirs = orjson.loads(text)
+    for kind, described in theirs.get("components", {}).items():
+        known = schemas if kind == "schemas" else dict(components.get(kind, {}))
+        for name, value in described.items():
+            known[f"App{name}" if name in known else name] = value
+        components[kind] = known
+    paths = dict(ours["paths"])
+    for path, operations in theirs.get("paths", {}).items():
+        paths[path] = {**operations, **paths.get(path, {})}
+    return {**ours, "paths": paths, "components": components}

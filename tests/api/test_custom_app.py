@@ -1,0 +1,334 @@
+"""Applications of the user's own beside and around the api: ASGI's protocol in both directions, and aiohttp's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from fastapi import FastAPI, Request, WebSocket
+from pydantic import BaseModel
+from starlette.background import BackgroundTask
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.websockets import WebSocketDisconnect
+
+from tests.waiting import eventually
+from threadlog.api.custom_app.lifespan import Lifespan, StartFailed
+from threadlog.api.custom_app.mount import CustomApp, CustomAppError, load, merged_openapi
+from threadlog.api.settings import ApiSettings
+from threadlog.engine.user_code.http_section import CodePlace, HeaderRule
+
+from .api_harness import ApiHarness, api_harness
+
+
+class Thread(BaseModel):
+    """A schema with the name of one of ours."""
+
+    color: str
+
+
+class Seen:
+    """What the applications of this module have noticed."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.events: list[str] = []
+        self.hold = asyncio.Event()
+
+
+def fastapi(seen: Seen) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        seen.events.append("started")
+        yield {"color": "blue"}
+        seen.events.append("stopped")
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/color")
+    async def color(request: Request) -> Thread:
+        return Thread(color=request.state.color)
+
+    @app.post("/echo")
+    async def echo(request: Request) -> dict[str, Any]:
+        return {"size": len(await request.body())}
+
+    @app.get("/fails")
+    async def fails() -> None:
+        raise ValueError("broken")
+
+    @app.get("/pieces")
+    async def pieces() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                yield b"first"
+                await seen.hold.wait()
+                yield b"second"
+            finally:
+                seen.events.append("pieces ended")
+
+        return StreamingResponse(parts())
+
+    @app.get("/later")
+    async def later() -> JSONResponse:
+        return JSONResponse({}, background=BackgroundTask(seen.hold.wait))
+
+    @app.websocket("/socket")
+    async def socket(socket: WebSocket) -> None:
+        if "refuse" in socket.query_params:
+            await socket.close()
+            return
+        await socket.accept(subprotocol="chat")
+        try:
+            while True:
+                await socket.send_text((await socket.receive_text()).upper())
+        except WebSocketDisconnect as error:
+            seen.events.append(f"left {error.code}")
+
+    class Around:
+        """Middleware that reads the body before our handlers do, and says that it was there."""
+
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                return await self.app(scope, receive, send)
+            if b"blocked" in scope["query_string"]:
+                return await JSONResponse({"detail": "no"}, status_code=418)(scope, receive, send)
+            body = []
+
+            async def reading() -> Any:
+                message = await receive()
+                body.append(message.get("body", b""))
+                return message
+
+            async def sending(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], (b"x-around", str(message["status"]).encode())]
+                await send(message)
+
+            await self.app(scope, reading, sending)
+            seen.bodies.append(b"".join(body))
+
+    app.add_middleware(Around)
+    return app
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+async def api(database: str, seen: Seen) -> AsyncIterator[ApiHarness]:
+    custom = CustomApp(asgi=fastapi(seen))
+    async with api_harness(database, ApiSettings(heartbeat_seconds=0.2, frame_wait_seconds=5), custom) as opened:
+        await opened.register("noop")
+        yield opened
+        seen.hold.set()
+
+
+async def test_our_handlers_get_what_the_middleware_lets_through(api: ApiHarness, seen: Seen) -> None:
+    async with api.client.post("/threads", data=b'{"metadata": {"a": 1}}') as answer:
+        assert answer.status == 200 and answer.headers["x-around"] == "200"
+        assert (await answer.json())["metadata"] == {"a": 1}
+    assert seen.bodies == [b'{"metadata": {"a": 1}}']
+    status, refused = await api.ask("GET", "/threads/nonsense")
+    assert (status, refused["detail"]) == (422, "Invalid thread ID: must be a UUID")
+    assert await api.ask("GET", "/info?blocked=1") == (418, {"detail": "no"})
+    assert (await api.ask("PUT", "/threads/search"))[0] == 405
+
+
+async def test_a_large_body_goes_through_and_one_too_large_is_refused(database: str, seen: Seen) -> None:
+    options = ApiSettings(max_body_bytes=1_800_000)
+    async with api_harness(database, options, CustomApp(asgi=fastapi(seen))) as api:
+        assert (await api.call("POST", "/threads", {"metadata": {"text": "x" * 1_500_000}}))["thread_id"]
+        assert (await api.ask("POST", "/threads", {"metadata": {"text": "x" * 2_000_000}}))[0] == 413
+        assert await api.call("POST", "/echo", "x" * 1_000_000) == {"size": 1_000_002}
+        assert (await api.ask("POST", "/echo", "x" * 2_000_000))[0] == 413
+
+
+async def test_its_routes_answer_where_we_have_none(api: ApiHarness, seen: Seen) -> None:
+    assert seen.events == ["started"]
+    assert await api.call("GET", "/color") == {"color": "blue"}
+    assert (await api.ask("GET", "/nowhere"))[0] == 404
+    status, failed = await api.ask("GET", "/threads")
+    assert status == 405, failed
+
+
+async def test_an_exception_of_its_own_is_a_500(api: ApiHarness) -> None:
+    async with api.client.get("/fails") as answer:
+        assert answer.status == 500
+
+
+async def test_a_response_comes_in_pieces_and_does_not_wait_for_background_tasks(api: ApiHarness, seen: Seen) -> None:
+    async with api.client.get("/pieces") as answer:
+        assert await answer.content.readany() == b"first"
+        seen.hold.set()
+        assert await answer.read() == b"second"
+    seen.hold.clear()
+    async with api.client.get("/later") as answer:
+        assert await answer.json() == {}
+    seen.hold.set()
+
+
+async def test_the_application_hears_that_a_client_has_left(api: ApiHarness, seen: Seen) -> None:
+    answer = await api.client.get("/pieces")
+    assert await answer.content.readany() == b"first"
+    answer.close()
+    await eventually(lambda: "pieces ended" in seen.events)
+
+
+async def test_our_streams_go_through_frame_by_frame_and_end_with_their_client(api: ApiHarness) -> None:
+    thread = await api.thread()
+    body = {"assistant_id": "noop", "on_disconnect": "cancel", "stream_mode": "updates"}
+    answer = await api.client.post(f"/threads/{thread}/runs/stream", json=body)
+    assert answer.headers["x-around"] == "200" and answer.headers["Content-Type"].startswith("text/event-stream")
+    run = await api.in_flight(thread)
+    await api.claim(run)
+    await api.emit(thread, run, [("updates", {"a": 1})])
+    text = b""
+    while b'{"a":1}' not in text:
+        text += await answer.content.readany()
+    answer.close()
+
+    async def is_interrupted() -> bool:
+        return (await api.call("GET", f"/threads/{thread}/runs/{run}"))["status"] == "interrupted"
+
+    await eventually(is_interrupted)
+
+
+async def test_web_sockets_of_the_application(api: ApiHarness, seen: Seen) -> None:
+    async with api.client.ws_connect("/socket", protocols=("chat",)) as socket:
+        assert socket.protocol == "chat"
+        await socket.send_str("hello")
+        assert await socket.receive_str() == "HELLO"
+        await socket.close(code=4001)
+    await eventually(lambda: "left 4001" in seen.events)
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+        await api.client.ws_connect("/socket?refuse=1")
+
+
+async def test_our_web_socket_goes_through_the_middleware(api: ApiHarness) -> None:
+    thread = await api.thread()
+    async with api.client.ws_connect(f"/threads/{thread}/stream/events") as socket:
+        await socket.send_json({"id": 1, "method": "agent.getTree", "params": {}})
+        assert (await socket.receive_json())["id"] == 1
+
+
+async def test_head_has_headers_and_no_body(api: ApiHarness) -> None:
+    async with api.client.head("/ok") as answer:
+        assert answer.status == 200 and await answer.read() == b""
+
+
+async def test_the_descriptions_are_one_and_ours_keeps_its_names(api: ApiHarness) -> None:
+    described = await api.call("GET", "/openapi.json")
+    assert {"/color", "/echo", "/threads"} <= described["paths"].keys()
+    schemas = described["components"]["schemas"]
+    assert "thread_id" in schemas["Thread"]["properties"] and "color" in schemas["AppThread"]["properties"]
+    answer = described["paths"]["/color"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert answer == {"$ref": "#/components/schemas/AppThread"}
+
+
+async def test_an_aiohttp_application_has_the_same(database: str, seen: Seen) -> None:
+    color = web.AppKey("color", str)
+
+    @web.middleware
+    async def around(request: web.Request, handler: Any) -> web.StreamResponse:
+        response = await handler(request)
+        if not response.prepared:
+            response.headers["x-around"] = str(response.status)
+        return response
+
+    async def show(request: web.Request) -> web.Response:
+        return web.json_response({"color": request.app[color], "name": request.match_info["name"]})
+
+    async def context(app: web.Application) -> AsyncIterator[None]:
+        seen.events.append(f"started {app[color]}")
+        yield
+        seen.events.append("stopped")
+
+    mine = web.Application(middlewares=[around])
+    mine[color] = "green"
+    mine.router.add_get("/color/{name}", show)
+    mine.cleanup_ctx.append(context)
+    async with api_harness(database, ApiSettings(), CustomApp(aiohttp=mine)) as api:
+        assert await api.call("GET", "/color/of-it") == {"color": "green", "name": "of-it"}
+        async with api.client.get("/threads/nonsense") as answer:
+            assert (answer.status, answer.headers["x-around"]) == (422, "422")
+    assert seen.events == ["started green", "stopped"]
+
+
+async def test_an_asgi_application_of_another_kind_has_its_routes_and_no_say_in_ours(database: str) -> None:
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"  # raises for a lifespan, which it does not know
+        await send({"type": "http.response.start", "status": 202, "headers": [(b"x-plain", b"1")]})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    async with api_harness(database, ApiSettings(), CustomApp(asgi=plain)) as api:
+        async with api.client.get("/any/where") as answer:
+            assert (answer.status, await answer.read()) == (202, b"/any/where")
+        async with api.client.get("/ok") as answer:
+            assert "x-plain" not in answer.headers
+
+
+async def test_groups_of_routes_can_be_left_out(database: str) -> None:
+    async with api_harness(database, ApiSettings(disabled=frozenset(("runs", "meta")))) as api:
+        thread = await api.thread()
+        assert (await api.ask("POST", f"/threads/{thread}/runs", {"assistant_id": "noop"}))[0] in (404, 405)
+        assert (await api.ask("GET", "/info"))[0] == (await api.ask("GET", "/openapi.json"))[0] == 404
+        assert (await api.ask("GET", "/ok"))[0] == 200
+
+
+async def test_an_application_that_can_not_start_says_why() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no disk"})
+
+    with pytest.raises(StartFailed, match="no disk"):
+        await Lifespan(app).start()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("app = 3", "is a int. Expected an ASGI application"),
+        ("other = 3", 'has no "app"'),
+        ("raise SystemExit(2)", "http.app cannot be imported: SystemExit: 2"),
+        ("def app(environ, start_response): ...", "is a function. Expected an ASGI application"),
+        ("import asyncio\nasyncio.run(asyncio.sleep(0))\nasync def app(scope, receive, send): ...", None),
+    ],
+)
+async def test_what_is_no_application_is_refused(tmp_path: Path, code: str, says: str | None) -> None:
+    file = tmp_path / "some_webapp.py"
+    file.write_text(code)
+    place = CodePlace(str(file), "app", True, tmp_path)
+    if says is None:
+        assert (await asyncio.to_thread(load, place)).asgi is not None
+    else:
+        with pytest.raises(CustomAppError) as refused:
+            await asyncio.to_thread(load, place)
+        assert says in str(refused.value)
+
+
+def test_a_description_that_can_not_be_made_is_left_out() -> None:
+    class Broken:
+        def openapi(self) -> Any:
+            raise ValueError("no")
+
+    ours = {"paths": {}, "components": {}}
+    assert merged_openapi(ours, CustomApp(asgi=Broken())) is ours
+
+
+def test_headers_are_chosen_by_pattern_and_secrets_by_name_only() -> None:
+    headers = {"X-Tenant": "t", "X-Secret": "s", "X-Api-Key": "k", "User-Agent": "u"}
+    assert HeaderRule().chosen(headers) == {}
+    assert HeaderRule(("x-*",), ("x-sec*",)).chosen(headers) == {"x-tenant": "t"}
+    assert HeaderRule(("*",)).chosen(headers).keys() == {"x-tenant", "x-secret", "user-agent"}
+    assert HeaderRule(("x-api-key",)).chosen(headers) == {"x-api-key": "k"}
