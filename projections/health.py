@@ -35,7 +35,7 @@ Services = dict[str, str | None]
 
 
 class WritePath:
-    """Checks on demand, at most once in `FRESH_SECONDS` however many callers there are."""
+    """Checks on demand, at most once in `fresh_seconds` however many callers there are."""
 
     def __init__(
         self,
@@ -44,8 +44,13 @@ class WritePath:
         *,
         trouble: Callable[[], str | None] | None = None,
         executor_id: str | None = None,
+        fresh_seconds: float = FRESH_SECONDS,
+        step_seconds: float = STEP_SECONDS,
+        undecided_seconds: float = UNDECIDED_SECONDS,
     ) -> None:
         """`trouble`: what the engine of this process fails at; `executor_id`: this process executes under this name."""
+        self._fresh_seconds, self._step_seconds = fresh_seconds, step_seconds
+        self._undecided_seconds = undecided_seconds
         self._pool, self._log = pool, log
         self._trouble = trouble
         self._executor_id = executor_id
@@ -55,7 +60,7 @@ class WritePath:
 
     async def check(self) -> Services:
         """Returns the problem of each part; a part that can't be checked is one, no exception."""
-        if self._result is not None and time.monotonic() - self._result[0] < FRESH_SECONDS:
+        if self._result is not None and time.monotonic() - self._result[0] < self._fresh_seconds:
             return self._result[1]
         if self._check_task is None:
             self._check_task = asyncio.create_task(self._check_parts(), name="health")
@@ -68,7 +73,7 @@ class WritePath:
             }  # fmt: skip
             if self._executor_id is not None:
                 parts["executor"] = self._executor
-            problems = await asyncio.gather(*(_problem(check) for check in parts.values()))
+            problems = await asyncio.gather(*(_problem(check, self._step_seconds) for check in parts.values()))
             result = dict(zip(parts, problems, strict=True))
             self._result = time.monotonic(), result
             return result
@@ -94,7 +99,7 @@ class WritePath:
         if orphans := sum(not position.owned for position in positions):
             return f"{orphans} of {len(positions)} partitions have no engine"
         ages = await asyncio.gather(*(self._undecided(p.partition, p.decided) for p in positions))
-        if (oldest := max(ages, default=0.0)) > UNDECIDED_SECONDS:
+        if (oldest := max(ages, default=0.0)) > self._undecided_seconds:
             return f"a command waits for its decision since {oldest:.0f} s"
         return None
 
@@ -117,12 +122,12 @@ class WritePath:
         return "its lease has ended, or it has not registered yet"
 
 
-async def _problem(check: Callable[[], Awaitable[str | None]]) -> str | None:
+async def _problem(check: Callable[[], Awaitable[str | None]], seconds: float) -> str | None:
     try:
-        async with asyncio.timeout(STEP_SECONDS):
+        async with asyncio.timeout(seconds):
             return await check()
     except TimeoutError:
-        return f"no answer in {STEP_SECONDS:g} s"
+        return f"no answer in {seconds:g} s"
     except Exception as error:
         logger.debug("a part is not well", exc_info=True)
         return f"{type(error).__name__}: {error}"

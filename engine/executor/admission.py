@@ -39,8 +39,11 @@ class NewAttempt(Protocol):
 class AdmissionControl:
     """Counts the attempts that may be short ones. `changed()` is called when more may begin."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None], *, short_ticks: int = SHORT_TICKS
+    ) -> None:
         self._loop, self._changed = loop, changed
+        self._short_ticks = short_ticks
         self._ages: dict[NewAttempt, int] = {}  # in ticks
         self._at_most = AT_MOST
         self._timer: asyncio.TimerHandle | None = None
@@ -68,7 +71,7 @@ class AdmissionControl:
             if not attempt.working:
                 del self._ages[attempt]
                 self._at_most = AT_MOST
-            elif age + 1 >= SHORT_TICKS:
+            elif age + 1 >= self._short_ticks:
                 del self._ages[attempt]
                 self._at_most = min(self._at_most + 1, AT_MOST_AFTER_LONG_ONES)
                 attempt.settle()

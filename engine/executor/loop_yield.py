@@ -17,15 +17,21 @@ from collections.abc import Callable
 _EVERY_SECONDS = 0.001  # threads compute this long before they make way again …
 _AT_MOST_SECONDS = 0.004  # … for this long, should the loop always have more to do
 _IDLE_TURN_SECONDS = 0.0001  # a turn of the loop as short as this had nothing to do
-_BLOCKED_SECONDS = 0.01  # a loop that does not answer is blocked by user code: threads go on …
+BLOCKED_SECONDS = 0.01  # a loop that does not answer is blocked by user code: threads go on …
 _BLOCKED_AGAIN_SECONDS = 0.05  # … and ask again after this
 
 
 class LoopYield:
     """Made on the loop's thread; `yield_to_loop` is for all others."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
-        self._loop, self._clock = loop, clock
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        blocked_seconds: float = BLOCKED_SECONDS,
+    ) -> None:
+        self._loop, self._clock, self._blocked_seconds = loop, clock, blocked_seconds
         self._free = threading.Event()  # threads may go on
         self._free.set()
         self._next = 0.0
@@ -38,7 +44,7 @@ class LoopYield:
                 return
             self._free.clear()
             self._loop.call_soon_threadsafe(self._begin)
-        if not self._free.wait(_BLOCKED_SECONDS):
+        if not self._free.wait(self._blocked_seconds):
             self._release(_BLOCKED_AGAIN_SECONDS)
 
     def _begin(self) -> None:

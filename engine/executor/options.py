@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from threadlog.engine.executor.admission import SHORT_TICKS
 from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
+from threadlog.engine.executor.reporting.outgoing import AppendLimits
 
 
 def new_executor_id() -> str:
@@ -24,6 +26,8 @@ class ExecutorOptions:
     `loop_yield`: nodes that stream from threads let the event loop go first (`engine.executor.loop_yield`).
     `link`: the socket of the engine's `engine.link.server.ExecutorChannelServer`, if it is on this machine. `busy()` is
     called once, from any thread, when others could help: runs work side by side, or user code blocks the loop.
+    `short_ticks`: see `engine.executor.admission`. `poll_seconds`: how often it looks for what notifications may have
+    missed. `cancel_again_seconds`: how long a cancelled node may swallow the cancellation before the next.
     `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
     lease while this interpreter cannot.
     """
@@ -41,6 +45,10 @@ class ExecutorOptions:
     pool_size: int = 8
     lease_seconds: float = LEASE_SECONDS
     renew_seconds: float = RENEW_SECONDS
+    append_limits: AppendLimits = field(default_factory=AppendLimits)
+    short_ticks: int = SHORT_TICKS
+    poll_seconds: float = 1.0
+    cancel_again_seconds: float = 5.0
     link: Path | None = None
     busy: Callable[[], None] | None = None
     alive: Callable[[str], None] | None = None

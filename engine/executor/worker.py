@@ -34,7 +34,6 @@ from threadlog.engine.user_code.langgraph_json import GraphSpec
 logger = logging.getLogger(__name__)
 
 _BATCH_AT_LEAST = 2  # claimed at once, doubled while the queue has more: an idle executor beside us gets its share
-_POLL_SECONDS = 1.0  # what notifications may have missed
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
 _KNOWN_ATTEMPTS = 65_536
 _DRAINING_LOAD = 1_000_000
@@ -58,7 +57,7 @@ class Executor:
             if options.link is not None
             else None
         )
-        self.appender = BatchingAppender(self._link or log, loop_yield=options.loop_yield)
+        self.appender = BatchingAppender(self._link or log, loop_yield=options.loop_yield, limits=options.append_limits)
         self._queue = RunQueue(dsn, graphs=names, durable=not options.log_in_database, held=self._held)
         self._pool = RetryingPool.of(dsn, size=options.pool_size)
         self._listener = queue_listener(
@@ -71,7 +70,7 @@ class Executor:
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._cancelled_early: dict[str, float] = {}
         self._wake = asyncio.Event()
-        self._room = AdmissionControl(self._loop, self._wake.set)
+        self._room = AdmissionControl(self._loop, self._wake.set, short_ticks=options.short_ticks)
         self._hungry = True
         self._batch = _BATCH_AT_LEAST
         self._draining = False
@@ -258,6 +257,7 @@ class Executor:
             timeout_seconds=self.options.timeout_seconds,
             leave_behind=self._node_threads.leave_behind,
             thread_stop_seconds=self.options.thread_stop_seconds,
+            cancel_again_seconds=self.options.cancel_again_seconds,
             after=before.task if before is not None and before.working else None,
         )
         self._known[(claim.run_id, claim.attempt)] = None
@@ -338,10 +338,10 @@ class Executor:
         self.appender.connection_lost()
 
     async def _poll(self) -> None:
-        """Once a second: what notifications may have missed."""
+        """Again and again: what notifications may have missed."""
         orphans: set[tuple[str, int]] = set()
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(self.options.poll_seconds)
             try:
                 orphans = await self._check_mine(orphans)
             except FAILED as error:

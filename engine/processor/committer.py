@@ -131,18 +131,25 @@ async def provide_states(coordination: CoordinationStore, turns: Sequence[Turn])
 
 
 async def take_over(
-    source: Log, coordination: CoordinationStore, terms: Sequence[Term], projected: OnProjected
+    source: Log,
+    coordination: CoordinationStore,
+    terms: Sequence[Term],
+    projected: OnProjected,
+    *,
+    piece_bytes: int = PIECE_BYTES,
+    least_bytes: int = MIN_READ_BYTES,
 ) -> None:
     """Announce these terms and bring the read models up to their announcements; a term that fails to is dead.
 
-    What was not projected is read back and projected in pieces of `PIECE_BYTES`, however much it is. Should the
+    What was not projected is read back and projected in pieces of `piece_bytes`, but at least
+    `least_bytes` of each partition, however much it is. Should the
     take-over end between two of them, the next one goes on there.
     """
     try:
         appends = [Append(Topic.EVENTS, term.partition, "", term.announcement.encode()) for term in terms]
         ends = {term.partition: end for term, end in zip(terms, await source.append(appends), strict=True)}
         while reading := [term for term in terms if not (term.ready or term.dead)]:
-            size = max(PIECE_BYTES // len(reading), MIN_READ_BYTES)
+            size = max(piece_bytes // len(reading), least_bytes)
             await asyncio.gather(*(_read_back(source, term, ends[term.partition], size) for term in reading))
             reading = [term for term in reading if not term.dead]
             keys = [key for term in reading for key in term.needed()]

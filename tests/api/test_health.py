@@ -19,7 +19,6 @@ from threadlog.engine.gateway.gateway import envelope_for
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, LogUnavailable, Topic
 from threadlog.engine.log.records import partition_of
-from threadlog.projections import health
 from threadlog.projections.health import WritePath
 from threadlog.projections.queries import system
 
@@ -101,9 +100,7 @@ async def test_what_the_engine_of_this_process_fails_at_is_told(api: ApiHarness)
         assert (await probe(client))[1]["engine"] == trouble[0]
 
 
-async def test_a_command_that_nobody_decides_is_told_by_its_age(
-    api: ApiHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_command_that_nobody_decides_is_told_by_its_age(api: ApiHarness) -> None:
     """As of an engine that gets nowhere: its leases are renewed, and what is in the log stays undecided."""
     wedged = MemoryLog(api.log.partitions)
     thread_id = "0199b2c0-0000-7000-8000-000000000001"
@@ -112,34 +109,30 @@ async def test_a_command_that_nobody_decides_is_told_by_its_age(
     decided = max(p.decided for p in await system.positions(api.pool))
     for _ in range(decided + 2):  # at least one after those that are decided
         await wedged.append([Append(Topic.COMMANDS, p, thread_id, envelope.encode())])
-    monkeypatch.setattr(health, "UNDECIDED_SECONDS", -1.0)
-    problem = (await WritePath(api.pool, wedged).check())["engine"]
+    problem = (await WritePath(api.pool, wedged, undecided_seconds=-1).check())["engine"]
     assert problem is not None and "waits for its decision" in problem
-    monkeypatch.setattr(health, "UNDECIDED_SECONDS", 3600.0)
-    assert (await WritePath(api.pool, wedged).check())["engine"] is None
+    assert (await WritePath(api.pool, wedged, undecided_seconds=3600).check())["engine"] is None
 
 
-async def test_many_probes_are_one_look(api: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "FRESH_SECONDS", 3600.0)
+async def test_many_probes_are_one_look(api: ApiHarness) -> None:
     log = Broken(api.log)
-    path = WritePath(api.pool, log)
+    path = WritePath(api.pool, log, fresh_seconds=3600)
     for _ in range(20):
         assert set((await path.check()).values()) == {None}
     assert len(log.appended) == 1
-    monkeypatch.setattr(health, "FRESH_SECONDS", 0.0)
-    await path.check()
-    assert [record.partition for record in log.appended] == [0, 1]  # another partition each time
+    path = WritePath(api.pool, log, fresh_seconds=0)
+    for _ in range(2):
+        await path.check()
+    assert [record.partition for record in log.appended] == [0, 0, 1]  # another partition each time
 
 
-async def test_a_part_that_does_not_answer_is_not_waited_for(api: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "STEP_SECONDS", 0.05)
-
+async def test_a_part_that_does_not_answer_is_not_waited_for(api: ApiHarness) -> None:
     class Stuck(Broken):
         async def bounds(self, topic: Topic, partition: int) -> tuple[int, int]:
             await asyncio.Event().wait()
             raise AssertionError
 
-    found = await WritePath(api.pool, Stuck(api.log)).check()
+    found = await WritePath(api.pool, Stuck(api.log), step_seconds=0.05).check()
     assert found["log"] == "no answer in 0.05 s"
 
 

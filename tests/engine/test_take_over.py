@@ -10,7 +10,6 @@ import pytest
 from tests.engine.engine_harness import PARTITIONS, EngineHarness, create_run, create_thread, finish, new_id
 from threadlog.engine.log.port import LogUnavailable, Record, Topic
 from threadlog.engine.log.records import EventRecord
-from threadlog.engine.processor import committer
 from threadlog.engine.processor.committer import take_over
 from threadlog.engine.processor.ports import Batch
 from threadlog.engine.processor.term import Term
@@ -42,8 +41,11 @@ class Watched:
         return await self._log.read(topic, partition, start, **names)
 
 
+SMALL_PIECES = {"piece_bytes": 1, "least_bytes": 1_000}
+
+
 @pytest.fixture
-async def forgotten(world: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EngineHarness]:
+async def forgotten(world: EngineHarness) -> AsyncIterator[EngineHarness]:
     """A log of some hundred records, none of which is projected; pieces are of a few records."""
     engine = await world.engine()
     for n in range(30):
@@ -57,8 +59,6 @@ async def forgotten(world: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> As
     world.engines.clear()
     await world.pool.execute(f"TRUNCATE {TABLES}")
     await world.pool.execute("UPDATE partitions SET ev_off = -1, cmd_off = -1, log_epoch = 0")
-    monkeypatch.setattr(committer, "PIECE_BYTES", 1)
-    monkeypatch.setattr(committer, "MIN_READ_BYTES", 1_000)
     yield world
 
 
@@ -67,7 +67,7 @@ async def taken(world: EngineHarness, source: Any) -> tuple[list[Term], list[Bat
     coordination = PostgresCoordinationStore(world.pool, reader_of_values(world.log))
     terms = [Term(position) for position in await coordination.take("two", 60, PARTITIONS, [])]
     batches: list[Batch] = []
-    await take_over(source, coordination, terms, lambda batch, _: batches.append(batch))
+    await take_over(source, coordination, terms, lambda batch, _: batches.append(batch), **SMALL_PIECES)
     return terms, batches
 
 

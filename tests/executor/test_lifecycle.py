@@ -80,11 +80,8 @@ async def test_an_executor_that_was_declared_dead_stops_its_runs_in_silence_and_
     assert (await stage.reports(other))[0]["started"]["executor"] == executor.executor_id
 
 
-async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(
-    stage: ExecutorHarness, serving, monkeypatch
-) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
-    executor = await serving("slow")
+async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(stage: ExecutorHarness, serving) -> None:
+    executor = await serving("slow", poll_seconds=0.05)
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.items(run_id))
     reports = await stage.reports(run_id)
@@ -93,9 +90,8 @@ async def test_a_run_that_somebody_else_took_over_is_stopped_in_silence(
     assert await stage.reports(run_id) == reports
 
 
-async def test_the_runs_of_a_deleted_thread_are_stopped(stage: ExecutorHarness, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
-    executor = await serving("slow")
+async def test_the_runs_of_a_deleted_thread_are_stopped(stage: ExecutorHarness, serving) -> None:
+    executor = await serving("slow", poll_seconds=0.05)
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
     await stage.connection.execute("DELETE FROM run_queue")
@@ -103,9 +99,8 @@ async def test_the_runs_of_a_deleted_thread_are_stopped(stage: ExecutorHarness, 
     assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
-async def test_a_cancellation_nobody_heard_is_seen_by_the_poll(stage: ExecutorHarness, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
-    await serving("slow")
+async def test_a_cancellation_nobody_heard_is_seen_by_the_poll(stage: ExecutorHarness, serving) -> None:
+    await serving("slow", poll_seconds=0.05)
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
     await stage.connection.execute("UPDATE run_queue SET cancel = 'rollback'")
@@ -146,11 +141,8 @@ async def test_an_attempt_stopped_before_its_first_step_still_reports(
     assert (await stage.outcome(run_id))["status"] == "interrupted"
 
 
-async def test_a_run_that_was_queued_without_a_notification_is_found(
-    stage: ExecutorHarness, serving, monkeypatch
-) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
-    await serving("noop")
+async def test_a_run_that_was_queued_without_a_notification_is_found(stage: ExecutorHarness, serving) -> None:
+    await serving("noop", poll_seconds=0.05)
     run_id = await stage.enqueue("noop", {"items": []})
     await stage.outcome(run_id)
     await stage.connection.execute(
@@ -160,9 +152,8 @@ async def test_a_run_that_was_queued_without_a_notification_is_found(
     assert (await stage.outcome(run_id, 2))["status"] == "success"
 
 
-async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: ExecutorHarness, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
-    executor = await serving("noop")
+async def test_a_claim_whose_answer_was_lost_is_taken_up(stage: ExecutorHarness, serving) -> None:
+    executor = await serving("noop", poll_seconds=0.05)
     executor._draining = True  # it must not claim the row itself before it is taken
     run_id = await stage.enqueue("noop", {"items": []})
     queue = RunQueue(stage.database, graphs=["noop"], durable=True, held=list)
@@ -265,9 +256,8 @@ async def test_reads_wait_while_the_database_is_away_and_fail_when_they_are_wron
 FORGET = "UPDATE run_queue SET owner = NULL; TRUNCATE executors_here"  # as a crash of the database may
 
 
-async def test_a_claim_the_database_forgot_is_taken_back(stage: ExecutorHarness, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.worker._POLL_SECONDS", 0.05)
-    executor = await serving("slow", log_in_database=True)
+async def test_a_claim_the_database_forgot_is_taken_back(stage: ExecutorHarness, serving) -> None:
+    executor = await serving("slow", log_in_database=True, poll_seconds=0.05)
     run_id = await stage.enqueue("slow", {"items": []})
     await eventually(lambda: stage.reports(run_id))
     mine, connection = executor.attempts[run_id], executor._queue._connection

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from tests.waiting import eventually
-from threadlog.engine.executor.reporting import appender as module
-from threadlog.engine.executor.reporting import outgoing
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
+from threadlog.engine.executor.reporting.outgoing import AppendLimits
 from threadlog.engine.executor.reporting.reporter import AttemptReporter
 from threadlog.engine.executor.reporting.spill import Spill
 from threadlog.engine.log.memory import MemoryLog
@@ -42,8 +41,13 @@ async def log() -> SlowLog:
 
 
 @pytest.fixture
-async def appender(log: SlowLog) -> AsyncIterator[BatchingAppender]:
-    opened = BatchingAppender(log)
+def limits() -> AppendLimits:
+    return AppendLimits()
+
+
+@pytest.fixture
+async def appender(log: SlowLog, limits: AppendLimits) -> AsyncIterator[BatchingAppender]:
+    opened = BatchingAppender(log, limits=limits)
     yield opened
     log.gate.set()
     await opened.aclose()
@@ -136,8 +140,8 @@ async def test_held_frames_leave_when_the_attempt_is_no_short_one(log: SlowLog, 
     assert [record.topic for batch in log.appends for record in batch] == [Topic.STREAM, Topic.STREAM]
 
 
-async def test_no_more_than_some_appends_are_in_flight(log: SlowLog, appender: BatchingAppender, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_IN_FLIGHT", 2)
+@pytest.mark.parametrize("limits", [AppendLimits(in_flight=2)])
+async def test_no_more_than_some_appends_are_in_flight(log: SlowLog, appender: BatchingAppender) -> None:
     log.gate.clear()
     done = []
     for i in range(2):
@@ -263,8 +267,8 @@ async def test_large_batches_are_split(log: SlowLog, appender: BatchingAppender)
     assert log.appends[-1][-1].topic == Topic.COMMANDS
 
 
-async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, appender: BatchingAppender, monkeypatch) -> None:
-    monkeypatch.setattr(outgoing, "FULL_BYTES", 1000)
+@pytest.mark.parametrize("limits", [AppendLimits(full_bytes=1000)])
+async def test_when_very_much_is_queued_there_is_no_room(log: SlowLog, appender: BatchingAppender) -> None:
     log.gate.clear()
     queue = frames_of(appender)
     for _ in range(4):
@@ -370,10 +374,10 @@ async def test_after_settling_items_are_reported_as_they_come_one_report_in_flig
     assert ids == [f"r:1:{n}" for n in range(len(ids))]
 
 
+@pytest.mark.parametrize("limits", [AppendLimits(full_bytes=50_000)])
 async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_disk(
-    log: SlowLog, appender: BatchingAppender, monkeypatch
+    log: SlowLog, appender: BatchingAppender
 ) -> None:
-    monkeypatch.setattr(outgoing, "FULL_BYTES", 50_000)
     log.gate.clear()
     queue = frames_of(appender)
     frames = [b"%d " % i + b"x" * 10_000 for i in range(300)]
@@ -395,10 +399,10 @@ async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_dis
     assert await read(log) == list(enumerate(frames))
 
 
+@pytest.mark.parametrize("limits", [AppendLimits(full_bytes=10_000)])
 async def test_a_full_outbox_does_not_hold_up_a_run_that_has_nothing_waiting(
-    log: SlowLog, appender: BatchingAppender, monkeypatch
+    log: SlowLog, appender: BatchingAppender
 ) -> None:
-    monkeypatch.setattr(outgoing, "FULL_BYTES", 10_000)
     log.gate.clear()
     greedy, modest = frames_of(appender), frames_of(appender, "other")
     for _ in range(20):
@@ -409,10 +413,10 @@ async def test_a_full_outbox_does_not_hold_up_a_run_that_has_nothing_waiting(
     assert (greedy.seq, modest.seq) == (20, 1)
 
 
+@pytest.mark.parametrize("limits", [AppendLimits(full_bytes=10_000)])
 async def test_frames_stay_in_order_when_threads_put_while_the_disk_is_read(
-    log: SlowLog, appender: BatchingAppender, monkeypatch
+    log: SlowLog, appender: BatchingAppender
 ) -> None:
-    monkeypatch.setattr(outgoing, "FULL_BYTES", 10_000)
     queue = frames_of(appender)
     log.gate.clear()
     for i in range(50):

@@ -43,9 +43,8 @@ def loop() -> ByHand:
 
 
 @pytest.fixture
-def precedence(loop: ByHand, monkeypatch: pytest.MonkeyPatch) -> LoopYield:
-    monkeypatch.setattr("threadlog.engine.executor.loop_yield._BLOCKED_SECONDS", 30.0)
-    return LoopYield(cast(Any, loop), lambda: loop.now)
+def precedence(loop: ByHand) -> LoopYield:
+    return LoopYield(cast(Any, loop), lambda: loop.now, blocked_seconds=30.0)
 
 
 @contextmanager
@@ -105,9 +104,8 @@ def test_a_second_thread_waits_with_the_first(loop: ByHand, precedence: LoopYiel
             loop.turn(0)
 
 
-def test_a_loop_that_user_code_blocks_holds_up_nobody(loop: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.loop_yield._BLOCKED_SECONDS", 0.001)
-    precedence = LoopYield(cast(Any, loop), lambda: loop.now)
+def test_a_loop_that_user_code_blocks_holds_up_nobody(loop: ByHand) -> None:
+    precedence = LoopYield(cast(Any, loop), lambda: loop.now, blocked_seconds=0.001)
     precedence.make_way()
     loop.knocked.clear()
     precedence.make_way()

@@ -14,9 +14,8 @@ def names(frames: list[tuple[str, Any]]) -> list[str]:
     return [name for name, _ in frames]
 
 
-async def test_a_short_run_is_one_report_with_everything_in_it(stage: ExecutorHarness, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.admission.SHORT_TICKS", 1_000_000)
-    executor = await serving("noop")
+async def test_a_short_run_is_one_report_with_everything_in_it(stage: ExecutorHarness, serving) -> None:
+    executor = await serving("noop", short_ticks=1_000_000)
     run_id = await stage.enqueue("noop", {"items": ["in"]})
     outcome = await stage.outcome(run_id)
     assert outcome["status"] == "success"
@@ -35,10 +34,9 @@ async def test_a_short_run_is_one_report_with_everything_in_it(stage: ExecutorHa
 
 
 async def test_frames_wait_while_the_run_may_be_a_short_one_unless_its_client_follows_it(
-    stage: ExecutorHarness, serving, monkeypatch
+    stage: ExecutorHarness, serving
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.admission.SHORT_TICKS", 1_000_000)
-    executor = await serving("slow")
+    executor = await serving("slow", short_ticks=1_000_000)
     alone = await stage.enqueue("slow", {"items": []})
     followed = await stage.enqueue("slow", {"items": []}, streamed=True)
     begun = ["metadata", "values", "values"]
@@ -252,11 +250,8 @@ async def test_a_cancelled_run_stops_at_once_and_keeps_its_steps(stage: Executor
     await eventually(lambda: not executor.attempts)
 
 
-async def test_a_node_that_swallows_the_cancellation_is_cancelled_again(
-    stage: ExecutorHarness, serving, monkeypatch
-) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.run.attempt._CANCEL_AGAIN_SECONDS", 0.05)
-    await serving("stubborn")
+async def test_a_node_that_swallows_the_cancellation_is_cancelled_again(stage: ExecutorHarness, serving) -> None:
+    await serving("stubborn", cancel_again_seconds=0.05)
     run_id = await stage.enqueue("stubborn", {"items": []})
     await eventually(lambda: stage.reports(run_id))
     await stage.cancel(run_id)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
+from threadlog.engine.executor.reporting.outgoing import AppendLimits
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable
 
 
@@ -134,14 +135,13 @@ async def test_a_graph_called_synchronously_in_a_node_streams_and_checkpoints_li
 async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(
     stage: ExecutorHarness, serving, monkeypatch
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 20_000)
     gate, append = asyncio.Event(), stage.log.append
 
     async def held(records):
         await gate.wait()
         return await append(records)
 
-    executor = await serving("tokens")
+    executor = await serving("tokens", append_limits=AppendLimits(full_bytes=20_000))
     monkeypatch.setattr(stage.log, "append", held)
     run_id = await stage.enqueue("tokens", {"items": [], "n": 50_000}, stream_mode=["custom"])
     await eventually(lambda: executor.appender.buffer.full)
@@ -157,14 +157,13 @@ async def test_a_node_in_a_thread_waits_while_the_log_cannot_keep_up(
 async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_waits(
     stage: ExecutorHarness, serving, monkeypatch, kilobytes: int
 ) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 100_000)
     gate, append = asyncio.Event(), stage.log.append
 
     async def held(records):
         await gate.wait()
         return await append(records)
 
-    executor = await serving("flood")
+    executor = await serving("flood", append_limits=AppendLimits(full_bytes=100_000))
     monkeypatch.setattr(stage.log, "append", held)
     run_id = await stage.enqueue("flood", {"items": [], "n": kilobytes}, stream_mode=["custom"])
     await eventually(lambda: run_id in executor.attempts and executor.attempts[run_id].queue.count >= 6000)
@@ -179,10 +178,9 @@ async def test_a_node_on_the_loop_that_streams_fast_takes_no_memory_and_its_run_
     assert sent == [str(i) for i in range(6000)]
 
 
-async def test_a_node_that_is_too_far_ahead_of_the_log_fails(stage: ExecutorHarness, serving, monkeypatch) -> None:
-    monkeypatch.setattr("threadlog.engine.executor.reporting.outgoing.FULL_BYTES", 20_000)
-    monkeypatch.setattr("threadlog.engine.executor.reporting.spill.SPILL_BYTES", 100_000)
-    await serving("flood", "noop")
+async def test_a_node_that_is_too_far_ahead_of_the_log_fails(stage: ExecutorHarness, serving) -> None:
+    limits = AppendLimits(full_bytes=20_000, spill_bytes=100_000)
+    await serving("flood", "noop", append_limits=limits)
     run_id = await stage.enqueue("flood", {"items": [], "n": 3000}, stream_mode=["custom"])
     outcome = await stage.outcome(run_id)
     assert (outcome["status"], outcome["error"]["error"]) == ("error", "StreamTooFast")

@@ -198,17 +198,14 @@ async def test_retention_takes_what_is_old_and_decided(log: PostgresLog, connect
     assert await connection.fetchval("SELECT count(*) FROM log_stream") == 3 + 10 + 10
 
 
-async def test_retention_of_many_records_goes_step_by_step(
-    log: PostgresLog, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("threadlog.engine.log.postgres.log._TRIM_ROWS", 10)
+async def test_retention_of_many_records_goes_step_by_step(log: PostgresLog, connection: asyncpg.Connection) -> None:
     await log.append([Append(STREAM, 0, "k", b"x") for _ in range(95)])
     await connection.execute("UPDATE log_stream SET at = at - interval '1 day' WHERE off < 83")
-    await log.retain(commands_seconds=3600, stream_seconds=3600, decided={})
+    await log.retain(commands_seconds=3600, stream_seconds=3600, decided={}, rows=10)
     assert await log.bounds(STREAM, 0) == (83, 95)
     assert await connection.fetchval("SELECT count(*) FROM log_stream") == 12
 
-    await log.retain(commands_seconds=3600, stream_seconds=0, decided={})
+    await log.retain(commands_seconds=3600, stream_seconds=0, decided={}, rows=10)
     assert await log.bounds(STREAM, 0) == (95, 95)
 
 

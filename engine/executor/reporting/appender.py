@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from threadlog.engine.executor.loop_yield import LoopYield
 from threadlog.engine.executor.reporting.frames import FrameQueue
-from threadlog.engine.executor.reporting.outgoing import AppendBatch, OutgoingBuffer
+from threadlog.engine.executor.reporting.outgoing import AppendBatch, AppendLimits, OutgoingBuffer
 from threadlog.engine.executor.reporting.recent import RecentRecords
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import Frames
@@ -30,7 +30,6 @@ _LINGER_BUSY_SECONDS = 0.004  # … and this long after the previous append, …
 _FIRST_TOKEN = 1  # … but for an attempt's second frame (its first says that it runs): somebody looks at an empty page
 _BACK_OFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 LOST_FRAME = b"~lost"  # stands for a frame the log refused
-_IN_FLIGHT = 4  # appends: a run's last report does not wait for the whole of one that has just left
 
 
 class Appending(Protocol):
@@ -49,11 +48,11 @@ def _without_data(record: Append) -> Append:
 class BatchingAppender:
     """Appends for one process. Made and closed on its event loop."""
 
-    def __init__(self, log: Appending, *, loop_yield: bool = True) -> None:
+    def __init__(self, log: Appending, *, loop_yield: bool = True, limits: AppendLimits | None = None) -> None:
         """`log` may return anything as the offset of a stream record. `loop_yield`: see `LoopYield`."""
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self.buffer = OutgoingBuffer(self._posted)
+        self.buffer = OutgoingBuffer(self._posted, limits)
         self._sending: set[str] = set()  # threads that are in an append under way
         self._in_flight: set[asyncio.Task[list[int]]] = set()
         self._failed: list[AppendBatch] = []
@@ -137,7 +136,7 @@ class BatchingAppender:
             self._recovery = self._loop.create_task(self._recover(), name="append recovery")
             return
         more = True
-        while more and len(self._in_flight) < _IN_FLIGHT:
+        while more and len(self._in_flight) < self.buffer.limits.in_flight:
             batch, more = self.buffer.collect(self._sending)
             if not batch.records:
                 break

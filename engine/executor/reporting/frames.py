@@ -17,6 +17,9 @@ class Sending(Protocol):
     queued_bytes: int
 
     @property
+    def spill_bytes(self) -> int: ...
+
+    @property
     def full(self) -> bool: ...
 
     @property
@@ -93,7 +96,7 @@ class FrameQueue:
 
     def _begin_spill(self) -> Spill | None:
         try:
-            self.spill = Spill()
+            self.spill = Spill(self._buffer.spill_bytes)
         except OSError as error:
             logger.warning(
                 "run %s: what it streams stays in memory, there is no file for it: %s", self.run_id, error,

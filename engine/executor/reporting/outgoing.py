@@ -13,12 +13,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from threadlog.engine.executor.reporting.frames import FrameQueue
+from threadlog.engine.executor.reporting.spill import SPILL_BYTES
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import Frames
 
-FULL_BYTES = 32 * 1024 * 1024  # above this, runs wait between supersteps and threads that write wait at once
 _BATCH_BYTES = 2 * 1024 * 1024
 _RECORD_BYTES = 256 * 1024  # of one run's frames: a reader never has to take more at once
+
+
+@dataclass(frozen=True, slots=True)
+class AppendLimits:
+    """What an executor process keeps back of what it has to append."""
+
+    in_flight: int = 4
+    """Appends at a time: a run's last report does not wait for the whole of one that has just left."""
+    full_bytes: int = 32 * 1024 * 1024
+    """Bytes queued above which runs wait between supersteps, and threads that write wait at once."""
+    spill_bytes: int = SPILL_BYTES
+    """Bytes of one run's frames on disk; a node that is so far ahead of the log will not be caught up with."""
 
 
 @dataclass(slots=True)
@@ -43,7 +55,8 @@ class OutgoingBuffer:
     `posted(queue)` is called on the loop when a queue has frames that were not announced, `posted(None)` for a command.
     """
 
-    def __init__(self, posted: Callable[[FrameQueue | None], None]) -> None:
+    def __init__(self, posted: Callable[[FrameQueue | None], None], limits: AppendLimits | None = None) -> None:
+        self.limits = limits or AppendLimits()
         self._posted = posted
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -95,8 +108,12 @@ class OutgoingBuffer:
     # --- back-pressure
 
     @property
+    def spill_bytes(self) -> int:
+        return self.limits.spill_bytes
+
+    @property
     def full(self) -> bool:
-        return self.queued_bytes > FULL_BYTES
+        return self.queued_bytes > self.limits.full_bytes
 
     async def room(self, queue: FrameQueue) -> None:
         """Wait while too much is queued, in all or of this queue."""
@@ -106,7 +123,7 @@ class OutgoingBuffer:
 
     def appended(self) -> None:
         """An append has ended: queues that wait for room look again, if there is."""
-        if self.queued_bytes <= FULL_BYTES // 2:
+        if self.queued_bytes <= self.limits.full_bytes // 2:
             self._room.set()
 
     # --- taking from it

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from typing import BinaryIO, cast
 
-SPILL_BYTES = 2 * 1024**3  # of the file: a node that is so far ahead of the log will not be caught up with
+SPILL_BYTES = 2 * 1024**3
 _READ_BYTES = 1024 * 1024
 _HEAD = struct.Struct("!II")  # lengths of a frame's name and data
 
@@ -27,8 +27,9 @@ class StreamTooFast(RuntimeError):
 class Spill:
     """Frames on disk. `put` may be called from any thread."""
 
-    def __init__(self) -> None:
-        """Raises OSError when there can't be such a file."""
+    def __init__(self, most_bytes: int = SPILL_BYTES) -> None:
+        """`most_bytes`: of the file. Raises OSError when there can't be such a file."""
+        self.most_bytes = most_bytes
         file = tempfile.TemporaryFile(prefix="threadlog-stream-", buffering=0)  # noqa: SIM115  closed by `take`
         self._file = cast(BinaryIO, file)
         self._descriptor = self._file.fileno()
@@ -40,7 +41,7 @@ class Spill:
     @property
     def too_large(self) -> bool:
         """Nodes must not put any more."""
-        return self._written > SPILL_BYTES or bool(self._after)
+        return self._written > self.most_bytes or bool(self._after)
 
     @property
     def ended(self) -> bool:

@@ -40,7 +40,6 @@ from threadlog.engine.logging_context import set_fields
 
 logger = logging.getLogger(__name__)
 
-_CANCEL_AGAIN_SECONDS = 5.0
 _EXIT_SECONDS = 30.0
 _DRAIN_SECONDS = 4.0  # less than the executor gives those it hands back
 
@@ -69,12 +68,13 @@ class RunAttempt:
         timeout_seconds: float,
         leave_behind: Callable[[Job], None],
         thread_stop_seconds: float = 30.0,
+        cancel_again_seconds: float = 5.0,
         after: asyncio.Task[None] | None = None,
     ) -> None:
         self.claim, self._graph, self._after = claim, graph, after
         self._appender, self._log, self._pool = appender, log, pool
         self._facts, self._timeout = facts, timeout_seconds
-        self._thread_stop_seconds = thread_stop_seconds
+        self._thread_stop_seconds, self._cancel_again_seconds = thread_stop_seconds, cancel_again_seconds
         self._given_up, self._leave_behind = GivenUp(), leave_behind
         self._loop = asyncio.get_running_loop()
         self.control = RunControl()
@@ -148,7 +148,7 @@ class RunAttempt:
             self._again.cancel()
         # user code may swallow a cancellation
         self._again = self._loop.call_later(
-            _CANCEL_AGAIN_SECONDS, lambda: self._stop(reason, message, force=force, again=True)
+            self._cancel_again_seconds, lambda: self._stop(reason, message, force=force, again=True)
         )
 
     # --- the attempt -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from threadlog.engine.executor.errors import describe_error, shown_in_state
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.executor.reporting.jsonable import dumps
-from threadlog.engine.executor.reporting.spill import SPILL_BYTES, StreamTooFast
+from threadlog.engine.executor.reporting.spill import StreamTooFast
 from threadlog.engine.executor.run.lifecycle import Lifecycle
 from threadlog.engine.executor.run.messages import MessageFrames, graph_namespace
 from threadlog.engine.executor.run.tool_calls import ToolCallHandler
@@ -215,8 +215,8 @@ class RunStream:
         spill = self._queue.spill
         if spill is not None and spill.too_large:
             raise StreamTooFast(
-                f"The node has streamed {SPILL_BYTES >> 30} GiB more than the log could take, or more than the disk "
-                "has room for. Stream less, or from a plain function, which is made to wait."
+                f"The node has streamed {spill.most_bytes / 2**30:.2g} GiB more than the log could take, or more than "
+                "the disk has room for. Stream less, or from a plain function, which is made to wait."
             )
 
     # --- begin and end ---------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ _SCHEMA = Path(__file__).with_name("postgres.sql")
 _SCHEMA_LOCK = 0x7468_6C6F  # "thlo": processes that start together apply the schema one after the other
 
 # Retention deletes in transactions of this many rows, so that none takes long.
-_TRIM_ROWS = 5_000
+TRIM_ROWS = 5_000
 _IDLE_SECONDS = 2.0  # a connection not used for so long is closed: a burst (the start, too) leaves 4 MB per connection
 _NO_LIMIT = 2**63 - 1
 
@@ -233,8 +233,9 @@ class PostgresLog:
 
     # Retention
 
-    async def trim(self, topic: Topic, partition: int, below: int) -> None:
-        """Forgets the records below this offset. Raises `LogUnavailable`; what was not deleted then, is by the next."""
+    async def trim(self, topic: Topic, partition: int, below: int, *, rows: int = TRIM_ROWS) -> None:
+        """Forgets the records below this offset, so many rows at a time. Raises `LogUnavailable`; what was not deleted
+        then, is by the next."""
         self._check(topic, partition)
         try:
             # Gone for readers at once; the rows follow, without keeping appends waiting for the head.
@@ -245,32 +246,34 @@ class PostgresLog:
                 partition,
                 below,
             )
-            deleted = _TRIM_ROWS
-            while deleted == _TRIM_ROWS:
+            deleted = rows
+            while deleted == rows:
                 status = await self._pool.execute(
                     f"DELETE FROM log_{topic.value} WHERE partition = $1 AND off IN (SELECT off FROM log_{topic.value} "
                     "WHERE partition = $1 AND off < $2 ORDER BY off LIMIT $3)",
                     partition,
                     first,
-                    _TRIM_ROWS,
+                    rows,
                 )
                 deleted = int(status.rpartition(" ")[2])
         except PASSING as error:
             raise LogUnavailable(f"the log's database can't be reached: {error!r}") from error
 
-    async def retain(self, *, commands_seconds: float, stream_seconds: float, decided: Mapping[int, int]) -> None:
+    async def retain(
+        self, *, commands_seconds: float, stream_seconds: float, decided: Mapping[int, int], rows: int = TRIM_ROWS
+    ) -> None:
         """One pass of retention: forgets commands and stream records older than this, on the database's clock.
 
         `decided`: per partition the offset of the last command whose decision is projected (`partitions.cmd_off`);
         commands after it stay, and those of a partition that is not named. Events and values are kept for ever.
-        Raises `LogUnavailable`.
+        `rows`: as many at a time. Raises `LogUnavailable`.
         """
         for partition in range(self._partitions):
             if partition in decided:
-                await self._retain(Topic.COMMANDS, partition, commands_seconds, decided[partition] + 1)
-            await self._retain(Topic.STREAM, partition, stream_seconds, _NO_LIMIT)
+                await self._retain(Topic.COMMANDS, partition, commands_seconds, decided[partition] + 1, rows)
+            await self._retain(Topic.STREAM, partition, stream_seconds, _NO_LIMIT, rows)
 
-    async def _retain(self, topic: Topic, partition: int, seconds: float, limit: int) -> None:
+    async def _retain(self, topic: Topic, partition: int, seconds: float, limit: int, rows: int) -> None:
         while True:
             first, _ = await self.bounds(topic, partition)
             try:
@@ -282,14 +285,14 @@ class PostgresLog:
                     partition,
                     first,
                     limit,
-                    _TRIM_ROWS,
+                    rows,
                     seconds,
                 )
             except PASSING as error:
                 raise LogUnavailable(f"the log's database can't be read: {error!r}") from error
             if last is None:
                 return
-            await self.trim(topic, partition, last + 1)
+            await self.trim(topic, partition, last + 1, rows=rows)
 
     def _check(self, topic: Topic, partition: int) -> None:
         if not 0 <= partition < self._partitions:
