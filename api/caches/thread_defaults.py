@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from threadlog.projections.fold.threads import left_on_thread, merged
 from threadlog.projections.queries import threads
 
 
@@ -26,10 +27,14 @@ class ThreadDefaults:
     metadata: dict[str, Any]
     config: dict[str, Any]
 
-    def with_(self, metadata: dict[str, Any] | None, config: dict[str, Any] | None) -> ThreadDefaults:
-        """These with `metadata` merged in at the top level, and `config` replaced (None: kept)."""
-        merged = {**self.metadata, **metadata} if metadata else self.metadata
-        return ThreadDefaults(merged, self.config if config is None else config)
+    def after(self, event: dict[str, Any]) -> ThreadDefaults:
+        """What they are after this event of the thread, as its row has them."""
+        metadata, config = left_on_thread(event)
+        if not metadata and config is None:
+            return self
+        return ThreadDefaults(
+            merged(self.metadata, metadata) if metadata else self.metadata, self.config if config is None else config
+        )
 
 
 _MAX_THREADS = 4096
@@ -60,18 +65,16 @@ class ThreadDefaultsCache:
         return await future
 
     def changed(self, thread_id: str, events: list[dict[str, Any]]) -> None:
-        """Fold these projected events of a thread, as `projections.fold` does into its row."""
+        """Fold these projected events of a thread."""
         defaults = before = self._cached.get(thread_id)
         for event in events:
             match event["type"]:
                 case "thread.created":
                     defaults = ThreadDefaults(event.get("metadata", {}), event.get("config", {}))
-                case "thread.updated" if defaults is not None:
-                    defaults = defaults.with_(event.get("metadata"), None)
-                case "run.created" if defaults is not None:
-                    defaults = defaults.with_(event.get("thread_metadata"), event.get("thread_config"))
                 case "thread.deleted":
                     defaults = None
+                case _ if defaults is not None:
+                    defaults = defaults.after(event)
         if defaults is None:
             self._cached.pop(thread_id, None)
         elif defaults is not before:

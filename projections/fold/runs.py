@@ -8,17 +8,13 @@ from typing import Any
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
 from threadlog.engine.stored.value_refs import text_reference
 from threadlog.projections.fold.batch import FINAL, ProjectionBatch, QueueRow, RunRow, text, time_of
-from threadlog.projections.fold.threads import merge_metadata
+from threadlog.projections.fold.threads import leave_on_thread
 
 
 def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     run_id, thread_id, run = event["run_id"], event["thread_id"], event["run"]
-    thread = rows.thread_change(thread_id)
-    thread.updated_at = at
-    if metadata := event.get("thread_metadata"):
-        merge_metadata(rows, thread_id, metadata)
-    if (config := event.get("thread_config")) is not None:
-        thread.config = config
+    rows.thread_change(thread_id).updated_at = at
+    leave_on_thread(rows, event)
     rows.runs[run_id] = RunRow(
         thread_id=thread_id,
         assistant_id=run.get("assistant_id"),

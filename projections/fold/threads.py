@@ -27,8 +27,7 @@ def created(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) 
 def updated(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     row = rows.thread_change(event["thread_id"])
     row.updated_at = at
-    if metadata := event.get("metadata"):
-        merge_metadata(rows, event["thread_id"], metadata)
+    leave_on_thread(rows, event)
     if (ttl := event.get("ttl")) is not None:
         row.ttl = ttl
 
@@ -49,10 +48,30 @@ def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) 
     rows.deleted_threads.add(event["thread_id"])
 
 
-def merge_metadata(rows: ProjectionBatch, thread_id: str, metadata: dict[str, Any]) -> None:
-    """Merge at the top level, as `jsonb ||` does."""
-    row = rows.thread_change(thread_id)
-    row.metadata = {**row.metadata, **metadata} if row.metadata else metadata
+def left_on_thread(event: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What an event changes of what a thread's runs inherit: see `merged`; and the config that replaces the thread's,
+    None if it stays."""
+    match event["type"]:
+        case "thread.updated":
+            return event.get("metadata") or {}, None
+        case "run.created":
+            return event.get("thread_metadata") or {}, event.get("thread_config")
+        case _:
+            return {}, None
+
+
+def merged(metadata: dict[str, Any] | None, change: dict[str, Any]) -> dict[str, Any]:
+    """Metadata merged at the top level, as `jsonb ||` does."""
+    return {**metadata, **change} if metadata else change
+
+
+def leave_on_thread(rows: ProjectionBatch, event: dict[str, Any]) -> None:
+    metadata, config = left_on_thread(event)
+    row = rows.thread_change(event["thread_id"])
+    if metadata:
+        row.metadata = merged(row.metadata, metadata)
+    if config is not None:
+        row.config = config
 
 
 def state_moved(rows: ProjectionBatch, thread_id: str, checkpoint_id: str, at: datetime) -> None:
