@@ -172,15 +172,15 @@ class Membership:
 class CoordinationStore(Protocol):
     """The coordination rows and decider states in Postgres. Everything raises `LogUnavailable` when that is away."""
 
-    async def beat(self, owner: str, lease_seconds: float) -> Membership:
+    async def renew_lease(self, owner: str, lease_seconds: float) -> Membership:
         """Renew the lease of this owner: it is that of its partitions."""
         ...
 
-    async def take(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
+    async def acquire(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
         """Take up to `limit` partitions that are free, expired, or this owner's of a former life (not among `held`)."""
         ...
 
-    async def retake(self, owner: str, lease_seconds: float, partitions: Sequence[int]) -> list[Position]:
+    async def reacquire(self, owner: str, lease_seconds: float, partitions: Sequence[int]) -> list[Position]:
         """Begin new terms on partitions this owner holds; those taken by others meanwhile are left out."""
         ...
 

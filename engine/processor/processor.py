@@ -191,19 +191,19 @@ class Processor:
             self._look.clear()
 
     async def _beat(self) -> None:
-        standing = await self._coordination.beat(self.owner, self._lease_seconds)
-        self._processors = standing.processors
+        membership = await self._coordination.renew_lease(self.owner, self._lease_seconds)
+        self._processors = membership.processors
         mine = set(self._partitions) | {position.partition for position in self._gained}
-        if stolen := set(self._partitions) - set(standing.held):
+        if stolen := set(self._partitions) - set(membership.held):
             self._stolen |= stolen
             self._wake.set()
-        share = ceil(self._log.partitions / standing.processors)
+        share = ceil(self._log.partitions / membership.processors)
         if len(mine) > share:
             self._surplus = sorted(mine)[share:]
             self._wake.set()
         elif len(mine) < share:
             # Rows of this owner that it does not know are those of a former life, or of a take whose answer got lost.
-            taken = await self._coordination.take(self.owner, self._lease_seconds, share - len(mine), sorted(mine))
+            taken = await self._coordination.acquire(self.owner, self._lease_seconds, share - len(mine), sorted(mine))
             self._gained += taken
             if taken:
                 log.info("took partitions %s", [position.partition for position in taken])
@@ -305,7 +305,7 @@ class Processor:
             for p in fallen:
                 self._partitions[p].term = None
             try:
-                retaken = await self._coordination.retake(self.owner, self._lease_seconds, fallen)
+                retaken = await self._coordination.reacquire(self.owner, self._lease_seconds, fallen)
             except LogUnavailable:
                 self._gained = positions
                 raise

@@ -1,4 +1,5 @@
-"""How far the read models are, for processes that wait for it: notifications, and a slow poll for missed ones."""
+"""Positions of the read models, for processes that wait for a projection: notifications, and a poll each second for
+those that were missed."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ POLL_SECONDS = 1.0
 
 
 class PostgresApplied:
-    """`engine.gateway.event_tail.AppliedSource` on a pool, one connection of which it keeps while it is followed."""
+    """`engine.gateway.event_tail.AppliedSource` on a pool. `follow` keeps one of its connections."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -35,23 +36,23 @@ class PostgresApplied:
 
     async def follow(self) -> AsyncIterator[Mapping[int, int]]:
         loop = asyncio.get_running_loop()
-        heard: dict[int, int] = {}
+        heard: dict[int, int] = {}  # partition → its projected offset, since the last yield
         wake = asyncio.Event()
         poll_at = 0.0
 
         def hear(payload: str) -> None:
-            for one in payload.split(","):
-                p, _, upto = one.partition(":")
+            for position in payload.split(","):
+                p, _, upto = position.partition(":")
                 heard[int(p)] = max(int(upto), heard.get(int(p), -1))
             wake.set()
 
-        def look() -> None:
+        def poll_at_once() -> None:
             """What was notified before the listener listened is in the rows."""
             nonlocal poll_at
             poll_at = 0.0
             wake.set()
 
-        listener = Listener(self._pool, CHANNEL, hear, name="applied", on_reconnect=look)
+        listener = Listener(self._pool, CHANNEL, hear, name="applied", on_reconnect=poll_at_once)
         await listener.start()
         try:
             while True:
@@ -72,7 +73,7 @@ class PostgresApplied:
 
 
 async def _positions(listener: Listener) -> dict[int, int]:
-    """Waits for a database that is away."""
+    """The rows' positions. Waits for a database that is away."""
     while True:
         try:
             async with listener.connection() as connection:

@@ -1,4 +1,4 @@
-"""The Postgres side of the processor: leases, decider states, timers, lost attempts, guarded projection."""
+"""Coordination store in Postgres: partition leases, decider states, timers, lost attempts, guarded projection."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ VALUE_SECONDS = 2.0
 
 _MOVE = "SELECT move_partitions($1)"
 
-# Rows are locked in the order of their number everywhere, so that processors never wait for each other in a circle; and
-# by a statement of their own, because an UPDATE that has to wait may pass over a row that was changed meanwhile.
+# Every statement locks rows in the order of their partition, so that processors never deadlock. Locking is a statement
+# of its own, because an UPDATE that has to wait may pass over a row that was changed meanwhile.
 _LOCK_MINE = "SELECT p FROM partitions WHERE owner = $1 ORDER BY p FOR NO KEY UPDATE"
 _LOCK_THESE = "SELECT p FROM partitions WHERE owner = $1 AND p = ANY ($2::int[]) ORDER BY p FOR NO KEY UPDATE"
-# What another has locked is being taken, or is alive: this one need not wait for it.
+# Another processor is acquiring the rows it has locked, or renews them: this one leaves them out.
 _LOCK_FREE = """
 SELECT p FROM partitions WHERE CASE WHEN owner = $1 THEN NOT p = ANY ($2::int[]) ELSE owner IS NULL
     OR NOT EXISTS (SELECT FROM processors o WHERE o.owner = partitions.owner AND o.lease_until >= now()) END
 ORDER BY p LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
 """
-# One lease for all partitions of an owner: renewing it costs the same however many there are, and waits for none.
-_BEAT = """
+# An owner has one lease for all its partitions: renewing it costs the same however many there are, and waits for none.
+_RENEW_LEASE = """
 WITH me AS (
     INSERT INTO processors VALUES ($1, now() + make_interval(secs => $2))
     ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until
@@ -44,7 +44,7 @@ WITH me AS (
 SELECT (SELECT count(*) FROM processors WHERE owner <> $1 AND lease_until > now()) + 1 AS processors,
     array_agg(p) AS partitions, array_agg(epoch) AS epochs FROM partitions WHERE owner = $1
 """
-_TAKE = """
+_ACQUIRE = """
 WITH me AS (
     INSERT INTO processors VALUES ($1, now() + make_interval(secs => $2))
     ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until
@@ -59,8 +59,8 @@ _TIMERS = """
 SELECT id, p, key, type, body, extract(epoch FROM due_at - now())::float8 AS in_seconds FROM timers
 WHERE p = ANY ($1::int[]) AND due_at <= now() + make_interval(secs => $2) ORDER BY due_at LIMIT 1000
 """
-# After an outage of more than a moment executors get this long to renew their leases, which ran out meanwhile though
-# they are alive: they try again after at most a third of a second, and then need a connection.
+# After an outage of more than OUTAGE_SECONDS no lease counts as expired for GRACE_SECONDS: leases ran out though their
+# executors are alive. An executor tries again after at most a third of a second, and then needs a connection.
 OUTAGE_SECONDS = 1.0
 GRACE_SECONDS = 3.0
 
@@ -72,7 +72,7 @@ WHERE q.owner IN (
 ) AND q.p = ANY ($1::int[])
 LIMIT 1000
 """
-# A stopped attempt that nobody has claimed can't be claimed any more: there is nobody to wait for.
+# No executor can claim a stopped attempt any more: one that was not claimed has no executor to wait for.
 _STOPPED_UNCLAIMED = """
 SELECT p, thread_id::text, run_id::text, attempt, '' FROM run_queue
 WHERE owner IS NULL AND cancel IS NOT NULL AND p = ANY ($1::int[])
@@ -87,7 +87,7 @@ SELECT namespace, max(expires_at) AS before FROM (
 
 
 def fenced_by(error: asyncpg.PostgresError) -> Fenced | None:
-    """The `Fenced` behind an error of `move_partitions`, if it is one."""
+    """The `Fenced` that an error of `move_partitions` stands for; None for another error."""
     if error.sqlstate != "TL001":
         return None
     return Fenced([int(p) for p in (error.detail or "").split(",") if p])
@@ -101,29 +101,29 @@ class PostgresCoordinationStore:
     """
 
     def __init__(self, pool: asyncpg.Pool, read_value: ReadValue, *, notify_applied: bool = True) -> None:
-        """`notify_applied`: tell other processes what was projected; not needed where all requests end in this one."""
+        """`notify_applied`: other processes wait for what this one projects."""
         self._pool = pool
         self._read_value = read_value
         self._notify_applied = notify_applied
         self._away_since: float | None = None  # by the monotonic clock, as the next
         self._leases_count_from = 0.0
 
-    async def beat(self, owner: str, lease_seconds: float) -> Membership:
+    async def renew_lease(self, owner: str, lease_seconds: float) -> Membership:
         async with self._connection() as conn:
-            row = await conn.fetchrow(_BEAT, owner, lease_seconds, timeout=STATEMENT_SECONDS)
+            row = await conn.fetchrow(_RENEW_LEASE, owner, lease_seconds, timeout=STATEMENT_SECONDS)
         held = zip(row["partitions"] or (), row["epochs"] or (), strict=True)
         return Membership(dict(held), row["processors"])
 
-    async def take(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
+    async def acquire(self, owner: str, lease_seconds: float, limit: int, held: Sequence[int]) -> list[Position]:
         async with self._locked(_LOCK_FREE, owner, list(held), limit) as (conn, free):
-            return await self._take(conn, owner, lease_seconds, free)
+            return await self._acquire(conn, owner, lease_seconds, free)
 
-    async def retake(self, owner: str, lease_seconds: float, partitions: Sequence[int]) -> list[Position]:
+    async def reacquire(self, owner: str, lease_seconds: float, partitions: Sequence[int]) -> list[Position]:
         async with self._locked(_LOCK_THESE, owner, list(partitions)) as (conn, mine):
-            return await self._take(conn, owner, lease_seconds, mine)
+            return await self._acquire(conn, owner, lease_seconds, mine)
 
-    async def _take(self, conn: Any, owner: str, lease_seconds: float, partitions: list[int]) -> list[Position]:
-        rows = await conn.fetch(_TAKE, owner, lease_seconds, partitions, timeout=STATEMENT_SECONDS)
+    async def _acquire(self, conn: Any, owner: str, lease_seconds: float, partitions: list[int]) -> list[Position]:
+        rows = await conn.fetch(_ACQUIRE, owner, lease_seconds, partitions, timeout=STATEMENT_SECONDS)
         return [Position(*row) for row in sorted(rows, key=lambda row: row["p"])]
 
     async def release(self, owner: str, partitions: Sequence[int]) -> None:
@@ -211,7 +211,8 @@ class PostgresCoordinationStore:
 
 
 def patient(read_value: ReadValue) -> ReadValue:
-    """A value that is not there may yet come: the new leader of a partition can take a moment to show all it has."""
+    """Retry a value that is not found, for VALUE_SECONDS: after a change of a partition's leader in Kafka, the new one
+    may need a moment until it serves all it has."""
     deadline = time.monotonic() + VALUE_SECONDS
 
     async def read(p: int, offset: int) -> bytes:

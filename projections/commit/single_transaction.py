@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 COMMIT_SECONDS = 30.0
 
 _COMMIT = (
-    # In this order: an old term is told that it is fenced, not that the heads have moved.
+    # In this order: the statement of an old term fails because it is fenced, not because the heads have moved.
     "SELECT move_partitions($8), expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7), project_rows("
     + ", ".join(f"${i}" for i in range(9, 9 + ARGUMENTS))
     + ")"
@@ -191,7 +191,8 @@ class SingleTransactionCommitter:
             executors.stop(stops)
 
     async def _unknown(self, attempt: _Attempt, error: BaseException) -> None:
-        """The connection is gone and with it the answer: the partitions are opened again, and tell."""
+        """The connection broke before the commit was acknowledged. The terms end; `open` finds out from the log what is
+        in it."""
         log.warning("the database was lost in the middle of a transaction: %r", error)
         self._log.lost()
         await self._connection.drop()
@@ -205,7 +206,8 @@ class SingleTransactionCommitter:
         attempt.fail()
 
     async def _find_out(self, partition: int) -> list[Submission]:
-        """Which of the held submissions are in the log: those are answered. The partition is ours again."""
+        """Complete the held submissions that are in the log, and return the others. Called when the partition has been
+        opened again."""
         again: list[Submission] = []
         for offset, record, submission in self._held[partition]:
             found = await self._log.read(Topic.EVENTS, partition, offset, end=offset + 1)
@@ -291,7 +293,7 @@ async def _write_following(conn: Any, following: Sequence[tuple[str, list[Any]]]
 
 
 class _Attempt:
-    """One transaction: what was decided for it, and how to undo that in memory."""
+    """One transaction: what was decided for it, and what undoes that in the terms."""
 
     def __init__(self, committer: SingleTransactionCommitter, conn: Any, turns: Sequence[Turn]) -> None:
         self._committer, self._conn, self._turns = committer, conn, turns
@@ -308,7 +310,7 @@ class _Attempt:
             await self._decide_and_write()
 
     def undo(self) -> None:
-        """Nothing of it is in the database."""
+        """Retract the decisions: nothing of them is in the database."""
         for turn in self._turns:
             if not turn.term.dead:
                 turn.term.retract()
@@ -318,7 +320,7 @@ class _Attempt:
             turn.term.fail()
 
     async def _read_what_is_new(self) -> None:
-        """Keep others from appending commands to the partitions where this process does, and take in what they have."""
+        """Lock the heads of `commands` where this process appends, and add to the turns what others have appended."""
         source = self._committer._log
         with_local = [turn for turn in self._turns if turn.local]
         await source.lock_heads_in(self._conn, Topic.COMMANDS, sorted(turn.term.partition for turn in with_local))

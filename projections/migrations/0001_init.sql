@@ -121,7 +121,7 @@ CREATE TABLE checkpoints (
     tasks         json,                         -- [{id, name, path, …}] of the next superstep
     out           json,                         -- channels clients see: a list, or the name of the only one
     shown         json,                         -- rendered-only value references (delta channels)
-    parts         text,                         -- hashes of what rows have in common (engine.checkpoint_rows)
+    parts         text,                         -- hashes of what rows have in common (engine.stored.row_codec)
     PRIMARY KEY (thread_id, ns, checkpoint_id)
 );
 

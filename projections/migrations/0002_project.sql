@@ -1,6 +1,6 @@
 -- What a projection batch does to the read models, in one call (one round trip, plans cached per session).
 --
--- `projections.batch` folds the events of a batch so that every row is touched once and everything that removes comes
+-- `projections.fold.batch` folds the events of a batch so that every row is touched once and everything that removes comes
 -- before everything that adds; the order of the phases below is part of that contract.
 -- Argument types are the tables' own row types where a whole row is written, else the types here.
 
@@ -43,7 +43,7 @@ BEGIN
     END IF;
 END $$;
 
--- The whole metadata of a checkpoint (engine.checkpoint_rows).
+-- The whole metadata of a checkpoint (engine.stored.row_codec).
 CREATE FUNCTION checkpoint_metadata(c checkpoints) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     facts jsonb;

@@ -6,7 +6,7 @@ ALTER TABLE runs ADD COLUMN cancel_reason text;
 -- has let go, and takes it from those that finished or asked a question before they stopped.
 CREATE TYPE run_end AS (run_id uuid, thread_id uuid, cancel_reason text, tasks_error json, settled boolean);
 
--- In order, and before the rows of the same fold (`projections.project`).
+-- In order, and before the rows of the same fold (`projections.fold.project`).
 CREATE FUNCTION project_ends(ends run_end[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     e run_end;

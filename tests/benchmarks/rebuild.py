@@ -221,7 +221,7 @@ async def measure(uri: str, threads: int) -> None:
         await conn.close()
         coordination = PostgresCoordinationStore(pool, reader_of_values(log))
         begun, cpu = time.perf_counter(), time.process_time()
-        terms = [Term(position) for position in await coordination.take("bench", 3600, EMBEDDED_PARTITIONS, [])]
+        terms = [Term(position) for position in await coordination.acquire("bench", 3600, EMBEDDED_PARTITIONS, [])]
         await take_over(log, coordination, terms, lambda batch, submissions: None)
         assert not any(term.dead for term in terms)
         rate("take-over of all of it", time.perf_counter() - begun, time.process_time() - cpu)

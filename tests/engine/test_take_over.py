@@ -65,7 +65,7 @@ async def forgotten(world: EngineHarness) -> AsyncIterator[EngineHarness]:
 async def taken(world: EngineHarness, source: Any) -> tuple[list[Term], list[Batch]]:
     """Takes everything over; answers the terms and what they projected."""
     coordination = PostgresCoordinationStore(world.pool, reader_of_values(world.log))
-    terms = [Term(position) for position in await coordination.take("two", 60, PARTITIONS, [])]
+    terms = [Term(position) for position in await coordination.acquire("two", 60, PARTITIONS, [])]
     batches: list[Batch] = []
     await take_over(source, coordination, terms, lambda batch, _: batches.append(batch), **SMALL_PIECES)
     return terms, batches
@@ -105,7 +105,7 @@ async def test_the_next_take_over_goes_on_after_the_last_piece(forgotten: Engine
 async def test_a_take_over_that_is_overtaken_leaves_the_rest_to_the_next(forgotten: EngineHarness) -> None:
     """Another processor takes one of the partitions after the first piece."""
     coordination = PostgresCoordinationStore(forgotten.pool, reader_of_values(forgotten.log))
-    terms = [Term(position) for position in await coordination.take("two", 60, PARTITIONS, [])]
+    terms = [Term(position) for position in await coordination.acquire("two", 60, PARTITIONS, [])]
     stolen: list[int] = []
 
     class Robbed(Watched):

@@ -400,7 +400,7 @@ async def test_what_is_put_on_the_loop_while_the_log_cannot_keep_up_waits_on_dis
 
 
 @pytest.mark.parametrize("limits", [AppendLimits(full_bytes=10_000)])
-async def test_a_full_outbox_does_not_hold_up_a_run_that_has_nothing_waiting(
+async def test_a_full_appender_does_not_hold_up_a_run_that_has_nothing_waiting(
     log: SlowLog, appender: BatchingAppender
 ) -> None:
     log.gate.clear()
