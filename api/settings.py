@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
+from threadlog.engine.domain.expiry import Ttl
 from threadlog.engine.user_code.http_section import HeaderRule
 from threadlog.engine.user_code.store_config import StoreConfig
 
@@ -72,6 +73,8 @@ class ApiSettings:
     """Prefix of the Prometheus metric names; the default is LangGraph Server's."""
     store: StoreConfig = field(default_factory=StoreConfig)
     """The section `store` of `langgraph.json`: the time to live of items, and what is embedded."""
+    thread_ttl: Ttl | None = None
+    """Time to live of threads that are created without one; by default they do not expire."""
     graphs: tuple[str, ...] = ()
     """Graphs that an executor must have registered before `/ok` first returns 200; none by default."""
 

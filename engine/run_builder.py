@@ -72,13 +72,15 @@ def build_run(
     create_thread: bool,
     temporary: bool,
     request_id: str,
+    thread_ttl: JsonObject | None = None,
     due_at: str | None = None,
     streamed: bool = False,
     stream_from: int = 0,
 ) -> CreateRun:
     """The command that creates the run. `streamed`: its client follows it from the start, so its frames must not wait.
 
-    `create_thread`: also when its thread does not exist; `temporary`: the thread goes with the run.
+    `create_thread`: also when its thread does not exist, which then has this `thread_ttl`; `temporary`: the thread goes
+    with the run.
     """
     config, context = _config(request, assistant, thread_config, request_id)
     config["configurable"].update(run_id=run_id, thread_id=thread_id)
@@ -111,6 +113,7 @@ def build_run(
         multitask_strategy=request.multitask_strategy,
         due_at=due_at,
         create_thread={} if create_thread else None,
+        thread_ttl=thread_ttl if create_thread and not temporary else None,
         thread_metadata={"graph_id": assistant.graph_id, "assistant_id": assistant.assistant_id},
         thread_config=_left_on_thread(assistant, config, metadata),
         temporary=temporary,

@@ -100,6 +100,7 @@ async def prepare(
         request_id=request[REQUEST_ID],
         due_at=_due_at(params.after_seconds),
         streamed=streamed,
+        thread_ttl=None if api.settings.thread_ttl is None else api.settings.thread_ttl.wire,
         stream_from=api.hub.stream_position(partition_of(thread_id, api.log.partitions)),
     )
     return NewRun(command, params)

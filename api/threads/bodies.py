@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from threadlog.api.http.bodies import (
     CHARACTERS,
     Body,
     Filter,
     JsonObject,
-    Later,
     Limit,
     Metadata,
     Name,
@@ -21,9 +20,34 @@ from threadlog.api.http.bodies import (
     Uuid,
 )
 from threadlog.api.http.limits import CHECKPOINT_CHARACTERS, THREADS, UPDATES, AtMost
+from threadlog.engine.domain.expiry import Ttl, check_ttl
 
 CheckpointText = Annotated[str, AtMost(CHECKPOINT_CHARACTERS, CHARACTERS)]
 ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+
+
+def _ttl(value: Any) -> Any:
+    """A number is minutes, after which the thread is deleted."""
+    if type(value) in (int, float):
+        value = {"ttl": value}
+    return None if value is None else check_ttl(value)
+
+
+ThreadTtl = Annotated[
+    Ttl | None,
+    BeforeValidator(_ttl),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                "strategy": {"enum": ["delete", "keep_latest"], "default": "delete"},
+                "ttl": {"type": "number"},
+            },
+            "required": ["ttl"],
+            "description": "What becomes of the thread after so many idle minutes",
+        }
+    ),
+]
 
 
 def _updates(value: Any) -> Any:
@@ -51,13 +75,13 @@ class ThreadCreate(Body):
     thread_id: Uuid | None = None
     metadata: Metadata | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
-    ttl: Later = None
+    ttl: ThreadTtl = None
     supersteps: Annotated[list[Superstep], BeforeValidator(_updates)] | None = None
 
 
 class ThreadPatch(Body):
     metadata: Metadata | None = None
-    ttl: Later = None
+    ttl: ThreadTtl = None
 
 
 class ThreadFilter(Body):

@@ -19,6 +19,7 @@ from threadlog.api.http.routes import Route
 from threadlog.api.threads.json import ThreadResponse, thread_to_json
 from threadlog.api.threads.lookup import values_of
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
+from threadlog.engine.domain.expiry import ttl_of
 from threadlog.projections.queries import state, threads
 from threadlog.projections.queries.connection import Connection
 
@@ -56,6 +57,7 @@ def _creation(row: asyncpg.Record, source: str, target: str) -> CreateThread:
     interrupts = orjson.loads(row["interrupts"])
     # Runs in flight are not copied, so the copy has the status that the source has when none is.
     status: Any = row["status"] if row["status"] != "busy" else "interrupted" if interrupts else "idle"
+    ttl = ttl_of(None if row["ttl"] is None else orjson.loads(row["ttl"]))
     return CreateThread(
         thread_id=target,
         metadata=orjson.loads(row["metadata"]),
@@ -64,7 +66,7 @@ def _creation(row: asyncpg.Record, source: str, target: str) -> CreateThread:
         interrupts=interrupts,
         config=orjson.loads(row["config"]),
         error=None if row["error"] is None else orjson.loads(row["error"]),
-        ttl=None if row["ttl"] is None else orjson.loads(row["ttl"]),
+        ttl=None if ttl is None else ttl.wire,
     )
 
 

@@ -30,6 +30,7 @@ from threadlog.api.threads.json import (
 from threadlog.api.threads.lookup import thread_not_found, values_of
 from threadlog.api.threads.state_updates import apply_supersteps
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, PruneThread, UpdateThread
+from threadlog.engine.domain.expiry import Ttl, ttl_of
 from threadlog.projections.queries import threads as queries
 
 _RESERVED_METADATA = frozenset(("thread_id", "run_id", "assistant_id"))
@@ -44,7 +45,13 @@ async def create(request: web.Request) -> web.Response:
     params = await body(request, ThreadCreate)
     thread_id = params.thread_id or str(uuid7())
     metadata = without_reserved(params.metadata)
-    command = CreateThread(thread_id=thread_id, metadata=metadata, if_exists=params.if_exists or "raise")
+    ttl = params.ttl or api.settings.thread_ttl
+    command = CreateThread(
+        thread_id=thread_id,
+        metadata=metadata,
+        if_exists=params.if_exists or "raise",
+        ttl=None if ttl is None else ttl.wire,
+    )
     decided = await submit(api, command)
     if params.supersteps:
         supersteps = [{"updates": [u.model_dump() for u in step.updates]} for step in params.supersteps]
@@ -70,22 +77,24 @@ async def get(request: web.Request) -> web.Response:
 
 
 async def patch(request: web.Request) -> web.Response:
-    """Merge into a thread's metadata; with `Prefer: return=minimal` the response is an empty 204.
+    """Merge into a thread's metadata, replace its ttl; with `Prefer: return=minimal` the response is an empty 204.
 
     PATCH /threads/{thread_id} (contract 1.2).
     """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     params = await body(request, ThreadPatch)
-    await merge_metadata(api, thread_id, params.metadata)
+    await merge_metadata(api, thread_id, params.metadata, params.ttl)
     if "return=minimal" in header(request, "Prefer"):
         return no_content()
     return await _thread_response(api, thread_id)
 
 
-async def merge_metadata(api: Api, thread_id: str, metadata: dict[str, Any] | None) -> None:
-    """Merge these into the thread's metadata, at the top level. Raises `ApiError` 404 without such a thread."""
-    await submit(api, UpdateThread(thread_id=thread_id, metadata=without_reserved(metadata)))
+async def merge_metadata(api: Api, thread_id: str, metadata: dict[str, Any] | None, ttl: Ttl | None = None) -> None:
+    """Merge these into the thread's metadata, at the top level; a ttl replaces the thread's. Raises `ApiError` 404
+    without such a thread."""
+    wire = None if ttl is None else ttl.wire
+    await submit(api, UpdateThread(thread_id=thread_id, metadata=without_reserved(metadata), ttl=wire))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -141,15 +150,12 @@ async def _thread_response(api: Api, thread_id: str, *, with_ttl: bool = False) 
 
 def _ttl_of(row: asyncpg.Record) -> TtlResponse | None:
     """The clock of a thread's time to live starts anew with every activity."""
-    if row["ttl"] is None:
+    ttl = ttl_of(None if row["ttl"] is None else orjson.loads(row["ttl"]))
+    if ttl is None:
         return None
-    ttl = orjson.loads(row["ttl"])
     last: datetime = max(row["updated_at"], row["state_updated_at"])
-    return {
-        "strategy": ttl.get("strategy", "delete"),
-        "ttl_minutes": ttl["ttl"],
-        "expires_at": time_text(last + timedelta(minutes=ttl["ttl"])),
-    }
+    expires_at = time_text(last + timedelta(minutes=ttl.minutes))
+    return {"strategy": ttl.strategy, "ttl_minutes": ttl.minutes, "expires_at": expires_at}
 
 
 _ID = "/threads/{thread_id}"

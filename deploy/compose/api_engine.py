@@ -31,16 +31,18 @@ from threadlog.deploy.compose.storage import opened_log, pool_of, prepared_datab
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.health import probed
 from threadlog.deploy.settings import Settings
+from threadlog.engine.domain.expiry import Ttl
 from threadlog.engine.gateway.event_tail import EventTail
 from threadlog.engine.gateway.gateway import LocalGateway, LogGateway
 from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.processor.expiry import SweepOptions
 from threadlog.engine.processor.ports import EventListener, Executors
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.user_code import loopback
 from threadlog.engine.user_code.importing import extend_sys_path
-from threadlog.engine.user_code.langgraph_json import LanggraphJson
+from threadlog.engine.user_code.langgraph_json import LanggraphJson, ThreadTtl
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.projections.commit.applied import PostgresApplied
@@ -135,7 +137,7 @@ async def _processor(
     pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
     engine = engine_of(
         settings, source, pool, notify_applied=notify_applied, executors=executors,
-        store_sweep_seconds=store.sweep_interval_minutes * 60,
+        store_sweep_seconds=store.sweep_interval_minutes * 60, sweep=sweep_options(settings),
     )  # fmt: skip
     if isinstance(source, PostgresLog):
         trimming = asyncio.create_task(retain_for_ever(source, pool, settings), name="retention")
@@ -149,6 +151,16 @@ async def _processor(
 def _store(settings: Settings) -> StoreConfig:
     """As the application's file says; an engine on a machine of its own need not have the file."""
     return load_langgraph_json(settings.config).store if settings.config.exists() else StoreConfig()
+
+
+def _default_ttl(ttl: ThreadTtl) -> Ttl | None:
+    return None if ttl.default_minutes is None else Ttl(ttl.strategy, ttl.default_minutes)
+
+
+def sweep_options(settings: Settings) -> SweepOptions:
+    """As the application's file says; an engine on a machine of its own need not have the file."""
+    ttl = load_langgraph_json(settings.config).thread_ttl if settings.config.exists() else ThreadTtl()
+    return SweepOptions(ttl.sweep_interval_minutes * 60, ttl.sweep_limit)
 
 
 def _pool(settings: Settings, uri: str, name: str, size: int) -> AbstractAsyncContextManager[asyncpg.Pool]:
@@ -213,6 +225,7 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         resumable_seconds=settings.resumable_stream_ttl_seconds,
         graphs=tuple(app.graphs),
         store=app.store,
+        thread_ttl=_default_ttl(app.thread_ttl),
     )
 
 

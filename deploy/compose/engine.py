@@ -11,6 +11,7 @@ from threadlog.deploy.settings import Settings
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.processor.committer import Committer, LogCommitter, OnFailed, OnProjected
+from threadlog.engine.processor.expiry import SweepOptions
 from threadlog.engine.processor.ports import Executors
 from threadlog.engine.processor.processor import LEASE_SECONDS, RENEW_SECONDS, Processor
 from threadlog.engine.processor.timers import STORE_SWEEP_SECONDS
@@ -42,6 +43,7 @@ def engine_of(
     lease_seconds: float = LEASE_SECONDS,
     renew_seconds: float = RENEW_SECONDS,
     store_sweep_seconds: float = STORE_SWEEP_SECONDS,
+    sweep: SweepOptions | None = None,
 ) -> Engine:
     """An engine over this log, with the read models in the database of `pool`; its options as its parts have them."""
     read_value = reader_of_values(source)
@@ -64,5 +66,6 @@ def engine_of(
         renew_seconds=renew_seconds,
         max_attempts=settings.bg_job_max_retries,
         store_sweep_seconds=store_sweep_seconds,
+        sweep=sweep,
     )
     return Engine(processor)

@@ -36,7 +36,6 @@ from threadlog.engine.domain.events import (
     Event,
     RunReleased,
     ThreadPruned,
-    ThreadUpdated,
     WritesSaved,
 )
 from threadlog.engine.domain.text import storable
@@ -99,7 +98,7 @@ _BY_NAME = {d.name: d for d in DECIDERS}
 _BY_COMMAND = {c.type: d for d in DECIDERS for c in d.commands}
 _BY_EVENT = {e: d for d in DECIDERS for e in d.events}
 _SILENT = frozenset(e.type for e in ANSWERS)
-_TRACELESS = _SILENT | {e.type for e in (RunReleased, WritesSaved, ThreadUpdated, ThreadPruned, CheckpointsDeleted)}
+_TRACELESS = _SILENT | {e.type for e in (RunReleased, WritesSaved, ThreadPruned, CheckpointsDeleted)}
 _SAVED = CheckpointSaved(thread_id="", checkpoint_id="")  # that there is one is all that is kept of it
 
 

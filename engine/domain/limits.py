@@ -22,6 +22,7 @@ from threadlog.engine.domain.commands import (
     UpdateThread,
     WriteItems,
 )
+from threadlog.engine.domain.expiry import check_ttl
 from threadlog.engine.domain.store_limits import check_store_command, check_value_size
 
 MESSAGE_BYTES = 256 * 1024 * 1024
@@ -95,8 +96,15 @@ def check_large(command: Command) -> None:
             check_metadata(name, metadata)
 
 
+def _ttl(command: CreateThread | UpdateThread) -> None:
+    if command.ttl is not None:
+        check_ttl(command.ttl)
+
+
 def _run(command: CreateRun) -> None:
     _graph(command)
+    if command.thread_ttl is not None:
+        check_ttl(command.thread_ttl)
     kwargs = command.run.get("kwargs")
     webhook = kwargs.get("webhook") if isinstance(kwargs, dict) else None
     if isinstance(webhook, str) and len(webhook) > WEBHOOK_CHARACTERS:
@@ -115,6 +123,8 @@ def _assistant(command: CreateAssistant | UpdateAssistant) -> None:
 
 
 _INDEXED: dict[type[Command], Callable[[Any], None]] = {
+    CreateThread: _ttl,
+    UpdateThread: _ttl,
     CreateRun: _run,
     UpdateState: _graph,
     RegisterGraph: _graph,

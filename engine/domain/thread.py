@@ -30,12 +30,15 @@ from threadlog.engine.domain.events import (
     TasksPlanned,
     ThreadCreated,
     ThreadDeleted,
+    ThreadExpired,
     ThreadStatusChanged,
+    ThreadUpdated,
     WebhookDead,
     WebhookDelivered,
     WebhookFailed,
     WebhookRequested,
 )
+from threadlog.engine.domain.expiry import Ttl, ttl_of
 
 Kind = Literal["run", "state_update"]
 Stopping = Literal["interrupt", "rollback", "delete"]
@@ -94,6 +97,8 @@ class Thread(NamedTuple):
     `status`, `error`: what the thread is once nothing is in flight. `deleted`: a tombstone, kept for `recent` and
     `runs`. `queue`: in the order in which runs get their turn. `recent`: ids of the last commands that
     changed something. `webhooks`: in the order in which their runs ended; those of a deleted temporary thread stay.
+    changed something. `ttl`, `idle_since`: of a thread that expires, and since when its clock runs (ISO; None: it
+    stands, as the thread has expired and was kept).
     """
 
     thread_id: str
@@ -107,6 +112,8 @@ class Thread(NamedTuple):
     recent: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     webhooks: tuple[PendingWebhook, ...] = ()
+    ttl: Ttl | None = None
+    idle_since: str | None = None
 
     @property
     def run_in_slot(self) -> Slot | None:
@@ -135,14 +142,28 @@ def initial(key: str) -> Thread:
 def evolve(s: Thread, event: Event, at: str) -> Thread:
     """The state after an event of a record of time `at`. Events that only concern the read models change nothing."""
     step = _STEPS.get(type(event))
-    return s if step is None else step(s, event, at)
+    if step is None:
+        return s
+    s = step(s, event, at)
+    if s.ttl is not None and type(event) in _ACTIVITY and (s.idle_since is None or s.idle_since < at):
+        return s._replace(idle_since=at)
+    return s
 
 
 def _created(s: Thread, e: ThreadCreated, at: str) -> Thread:
     return Thread(
         thread_id=s.thread_id, exists=True, status=e.status, error=e.error,  # type: ignore[arg-type]
-        recent=s.recent, runs=s.runs, webhooks=s.webhooks,
+        recent=s.recent, runs=s.runs, webhooks=s.webhooks, ttl=ttl_of(e.ttl),
     )  # fmt: skip
+
+
+def _updated(s: Thread, e: ThreadUpdated, at: str) -> Thread:
+    ttl = ttl_of(e.ttl)
+    return s if ttl is None else s._replace(ttl=ttl)
+
+
+def _expired(s: Thread, e: ThreadExpired, at: str) -> Thread:
+    return s._replace(idle_since=None)
 
 
 def _deleted(s: Thread, e: ThreadDeleted, at: str) -> Thread:
@@ -253,7 +274,9 @@ def _webhook_ended(s: Thread, e: WebhookDelivered | WebhookDead, at: str) -> Thr
 
 _STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {
     ThreadCreated: _created,
+    ThreadUpdated: _updated,
     ThreadDeleted: _deleted,
+    ThreadExpired: _expired,
     ThreadStatusChanged: _status_changed,
     RunCreated: _run_created,
     RunReady: _ready,
@@ -277,6 +300,12 @@ _STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {
     WebhookDelivered: _webhook_ended,
     WebhookDead: _webhook_ended,
 }
+
+
+# What restarts the clock of a thread's ttl: what moves its `updated_at` or `state_updated_at`.
+_ACTIVITY = frozenset((
+    ThreadCreated, ThreadUpdated, ThreadStatusChanged, RunCreated, CheckpointSaved, StateUpdated, StateUpdateFailed,
+))  # fmt: skip
 
 
 # --- what follows once the slot is free ------------------------------------------------------------------------------
@@ -351,6 +380,9 @@ def dump(s: Thread) -> dict[str, Any]:
         out["runs"] = list(s.runs)
     if s.webhooks:
         out["webhooks"] = [list(w) for w in s.webhooks]
+    if s.ttl is not None:
+        out["ttl"] = s.ttl.wire
+        out["idle_since"] = s.idle_since
     return out
 
 
@@ -381,4 +413,6 @@ def load(key: str, stored: dict[str, Any]) -> Thread:
         recent=tuple(stored.get("recent", ())),
         runs=tuple(stored.get("runs", ())),
         webhooks=tuple(PendingWebhook(*w) for w in stored.get("webhooks", ())),
+        ttl=ttl_of(stored.get("ttl")),
+        idle_since=stored.get("idle_since"),
     )

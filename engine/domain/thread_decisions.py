@@ -16,6 +16,7 @@ from threadlog.engine.domain.commands import (
     DeleteRun,
     DeleteThread,
     ExpireLease,
+    ExpireThread,
     ImportCheckpoints,
     PruneThread,
     ReportRun,
@@ -37,10 +38,12 @@ from threadlog.engine.domain.events import (
     StateUpdateRequested,
     ThreadCreated,
     ThreadDeleted,
+    ThreadExpired,
     ThreadPruned,
     ThreadStatusChanged,
     ThreadUpdated,
 )
+from threadlog.engine.domain.expiry import is_over
 from threadlog.engine.domain.thread import QueuedRun, Thread, scheduled, settle, shortened
 from threadlog.engine.domain.webhooks import THREAD_DELETED, given_up, report_webhook
 from threadlog.engine.domain.wire import check_fields
@@ -109,6 +112,19 @@ def _prune_thread(s: Thread, c: PruneThread, at: str) -> list[Event]:
     return [ThreadPruned(thread_id=s.thread_id)]
 
 
+def _expire_thread(s: Thread, c: ExpireThread, at: str) -> list[Event]:
+    if not s.exists:
+        return _thread_unknown(s)
+    if s.slot is not None or s.queue:
+        return _rejected("conflict", BUSY_UPDATE)
+    if s.ttl is None or s.idle_since is None or not is_over(s.ttl, s.idle_since, at):
+        return _rejected("conflict", f"Thread with ID {s.thread_id} has not expired")
+    expired = ThreadExpired(thread_id=s.thread_id, ttl=s.ttl.wire)
+    if s.ttl.strategy == "delete":
+        return [expired, ThreadDeleted(thread_id=s.thread_id)]
+    return [ThreadPruned(thread_id=s.thread_id), expired]
+
+
 def _import_checkpoints(s: Thread, c: ImportCheckpoints, at: str) -> list[Event]:
     if not s.exists:
         return _thread_unknown(s)
@@ -138,7 +154,7 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
     if not s.exists:
         if c.create_thread is None:
             return _rejected("not_found", "Thread or assistant not found.")
-        events.append(ThreadCreated(thread_id=s.thread_id, metadata=c.create_thread))
+        events.append(ThreadCreated(thread_id=s.thread_id, metadata=c.create_thread, ttl=c.thread_ttl))
     if s.busy:
         if c.multitask_strategy == "reject":
             return _rejected("conflict", BUSY)
@@ -254,6 +270,7 @@ _DECISIONS: dict[type[Command], Callable[[Thread, Any, str], list[Event]]] = {
     DeleteThread: _delete_thread,
     ImportCheckpoints: _import_checkpoints,
     PruneThread: _prune_thread,
+    ExpireThread: _expire_thread,
     CreateRun: _create_run,
     CancelRun: _cancel_run,
     DeleteRun: _delete_run,

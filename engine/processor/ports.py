@@ -159,6 +159,14 @@ class ExpiredItems:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpiredThread:
+    """A thread that has been idle for its ttl, as far as the read models know. `over_at`: since when (ISO)."""
+
+    thread_id: str
+    over_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """A processor's place among the others after renewing its leases.
 
@@ -206,6 +214,12 @@ class CoordinationStore(Protocol):
 
     async def expired_items(self, partitions: Sequence[int], limit: int) -> list[ExpiredItems]:
         """Namespaces of these partitions with items to remove, at most so many."""
+        ...
+
+    async def expired_threads(
+        self, partitions: Sequence[int], limit: int, after: ExpiredThread | None
+    ) -> list[ExpiredThread]:
+        """Threads to expire, those first that have been for longest; `after`: only those behind this one."""
         ...
 
     async def project(self, batches: Sequence[Batch]) -> None:

@@ -20,6 +20,7 @@ from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
 from threadlog.engine.processor.committer import MakeCommitter, Submission, Turn, provide_states
+from threadlog.engine.processor.expiry import ExpirySweep, SweepOptions
 from threadlog.engine.processor.inbox import Inboxes
 from threadlog.engine.processor.listeners import Listeners
 from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, EventListener, Position
@@ -52,10 +53,12 @@ class Processor:
         renew_seconds: float = RENEW_SECONDS,
         max_attempts: int = 3,
         store_sweep_seconds: float = STORE_SWEEP_SECONDS,
+        sweep: SweepOptions | None = None,
     ) -> None:
         """`owner`: unique among processors alive; one that starts again under the name of its dead predecessor takes
         its partitions at once. `max_attempts`: of a run whose executors die. `store_sweep_seconds`: between two looks
-        for items of the store to remove. Whoever made the processor closes its `committer`, after `stop`."""
+        for items of the store to remove; `sweep`: of expired threads. Whoever made the processor closes its
+        `committer`, after `stop`."""
         self._log, self._coordination = source, coordination
         self.owner = owner
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
@@ -75,6 +78,8 @@ class Processor:
             max_attempts=max_attempts,
             store_sweep_seconds=store_sweep_seconds,
         )
+        self._expiry = ExpirySweep(coordination, self._send, lambda: self.owned, sweep or SweepOptions())
+        self._sweeping: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
         self._ready = asyncio.Event()
@@ -90,6 +95,7 @@ class Processor:
     async def start(self) -> None:
         """Begin to take partitions."""
         self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._lead())]
+        self._sweeping = asyncio.create_task(self._expiry.run())
 
     async def ready(self) -> None:
         """Wait until this processor has its share of the partitions and all of them can decide."""
@@ -98,6 +104,9 @@ class Processor:
     async def stop(self) -> None:
         """Finish what is in flight and give the partitions back. Submissions still waiting get `NotOwner`."""
         self._stopping = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
         self._wake.set()
         self._look.set()
         for task in self._tasks:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from threadlog.engine.user_code.http_section import HttpSection, read_http
 from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
@@ -38,10 +38,20 @@ class GraphSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadTtl:
+    """`checkpointer.ttl`: what becomes of threads that are given no ttl, and how expired threads are looked for."""
+
+    strategy: Literal["delete", "keep_latest"] = "delete"
+    default_minutes: float | None = None
+    sweep_interval_minutes: float = 5.0
+    sweep_limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
 class LanggraphJson:
     """A checked file. Paths are absolute; `env` is what the file asks to have in the environment.
 
-    `notices`: sentences that a user should read when a server starts.
+    `thread_ttl`: the keys of `checkpointer.ttl`. `notices`: sentences that a user should read when a server starts.
     """
 
     path: Path
@@ -50,6 +60,7 @@ class LanggraphJson:
     env: dict[str, str] = field(default_factory=dict)
     store: StoreConfig = field(default_factory=StoreConfig)
     http: HttpSection = field(default_factory=HttpSection)
+    thread_ttl: ThreadTtl = field(default_factory=lambda: ThreadTtl())
     notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
 
@@ -102,6 +113,7 @@ def load(path: str | Path) -> LanggraphJson:
             {**os.environ, **env},
             lambda key, problem: ConfigError(file, key, problem),
         ),
+        thread_ttl=_thread_ttl(file, raw.get("checkpointer", sections.get("LANGGRAPH_CHECKPOINTER"))),
         notices=notices,
         raw=raw,
     )
@@ -134,6 +146,37 @@ def _store(file: Path, section: Any) -> StoreConfig:
         return store_config(section, file.parent)
     except StoreConfigError as error:
         raise ConfigError(file, error.key, str(error)) from None
+
+
+_CENTURY = 100 * 365 * 24 * 60  # minutes, as `engine.domain.expiry`
+_MINUTES = "a number of minutes, at most a hundred years"
+
+
+def _thread_ttl(file: Path, checkpointer: Any) -> ThreadTtl:
+    if checkpointer is not None and not isinstance(checkpointer, dict):
+        raise ConfigError(file, "checkpointer", 'expected an object such as {"ttl": {"default_ttl": 43200}}.')
+    given = (checkpointer or {}).get("ttl") or {}
+    if not isinstance(given, dict):
+        raise ConfigError(file, "checkpointer.ttl", 'expected an object such as {"default_ttl": 43200}.')
+    known = ("strategy", "default_ttl", "sweep_interval_minutes", "sweep_limit")
+    if unknown := [name for name in given if name not in known]:
+        there = f"there is no such key. There are: {', '.join(known)}."
+        raise ConfigError(file, f"checkpointer.ttl.{unknown[0]}", there)
+    chosen: dict[str, Any] = {}
+    if (strategy := given.get("strategy")) is not None:
+        if strategy not in ("delete", "keep_latest"):
+            raise ConfigError(file, "checkpointer.ttl.strategy", "expected delete or keep_latest.")
+        chosen["strategy"] = strategy
+    for name, field_, kinds, most, what in (
+        ("default_ttl", "default_minutes", (int, float), _CENTURY, _MINUTES),
+        ("sweep_interval_minutes", "sweep_interval_minutes", (int, float), _CENTURY, _MINUTES),
+        ("sweep_limit", "sweep_limit", (int,), 2**31 - 1, "a number of threads"),
+    ):
+        if (value := given.get(name)) is not None:
+            if type(value) not in kinds or not 0 < value <= most:
+                raise ConfigError(file, f"checkpointer.ttl.{name}", f"expected {what}, more than 0.")
+            chosen[field_] = value
+    return ThreadTtl(**chosen)
 
 
 def _graphs(file: Path, value: Any) -> dict[str, GraphSpec]:

@@ -56,7 +56,7 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "store.ttl": (Treatment.HONOURED, "`default_ttl`, `refresh_on_read`, `sweep_interval_minutes`."),
     "store.path": (Treatment.REFUSED, _NO_CUSTOM_STORE),
     "store": (Treatment.IGNORED, "Every other key of it."),
-    "checkpointer.ttl": (Treatment.IGNORED, "Checkpoints are kept until their thread is deleted."),
+    "checkpointer.ttl": (Treatment.HONOURED, "`strategy`, `default_ttl`, `sweep_interval_minutes`, `sweep_limit`."),
     "checkpointer.backend": (Treatment.IGNORED, "Checkpoints are always in threadlog's own tables."),
     "checkpointer.serde.pickle_fallback": (Treatment.REFUSED, _NO_PICKLE),
     "checkpointer.serde": (Treatment.IGNORED, "Every other key of it: all types of the graphs are read."),

@@ -43,6 +43,11 @@ def status_changed(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p
         row.sets_error = True
 
 
+def expired(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
+    """Of a thread that stays: its clock stands until something happens on it (`thread_expiry`)."""
+    rows.thread_change(event["thread_id"]).ttl = {**event["ttl"], "swept": at.isoformat()}
+
+
 def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.forget_thread(event["thread_id"])
     rows.deleted_threads.add(event["thread_id"])
@@ -86,5 +91,6 @@ HANDLERS = {
     "thread.created": created,
     "thread.updated": updated,
     "thread.status_changed": status_changed,
+    "thread.expired": expired,
     "thread.deleted": deleted,
 }

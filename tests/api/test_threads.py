@@ -7,10 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from threadlog.api.settings import ApiSettings
 from threadlog.engine.compression.codec import unpack_record
-from threadlog.engine.domain.commands import UpdateThread
+from threadlog.engine.domain.expiry import Ttl
 
-from .api_harness import ApiHarness
+from .api_harness import ApiHarness, api_harness
 from .checkpoints import checkpoint
 
 
@@ -62,12 +63,36 @@ async def test_a_time_to_live_that_a_thread_has_is_told_on_request(api: ApiHarne
     thread_id = await api.thread()
     path = f"/threads/{thread_id}"
     assert (await api.call("GET", f"{path}?include=ttl"))["ttl"] is None
-    await api.submit(UpdateThread(thread_id=thread_id, ttl={"strategy": "keep_latest", "ttl": 5}))
+    await api.call("PATCH", path, {"ttl": {"strategy": "keep_latest", "ttl": 5}})
     thread = await api.call("GET", path)
     assert "ttl" not in thread
     ttl = (await api.call("GET", f"{path}?include=ttl"))["ttl"]
     assert (ttl["strategy"], ttl["ttl_minutes"]) == ("keep_latest", 5) and ttl["expires_at"] > thread["updated_at"]
     assert (await api.ask("GET", f"{path}?include=mood"))[0] == 422
+    copied = (await api.call("POST", f"{path}/copy"))["thread_id"]
+    assert (await api.call("GET", f"/threads/{copied}?include=ttl"))["ttl"]["ttl_minutes"] == 5
+    await api.call("PATCH", path, {"ttl": 7.5})
+    ttl = (await api.call("GET", f"{path}?include=ttl"))["ttl"]
+    assert (ttl["strategy"], ttl["ttl_minutes"]) == ("delete", 7.5)
+
+
+async def test_threads_have_the_ttl_of_the_settings_however_they_are_made(database: str) -> None:
+    async with api_harness(database, ApiSettings(thread_ttl=Ttl("keep_latest", 9))) as api:
+        await api.register("noop")
+
+        async def ttl_of(thread_id: str) -> Any:
+            ttl = (await api.call("GET", f"/threads/{thread_id}?include=ttl"))["ttl"]
+            return ttl and (ttl["strategy"], ttl["ttl_minutes"])
+
+        by_run = str(uuid4())
+        await api.run(by_run, if_not_exists="create")
+        kept = await api.call("POST", "/runs", {"assistant_id": "noop", "on_completion": "keep"})
+        gone_anyway = await api.call("POST", "/runs", {"assistant_id": "noop"})
+        assert [await ttl_of(thread_id) for thread_id in (await api.thread(), by_run, kept["thread_id"])] == [
+            ("keep_latest", 9)
+        ] * 3
+        assert await ttl_of(gone_anyway["thread_id"]) is None
+        assert await ttl_of(await api.thread(ttl={"ttl": 3})) == ("delete", 3)
 
 
 async def test_metadata_that_the_server_sets_is_not_a_clients_to_set(api: ApiHarness) -> None:

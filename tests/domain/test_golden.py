@@ -17,6 +17,8 @@ from threadlog.engine.log.records import CommandEnvelope, EventRecord
 
 FOLDER = Path(__file__).parent / "golden"
 FILES = sorted(FOLDER.rglob("*.jsonl"))
+BEFORE_TTL = ("0.1", "0.2", "0.3", "0.4", "0.5")
+"""The log had a field for it, which no api filled and no state remembered."""
 COMMAND_FILES = sorted((Path(__file__).parent / "golden_commands").glob("*.jsonl"))
 
 
@@ -34,6 +36,10 @@ def test_a_golden_log_folds_to_the_states_it_had(file: Path) -> None:
             states[record.key] = decider.fold(before, record.key, record.cmd_id, record.at, events)
     assert rule.cmd_off == len(values) - 2, "every record but the announcement counts"
     stored = orjson.loads(last)["states"]
+    if file.parent.name in BEFORE_TTL:
+        for key, state in states.items():
+            if "thread" in state:
+                states[key] = {**state, "thread": state["thread"]._replace(ttl=None, idle_since=None)}
     assert {key: decider.dump(state) for key, state in states.items()} == stored
     assert {key: decider.load(key, state) for key, state in stored.items()} == states
 

@@ -24,6 +24,7 @@ from threadlog.engine.domain.commands import (
     DeleteThread,
     ExpireItems,
     ExpireLease,
+    ExpireThread,
     ImportCheckpoints,
     PruneThread,
     RegisterGraph,
@@ -71,10 +72,16 @@ _store_ops = st.one_of(
         optional={"ttl": st.floats(0.1, 9), "vectors": st.just([["text", "AACAPw=="]])},
     ),
 )
+_ttls = st.fixed_dictionaries({
+    "strategy": st.sampled_from(["delete", "keep_latest"]), "ttl": st.sampled_from([0.05, 0.2, 1])
+})  # fmt: skip
 
 thread_commands = st.one_of(
     samples.of(CreateThread, thread_id=st.just(KEY)),
+    samples.of(CreateThread, thread_id=st.just(KEY), ttl=_ttls),
     samples.of(UpdateThread, thread_id=st.just(KEY)),
+    samples.of(UpdateThread, thread_id=st.just(KEY), ttl=_ttls),
+    samples.of(ExpireThread, thread_id=st.just(KEY)),
     samples.of(DeleteThread, thread_id=st.just(KEY)),
     samples.of(PruneThread, thread_id=st.just(KEY)),
     samples.of(ImportCheckpoints, thread_id=st.just(KEY), items=_items),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from threadlog.engine.user_code.langgraph_json import ConfigError, load
+from threadlog.engine.user_code.langgraph_json import ConfigError, ThreadTtl, load
 from threadlog.engine.user_code.langgraph_keys import KEYS, SECTIONS, VARIABLES, Treatment, keys_table, variables_table
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "langgraph_json.md"
@@ -84,6 +84,7 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
         section = section.setdefault(name, {})
     samples: dict[str, Any] = {"graphs": AGENT["graphs"], "dependencies": ["."], "env": {"A": "1"}, "http.cors": {}}
     samples |= {"store.ttl": {"default_ttl": 5}, "store.index": {"dims": 2, "embed": "test:model"}}
+    samples["checkpointer.ttl"] = {"default_ttl": 1}
     samples |= {
         "http.app": "./agent.py:graph",
         "http.mount_prefix": "/a",
@@ -119,7 +120,28 @@ def test_everything_not_acted_on_is_named_in_one_notice(tmp_path: Path) -> None:
     (notice,) = load(write(tmp_path, {**AGENT, **asks})).notices
     named = notice.removeprefix("not acted on: ").split(" (")[0].split(", ")
     serde = "checkpointer.serde.allowed_json_modules"
-    assert named == ["http.logging_headers", "store.other", "checkpointer.ttl", serde, "unheard_of"]
+    assert named == ["http.logging_headers", "store.other", serde, "unheard_of"]
+
+
+def test_the_time_to_live_of_threads(tmp_path: Path) -> None:
+    ttl = {"strategy": "keep_latest", "default_ttl": 60, "sweep_interval_minutes": 0.5, "sweep_limit": 7}
+    read = load(write(tmp_path, {**AGENT, "checkpointer": {"ttl": ttl}}))
+    assert read.thread_ttl == ThreadTtl("keep_latest", 60, 0.5, 7) and read.notices == []
+    for nothing in ({}, {"checkpointer": {"ttl": None}}, {"checkpointer": {"ttl": {"strategy": "delete"}}}):
+        assert load(write(tmp_path, {**AGENT, **nothing})).thread_ttl == ThreadTtl("delete", None, 5.0, 1000)
+
+
+@pytest.mark.parametrize(
+    "ttl",
+    [
+        7, {"default_ttl": "1"}, {"default_ttl": 0}, {"strategy": "shrink"}, {"sweep_limit": 0}, {"sweep_limit": 1.5},
+        {"sweep_interval_minutes": -1}, {"default": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_time_to_live_that_is_none_is_named(tmp_path: Path, ttl: Any) -> None:
+    with pytest.raises(ConfigError, match=r"checkpointer\.ttl"):
+        load(write(tmp_path, {**AGENT, "checkpointer": {"ttl": ttl}}))
 
 
 @pytest.mark.parametrize("variable", [*SECTIONS, *VARIABLES])

@@ -11,6 +11,8 @@ from typing import Any
 import asyncpg
 import orjson
 
+from threadlog.deploy.settings import EMBEDDED_PARTITIONS
+from threadlog.projections.commit.coordination import EXPIRED
 from threadlog.projections.queries import assistants, runs, state, system, threads
 
 LARGE = ("threads", "runs", "checkpoints", "checkpoint_writes", "channel_values", "assistants", "aggregates")
@@ -23,7 +25,8 @@ FILL = (
             'user', 'u' || n % greatest($1::int / 50, 1), 'created_by', 'system',
             'title', 'no. ' || n || repeat('.', 80)),
         '{}', CASE WHEN n % 1000 = 0 THEN 'busy' WHEN n % 100 = 0 THEN 'interrupted' WHEN n % 50 = 0 THEN 'error'
-        ELSE 'idle' END, NULL, '{}', NULL, '1f000000-0000-6000-8000-' || lpad(to_hex(0), 12, '0')
+        ELSE 'idle' END, NULL, '{}', CASE WHEN n % 20 = 0 THEN '{"ttl": 60}'::json END,
+        '1f000000-0000-6000-8000-' || lpad(to_hex(0), 12, '0')
         FROM generate_series(1, $1::int) n, LATERAL (SELECT now() - make_interval(secs => $1::int - n) AS t) _""",
     """INSERT INTO runs SELECT
         ('20000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
@@ -115,6 +118,7 @@ QUERIES: dict[str, Query] = {
     "runs in flight of an assistant": lambda db: runs.in_flight_of_assistant(db, ASSISTANT),
     "last checkpoint of a run": lambda db: runs.last_checkpoint(db, THREAD, RUN),
     "queue": system.queue,
+    "expired threads": lambda db: db.fetch(EXPIRED, list(range(EMBEDDED_PARTITIONS)), 100, None, None),
     "state": lambda db: state.get_state(db, THREAD),
     "state, with subgraphs": lambda db: state.get_state(db, THREAD, subgraphs=True),
     "state at a checkpoint": lambda db: state.get_state(db, THREAD, checkpoint_id=checkpoint_id(77)),

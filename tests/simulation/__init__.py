@@ -32,6 +32,8 @@ I14  The items of the store are what the writes leave, one after the other: the 
 I15* A run that ended with a webhook asks for it once; its attempts are 1, 2, 3 …, each with one fate, and it ends as
      delivered or dead. Nothing is sent after the log says that it was delivered (before that, a crash or a take-over
      between the POST and its report sends it again).
+I16  A thread expires only when nothing is in flight on it and nothing has happened on it for its ttl, whatever was
+     found when the command to do so was sent; after quiescence no thread is left whose time has passed.
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.
 """

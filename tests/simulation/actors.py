@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.simulation import store
 from tests.simulation.simulated_world import Partition, SimulatedWorld, iso, unappendable, unprojectable
-from threadlog.engine.domain.commands import Command, ExpireLease, ReportRun, ReportWebhook, RunDue
+from threadlog.engine.domain.commands import Command, ExpireLease, ExpireThread, ReportRun, ReportWebhook, RunDue
 from threadlog.engine.domain.webhooks import waits
 from threadlog.engine.log.port import OffsetGone, RecordRefused
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
@@ -222,6 +222,11 @@ class Owner:
                     thread_id=row["thread_id"], run_id=run_id, attempt=row["attempt"], executor=owner or ""
                 )
                 self._fire(f"lease:{run_id}:{row['attempt']}", expire)
+        # A sweep tells again what it still finds: an earlier command may have come too early.
+        for thread_id, over_at in tables.expired(world.now):
+            if world.sweeper is not None and world.sweeper.random() < 0.3:
+                skew = world.sweeper.uniform(-1, 1)
+                world.send(self, ExpireThread(thread_id=thread_id), id=f"ttl:{thread_id}:{over_at}", skew=skew)
 
         for id, sweep in store.sweeps(tables.items, iso(world.now)):
             self._fire(id, sweep)

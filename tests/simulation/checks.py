@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from tests.simulation import store, webhooks
-from tests.simulation.simulated_world import FINAL, Partition, SimulatedWorld, Tables, unappendable, unprojectable
+from tests.simulation.simulated_world import (
+    ACTIVITY,
+    FINAL,
+    Partition,
+    SimulatedWorld,
+    Tables,
+    unappendable,
+    unprojectable,
+)
 from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.events import Event
@@ -30,6 +39,7 @@ def check(world: SimulatedWorld, terms: dict[int, Term]) -> None:
         _endings(p, records)
         _repeats(p, records)
         _stops(p, records)
+        _expiries(p, records)
         _at_rest(p, states)
         _left_out(p)
         _items(p, records)
@@ -186,6 +196,53 @@ def _stops(p: Partition, records: list[EventRecord]) -> None:
         error = row["error"] or {}
         reason = error.get("message") if error.get("error") == "UserInterrupt" else None
         assert reason == reasons[thread_id], f"I13: {thread_id} has {error}, stopped by {reasons[thread_id]}"
+
+
+_OVER = {"run.succeeded", "run.failed", "run.timed_out", "run.stopped", "state.updated", "state.update_failed"}
+_STOPPED = {"run.interrupted", "run.rolled_back", "run.deleted"}
+
+
+def _expiries(p: Partition, records: list[EventRecord]) -> None:
+    """What was in flight on a thread, and when something happened on it last, as the accepted log tells it."""
+    in_flight: dict[str, set[str]] = {}
+    since: dict[str, str] = {}
+    ttls: dict[str, dict[str, Any] | None] = {}
+    for record in records:
+        key = record.key
+        for e in record.events:
+            kind, run_id = e["type"], e.get("run_id") or e.get("job_id") or ""
+            if kind == "thread.created":
+                in_flight[key], since[key], ttls[key] = set(), record.at, e.get("ttl")
+            elif kind == "thread.updated":
+                ttls[key] = e.get("ttl") or ttls[key]
+            elif kind in ("run.created", "state.update_requested"):
+                in_flight[key].add(run_id)
+            elif kind in _OVER or (kind in _STOPPED and not e.get("stopping")):
+                in_flight[key].discard(run_id)
+            elif kind == "thread.expired":
+                ttl = ttls[key]
+                assert not in_flight[key], f"I16: {key} expires with {in_flight[key]} in flight"
+                assert ttl is not None and e["ttl"] == ttl, f"I16: {key} with {ttl}: {e}"
+                idle = datetime.fromisoformat(record.at) - datetime.fromisoformat(since[key])
+                assert idle >= timedelta(minutes=ttl["ttl"]), f"I16: {key} expires after {idle}, not {ttl}"
+                kinds = {other["type"] for other in record.events}
+                assert {"delete": "thread.deleted", "keep_latest": "thread.pruned"}[ttl["strategy"]] in kinds, "I16"
+            if kind in ACTIVITY:
+                since[key] = max(since[key], record.at)
+
+
+def expired(world: SimulatedWorld) -> int:
+    return sum(e["type"] == "thread.expired" for p in world.partitions for r in accepted(p) for e in r.events)
+
+
+def too_early(world: SimulatedWorld) -> int:
+    commands = {(p.number, offset): c.type for p in world.partitions for offset, c in p.commands}
+    return sum(
+        commands[p.number, record.cmd_off] == "thread.expire" and record.events[0]["type"] == "command.rejected"
+        for p in world.partitions
+        for record in accepted(p)
+        if record.events
+    )
 
 
 def _repeats(p: Partition, records: list[EventRecord]) -> None:

@@ -44,6 +44,10 @@ class Outcome:
     """Webhooks sent, each attempt."""
     skips: int
     """Events left out of the read models."""
+    expired: int
+    """Threads that were deleted or pruned as their ttl says."""
+    too_early: int
+    """Commands to do so that were refused, as the thread was busy, or had been active."""
 
 
 class Scenario:
@@ -87,6 +91,7 @@ class Scenario:
                 due_at=iso(world.now + rnd.choice((0, 5, 40))) if rnd.random() < 0.2 else None,
                 create_thread={} if rnd.random() < 0.8 else None,
                 temporary=rnd.random() < 0.1,
+                thread_ttl=world.ttl(),
             )
             return world.send(None, command, skew=skew)
         if x < 0.7:
@@ -100,9 +105,10 @@ class Scenario:
             return world.send(None, DeleteThread(thread_id=thread_id), skew=skew)
         if x < 0.88:
             again: Literal["raise", "do_nothing"] = rnd.choice(("raise", "do_nothing"))
-            return world.send(None, CreateThread(thread_id=thread_id, if_exists=again), skew=skew)
+            return world.send(None, CreateThread(thread_id=thread_id, if_exists=again, ttl=world.ttl()), skew=skew)
         if x < 0.91:
-            return world.send(None, UpdateThread(thread_id=thread_id, metadata={"n": world.next_id()}), skew=skew)
+            update_thread = UpdateThread(thread_id=thread_id, metadata={"n": world.next_id()}, ttl=world.ttl())
+            return world.send(None, update_thread, skew=skew)
         if x < 0.93:
             return world.send(None, PruneThread(thread_id=thread_id), skew=skew)
         job_id = uid(1000 + world.next_id())
@@ -206,6 +212,7 @@ class Scenario:
                 p.tables.queue
                 or p.tables.timers
                 or p.tables.webhooks
+                or p.tables.expired(self.world.now)
                 or not term.ready
                 or term.unacked
                 or term.unprojected
@@ -225,11 +232,19 @@ def run(
     walled: bool = True,
     hooked: bool = True,
     owned: bool = True,
+    expiring: bool = True,
     trace: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run one seed and check the invariants. Raises AssertionError naming the invariant."""
     world = SimulatedWorld(
-        seed, guarded=guarded, chained=chained, poisoned=poisoned, walled=walled, hooked=hooked, owned=owned
+        seed,
+        guarded=guarded,
+        chained=chained,
+        poisoned=poisoned,
+        walled=walled,
+        hooked=hooked,
+        owned=owned,
+        expiring=expiring,
     )
     world.trace = trace
     scenario = Scenario(world)
@@ -250,4 +265,6 @@ def run(
         unreadable=0 if world.poisoner is None else world.poisoner.unreadable,
         posts=0 if world.receivers is None else len(world.receivers.posts),
         skips=sum(len(p.skips) for p in world.partitions),
+        expired=checks.expired(world),
+        too_early=checks.too_early(world),
     )

@@ -31,6 +31,10 @@ FINAL = {
     "run.timed_out": "timeout",
     "run.interrupted": "interrupted",
 }
+ACTIVITY = {
+    "thread.updated", "thread.status_changed", "run.created", "checkpoint.saved", "state.updated", "state.update_failed"
+}  # fmt: skip
+"""What restarts the clock of a thread's ttl."""
 DEEP: Any = []
 for _ in range(260):
     DEEP = [DEEP]
@@ -154,6 +158,18 @@ class Tables:
     items: store.Items = field(default_factory=dict)
     webhooks: dict[str, dict[str, Any]] = field(default_factory=dict)
     aggregates: dict[str, Any] = field(default_factory=dict)
+    ttls: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def expired(self, now: float) -> list[tuple[str, str]]:
+        """Threads to sweep, and when their time was over."""
+        found = []
+        for thread_id, row in self.ttls.items():
+            if row["ttl"] is None or self.threads[thread_id]["status"] == "busy":
+                continue
+            over = datetime.fromisoformat(row["since"]) + timedelta(minutes=row["ttl"]["ttl"])
+            if over <= START + timedelta(seconds=now) and (row["swept"] is None or row["swept"] < row["since"]):
+                found.append((thread_id, over.isoformat()))
+        return found
 
     def apply(self, record: EventRecord, *, without: Callable[[dict[str, Any]], bool] = lambda event: False) -> None:
         for e in record.events:
@@ -161,12 +177,15 @@ class Tables:
                 continue
             thread_id: str = e.get("thread_id", "")
             run_id: str = e.get("run_id") or e.get("job_id") or ""
+            if e["type"] in ACTIVITY and thread_id in self.ttls:
+                self.ttls[thread_id]["since"] = record.at
             match e["type"]:
                 case "thread.created":
                     self.threads[thread_id] = {"status": e.get("status", "idle"), "error": e.get("error")}
                     self.checkpoints[thread_id] = []
+                    self.ttls[thread_id] = {"ttl": e.get("ttl"), "since": record.at, "swept": None}
                 case "thread.deleted":
-                    del self.threads[thread_id], self.checkpoints[thread_id]
+                    del self.threads[thread_id], self.checkpoints[thread_id], self.ttls[thread_id]
                     for table in (self.runs, self.queue, self.timers):
                         for k in [k for k, row in table.items() if row["thread_id"] == thread_id]:
                             del table[k]
@@ -174,6 +193,9 @@ class Tables:
                     self.threads[thread_id] = {"status": e["status"], "error": e.get("error")}
                 case "thread.updated":
                     self.threads[thread_id]["metadata"] = e["metadata"]
+                    self.ttls[thread_id]["ttl"] = e.get("ttl") or self.ttls[thread_id]["ttl"]
+                case "thread.expired":
+                    self.ttls[thread_id]["swept"] = record.at
                 case "run.created":
                     assert run_id not in self.runs, f"I10: run {run_id} was created twice"
                     self.runs[run_id] = {"thread_id": thread_id, "status": "pending", "attempt": 0}
@@ -276,7 +298,7 @@ class SimulatedWorld:
     """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
     records, `walled=False` the refusals, `owned=False` the look at the partition's owner before a POST: the controls,
     which have to fail. `poisoned`: some commands are poison, and the store is used; `hooked`: some runs have
-    webhooks."""
+    webhooks; `expiring`: some threads have a ttl."""
 
     def __init__(
         self,
@@ -288,12 +310,14 @@ class SimulatedWorld:
         walled: bool = True,
         hooked: bool = True,
         owned: bool = True,
+        expiring: bool = True,
     ) -> None:
         self.random = random.Random(seed)
         # Of its own, so that a seed is the same with and without poison up to what the poison does.
         self.poisoner = Poisoner(random.Random(f"poison {seed}")) if poisoned else None
         self.store_clients = store.StoreClients(random.Random(f"store {seed}")) if poisoned else None
         self.receivers = Receivers(random.Random(f"webhooks {seed}"), owned) if hooked else None
+        self.sweeper = random.Random(f"sweep {seed}") if expiring else None
         self.walled = walled
         self.guarded, self.chained = guarded, chained
         self.in_pieces = seed // 2 % 2 == 1  # take-overs; without drawing, so that older seeds stay what they were
@@ -313,6 +337,14 @@ class SimulatedWorld:
     def fault(self, probability: float) -> bool:
         """Some worlds are kinder than others: in the kind ones more gets done between two faults."""
         return self.random.random() < probability * self.harshness
+
+    def ttl(self) -> dict[str, Any] | None:
+        """Of a thread that a client creates or updates: some expire, in seconds or in minutes."""
+        if self.sweeper is None or self.sweeper.random() < 0.5:
+            return None
+        return {
+            "strategy": self.sweeper.choice(("delete", "keep_latest")), "ttl": self.sweeper.choice((0.02, 0.05, 0.3))
+        }  # fmt: skip
 
     def next_id(self) -> int:
         self.ids += 1
@@ -347,12 +379,12 @@ class SimulatedWorld:
 
     def _too_late(self, envelope: CommandEnvelope) -> bool:
         """Whether this is a repetition after more commands of its aggregate than deciders remember."""
-        later = 0
+        later, since_the_first = 0, None
         for _, other in reversed(self.partition(envelope.key).commands):
             if other.id == envelope.id:
-                return later >= REPEAT_WINDOW
+                since_the_first = later
             later += other.key == envelope.key
-        return False
+        return since_the_first is not None and since_the_first >= REPEAT_WINDOW
 
     def deliver_command(self) -> None:
         if not self.command_net:

@@ -28,7 +28,7 @@ def test_the_invariants_hold_on_every_seed(first: int) -> None:
 
 @pytest.mark.parametrize("seed", REGRESSIONS.values(), ids=REGRESSIONS.keys())
 def test_what_was_wrong_once_stays_right(seed: int) -> None:
-    _holds(seed, poisoned=False, hooked=False)
+    _holds(seed, poisoned=False, hooked=False, expiring=False)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,11 @@ def test_what_is_no_event_record_is_passed_over(outcomes: list[Outcome]) -> None
 def test_take_overs_project_in_pieces_and_end_between_them(outcomes: list[Outcome]) -> None:
     assert sum(outcome.pieces for outcome in outcomes) > CONTROLS
     assert sum(outcome.given_up for outcome in outcomes) > CONTROLS // 20
+
+
+def test_threads_expire_and_are_left_when_something_happens_on_them_first(outcomes: list[Outcome]) -> None:
+    assert sum(outcome.expired for outcome in outcomes) > CONTROLS // 2
+    assert sum(outcome.too_early for outcome in outcomes) > CONTROLS // 4
 
 
 def test_without_the_epoch_in_the_projections_guard_most_seeds_violate_an_invariant() -> None:
@@ -75,9 +80,9 @@ def test_an_owner_that_does_not_look_before_it_sends_sends_what_was_delivered() 
     assert any(_violates(seed, owned=False) for seed in seeds), "no seed fails without the look"
 
 
-def _holds(seed: int, *, poisoned: bool = True, hooked: bool = True) -> None:
+def _holds(seed: int, *, poisoned: bool = True, hooked: bool = True, expiring: bool = True) -> None:
     try:
-        run(seed, poisoned=poisoned, hooked=hooked)
+        run(seed, poisoned=poisoned, hooked=hooked, expiring=expiring)
     except Exception as error:
         pytest.fail(f"seed {seed}: {type(error).__name__}: {error}\nreplay: python -m tests.simulation {seed}")
 

@@ -14,8 +14,9 @@ class CreateRun(Command):
 
     `run` is the run as clients see it without the fields the log knows itself: `{assistant_id, metadata, kwargs}`.
     `create_thread`: metadata of the thread to create when it does not exist (None: an unknown thread is rejected with
-    `not_found`). `thread_metadata`, `thread_config`: what the run leaves on its thread (graph_id, assistant_id,
-    config). `due_at`: not before this time (ISO). `temporary`: the thread is deleted when the run ends.
+    `not_found`), `thread_ttl`: its ttl. `thread_metadata`, `thread_config`: what the run leaves on its thread
+    (graph_id, assistant_id, config). `due_at`: not before this time (ISO). `temporary`: the thread is deleted when the
+    run ends.
     `stream_from`: a position of the partition's `stream` topic not after the run's first frame.
     """
 
@@ -27,6 +28,7 @@ class CreateRun(Command):
     multitask_strategy: MultitaskStrategy = "enqueue"
     due_at: str | None = None
     create_thread: JsonObject | None = None
+    thread_ttl: JsonObject | None = None
     thread_metadata: JsonObject = field(default_factory=dict)
     thread_config: JsonObject | None = None
     temporary: bool = False

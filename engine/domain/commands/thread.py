@@ -12,6 +12,7 @@ from threadlog.engine.domain.commands.base import Command, JsonObject
 class CreateThread(Command):
     """Create a thread; an existing one is rejected (`conflict`) or, with `do_nothing`, left untouched.
 
+    `ttl`: `{strategy: delete | keep_latest, ttl: minutes}`, None: it never expires.
     A copy is a create with `copied_from` and the settled `status`, `interrupts`, `config` of its source, followed by
     `ImportCheckpoints`.
     """
@@ -67,10 +68,23 @@ class PruneThread(Command):
     thread_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireThread(Command):
+    """The thread has been idle for its ttl: delete it, or keep only its newest checkpoints, as the ttl says.
+
+    Sent by the partition's owner (command id `ttl:{thread_id}:{expiry}`). Rejected (`conflict`) while a run or a state
+    update is in flight or waits, and when the thread has been active after all.
+    """
+
+    type: ClassVar[str] = "thread.expire"
+    thread_id: str
+
+
 THREAD_COMMANDS: tuple[type[Command], ...] = (
     CreateThread,
     UpdateThread,
     DeleteThread,
     ImportCheckpoints,
     PruneThread,
+    ExpireThread,
 )

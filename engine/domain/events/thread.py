@@ -42,6 +42,18 @@ class ThreadPruned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadExpired(Event):
+    """Idle for its ttl: the thread is deleted, or pruned, by the event beside this one. `ttl`: the one that ran out.
+
+    After `keep_latest` the clock stands still until something happens on the thread.
+    """
+
+    type: ClassVar[str] = "thread.expired"
+    thread_id: str
+    ttl: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadStatusChanged(Event):
     """`interrupts`: {leaf task id: [{id, value}]}, replaced when not None; `error`: replaced (None clears it).
 
@@ -61,5 +73,6 @@ THREAD_EVENTS: tuple[type[Event], ...] = (
     ThreadUpdated,
     ThreadDeleted,
     ThreadPruned,
+    ThreadExpired,
     ThreadStatusChanged,
 )
