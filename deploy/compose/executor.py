@@ -48,4 +48,5 @@ def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
         link=settings.link,
         busy=ask_for_more_executors,
         alive=sign_of_life(),
+        store=load(settings.config).store,
     )

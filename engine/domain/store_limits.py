@@ -125,17 +125,24 @@ def check_store_command(command: Command) -> None:
     """Raise ValueError, naming the field, when a command of the store can't be decided or its items not be stored."""
     match command:
         case WriteItems(namespace=namespace, ops=ops):
-            check_namespace(namespace)
+            _check_stored(namespace)
             _check_count(ops)
             for op in ops:
                 _check_op(op)
         case TouchItems(namespace=namespace, keys=keys):
-            check_namespace(namespace)
+            _check_stored(namespace)
             _check_count(keys)
             for key in keys:
                 check_item_key(key)
         case ExpireItems(namespace=namespace):
-            check_namespace(namespace)
+            _check_stored(namespace)
+
+
+def _check_stored(namespace: Sequence[Any]) -> None:
+    """What the read models can hold: `RESERVED_LABEL` is a rule of the doors, which LangGraph's own batches pass by."""
+    if not namespace:
+        raise NamespaceError("empty", "Namespace cannot be empty.")
+    check_labels(namespace)
 
 
 def _check_count(items: Sequence[Any]) -> None:

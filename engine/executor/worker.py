@@ -25,6 +25,7 @@ from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.run import message_ids
 from threadlog.engine.executor.run.attempt import RunAttempt
 from threadlog.engine.executor.run.config import ServerFacts
+from threadlog.engine.executor.store.graph_store import GraphStore
 from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.log.port import Log
 from threadlog.engine.postgres.errors import FAILED
@@ -60,6 +61,13 @@ class Executor:
         self.appender = BatchingAppender(self._link or log, loop_yield=options.loop_yield, limits=options.append_limits)
         self._queue = RunQueue(dsn, graphs=names, durable=not options.log_in_database, held=self._held)
         self._pool = RetryingPool.of(dsn, size=options.pool_size)
+        self.store = GraphStore(
+            db=self._pool,
+            appender=self.appender,
+            partitions=log.partitions,
+            applied=self._applied,
+            config=options.store,
+        )
         self._listener = queue_listener(
             dsn, self._queue, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
         )
@@ -98,7 +106,7 @@ class Executor:
         await self._pool.open()
         await asyncio.gather(self._begin_heartbeat(), self._listener.start())
         self._spawn(self._poll(), "poll")
-        self._spawn(announce_graphs(self.graphs, self.appender, self._log.partitions), "announce graphs")
+        self._spawn(announce_graphs(self.graphs, self.appender, self._log.partitions, self.store), "announce graphs")
 
     async def serve(self) -> None:
         """Claim and run until drained."""
@@ -116,6 +124,7 @@ class Executor:
         await self._listener.aclose()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.appender.drained(), 10)
+        self.store.close()
         await self._heartbeat.stop()
         await self.appender.aclose()
         if self._link is not None:
@@ -252,6 +261,7 @@ class Executor:
             appender=self.appender,
             log=self._log,
             pool=self._pool,
+            store=self.store,
             applied=self._applied,
             facts=self._facts,
             timeout_seconds=self.options.timeout_seconds,
@@ -298,6 +308,8 @@ class Executor:
         self._wake.set()
 
     async def _applied(self, partition: int, offset: int) -> None:
+        if self._link is not None and self._link.has_applied(partition, offset):
+            return
         pause = 0.001
         while True:
             done = await self._pool.fetchval("SELECT cmd_off >= $2 FROM partitions WHERE p = $1", partition, offset)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from threadlog.engine.link.framing import Framed
-from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable
+from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
 from threadlog.engine.processor.ports import Stop
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class ExecutorChannel:
         self._gone = asyncio.Event()
         self._number = 0
         self._waiting: dict[int, asyncio.Future[list[int]]] = {}
+        self._applied: dict[int, int] = {}  # per partition the last command that was answered: it is projected
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -67,9 +68,9 @@ class ExecutorChannel:
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         framed.send(["append", number, self._load(), [[r.topic.value, r.partition, r.key, r.value] for r in records]])
-        return self._answered(number, answer, len(records))
+        return self._answered(number, answer, records)
 
-    async def _answered(self, number: int, answer: asyncio.Future[list[int]], count: int) -> list[int]:
+    async def _answered(self, number: int, answer: asyncio.Future[list[int]], records: Sequence[Append]) -> list[int]:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 offsets = await answer
@@ -77,7 +78,14 @@ class ExecutorChannel:
             raise AppendUnknown(f"the engine did not answer in {_ANSWER_SECONDS:g} s") from None
         finally:
             self._waiting.pop(number, None)
-        return [-1] * (count - len(offsets)) + offsets
+        places = [record.partition for record in records if record.topic is Topic.COMMANDS]
+        for p, offset in zip(places, offsets, strict=True):
+            self._applied[p] = max(offset, self._applied.get(p, -1))
+        return [-1] * (len(records) - len(offsets)) + offsets
+
+    def has_applied(self, partition: int, offset: int) -> bool:
+        """Whether it is known that the command at this offset is in the read models: the engine has answered it."""
+        return offset <= self._applied.get(partition, -1)
 
     def claimed(self) -> None:
         """What there was to claim has been claimed."""

@@ -9,16 +9,20 @@ from typing import Any
 from threadlog.engine.domain.commands import TouchItems, WriteItems
 from threadlog.engine.domain.store_limits import ITEMS_PER_COMMAND
 
+_COMMAND_BYTES = 1024 * 1024  # of values; one that is larger has a command of its own
+
 
 @dataclass(frozen=True, slots=True)
 class ItemWrite:
-    """A put, or a deletion (`value` None). `ttl`: minutes, None for ever; `vectors`: `[[path, data], …]`."""
+    """A put, or a deletion (`value` None). `ttl`: minutes, None for ever; `vectors`: `[[path, data], …]`; `size`:
+    bytes of the value's JSON, as far as known."""
 
     namespace: tuple[str, ...]
     key: str
     value: Any = None
     ttl: float | None = None
     vectors: Sequence[Any] = field(default=())
+    size: int = 0
 
     def op(self) -> dict[str, Any]:
         """As it stands in a command."""
@@ -33,15 +37,17 @@ class ItemWrite:
 
 
 def write_commands(writes: Iterable[ItemWrite]) -> list[WriteItems]:
-    """In order per namespace, and at most so many items in each as a command takes."""
-    ops: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    """In order per namespace, and at most so much in each that others of its partition have their turn."""
+    commands: list[WriteItems] = []
+    filling: dict[tuple[str, ...], tuple[WriteItems, int]] = {}
     for write in writes:
-        ops.setdefault(write.namespace, []).append(write.op())
-    return [
-        WriteItems(namespace=list(namespace), ops=of_namespace[n : n + ITEMS_PER_COMMAND])
-        for namespace, of_namespace in ops.items()
-        for n in range(0, len(of_namespace), ITEMS_PER_COMMAND)
-    ]
+        command, size = filling.get(write.namespace, (None, 0))
+        if command is None or len(command.ops) == ITEMS_PER_COMMAND or size + write.size > _COMMAND_BYTES:
+            command, size = WriteItems(namespace=list(write.namespace), ops=[]), 0
+            commands.append(command)
+        command.ops.append(write.op())
+        filling[write.namespace] = command, size + write.size
+    return commands
 
 
 def touch_commands(rows: Iterable[Mapping[str, Any]]) -> list[TouchItems]:

@@ -97,3 +97,14 @@ async def test_namespaces_are_listed_by_depth_and_wildcard(client: LangGraphClie
     assert await listed(prefix=[root, "*", "x"]) == [["a", "x", "1"], ["b", "x", "2"]]
     assert await listed(prefix=[root], suffix=["*", "1"]) == [["a", "x", "1"], ["a", "y", "1"]]
     assert await listed(prefix=[root], limit=1, offset=2) == [["b"]]
+
+
+@pytest.mark.star
+async def test_graphs_have_the_same_store_and_read_what_they_write(client: LangGraphClient, root: str) -> None:
+    values = await client.runs.wait(None, "remembering", input={"root": root, "seen": []})
+    assert values["seen"] == [1, 1, 2, ["second"], [[root, "facts"]]]
+    item = await client.store.get_item([root, "facts"], key="second")
+    assert item["value"] == {"n": 2} and await client.store.get_item([root, "facts"], key="first") is None
+    await client.store.put_item([root, "facts"], key="first", value={"n": 0})
+    again = await client.runs.wait(None, "remembering", input={"root": root, "seen": []})
+    assert again["seen"][:3] == [1, 1, 2]

@@ -54,11 +54,12 @@ class LoadedGraph:
 
     @asynccontextmanager
     async def open(
-        self, config: dict[str, Any], *, access: str = "threads.create_run", context: Any = None
+        self, config: dict[str, Any], *, access: str = "threads.create_run", context: Any = None, store: Any = None
     ) -> AsyncIterator[Pregel[Any, Any, Any, Any]]:
         """The graph for one use; what a factory opened is closed afterwards.
 
-        `access` is why: `threads.create_run`, `threads.update`, or `assistants.read` (see `ServerRuntime`).
+        `access` is why: `threads.create_run`, `threads.update`, or `assistants.read` (see `ServerRuntime`). `store`:
+        the one a factory is given.
 
         Raises:
             GraphLoadError: the code did not load, or the factory returned something that is no graph.
@@ -68,7 +69,7 @@ class LoadedGraph:
             return
         if self.factory is None:
             raise GraphLoadError(self.error or f"graph {self.graph_id} is not loaded")
-        runtime = _runtime(access, (config.get("configurable") or {}).get("langgraph_auth_user"), context)
+        runtime = _runtime(access, (config.get("configurable") or {}).get("langgraph_auth_user"), context, store)
         args, kwargs = _arguments(self.factory, self._factory_config(config, access, runtime), runtime)
         made = self.factory(*args, **kwargs)
         if inspect.isawaitable(made):
@@ -230,11 +231,11 @@ def _arguments(factory: Callable[..., Any], config: dict[str, Any], runtime: Any
     return by_place, by_name
 
 
-def _runtime(access: str, user: Any, context: Any) -> Any:
+def _runtime(access: str, user: Any, context: Any, store: Any) -> Any:
     """What a factory is told of its call; None where langgraph-sdk has no such thing, which only matters to a factory
     that asks for it."""
     if ExecutionRuntime is None:
         return None
     if access == "threads.create_run":
-        return ExecutionRuntime(access_context="threads.create_run", user=user, store=None, context=context)  # type: ignore[arg-type]
-    return ReadRuntime(access_context=access, user=user, store=None)  # type: ignore[arg-type]
+        return ExecutionRuntime(access_context="threads.create_run", user=user, store=store, context=context)
+    return ReadRuntime(access_context=access, user=user, store=store)  # type: ignore[arg-type]

@@ -7,6 +7,8 @@ import logging
 import uuid
 from typing import Any
 
+from langgraph.store.base import BaseStore
+
 from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import Command, CreateAssistant, RegisterGraph
 from threadlog.engine.executor.graphs.describe import broken_graph, describe_graph, digest_of
@@ -36,13 +38,13 @@ def announce_assistants(graphs: Graphs, appender: BatchingAppender, partitions: 
         _post(appender, partitions, command, key=assistant_id, id=f"assistant:{assistant_id}:{uuid.uuid4().hex}")
 
 
-async def announce_graphs(graphs: Graphs, appender: BatchingAppender, partitions: int) -> None:
+async def announce_graphs(graphs: Graphs, appender: BatchingAppender, partitions: int, store: BaseStore) -> None:
     """Describe and register every graph. Meant for the background: drawing and schemas take a while.
 
     The command id holds what is registered, so every further start or executor with the same code repeats it.
     """
     for graph in graphs.by_id.values():
-        info = await described(graph)
+        info = await described(graph, store)
         digest = digest_of(info)
         command = RegisterGraph(graph_id=graph.graph_id, digest=digest, info=info)
         key = f"graph:{graph.graph_id}"
@@ -51,12 +53,13 @@ async def announce_graphs(graphs: Graphs, appender: BatchingAppender, partitions
         await asyncio.sleep(0)
 
 
-async def described(graph: LoadedGraph) -> dict[str, Any]:
-    """The `info` of `RegisterGraph`, with its `error` if the graph does not load or its factory fails."""
+async def described(graph: LoadedGraph, store: BaseStore | None = None) -> dict[str, Any]:
+    """The `info` of `RegisterGraph`, with its `error` if the graph does not load or its factory fails, which is given
+    `store`."""
     if graph.error:
         return broken_graph(graph.error, graph.spec.description)
     try:
-        async with graph.open({}, access="assistants.read") as opened:
+        async with graph.open({}, access="assistants.read", store=store) as opened:
             return await asyncio.to_thread(describe_graph, opened, graph.spec.description)
     except Exception as error:
         logger.warning("graph %s cannot be described: %s: %s", graph.graph_id, type(error).__name__, error)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import asyncpg
 from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
 from langgraph.types import Command
 
 from threadlog.engine.executor.cancels import CANCELS
@@ -63,6 +64,7 @@ class RunAttempt:
         appender: BatchingAppender,
         log: Log,
         pool: RetryingPool,
+        store: BaseStore,
         applied: ReportApplied,
         facts: Mapping[str, Any],
         timeout_seconds: float,
@@ -73,6 +75,7 @@ class RunAttempt:
     ) -> None:
         self.claim, self._graph, self._after = claim, graph, after
         self._appender, self._log, self._pool = appender, log, pool
+        self._store = store
         self._facts, self._timeout = facts, timeout_seconds
         self._thread_stop_seconds, self._cancel_again_seconds = thread_stop_seconds, cancel_again_seconds
         self._given_up, self._leave_behind = GivenUp(), leave_behind
@@ -339,7 +342,7 @@ class RunAttempt:
             planned=saver.planned,
         )
         stream.begin()
-        async with self._graph.open(config, context=kwargs.get("context")) as graph:
+        async with self._graph.open(config, context=kwargs.get("context"), store=self._store) as graph:
             given = input_of(kwargs)
             config = named(config, graph, claim.graph_id)
             saver.runs(graph)
@@ -351,7 +354,7 @@ class RunAttempt:
                 stream.stopped_at_breakpoint(_output(graph, plan.breakpoint.values))
             else:
                 try:
-                    await call_graph(graph, plan, claim, saver, stream, self.queue, self.control)
+                    await call_graph(graph, plan, claim, saver, stream, self.queue, self.control, self._store)
                 except GeneratorExit:
                     raise
                 except BaseException as ended:  # what else the superstep has done is part of the state all the same
@@ -372,9 +375,9 @@ class RunAttempt:
 
     async def _update_state(self) -> dict[str, Any]:
         saver = self.saver = self._saver()
-        async with self._graph.open(update_config(self.claim), access="threads.update") as graph:
+        async with self._graph.open(update_config(self.claim), access="threads.update", store=self._store) as graph:
             try:
-                return await apply_state_update(graph, saver, self.claim, self._facts)
+                return await apply_state_update(graph, saver, self._store, self.claim, self._facts)
             finally:
                 await saver.finish()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from langgraph.pregel import Pregel
 from langgraph.runtime import Runtime
+from langgraph.store.base import BaseStore
 
 from threadlog.engine.executor.langgraph_internals import (
     CONFIG_KEY_CHECKPOINTER,
@@ -35,14 +36,15 @@ async def call_graph(
     stream: RunStream,
     queue: FrameQueue,
     control: RunControl,
+    store: BaseStore,
 ) -> None:
-    """Run the graph to its end, with its checkpoints in `saver` and what it emits in `stream`.
+    """Run the graph to its end, with its checkpoints in `saver`, what it emits in `stream`, and `store` as its store.
 
     Waits between supersteps while `queue` is full. Raises what the graph raises.
     """
     kwargs, config = claim.kwargs, plan.config
     runtime: Runtime[Any] = DEFAULT_RUNTIME.override(
-        store=graph.store, stream_writer=stream.write_custom if "custom" in stream.modes else stream.ignore_custom
+        store=store, stream_writer=stream.write_custom if "custom" in stream.modes else stream.ignore_custom
     )
     stream.plans_come = graph.checkpointer is not False
     config["configurable"].update({

@@ -7,6 +7,7 @@ from typing import Any
 
 from langgraph.errors import InvalidUpdateError
 from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
 from langgraph.types import StateSnapshot, StateUpdate
 
 from threadlog.engine.executor.checkpointer.saver import ThreadlogSaver
@@ -19,7 +20,7 @@ _COORDINATES = ("thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
 async def apply_state_update(
-    graph: AnyGraph, saver: ThreadlogSaver, claim: Claim, facts: Mapping[str, Any]
+    graph: AnyGraph, saver: ThreadlogSaver, store: BaseStore, claim: Claim, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Apply the supersteps in order; `result` of `StateUpdated`: where the thread stands now.
 
@@ -31,7 +32,7 @@ async def apply_state_update(
     if not supersteps:
         raise InvalidUpdateError("No supersteps provided")
     # the saver is the graph's own here: a lent one would keep LangGraph from finding the subgraph of a namespace
-    graph = graph.copy(update={"checkpointer": saver})
+    graph = graph.copy(update={"checkpointer": saver, "store": store})
     config = _config(claim, facts)
     for superstep in supersteps:
         updates = [_update(update) for update in superstep.get("updates") or []]

@@ -1,0 +1,262 @@
+"""`runtime.store`: puts are commands that this executor appends, reads are the read models'. A put returns when it can
+be read, by this node, the next one, and every client.
+
+Of the operations that nodes of all runs ask for in one turn of the loop, reads by key are one query, and writes one
+command per namespace. Usable from any thread and any event loop; the synchronous methods not on the executor's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol, cast
+
+import orjson
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    Item,
+    ListNamespacesOp,
+    Op,
+    PutOp,
+    Result,
+    SearchItem,
+    SearchOp,
+    TTLConfig,
+)
+
+from threadlog.engine.clock import utc_now
+from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.decider import key_of
+from threadlog.engine.domain.store_limits import check_item_key, check_labels, check_ttl, check_value
+from threadlog.engine.domain.text import storable
+from threadlog.engine.executor.store.item_values import item_value
+from threadlog.engine.ids import new_id
+from threadlog.engine.log.records import CommandEnvelope, partition_of
+from threadlog.engine.store import listing, reading
+from threadlog.engine.store.writing import ItemWrite, touch_commands, write_commands
+from threadlog.engine.user_code.store_config import StoreConfig
+
+logger = logging.getLogger(__name__)
+
+Applied = Callable[[int, int], Awaitable[None]]
+"""Waits until the command at this offset of a partition is in the read models."""
+
+_BLOCKED_SECONDS = 60.0
+
+
+class CommandAppender(Protocol):
+    """What the store needs of `reporting.appender.BatchingAppender`."""
+
+    def command(self, partition: int, key: str, value: bytes) -> asyncio.Future[int]: ...
+
+
+class GraphStore(BaseStore):
+    """Made on the executor's event loop, one for all its graphs."""
+
+    supports_ttl = True
+
+    def __init__(
+        self,
+        *,
+        db: reading.ItemReader,
+        appender: CommandAppender,
+        partitions: int,
+        applied: Applied,
+        config: StoreConfig,
+    ) -> None:
+        super().__init__()
+        self._db, self._appender, self._partitions, self._applied = db, appender, partitions, applied
+        self.ttl_config = TTLConfig(default_ttl=config.default_ttl, refresh_on_read=config.refresh_on_read)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._reads = _Turn(self._loop, self._read)
+        self._writes = _Turn(self._loop, self._write)
+        self._behind: set[asyncio.Task[None]] = set()
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Raises asyncio.InvalidStateError on the event loop, which would have to wait for itself."""
+        if threading.get_ident() == self._thread:
+            raise asyncio.InvalidStateError(
+                "A synchronous method of the store was called on the event loop, which it would block. "
+                "In async nodes use `await store.aget(…)`, `aput`, `asearch`, `adelete` or `alist_namespaces`."
+            )
+        begun = threading.Event()
+        done = asyncio.run_coroutine_threadsafe(self._begun(begun, list(ops)), self._loop)
+        if not begun.wait(_BLOCKED_SECONDS):
+            done.cancel()
+            raise TimeoutError(
+                f"The store has waited {_BLOCKED_SECONDS:g} s for the event loop, which is blocked, perhaps by an "
+                "async node that waits for this thread. Use `await store.aget(…)` in async nodes."
+            )
+        return done.result()
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Reads see what was there before the writes of the same batch; of several puts of an item the last counts."""
+        if threading.get_ident() == self._thread and asyncio.get_running_loop() is self._loop:
+            return await self._batch(list(ops))
+        work = asyncio.run_coroutine_threadsafe(self._batch(list(ops)), self._loop)
+        return await asyncio.wrap_future(work)
+
+    def close(self) -> None:
+        """Give up what is under way: the executor ends."""
+        for turn in (self._reads, self._writes):
+            turn.close()
+        for task in self._behind:
+            task.cancel()
+
+    async def _begun(self, begun: threading.Event, ops: list[Op]) -> list[Result]:
+        begun.set()
+        return await self._batch(ops)
+
+    async def _batch(self, ops: Sequence[Op]) -> list[Result]:
+        writes = {op[:2]: _item_write(op) for op in ops if isinstance(op, PutOp)}  # checked before anything is done
+        reads = [(n, self._result(op)) for n, op in enumerate(ops) if not isinstance(op, PutOp)]
+        results: list[Result] = [None] * len(ops)
+        for (n, _), result in zip(reads, await asyncio.gather(*(work for _, work in reads)), strict=True):
+            results[n] = result
+        if writes:
+            await asyncio.gather(*(self._writes.ask(write) for write in writes.values()))
+        return results
+
+    async def _result(self, op: Op) -> Result:
+        match op:
+            case GetOp():
+                row = await self._reads.ask((_labels(op.namespace), storable(op.key)))
+                if row is None:
+                    return None
+                self._refresh([row], op.refresh_ttl)
+                return Item(**_fields(row))
+            case SearchOp():
+                return cast(Result, await self._search(op))
+            case ListNamespacesOp():
+                matches = [
+                    listing.NamespaceMatch(match.match_type, _labels(match.path)) for match in op.match_conditions or ()
+                ]
+                found = await listing.namespaces(
+                    self._db, matches, max_depth=op.max_depth, limit=op.limit, offset=op.offset
+                )
+                return [tuple(labels) for labels in found]
+        raise TypeError(f"the store has no operation {type(op).__name__}")
+
+    async def _search(self, op: SearchOp) -> list[SearchItem]:
+        rows = await reading.search(
+            self._db, _labels(op.namespace_prefix), filter=op.filter, limit=op.limit, offset=op.offset
+        )
+        self._refresh(rows, op.refresh_ttl)
+        return [SearchItem(**_fields(row), score=row["score"]) for row in rows]
+
+    # --- in one turn of the loop
+
+    async def _read(self, items: Sequence[tuple[tuple[str, ...], str]]) -> list[reading.Row | None]:
+        rows = await reading.get(self._db, list(dict.fromkeys(items)))
+        return [rows.get((".".join(namespace), key)) for namespace, key in items]
+
+    async def _write(self, writes: Sequence[ItemWrite]) -> list[BaseException | None]:
+        last = {(write.namespace, write.key): write for write in writes}
+        commands = write_commands(last.values())
+        failed: dict[tuple[str, ...], BaseException] = {}
+        sent = await asyncio.gather(*(self._send(command) for command in commands), return_exceptions=True)
+        for command, error in zip(commands, sent, strict=True):
+            if error is not None:
+                failed[tuple(command.namespace)] = error
+        return [failed.get(write.namespace) for write in writes]
+
+    async def _send(self, command: Command) -> None:
+        """The command is in the log, and in the read models, when this returns."""
+        key = key_of(command)
+        partition = partition_of(key, self._partitions)
+        envelope = CommandEnvelope.of(command, id=new_id(), key=key, at=utc_now())
+        offset = await self._appender.command(partition, key, envelope.encode())
+        await self._applied(partition, offset)
+
+    def _refresh(self, rows: Sequence[reading.Row], refresh: bool) -> None:
+        """The time to live of what was read begins anew; the read does not wait for it."""
+        for command in touch_commands(rows) if refresh else ():
+            task = self._loop.create_task(self._send(command), name="store items were read")
+            self._behind.add(task)
+            task.add_done_callback(self._touched)
+
+    def _touched(self, task: asyncio.Task[None]) -> None:
+        self._behind.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning("the time to live of items that were read does not begin anew: %s", error)
+
+
+class _Turn:
+    """Gathers what is asked for in one turn of the loop, and does it together. `work` returns a result for each, in
+    order; one that is an exception is raised to its asker alone."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[Sequence[Any]], Coroutine[Any, Any, Sequence[Any]]]
+    ) -> None:
+        self._loop, self._work = loop, work
+        self._asked: list[tuple[Any, asyncio.Future[Any]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, what: Any) -> Any:
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._asked.append((what, answer))
+        if len(self._asked) == 1:
+            self._loop.call_soon(self._begin)
+        return await answer
+
+    def _begin(self) -> None:
+        asked, self._asked = self._asked, []
+        wanted = [(what, answer) for what, answer in asked if not answer.done()]
+        if wanted:
+            task = self._loop.create_task(self._do(wanted), name="store")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, asked: Sequence[tuple[Any, asyncio.Future[Any]]]) -> None:
+        try:
+            results = await self._work([what for what, _ in asked])
+        except Exception as error:
+            results = [error] * len(asked)
+        except asyncio.CancelledError:
+            for _, answer in asked:
+                answer.cancel()
+            raise
+        for (_, answer), result in zip(asked, results, strict=True):
+            if answer.done():
+                continue
+            if isinstance(result, BaseException):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+def _labels(namespace: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(storable(label) if isinstance(label, str) else label for label in namespace)
+
+
+def _item_write(op: PutOp) -> ItemWrite:
+    """Raises ValueError (TypeError for what is no JSON) when the item can't be stored."""
+    namespace, key = _labels(op.namespace), storable(op.key)
+    if not namespace:
+        raise ValueError("Namespace cannot be empty.")
+    check_labels(namespace)
+    check_item_key(key)
+    if op.value is None:
+        return ItemWrite(namespace, key)
+    check_value(op.value)
+    check_ttl(op.ttl)
+    text = item_value(op.value)
+    return ItemWrite(namespace, key, orjson.Fragment(text), op.ttl, size=len(text))
+
+
+def _fields(row: reading.Row) -> dict[str, Any]:
+    return {
+        "namespace": tuple(row["namespace"].split(".")),
+        "key": row["key"],
+        "value": orjson.loads(row["value"]),
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+    }
