@@ -46,13 +46,25 @@ class EventFilter:
         """The sequence number that a client of this filter has seen."""
         return self.since
 
+    def come_to(self, seq: int) -> bool:
+        """See `FilterUnion`; False, as a filter of its own always wants the same."""
+        return False
+
 
 class FilterUnion:
-    """What any of several filters lets through, `after` the lowest of these sequence numbers."""
+    """What any of several filters lets through, each from `after` its sequence number on."""
 
     def __init__(self, filters: Sequence[EventFilter], after: Sequence[int]) -> None:
-        self._filters = filters
+        self._later = sorted(zip(after, filters, strict=True), key=lambda each: -each[0])
+        self._filters: list[EventFilter] = []
         self.since, self.reached = min(after), max(after)
+
+    def come_to(self, seq: int) -> bool:
+        """Events up to this sequence number are next: what has seen all of these wants none. True if that changes."""
+        before = len(self._filters)
+        while self._later and self._later[-1][0] < seq:
+            self._filters.append(self._later.pop()[1])
+        return len(self._filters) > before
 
     def wants(self, channel: str, namespace: tuple[str, ...], name: str | None = None) -> bool:
         return any(each.wants(channel, namespace, name) for each in self._filters)

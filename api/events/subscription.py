@@ -76,11 +76,13 @@ class EventSubscription(ThreadSubscription):
         self._api = api
         self._starts: dict[str, int] = {}
 
-    async def load(self) -> None:
-        """Find what is retained of the thread's past runs. Call it first, within the `with`."""
+    async def load(self, run_id: str | None = None) -> None:
+        """Find what is retained of the thread's past runs, or of this one. Call it first, within the `with`."""
         partition = partition_of(self.thread_id, self._api.log.partitions)
         position = self._position()
         rows = [row for row in await runs.streams_of(self._api.pool, self.thread_id) if row["resumable"] == "true"]
+        if run_id is not None:
+            rows = [row for row in rows if str(row["run_id"]) == run_id]
         rows = await self._retained(partition, rows)
         self._starts = {str(row["run_id"]): row["stream_from"] for row in rows}
         self.infos.update((str(row["run_id"]), info_of(row)) for row in rows)
@@ -165,6 +167,7 @@ class EventTranslator:
             return
         self._at_ms = frames.at_ms
         self._seq = max(self._seq, sequence_at(batch.offset))
+        self._come_to(self._seq + PER_RECORD)
         for number in range(batch.first, len(frames.frames)):
             name, data = frames.frames[number]
             try:
@@ -184,9 +187,15 @@ class EventTranslator:
         if translator is None or run_id in self._over:
             return
         self._over.add(run_id)
+        self._come_to(max(self._seq, self._filter.reached) + PER_RECORD)
         if not began:  # it ended before it emitted anything, just now
             self._seq = max(self._seq, self._filter.reached)
         self._tell(translator.ended(done.end), run_id, "end", out)
+
+    def _come_to(self, seq: int) -> None:
+        if self._filter.come_to(seq):
+            for translator in self._translators.values():
+                translator.filter_changed()
 
     async def _translator(self, run_id: str) -> RunTranslator | None:
         """None for a run that is not shown."""

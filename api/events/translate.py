@@ -47,6 +47,10 @@ class RunTranslator:
         self._started = False
         self._repeated: dict[bytes, tuple[RepeatedChunk, bool]] = {}
 
+    def filter_changed(self) -> None:
+        """The filter wants other events from now on."""
+        self._repeated.clear()
+
     def frame(self, attempt: int, name: bytes, data: bytes) -> list[Fact]:
         """The facts of one frame, none for what the protocol has no words for."""
         mode, namespace = self._names.get(name) or self._named(name)

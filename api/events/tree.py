@@ -58,7 +58,7 @@ async def _read(api: Api, thread_id: str, run_id: str, root: _Node) -> None:
     nodes: dict[tuple[str, ...], _Node] = {(): root}
 
     with EventSubscription(api, thread_id) as subscription:
-        await subscription.load()
+        await subscription.load(run_id)
         translator = translator_of(api, thread_id, subscription, EventFilter(frozenset(("lifecycle",))))
         while (items := await subscription.next(1.0)) is not None:
             for event in await translator.events(items):

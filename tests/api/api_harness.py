@@ -148,8 +148,8 @@ async def api_harness(
         undescribed: list[str] = []
 
         async def compare(request: web.Request, response: web.StreamResponse) -> None:
-            if custom is not None or app[SETTINGS].disabled or response.status == 499:
-                return  # a 499 is not sent: the client has left
+            if custom is not None or app[SETTINGS].disabled or response.status in (101, 499):
+                return  # 101 is a WebSocket's; a 499 is not sent: the client has left
             body = response.body if isinstance(response, web.Response) else None
             undescribed.extend(
                 DESCRIPTION.problems(

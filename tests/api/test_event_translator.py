@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from threadlog.api.events.filters import EventFilter, filter_of
+from threadlog.api.events.filters import EventFilter, FilterUnion, filter_of
 from threadlog.api.events.subscription import PER_RECORD, EventTranslator, RunInfo
 from threadlog.api.streaming.cursor import RunEnd
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunDone
@@ -21,7 +21,7 @@ async def nothing(_: str) -> None:
     return None
 
 
-def translator(wanted: EventFilter = EVERY) -> EventTranslator:
+def translator(wanted: EventFilter | FilterUnion = EVERY) -> EventTranslator:
     return EventTranslator({"r": RunInfo("chat", True), "other": RunInfo("chat", False)}, wanted, nothing)
 
 
@@ -57,6 +57,24 @@ async def test_numbers_come_from_the_offsets_and_do_not_depend_on_the_filter() -
         assert some == [event for event in everything if event[1] == channel]
     since = filter_of({"channels": list(EVERY.channels), "since": everything[3][0]})
     assert await told(translator(since), *items) == everything[4:]
+
+
+async def test_of_several_subscriptions_each_costs_from_its_own_number_on() -> None:
+    """The past is read again for a new one: nothing is made of it for those that have had it."""
+    items = [
+        frames(5, ("metadata", {}), ("messages", chunk("a")), ("messages", chunk("b")), ("values", {"n": 1})),
+        frames(9, ("messages", chunk("c")), ("messages", chunk("d")), ("values", {"n": 2}), seq=4),
+        RunDone("r", RunEnd("success", 1, 7)),
+    ]
+    everything = await told(translator(), *items)
+    old, new = filter_of({"channels": ["messages"]}), filter_of({"channels": ["values"]})
+    seen = next(number for number, _, _ in everything if number > 9 * PER_RECORD) - 1
+    both = await told(translator(FilterUnion([old, new], after=[seen, -1])), *items)
+    assert both == [
+        event for event in everything if event[1] == "values" or (event[1] == "messages" and event[0] > seen)
+    ]
+    assert [data["content"] for _, _, data in both if "content" in data] == [{"type": "text", "text": "abcd"}]
+    assert await told(translator(FilterUnion([old], after=[everything[-1][0]])), *items) == []
 
 
 async def test_runs_that_can_not_be_replayed_are_not_shown() -> None:
