@@ -29,7 +29,10 @@ from threadlog.api.threads import copy, search
 from threadlog.api.threads import routes as threads
 from threadlog.api.threads import state as thread_state
 from threadlog.engine.user_code.http_section import FLAGS
+from threadlog.engine.webhooks.guard import Resolver, UrlGuard
 from threadlog.projections.health import WritePath
+
+_RESOLVER: web.AppKey[Resolver] = web.AppKey("resolver", Resolver)
 
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
 ROUTES: tuple[Route, ...] = (
@@ -52,12 +55,14 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     """The api over these parts, with the application's own routes and middleware. Starts `deps.hub` with it, and ends
     every stream when it shuts down."""
     parts = {f.name: getattr(deps, f.name) for f in fields(ApiDeps)}
+    resolver = Resolver()
     api = Api(
         **parts,
         assistant_cache=AssistantCache(),
         thread_defaults=ThreadDefaultsCache(deps.pool),
         disconnects=Disconnects(),
         metrics=HttpMetrics(),
+        webhooks=UrlGuard(deps.settings.webhooks, resolver, own_url=deps.settings.own_url),
         write_path=WritePath(deps.pool, deps.log, trouble=deps.trouble),
     )
     cors = CorsPolicy(api.settings.cors)
@@ -88,6 +93,7 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     api.hub.on_shared(api.assistant_cache.changed)
     if api.single_process:
         api.hub.on_thread(api.thread_defaults.changed)
+    app[_RESOLVER] = resolver
     app.on_startup.append(_start)
     app.on_shutdown.append(_shutdown)
     app.on_cleanup.append(_cleanup)
@@ -111,6 +117,7 @@ async def _shutdown(app: web.Application) -> None:
 
 
 async def _cleanup(app: web.Application) -> None:
+    app[_RESOLVER].close()
     app[API].disconnects.close()
     await app[API].thread_defaults.aclose()
     await app[API].hub.aclose()

@@ -18,6 +18,7 @@ from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.log.port import Log
 from threadlog.engine.processor.ports import Gateway
+from threadlog.engine.webhooks.guard import UrlGuard
 from threadlog.projections.health import WritePath
 from threadlog.projections.queries.connection import Connection
 
@@ -50,6 +51,7 @@ class Api(ApiDeps):
     disconnects: Disconnects = field(kw_only=True)
     metrics: HttpMetrics = field(kw_only=True)
     write_path: WritePath = field(kw_only=True)
+    webhooks: UrlGuard = field(kw_only=True)
     scans: asyncio.Semaphore = field(kw_only=True, default_factory=lambda: asyncio.Semaphore(SCANS))
     """Held by what reads many states, with a connection of its own for as long as that takes."""
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from threadlog.engine.domain.expiry import Ttl
 from threadlog.engine.user_code.http_section import HeaderRule
 from threadlog.engine.user_code.store_config import StoreConfig
+from threadlog.engine.user_code.webhook_rules import WebhookRules
 
 
 def _version() -> str:
@@ -75,6 +76,10 @@ class ApiSettings:
     """The section `store` of `langgraph.json`: the time to live of items, and what is embedded."""
     thread_ttl: Ttl | None = None
     """Time to live of threads that are created without one; by default they do not expire."""
+    webhooks: WebhookRules = field(default_factory=WebhookRules)
+    """Which URLs the webhooks of runs may have; the default allows public ones."""
+    own_url: str = "http://127.0.0.1:2024"
+    """Where this server is reached from its own machine: webhooks that are paths, when allowed, are sent there."""
     graphs: tuple[str, ...] = ()
     """Graphs that an executor must have registered before `/ok` first returns 200; none by default."""
 

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from threadlog.engine.webhooks.signing import keys_of
+
 EMBEDDED_PARTITIONS = 16
 CLUSTER_PARTITIONS = 64
 
@@ -186,6 +188,35 @@ class Settings(BaseSettings):
         description="Origins (comma-separated) that browsers may call the api from.",
     )
 
+    # webhooks
+    webhook_secret: str | None = Field(
+        None,
+        validation_alias="THREADLOG_WEBHOOK_SECRET",
+        description="Key (`whsec_` and base64) that signs webhooks; two, separated by a space, while one is replaced. "
+        "Unset: they are not signed.",
+    )
+    webhook_timeout_seconds: float = Field(
+        10,
+        validation_alias="THREADLOG_WEBHOOK_TIMEOUT_SECONDS",
+        gt=0,
+        le=300,
+        description="Seconds a receiver of a webhook may take.",
+    )
+    webhook_attempts: int = Field(
+        8,
+        validation_alias="THREADLOG_WEBHOOK_ATTEMPTS",
+        ge=1,
+        le=100,
+        description="Attempts to deliver a webhook, the first included.",
+    )
+    webhook_retry_seconds: float = Field(
+        5,
+        validation_alias="THREADLOG_WEBHOOK_RETRY_SECONDS",
+        gt=0,
+        le=3600,
+        description="Seconds before the second attempt; each further wait is four times as long, an hour at most.",
+    )
+
     # retention of the log in Postgres (in Kafka: the topics' settings when threadlog creates them)
     commands_retention_hours: float = Field(
         168,
@@ -231,6 +262,13 @@ class Settings(BaseSettings):
     @classmethod
     def _origins_by_comma(cls, value: Any) -> Any:
         return [o.strip() for o in value.split(",") if o.strip()] if isinstance(value, str) else value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secrets(cls, value: str | None) -> str | None:
+        if value is not None:
+            keys_of(value)
+        return value
 
     @field_validator("database_uri")
     @classmethod
@@ -305,6 +343,8 @@ def _sentence(problem: Any) -> str:
     field = str(problem["loc"][0])
     name = env_name(field) if field in Settings.model_fields else field
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if field == "webhook_secret" or name == "THREADLOG_WEBHOOK_SECRET":
+        return f"{name}: {message}"  # it is not shown
     return f"{name}={problem['input']}: {message[:1].lower()}{message[1:]}"
 
 

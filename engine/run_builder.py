@@ -38,7 +38,8 @@ class AssistantDefaults:
 class RunRequest:
     """What is asked of a run, checked. `config` and `context`: as one of the two was given and filled the other.
 
-    `langsmith`: project name and example id. `headers`: of the request, those that `configurable` is to have.
+    `webhook`: a URL or path that `engine.webhooks.guard` has checked. `langsmith`: project name and example id.
+    `headers`: of the request, those that `configurable` is to have.
     """
 
     input: Any = None
@@ -57,6 +58,7 @@ class RunRequest:
     after_seconds: float = 0
     durability: str = "async"
     strict_resume: bool = False
+    webhook: str | None = None
     langsmith: tuple[str | None, str | None] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,7 +95,7 @@ def build_run(
         "stream_mode": request.stream_mode,
         "interrupt_before": request.interrupt_before,
         "interrupt_after": request.interrupt_after,
-        "webhook": None,
+        "webhook": request.webhook,
         "feedback_keys": None,
         "temporary": temporary,
         "subgraphs": request.stream_subgraphs,

@@ -24,7 +24,6 @@ NOT_BUILT: dict[str, Collection[int]] = {
     "crons": range(146, 151),
     "semantic search in the store": {155},
     "auth": range(157, 163),
-    "webhooks": {163, 164},
     "MCP, A2A": {166, 167},
     "priority of runs": {184},
 }

@@ -10,6 +10,7 @@ from threadlog.api.assistants.bodies import SmallConfig
 from threadlog.api.http.bodies import Body, Indexed, JsonObject, Later, Metadata, Name, Uuid
 from threadlog.api.http.limits import NAMES, RUNS, AtMost
 from threadlog.api.threads.bodies import CheckpointRef, CheckpointText
+from threadlog.engine.domain.limits import WEBHOOK_CHARACTERS
 
 StreamMode = Literal[
     "values", "messages", "messages-tuple", "tasks", "checkpoints", "updates", "events", "debug", "custom",
@@ -61,7 +62,14 @@ class RunCreate(Body):
     metadata: Metadata | None = None
     config: SmallConfig | None = None
     context: Metadata | None = None
-    webhook: Later = None
+    webhook: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=WEBHOOK_CHARACTERS,
+            description="URL to which the end of the run is POSTed: docs/webhooks.md",
+        ),
+    ] = None
     interrupt_before: Nodes = None
     interrupt_after: Nodes = None
     stream_mode: StreamModes | None = None

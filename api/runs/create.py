@@ -29,6 +29,7 @@ from threadlog.engine.domain.commands import CreateRun
 from threadlog.engine.ids import as_uuid, default_assistant_id, stateless_thread_id
 from threadlog.engine.log.records import partition_of
 from threadlog.engine.run_builder import AssistantDefaults, RunRequest, build_run
+from threadlog.engine.webhooks.guard import WebhookRefused
 
 _LATEST = timedelta(days=3650)
 
@@ -74,6 +75,7 @@ async def prepare(
     """
     if api.hub.closing:
         raise ServerStopping
+    await check_webhook(api, params.webhook)
     config, context = sync_config_and_context(params.config, params.context)
     assistant = await resolve_assistant(api, params.assistant_id)
     thread_metadata: JsonObject = {}
@@ -158,8 +160,18 @@ def _requested(
         durability=params.durability or ("exit" if params.checkpoint_during is False else "async"),
         strict_resume=bool(params.strict_resume),
         headers=headers,
+        webhook=params.webhook,
         langsmith=None if tracer is None else (tracer.project_name, tracer.example_id),
     )
+
+
+async def check_webhook(api: Api, webhook: str | None) -> None:
+    """Raises `ApiError` for a URL that nothing would be sent to."""
+    if webhook is not None:
+        try:
+            await api.webhooks.check(webhook)
+        except WebhookRefused as refused:
+            raise ApiError(422, str(refused)) from None
 
 
 def _due_at(after_seconds: float | None) -> str | None:

@@ -28,6 +28,7 @@ from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.retention import retain_for_ever
 from threadlog.deploy.compose.storage import opened_log, pool_of, prepared_database
+from threadlog.deploy.compose.webhooks import delivering_webhooks, rules_of
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.health import probed
 from threadlog.deploy.settings import Settings
@@ -70,10 +71,14 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
 
 async def run_engine(settings: Settings) -> None:
     """Decide commands until SIGTERM or SIGINT."""
+    rules = rules_of(settings)
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
         processor = await _processor(parts, settings, uri, source, store=_store(settings))
+        await parts.enter_async_context(
+            delivering_webhooks(settings, uri, rules, processor, own_url=settings.url_of_the_api)
+        )
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
         await _until_told_to_stop()
@@ -104,6 +109,9 @@ async def api_and_engine(settings: Settings, uri: str, options: ApiSettings, *, 
             link = ExecutorChannelServer(source, settings.link)
         processor = await _processor(
             parts, settings, uri, source, store=options.store, notify_applied=not alone, executors=link
+        )
+        await parts.enter_async_context(
+            delivering_webhooks(settings, uri, options.webhooks, processor, own_url=options.own_url)
         )
         hub = StreamHub(source)
         if alone:
@@ -226,6 +234,8 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         graphs=tuple(app.graphs),
         store=app.store,
         thread_ttl=_default_ttl(app.thread_ttl),
+        webhooks=app.webhooks,
+        own_url=api_url(settings, app),
     )
 
 

@@ -16,6 +16,7 @@ from math import ceil
 
 from threadlog.engine.backoff import Backoff
 from threadlog.engine.clock import utc_now
+from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
@@ -73,12 +74,12 @@ class Processor:
         # Looked for at every renewal: twice as far ahead misses nothing.
         self._timers = TimerService(
             coordination,
-            self._send,
+            self.send,
             horizon_seconds=2 * renew_seconds,
             max_attempts=max_attempts,
             store_sweep_seconds=store_sweep_seconds,
         )
-        self._expiry = ExpirySweep(coordination, self._send, lambda: self.owned, sweep or SweepOptions())
+        self._expiry = ExpirySweep(coordination, self.send, lambda: self.owned, sweep or SweepOptions())
         self._sweeping: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
@@ -174,6 +175,11 @@ class Processor:
             if (waiting := self._waiting.get(p)) is not None and submission in waiting:
                 waiting.remove(submission)
 
+    def known(self, key: str) -> States | None:
+        """See `Term.known`; None also where this processor does not decide."""
+        one = self._partitions.get(partition_of(key, self._log.partitions))
+        return None if one is None or one.term is None else one.term.known(key)
+
     def add_listener(self, listener: EventListener) -> None:
         """Tell it every projected record from now on; it must not block."""
         self._listeners.add(listener)
@@ -222,7 +228,9 @@ class Processor:
         if owned:
             await self._timers.look(owned)
 
-    async def _send(self, envelope: CommandEnvelope) -> None:
+    async def send(self, envelope: CommandEnvelope) -> None:
+        """Send a command that follows from what this processor owns: returns when it is decided, or in the log. Nothing
+        is sent for a partition of another."""
         p = partition_of(envelope.key, self._log.partitions)
         if p not in self._partitions:
             return  # its new owner sends it

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from threadlog.engine.user_code.http_section import HttpSection, read_http
 from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
 from threadlog.engine.user_code.store_config import StoreConfig, StoreConfigError, store_config
+from threadlog.engine.user_code.webhook_rules import WebhookRules, webhook_rules
 
 
 class ConfigError(Exception):
@@ -61,6 +62,7 @@ class LanggraphJson:
     store: StoreConfig = field(default_factory=StoreConfig)
     http: HttpSection = field(default_factory=HttpSection)
     thread_ttl: ThreadTtl = field(default_factory=lambda: ThreadTtl())
+    webhooks: WebhookRules = field(default_factory=WebhookRules)
     notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
 
@@ -100,7 +102,9 @@ def load(path: str | Path) -> LanggraphJson:
     notices: list[str] = []
     graphs = _graphs(file, raw.get("graphs"))
     env = _env(file, raw.get("env"), notices)
-    sections = _check_treatments(file, raw, {**os.environ, **env}, notices)
+    environment = {**os.environ, **env}
+    sections = _check_treatments(file, raw, environment, notices)
+    http = raw.get("http", sections.get("LANGGRAPH_HTTP"))
     return LanggraphJson(
         path=file,
         graphs=graphs,
@@ -108,12 +112,13 @@ def load(path: str | Path) -> LanggraphJson:
         env=env,
         store=_store(file, raw.get("store", sections.get("LANGGRAPH_STORE"))),
         http=read_http(
-            raw.get("http", sections.get("LANGGRAPH_HTTP")),
+            http,
             file.parent,
-            {**os.environ, **env},
+            environment,
             lambda key, problem: ConfigError(file, key, problem),
         ),
         thread_ttl=_thread_ttl(file, raw.get("checkpointer", sections.get("LANGGRAPH_CHECKPOINTER"))),
+        webhooks=_webhooks(file, raw.get("webhooks", sections.get("LANGGRAPH_WEBHOOKS")), http, environment),
         notices=notices,
         raw=raw,
     )
@@ -177,6 +182,14 @@ def _thread_ttl(file: Path, checkpointer: Any) -> ThreadTtl:
                 raise ConfigError(file, f"checkpointer.ttl.{name}", f"expected {what}, more than 0.")
             chosen[field_] = value
     return ThreadTtl(**chosen)
+
+
+def _webhooks(file: Path, section: Any, http: Any, environment: Mapping[str, str]) -> WebhookRules:
+    try:
+        return webhook_rules(section, http, environment)
+    except ValueError as error:
+        key, _, problem = str(error).partition(": ")
+        raise ConfigError(file, key, problem) from None
 
 
 def _graphs(file: Path, value: Any) -> dict[str, GraphSpec]:

@@ -49,6 +49,7 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     **dict.fromkeys(("http.disable_mcp", "http.disable_a2a", "http.disable_ui"),
                     (Treatment.HONOURED, "There is nothing to switch off.")),
     "http.logging_headers": (Treatment.IGNORED, "Requests are not logged."),
+    "http.disable_webhooks": (Treatment.HONOURED, "A run with a webhook is refused, and nothing is sent."),
     "http": (Treatment.IGNORED, "Every other key of it."),
     "auth": (Treatment.REFUSED, _NO_AUTH),
     "encryption": (Treatment.REFUSED, _NO_ENCRYPTION),
@@ -62,7 +63,7 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "checkpointer.serde": (Treatment.IGNORED, "Every other key of it: all types of the graphs are read."),
     "checkpointer": (Treatment.IGNORED, "Every other key of it: `path`."),
     "priority": (Treatment.IGNORED, "Runs are claimed in the order they became due."),
-    "webhooks": (Treatment.IGNORED, "No webhooks are sent."),
+    "webhooks": (Treatment.HONOURED, "`env_prefix`, `url`, `headers`: see [webhooks](webhooks.md)."),
     "ui": (Treatment.IGNORED, "Generative UI bundles are not served."),
     "ui_config": (Treatment.IGNORED, "As `ui`."),
     **dict.fromkeys(

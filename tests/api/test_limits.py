@@ -149,15 +149,25 @@ async def test_too_much_is_refused_with_the_limit_and_the_number(api: ApiHarness
         assert len(detail) < 500
 
 
-@pytest.mark.parametrize("field", ["webhook", "feedback_keys"])
-async def test_what_is_asked_for_and_not_there_is_refused(api: ApiHarness, field: str) -> None:
+async def test_what_is_asked_for_and_not_there_is_refused(api: ApiHarness) -> None:
     thread_id = await api.thread()
-    asked = {"webhook": "https://example.org/hook", "feedback_keys": ["score"]}[field]
     for path in ("/runs", f"/threads/{thread_id}/runs", "/runs/wait"):
-        status, answer = await api.ask("POST", path, run(**{field: asked}))
-        assert (status, answer["detail"]) == (422, f"{field}: threadlog has no such feature yet. Leave it out.")
+        status, answer = await api.ask("POST", path, run(feedback_keys=["score"]))
+        assert (status, answer["detail"]) == (422, "feedback_keys: threadlog has no such feature yet. Leave it out.")
     for nothing in (None, [], ""):
-        await api.call("POST", f"/threads/{thread_id}/runs", run(**{field: nothing}))
+        await api.call("POST", f"/threads/{thread_id}/runs", run(feedback_keys=nothing))
+
+
+@pytest.mark.contract(164)
+async def test_a_webhook_to_this_machine_is_refused_unless_the_application_allows_it(api: ApiHarness) -> None:
+    """tests/contract/test_webhooks.py has those of an application that does."""
+    thread_id = await api.thread()
+    for path in ("/runs", f"/threads/{thread_id}/runs", "/runs/wait", f"/threads/{thread_id}/runs/stream"):
+        status, answer = await api.ask("POST", path, run(webhook="http://127.0.0.1:9/hook"))
+        assert (status, answer["detail"]) == (422, "Webhook host blocked: loopback IP range")
+    status, answer = await api.ask("POST", "/runs/batch", [run(), run(webhook="/hook")])
+    assert status == 422 and answer["detail"].startswith("[1] Loopback webhooks")
+    await api.call("POST", "/runs", run(webhook=None))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treat
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md"
 SOME_ID = "0b2e5f1c-4c0d-4f0e-9a5e-1f2d3c4b5a69"
-ASKING: dict[str, Any] = {"webhook": "https://example.org/hook", "feedback_keys": ["score"]}
+ASKING: dict[str, Any] = {"feedback_keys": ["score"]}
 """For each field that is refused a value that asks for something."""
 PARTLY = {("GET", "/metrics")}
 """What is incomplete although no field of it is refused; the remarks say why."""

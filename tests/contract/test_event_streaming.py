@@ -161,7 +161,7 @@ async def test_what_can_not_be_done_is_said_with_a_code(thread: EventClient, cli
     assert await code("run.start") == "invalid_argument"
     assert await code("run.start", assistant_id="noop", multitask_strategy="perhaps") == "invalid_argument"
     assert await code("run.start", assistant_id="no such graph", input={}) == "unknown_error"
-    assert await code("run.start", assistant_id="noop", webhook="http://127.0.0.1:1") == "invalid_argument"
+    assert await code("run.start", assistant_id="noop", webhook="ftp://127.0.0.1:1") == "invalid_argument"
     assert await code("subscription.unsubscribe", subscription_id="x") == "no_such_subscription"
     assert await code("input.inject") == "not_supported"
     await thread.start("noop", {"items": []})

@@ -21,6 +21,7 @@ from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import apply
 from threadlog.deploy.compose.executor import executor_options, run_executor
 from threadlog.deploy.compose.storage import opened_log
+from threadlog.deploy.compose.webhooks import schedule_of, sender_of
 from threadlog.deploy.logs import PROCESS_NAME, configure_logging
 from threadlog.deploy.parent import PARENT_PID
 from threadlog.deploy.settings import Settings, env_name
@@ -168,6 +169,10 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "RESUMABLE_STREAM_TTL_SECONDS": ("9", api("resumable_seconds")),
     "HTTP_MAX_REQUEST_BODY_BYTES": ("9", api("max_body_bytes")),
     "CORS_ALLOW_ORIGINS": ("https://a.example", api("cors")),
+    "THREADLOG_WEBHOOK_SECRET": ("whsec_" + "A" * 32, lambda settings, app: sender_of(settings, Mock())._keys),
+    "THREADLOG_WEBHOOK_TIMEOUT_SECONDS": ("9", lambda settings, app: sender_of(settings, Mock())._seconds),
+    "THREADLOG_WEBHOOK_ATTEMPTS": ("9", lambda settings, app: schedule_of(settings).attempts),
+    "THREADLOG_WEBHOOK_RETRY_SECONDS": ("9", lambda settings, app: schedule_of(settings).first_seconds),
     "LOG_LEVEL": ("ERROR", formatter),
     "LOG_JSON": ("true", formatter),
     "LOG_COLOR": ("true", formatter),

@@ -89,6 +89,7 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
         "http.app": "./agent.py:graph",
         "http.mount_prefix": "/a",
         "http.configurable_headers": {"includes": ["x"]},
+        "webhooks": {"url": {"require_https": True}},
     }
     section[last] = True if last.startswith("disable_") else samples.get(key, {"other": "x"})
     file = write(tmp_path, content)
@@ -156,6 +157,9 @@ def test_a_variable_is_treated_like_the_key_it_stands_for(
             load(file)
     elif variable in VARIABLES and treatment is Treatment.HONOURED:
         assert load(file).notices == []
+    elif treatment is Treatment.HONOURED:
+        with pytest.raises(ConfigError, match="other"):  # it has no such key
+            load(file)
     else:
         (notice,) = load(file).notices
         assert variable in notice
