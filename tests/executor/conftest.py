@@ -17,9 +17,8 @@ from threadlog.engine.executor.worker import Executor
 @pytest.fixture
 async def stage(database: str, tmp_path: Path) -> AsyncIterator[ExecutorHarness]:
     before, modules = list(sys.path), set(sys.modules)
-    opened = await ExecutorHarness.open(database, tmp_path)
-    yield opened
-    await opened.connection.close()
+    async with ExecutorHarness.open(database, tmp_path) as opened:
+        yield opened
     sys.path[:] = before
     for name in set(sys.modules) - modules:
         file = getattr(sys.modules[name], "__file__", None)

@@ -1,28 +1,39 @@
-"""The surroundings of an executor: queue rows and projected reports as the engine makes them, in the fewest words.
+"""The surroundings of an executor: an engine that decides and projects when the test says so.
 
-The engine itself is not needed to see what an executor does: it decides whether a report counts, which is tested
-elsewhere, and it writes the rows an executor reads, which is what this does.
+Until then reports wait in the log, so that a test can look at what an executor does while the engine is behind.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import orjson
 
+from tests.inline_engine import InlineEngine
 from tests.waiting import eventually
-from threadlog.engine.domain.text import text_to_data
+from threadlog.engine.domain.commands import (
+    CancelAction,
+    CancelRun,
+    CreateRun,
+    CreateThread,
+    ExpireLease,
+    ReportRun,
+    UpdateState,
+)
+from threadlog.engine.domain.events import RunScheduled
+from threadlog.engine.domain.wire import command_from_wire
 from threadlog.engine.executor.graphs.loader import Graphs, load_graphs
 from threadlog.engine.executor.options import ExecutorOptions
 from threadlog.engine.executor.worker import Executor
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Topic
-from threadlog.engine.log.records import CommandEnvelope, Frames, partition_of
+from threadlog.engine.log.records import CommandEnvelope, Frames
 from threadlog.engine.user_code.langgraph_json import load
 
 PROJECT = Path(__file__).parent / "project"
@@ -31,13 +42,16 @@ PROJECT = Path(__file__).parent / "project"
 class ExecutorHarness:
     """A log, a database and a queue. `graphs`: name → object in the tests' project."""
 
-    def __init__(self, database: str, folder: Path, log: Any, connection: asyncpg.Connection) -> None:
+    def __init__(self, database: str, folder: Path, log: Any, pool: asyncpg.Pool, connection: Any) -> None:
         self.database, self.folder, self.log, self.connection = database, folder, log, connection
-        self._projected: dict[int, int] = {}
+        self.engine = InlineEngine(pool, log)
+        self._decided: dict[int, int] = {}
 
     @staticmethod
-    async def open(database: str, folder: Path, log: Any | None = None) -> ExecutorHarness:
-        return ExecutorHarness(database, folder, log or MemoryLog(4), await asyncpg.connect(database))
+    @asynccontextmanager
+    async def open(database: str, folder: Path, log: Any | None = None) -> AsyncIterator[ExecutorHarness]:
+        async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool, pool.acquire() as connection:
+            yield ExecutorHarness(database, folder, log or MemoryLog(4), pool, connection)
 
     def config(self, **graphs: str) -> Path:
         for source in PROJECT.glob("*.py"):
@@ -64,43 +78,39 @@ class ExecutorHarness:
         *,
         thread_id: str | None = None,
         run_id: str | None = None,
-        attempt: int = 1,
-        fresh: bool | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> str:
-        """A scheduled attempt; returns the run's id."""
-        run_id, new = run_id or str(uuid.uuid4()), thread_id is None
-        thread_id = thread_id or str(uuid.uuid4())
+        """Create a run on a thread that has none in flight; returns its id."""
+        run_id, thread_id = run_id or str(uuid.uuid4()), thread_id or str(uuid.uuid4())
         arguments = {"input": input, "stream_mode": ["values"], **kwargs}
-        await self.connection.execute(
-            "INSERT INTO runs (run_id, thread_id, assistant_id, graph_id, created_at, updated_at, status, metadata,"
-            " kwargs, multitask_strategy) VALUES ($1, $2, $3, $4, now(), now(), 'pending', $5, $6, 'enqueue')"
-            " ON CONFLICT DO NOTHING",
-            run_id, thread_id, str(uuid.uuid4()), graph, json.dumps(metadata or {}), json.dumps(arguments),
-        )  # fmt: skip
-        await self._queue(run_id, thread_id, "run", graph, attempt, new if fresh is None else fresh, None)
+        run = {"assistant_id": str(uuid.uuid4()), "metadata": metadata or {}, "kwargs": arguments}
+        command = CreateRun(thread_id=thread_id, run_id=run_id, graph_id=graph, run=run, create_thread={})
+        decided = await self.engine.submit(command)
+        assert "run.scheduled" in [event["type"] for event in decided.events], decided.events
         return run_id
 
-    async def enqueue_update(self, graph: str, thread_id: str, fresh: bool = False, **payload: Any) -> str:
+    async def schedule(self, run_id: str, attempt: int) -> None:
+        """Schedule this attempt of a run, whatever became of those before it."""
+        thread_id = await self.thread_of(run_id)
+        await self.engine.happen(thread_id, RunScheduled(thread_id=thread_id, run_id=run_id, attempt=attempt))
+
+    async def expire(self, run_id: str, attempt: int = 1) -> None:
+        """The lease of this attempt has run out; the next one is scheduled."""
+        await self.project()
+        thread_id = await self.thread_of(run_id)
+        await self.engine.submit(ExpireLease(thread_id=thread_id, run_id=run_id, attempt=attempt, executor="gone"))
+
+    async def enqueue_update(self, graph: str, thread_id: str, **payload: Any) -> str:
+        """Create the job of a state update; returns its id. A thread that does not exist is created."""
         job_id = str(uuid.uuid4())
-        await self._queue(job_id, thread_id, "state_update", graph, 1, fresh, payload)
+        await self.engine.submit(CreateThread(thread_id=thread_id, if_exists="do_nothing"))
+        decided = await self.engine.submit(UpdateState(thread_id=thread_id, job_id=job_id, graph_id=graph, **payload))
+        assert "run.scheduled" in [event["type"] for event in decided.events], decided.events
         return job_id
 
-    async def _queue(
-        self, run_id: str, thread_id: str, kind: str, graph: str, attempt: int, fresh: bool, payload: Any
-    ) -> None:
-        await self.connection.execute(
-            "INSERT INTO run_queue (run_id, thread_id, p, kind, graph_id, attempt, scheduled_at, fresh, payload)"
-            " VALUES ($1, $2, $3, $4, $5, $6, now(), $7, $8)",
-            run_id, thread_id, partition_of(thread_id, self.log.partitions), kind, graph, attempt, fresh,
-            json.dumps(payload) if payload is not None else None,
-        )  # fmt: skip
-        await self.connection.execute("SELECT pg_notify('threadlog_queue', 'run')")
-
-    async def cancel(self, run_id: str, action: str = "interrupt") -> None:
-        await self.connection.execute("UPDATE run_queue SET cancel = $2 WHERE run_id = $1", run_id, action)
-        await self.connection.execute("SELECT pg_notify('threadlog_queue', $1)", f"cancel:{run_id}")
+    async def cancel(self, run_id: str, action: CancelAction = "interrupt") -> None:
+        await self.engine.submit(CancelRun(thread_id=await self.thread_of(run_id), run_id=run_id, action=action))
 
     async def thread_of(self, run_id: str) -> str:
         return str(await self.connection.fetchval("SELECT thread_id FROM runs WHERE run_id = $1", run_id))
@@ -109,54 +119,15 @@ class ExecutorHarness:
         return await self.connection.fetch("SELECT * FROM run_queue")
 
     async def project(self) -> None:
-        """Carry out every report in the log: checkpoints, writes, values, and the end of queue rows."""
+        """Decide every report in the log that was not decided yet, and project what follows."""
         for p in range(self.log.partitions):
-            for record in await self.log.read(Topic.COMMANDS, p, self._projected.get(p, 0), max_bytes=1 << 30):
-                self._projected[p] = record.offset + 1
+            for record in await self.log.read(Topic.COMMANDS, p, self._decided.get(p, 0), max_bytes=1 << 30):
+                self._decided[p] = record.offset + 1
                 envelope = CommandEnvelope.decode(record.value)
-                async with self.connection.transaction():
-                    if envelope.type == "run.report":
-                        await self._report(envelope.body)
-                    await self.connection.execute("UPDATE partitions SET cmd_off = $2 WHERE p = $1", p, record.offset)
-
-    async def _report(self, body: dict[str, Any]) -> None:
-        thread, run = body["thread_id"], body["run_id"]
-        if body.get("outcome"):
-            await self.connection.execute(
-                "DELETE FROM run_queue WHERE run_id = $1 AND attempt = $2", run, body["attempt"]
-            )
-        for item in body.get("items", []):
-            for blob in item.get("blobs", []):
-                await self.connection.execute(
-                    "INSERT INTO channel_values VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-                    thread, blob["h"], blob["t"],
-                    text_to_data(blob["d"]) if "d" in blob else b64decode(blob["b"]),
-                )  # fmt: skip
-            match item["kind"]:
-                case "checkpoint":
-                    await self.connection.execute(
-                        "INSERT INTO checkpoints (thread_id, ns, checkpoint_id, parent_id, run_id, created_at,"
-                        " metadata, checkpoint, channels) VALUES ($1, $2, $3, $4, $5, now(), $6, $7, $8)"
-                        " ON CONFLICT DO NOTHING",
-                        thread, item["ns"], item["checkpoint_id"], item.get("parent_id"), run,
-                        json.dumps(item["metadata"]), json.dumps(item["checkpoint"]), json.dumps(item["channels"]),
-                    )  # fmt: skip
-                case "writes":
-                    for idx, channel, reference in item["writes"]:
-                        await self.connection.execute(
-                            "INSERT INTO checkpoint_writes (thread_id, ns, checkpoint_id, task_id, idx, task_path,"
-                            " channel, value, run_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-                            " ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE SET"
-                            " value = excluded.value, run_id = excluded.run_id WHERE excluded.idx < 0",
-                            thread, item["ns"], item["checkpoint_id"], item["task_id"], idx, item.get("task_path", ""),
-                            channel, json.dumps(reference), run,
-                        )  # fmt: skip
-                case "tasks":
-                    await self.connection.execute(
-                        "UPDATE checkpoints SET tasks = $4, out = $5 WHERE thread_id = $1 AND ns = $2"
-                        " AND checkpoint_id = $3",
-                        thread, item["ns"], item["checkpoint_id"], json.dumps(item["tasks"]), json.dumps(item["out"]),
-                    )  # fmt: skip
+                if envelope.type == ReportRun.type:
+                    command = command_from_wire(envelope.type, envelope.body)
+                    await self.engine.submit(command, id=envelope.id)
+                await self.connection.execute("UPDATE partitions SET cmd_off = $2 WHERE p = $1", p, record.offset)
 
     # --- what is in the log -------------------------------------------------------------------------------
 

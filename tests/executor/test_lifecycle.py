@@ -122,8 +122,8 @@ async def test_a_cancellation_of_somebody_elses_attempt_does_not_stop_ours(stage
     await stage.connection.execute("SELECT pg_notify('threadlog_queue', $1)", f"cancel:{run_id}")
     await stage.connection.execute("SELECT pg_notify('threadlog_queue', $1)", f"cancel:{first}")
     await eventually(lambda: first in executor._cancelled_early)
-    await stage.enqueue("noop", {"items": []}, run_id=run_id, attempt=2)
-    assert (await stage.outcome(run_id, 2))["status"] == "success"
+    await stage.enqueue("noop", {"items": []}, run_id=run_id)
+    assert (await stage.outcome(run_id))["status"] == "success"
 
 
 async def test_an_attempt_stopped_before_its_first_step_still_reports(
@@ -196,9 +196,7 @@ async def test_draining_hands_runs_back_at_a_superstep(stage: ExecutorHarness, s
     outcome = await stage.outcome(run_id)
     assert outcome["status"] == "released" and outcome["next"] == ["tick"]
     done = [i["kind"] for i in await stage.items(run_id)].count("checkpoint") - 2
-    await serving("ticking")
-    thread_id = await stage.thread_of(run_id)
-    await stage.enqueue("ticking", thread_id=thread_id, run_id=run_id, attempt=2)
+    await serving("ticking")  # the engine has scheduled the next attempt
     await eventually(lambda: stage.items(run_id, 2))
     await stage.cancel(run_id)
     await stage.outcome(run_id, 2)
@@ -326,33 +324,32 @@ run(Path({config!r}), main)
 @pytest.mark.timeout(300)
 async def test_a_node_that_leaves_the_process_fails_its_run_only(database: str, tmp_path: Path) -> None:
     log = await PostgresLog.create(database, 16)
-    stage = await ExecutorHarness.open(database, tmp_path, log)
-    errors = {
-        "leaving": "SystemExit",
-        "leaving_async": "KeyboardInterrupt",
-        "leaving_beside": "SystemExit",
-        "leaving_async_beside": "KeyboardInterrupt",
-    }
-    config = stage.config(**{name: name for name in [*errors, "noop", "blocking"]})
-    script = textwrap.dedent(PROCESS.format(uri=database, config=str(config)))
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
-    try:  # the process takes its time to start on a busy machine, which is not the runs'
-        await eventually(lambda: stage.connection.fetchval("SELECT count(*) FROM executors"), within=150)
-        for graph, error in errors.items():
-            run_id = await stage.enqueue(graph, {"items": []})
-            outcome = await stage.outcome(run_id)
-            assert outcome["status"] == "error" and outcome["error"]["error"] == error
-        run_id = await stage.enqueue("noop", {"items": []})
-        assert (await stage.outcome(run_id))["status"] == "success"
-        hanging = await stage.enqueue("blocking", {"items": [], "n": 300})
-        await eventually(lambda: stage.reports(hanging))
-        process.terminate()
-        assert (await stage.outcome(hanging))["status"] == "released"
-        said, _ = await asyncio.wait_for(process.communicate(), 20)
-        assert (process.returncode, said) == (0, b"stopped\n")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-        await stage.connection.close()
-        await log.aclose()
+    async with ExecutorHarness.open(database, tmp_path, log) as stage:
+        errors = {
+            "leaving": "SystemExit",
+            "leaving_async": "KeyboardInterrupt",
+            "leaving_beside": "SystemExit",
+            "leaving_async_beside": "KeyboardInterrupt",
+        }
+        config = stage.config(**{name: name for name in [*errors, "noop", "blocking"]})
+        script = textwrap.dedent(PROCESS.format(uri=database, config=str(config)))
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+        try:  # the process takes its time to start on a busy machine, which is not the runs'
+            await eventually(lambda: stage.connection.fetchval("SELECT count(*) FROM executors"), within=150)
+            for graph, error in errors.items():
+                run_id = await stage.enqueue(graph, {"items": []})
+                outcome = await stage.outcome(run_id)
+                assert outcome["status"] == "error" and outcome["error"]["error"] == error
+            run_id = await stage.enqueue("noop", {"items": []})
+            assert (await stage.outcome(run_id))["status"] == "success"
+            hanging = await stage.enqueue("blocking", {"items": [], "n": 300})
+            await eventually(lambda: stage.reports(hanging))
+            process.terminate()
+            assert (await stage.outcome(hanging))["status"] == "released"
+            said, _ = await asyncio.wait_for(process.communicate(), 20)
+            assert (process.returncode, said) == (0, b"stopped\n")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+            await log.aclose()

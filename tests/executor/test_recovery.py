@@ -25,14 +25,12 @@ async def lose(stage: ExecutorHarness, executor: Executor, run_id: str, reached:
     executor.attempts[run_id].lose()
     await eventually(lambda: run_id not in executor.attempts)
     await stage.project()
-    await stage.connection.execute("DELETE FROM run_queue WHERE run_id = $1", run_id)
 
 
-async def again(stage: ExecutorHarness, run_id: str, graph: str, **kwargs: Any) -> dict[str, Any]:
+async def again(stage: ExecutorHarness, run_id: str) -> dict[str, Any]:
     """The next attempt, to its end."""
-    thread_id = await stage.thread_of(run_id)
     calls(stage).hold = False
-    await stage.enqueue(graph, thread_id=thread_id, run_id=run_id, attempt=2, **kwargs)
+    await stage.expire(run_id)
     return await stage.outcome(run_id, 2)
 
 
@@ -40,7 +38,7 @@ async def test_finished_supersteps_are_not_made_again(stage: ExecutorHarness, se
     executor = await serving("steps")
     run_id = await stage.enqueue("steps", {"items": ["in"]})
     await lose(stage, executor, run_id, lambda: "held" in calls(stage).done)
-    outcome = await again(stage, run_id, "steps")
+    outcome = await again(stage, run_id)
     assert outcome["status"] == "success"
     assert calls(stage).done == ["one", "held", "held", "three"]
     frames = await stage.frames(run_id, 2)
@@ -60,7 +58,7 @@ async def test_finished_tasks_of_a_broken_step_are_not_run_again(stage: Executor
         return any(w[2] for i in await stage.items(run_id) for w in i.get("writes", []) if w[1] == "items")
 
     await lose(stage, executor, run_id, quick_is_reported)
-    await again(stage, run_id, "fan")
+    await again(stage, run_id)
     assert sorted(calls(stage).done) == ["held", "held", "quick"]
     assert sorted((await stage.frames(run_id, 2))[-1][1]["items"]) == ["held", "quick"]
 
@@ -69,7 +67,7 @@ async def test_an_attempt_that_reported_nothing_is_begun_again(stage: ExecutorHa
     executor = await serving("held_only")
     run_id = await stage.enqueue("held_only", {"items": ["in"]}, durability="exit")
     await lose(stage, executor, run_id, lambda: calls(stage).done)
-    await again(stage, run_id, "held_only", input={"items": ["ignored"]}, durability="exit", fresh=True)
+    await again(stage, run_id)
     assert (await stage.frames(run_id, 2))[-1] == ("values", {"items": ["in", "held"]})
 
 
@@ -77,7 +75,7 @@ async def test_a_subgraph_continues_in_its_middle(stage: ExecutorHarness, servin
     executor = await serving("outer")
     run_id = await stage.enqueue("outer", {"items": []})
     await lose(stage, executor, run_id, lambda: "held" in calls(stage).done)
-    await again(stage, run_id, "outer")
+    await again(stage, run_id)
     assert calls(stage).done == ["before", "one", "held", "held", "three", "end"]
 
 
@@ -98,8 +96,9 @@ async def test_a_resume_value_goes_to_one_question_only(stage: ExecutorHarness, 
     # "wait" finished with the first run, so the run ends at the second question; here it is lost just before
     await eventually(second_question)
     await stage.outcome(run_id)
-    await stage.connection.execute("DELETE FROM run_queue WHERE run_id = $1", run_id)
-    outcome = await again(stage, run_id, "asking")
+    calls(stage).hold = False
+    await stage.schedule(run_id, 2)
+    outcome = await stage.outcome(run_id, 2)
     (waiting,) = outcome["interrupts"].values()
     assert [i["value"] for i in waiting] == ["second?"]
     last = await stage.enqueue("asking", None, thread_id=thread_id, command={"resume": "two"})
@@ -118,7 +117,7 @@ async def test_a_command_that_was_stored_is_not_applied_twice(stage: ExecutorHar
     command = {"update": {"items": ["u"]}, "goto": "held"}
     run_id = await stage.enqueue("steps", None, thread_id=await stage.thread_of(first), command=command)
     await lose(stage, executor, run_id, lambda: calls(stage).done)
-    await again(stage, run_id, "steps")
+    await again(stage, run_id)
     assert (await stage.frames(run_id, 2))[-1][1]["items"] == ["in", "one", "held", "three", "u", "held", "three"]
 
 
@@ -127,7 +126,7 @@ async def test_a_breakpoint_reached_by_the_first_attempt_holds_for_the_second(st
     for stop in ({"interrupt_before": ["b"]}, {"interrupt_after": ["a"]}):
         run_id = await stage.enqueue("noop", {"items": []}, **stop)
         await stage.outcome(run_id)  # reported, but suppose the report of the outcome got lost
-        await stage.enqueue("noop", thread_id=await stage.thread_of(run_id), run_id=run_id, attempt=2)
+        await stage.schedule(run_id, 2)
         outcome = await stage.outcome(run_id, 2)
         assert outcome["status"] == "success" and outcome["next"] == ["b"], stop
         assert (await stage.frames(run_id, 2))[-1] == ("values", {"items": ["x"]})
@@ -140,9 +139,7 @@ async def test_an_attempt_waits_until_the_one_before_has_stopped_in_this_process
     executor = await serving("lingering")
     run_id = await stage.enqueue("lingering", {"items": []})
     await eventually(lambda: calls(stage).done == ["begins"])
-    async with stage.connection.transaction():
-        await stage.connection.execute("DELETE FROM run_queue")
-        await stage.enqueue("lingering", run_id=run_id, thread_id=await stage.thread_of(run_id), attempt=2)
+    await stage.expire(run_id)
     await eventually(lambda: len(calls(stage).done) >= 3)
     calls(stage).hold = False
     assert (await stage.outcome(run_id, 2))["status"] == "success"

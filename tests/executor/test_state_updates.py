@@ -8,11 +8,9 @@ from typing import Any
 from tests.executor.executor_harness import ExecutorHarness
 
 
-async def update(
-    stage: ExecutorHarness, graph: str, thread_id: str, *supersteps: Any, fresh: bool = False, **payload: Any
-) -> Any:
+async def update(stage: ExecutorHarness, graph: str, thread_id: str, *supersteps: Any, **payload: Any) -> Any:
     steps = [{"updates": updates} for updates in supersteps]
-    job = await stage.enqueue_update(graph, thread_id, fresh, supersteps=steps, **payload)
+    job = await stage.enqueue_update(graph, thread_id, supersteps=steps, **payload)
     return job, await stage.outcome(job)
 
 
@@ -55,7 +53,6 @@ async def test_supersteps_build_a_history_on_a_new_thread(stage: ExecutorHarness
         [{"values": {"items": ["in"]}, "as_node": "__start__"}],
         [{"values": {"items": ["1"]}, "as_node": "a"}],
         [{"values": {"items": ["2"]}, "as_node": "b"}],
-        fresh=True,
     )
     assert outcome["status"] == "success", outcome
     items = await stage.items(job)
