@@ -8,6 +8,7 @@ from aiohttp import web
 
 from threadlog.api.assistants import graphs
 from threadlog.api.assistants import routes as assistants
+from threadlog.api.auth.gate import GATE
 from threadlog.api.caches.assistants import AssistantCache
 from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.context import API, Api, ApiDeps
@@ -73,15 +74,22 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     )
     app[API] = api
     app[SETTINGS] = api.settings
+    if (gate := deps.gate) is not None:
+        app[GATE] = gate
+        app.on_response_prepare.append(gate.before_response)
+        if gate.comes_first:
+            app.middlewares.append(gate.middleware())
     served = [route for route in ROUTES if group_of(route.path) not in api.settings.disabled]
-    described = openapi.describe(served, api.settings.version)
+    described = openapi.describe(served, api.settings.version, api.settings.security)
     openapi.serve(app, described if custom is None else merged_openapi(described, custom))
     prefix = api.settings.mount_prefix
     for route in served:
         for path in {f"{prefix}{route.path}", "/ok"} if route.path == "/ok" else {f"{prefix}{route.path}"}:
-            app.router.add_route(route.method, path, route.handler)
+            added = [app.router.add_route(route.method, path, route.handler)]
             if route.method == "GET" and not route.stream:
-                app.router.add_route("HEAD", path, route.handler)
+                added.append(app.router.add_route("HEAD", path, route.handler))
+            if gate is not None:
+                gate.guards(added, route.access)
     if custom is not None:
         through = mount(
             app, custom, respond, api.disconnects, root_path=prefix,
@@ -89,6 +97,8 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
         )  # fmt: skip
         if through is not None:
             app.middlewares.append(through)
+    if gate is not None and not gate.comes_first:
+        app.middlewares.append(gate.middleware())
     app.on_response_prepare.append(make_response_hook(cors))
     api.hub.on_shared(api.assistant_cache.changed)
     if api.single_process:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from threadlog.api.auth.caller import ACTOR
 from threadlog.api.context import Api
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import AT_A_TIME
@@ -54,4 +55,4 @@ async def gather_in_batches(call: Callable[[T], Awaitable[R]], items: Sequence[T
 
 
 async def _send(api: Api, command: Command) -> Decided:
-    return await api.gateway.submit(command)
+    return await api.gateway.submit(command, actor=ACTOR.get())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import asyncpg
 from aiohttp import web
 
+from threadlog.api.auth.gate import Gate
 from threadlog.api.caches.assistants import AssistantCache
 from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.http.disconnects import Disconnects
@@ -30,6 +31,7 @@ class ApiDeps:
     """What the composition root hands in. `pool` has no JSON codecs: json and jsonb columns are read as text.
 
     `single_process`: every event reaches `hub` before a reply is sent, so caches fed by events are never stale.
+    `gate`: in front of every handler; None: nobody has to authenticate.
     `trouble`: returns what the engine of this process fails at, None while it works.
     """
 
@@ -40,6 +42,7 @@ class ApiDeps:
     settings: ApiSettings = field(default_factory=ApiSettings)
     single_process: bool = False
     trouble: Callable[[], str | None] | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from aiohttp import web
 
@@ -82,6 +84,9 @@ class ApiSettings:
     """Where this server is reached from its own machine: webhooks that are paths, when allowed, are sent there."""
     graphs: tuple[str, ...] = ()
     """Graphs that an executor must have registered before `/ok` first returns 200; none by default."""
+    security: Mapping[str, Any] | None = None
+    """`securitySchemes`, `security` and `paths` (path, method, requirements) for `/openapi.json`; None: nobody
+    has to authenticate."""
 
 
 SETTINGS: web.AppKey[ApiSettings] = web.AppKey("settings", ApiSettings)

@@ -20,6 +20,13 @@ _RESERVED_CONFIGURABLE = frozenset((
     "run_id", "thread_id", "graph_id", "assistant_id", "user_id", "langgraph_auth_user", "langgraph_auth_user_id",
     "langgraph_auth_permissions", "langgraph_request_id", "cron_id", "__request_start_time_ms__", "__after_seconds__",
 ))  # fmt: skip
+NOBODY: Mapping[str, Any] = {
+    "user_id": "",
+    "langgraph_auth_user": None,
+    "langgraph_auth_user_id": "",
+    "langgraph_auth_permissions": [],
+}
+"""The caller of a server without authentication."""
 _NOT_CONTEXT = _RESERVED_CONFIGURABLE | set(_COORDINATES)
 
 
@@ -39,7 +46,8 @@ class RunRequest:
     """What is asked of a run, checked. `config` and `context`: as one of the two was given and filled the other.
 
     `webhook`: a URL or path that `engine.webhooks.guard` has checked. `langsmith`: project name and example id.
-    `headers`: of the request, those that `configurable` is to have.
+    `headers`: of the request, those that `configurable` is to have. `caller`: the keys of `configurable` that tell nodes
+    who wants the run.
     """
 
     input: Any = None
@@ -61,6 +69,7 @@ class RunRequest:
     webhook: str | None = None
     langsmith: tuple[str | None, str | None] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    caller: Mapping[str, Any] = field(default_factory=lambda: NOBODY)
 
 
 def build_run(
@@ -114,13 +123,18 @@ def build_run(
         run={"assistant_id": assistant.assistant_id, "metadata": metadata, "kwargs": kwargs},
         multitask_strategy=request.multitask_strategy,
         due_at=due_at,
-        create_thread={} if create_thread else None,
+        create_thread=_of_thread(request.metadata) if create_thread else None,
         thread_ttl=thread_ttl if create_thread and not temporary else None,
         thread_metadata={"graph_id": assistant.graph_id, "assistant_id": assistant.assistant_id},
         thread_config=_left_on_thread(assistant, config, metadata),
         temporary=temporary,
         stream_from=stream_from,
     )
+
+
+def _of_thread(metadata: Mapping[str, Any]) -> JsonObject:
+    """What a thread that is made for its first run takes over from the request's metadata (the run: all of it)."""
+    return {k: v for k, v in metadata.items() if k not in _RESERVED_METADATA and k != "assistant_id"}
 
 
 def _config(
@@ -142,10 +156,7 @@ def _config(
     configurable.update(
         graph_id=assistant.graph_id,
         assistant_id=assistant.assistant_id,
-        user_id="",
-        langgraph_auth_user=None,
-        langgraph_auth_user_id="",
-        langgraph_auth_permissions=[],
+        **request.caller,
         langgraph_request_id=request_id,
         __request_start_time_ms__=time.time_ns() // 1_000_000,
         __after_seconds__=request.after_seconds,

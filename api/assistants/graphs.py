@@ -7,15 +7,17 @@ from typing import Any
 from aiohttp import web
 
 from threadlog.api.assistants.json import DrawingResponse, SchemasResponse, SubgraphsResponse, schemas_to_json
+from threadlog.api.auth.gate import allowed
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import path_text, query_flag, query_text
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, requires
 from threadlog.engine.ids import as_uuid, default_assistant_id
 
 
+@requires("assistants.read")
 async def graph(request: web.Request) -> web.Response:
     """Return the graph's drawing; `xray` expands subgraphs.
 
@@ -29,6 +31,7 @@ async def graph(request: web.Request) -> web.Response:
     return reply(drawing)
 
 
+@requires("assistants.read")
 async def schemas(request: web.Request) -> web.Response:
     """Return the graph's JSON schemas.
 
@@ -38,6 +41,7 @@ async def schemas(request: web.Request) -> web.Response:
     return reply(schemas_to_json(graph_id, info.get("schemas") or {}))
 
 
+@requires("assistants.read")
 async def subgraphs(request: web.Request) -> web.Response:
     """Return the schemas of the graph's subgraphs, of one with `namespace`, of nested ones with `recurse`.
 
@@ -79,8 +83,9 @@ async def _info(request: web.Request) -> tuple[str, dict[str, Any]]:
         if raw not in await api.assistant_cache.graph_names(api.pool):
             raise ApiError(422, "Invalid assistant ID: must be a UUID or the name of a graph")
         assistant_id = default_assistant_id(raw)
+    only = await allowed(request, "assistants.read", {"assistant_id": assistant_id})
     assistant = await api.assistant_cache.assistant(api.pool, assistant_id)
-    if assistant is None:
+    if assistant is None or (only is not None and not only.matches(assistant.metadata)):
         raise ApiError(404, f"Assistant with ID {assistant_id} not found")
     info = await api.assistant_cache.graph(api.pool, assistant.graph_id)
     if info is None:

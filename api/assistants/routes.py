@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
@@ -16,14 +17,16 @@ from threadlog.api.assistants.bodies import (
 )
 from threadlog.api.assistants.config import sync_config_and_context
 from threadlog.api.assistants.json import AssistantResponse, assistant_to_json
+from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.commands import submit, submit_many
 from threadlog.api.context import Api, api_of
+from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
 from threadlog.api.http.responses import no_content, page, reply, select_fields
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, requires
 from threadlog.engine.domain.commands import (
     CancelRun,
     CreateAssistant,
@@ -34,10 +37,12 @@ from threadlog.engine.domain.commands import (
 )
 from threadlog.projections.queries import assistants as queries
 from threadlog.projections.queries import runs, threads
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 _SELECTABLE = fields_of(AssistantResponse)
 
 
+@requires("assistants.create")
 async def create(request: web.Request) -> web.Response:
     """Create an assistant, or return it as it is with `if_exists=do_nothing`.
 
@@ -48,28 +53,45 @@ async def create(request: web.Request) -> web.Response:
     await _require_graph(api, params.graph_id)
     config, context = sync_config_and_context(params.config, params.context)
     assistant_id = params.assistant_id or str(uuid4())
+    value: JsonObject = {
+        "assistant_id": assistant_id,
+        "graph_id": params.graph_id,
+        "config": config or {},
+        "context": context or {},
+        "metadata": params.metadata or {},
+        "if_exists": params.if_exists or "raise",
+        "name": params.name or "Untitled",
+    }
+    only = await allowed(request, "assistants.create", value)
     command = CreateAssistant(
         assistant_id=assistant_id,
         graph_id=params.graph_id,
-        name=params.name or "Untitled",
+        name=value["name"],
         description=params.description,
-        config=config or {},
-        context=context or {},
-        metadata=params.metadata or {},
+        config=value["config"],
+        context=value["context"],
+        metadata=metadata_in(value),
         if_exists=params.if_exists or "raise",
     )
     await submit(api, command)
-    return await _assistant_response(api, assistant_id)
+    row = await queries.get(api.pool, assistant_id, only)
+    if row is None:  # it exists, and is not the caller's; or was deleted meanwhile
+        raise ApiError(409, f"Assistant {assistant_id} already exists")
+    return reply(assistant_to_json(row))
 
 
+@requires("assistants.read")
 async def get(request: web.Request) -> web.Response:
     """Return the current version of an assistant.
 
     GET /assistants/{assistant_id} (contract 1.1).
     """
-    return await _assistant_response(api_of(request), path_uuid(request, "assistant_id", "assistant"))
+    assistant_id = path_uuid(request, "assistant_id", "assistant")
+    only = await allowed(request, "assistants.read", {"assistant_id": assistant_id})
+    return await _assistant_response(api_of(request), assistant_id, only)
 
 
+@requires("assistants.update")
 async def patch(request: web.Request) -> web.Response:
     """Make a new version of an assistant, which becomes the current one.
 
@@ -81,19 +103,29 @@ async def patch(request: web.Request) -> web.Response:
     if params.graph_id is not None:
         await _require_graph(api, params.graph_id)
     config, context = sync_config_and_context(params.config, params.context)
+    value: dict[str, Any] = {
+        "assistant_id": assistant_id,
+        "graph_id": params.graph_id,
+        "config": config,
+        "context": context,
+        "metadata": params.metadata or {},
+        "name": params.name,
+    }
+    await _require_allowed(api, assistant_id, await allowed(request, "assistants.update", value))
     command = UpdateAssistant(
         assistant_id=assistant_id,
         graph_id=params.graph_id,
-        name=params.name,
+        name=value["name"],
         description=params.description,
-        config=config,
-        context=context,
-        metadata=params.metadata,
+        config=value["config"],
+        context=value["context"],
+        metadata=metadata_in(value) or params.metadata,
     )
     await submit(api, command)
     return await _assistant_response(api, assistant_id)
 
 
+@requires("assistants.delete")
 async def delete(request: web.Request) -> web.Response:
     """Delete an assistant and cancel its runs; `delete_threads` also deletes their threads.
 
@@ -102,6 +134,9 @@ async def delete(request: web.Request) -> web.Response:
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     delete_threads = query_flag(request, "delete_threads")
+    only = await allowed(request, "assistants.delete", {"assistant_id": assistant_id})
+    await _require_allowed(api, assistant_id, only)
+    threads_only = await allowed(request, "threads.delete", {"thread_id": None}) if delete_threads else None
     await submit(api, DeleteAssistant(assistant_id=assistant_id))
     reason = f"assistant {assistant_id} was deleted"
     rows = await runs.in_flight_of_assistant(api.pool, assistant_id)
@@ -110,11 +145,12 @@ async def delete(request: web.Request) -> web.Response:
     ]
     await submit_many(api, cancellations)
     if delete_threads:
-        thread_ids = await threads.ids_of_assistant(api.pool, assistant_id)
+        thread_ids = await threads.ids_of_assistant(api.pool, assistant_id, threads_only)
         await submit_many(api, [DeleteThread(thread_id=thread_id) for thread_id in thread_ids])
     return no_content()
 
 
+@requires("assistants.search")
 async def search(request: web.Request) -> web.Response:
     """Return a page of the assistants that match.
 
@@ -123,31 +159,46 @@ async def search(request: web.Request) -> web.Response:
     api = api_of(request)
     params = await body(request, AssistantSearch)
     select = select_of(params.select, _SELECTABLE)
+    only, metadata = await _search_allowed(request, params, params.limit, params.offset)
     rows = await queries.search(
         api.pool,
-        metadata=params.metadata,
+        metadata=metadata,
         graph_id=params.graph_id,
         name=params.name,
         sort_by=params.sort_by or "created_at",
         descending=params.sort_order != "asc",
         limit=params.limit + 1,
         offset=params.offset,
+        only=only,
     )
     items = [select_fields(assistant_to_json(row), select) for row in rows[: params.limit]]
     return page(items, params.limit, params.offset, more=len(rows) > params.limit)
 
 
+@requires("assistants.search")
 async def count(request: web.Request) -> web.Response:
     """Return the number of assistants that match.
 
     POST /assistants/count (contract 1.1).
     """
     params = await body(request, AssistantFilter)
-    return reply(
-        await queries.count(api_of(request).pool, metadata=params.metadata, graph_id=params.graph_id, name=params.name)
+    only, metadata = await _search_allowed(request, params, 0, 0)
+    found = await queries.count(
+        api_of(request).pool, metadata=metadata, graph_id=params.graph_id, name=params.name, only=only
     )
+    return reply(found)
 
 
+async def _search_allowed(
+    request: web.Request, params: AssistantFilter, limit: int, offset: int
+) -> tuple[MetadataFilter | None, JsonObject]:
+    """Ask for `assistants.search`; returns the filter, and the metadata to search for."""
+    value = {"graph_id": params.graph_id, "metadata": params.metadata or {}, "limit": limit, "offset": offset}
+    only = await allowed(request, "assistants.search", value)
+    return only, metadata_in(value)
+
+
+@requires("assistants.read")
 async def versions(request: web.Request) -> web.Response:
     """Return the versions of an assistant, newest first.
 
@@ -156,6 +207,8 @@ async def versions(request: web.Request) -> web.Response:
     api = api_of(request)
     assistant_id = path_uuid(request, "assistant_id", "assistant")
     params = await body(request, AssistantVersions) if request.can_read_body else AssistantVersions()
+    only = await allowed(request, "assistants.read", {"assistant_id": assistant_id})
+    await _require_allowed(api, assistant_id, only)
     rows = await queries.versions(
         api.pool, assistant_id, metadata=params.metadata, limit=params.limit, offset=params.offset
     )
@@ -164,6 +217,7 @@ async def versions(request: web.Request) -> web.Response:
     return reply([assistant_to_json(row, with_updated_at=False) for row in rows])
 
 
+@requires("assistants.update")
 async def set_latest(request: web.Request) -> web.Response:
     """Make an existing version the current one.
 
@@ -175,6 +229,8 @@ async def set_latest(request: web.Request) -> web.Response:
         version = query_int(request, "version", 0, 1, 2**31 - 1)
     else:
         version = (await body(request, AssistantLatest)).version
+    value = {"assistant_id": assistant_id, "version": version}
+    await _require_allowed(api, assistant_id, await allowed(request, "assistants.update", value))
     await submit(api, SetLatestAssistant(assistant_id=assistant_id, version=version))
     return await _assistant_response(api, assistant_id)
 
@@ -185,8 +241,14 @@ async def _require_graph(api: Api, graph_id: str) -> None:
         raise ApiError(404, f"Graph {shown(graph_id)} not found. Expected one of: {names}")
 
 
-async def _assistant_response(api: Api, assistant_id: str) -> web.Response:
-    row = await queries.get(api.pool, assistant_id)
+async def _require_allowed(api: Api, assistant_id: str, only: MetadataFilter | None) -> None:
+    """Raises `ApiError` 404 unless the assistant passes the filter."""
+    if only is not None and await queries.get(api.pool, assistant_id, only) is None:
+        raise _missing(assistant_id)
+
+
+async def _assistant_response(api: Api, assistant_id: str, only: MetadataFilter | None = None) -> web.Response:
+    row = await queries.get(api.pool, assistant_id, only)
     if row is None:
         raise _missing(assistant_id)
     return reply(assistant_to_json(row))

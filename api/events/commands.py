@@ -27,6 +27,7 @@ from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.threads.state import read_state
 from threadlog.engine.log.records import EVENT_STREAMING, partition_of
 from threadlog.projections.queries import runs, state, threads
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 from threadlog.projections.render.state import Selection
 
 JsonObject = dict[str, Any]
@@ -62,10 +63,13 @@ def failure(command_id: Any, error: ProtocolError) -> CommandFailedResponse:
 
 
 class Commands:
-    """The commands of one thread's clients. `request`: the HTTP request, or that of the WebSocket they came by."""
+    """The commands of one thread's clients. `request`: the HTTP request, or that of the WebSocket they came by.
 
-    def __init__(self, request: web.Request, api: Api, thread_id: str) -> None:
-        self._request, self._api, self._thread_id = request, api, thread_id
+    `only`: the threads that the client may read, None: all. One that does not exist yet is for `run.start` to create.
+    """
+
+    def __init__(self, request: web.Request, api: Api, thread_id: str, only: MetadataFilter | None) -> None:
+        self._request, self._api, self._thread_id, self._only = request, api, thread_id, only
 
     async def respond(self, command: JsonObject) -> CommandSucceededResponse | CommandFailedResponse:
         """The response to a command that `is_command`. Raises what makes the whole server unavailable."""
@@ -87,7 +91,15 @@ class Commands:
             params = {}
         if not isinstance(params, dict):
             raise ProtocolError("invalid_argument", "params must be an object")
+        if self._only is not None:
+            await self._require_readable(self._only)
         return await handler(self, params)
+
+    async def _require_readable(self, only: MetadataFilter) -> None:
+        # With each command: over a WebSocket, the thread may have been created by somebody else meanwhile.
+        exists, pool = threads.exists, self._api.pool
+        if not await exists(pool, self._thread_id, only) and await exists(pool, self._thread_id):
+            raise ProtocolError("unknown_error", "404: Thread or assistant not found.")
 
     def _meta(self) -> CommandMeta:
         # Every event up to here was there before the response; a run begun by the command has later ones.

@@ -9,17 +9,28 @@ from threadlog.api.events.filters import EventFilter, FilterUnion
 from threadlog.api.events.subscription import EventSubscription, EventTranslator, RunInfo, info_of
 from threadlog.api.streaming.sse import block, stream_to
 from threadlog.api.streaming.subscriptions import Item
-from threadlog.projections.queries import runs
+from threadlog.projections.queries import runs, threads
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 
 def translator_of(
-    api: Api, thread_id: str, subscription: EventSubscription, event_filter: EventFilter | FilterUnion
+    api: Api,
+    thread_id: str,
+    subscription: EventSubscription,
+    event_filter: EventFilter | FilterUnion,
+    only: MetadataFilter | None = None,
 ) -> EventTranslator:
+    """`only`: runs are shown while the thread passes it. The stream may be older than the thread, which is somebody's
+    from its creation on."""
+
+    async def visible() -> bool:
+        return only is None or await threads.exists(api.pool, thread_id, only)
+
     async def lookup(run_id: str) -> RunInfo | None:
         row = await runs.stream_of(api.pool, thread_id, run_id)
         return None if row is None else info_of(row)
 
-    return EventTranslator(subscription.infos, event_filter, lookup)
+    return EventTranslator(subscription.infos, event_filter, lookup, visible)
 
 
 class EventView:
@@ -37,11 +48,13 @@ class EventView:
         return b""
 
 
-async def follow(request: web.Request, api: Api, thread_id: str, event_filter: EventFilter) -> web.StreamResponse:
+async def follow(
+    request: web.Request, api: Api, thread_id: str, event_filter: EventFilter, only: MetadataFilter | None
+) -> web.StreamResponse:
     """The thread's retained events after `event_filter.since`, then those to come, until the client leaves."""
     with EventSubscription(api, thread_id) as subscription:
         await subscription.load()
-        translator = translator_of(api, thread_id, subscription, event_filter)
+        translator = translator_of(api, thread_id, subscription, event_filter, only)
         return await stream_to(
             request,
             {},

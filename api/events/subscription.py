@@ -136,7 +136,8 @@ def _ms(at: datetime) -> int:
 class EventTranslator:
     """The items of an `EventSubscription` as the events that the filter lets through, numbered.
 
-    `lookup(run_id)` finds what is known of a run whose creation this process has not heard of yet.
+    `lookup(run_id)` finds what is known of a run whose creation this process has not heard of yet; `visible()`, called
+    once for each run, whether its events may be shown to this client.
     """
 
     def __init__(
@@ -144,8 +145,10 @@ class EventTranslator:
         infos: dict[str, RunInfo],
         event_filter: EventFilter | FilterUnion,
         lookup: Callable[[str], Awaitable[RunInfo | None]],
+        visible: Callable[[], Awaitable[bool]],
     ) -> None:
-        self._infos, self._filter, self._lookup = infos, event_filter, lookup
+        self._infos, self._filter, self._lookup, self._visible = infos, event_filter, lookup, visible
+        self._hidden: set[str] = set()
         self._translators: dict[str, RunTranslator] = {}
         self._over: set[str] = set()
         self._seq = 0
@@ -205,7 +208,10 @@ class EventTranslator:
         info = self._infos.get(run_id)
         if info is None:
             info = self._infos[run_id] = await self._lookup(run_id) or RunInfo("", False)
-        if not info.shown:
+        if not info.shown or run_id in self._hidden:
+            return None
+        if not await self._visible():
+            self._hidden.add(run_id)
             return None
         translator = self._translators[run_id] = RunTranslator(run_id, info.graph_name, self._filter)
         return translator

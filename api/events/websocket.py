@@ -22,29 +22,13 @@ from threadlog.api.http.errors import ApiError, is_unavailable
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import json_of
 from threadlog.api.streaming.subscriptions import CaughtUp
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 logger = logging.getLogger(__name__)
 
 _PING_SECONDS = 30.0
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of a command; larger input goes by POST …/commands
 _MAX_SUBSCRIPTIONS = 64
-_MAX_REASON_BYTES = 123  # of a close frame
-
-
-def is_handshake(request: web.Request) -> bool:
-    """Whether the request opens a WebSocket."""
-    try:
-        return web.WebSocketResponse().can_prepare(request).ok
-    except ValueError:  # which aiohttp lets through for a key that is not ASCII
-        return False
-
-
-async def refuse(request: web.Request, error: ApiError) -> web.WebSocketResponse:
-    """Close at once with 4000 and the status: browsers do not tell a page how a handshake has failed."""
-    socket = web.WebSocketResponse()
-    await socket.prepare(request)
-    await socket.close(code=4000 + error.status, message=error.detail.encode()[:_MAX_REASON_BYTES])
-    return socket
 
 
 class _Subscription:
@@ -65,9 +49,9 @@ class Socket:
     """One client's connection. All its subscriptions together are one pass over the thread's events: each event is sent
     once, and those of one subscription never overtake those of another."""
 
-    def __init__(self, request: web.Request, api: Api, thread_id: str) -> None:
-        self._api, self._thread_id = api, thread_id
-        self._commands = Commands(request, api, thread_id)
+    def __init__(self, request: web.Request, api: Api, thread_id: str, only: MetadataFilter | None) -> None:
+        self._api, self._thread_id, self._only = api, thread_id, only
+        self._commands = Commands(request, api, thread_id, only)
         limit = min(_MAX_MESSAGE_BYTES, api.settings.max_body_bytes)
         self._socket = web.WebSocketResponse(heartbeat=_PING_SECONDS, max_msg_size=limit, compress=False)
         self._request = request
@@ -174,7 +158,7 @@ class Socket:
         wanted = FilterUnion([s.filter for s in subscriptions], after=[s.cursor for s in subscriptions])
         with EventSubscription(self._api, self._thread_id) as self._pass:
             await self._pass.load()
-            translator = translator_of(self._api, self._thread_id, self._pass, wanted)
+            translator = translator_of(self._api, self._thread_id, self._pass, wanted, self._only)
             while not self._again and (items := await self._pass.next(_PING_SECONDS)) is not None:
                 for event in await translator.events(items):
                     takers = [s for s in subscriptions if s.takes(event) and s.id in self._subscriptions]

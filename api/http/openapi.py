@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from threadlog.api.http.models import AnyObject, ErrorResponse, StreamEvent
 from threadlog.api.http.responses import raw_reply
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, public
 
 _REF = "#/components/schemas/{model}"
 _DESCRIPTIONS = {
@@ -74,13 +74,13 @@ def _models(route: Route) -> Iterable[tuple[Mode, Any]]:
             yield "serialization", model
 
 
-def describe(routes: Sequence[Route], version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 description of these routes."""
+def describe(routes: Sequence[Route], version: str, security: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The OpenAPI 3.1 description of these routes. `security`: as in `ApiSettings`."""
     schemas = Schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(plain_path(route.path), {})[route.method.lower()] = _operation(route, schemas)
-    return {
+    described = {
         "openapi": "3.1.0",
         "info": {
             "title": "threadlog",
@@ -90,6 +90,29 @@ def describe(routes: Sequence[Route], version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": schemas.components},
     }
+    if security is not None:
+        error = _json(schemas.of("serialization", ErrorResponse))
+        _secure(described, security, [route for route in routes if route.access != ()], error)
+    return described
+
+
+def _secure(
+    described: dict[str, Any], security: Mapping[str, Any], guarded: Sequence[Route], error: dict[str, Any]
+) -> None:
+    """Describe how callers authenticate, as the application's `auth.openapi` has it, and how they are refused."""
+    for route in guarded:
+        responses = described["paths"][plain_path(route.path)][route.method.lower()]["responses"]
+        for status, why in (("401", "The request is not authenticated"), ("403", "The caller may not")):
+            responses[status] = _response(why, error)
+    if schemes := security.get("securitySchemes"):
+        described["components"]["securitySchemes"] = schemes
+    if required := security.get("security"):
+        described["security"] = required
+    for path, methods in (security.get("paths") or {}).items():
+        for method, requirements in methods.items():
+            operation = described["paths"].get(path, {}).get(method.lower())
+            if operation is not None:
+                operation["security"] = requirements
 
 
 def plain_path(path: str) -> str:
@@ -171,6 +194,7 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
+@public
 async def _openapi(request: web.Request) -> web.Response:
     """Return the description of all routes.
 
@@ -179,6 +203,7 @@ async def _openapi(request: web.Request) -> web.Response:
     return raw_reply(request.app[_DOCUMENT])
 
 
+@public
 async def _docs(request: web.Request) -> web.Response:
     """Return the description as a page.
 

@@ -18,6 +18,7 @@ from threadlog.api.http.bodies import Body
 from threadlog.api.http.connections import received, too_large
 from threadlog.api.http.errors import ApiError, describe
 from threadlog.api.http.limits import shown
+from threadlog.api.http.request_keys import RequestKey
 from threadlog.api.settings import SETTINGS
 from threadlog.engine.domain.text import storable
 from threadlog.engine.ids import as_uuid
@@ -27,6 +28,7 @@ M = TypeVar("M", bound=Body)
 
 logger = logging.getLogger(__name__)
 
+_BUFFERED: RequestKey[list[bytes]] = RequestKey("body", list)
 _READ_LARGE = "threadlog.api.http.json_text:read_carved"
 
 
@@ -35,13 +37,37 @@ async def json_body(request: web.Request, opaque: Sequence[str] = ()) -> Any:
 
     A large one is read by a process of its own, and what of it is `opaque` (see `json_text.payloads`) stays JSON text.
     """
+    parts = request.get(_BUFFERED)
+    return await json_of(await _received(request) if parts is None else parts, opaque)
+
+
+async def _received(request: web.Request) -> list[bytes]:
     encoding = header(request, "Content-Encoding").lower()
     if encoding not in ("", "identity"):
         raise ApiError(415, "The request body must not be compressed: leave Content-Encoding out")
     limit = request.client_max_size
     if (request.content_length or 0) > limit:  # said at once, without waiting for so many bytes
         raise too_large(limit)
-    return await json_of(await received(request, limit, request.app[SETTINGS].read_timeout_seconds), opaque)
+    return await received(request, limit, request.app[SETTINGS].read_timeout_seconds)
+
+
+async def buffered(request: web.Request) -> list[bytes]:
+    """The body in pieces, read before the handler reads it."""
+    parts = request.get(_BUFFERED)
+    if parts is None:
+        parts = request[_BUFFERED] = await _received(request) if request.can_read_body else []
+    return parts
+
+
+async def buffered_json(request: web.Request) -> Any:
+    """The body's JSON, read before the handler reads it; None when there is no body, or none of JSON."""
+    parts = await buffered(request)
+    try:
+        return await json_of(parts) if any(parts) else None
+    except ApiError as error:
+        if error.status == 422:
+            return None
+        raise
 
 
 async def json_of(parts: Sequence[bytes], opaque: Sequence[str] = ()) -> Any:

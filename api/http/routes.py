@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+H = TypeVar("H", bound=Callable[..., Any])
+Access = tuple[str, ...]
+"""What the caller has to be allowed, as `resource.action` of contract 8; empty: nobody has to be authenticated."""
+
+_ACCESS = "__access__"
+
+
+def requires(*access: str) -> Callable[[H], H]:
+    """Declare what a handler's callers have to be allowed. The handler asks for each of these with
+    `api.auth.gate.allowed`, before it responds; a handler that declares nothing is closed where there is `auth`."""
+
+    def declare(handler: H) -> H:
+        setattr(handler, _ACCESS, access)
+        return handler
+
+    return declare
+
+
+public = requires()
+"""Declares that anybody may call the handler, unauthenticated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +61,8 @@ class Route:
     stream: bool = False
     errors: tuple[int, ...] = ()
     also: Mapping[int, Any] = field(default_factory=dict)
+
+    @property
+    def access(self) -> Access | None:
+        """What its handler declares with `requires` or `public`; None if it declares nothing."""
+        return getattr(self.handler, _ACCESS, None)

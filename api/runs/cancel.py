@@ -9,6 +9,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from threadlog.api.auth.gate import allowed
 from threadlog.api.commands import submit_many, submit_unless_rejected
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.disconnects import client_gone
@@ -16,13 +17,15 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, query_text, thread_id_or_none
 from threadlog.api.http.responses import no_content, reply
+from threadlog.api.http.routes import requires
 from threadlog.api.runs.bodies import CancelMany
 from threadlog.api.streaming.cursor import RunEnd
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.cancelling import REASON_CHARACTERS
 from threadlog.engine.domain.commands import CancelAction, CancelRun
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.projections.queries import runs
+from threadlog.projections.queries import runs, threads
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ _NONE_FOUND = "No runs found to cancel."
 _TAKEN = "taken"
 
 
+@requires("threads.update")
 async def cancel(request: web.Request) -> web.Response:
     """Cancel a run; with `wait` the response comes once its executor has stopped.
 
@@ -42,7 +46,8 @@ async def cancel(request: web.Request) -> web.Response:
     action = _action(request)
     by = "POST /threads/{thread_id}/runs/{run_id}/cancel" if thread_id else "POST /runs/{run_id}/cancel"
     reason = _reason(request, action, by)
-    row = await runs.progress(api.pool, run_id, thread_id)
+    only = await cancel_allowed(request, action, thread_id, [run_id])
+    row = await runs.progress(api.pool, run_id, thread_id, only)
     if row is None:
         raise ApiError(404, _NONE_FOUND)
     thread_id = str(row["thread_id"])
@@ -62,6 +67,7 @@ async def cancel(request: web.Request) -> web.Response:
     return reply({}, headers={"Location": f"{path_of(request).rpartition('/')[0]}/join"})
 
 
+@requires("threads.update")
 async def cancel_many(request: web.Request) -> web.Response:
     """Cancel every run that matches and has not ended.
 
@@ -71,12 +77,15 @@ async def cancel_many(request: web.Request) -> web.Response:
     params = await body(request, CancelMany)
     action = _action(request)
     reason = _reason(request, action, "POST /runs/cancel")
+    only = await cancel_allowed(request, action, params.thread_id, params.run_ids, params.status)
     if params.status is not None:
         statuses = ["pending", "running"] if params.status == "all" else [params.status]
-        rows = await runs.in_flight(api.pool, statuses)
+        rows = await runs.in_flight(api.pool, statuses, only)
         matching = [(str(row["thread_id"]), str(row["run_id"])) for row in rows]
     else:
         assert params.thread_id is not None and params.run_ids is not None
+        if only is not None and not await threads.exists(api.pool, params.thread_id, only):
+            raise ApiError(404, _NONE_FOUND)
         matching = [(params.thread_id, run_id) for run_id in dict.fromkeys(params.run_ids)]
     commands = [
         CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason) for thread_id, run_id in matching
@@ -84,6 +93,24 @@ async def cancel_many(request: web.Request) -> web.Response:
     if not await submit_many(api, commands):
         raise ApiError(404, _NONE_FOUND)
     return no_content()
+
+
+async def cancel_allowed(
+    request: web.Request,
+    action: CancelAction,
+    thread_id: str | None,
+    run_ids: list[str] | None,
+    status: str | None = None,
+) -> MetadataFilter | None:
+    """Ask for `threads.update`: to cancel these runs."""
+    value = {"thread_id": thread_id, "action": action, "metadata": {"run_ids": run_ids, "status": status}}
+    return await allowed(request, "threads.update", value)
+
+
+async def may_cancel(request: web.Request, api: Api, run_id: str, thread_id: str | None) -> bool:
+    """Whether the caller, who joins the run, may also cancel it."""
+    only = await cancel_allowed(request, "interrupt", thread_id, [run_id])
+    return only is None or await runs.progress(api.pool, run_id, thread_id, only) is not None
 
 
 class Followed(Protocol):

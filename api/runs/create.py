@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 from uuid_utils import uuid7
 
 from threadlog.api.assistants.config import sync_config_and_context
+from threadlog.api.auth.caller import Caller
+from threadlog.api.auth.gate import allowed, caller_of, metadata_in, needless
 from threadlog.api.commands import submit
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject
@@ -30,6 +32,7 @@ from threadlog.engine.ids import as_uuid, default_assistant_id, stateless_thread
 from threadlog.engine.log.records import partition_of
 from threadlog.engine.run_builder import AssistantDefaults, RunRequest, build_run
 from threadlog.engine.webhooks.guard import WebhookRefused
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 _LATEST = timedelta(days=3650)
 
@@ -77,21 +80,27 @@ async def prepare(
         raise ServerStopping
     await check_webhook(api, params.webhook)
     config, context = sync_config_and_context(params.config, params.context)
-    assistant = await resolve_assistant(api, params.assistant_id)
+    assistant = await _runnable_assistant(request, api, params.assistant_id)
     thread_metadata: JsonObject = {}
     thread_config: JsonObject = {}
     stateless = thread_id is None
     run_id = str(uuid7())
+    asked = _requested(params, config or {}, context, configurable_headers(request))
+    only = None
+    if (caller := caller_of(request)) is not None:
+        asked, only = await _authorized(request, caller, params, asked, run_id, thread_id, assistant)
     if thread_id is None:
         thread_id = stateless_thread_id(run_id)
     else:
         inherited = await api.thread_defaults.get(thread_id)
         if inherited is not None:
+            if only is not None and not only.matches(inherited.metadata):
+                raise _unknown()
             thread_metadata, thread_config = inherited.metadata, inherited.config
         elif params.if_not_exists != "create":
             raise _unknown()
     command = build_run(
-        _requested(params, config or {}, context, configurable_headers(request)),
+        asked,
         run_id=run_id,
         thread_id=thread_id,
         assistant=assistant,
@@ -113,6 +122,58 @@ async def create_run(api: Api, new: NewRun) -> RunResponse:
     decided = await submit(api, new.command)
     at = normalize_timestamp(decided.at) if decided.at else utc_now()
     return new_run_to_json(new.command, at)
+
+
+async def _runnable_assistant(request: web.Request, api: Api, id_or_name: str) -> AssistantDefaults:
+    """The assistant; 404 if the caller may not read it. Those that come with the graphs are everybody's to run."""
+    assistant = await resolve_assistant(api, id_or_name)
+    if assistant.assistant_id == default_assistant_id(assistant.graph_id):
+        needless(request, "assistants.read")
+        return assistant
+    only = await allowed(request, "assistants.read", {"assistant_id": assistant.assistant_id})
+    if only is not None and not only.matches(assistant.metadata):
+        raise _unknown()
+    return assistant
+
+
+async def _authorized(
+    request: web.Request,
+    caller: Caller,
+    params: RunCreate,
+    asked: RunRequest,
+    run_id: str,
+    thread_id: str | None,
+    assistant: AssistantDefaults,
+) -> tuple[RunRequest, MetadataFilter | None]:
+    """Ask for `threads.create_run`; returns what the application's handler made of the request, as its caller's, and
+    which threads it may run on."""
+    kwargs: JsonObject = {
+        "input": asked.input,
+        "command": asked.command,
+        "config": asked.config,
+        "context": asked.context,
+        "stream_mode": asked.stream_mode,
+        "interrupt_before": asked.interrupt_before,
+        "interrupt_after": asked.interrupt_after,
+        "webhook": params.webhook,
+        "durability": asked.durability,
+        "temporary": thread_id is None and params.on_completion != "keep",
+    }
+    value: JsonObject = {
+        "thread_id": thread_id,
+        "assistant_id": assistant.assistant_id,
+        "run_id": run_id,
+        "status": "pending",
+        "metadata": asked.metadata,
+        "prevent_insert_if_inflight": asked.multitask_strategy == "reject",
+        "multitask_strategy": asked.multitask_strategy,
+        "if_not_exists": params.if_not_exists or "reject",
+        "after_seconds": asked.after_seconds,
+        "kwargs": kwargs,
+    }
+    only = await allowed(request, "threads.create_run", value)
+    changed = {name: kwargs[name] for name in ("input", "command", "config", "context")}
+    return replace(asked, metadata=metadata_in(value), caller=caller.configurable(), **changed), only
 
 
 async def resolve_assistant(api: Api, id_or_name: str) -> AssistantDefaults:

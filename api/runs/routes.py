@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from threadlog.api.auth.gate import allowed
 from threadlog.api.commands import gather_in_batches, submit
 from threadlog.api.context import api_of
 from threadlog.api.http.errors import ApiError
@@ -25,7 +26,7 @@ from threadlog.api.http.requests import (
     thread_id_or_none,
 )
 from threadlog.api.http.responses import no_content, reply, select_fields
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.runs import cancel, stream, wait
 from threadlog.api.runs.bodies import CancelMany, RunCreate
 from threadlog.api.runs.create import create_run, prepare
@@ -37,6 +38,7 @@ from threadlog.projections.queries import runs as queries
 _SELECTABLE = fields_of(RunResponse)
 
 
+@requires("threads.create_run", "assistants.read")
 async def create(request: web.Request) -> web.Response:
     """Create a run in the background.
 
@@ -48,6 +50,7 @@ async def create(request: web.Request) -> web.Response:
     return reply(await create_run(api, new), headers=new.headers())
 
 
+@requires("threads.create_run", "assistants.read")
 async def batch(request: web.Request) -> web.Response:
     """Create stateless runs, all checked before the first is created; the response is in the order of the request.
 
@@ -70,6 +73,7 @@ async def batch(request: web.Request) -> web.Response:
     return reply(await gather_in_batches(partial(create_run, api), new_runs))
 
 
+@requires("threads.search")
 async def list_runs(request: web.Request) -> web.Response:
     """Return a page of a thread's runs, newest first.
 
@@ -80,12 +84,16 @@ async def list_runs(request: web.Request) -> web.Response:
     limit = query_int(request, "limit", 10, 0, 1000)
     offset = query_int(request, "offset", 0, 0, 2**31 - 1)
     select = select_of(query_list(request, "select"), _SELECTABLE)
-    rows = await queries.search(api.pool, thread_id, status=query_text(request, "status"), limit=limit, offset=offset)
+    status = query_text(request, "status")
+    value: dict[str, Any] = {"thread_id": thread_id, "metadata": {}, "status": status, "limit": limit, "offset": offset}
+    only = await allowed(request, "threads.search", value)
+    rows = await queries.search(api.pool, thread_id, status=status, limit=limit, offset=offset, only=only)
     if not rows:
-        await require_thread(api, thread_id)
+        await require_thread(api, thread_id, only)
     return reply([select_fields(run_to_json(row), select) for row in rows])
 
 
+@requires("threads.read")
 async def get(request: web.Request) -> web.Response:
     """Return one run.
 
@@ -93,12 +101,14 @@ async def get(request: web.Request) -> web.Response:
     """
     thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")
-    row = await queries.get(api_of(request).pool, run_id, thread_id)
+    only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": run_id})
+    row = await queries.get(api_of(request).pool, run_id, thread_id, only)
     if row is None:
         raise ApiError(404, "Run not found")
     return reply(run_to_json(row))
 
 
+@requires("threads.delete")
 async def delete(request: web.Request) -> web.Response:
     """Delete a run with its checkpoints, also while it executes.
 
@@ -107,7 +117,8 @@ async def delete(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     run_id = path_uuid(request, "run_id", "run")
-    if await queries.progress(api.pool, run_id, thread_id) is None:
+    only = await allowed(request, "threads.delete", {"thread_id": thread_id, "run_id": run_id})
+    if await queries.progress(api.pool, run_id, thread_id, only) is None:
         raise ApiError(404, "Run not found")
     await submit(api, DeleteRun(thread_id=thread_id, run_id=run_id))
     return no_content()

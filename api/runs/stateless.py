@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from threadlog.api.context import Api
+from threadlog.api.http.bodies import JsonObject
 from threadlog.api.streaming.cursor import VALUES, EventId, FrameCursor
 from threadlog.engine.ids import stateless_thread_id
 from threadlog.engine.log.port import Log, OffsetGone, Topic
 from threadlog.engine.log.records import partition_of
-from threadlog.engine.log.unreadable import frames_in
+from threadlog.engine.log.unreadable import event_in, frames_in
 from threadlog.projections.queries import threads
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 LOOK_BACK = 256
 """Records before a client's `Last-Event-ID` that are read again: after a crash of the log's database executors send
@@ -35,21 +37,25 @@ class DeletedRun:
     start: int
 
 
-async def find(api: Api, run_id: str, last: EventId | None) -> DeletedRun | None:
+async def find(api: Api, run_id: str, last: EventId | None, only: MetadataFilter | None = None) -> DeletedRun | None:
     """Find a stateless run that was deleted at most `resumable_seconds` ago; None if there was none.
 
-    `last`: the last frame that the client has, None: it has none.
+    `last`: the last frame that the client has, None: it has none. `only`: the run's thread has to have passed it.
     """
     thread_id = stateless_thread_id(run_id)
     if not await threads.was_deleted(api.pool, thread_id, api.settings.resumable_seconds):
         return None
     partition = partition_of(thread_id, api.log.partitions)
+    since_ms = int.from_bytes(UUID(run_id).bytes[:6], "big") - _CLOCKS_DIFFER_MS
+    if only is not None:
+        metadata = await _metadata_of(api.log, partition, thread_id, since_ms)
+        if metadata is None or not only.matches(metadata):
+            return None
     first, end = await api.log.bounds(Topic.STREAM, partition)
     if last is not None:
         start = max(first, last.offset - LOOK_BACK)
     else:
-        made_ms = int.from_bytes(UUID(run_id).bytes[:6], "big")
-        start = await _first_since(api.log, partition, first, end, made_ms - _CLOCKS_DIFFER_MS)
+        start = await _first_since(api.log, Topic.STREAM, partition, first, end, since_ms)
     # All its frames were in the log before it ended; our tail may not have come that far yet.
     loop = asyncio.get_running_loop()
     until = loop.time() + _TAIL_WAIT_SECONDS
@@ -89,13 +95,32 @@ async def output(api: Api, run: DeletedRun) -> tuple[bytes | None, bytes | None]
     return values, error
 
 
-async def _first_since(log: Log, partition: int, first: int, end: int, at_ms: int) -> int:
+async def _metadata_of(log: Log, partition: int, thread_id: str, since_ms: int) -> JsonObject | None:
+    """The metadata that a thread was created with, by its first run, for which the log of events is read from then on;
+    None if it isn't found."""
+    first, end = await log.bounds(Topic.EVENTS, partition)
+    at = await _first_since(log, Topic.EVENTS, partition, first, end, since_ms)
+    while at < end:
+        records = await log.read(Topic.EVENTS, partition, at, end=end)
+        if not records:
+            return None
+        for record in records:
+            if record.key == thread_id and (decoded := event_in(record)) is not None:
+                metadata: JsonObject = {}
+                for event in decoded.events:
+                    metadata.update(event.get("metadata") or event.get("thread_metadata") or {})
+                return metadata
+        at = records[-1].offset + 1
+    return None
+
+
+async def _first_since(log: Log, topic: Topic, partition: int, first: int, end: int, at_ms: int) -> int:
     """The lowest offset whose record is not older than this; timestamps of a log don't decrease."""
     low, high = first, end
     while low < high:
         middle = (low + high) // 2
         try:
-            records = await log.read(Topic.STREAM, partition, middle, end=high, max_bytes=1)
+            records = await log.read(topic, partition, middle, end=high, max_bytes=1)
         except OffsetGone as gone:
             low = max(gone.first, middle + 1)
             continue

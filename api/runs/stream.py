@@ -6,6 +6,7 @@ import asyncpg
 import orjson
 from aiohttp import web
 
+from threadlog.api.auth.gate import allowed
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT
 from threadlog.api.http.errors import ApiError
@@ -21,8 +22,9 @@ from threadlog.api.http.requests import (
     query_text,
     thread_id_or_none,
 )
+from threadlog.api.http.routes import requires
 from threadlog.api.runs.bodies import RunCreate, StreamMode
-from threadlog.api.runs.cancel import cancelled_on_disconnect
+from threadlog.api.runs.cancel import cancelled_on_disconnect, may_cancel
 from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.runs.stateless import LOOK_BACK, find
 from threadlog.api.streaming.cursor import FROM_START, EventId, RunEnd, run_end_of_row
@@ -32,10 +34,12 @@ from threadlog.engine.log.port import OffsetGone, Topic
 from threadlog.engine.log.records import CHECKPOINT, partition_of
 from threadlog.engine.log.unreadable import frames_in
 from threadlog.projections.queries import runs
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 _MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
 
 
+@requires("threads.create_run", "assistants.read")
 async def create(request: web.Request) -> web.StreamResponse:
     """Create a run and stream its events. Subscribes before the run exists, so that no frame is missed.
 
@@ -55,6 +59,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         return await _follow(api, request, new.headers("stream"), subscription, view, cancels=cancels, first=first)
 
 
+@requires("threads.read")
 async def join(request: web.Request) -> web.StreamResponse:
     """Stream a run's events from now on; of a resumable run, from `Last-Event-ID` or `checkpoint_id` on.
 
@@ -68,14 +73,16 @@ async def join(request: web.Request) -> web.StreamResponse:
         if mode not in _MODES:
             raise ApiError(422, f"stream_mode: {shown(mode)} is not one of {', '.join(sorted(_MODES))}")
     frame_filter = FrameFilter(modes, query_namespaces(request))
-    cancels = JOINER_LEFT if query_flag(request, "cancel_on_disconnect") else None
-    row = await runs.progress(api.pool, run_id, thread_id)
+    leaves = query_flag(request, "cancel_on_disconnect")
+    only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": run_id})
+    cancels = JOINER_LEFT if leaves and await may_cancel(request, api, run_id, thread_id) else None
+    row = await runs.progress(api.pool, run_id, thread_id, only)
     if row is None:
-        return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
+        return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter, only)
     with _subscription_to(api, str(row["thread_id"]), run_id) as subscription:
-        row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
+        row = await runs.progress(api.pool, run_id, thread_id, only)  # again, now that no event can be missed
         if row is None:
-            return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter)
+            return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter, only)
         end = run_end_of_row(row)
         resumable = row["resumable"] == "true"
         replays = await _seek(api, subscription, request, row) if resumable else False
@@ -91,14 +98,19 @@ async def join(request: web.Request) -> web.StreamResponse:
 
 
 async def _replay_deleted_run(
-    request: web.Request, api: Api, run_id: str, thread_id: str | None, frame_filter: FrameFilter
+    request: web.Request,
+    api: Api,
+    run_id: str,
+    thread_id: str | None,
+    frame_filter: FrameFilter,
+    only: MetadataFilter | None,
 ) -> web.StreamResponse:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
     last_event_id = header(request, "Last-Event-ID")
     after = EventId.parse(last_event_id)
     run = None
     if thread_id is None and (after is not None or last_event_id in FROM_START):
-        run = await find(api, run_id, after)
+        run = await find(api, run_id, after, only)
     if run is None:
         raise ApiError(404, "Run not found")
     with _subscription_to(api, run.thread_id, run_id) as subscription:

@@ -9,11 +9,11 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import header, path_of, path_uuid, query_list
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.streaming.cursor import FROM_START, EventId, run_end_of_row
 from threadlog.api.streaming.sse import FrameFilter, block, stream_to
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunDone, ThreadEvent, ThreadSubscription
-from threadlog.api.threads.lookup import require_thread
+from threadlog.api.threads.lookup import readable, require_thread
 from threadlog.api.threads.state import read_state
 from threadlog.engine.log.records import partition_of
 from threadlog.projections.queries import runs
@@ -70,6 +70,7 @@ class ThreadView:
         return self._at
 
 
+@requires("threads.read")
 async def join(request: web.Request) -> web.StreamResponse:
     """Stream all runs of a thread from now on, or from `Last-Event-ID` on.
 
@@ -81,6 +82,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     for mode in modes:
         if mode not in _MODES:
             raise ApiError(422, f"stream_modes: {shown(mode)} is not one of {', '.join(_MODES)}")
+    only = await readable(request, api, thread_id)
     last_event_id = header(request, "Last-Event-ID")
     after = EventId.parse(last_event_id)
     subscription = ThreadSubscription(
@@ -93,7 +95,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     )
     with subscription:
         position = api.hub.stream_position(partition_of(thread_id, api.log.partitions))
-        await require_thread(api, thread_id)
+        await require_thread(api, thread_id, only)  # again, now that no event can be missed
         if after is not None or last_event_id in FROM_START:
             await _replay(api, subscription, thread_id, after, position)
         view = ThreadView(api, thread_id, set(modes), after or EventId(max(0, position - 1), 0, 0))

@@ -8,22 +8,26 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from threadlog.api.auth.gate import allowed
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, abort_connection, client_gone
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, thread_id_or_none
 from threadlog.api.http.responses import decoded, exactly, raw_reply
+from threadlog.api.http.routes import requires
 from threadlog.api.runs import stateless
 from threadlog.api.runs.bodies import RunCreate
-from threadlog.api.runs.cancel import cancelled_on_disconnect
+from threadlog.api.runs.cancel import cancelled_on_disconnect, may_cancel
 from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.streaming.cursor import RunEnd, run_end_of_row
 from threadlog.api.streaming.waiters import FinalValuesWaiter
 from threadlog.projections.queries import runs, state
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: Run not found"}})
 
 
+@requires("threads.create_run", "assistants.read")
 async def create(request: web.Request) -> web.StreamResponse:
     """Create a run and return its final values.
 
@@ -45,6 +49,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         api.hub.unsubscribe(output)
 
 
+@requires("threads.read")
 async def join(request: web.Request) -> web.StreamResponse:
     """Wait for the end of a run and return its final values.
 
@@ -53,18 +58,20 @@ async def join(request: web.Request) -> web.StreamResponse:
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     run_id = path_uuid(request, "run_id", "run")
-    cancels = JOINER_LEFT if query_flag(request, "cancel_on_disconnect") else None
-    row = await runs.progress(api.pool, run_id, thread_id)
+    leaves = query_flag(request, "cancel_on_disconnect")
+    only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": run_id})
+    cancels = JOINER_LEFT if leaves and await may_cancel(request, api, run_id, thread_id) else None
+    row = await runs.progress(api.pool, run_id, thread_id, only)
     if row is None:
-        return await _deleted_run_response(api, run_id, thread_id)
+        return await _deleted_run_response(api, run_id, thread_id, only)
     output = FinalValuesWaiter(
         str(row["thread_id"]), run_id, from_start=False, frame_wait_seconds=api.settings.frame_wait_seconds
     )
     api.hub.subscribe(output)
     try:
-        row = await runs.progress(api.pool, run_id, thread_id)  # again, now that no event can be missed
+        row = await runs.progress(api.pool, run_id, thread_id, only)  # again, now that no event can be missed
         if row is None:
-            return await _deleted_run_response(api, run_id, thread_id)
+            return await _deleted_run_response(api, run_id, thread_id, only)
         output.ended(run_end_of_row(row))
         headers = {"Location": path_of(request), "Content-Location": path_of(request).rpartition("/")[0]}
         return await _respond(api, request, output, headers, cancels=cancels)
@@ -72,17 +79,19 @@ async def join(request: web.Request) -> web.StreamResponse:
         api.hub.unsubscribe(output)
 
 
-async def _deleted_run_response(api: Api, run_id: str, thread_id: str | None) -> web.Response:
+async def _deleted_run_response(
+    api: Api, run_id: str, thread_id: str | None, only: MetadataFilter | None
+) -> web.Response:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
-    values = await _logged_output(api, run_id) if thread_id is None else None
+    values = await _logged_output(api, run_id, only) if thread_id is None else None
     if values is None:
         raise ApiError(404, "Run not found")
     return raw_reply(values)
 
 
-async def _logged_output(api: Api, run_id: str) -> bytes | None:
+async def _logged_output(api: Api, run_id: str, only: MetadataFilter | None = None) -> bytes | None:
     """The response body, made of the frames of a stateless run that was deleted with its thread; None without one."""
-    run = await stateless.find(api, run_id, None)
+    run = await stateless.find(api, run_id, None, only)
     if run is None:
         return None
     values, error = await stateless.output(api, run)

@@ -8,12 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
+from threadlog.api.auth.gate import allowed
 from threadlog.api.commands import submit
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import body, query_flag, query_text
 from threadlog.api.http.responses import no_content, reply
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.store.bodies import ItemBody, ItemDelete, ItemSearch, NamespaceSearch
 from threadlog.api.store.json import ItemResponse, ItemsResponse, NamespacesResponse, found_to_json, item_to_json
 from threadlog.api.store.namespaces import of_item, of_prefix
@@ -23,6 +24,7 @@ from threadlog.engine.store.filters import FilterError
 from threadlog.engine.store.writing import ItemWrite, touch_commands, write_commands
 
 
+@requires("store.put")
 async def put(request: web.Request) -> web.Response:
     """Put an item, instead of the one that is there.
 
@@ -30,12 +32,20 @@ async def put(request: web.Request) -> web.Response:
     """
     api = api_of(request)
     params = await body(request, ItemBody)
-    namespace = of_item(params.namespace)
     ttl = api.settings.store.default_ttl if params.ttl is None else params.ttl
-    await _write(api, ItemWrite(namespace, params.key, params.value, ttl))
+    value: dict[str, Any] = {
+        "namespace": list(of_item(params.namespace)),
+        "key": params.key,
+        "value": params.value,
+        "index": params.index,
+        "ttl": params.ttl,
+    }
+    await allowed(request, "store.put", value)
+    await _write(api, ItemWrite(of_item(_labels_in(value)), params.key, value["value"], ttl))
     return no_content()
 
 
+@requires("store.get")
 async def get(request: web.Request) -> web.Response:
     """Return an item, or null when there is none.
 
@@ -50,23 +60,29 @@ async def get(request: web.Request) -> web.Response:
     except ValueError as error:
         raise ApiError(422, str(error)) from None
     text = query_text(request, "namespace")
-    namespace = of_item(text.split(".") if text is not None else ())
+    value: dict[str, Any] = {"namespace": list(of_item(text.split(".") if text is not None else ())), "key": key}
+    await allowed(request, "store.get", value)
+    namespace = of_item(_labels_in(value))
     rows = list((await reading.get(api.pool, [(namespace, key)])).values())
     await _refresh(api, rows, query_flag(request, "refresh_ttl", default=api.settings.store.refresh_on_read))
     found: ItemResponse | None = item_to_json(rows[0]) if rows else None
     return reply(found)
 
 
+@requires("store.delete")
 async def delete(request: web.Request) -> web.Response:
     """Delete an item; one that is not there is deleted already.
 
     DELETE /store/items (contract 1.4, 7).
     """
     params = await body(request, ItemDelete)
-    await _write(api_of(request), ItemWrite(of_item(params.namespace), params.key))
+    value: dict[str, Any] = {"namespace": list(of_item(params.namespace)), "key": params.key}
+    await allowed(request, "store.delete", value)
+    await _write(api_of(request), ItemWrite(of_item(_labels_in(value)), params.key))
     return no_content()
 
 
+@requires("store.search")
 async def search(request: web.Request) -> web.Response:
     """Return the items under a prefix that match.
 
@@ -74,9 +90,17 @@ async def search(request: web.Request) -> web.Response:
     """
     api = api_of(request)
     params = await body(request, ItemSearch)
-    prefix = of_prefix(params.namespace_prefix)
+    value: dict[str, Any] = {
+        "namespace": list(of_prefix(params.namespace_prefix)),
+        "filter": params.filter,
+        "limit": params.limit,
+        "offset": params.offset,
+        "query": None,
+    }
+    await allowed(request, "store.search", value)
+    prefix = of_prefix(_labels_in(value))
     try:
-        rows = await reading.search(api.pool, prefix, filter=params.filter, limit=params.limit, offset=params.offset)
+        rows = await reading.search(api.pool, prefix, filter=value["filter"], limit=params.limit, offset=params.offset)
     except FilterError as error:
         raise ApiError(400, str(error)) from None
     refresh = api.settings.store.refresh_on_read if params.refresh_ttl is None else params.refresh_ttl
@@ -85,14 +109,23 @@ async def search(request: web.Request) -> web.Response:
     return reply(found)
 
 
+@requires("store.list_namespaces")
 async def namespaces(request: web.Request) -> web.Response:
     """Return the namespaces that have items and match.
 
     POST /store/namespaces (contract 1.4, 7).
     """
     params = await body(request, NamespaceSearch)
+    value: dict[str, Any] = {
+        "namespace": list(of_prefix(params.prefix)),
+        "suffix": params.suffix,
+        "max_depth": params.max_depth,
+        "limit": params.limit,
+        "offset": params.offset,
+    }
+    await allowed(request, "store.list_namespaces", value)
     matches = [
-        listing.NamespaceMatch("prefix", of_prefix(params.prefix)),
+        listing.NamespaceMatch("prefix", of_prefix(_labels_in(value))),
         listing.NamespaceMatch("suffix", of_prefix(params.suffix)),
     ]
     found = await listing.namespaces(
@@ -100,6 +133,14 @@ async def namespaces(request: web.Request) -> web.Response:
     )
     response: NamespacesResponse = {"namespaces": found}
     return reply(response)
+
+
+def _labels_in(value: Mapping[str, Any]) -> list[Any]:
+    """`namespace` of a value that the application's handler has seen, and perhaps changed."""
+    namespace = value["namespace"]
+    if not isinstance(namespace, list | tuple):
+        raise ApiError(500, "The application's authorization made `namespace` something else than a list")
+    return list(namespace)
 
 
 async def _write(api: Api, write: ItemWrite) -> None:

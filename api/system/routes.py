@@ -15,7 +15,7 @@ from threadlog.api.http.metrics import HttpMetrics, Scrape
 from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import query_flag, query_text
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, public
 from threadlog.api.system.json import (
     HealthResponse,
     InfoResponse,
@@ -30,6 +30,7 @@ from threadlog.projections.health import Services
 from threadlog.projections.queries import system as queries
 
 
+@public
 async def ok(request: web.Request) -> web.Response:
     """Return 200 once the graphs are registered; `check_db` also checks the database, the log and the engine.
 
@@ -75,6 +76,7 @@ async def _graphs_missing(api: Api) -> list[str]:
     return missing
 
 
+@public
 async def info(request: web.Request) -> web.Response:
     """Return the version and what clients look up: features and host.
 
@@ -117,6 +119,7 @@ def _counts(metrics: HttpMetrics) -> list[RequestCountResponse]:
     ]
 
 
+@public
 async def metrics(request: web.Request) -> web.Response:
     """Return the metrics for Prometheus, or as JSON with `format=json`.
 

@@ -9,13 +9,14 @@ import asyncpg
 import orjson
 from aiohttp import web
 
+from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.commands import submit, submit_unless_rejected
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import path_uuid
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Route
+from threadlog.api.http.routes import Route, requires
 from threadlog.api.threads.json import ThreadResponse, thread_to_json
 from threadlog.api.threads.lookup import values_of
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
@@ -26,6 +27,7 @@ from threadlog.projections.queries.connection import Connection
 _CHUNK_BYTES = 512 * 1024
 
 
+@requires("threads.read", "threads.create")
 async def copy(request: web.Request) -> web.Response:
     """Make a new thread with the state and the whole history of another, without its runs.
 
@@ -35,12 +37,15 @@ async def copy(request: web.Request) -> web.Response:
     api = api_of(request)
     source = path_uuid(request, "thread_id", "thread")
     target = str(uuid4())
+    only = await allowed(request, "threads.read", {"thread_id": source})
     # Few copies run at a time: each holds a connection, for long if the thread is large; other requests need the rest.
     async with api.scans, api.snapshot() as connection:
-        row = await threads.get(connection, source)
+        row = await threads.get(connection, source, only)
+        value = {"thread_id": target, "metadata": {} if row is None else orjson.loads(row["metadata"])}
+        await allowed(request, "threads.create", value)
         if row is None:
             raise ApiError(409, "Conflict")
-        await submit(api, _creation(row, source, target))
+        await submit(api, _creation(row, source, target, metadata_in(value)))
         try:
             await _import(api, connection, source, target)
         except BaseException:
@@ -53,14 +58,14 @@ async def copy(request: web.Request) -> web.Response:
     return reply(thread_to_json(copied, (await values_of(api.pool, [copied])).get(target)))
 
 
-def _creation(row: asyncpg.Record, source: str, target: str) -> CreateThread:
+def _creation(row: asyncpg.Record, source: str, target: str, metadata: JsonObject) -> CreateThread:
     interrupts = orjson.loads(row["interrupts"])
     # Runs in flight are not copied, so the copy has the status that the source has when none is.
     status: Any = row["status"] if row["status"] != "busy" else "interrupted" if interrupts else "idle"
     ttl = ttl_of(None if row["ttl"] is None else orjson.loads(row["ttl"]))
     return CreateThread(
         thread_id=target,
-        metadata=orjson.loads(row["metadata"]),
+        metadata=metadata,
         copied_from=source,
         status=status,
         interrupts=interrupts,

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 from uuid_utils import uuid7
 
+from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.commands import submit, submit_many
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
@@ -17,7 +18,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import body, header, path_uuid, query_list
 from threadlog.api.http.responses import no_content, normalize_timestamp, reply, time_text
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.threads.bodies import ThreadCreate, ThreadPatch, ThreadPrune
 from threadlog.api.threads.json import (
     PrunedResponse,
@@ -27,15 +28,17 @@ from threadlog.api.threads.json import (
     new_thread_to_json,
     thread_to_json,
 )
-from threadlog.api.threads.lookup import thread_not_found, values_of
+from threadlog.api.threads.lookup import require_allowed, thread_not_found, values_of
 from threadlog.api.threads.state_updates import apply_supersteps
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, PruneThread, UpdateThread
 from threadlog.engine.domain.expiry import Ttl, ttl_of
 from threadlog.projections.queries import threads as queries
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 _RESERVED_METADATA = frozenset(("thread_id", "run_id", "assistant_id"))
 
 
+@requires("threads.create")
 async def create(request: web.Request) -> web.Response:
     """Create a thread, or return it as it is with `if_exists=do_nothing`; `supersteps` replay a history into it.
 
@@ -44,8 +47,15 @@ async def create(request: web.Request) -> web.Response:
     api = api_of(request)
     params = await body(request, ThreadCreate)
     thread_id = params.thread_id or str(uuid7())
-    metadata = without_reserved(params.metadata)
     ttl = params.ttl or api.settings.thread_ttl
+    value = {
+        "thread_id": thread_id,
+        "metadata": without_reserved(params.metadata),
+        "if_exists": params.if_exists or "raise",
+        "ttl": None if ttl is None else ttl.wire,
+    }
+    only = await allowed(request, "threads.create", value)
+    metadata = without_reserved(metadata_in(value))
     command = CreateThread(
         thread_id=thread_id,
         metadata=metadata,
@@ -53,17 +63,21 @@ async def create(request: web.Request) -> web.Response:
         ttl=None if ttl is None else ttl.wire,
     )
     decided = await submit(api, command)
+    created = bool(decided.events) and decided.events[0]["type"] == "thread.created"
+    if only is not None and not created and not await queries.exists(api.pool, thread_id, only):
+        raise ApiError(409, f"Thread with ID {thread_id} already exists")
     if params.supersteps:
         supersteps = [{"updates": [u.model_dump() for u in step.updates]} for step in params.supersteps]
         problem = await apply_supersteps(api, thread_id, metadata, supersteps)
         if problem is not None:
             detail = f"Thread {thread_id} was created, but there were problems updating the state: {problem}"
             return reply(ErrorResponse(detail=detail), 201)
-    elif decided.at and decided.events and decided.events[0]["type"] == "thread.created":
+    elif decided.at and created:
         return reply(new_thread_to_json(thread_id, metadata, normalize_timestamp(decided.at)))
     return await _thread_response(api, thread_id)
 
 
+@requires("threads.read")
 async def get(request: web.Request) -> web.Response:
     """Return a thread; `include=ttl` adds when it expires.
 
@@ -73,9 +87,12 @@ async def get(request: web.Request) -> web.Response:
     for name in include:
         if name != "ttl":
             raise ApiError(422, f"include: {shown(name)} is not known; ttl is")
-    return await _thread_response(api_of(request), path_uuid(request, "thread_id", "thread"), with_ttl="ttl" in include)
+    thread_id = path_uuid(request, "thread_id", "thread")
+    only = await allowed(request, "threads.read", {"thread_id": thread_id})
+    return await _thread_response(api_of(request), thread_id, only, with_ttl="ttl" in include)
 
 
+@requires("threads.update")
 async def patch(request: web.Request) -> web.Response:
     """Merge into a thread's metadata, replace its ttl; with `Prefer: return=minimal` the response is an empty 204.
 
@@ -84,29 +101,37 @@ async def patch(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     params = await body(request, ThreadPatch)
-    await merge_metadata(api, thread_id, params.metadata, params.ttl)
+    await merge_metadata(request, api, thread_id, params.metadata, params.ttl)
     if "return=minimal" in header(request, "Prefer"):
         return no_content()
     return await _thread_response(api, thread_id)
 
 
-async def merge_metadata(api: Api, thread_id: str, metadata: dict[str, Any] | None, ttl: Ttl | None = None) -> None:
+async def merge_metadata(
+    request: web.Request, api: Api, thread_id: str, metadata: dict[str, Any] | None, ttl: Ttl | None = None
+) -> None:
     """Merge these into the thread's metadata, at the top level; a ttl replaces the thread's. Raises `ApiError` 404
     without such a thread."""
+    value = {"thread_id": thread_id, "metadata": without_reserved(metadata)}
+    await require_allowed(api, thread_id, await allowed(request, "threads.update", value))
     wire = None if ttl is None else ttl.wire
-    await submit(api, UpdateThread(thread_id=thread_id, metadata=without_reserved(metadata), ttl=wire))
+    await submit(api, UpdateThread(thread_id=thread_id, metadata=without_reserved(metadata_in(value)), ttl=wire))
 
 
+@requires("threads.delete")
 async def delete(request: web.Request) -> web.Response:
     """Delete a thread with everything in it.
 
     DELETE /threads/{thread_id} (contract 1.2, 4.8).
     """
+    api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
-    await submit(api_of(request), DeleteThread(thread_id=thread_id))
+    await require_allowed(api, thread_id, await allowed(request, "threads.delete", {"thread_id": thread_id}))
+    await submit(api, DeleteThread(thread_id=thread_id))
     return no_content()
 
 
+@requires("threads.delete")
 async def prune(request: web.Request) -> web.Response:
     """Delete threads, or all but their newest checkpoints (`keep_latest`).
 
@@ -115,11 +140,13 @@ async def prune(request: web.Request) -> web.Response:
     api = api_of(request)
     params = await body(request, ThreadPrune)
     command = PruneThread if params.strategy == "keep_latest" else DeleteThread
-    thread_ids = await queries.existing(api.pool, params.thread_ids)
+    only = await allowed(request, "threads.delete", {"thread_ids": params.thread_ids})
+    thread_ids = await queries.existing(api.pool, params.thread_ids, only)
     commands = [command(thread_id=thread_id) for thread_id in thread_ids]
     return reply(PrunedResponse(pruned_count=await submit_many(api, commands)))
 
 
+@requires("threads.read")
 async def storage(request: web.Request) -> web.Response:
     """Return the bytes that a thread occupies in the read models.
 
@@ -127,8 +154,9 @@ async def storage(request: web.Request) -> web.Response:
     """
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
+    only = await allowed(request, "threads.read", {"thread_id": thread_id})
     async with api.snapshot() as connection:
-        if not await queries.exists(connection, thread_id):
+        if not await queries.exists(connection, thread_id, only):
             raise thread_not_found(thread_id)
         return reply(await queries.storage(connection, thread_id))
 
@@ -138,8 +166,10 @@ def without_reserved(metadata: dict[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (metadata or {}).items() if name not in _RESERVED_METADATA}
 
 
-async def _thread_response(api: Api, thread_id: str, *, with_ttl: bool = False) -> web.Response:
-    row = await queries.get(api.pool, thread_id)
+async def _thread_response(
+    api: Api, thread_id: str, only: MetadataFilter | None = None, *, with_ttl: bool = False
+) -> web.Response:
+    row = await queries.get(api.pool, thread_id, only)
     if row is None:
         raise thread_not_found(thread_id)
     item = thread_to_json(row, (await values_of(api.pool, [row])).get(thread_id))

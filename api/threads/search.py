@@ -11,21 +11,25 @@ import asyncpg
 import orjson
 from aiohttp import web
 
+from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.context import api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, select_of
 from threadlog.api.http.responses import decoded, page, reply, select_fields
-from threadlog.api.http.routes import Route
+from threadlog.api.http.routes import Route, requires
 from threadlog.api.threads.bodies import ThreadFilter, ThreadSearch
 from threadlog.api.threads.json import FoundThreadResponse, ThreadResponse, thread_to_json
-from threadlog.api.threads.jsonb_match import contains, follow, parse_path
 from threadlog.api.threads.lookup import values_of
+from threadlog.api.threads.paths import follow, parse_path
 from threadlog.projections.queries import threads
+from threadlog.projections.queries.jsonb_match import contains
+from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 _SELECTABLE = fields_of(ThreadResponse) - {"error", "ttl"}
 
 
+@requires("threads.search")
 async def search(request: web.Request) -> web.Response:
     """Return a page of the threads that match.
 
@@ -36,8 +40,9 @@ async def search(request: web.Request) -> web.Response:
     select = select_of(params.select, _SELECTABLE)
     paths = {alias: parse_path(alias, path) for alias, path in (params.extract or {}).items()}
     needs_values = select is None or "values" in select or any(steps[0] == "values" for steps in paths.values())
+    only = await _allowed(request, params, params.limit, params.offset, params.ids)
     if params.values:
-        rows, values = await _by_values(request, params)
+        rows, values = await _by_values(request, params, only)
     else:
         rows = await threads.search(
             api.pool,
@@ -48,6 +53,7 @@ async def search(request: web.Request) -> web.Response:
             descending=params.sort_order != "asc",
             limit=params.limit + 1,
             offset=params.offset,
+            only=only,
         )
         values = await values_of(api.pool, rows[: params.limit]) if needs_values else {}
     items = []
@@ -59,6 +65,7 @@ async def search(request: web.Request) -> web.Response:
     return page(items, params.limit, params.offset, more=len(rows) > params.limit)
 
 
+@requires("threads.search")
 async def count(request: web.Request) -> web.Response:
     """Return the number of threads that match.
 
@@ -66,21 +73,42 @@ async def count(request: web.Request) -> web.Response:
     """
     api = api_of(request)
     params = await body(request, ThreadFilter)
+    only = await _allowed(request, params)
     if not params.values:
-        return reply(await threads.count(api.pool, metadata=params.metadata, status=params.status))
+        return reply(await threads.count(api.pool, metadata=params.metadata, status=params.status, only=only))
     total = 0
-    async for _ in _with_values(request, params):
+    async for _ in _with_values(request, params, only):
         total += 1
     return reply(total)
 
 
-async def _by_values(request: web.Request, params: ThreadSearch) -> tuple[list[asyncpg.Record], dict[str, Any]]:
+async def _allowed(
+    request: web.Request, params: ThreadFilter, limit: int = 0, offset: int = 0, ids: list[str] | None = None
+) -> MetadataFilter | None:
+    """Ask for `threads.search`; what the application's handler makes of the search is searched for."""
+    value: dict[str, Any] = {
+        "metadata": params.metadata or {},
+        "values": params.values or {},
+        "status": params.status,
+        "limit": limit,
+        "offset": offset,
+    }
+    if ids is not None:
+        value["ids"] = ids
+    only = await allowed(request, "threads.search", value)
+    params.metadata, params.values, params.status = metadata_in(value), value.get("values"), value.get("status")
+    return only
+
+
+async def _by_values(
+    request: web.Request, params: ThreadSearch, only: MetadataFilter | None
+) -> tuple[list[asyncpg.Record], dict[str, Any]]:
     """As many as the asked page needs, and one more if there is one."""
     matches: list[asyncpg.Record] = []
     values_by_thread: dict[str, Any] = {}
     skip = params.offset
     sort = {"sort_by": params.sort_by or "created_at", "descending": params.sort_order != "asc"}
-    async with aclosing(_with_values(request, params, ids=_ids(params.ids), **sort)) as matching:
+    async with aclosing(_with_values(request, params, only, ids=_ids(params.ids), **sort)) as matching:
         async for row, values in matching:
             if skip:
                 skip -= 1
@@ -93,7 +121,12 @@ async def _by_values(request: web.Request, params: ThreadSearch) -> tuple[list[a
 
 
 async def _with_values(
-    request: web.Request, params: ThreadFilter, *, ids: list[str] | None = None, **order: Any
+    request: web.Request,
+    params: ThreadFilter,
+    only: MetadataFilter | None,
+    *,
+    ids: list[str] | None = None,
+    **order: Any,
 ) -> AsyncGenerator[tuple[asyncpg.Record, Any]]:
     """The threads that are asked for, with their values.
 
@@ -105,7 +138,9 @@ async def _with_values(
     async with (
         api.scans,
         api.snapshot() as connection,
-        aclosing(threads.scan(connection, metadata=params.metadata, status=params.status, ids=ids, **order)) as pages,
+        aclosing(
+            threads.scan(connection, metadata=params.metadata, status=params.status, ids=ids, only=only, **order)
+        ) as pages,
     ):
         async for rows in pages:
             if request.transport is None:

@@ -7,16 +7,17 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from threadlog.api.auth.gate import allowed, caller_of
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.models import fields_of
 from threadlog.api.http.requests import body, path_text, path_uuid, query_flag, query_int, query_list, query_text
 from threadlog.api.http.responses import no_content, reply
-from threadlog.api.http.routes import Query, Route
+from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.threads.bodies import CheckpointRef, History, StateAt, StatePatch, StateUpdate
 from threadlog.api.threads.json import StateUpdatedResponse, ThreadStateResponse
-from threadlog.api.threads.lookup import require_thread, thread_not_found
+from threadlog.api.threads.lookup import readable, require_thread, thread_not_found
 from threadlog.api.threads.routes import merge_metadata
 from threadlog.api.threads.state_updates import UpdateFailed, update_state
 from threadlog.projections.queries import state, threads
@@ -44,6 +45,7 @@ def parse_selection(names: list[str] | None) -> Selection:
     return Selection(frozenset(fields | {"values"}), frozenset(keys))
 
 
+@requires("threads.read")
 async def get(request: web.Request) -> web.Response:
     """Return a thread's newest state.
 
@@ -53,6 +55,7 @@ async def get(request: web.Request) -> web.Response:
     return await _state(request, subgraphs=query_flag(request, "subgraphs"), selection=selection)
 
 
+@requires("threads.read")
 async def get_at(request: web.Request) -> web.Response:
     """Return the state at a checkpoint.
 
@@ -66,6 +69,7 @@ async def get_at(request: web.Request) -> web.Response:
     )
 
 
+@requires("threads.read")
 async def post_at(request: web.Request) -> web.Response:
     """Return the state at a checkpoint, which may be a subgraph's.
 
@@ -81,6 +85,7 @@ async def post_at(request: web.Request) -> web.Response:
     )
 
 
+@requires("threads.update")
 async def update(request: web.Request) -> web.Response:
     """Have an executor apply an update with the thread's graph; returns the new checkpoint.
 
@@ -89,7 +94,8 @@ async def update(request: web.Request) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     params = await body(request, StateUpdate)
-    row = await threads.get(api.pool, thread_id)
+    only = await allowed(request, "threads.update", {"thread_id": thread_id})
+    row = await threads.get(api.pool, thread_id, only)
     if row is None:
         raise thread_not_found(thread_id)
     checkpoint = params.checkpoint.as_dict() if params.checkpoint is not None else {}
@@ -102,7 +108,7 @@ async def update(request: web.Request) -> web.Response:
             orjson.loads(row["metadata"]),
             _supersteps(params),
             checkpoint=checkpoint or None,
-            config=orjson.loads(row["config"]),
+            config=_as_caller(request, orjson.loads(row["config"])),
         )
     except UpdateFailed as error:
         raise ApiError(400, str(error)) from None
@@ -115,14 +121,23 @@ async def update(request: web.Request) -> web.Response:
     return reply(response)
 
 
+@requires("threads.update")
 async def patch(request: web.Request) -> web.Response:
     """Merge into the thread's metadata, as PATCH /threads/{thread_id} does: older clients call it so.
 
     PATCH /threads/{thread_id}/state.
     """
     params = await body(request, StatePatch)
-    await merge_metadata(api_of(request), path_uuid(request, "thread_id", "thread"), params.metadata)
+    await merge_metadata(request, api_of(request), path_uuid(request, "thread_id", "thread"), params.metadata)
     return no_content()
+
+
+def _as_caller(request: web.Request, config: dict[str, Any]) -> dict[str, Any]:
+    """The thread's config with who updates it, for graphs that are made by the user."""
+    caller = caller_of(request)
+    if caller is None:
+        return config
+    return {**config, "configurable": {**(config.get("configurable") or {}), **caller.configurable()}}
 
 
 def _supersteps(params: StateUpdate) -> list[dict[str, Any]]:
@@ -134,6 +149,7 @@ def _supersteps(params: StateUpdate) -> list[dict[str, Any]]:
     return [{"updates": updates}] if as_node is not None else [{"updates": [update]} for update in updates]
 
 
+@requires("threads.read")
 async def get_history(request: web.Request) -> web.Response:
     """Return a thread's states, newest first.
 
@@ -144,6 +160,7 @@ async def get_history(request: web.Request) -> web.Response:
     return await _history(request, limit=limit, before=query_text(request, "before"), selection=selection)
 
 
+@requires("threads.read")
 async def post_history(request: web.Request) -> web.Response:
     """Return a thread's states, newest first, filtered by metadata, also of a subgraph.
 
@@ -166,6 +183,7 @@ async def _state(
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
+    await readable(request, api, thread_id)
     read = Selection(selection.fields | {"checkpoint"}, selection.keys)
     thread_state = await read_state(
         api, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, selection=read
@@ -198,6 +216,7 @@ async def _history(
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
+    await readable(request, api, thread_id)
     async with api.snapshot() as connection:
         states = await state.get_history(
             connection, thread_id, limit=limit, before=before, metadata=metadata or None, ns=ns, selection=selection

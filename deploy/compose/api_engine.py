@@ -12,6 +12,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -24,6 +25,7 @@ from threadlog.api.custom_app.mount import CustomApp, CustomAppError
 from threadlog.api.custom_app.mount import load as load_custom_app
 from threadlog.api.settings import ApiSettings, Cors
 from threadlog.api.streaming.hub import StreamHub
+from threadlog.deploy.compose.auth import gate_of
 from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.retention import retain_for_ever
@@ -190,7 +192,8 @@ async def _follow_events(
 async def _serve(parts: AsyncExitStack, settings: Settings, uri: str, deps: ApiDeps, custom: CustomApp | None) -> None:
     """Listen. What is entered into `parts` stops in reverse: no new requests, then the streams, then the rest."""
     await parts.enter_async_context(probed(settings, uri, deps.log, trouble=deps.trouble))
-    app = make_app(deps, custom)
+    gate = await gate_of(settings, load_langgraph_json(settings.config), deps.pool)
+    app = make_app(replace(deps, gate=gate), custom)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
     try:
         await runner.setup()
@@ -236,6 +239,7 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         thread_ttl=_default_ttl(app.thread_ttl),
         webhooks=app.webhooks,
         own_url=api_url(settings, app),
+        security=None if app.auth is None else app.auth.openapi,
     )
 
 

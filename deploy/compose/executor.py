@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from threadlog.deploy.compose.auth import authorize_loopback
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.storage import opened_log, prepared_database
 from threadlog.deploy.health import probed
@@ -29,6 +30,7 @@ async def _execute(settings: Settings, graphs: Graphs, reached_at: str) -> None:
     uri = await prepared_database(settings)
     async with opened_log(settings) as source:
         options = replace(executor_options(settings, uri), api_url=reached_at)
+        await authorize_loopback(settings, uri)
         async with probed(settings, uri, source, executor_id=options.executor_id):
             await run_until_told_to_stop(options, source, graphs)
 

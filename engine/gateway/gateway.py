@@ -23,9 +23,9 @@ from threadlog.engine.processor.processor import NotOwner, Processor
 DEADLINE_SECONDS = 10.0
 
 
-def envelope_for(command: Command, id: str | None = None) -> CommandEnvelope:
+def envelope_for(command: Command, id: str | None = None, actor: str | None = None) -> CommandEnvelope:
     """The command as it goes into the log, under the key of the aggregate it is for."""
-    return CommandEnvelope.of(command, id=id or new_id(), key=key_of(command), at=utc_now())
+    return CommandEnvelope.of(command, id=id or new_id(), key=key_of(command), at=utc_now(), actor=actor)
 
 
 class LogGateway:
@@ -39,9 +39,9 @@ class LogGateway:
         self._deadline_seconds = deadline_seconds
         self._waiting: dict[str, list[asyncio.Future[Decided]]] = {}
 
-    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None, actor: str | None = None) -> Decided:
         """See `engine.processor.ports.Gateway`."""
-        return await self.send(envelope_for(command, id))
+        return await self.send(envelope_for(command, id, actor))
 
     async def send(self, envelope: CommandEnvelope) -> Decided:
         """As `submit`, of a command in its envelope."""
@@ -110,12 +110,12 @@ class LocalGateway:
         self._fallback = fallback
         self._deadline_seconds = deadline_seconds
 
-    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None, actor: str | None = None) -> Decided:
         """See `engine.processor.ports.Gateway`."""
         processor, fallback = self._processor, self._fallback
         if fallback is not None and not (processor.takes_submissions and processor.owns_key(key_of(command))):
-            return await fallback.submit(command, id=id)
-        envelope, value = await envelope_for(command, id).on_wire()
+            return await fallback.submit(command, id=id, actor=actor)
+        envelope, value = await envelope_for(command, id, actor).on_wire()
         seconds = longer(self._deadline_seconds, len(value))
         try:
             async with asyncio.timeout(seconds):
@@ -125,4 +125,4 @@ class LocalGateway:
         except NotOwner:
             if fallback is None:
                 raise
-        return await fallback.submit(command, id=envelope.id)
+        return await fallback.submit(command, id=envelope.id, actor=actor)

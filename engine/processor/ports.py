@@ -68,8 +68,9 @@ class Decided:
 class Gateway(Protocol):
     """Sends commands and answers after they are applied: any later read on any replica sees their effect."""
 
-    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
-        """Append the command, under the key of its aggregate, and wait until its events are projected.
+    async def submit(self, command: Command, *, id: str | None = None, actor: str | None = None) -> Decided:
+        """Append the command, under the key of its aggregate, and wait until its events are projected. `actor`: who
+        wants it, as command and events say for ever.
 
         Raises `engine.log.port.LogUnavailable` when the log or the database is away (the api answers 503): the command
         is then either not in the log or, with `AppendUnknown`, safe to send again with the same id.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from threadlog.engine.user_code.auth_section import AuthSection, Wrong, options_of
 from threadlog.engine.user_code.http_section import HttpSection, read_http
 from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
 from threadlog.engine.user_code.store_config import StoreConfig, StoreConfigError, store_config
@@ -52,7 +53,8 @@ class ThreadTtl:
 class LanggraphJson:
     """A checked file. Paths are absolute; `env` is what the file asks to have in the environment.
 
-    `thread_ttl`: the keys of `checkpointer.ttl`. `notices`: sentences that a user should read when a server starts.
+    `thread_ttl`: the keys of `checkpointer.ttl`; `auth`: None where nothing asks for authentication. `notices`:
+    sentences that a user should read when a server starts.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class LanggraphJson:
     http: HttpSection = field(default_factory=HttpSection)
     thread_ttl: ThreadTtl = field(default_factory=lambda: ThreadTtl())
     webhooks: WebhookRules = field(default_factory=WebhookRules)
+    auth: AuthSection | None = None
     notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
 
@@ -119,6 +122,7 @@ def load(path: str | Path) -> LanggraphJson:
         ),
         thread_ttl=_thread_ttl(file, raw.get("checkpointer", sections.get("LANGGRAPH_CHECKPOINTER"))),
         webhooks=_webhooks(file, raw.get("webhooks", sections.get("LANGGRAPH_WEBHOOKS")), http, environment),
+        auth=_auth(file, raw.get("auth") or sections.get("LANGGRAPH_AUTH")),
         notices=notices,
         raw=raw,
     )
@@ -208,6 +212,26 @@ def _graph(file: Path, name: str, spec: Any) -> GraphSpec:
         raise ConfigError(file, "graphs", "a graph's name must not be empty.")
     if not isinstance(target, str):
         raise ConfigError(file, key, 'expected "path/to/file.py:name", "package.module:name", or {"path": …}.')
+    return GraphSpec(name, *_place(file, key, target), description)
+
+
+def _auth(file: Path, value: Any) -> AuthSection | None:
+    if not value:
+        return None
+    if not isinstance(value, dict):
+        raise ConfigError(file, "auth", 'expected an object such as {"path": "./auth.py:auth"}.')
+    path = value.get("path")
+    if not isinstance(path, str) or not path:
+        raise ConfigError(file, "auth.path", 'expected the place of an Auth object, such as "./auth.py:auth".')
+    try:
+        options = options_of(value)
+    except Wrong as error:
+        raise ConfigError(file, f"auth.{error.key}", error.problem) from None
+    return AuthSection(*_place(file, "auth.path", path), **options)
+
+
+def _place(file: Path, key: str, target: str) -> tuple[str, str, bool]:
+    """Returns `(source, attribute, is_file)` of what is named as `path/to/file.py:name` or `package.module:name`."""
     source, colon, attribute = target.rpartition(":")
     if not colon or not source or not attribute.isidentifier():
         raise ConfigError(
@@ -215,13 +239,13 @@ def _graph(file: Path, name: str, spec: Any) -> GraphSpec:
         )
     is_file = "/" in source or "\\" in source or source.endswith((".py", ".js", ".ts", ".mjs", ".mts"))
     if not is_file:
-        return GraphSpec(name, source, attribute, False, description)
+        return source, attribute, False
     if not source.endswith(".py"):
         raise ConfigError(file, key, f'"{source}" is no Python file. threadlog runs Python graphs only.')
     location = (file.parent / source).resolve()
     if not location.is_file():
         raise ConfigError(file, key, f"{location} does not exist. Correct the path (it is relative to this file).")
-    return GraphSpec(name, str(location), attribute, True, description)
+    return str(location), attribute, True
 
 
 def _dependency_dirs(file: Path, value: Any) -> list[Path]:

@@ -19,7 +19,6 @@ class Treatment(StrEnum):
     REFUSED = "refused"
 
 
-_NO_AUTH = "There is no authentication yet: every thread would be open to everybody."
 _NO_PICKLE = (
     "States are shown without the application's own types, which can't be done of pickled values. Make them a dict, a "
     "dataclass or a pydantic model."
@@ -48,10 +47,17 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
         ("meta", "`/info`, `/metrics`, `/docs`, `/openapi.json`"))},
     **dict.fromkeys(("http.disable_mcp", "http.disable_a2a", "http.disable_ui"),
                     (Treatment.HONOURED, "There is nothing to switch off.")),
+    "http.middleware_order": (Treatment.HONOURED, "Whether `auth` or the middleware of `http.app` comes first."),
+    "http.enable_custom_route_auth": (Treatment.HONOURED, "Routes of `http.app` need a user, where there is `auth`."),
     "http.logging_headers": (Treatment.IGNORED, "Requests are not logged."),
     "http.disable_webhooks": (Treatment.HONOURED, "A run with a webhook is refused, and nothing is sent."),
     "http": (Treatment.IGNORED, "Every other key of it."),
-    "auth": (Treatment.REFUSED, _NO_AUTH),
+    "auth.path": (Treatment.HONOURED, "An `Auth` object of `langgraph_sdk`: [auth.md](auth.md)."),
+    "auth.disable_studio_auth": (Treatment.HONOURED, "Whether LangGraph Studio has to authenticate like anybody."),
+    "auth.cache": (Treatment.HONOURED, "`cache_keys`, `ttl_seconds`, `max_size`."),
+    "auth.openapi": (Treatment.HONOURED, "`securitySchemes`, `security` and `paths` of the api's description."),
+    "auth.allow_langsmith_api_keys": (Treatment.REFUSED, "Keys of LangSmith can't be checked here."),
+    "auth": (Treatment.REFUSED, "Every other key of it: it is not known, and what it asks for might protect data."),
     "encryption": (Treatment.REFUSED, _NO_ENCRYPTION),
     "store.index": (Treatment.IGNORED, "There is no semantic search yet: `query` is passed over."),
     "store.ttl": (Treatment.HONOURED, "`default_ttl`, `refresh_on_read`, `sweep_interval_minutes`."),
@@ -88,7 +94,10 @@ SECTIONS: Mapping[str, str] = {
 
 # Other variables of LangGraph Server that ask for something that is not done here.
 VARIABLES: Mapping[str, tuple[Treatment, str]] = {
-    "LANGGRAPH_AUTH_TYPE": (Treatment.REFUSED, f"{_NO_AUTH} `noop` asks for none."),
+    "LANGGRAPH_AUTH_TYPE": (
+        Treatment.REFUSED,
+        "Authentication is what `auth.path` names, whatever this says. `noop` and `custom` ask for nothing else.",
+    ),
     "LANGGRAPH_AES_KEY": (Treatment.REFUSED, _NO_ENCRYPTION),
     "LANGSERVE_GRAPHS": (Treatment.IGNORED, "The graphs are those of `langgraph.json`."),
     "MOUNT_PREFIX": (Treatment.HONOURED, "As the key `http.mount_prefix`."),
@@ -98,7 +107,7 @@ VARIABLES: Mapping[str, tuple[Treatment, str]] = {
 
 _ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "checkpointer.backend": ("default",),
-    "LANGGRAPH_AUTH_TYPE": ("noop",),
+    "LANGGRAPH_AUTH_TYPE": ("noop", "custom"),
     "LS_DEFAULT_CHECKPOINTER_BACKEND": ("default",),
 }
 

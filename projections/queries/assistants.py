@@ -1,4 +1,7 @@
-"""Reads of assistants and their versions. JSON columns come back as JSON text."""
+"""Reads of assistants and their versions. JSON columns come back as JSON text.
+
+`only`: assistants whose metadata passes this filter.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,21 @@ from typing import Any
 import asyncpg
 
 from threadlog.projections.queries.connection import Reader, containment
+from threadlog.projections.queries.metadata_filter import MetadataFilter, only_sql
 
 _COLUMNS = "assistant_id, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
 SORT_KEYS = frozenset({"assistant_id", "created_at", "updated_at", "name", "graph_id"})
 
 
-async def get(db: Reader, assistant_id: str) -> asyncpg.Record | None:
-    return await db.fetchrow(f"SELECT {_COLUMNS} FROM assistants WHERE assistant_id = $1", assistant_id)
+async def get(db: Reader, assistant_id: str, only: MetadataFilter | None = None) -> asyncpg.Record | None:
+    args: list[Any] = [assistant_id]
+    condition = only_sql(only, "metadata", args)
+    return await db.fetchrow(f"SELECT {_COLUMNS} FROM assistants WHERE assistant_id = $1{condition}", *args)
 
 
-def _where(metadata: Mapping[str, Any] | None, graph_id: str | None, name: str | None) -> tuple[str, list[Any]]:
+def _where(
+    metadata: Mapping[str, Any] | None, graph_id: str | None, name: str | None, only: MetadataFilter | None
+) -> tuple[str, list[Any]]:
     conditions: list[str] = ["true"]
     args: list[Any] = []
     if (contained := containment(metadata)) is not None:
@@ -29,6 +37,8 @@ def _where(metadata: Mapping[str, Any] | None, graph_id: str | None, name: str |
     if name is not None:
         args.append(name)
         conditions.append(f"strpos(lower(name), lower(${len(args)})) > 0")
+    if only is not None:
+        conditions.append(only.sql("metadata", args))
     return " AND ".join(conditions), args
 
 
@@ -42,11 +52,12 @@ async def search(
     descending: bool,
     limit: int,
     offset: int,
+    only: MetadataFilter | None = None,
 ) -> list[asyncpg.Record]:
     """Assistants whose metadata contains `metadata`; equal sort keys are ordered by id."""
     if sort_by not in SORT_KEYS:
         raise ValueError(sort_by)
-    where, args = _where(metadata, graph_id, name)
+    where, args = _where(metadata, graph_id, name, only)
     direction = "DESC" if descending else "ASC"
     sql = (
         f"SELECT {_COLUMNS} FROM assistants WHERE {where} "
@@ -55,8 +66,15 @@ async def search(
     return await db.fetch(sql, *args, limit, offset)
 
 
-async def count(db: Reader, *, metadata: Mapping[str, Any] | None, graph_id: str | None, name: str | None) -> int:
-    where, args = _where(metadata, graph_id, name)
+async def count(
+    db: Reader,
+    *,
+    metadata: Mapping[str, Any] | None,
+    graph_id: str | None,
+    name: str | None,
+    only: MetadataFilter | None = None,
+) -> int:
+    where, args = _where(metadata, graph_id, name, only)
     return int(await db.fetchval(f"SELECT count(*) FROM assistants WHERE {where}", *args))
 
 

@@ -1,12 +1,14 @@
-"""Reads of runs. JSON columns come back as JSON text."""
+"""Reads of runs. JSON columns come back as JSON text. `only`: runs of threads whose metadata passes this filter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 
 from threadlog.projections.queries.connection import Reader
+from threadlog.projections.queries.metadata_filter import MetadataFilter, of_thread_sql
 
 # `run.started` comes with an executor's first report, which may be its last; its claim of the queue row comes at once.
 STATUS = (
@@ -22,17 +24,27 @@ _PROGRESS = (
 )
 
 
-async def get(db: Reader, run_id: str, thread_id: str | None = None) -> asyncpg.Record | None:
+async def get(
+    db: Reader, run_id: str, thread_id: str | None = None, only: MetadataFilter | None = None
+) -> asyncpg.Record | None:
     """The run, if it exists (on this thread)."""
-    return await db.fetchrow(
-        f"SELECT {_COLUMNS} FROM runs WHERE run_id = $1 AND ($2::uuid IS NULL OR thread_id = $2)", run_id, thread_id
-    )
+    return await _one(db, _COLUMNS, run_id, thread_id, only)
 
 
-async def progress(db: Reader, run_id: str, thread_id: str | None = None) -> asyncpg.Record | None:
+async def progress(
+    db: Reader, run_id: str, thread_id: str | None = None, only: MetadataFilter | None = None
+) -> asyncpg.Record | None:
     """What a joiner has to know: status, attempt, frames, where its stream begins, whether it can be replayed."""
+    return await _one(db, _PROGRESS, run_id, thread_id, only)
+
+
+async def _one(
+    db: Reader, columns: str, run_id: str, thread_id: str | None, only: MetadataFilter | None
+) -> asyncpg.Record | None:
+    args: list[Any] = [run_id, thread_id]
+    condition = of_thread_sql(only, "runs.thread_id", args)
     return await db.fetchrow(
-        f"SELECT {_PROGRESS} FROM runs WHERE run_id = $1 AND ($2::uuid IS NULL OR thread_id = $2)", run_id, thread_id
+        f"SELECT {columns} FROM runs WHERE run_id = $1 AND ($2::uuid IS NULL OR thread_id = $2){condition}", *args
     )
 
 
@@ -55,25 +67,26 @@ async def stream_of(db: Reader, thread_id: str, run_id: str) -> asyncpg.Record |
 
 
 async def search(
-    db: Reader, thread_id: str, *, status: str | None, limit: int, offset: int
+    db: Reader, thread_id: str, *, status: str | None, limit: int, offset: int, only: MetadataFilter | None = None
 ) -> Sequence[asyncpg.Record]:
     """A thread's runs, newest first."""
+    args: list[Any] = [thread_id, status, limit, offset]
+    condition = of_thread_sql(only, "runs.thread_id", args)
     return await db.fetch(
-        f"SELECT {_COLUMNS} FROM runs WHERE thread_id = $1 AND ($2::text IS NULL OR {STATUS} = $2) "
+        f"SELECT {_COLUMNS} FROM runs WHERE thread_id = $1 AND ($2::text IS NULL OR {STATUS} = $2){condition} "
         "ORDER BY created_at DESC, run_id DESC LIMIT $3 OFFSET $4",
-        thread_id,
-        status,
-        limit,
-        offset,
+        *args,
     )
 
 
-async def in_flight(db: Reader, statuses: Sequence[str]) -> list[asyncpg.Record]:
+async def in_flight(db: Reader, statuses: Sequence[str], only: MetadataFilter | None = None) -> list[asyncpg.Record]:
     """`(run_id, thread_id)` of every run in one of these statuses (of pending and running), oldest first."""
+    args: list[Any] = [list(statuses)]
+    condition = of_thread_sql(only, "runs.thread_id", args)
     return await db.fetch(
-        f"SELECT run_id, thread_id FROM runs WHERE status IN ('pending', 'running') AND {STATUS} = ANY($1) "
+        f"SELECT run_id, thread_id FROM runs WHERE status IN ('pending', 'running') AND {STATUS} = ANY($1){condition} "
         "ORDER BY created_at, run_id",
-        list(statuses),
+        *args,
     )
 
 

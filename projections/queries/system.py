@@ -92,3 +92,8 @@ async def executor_lives(db: Reader, executor_id: str) -> bool:
             "SELECT EXISTS (SELECT FROM executors WHERE executor_id = $1 AND lease_until > now())", executor_id
         )
     )
+
+
+async def loopback_token(db: Reader) -> str:
+    """What requests of the application's own code show to the api."""
+    return str(await db.fetchval("SELECT secret FROM server_secrets WHERE name = 'loopback'"))

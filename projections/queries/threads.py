@@ -1,4 +1,4 @@
-"""Reads of threads. JSON columns come back as JSON text."""
+"""Reads of threads. JSON columns come back as JSON text. `only`: threads whose metadata passes this filter."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import orjson
 from threadlog.engine.stored import value_refs
 from threadlog.engine.stored.row_codec import VALUE_COLUMNS, decode_values
 from threadlog.projections.queries.connection import Connection, Reader, containment
+from threadlog.projections.queries.metadata_filter import MetadataFilter, only_sql
 
 _COLUMNS = (
     "thread_id, created_at, updated_at, state_updated_at, metadata, config, status, error, interrupts, ttl, "
@@ -28,12 +29,16 @@ SORT_KEYS = frozenset(_ORDERS)
 SCAN_PAGE = 20  # threads whose states are in memory at a time, and are rendered without a pause
 
 
-async def get(db: Reader, thread_id: str) -> asyncpg.Record | None:
-    return await db.fetchrow(f"SELECT {_COLUMNS} FROM threads WHERE thread_id = $1", thread_id)
+async def get(db: Reader, thread_id: str, only: MetadataFilter | None = None) -> asyncpg.Record | None:
+    args: list[Any] = [thread_id]
+    condition = only_sql(only, "metadata", args)
+    return await db.fetchrow(f"SELECT {_COLUMNS} FROM threads WHERE thread_id = $1{condition}", *args)
 
 
-async def exists(db: Reader, thread_id: str) -> bool:
-    return bool(await db.fetchval("SELECT EXISTS (SELECT 1 FROM threads WHERE thread_id = $1)", thread_id))
+async def exists(db: Reader, thread_id: str, only: MetadataFilter | None = None) -> bool:
+    args: list[Any] = [thread_id]
+    condition = only_sql(only, "metadata", args)
+    return bool(await db.fetchval(f"SELECT EXISTS (SELECT 1 FROM threads WHERE thread_id = $1{condition})", *args))
 
 
 async def was_deleted(db: Reader, thread_id: str, within_seconds: float) -> bool:
@@ -54,7 +59,9 @@ async def for_runs(db: Reader, thread_ids: Sequence[str]) -> list[asyncpg.Record
     )
 
 
-def _where(metadata: Mapping[str, Any] | None, status: str | None, ids: Sequence[str] | None) -> tuple[str, list[Any]]:
+def _where(
+    metadata: Mapping[str, Any] | None, status: str | None, ids: Sequence[str] | None, only: MetadataFilter | None
+) -> tuple[str, list[Any]]:
     conditions: list[str] = ["true"]
     args: list[Any] = []
     if (contained := containment(metadata)) is not None:
@@ -66,6 +73,8 @@ def _where(metadata: Mapping[str, Any] | None, status: str | None, ids: Sequence
     if ids is not None:
         args.append(list(ids))
         conditions.append(f"thread_id = ANY(${len(args)}::uuid[])")
+    if only is not None:
+        conditions.append(only.sql("metadata", args))
     return " AND ".join(conditions), args
 
 
@@ -87,10 +96,11 @@ async def search(
     descending: bool,
     limit: int,
     offset: int,
+    only: MetadataFilter | None = None,
 ) -> list[asyncpg.Record]:
     """Threads whose metadata contains `metadata`; equal sort keys are ordered by id, equal states by
     creation."""
-    where, args = _where(metadata, status, ids)
+    where, args = _where(metadata, status, ids, only)
     sql = f"{_ordered(where, sort_by, descending)} LIMIT ${len(args) + 1} OFFSET ${len(args) + 2}"
     return await db.fetch(sql, *args, limit, offset)
 
@@ -104,30 +114,38 @@ async def scan(
     sort_by: str = "created_at",
     descending: bool = True,
     page: int = SCAN_PAGE,
+    only: MetadataFilter | None = None,
 ) -> AsyncGenerator[list[asyncpg.Record]]:
     """`search` without limit, page by page; threads without any state are left out. Needs an open transaction."""
-    where, args = _where(metadata, status, ids)
+    where, args = _where(metadata, status, ids, only)
     cursor = await connection.cursor(_ordered(f"{where} AND checkpoint_id IS NOT NULL", sort_by, descending), *args)
     while rows := await cursor.fetch(page):
         yield rows
 
 
-async def count(db: Reader, *, metadata: Mapping[str, Any] | None, status: str | None) -> int:
-    where, args = _where(metadata, status, None)
+async def count(
+    db: Reader, *, metadata: Mapping[str, Any] | None, status: str | None, only: MetadataFilter | None = None
+) -> int:
+    where, args = _where(metadata, status, None, only)
     return int(await db.fetchval(f"SELECT count(*) FROM threads WHERE {where}", *args))
 
 
-async def ids_of_assistant(db: Reader, assistant_id: str) -> list[str]:
+async def ids_of_assistant(db: Reader, assistant_id: str, only: MetadataFilter | None = None) -> list[str]:
     """Threads whose last run was of this assistant (metadata.assistant_id)."""
+    args: list[Any] = [assistant_id]
+    condition = only_sql(only, "metadata", args)
     rows = await db.fetch(
-        "SELECT thread_id FROM threads WHERE metadata @> jsonb_build_object('assistant_id', $1::text)", assistant_id
+        f"SELECT thread_id FROM threads WHERE metadata @> jsonb_build_object('assistant_id', $1::text){condition}",
+        *args,
     )
     return [str(row["thread_id"]) for row in rows]
 
 
-async def existing(db: Reader, thread_ids: Sequence[str]) -> list[str]:
+async def existing(db: Reader, thread_ids: Sequence[str], only: MetadataFilter | None = None) -> list[str]:
     """Those of the ids that are threads, in the order given, each once."""
-    rows = await db.fetch("SELECT thread_id FROM threads WHERE thread_id = ANY($1::uuid[])", list(thread_ids))
+    args: list[Any] = [list(thread_ids)]
+    condition = only_sql(only, "metadata", args)
+    rows = await db.fetch(f"SELECT thread_id FROM threads WHERE thread_id = ANY($1::uuid[]){condition}", *args)
     existing_ids = {str(row["thread_id"]) for row in rows}
     return [i for i in dict.fromkeys(thread_ids) if i in existing_ids]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.described import Description
 from threadlog.api.app import ROUTES, make_app
+from threadlog.api.auth.gate import Gate
 from threadlog.api.custom_app.mount import CustomApp
 from threadlog.api.http.openapi import describe
 from threadlog.api.settings import SETTINGS, ApiSettings
@@ -136,7 +137,7 @@ class ApiHarness:
 
 @asynccontextmanager
 async def api_harness(
-    database: str, options: ApiSettings | None = None, custom: CustomApp | None = None
+    database: str, options: ApiSettings | None = None, custom: CustomApp | None = None, gate: Gate | None = None
 ) -> AsyncIterator[ApiHarness]:
     """The api and the engine as one process of `threadlog up` has them; `options`: of the api.
 
@@ -144,7 +145,8 @@ async def api_harness(
     """
     settings = Settings.load(database_uri=database)
     async with api_and_engine(settings, database, options or ApiSettings(), alone=True) as deps:
-        app = make_app(deps, custom)
+        app = make_app(replace(deps, gate=gate), custom)
+        description = DESCRIPTION if gate is None else Description(describe(ROUTES, "tests", {}))
         undescribed: list[str] = []
 
         async def compare(request: web.Request, response: web.StreamResponse) -> None:
@@ -152,7 +154,7 @@ async def api_harness(
                 return  # 101 is a WebSocket's; a 499 is not sent: the client has left
             body = response.body if isinstance(response, web.Response) else None
             undescribed.extend(
-                DESCRIPTION.problems(
+                description.problems(
                     request.method,
                     request.path,
                     response.status,

@@ -21,8 +21,12 @@ async def nothing(_: str) -> None:
     return None
 
 
+async def visible() -> bool:
+    return True
+
+
 def translator(wanted: EventFilter | FilterUnion = EVERY) -> EventTranslator:
-    return EventTranslator({"r": RunInfo("chat", True), "other": RunInfo("chat", False)}, wanted, nothing)
+    return EventTranslator({"r": RunInfo("chat", True), "other": RunInfo("chat", False)}, wanted, nothing, visible)
 
 
 def frames(offset: int, *named: tuple[str, Any], run_id: str = "r", attempt: int = 1, seq: int = 0) -> NewFrames:

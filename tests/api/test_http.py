@@ -118,7 +118,7 @@ class AwayGateway:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None, actor: str | None = None) -> Decided:
         raise self.error
 
 

@@ -63,7 +63,7 @@ class Stage(CheckpointerHarness):
 
     played: Played
 
-    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None, actor: str | None = None) -> Decided:
         cmd_id = id or str(uuid.uuid4())
         decided = await super().submit(command, id=cmd_id)
         self.played.records.append((cmd_id, decided.at, decided.events))

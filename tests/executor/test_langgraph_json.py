@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from threadlog.engine.user_code.auth_section import AuthSection
 from threadlog.engine.user_code.langgraph_json import ConfigError, ThreadTtl, load
 from threadlog.engine.user_code.langgraph_keys import KEYS, SECTIONS, VARIABLES, Treatment, keys_table, variables_table
 
@@ -91,13 +92,21 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
         "http.configurable_headers": {"includes": ["x"]},
         "webhooks": {"url": {"require_https": True}},
     }
+    samples |= {
+        "auth.path": "agent:auth",
+        "auth.disable_studio_auth": True,
+        "auth.openapi": {"security": [{"key": []}]},
+    }
+    samples |= {"auth.cache": {"cache_keys": ["authorization"]}, "auth.allow_langsmith_api_keys": True}
     section[last] = True if last.startswith("disable_") else samples.get(key, {"other": "x"})
+    if key.startswith("auth."):
+        section["path"] = "agent:auth"
     file = write(tmp_path, content)
     match treatment:
         case Treatment.REFUSED:
             with pytest.raises(ConfigError) as refused:
                 load(file)
-            assert refused.value.key == key and why in str(refused.value)
+            assert str(refused.value.key).startswith(key) and why in str(refused.value)
         case Treatment.IGNORED:
             (notice,) = load(file).notices
             assert "not acted on" in notice and key in notice
@@ -151,6 +160,10 @@ def test_a_variable_is_treated_like_the_key_it_stands_for(
 ) -> None:
     monkeypatch.setenv(variable, "/below" if variable == "MOUNT_PREFIX" else '{"other": "./x.py:y"}')
     treatment = VARIABLES[variable][0] if variable in VARIABLES else KEYS[SECTIONS[variable]][0]
+    if variable == "LANGGRAPH_AUTH":
+        monkeypatch.setenv(variable, '{"path": "agent:auth"}')
+        assert load(write(tmp_path, AGENT)).auth == AuthSection("agent", "auth", False)
+        monkeypatch.setenv(variable, '{"unheard_of": 1}')
     file = write(tmp_path, AGENT)
     if treatment is Treatment.REFUSED:
         with pytest.raises(ConfigError, match=variable):
@@ -200,6 +213,14 @@ def test_cors_comes_from_the_file_or_else_from_the_variable(tmp_path: Path, monk
         ({"graphs": {"a": "./agent.py:graph"}, "http": {"cors": {"origins": []}}}, "http.cors.origins: there is no"),
         ({"graphs": {"a": "./agent.py:graph"}, "http": []}, "http: expected an object"),
         ({"graphs": {"a": "./agent.py:graph"}, "env": {"A": []}}, "env.A: expected a text"),
+        ({"graphs": {"a": "./agent.py:graph"}, "auth": {"disable_studio_auth": True}}, "auth.path: expected the place"),
+        ({"graphs": {"a": "./agent.py:graph"}, "auth": {"path": "./no.py:auth"}}, "no.py does not exist"),
+        ({"graphs": {"a": "./agent.py:graph"}, "auth": {"path": "a:b", "cache": {"ttl_seconds": 1}}}, "cache_keys"),
+        ({"graphs": {"a": "./agent.py:graph"}, "auth": {"path": "a:b", "cache": {"ttl": 1}}}, "auth.cache.ttl: there"),
+        (
+            {"graphs": {"a": "./agent.py:graph"}, "auth": {"path": "a:b", "openapi": {"security": {}}}},
+            "expected a list",
+        ),
     ],
 )
 def test_errors_name_the_file_the_key_and_what_to_do(tmp_path: Path, content: Any, says: str) -> None:

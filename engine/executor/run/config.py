@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
@@ -17,54 +17,11 @@ from pydantic import BaseModel
 from threadlog.engine.executor.graphs.loader import UNNAMED
 from threadlog.engine.executor.langgraph_internals import ensure_config
 from threadlog.engine.executor.queue import Claim
+from threadlog.engine.user_code.user import User
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 
 _COORDINATES = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
-
-
-class User:
-    """The authenticated user as nodes see it: attributes and items."""
-
-    def __init__(self, fields: Mapping[str, Any]) -> None:
-        self._fields = dict(fields)
-
-    @property
-    def identity(self) -> str:
-        return str(self._fields.get("identity", ""))
-
-    @property
-    def display_name(self) -> str:
-        return str(self._fields.get("display_name") or self.identity)
-
-    @property
-    def is_authenticated(self) -> bool:
-        return bool(self._fields.get("is_authenticated", True))
-
-    @property
-    def permissions(self) -> Sequence[str]:
-        return list(self._fields.get("permissions") or ())
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["_fields"][name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __getitem__(self, key: str) -> Any:
-        return self._fields[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._fields
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def __repr__(self) -> str:
-        return f"User({self.identity!r})"
-
-    def model_dump(self) -> dict[str, Any]:
-        return dict(self._fields)
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""Matcher for rendered values: jsonb containment as Postgres' `@>`, and dotted paths."""
+"""Paths into rendered values: `values.messages[-1].content`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,6 @@ from threadlog.api.http.limits import shown
 
 _ROOTS = ("values", "metadata", "config", "interrupts")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(-?\d{1,18})\]")  # more digits than any list has elements
-
-
-def contains(value: Any, part: Any) -> bool:
-    """Whether `value` contains `part` as Postgres' jsonb `@>` means it."""
-    if isinstance(part, dict):
-        return isinstance(value, dict) and all(k in value and contains(value[k], v) for k, v in part.items())
-    if isinstance(part, list):
-        return isinstance(value, list) and all(any(contains(item, w) for item in value) for w in part)
-    if isinstance(part, bool) or isinstance(value, bool):
-        return value is part
-    return bool(value == part)
 
 
 def parse_path(alias: str, path: str) -> list[str | int]:

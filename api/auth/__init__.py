@@ -1,0 +1,1 @@
+"""Authentication and authorization: the application's `langgraph_sdk.Auth` in front of every handler."""
