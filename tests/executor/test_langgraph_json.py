@@ -89,6 +89,8 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
     samples |= {
         "http.app": "./agent.py:graph",
         "http.mount_prefix": "/a",
+        "http.middleware_order": "auth_first",
+        "http.enable_custom_route_auth": True,
         "http.configurable_headers": {"includes": ["x"]},
         "webhooks": {"url": {"require_https": True}},
     }
