@@ -46,8 +46,8 @@ class RunRequest:
     """What is asked of a run, checked. `config` and `context`: as one of the two was given and filled the other.
 
     `webhook`: a URL or path that `engine.webhooks.guard` has checked. `langsmith`: project name and example id.
-    `headers`: of the request, those that `configurable` is to have. `caller`: the keys of `configurable` that tell nodes
-    who wants the run.
+    `headers`: of the request, those that `configurable` is to have. `caller`: the keys of `configurable` that tell
+    nodes who wants the run.
     """
 
     input: Any = None

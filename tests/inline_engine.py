@@ -35,7 +35,7 @@ class InlineEngine:
         self._one_at_a_time = asyncio.Lock()
         self._read_value = reader_of_values(log)
 
-    async def submit(self, command: Command, *, id: str | None = None) -> Decided:
+    async def submit(self, command: Command, *, id: str | None = None, actor: str | None = None) -> Decided:
         """Decide a command and project what follows."""
         key, cmd_id = decider.key_of(command), id or str(uuid.uuid4())
         # Over the wire and back, as in life: what is not plain JSON does not get through.
