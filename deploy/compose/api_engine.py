@@ -34,6 +34,7 @@ from threadlog.deploy.compose.webhooks import delivering_webhooks, rules_of
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.health import probed
 from threadlog.deploy.settings import Settings
+from threadlog.engine.allocator import return_large_blocks
 from threadlog.engine.domain.expiry import Ttl
 from threadlog.engine.gateway.event_tail import EventTail
 from threadlog.engine.gateway.gateway import LocalGateway, LogGateway
@@ -62,6 +63,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
 
     `alone`: no other engine works on this database, so nothing has to be heard of other processes.
     """
+    return_large_blocks()
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         application = load_langgraph_json(settings.config)
@@ -73,6 +75,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
 
 async def run_engine(settings: Settings) -> None:
     """Decide commands until SIGTERM or SIGINT."""
+    return_large_blocks()
     rules = rules_of(settings)
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
@@ -88,6 +91,7 @@ async def run_engine(settings: Settings) -> None:
 
 async def run_api(settings: Settings) -> None:
     """Serve requests until SIGTERM or SIGINT; engines in other processes decide."""
+    return_large_blocks()
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         application = load_langgraph_json(settings.config)

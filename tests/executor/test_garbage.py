@@ -102,7 +102,7 @@ class ByHand:
     """A loop, a process and a clock that move when told to."""
 
     def __init__(self) -> None:
-        self.now, self.size, self.collected = 100.0, 0, 0
+        self.now, self.size, self.collected, self.trimmed = 100.0, 0, 0, 0
         self.due: list[Timer] = []
 
     def time(self) -> float:
@@ -116,6 +116,9 @@ class ByHand:
         self.collected += 1
         self.now += 0.01
 
+    def trim(self) -> None:
+        self.trimmed += 1
+
     def run(self, until: float) -> None:
         while due := [timer for timer in self.due if timer.at <= until]:
             timer = min(due, key=Timer.when)
@@ -125,7 +128,8 @@ class ByHand:
         self.now = max(self.now, until)
 
     def collector(self) -> Collector:
-        return Collector(self, collect=self.collect, resident=lambda: self.size, clock=self.time)  # type: ignore[arg-type]
+        loop: Any = self
+        return Collector(loop, collect=self.collect, resident=lambda: self.size, clock=self.time, trim=self.trim)
 
 
 def test_many_failing_attempts_share_few_collections() -> None:
@@ -135,6 +139,7 @@ def test_many_failing_attempts_share_few_collections() -> None:
         collector.attempt_ended(cycles=True)
         world.run(world.now + 0.001)
     assert 3 <= world.collected <= 7, "a twentieth of the second"
+    assert not world.trimmed, "it has not grown"
 
 
 def test_growth_is_a_reason_once() -> None:
@@ -144,7 +149,7 @@ def test_growth_is_a_reason_once() -> None:
         world.size += 30 * 1024 * 1024
         collector.attempt_ended(cycles=False)
         world.run(world.now + 2)
-        assert world.collected == (step + 1) // 3
+        assert world.collected == world.trimmed == (step + 1) // 3
     for _ in range(10):
         collector.attempt_ended(cycles=False)
         world.run(world.now + 2)

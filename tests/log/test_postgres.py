@@ -11,9 +11,11 @@ import asyncpg
 import pytest
 
 from tests.log.systems import PARTITIONS, InPostgres
-from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Topic
+from tests.waiting import eventually
+from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
 from threadlog.engine.log.postgres import append
 from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.log.postgres.tail import KEEP_BYTES
 from threadlog.engine.postgres import staging
 from threadlog.engine.postgres.staging import StagedValue
 
@@ -266,3 +268,28 @@ async def test_large_records_are_what_they_were(log: PostgresLog, monkeypatch: p
         found = await log.read(topic, partition, 0, max_bytes=1 << 30)
         assert [record.value for record in found] == appended * 2
     assert staged == ([3, 3] if may else [])
+
+
+async def test_large_records_are_kept_for_no_tail_that_has_them(
+    log: PostgresLog, connection: asyncpg.Connection
+) -> None:
+    """Of each topic-partition the last one would be: hundreds of MB after a few runs with large input."""
+    large = os.urandom(KEEP_BYTES + 1)
+    async with aclosing(log.tail({(COMMANDS, 0): 0, (STREAM, 0): 0})) as tail:
+        following = asyncio.ensure_future(anext(tail))
+        feeds = log._feeds._feeds
+        await eventually(lambda: [feed.next for feed in feeds.values()] == [0, 0])
+        records = [Append(COMMANDS, 0, "thread", large), Append(STREAM, 0, "thread", large)]
+        async with connection.transaction():  # as the committer does it
+            await log.hush(connection)
+            offsets = await log.append_in(connection, records)
+        appended = [Record(r.topic, 0, offset, r.key, r.value, 0) for r, offset in zip(records, offsets, strict=True)]
+        log.committed(appended, {})
+        found: list[bytes] = []
+        while len(found) < 2:
+            found += [record.value for record in await following]
+            following = asyncio.ensure_future(anext(tail))
+        assert found == [large, large]
+        await eventually(lambda: not any(feed._records for feed in feeds.values()))
+        await log.append([Append(STREAM, 0, "thread", b"next")])
+        assert [record.value for record in await following] == [b"next"]

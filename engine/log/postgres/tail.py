@@ -188,6 +188,11 @@ class _Feed:
         self._bytes = size
         self.start = self._records[0].offset
 
+    def consumed(self) -> None:
+        """All its tails have what it keeps: what is large need not be kept for others, which read it from the log."""
+        if self._bytes > KEEP_BYTES and self.next is not None:
+            self._records, self._bytes, self.start = [], 0, self.next
+
     def since(self, position: int) -> list[Record]:
         if not self._records or position > self._records[-1].offset:
             return []
@@ -238,6 +243,8 @@ class Feeds:
                     waiter = asyncio.get_running_loop().create_future()
                     for feed in feeds.values():
                         feed.waiting.add(waiter)
+                        if feed.tails == 1:
+                            feed.consumed()
                     await waiter
                     for feed in feeds.values():
                         feed.waiting.discard(waiter)
@@ -250,15 +257,16 @@ class Feeds:
     def committed(self, records: Sequence[Record], *, also_commands: bool = False) -> None:
         """Takes in what this process itself has appended, so that its feeds need not read it.
 
-        Tails of `commands` are woken only on request: what the processor, their only reader, decides it need not be
-        told.
+        Tails of `commands` are woken only on request, or for a large one, which is not kept then: what the processor,
+        their only reader, decides it need not be told.
         """
         for record in records:
             feed = self._feeds.get((record.topic, record.partition))
             if feed is None or feed.next is None or record.offset < feed.next:
                 continue
             if feed.next == record.offset:
-                feed.push([record], record.offset + 1, wake=also_commands or record.topic is not Topic.COMMANDS)
+                wake = also_commands or record.topic is not Topic.COMMANDS or len(record.value) > KEEP_BYTES
+                feed.push([record], record.offset + 1, wake=wake)
             else:  # others' records are in between: all of it is read
                 feed.hint = max(feed.hint, record.offset + 1)
                 self._wake.set()
