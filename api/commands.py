@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from threadlog.api.auth.caller import ACTOR
 from threadlog.api.context import Api
-from threadlog.api.http.errors import ApiError
+from threadlog.api.http.errors import ApiError, ErrorCode
 from threadlog.api.http.limits import AT_A_TIME
-from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.commands import (
+    CancelRun,
+    Command,
+    CreateAssistant,
+    CreateRun,
+    CreateThread,
+    DeleteAssistant,
+    DeleteRun,
+    DeleteThread,
+    ImportCheckpoints,
+    PruneThread,
+    SetLatestAssistant,
+    UpdateAssistant,
+    UpdateState,
+    UpdateThread,
+)
 from threadlog.engine.processor.ports import Decided
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _STATUS = {"not_found": 404, "conflict": 409, "invalid": 422}
+_MISSING: Mapping[type[Command], ErrorCode] = {  # what there is not, where a command finds none
+    **dict.fromkeys((CreateThread, UpdateThread, PruneThread, DeleteThread), "thread_not_found"),
+    **dict.fromkeys((CreateRun, UpdateState, ImportCheckpoints), "thread_not_found"),
+    **dict.fromkeys((CancelRun, DeleteRun), "run_not_found"),
+    **dict.fromkeys((CreateAssistant, UpdateAssistant, SetLatestAssistant, DeleteAssistant), "assistant_not_found"),
+}
 
 
 async def submit(api: Api, command: Command) -> Decided:
@@ -29,7 +50,8 @@ async def submit(api: Api, command: Command) -> Decided:
     """
     decided = await _send(api, command)
     if (rejection := decided.rejection) is not None:
-        raise ApiError(_STATUS[rejection.code], rejection.detail)
+        missing = _MISSING.get(type(command)) if rejection.code == "not_found" else None
+        raise ApiError(_STATUS[rejection.code], rejection.detail, code=missing)
     return decided
 
 

@@ -86,10 +86,12 @@ async def _info(request: web.Request) -> tuple[str, dict[str, Any]]:
     only = await allowed(request, "assistants.read", {"assistant_id": assistant_id})
     assistant = await api.assistant_cache.assistant(api.pool, assistant_id)
     if assistant is None or (only is not None and not only.matches(assistant.metadata)):
-        raise ApiError(404, f"Assistant with ID {assistant_id} not found")
+        raise ApiError(404, f"Assistant with ID {assistant_id} not found", code="assistant_not_found")
     info = await api.assistant_cache.graph(api.pool, assistant.graph_id)
     if info is None:
-        raise ApiError(404, f"Graph '{assistant.graph_id}' is not registered. Is an executor running?")
+        raise ApiError(
+            404, f"Graph '{assistant.graph_id}' is not registered. Is an executor running?", code="graph_not_found"
+        )
     return assistant.graph_id, info
 
 

@@ -238,7 +238,7 @@ async def set_latest(request: web.Request) -> web.Response:
 async def _require_graph(api: Api, graph_id: str) -> None:
     names = await api.assistant_cache.graph_names(api.pool)
     if graph_id not in names:
-        raise ApiError(404, f"Graph {shown(graph_id)} not found. Expected one of: {names}")
+        raise ApiError(404, f"Graph {shown(graph_id)} not found. Expected one of: {names}", code="graph_not_found")
 
 
 async def _require_allowed(api: Api, assistant_id: str, only: MetadataFilter | None) -> None:
@@ -255,7 +255,7 @@ async def _assistant_response(api: Api, assistant_id: str, only: MetadataFilter 
 
 
 def _missing(assistant_id: str) -> ApiError:
-    return ApiError(404, f"Assistant with ID {assistant_id} not found")
+    return ApiError(404, f"Assistant with ID {assistant_id} not found", code="assistant_not_found")
 
 
 _ID = "/assistants/{assistant_id}"

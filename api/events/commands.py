@@ -20,7 +20,7 @@ from threadlog.api.events.filters import InvalidFilter, filter_of
 from threadlog.api.events.models import CommandFailedResponse, CommandMeta, CommandSucceededResponse
 from threadlog.api.events.subscription import sequence_at
 from threadlog.api.events.tree import agent_tree
-from threadlog.api.http.errors import ApiError, describe
+from threadlog.api.http.errors import ApiError, invalid
 from threadlog.api.http.limits import shown
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.create import create_run, prepare
@@ -173,7 +173,7 @@ class Commands:
         try:
             run = RunCreate.model_validate(fields)
         except ValidationError as error:
-            raise ProtocolError("invalid_argument", describe(error)) from None
+            raise ProtocolError("invalid_argument", invalid(error).detail) from None
         try:
             new = await prepare(self._request, self._api, run, self._thread_id, streamed=True)
             new.command.run["kwargs"]["config"]["configurable"][EVENT_STREAMING] = True

@@ -68,7 +68,7 @@ async def socket(request: web.Request) -> web.StreamResponse:
         raise ApiError(426, "Open a WebSocket here, or POST for server-sent events", {"Upgrade": "websocket"})
     origin = header(request, "Origin")
     if origin and not CorsPolicy(api.settings.cors).allows(origin):  # browsers do not ask first
-        raise ApiError(403, "Disallowed CORS origin")
+        raise ApiError(403, "Disallowed CORS origin", code="origin_not_allowed")
     try:
         thread_id = path_uuid(request, "thread_id", "thread")
         only = await _readable(request, api, thread_id)
@@ -90,8 +90,8 @@ async def _json(request: web.Request, opaque: Sequence[str] = ()) -> Any:
     try:
         return await json_body(request, opaque)
     except ApiError as error:
-        if error.status == 422 and error.detail.startswith("Invalid JSON"):
-            raise ApiError(400, error.detail) from None
+        if error.code == "invalid_json":
+            raise ApiError(400, error.detail, code="invalid_json") from None
         raise
 
 

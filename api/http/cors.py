@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from multidict import CIMultiDict
 
+from threadlog.api.http.errors import error_body
 from threadlog.api.settings import Cors
 
 
@@ -42,7 +43,8 @@ class CorsPolicy:
             if any(h.strip().lower() not in safe for h in requested_headers.split(",")):
                 refused.append("headers")
         if refused:
-            return web.json_response({"detail": f"Disallowed CORS {', '.join(refused)}"}, status=400)
+            detail = f"Disallowed CORS {', '.join(refused)}"
+            return web.json_response(error_body(detail, "origin_not_allowed"), status=400)
         headers = {
             "Access-Control-Allow-Methods": ", ".join(Cors().allow_methods) if self._any_method else self._methods,
             "Access-Control-Max-Age": str(self._cors.max_age_seconds),

@@ -1,12 +1,17 @@
-"""Error mapping: exceptions as clients receive them, a status and `{"detail": "<sentence>"}`."""
+"""Error mapping: exceptions as clients receive them, a status and `{"detail": "<sentence>", "code": "<what it is>"}`.
+
+`detail` is for people, `code` for programs: docs/reference/errors.md has a row for each.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import asyncpg
 from pydantic import ValidationError
 
+from threadlog.api.http.limits import LimitExceeded
 from threadlog.engine.log.port import LogUnavailable
 
 
@@ -29,12 +34,40 @@ def is_unavailable(error: BaseException) -> bool:
     )
 
 
-class ApiError(Exception):
-    """Ends the request with this status and detail."""
+ErrorCode = Literal[
+    "assistant_not_found", "body_too_large", "conflict", "forbidden", "graph_not_found", "internal_error",
+    "invalid_json", "invalid_request", "limit_exceeded", "method_not_allowed", "no_executor", "not_found",
+    "origin_not_allowed", "request_timeout", "run_not_found", "thread_not_found", "unauthenticated", "unavailable",
+    "unsupported_media_type", "update_failed", "upgrade_required",
+]  # fmt: skip
+"""What an error is. Codes are stable, the texts of `detail` are not."""
 
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+_USUAL: Mapping[int, ErrorCode] = {
+    400: "invalid_request", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
+    408: "request_timeout", 409: "conflict", 413: "body_too_large", 415: "unsupported_media_type",
+    422: "invalid_request", 426: "upgrade_required", 500: "internal_error", 503: "unavailable",
+}  # fmt: skip
+
+
+class ApiError(Exception):
+    """Ends the request with this status and detail. `code`: unless it is the usual one of the status."""
+
+    def __init__(
+        self, status: int, detail: str, headers: dict[str, str] | None = None, *, code: ErrorCode | None = None
+    ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers
+        self.code: ErrorCode = code or usual_code(status)
+
+
+def usual_code(status: int) -> ErrorCode:
+    """The code of an error of which no more is known than its status."""
+    return _USUAL.get(status, "invalid_request" if status < 500 else "internal_error")
+
+
+def error_body(detail: str, code: ErrorCode) -> dict[str, str]:
+    """The body of every error response."""
+    return {"detail": detail, "code": code}
 
 
 class ServerStopping(ApiError):
@@ -44,14 +77,16 @@ class ServerStopping(ApiError):
         super().__init__(503, "The server is stopping. Try again.", {"Retry-After": "1"})
 
 
-def describe(error: ValidationError) -> str:
-    """One sentence per bad field, each beginning with the field's name."""
+def invalid(error: ValidationError) -> ApiError:
+    """The response to a body that is not as its model says: one sentence per bad field, beginning with its name."""
     sentences: dict[str, str] = {}
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
+    items = error.errors(include_url=False, include_input=False)
+    for item in items:
         path = ".".join(str(part) for part in item["loc"] if not _internal(part))
         message = item["msg"].removeprefix("Value error, ")
         sentences.setdefault(path, f"{path}: {message}" if path else message)
-    return "; ".join(sentences.values())
+    beyond = all(isinstance(item.get("ctx", {}).get("error"), LimitExceeded) for item in items)
+    return ApiError(422, "; ".join(sentences.values()), code="limit_exceeded" if beyond else None)
 
 
 def _internal(part: Any) -> bool:

@@ -7,7 +7,7 @@ are looked for in what that leaves; backslashes are found much faster.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -30,7 +30,11 @@ _LEVELS_ABOVE = WRITABLE_LEVELS - DEPTH  # with so many more around it, what is 
 
 
 class Unreadable(ValueError):
-    """Why a body is refused, for its sender."""
+    """Why a body is refused, for its sender; `code`: see `api.http.errors`."""
+
+    def __init__(self, detail: str, code: Literal["invalid_json", "limit_exceeded"] = "limit_exceeded") -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 def read(raw: bytes) -> Any:
@@ -48,7 +52,9 @@ def read(raw: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         if "infinity" in error.msg:  # an integer of more than 308 digits, which orjson does not read at all
             _refuse_long_integers(raw, shape)
-        raise Unreadable(_too_deep() if "depth" in error.msg else "Invalid JSON in request body") from None
+        if "depth" in error.msg:
+            raise Unreadable(_too_deep()) from None
+        raise Unreadable("Invalid JSON in request body", "invalid_json") from None
     opened = shape.count(b"[")
     if len(raw) > VALUES and opened + raw.count(b",") >= VALUES and (count := count_values(value)) > VALUES:
         raise Unreadable(_too_many(count))
@@ -67,7 +73,7 @@ def read_carved(raw: bytes, *opaque: str) -> list[bytes]:
             beside = f" beside {' and '.join(opaque)}" if opaque else ""
             raise Unreadable(f"The request body has {rest} bytes{beside}; at most {REST_BYTES} are allowed")
     except Unreadable as error:
-        return carve({"refused": str(error)}, ())
+        return carve({"refused": [str(error), error.code]}, ())
     return parts
 
 

@@ -49,6 +49,10 @@ def shown(text: str) -> str:
     return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}… ({len(text)} characters)"
 
 
+class LimitExceeded(ValueError):
+    """A field holds more than its limit."""
+
+
 # --- of fields; the sentence begins with the field's name
 
 
@@ -61,7 +65,7 @@ class AtMost:
 
     def check(self, value: Any) -> Any:
         if isinstance(value, list | dict | str) and len(value) > self.limit:
-            raise ValueError(f"has {len(value)} {self.unit}; at most {self.limit} are allowed")
+            raise LimitExceeded(f"has {len(value)} {self.unit}; at most {self.limit} are allowed")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -80,9 +84,9 @@ def small(limit: int) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         keys, size = measured(value, limit)
         if keys > limit:
-            raise ValueError(f"has {keys} keys and list elements; at most {limit} are allowed")
+            raise LimitExceeded(f"has {keys} keys and list elements; at most {limit} are allowed")
         if size > METADATA_BYTES:
-            raise ValueError(f"has {size} bytes of text; at most {METADATA_BYTES} are allowed")
+            raise LimitExceeded(f"has {size} bytes of text; at most {METADATA_BYTES} are allowed")
         return value
 
     return check

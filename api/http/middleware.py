@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from threadlog.api.http.connections import has_left
 from threadlog.api.http.cors import CorsPolicy
-from threadlog.api.http.errors import ApiError, is_unavailable
+from threadlog.api.http.errors import ApiError, error_body, is_unavailable, usual_code
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.requests import header, path_text
@@ -55,7 +55,7 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
-        return reply({"detail": error.reason}, error.status, {"Allow": await _allowed(request)})
+        return reply(error_body(error.reason, usual_code(405)), error.status, {"Allow": await _allowed(request)})
     except Exception as error:
         return _error_response(request, error)
 
@@ -91,14 +91,14 @@ def _fields(request: web.Request) -> dict[str, object]:
 
 def _error_response(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, ApiError):
-        response = reply({"detail": error.detail}, error.status, error.headers)
+        response = reply(error_body(error.detail, error.code), error.status, error.headers)
         if error.status == 408:
             response.force_close()  # the rest of the body is not waited for
         return response
     if isinstance(error, web.HTTPException):
-        return reply({"detail": error.reason}, error.status)
+        return reply(error_body(error.reason, usual_code(error.status)), error.status)
     if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
-        return reply({"detail": "A NUL character can't be part of an id, a name or a filter"}, 422)
+        return reply(error_body("A NUL character can't be part of an id, a name or a filter", usual_code(422)), 422)
     if has_left(request) and isinstance(error, _OF_CONNECTION):
         logger.debug("%s %s: the client has left", request.method, storable(request.path))
         return web.Response(status=499)  # which aiohttp drops
@@ -107,11 +107,13 @@ def _error_response(request: web.Request, error: Exception) -> web.StreamRespons
             "%s %s: %s: %s", request.method, storable(request.path), type(error).__name__, error, extra=_fields(request)
         )
         return reply(
-            {"detail": "The log or the database can't be reached at the moment. Try again."}, 503, {"Retry-After": "1"}
+            error_body("The log or the database can't be reached at the moment. Try again.", usual_code(503)),
+            503,
+            {"Retry-After": "1"},
         )
     request_id = request[REQUEST_ID]
     logger.error(
         "%s %s failed (request %s)", request.method, storable(request.path), request_id,
         exc_info=error, extra=_fields(request),
     )  # fmt: skip
-    return reply({"detail": f"Internal server error (request {request_id})"}, 500)
+    return reply(error_body(f"Internal server error (request {request_id})", usual_code(500)), 500)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, NotRequired, get_type_hints
 from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
 
+from threadlog.api.http.errors import ErrorCode
+
 Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 AnyObject = dict[str, Any]
@@ -21,6 +23,7 @@ class ErrorResponse(TypedDict):
     """Why the request was refused, or what could not be done."""
 
     detail: Annotated[str, Field(description="What is wrong, and what to do")]
+    code: Annotated[ErrorCode, Field(description="What it is, for programs")]
 
 
 class EmptyResponse(TypedDict):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from threadlog.api.http import json_text
 from threadlog.api.http.bodies import Body
 from threadlog.api.http.connections import received, too_large
-from threadlog.api.http.errors import ApiError, describe
+from threadlog.api.http.errors import ApiError, invalid
 from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import RequestKey
 from threadlog.api.settings import SETTINGS
@@ -86,7 +86,8 @@ async def _large(parts: Sequence[bytes], opaque: Sequence[str]) -> Any:
             503, "There is not enough memory to read so large a body. Try again.", {"Retry-After": "5"}
         ) from None
     if "refused" in result:
-        raise ApiError(422, result["refused"])
+        detail, code = result["refused"]
+        raise ApiError(422, detail, code=code)
     return result["body"]
 
 
@@ -94,7 +95,7 @@ def _decoded(raw: bytes) -> Any:
     try:
         return json_text.read(raw)
     except json_text.Unreadable as error:
-        raise ApiError(422, str(error)) from None
+        raise ApiError(422, str(error), code=error.code) from None
 
 
 async def body(request: web.Request, model: type[M]) -> M:
@@ -108,7 +109,7 @@ def checked(value: Any, model: type[M]) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise ApiError(422, describe(error)) from None
+        raise invalid(error) from None
 
 
 def path_of(request: web.Request) -> str:

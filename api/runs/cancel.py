@@ -49,7 +49,7 @@ async def cancel(request: web.Request) -> web.Response:
     only = await cancel_allowed(request, action, thread_id, [run_id])
     row = await runs.progress(api.pool, run_id, thread_id, only)
     if row is None:
-        raise ApiError(404, _NONE_FOUND)
+        raise ApiError(404, _NONE_FOUND, code="run_not_found")
     thread_id = str(row["thread_id"])
     command = CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason)
     stopped = EventWaiter(thread_id, "run.stopped", "thread.deleted", run_id=run_id)
@@ -57,7 +57,7 @@ async def cancel(request: web.Request) -> web.Response:
     try:
         decided = await submit_unless_rejected(api, command)
         if decided is None:
-            raise ApiError(404, "No matching runs to cancel: the run has already ended.")
+            raise ApiError(404, "No matching runs to cancel: the run has already ended.", code="run_not_found")
         if wait and any(event.get("stopping") for event in decided.events):
             await stopped.wait(api.settings.cancel_wait_timeout_seconds)
     finally:
@@ -91,7 +91,7 @@ async def cancel_many(request: web.Request) -> web.Response:
         CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason) for thread_id, run_id in matching
     ]
     if not await submit_many(api, commands):
-        raise ApiError(404, _NONE_FOUND)
+        raise ApiError(404, _NONE_FOUND, code="run_not_found")
     return no_content()
 
 
@@ -164,7 +164,7 @@ def _reason(request: web.Request, action: CancelAction, by: str) -> str:
             raise ApiError(422, "reason: `taken` is for action=interrupt only")
         return f"{_TAKEN}: {default}"
     if len(reason) > REASON_CHARACTERS:
-        raise ApiError(422, f"reason: must have at most {REASON_CHARACTERS} characters")
+        raise ApiError(422, f"reason: must have at most {REASON_CHARACTERS} characters", code="limit_exceeded")
     return reason
 
 

@@ -196,7 +196,7 @@ async def resolve_assistant(api: Api, id_or_name: str) -> AssistantDefaults:
 
 
 def _unknown() -> ApiError:
-    return ApiError(404, "Thread or assistant not found.")
+    return ApiError(404, "Thread or assistant not found.", code="assistant_not_found")
 
 
 def _requested(

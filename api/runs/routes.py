@@ -61,7 +61,9 @@ async def batch(request: web.Request) -> web.Response:
     if not isinstance(items, list) or not items:
         raise ApiError(422, "The request body must be a list of at least one run")
     if len(items) > RUNS:
-        raise ApiError(422, f"The request body is a list of {len(items)} runs; at most {RUNS} are allowed")
+        raise ApiError(
+            422, f"The request body is a list of {len(items)} runs; at most {RUNS} are allowed", code="limit_exceeded"
+        )
     new_runs = []
     for index, item in enumerate(items):
         if index % AT_A_TIME == 0:
@@ -69,7 +71,7 @@ async def batch(request: web.Request) -> web.Response:
         try:
             new_runs.append(await prepare(request, api, checked(item, RunCreate), None))
         except ApiError as error:
-            raise ApiError(error.status, f"[{index}] {error.detail}", error.headers) from None
+            raise ApiError(error.status, f"[{index}] {error.detail}", error.headers, code=error.code) from None
     return reply(await gather_in_batches(partial(create_run, api), new_runs))
 
 
@@ -104,7 +106,7 @@ async def get(request: web.Request) -> web.Response:
     only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": run_id})
     row = await queries.get(api_of(request).pool, run_id, thread_id, only)
     if row is None:
-        raise ApiError(404, "Run not found")
+        raise ApiError(404, "Run not found", code="run_not_found")
     return reply(run_to_json(row))
 
 
@@ -119,7 +121,7 @@ async def delete(request: web.Request) -> web.Response:
     run_id = path_uuid(request, "run_id", "run")
     only = await allowed(request, "threads.delete", {"thread_id": thread_id, "run_id": run_id})
     if await queries.progress(api.pool, run_id, thread_id, only) is None:
-        raise ApiError(404, "Run not found")
+        raise ApiError(404, "Run not found", code="run_not_found")
     await submit(api, DeleteRun(thread_id=thread_id, run_id=run_id))
     return no_content()
 

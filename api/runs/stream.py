@@ -112,7 +112,7 @@ async def _replay_deleted_run(
     if thread_id is None and (after is not None or last_event_id in FROM_START):
         run = await find(api, run_id, after, only)
     if run is None:
-        raise ApiError(404, "Run not found")
+        raise ApiError(404, "Run not found", code="run_not_found")
     with _subscription_to(api, run.thread_id, run_id) as subscription:
         if after is None:
             subscription.from_start()

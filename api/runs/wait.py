@@ -85,7 +85,7 @@ async def _deleted_run_response(
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
     values = await _logged_output(api, run_id, only) if thread_id is None else None
     if values is None:
-        raise ApiError(404, "Run not found")
+        raise ApiError(404, "Run not found", code="run_not_found")
     return raw_reply(values)
 
 

@@ -16,7 +16,7 @@ def of_item(namespace: Sequence[Any]) -> tuple[str, ...]:
     try:
         check_namespace(namespace)
     except NamespaceError as error:
-        raise ApiError(_STATUS[error.kind], str(error)) from None
+        raise _refused(error) from None
     return tuple(namespace)
 
 
@@ -25,5 +25,9 @@ def of_prefix(labels: Sequence[Any] | None) -> tuple[str, ...]:
     try:
         check_labels(labels or ())
     except NamespaceError as error:
-        raise ApiError(_STATUS[error.kind], str(error)) from None
+        raise _refused(error) from None
     return tuple(labels or ())
+
+
+def _refused(error: NamespaceError) -> ApiError:
+    return ApiError(_STATUS[error.kind], str(error), code="limit_exceeded" if error.kind == "size" else None)

@@ -19,7 +19,7 @@ from threadlog.api.http.bodies import (
     SortOrder,
     Uuid,
 )
-from threadlog.api.http.limits import CHECKPOINT_CHARACTERS, THREADS, UPDATES, AtMost
+from threadlog.api.http.limits import CHECKPOINT_CHARACTERS, THREADS, UPDATES, AtMost, LimitExceeded
 from threadlog.engine.domain.expiry import Ttl, check_ttl
 
 CheckpointText = Annotated[str, AtMost(CHECKPOINT_CHARACTERS, CHARACTERS)]
@@ -55,7 +55,7 @@ def _updates(value: Any) -> Any:
         steps = [step.get("updates") for step in value if isinstance(step, dict)]
         count = sum(len(updates) for updates in steps if isinstance(updates, list))
         if max(count, len(value)) > UPDATES:
-            raise ValueError(f"have {count} updates in {len(value)} supersteps; at most {UPDATES} are allowed")
+            raise LimitExceeded(f"have {count} updates in {len(value)} supersteps; at most {UPDATES} are allowed")
     return value
 
 
@@ -140,7 +140,7 @@ class StateUpdate(Body):
         if self.values is not None and not isinstance(self.values, dict | list):
             raise ValueError("values: must be an object, a list or null")
         if isinstance(self.values, list) and len(self.values) > UPDATES and isinstance(self.values[0], dict):
-            raise ValueError(f"values: are {len(self.values)} updates; at most {UPDATES} are allowed")
+            raise LimitExceeded(f"values: are {len(self.values)} updates; at most {UPDATES} are allowed")
         return self
 
 

@@ -17,7 +17,7 @@ from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 
 def thread_not_found(thread_id: str) -> ApiError:
-    return ApiError(404, f"Thread with ID {thread_id} not found")
+    return ApiError(404, f"Thread with ID {thread_id} not found", code="thread_not_found")
 
 
 async def require_thread(api: Api, thread_id: str, only: MetadataFilter | None = None) -> None:

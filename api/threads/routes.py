@@ -71,7 +71,7 @@ async def create(request: web.Request) -> web.Response:
         problem = await apply_supersteps(api, thread_id, metadata, supersteps)
         if problem is not None:
             detail = f"Thread {thread_id} was created, but there were problems updating the state: {problem}"
-            return reply(ErrorResponse(detail=detail), 201)
+            return reply(ErrorResponse(detail=detail, code="update_failed"), 201)
     elif decided.at and created:
         return reply(new_thread_to_json(thread_id, metadata, normalize_timestamp(decided.at)))
     return await _thread_response(api, thread_id)

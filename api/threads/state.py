@@ -111,7 +111,7 @@ async def update(request: web.Request) -> web.Response:
             config=_as_caller(request, orjson.loads(row["config"])),
         )
     except UpdateFailed as error:
-        raise ApiError(400, str(error)) from None
+        raise ApiError(400, str(error), code="update_failed") from None
     checkpoint_of_update: Any = result.get("checkpoint") or {}
     response: StateUpdatedResponse = {
         "checkpoint": checkpoint_of_update,

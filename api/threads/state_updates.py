@@ -39,7 +39,9 @@ async def update_state(
     if not isinstance(graph_id, str):
         raise ApiError(400, NO_GRAPH)
     if graph_id not in await api.assistant_cache.graph_names(api.pool):
-        raise ApiError(400, f"The thread's graph '{graph_id}' is not registered. Is an executor running?")
+        raise ApiError(
+            400, f"The thread's graph '{graph_id}' is not registered. Is an executor running?", code="graph_not_found"
+        )
     job_id = str(uuid7())
     settled = EventWaiter(thread_id, "state.updated", "state.update_failed", "thread.deleted", job_id=job_id)
     api.hub.subscribe(settled)
@@ -62,9 +64,11 @@ async def update_state(
     if event is None:
         if settled.closed:
             raise ServerStopping
-        raise ApiError(503, "No executor has applied the update in time. Is one running?", {"Retry-After": "5"})
+        raise ApiError(
+            503, "No executor has applied the update in time. Is one running?", {"Retry-After": "5"}, code="no_executor"
+        )
     if event["type"] == "thread.deleted":
-        raise ApiError(404, f"Thread with ID {thread_id} not found")
+        raise ApiError(404, f"Thread with ID {thread_id} not found", code="thread_not_found")
     if event["type"] == "state.update_failed":
         error = event.get("error") or {}
         raise UpdateFailed(f"{error.get('error', 'Error')}: {error.get('message', '')}")

@@ -78,7 +78,8 @@ async def test_an_error_is_json_with_a_sentence(api: ApiHarness) -> None:
             text = await answer.text()
             assert answer.status == status, (method, path, body, text)
             assert answer.content_type == "application/json"
-            assert detail in (await answer.json())["detail"], (method, path, body, text)
+            error = await answer.json()
+            assert detail in error["detail"] and error["code"], (method, path, body, text)
             assert (status == 405) == ("Allow" in answer.headers)
 
 

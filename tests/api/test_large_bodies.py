@@ -56,7 +56,7 @@ async def test_runs_of_a_large_batch(api: ApiHarness) -> None:
     created = await api.call("POST", "/runs/batch", bodies)
     assert [run["kwargs"]["input"] for run in created] == [TEXT, "short"]
     assert await api.ask("POST", "/runs/batch", [*bodies, 7]) == (
-        422, {"detail": "[2] The request body must be a JSON object"}
+        422, {"detail": "[2] The request body must be a JSON object", "code": "invalid_request"}
     )  # fmt: skip
 
 

@@ -74,9 +74,10 @@ def test_a_command_is_what_its_model_takes() -> None:
         (200, "application/json", b'"7"', "not of type 'integer'"),
         (200, "text/plain", b"7", "text/plain, which is not described"),
         (418, "application/json", b"7", "418 is not described"),
-        (422, "application/json", b'{"detail": "x"}', None),
-        (422, "application/json", b'{"detail": "x", "more": 1}', "'more' was unexpected"),
-        (422, "application/json", b"{}", "'detail' is a required property"),
+        (422, "application/json", b'{"detail": "x", "code": "conflict"}', None),
+        (422, "application/json", b'{"detail": "x", "code": "conflict", "more": 1}', "'more' was unexpected"),
+        (422, "application/json", b'{"code": "conflict"}', "'detail' is a required property"),
+        (422, "application/json", b'{"detail": "x", "code": "novel"}', "'novel' is not one of"),
     ],
 )
 def test_a_response_that_is_not_as_described_is_noticed(

@@ -151,7 +151,9 @@ async def test_an_update_that_the_graph_refuses_is_400(api: ApiHarness) -> None:
     error = {"error": "InvalidUpdateError", "message": "Node nowhere does not exist"}
     await api.in_flight(thread_id)
     await finish_update(api, thread_id, status="error", error=error)
-    assert await updating == (400, {"detail": "InvalidUpdateError: Node nowhere does not exist"})
+    assert await updating == (
+        400, {"detail": "InvalidUpdateError: Node nowhere does not exist", "code": "update_failed"}
+    )  # fmt: skip
 
 
 async def test_an_update_needs_a_graph_a_thread_and_nothing_in_flight(api: ApiHarness) -> None:

@@ -212,7 +212,9 @@ async def test_an_unknown_run_is_404_before_the_stream_begins(
         async for _ in client.runs.join_stream(thread_id, str(uuid4())):
             pass
     joining = await http.get(f"/threads/{thread_id}/runs/{uuid4()}/join")
-    assert (joining.status_code, joining.json()) == (404, {"detail": "Run not found"})
+    assert (joining.status_code, joining.json()) == (
+        404, {"detail": "Run not found", "code": "run_not_found"}
+    )  # fmt: skip
 
 
 @pytest.mark.contract(131)
