@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from threadlog.api.http.connections import too_large
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.errors import ApiError
+from threadlog.api.http.requests import header
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class AsgiServer:
 
 def is_websocket(request: web.Request) -> bool:
     """Whether the request asks for a WebSocket."""
-    return request.method == "GET" and request.headers.get("Upgrade", "").lower() == "websocket"
+    return request.method == "GET" and header(request, "Upgrade").lower() == "websocket"
 
 
 class _Exchange:
@@ -182,7 +183,7 @@ class _Socket:
 
     @property
     def scope(self) -> dict[str, Any]:
-        given = self._request.headers.get("Sec-WebSocket-Protocol", "")
+        given = header(self._request, "Sec-WebSocket-Protocol")
         return {
             "scheme": "wss" if self._request.secure else "ws",
             "subprotocols": [name.strip() for name in given.split(",") if name.strip()],
