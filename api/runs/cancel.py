@@ -85,7 +85,7 @@ async def cancel_many(request: web.Request) -> web.Response:
     else:
         assert params.thread_id is not None and params.run_ids is not None
         if only is not None and not await threads.exists(api.pool, params.thread_id, only):
-            raise ApiError(404, _NONE_FOUND)
+            raise ApiError(404, _NONE_FOUND, code="run_not_found")
         matching = [(params.thread_id, run_id) for run_id in dict.fromkeys(params.run_ids)]
     commands = [
         CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason) for thread_id, run_id in matching
