@@ -16,7 +16,7 @@ from threadlog.api.http.openapi import plain_path
 from threadlog.api.http.routes import Route
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.deploy.settings import Settings
-from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment
+from threadlog.engine.user_code.langgraph_keys import KEYS, SECTIONS, VARIABLES, Treatment
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md"
 SOME_ID = "0b2e5f1c-4c0d-4f0e-9a5e-1f2d3c4b5a69"
@@ -113,12 +113,15 @@ def test_variables_are_treated_as_the_table_says() -> None:
         for field in Settings.model_fields.values()
         for name in getattr(field.validation_alias, "choices", [field.validation_alias])
     }
-    assert {name for name, word in words.items() if word == "honoured"} == {
-        name for name in aliases if not name.startswith(("THREADLOG_", "KAFKA_", "HTTP_READ_"))
-    }
-    assert {name for name, word in words.items() if word != "honoured"} == {*SECTIONS, *VARIABLES}
+    settings = {name for name in aliases if not name.startswith(("THREADLOG_", "KAFKA_", "HTTP_READ_"))}
+    assert set(words) == settings | {*SECTIONS, *VARIABLES}
+    assert {words[name] for name in settings} == {"honoured"}
     for name, (treatment, _) in VARIABLES.items():
         assert (words[name] == "refused") == (treatment is Treatment.REFUSED), name
+        assert (words[name] == "honoured") == (treatment is Treatment.HONOURED), name
+    for name, key in SECTIONS.items():
+        if key in KEYS and KEYS[key][0] is Treatment.HONOURED:
+            assert words[name] == "honoured", name
 
 
 @pytest.mark.star  # the reference server has these
