@@ -19,6 +19,7 @@ from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.log.port import Log
 from threadlog.engine.processor.ports import Gateway
+from threadlog.engine.store.embedding import Embedder
 from threadlog.engine.webhooks.guard import UrlGuard
 from threadlog.projections.health import WritePath
 from threadlog.projections.queries.connection import Connection
@@ -33,6 +34,7 @@ class ApiDeps:
     `single_process`: every event reaches `hub` before a reply is sent, so caches fed by events are never stale.
     `gate`: in front of every handler; None: nobody has to authenticate.
     `trouble`: returns what the engine of this process fails at, None while it works.
+    `embedder`: of `store.index`, if the application has one.
     """
 
     pool: asyncpg.Pool
@@ -43,6 +45,7 @@ class ApiDeps:
     single_process: bool = False
     trouble: Callable[[], str | None] | None = None
     gate: Gate | None = None
+    embedder: Embedder | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.store.bodies import ItemBody, ItemDelete, ItemSearch, NamespaceSearch
 from threadlog.api.store.json import ItemResponse, ItemsResponse, NamespacesResponse, found_to_json, item_to_json
 from threadlog.api.store.namespaces import of_item, of_prefix
+from threadlog.api.store.semantic import embedded, found
 from threadlog.engine.domain.store_limits import check_item_key
 from threadlog.engine.store import listing, reading
 from threadlog.engine.store.filters import FilterError
@@ -41,7 +42,9 @@ async def put(request: web.Request) -> web.Response:
         "ttl": params.ttl,
     }
     await allowed(request, "store.put", value)
-    await _write(api, ItemWrite(of_item(_labels_in(value)), params.key, value["value"], ttl))
+    namespace = of_item(_labels_in(value))
+    vectors = await embedded(api, value["value"], value["index"])
+    await _write(api, ItemWrite(namespace, params.key, value["value"], ttl, vectors))
     return no_content()
 
 
@@ -65,8 +68,8 @@ async def get(request: web.Request) -> web.Response:
     namespace = of_item(_labels_in(value))
     rows = list((await reading.get(api.pool, [(namespace, key)])).values())
     await _refresh(api, rows, query_flag(request, "refresh_ttl", default=api.settings.store.refresh_on_read))
-    found: ItemResponse | None = item_to_json(rows[0]) if rows else None
-    return reply(found)
+    response: ItemResponse | None = item_to_json(rows[0]) if rows else None
+    return reply(response)
 
 
 @requires("store.delete")
@@ -95,18 +98,18 @@ async def search(request: web.Request) -> web.Response:
         "filter": params.filter,
         "limit": params.limit,
         "offset": params.offset,
-        "query": None,
+        "query": params.query,
     }
     await allowed(request, "store.search", value)
     prefix = of_prefix(_labels_in(value))
     try:
-        rows = await reading.search(api.pool, prefix, filter=value["filter"], limit=params.limit, offset=params.offset)
+        rows = await found(api, prefix, params, filter=value["filter"])
     except FilterError as error:
         raise ApiError(400, str(error)) from None
     refresh = api.settings.store.refresh_on_read if params.refresh_ttl is None else params.refresh_ttl
     await _refresh(api, rows, refresh)
-    found: ItemsResponse = {"items": [found_to_json(row) for row in rows]}
-    return reply(found)
+    response: ItemsResponse = {"items": [found_to_json(row) for row in rows]}
+    return reply(response)
 
 
 @requires("store.list_namespaces")
@@ -128,10 +131,10 @@ async def namespaces(request: web.Request) -> web.Response:
         listing.NamespaceMatch("prefix", of_prefix(_labels_in(value))),
         listing.NamespaceMatch("suffix", of_prefix(params.suffix)),
     ]
-    found = await listing.namespaces(
+    listed = await listing.namespaces(
         api_of(request).pool, matches, max_depth=params.max_depth, limit=params.limit, offset=params.offset
     )
-    response: NamespacesResponse = {"namespaces": found}
+    response: NamespacesResponse = {"namespaces": listed}
     return reply(response)
 
 

@@ -29,7 +29,7 @@ from threadlog.deploy.compose.auth import gate_of
 from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.retention import retain_for_ever
-from threadlog.deploy.compose.storage import opened_log, pool_of, prepared_database
+from threadlog.deploy.compose.storage import embedder_of, opened_log, pool_of, prepared_database, prepared_store
 from threadlog.deploy.compose.webhooks import delivering_webhooks, rules_of
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.health import probed
@@ -44,6 +44,7 @@ from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.processor.expiry import SweepOptions
 from threadlog.engine.processor.ports import EventListener, Executors
 from threadlog.engine.processor.processor import Processor
+from threadlog.engine.store.embedding import Embedder
 from threadlog.engine.user_code import loopback
 from threadlog.engine.user_code.importing import extend_sys_path
 from threadlog.engine.user_code.langgraph_json import LanggraphJson, ThreadTtl
@@ -67,8 +68,11 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         application = load_langgraph_json(settings.config)
+        await prepared_store(uri, application.store)
         options, custom = api_settings(settings, application), await _custom_app(settings, application)
-        deps = await parts.enter_async_context(api_and_engine(settings, uri, options, alone=alone))
+        deps = await parts.enter_async_context(
+            api_and_engine(settings, uri, options, alone=alone, embedder=embedder_of(application))
+        )
         await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
 
@@ -95,19 +99,25 @@ async def run_api(settings: Settings) -> None:
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         application = load_langgraph_json(settings.config)
+        await prepared_store(uri, application.store)
         options, custom = api_settings(settings, application), await _custom_app(settings, application)
         source = await parts.enter_async_context(opened_log(settings))
         hub, gateway = StreamHub(source), LogGateway(source)
         await _follow_events(parts, settings, uri, source, hub, gateway)
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
-        deps = ApiDeps(pool=pool, gateway=gateway, log=source, hub=hub, settings=options)
+        deps = ApiDeps(
+            pool=pool, gateway=gateway, log=source, hub=hub, settings=options, embedder=embedder_of(application)
+        )  # fmt: skip
         await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
 
 
 @asynccontextmanager
-async def api_and_engine(settings: Settings, uri: str, options: ApiSettings, *, alone: bool) -> AsyncIterator[ApiDeps]:
-    """What an api needs, with an engine at work in this process. `uri`: of a migrated database; `alone`: see above."""
+async def api_and_engine(
+    settings: Settings, uri: str, options: ApiSettings, *, alone: bool, embedder: Embedder | None = None
+) -> AsyncIterator[ApiDeps]:
+    """What an api needs, with an engine at work in this process. `uri`: of a migrated database; `alone`: see above;
+    `embedder`: of `store.index`."""
     async with AsyncExitStack() as parts:
         source = await parts.enter_async_context(opened_log(settings, quiet=alone))
         link = None
@@ -133,7 +143,7 @@ async def api_and_engine(settings: Settings, uri: str, options: ApiSettings, *, 
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
         yield ApiDeps(
             pool=pool, gateway=gateway, log=source, hub=hub, settings=options, single_process=alone,
-            trouble=lambda: processor.trouble,
+            trouble=lambda: processor.trouble, embedder=embedder,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from threadlog.deploy.compose.auth import authorize_loopback
 from threadlog.deploy.compose.environment import api_url
-from threadlog.deploy.compose.storage import opened_log, prepared_database
+from threadlog.deploy.compose.storage import embedder_of, opened_log, prepared_database, prepared_store
 from threadlog.deploy.health import probed
 from threadlog.deploy.lease_owner import owner_name
 from threadlog.deploy.parent import ask_for_more_executors
@@ -16,7 +16,7 @@ from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.process import ExecutorOptions, run
 from threadlog.engine.executor.process import run_executor as run_until_told_to_stop
 from threadlog.engine.user_code import loopback
-from threadlog.engine.user_code.langgraph_json import load
+from threadlog.engine.user_code.langgraph_json import LanggraphJson, load
 
 
 def run_executor(settings: Settings) -> None:
@@ -28,14 +28,16 @@ def run_executor(settings: Settings) -> None:
 
 async def _execute(settings: Settings, graphs: Graphs, reached_at: str) -> None:
     uri = await prepared_database(settings)
+    application = load(settings.config)
+    await prepared_store(uri, application.store)
     async with opened_log(settings) as source:
-        options = replace(executor_options(settings, uri), api_url=reached_at)
+        options = replace(executor_options(settings, uri, application), api_url=reached_at)
         await authorize_loopback(settings, uri)
         async with probed(settings, uri, source, executor_id=options.executor_id):
             await run_until_told_to_stop(options, source, graphs)
 
 
-def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
+def executor_options(settings: Settings, database_uri: str, application: LanggraphJson) -> ExecutorOptions:
     return ExecutorOptions(
         database_uri=database_uri,
         executor_id=owner_name("executor"),
@@ -50,5 +52,6 @@ def executor_options(settings: Settings, database_uri: str) -> ExecutorOptions:
         link=settings.link,
         busy=ask_for_more_executors,
         alive=sign_of_life(),
-        store=load(settings.config).store,
+        store=application.store,
+        embedder=embedder_of(application),
     )

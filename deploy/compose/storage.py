@@ -19,6 +19,11 @@ from threadlog.engine.log.port import Log, LogUnavailable
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.postgres.connection import leave_as_it_is
 from threadlog.engine.postgres.errors import AWAY
+from threadlog.engine.store.embedding import Embedder
+from threadlog.engine.store.similarity import NoVectors, prepare
+from threadlog.engine.user_code.embeddings import load_embeddings
+from threadlog.engine.user_code.langgraph_json import LanggraphJson
+from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.projections.schema import migrate
 
 log = logging.getLogger("threadlog")
@@ -59,6 +64,29 @@ async def prepared_database(settings: Settings) -> str:
     await database_ready(settings.database_uri)
     await migrate(settings.database_uri, partitions=settings.partition_count)
     return settings.database_uri
+
+
+async def prepared_store(uri: str, config: StoreConfig) -> None:
+    """Make what semantic search needs in the database, if the application's file asks for it.
+
+    Raises:
+        CannotRun: the database has no pgvector that can be used.
+    """
+    if config.index is None:
+        return
+    connection = await asyncpg.connect(uri)
+    try:
+        await prepare(connection, config.index.dims)
+    except NoVectors as error:
+        raise CannotRun(str(error)) from None
+    finally:
+        await connection.close()
+
+
+def embedder_of(application: LanggraphJson) -> Embedder | None:
+    """Of `store.index`; it loads the application's code when it is asked to."""
+    index = application.store.index
+    return None if index is None else Embedder(index, lambda: load_embeddings(application, index))
 
 
 class BoundedPool(asyncpg.Pool):

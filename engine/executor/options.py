@@ -10,6 +10,7 @@ from pathlib import Path
 from threadlog.engine.executor.admission import SHORT_TICKS
 from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
 from threadlog.engine.executor.reporting.outgoing import AppendLimits
+from threadlog.engine.store.embedding import Embedder
 from threadlog.engine.user_code.store_config import StoreConfig
 
 
@@ -30,7 +31,8 @@ class ExecutorOptions:
     `short_ticks`: see `engine.executor.admission`. `poll_seconds`: how often it looks for what notifications may have
     missed. `cancel_again_seconds`: how long a cancelled node may swallow the cancellation before the next.
     `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
-    lease while this interpreter cannot. `store`: the section `store` of `langgraph.json`.
+    lease while this interpreter cannot. `store`: the section `store` of `langgraph.json`,
+    `embedder` that of its index.
     """
 
     database_uri: str
@@ -54,3 +56,4 @@ class ExecutorOptions:
     busy: Callable[[], None] | None = None
     alive: Callable[[str], None] | None = None
     store: StoreConfig = field(default_factory=StoreConfig)
+    embedder: Embedder | None = None

@@ -67,6 +67,8 @@ class Executor:
             partitions=log.partitions,
             applied=self._applied,
             config=options.store,
+            run=self._pool.with_connection,
+            embedder=options.embedder,
         )
         self._listener = queue_listener(
             dsn, self._queue, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
@@ -106,6 +108,8 @@ class Executor:
         await self._pool.open()
         await asyncio.gather(self._begin_heartbeat(), self._listener.start())
         self._spawn(self._poll(), "poll")
+        if self.options.embedder is not None:
+            self._spawn(self.options.embedder.load(), "store.index")
         self._spawn(announce_graphs(self.graphs, self.appender, self._log.partitions, self.store), "announce graphs")
 
     async def serve(self) -> None:

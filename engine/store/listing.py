@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from threadlog.engine.domain.store_namespace import namespace_text
-from threadlog.engine.store.reading import ItemReader
+from threadlog.engine.store.reading import ALIVE, ItemReader
 
 ANY_LABEL = "*"
 _END = "\U0010ffff"  # after every namespace
-_ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,8 @@ def listing_query(
     step = "SELECT i.namespace FROM store_items i WHERE i.namespace >= {low} AND i.namespace < {high} AND {alive} "
     step += "ORDER BY i.namespace LIMIT 1"
     found = (
-        f"WITH RECURSIVE f AS (({step.format(low=first, high=last, alive=_ALIVE)}) UNION ALL "
-        f"SELECT n.namespace FROM f, LATERAL ({step.format(low=next_from, high=last, alive=_ALIVE)}) n) "
+        f"WITH RECURSIVE f AS (({step.format(low=first, high=last, alive=ALIVE)}) UNION ALL "
+        f"SELECT n.namespace FROM f, LATERAL ({step.format(low=next_from, high=last, alive=ALIVE)}) n) "
     )
     where = f"WHERE {' AND '.join(tests)} " if tests else ""
     if not distinct:

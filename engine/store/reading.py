@@ -19,14 +19,14 @@ live is to begin anew, as it has been read), `score` (of a search by similarity,
 EXACT_VECTORS = 5_000
 """Under a prefix with so few vectors all are compared; above, the index finds near ones (some 10 ms either way)."""
 
-_ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
+ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
 # A time to live begins anew at most once a second, and only when a twentieth of it has passed.
 _STALE = "coalesce(i.ttl_minutes * 60 - extract(epoch FROM i.expires_at - now()) >= least(1, i.ttl_minutes * 3), false)"
-_ROW = f"i.namespace, i.key, i.value::text AS value, i.created_at, i.updated_at, {_STALE} AS stale"
-_GET = f"SELECT {_ROW}, NULL::float8 AS score FROM store_items i WHERE i.namespace = $1 AND i.key = $2 AND {_ALIVE}"
+ROW = f"i.namespace, i.key, i.value::text AS value, i.created_at, i.updated_at, {_STALE} AS stale"
+_GET = f"SELECT {ROW}, NULL::float8 AS score FROM store_items i WHERE i.namespace = $1 AND i.key = $2 AND {ALIVE}"
 _GET_MANY = (
-    f"SELECT {_ROW}, NULL::float8 AS score FROM unnest($1::text[], $2::text[]) AS w (namespace, key) "
-    f"JOIN store_items i ON i.namespace = w.namespace AND i.key = w.key WHERE {_ALIVE}"
+    f"SELECT {ROW}, NULL::float8 AS score FROM unnest($1::text[], $2::text[]) AS w (namespace, key) "
+    f"JOIN store_items i ON i.namespace = w.namespace AND i.key = w.key WHERE {ALIVE}"
 )
 
 
@@ -59,31 +59,21 @@ async def search(
 def search_query(prefix: Sequence[str], filter: Mapping[str, Any], limit: int, offset: int) -> tuple[str, list[Any]]:
     """The statement of `search`: a namespace and what is below it, each in the order of an index."""
     arguments: list[Any] = [limit, offset]
-    tests = " AND ".join([_ALIVE, *conditions(filter, arguments)])
+    tests = " AND ".join([ALIVE, *conditions(filter, arguments)])
     order = "updated_at DESC, namespace, key"
     if not prefix:
-        within = f"SELECT {_ROW} FROM store_items i WHERE {tests} ORDER BY i.updated_at DESC, i.namespace, i.key"
+        within = f"SELECT {ROW} FROM store_items i WHERE {tests} ORDER BY i.updated_at DESC, i.namespace, i.key"
         return f"SELECT *, NULL::float8 AS score FROM ({within} LIMIT $1 OFFSET $2) f ORDER BY {order}", arguments
     text = namespace_text(prefix)
     arguments += (text, f"{text}.", f"{text}/")  # what begins with "text." is before "text/"
     n = len(arguments)
     own = (
-        f"(SELECT {_ROW} FROM store_items i WHERE i.namespace = ${n - 2} AND {tests} "
+        f"(SELECT {ROW} FROM store_items i WHERE i.namespace = ${n - 2} AND {tests} "
         "ORDER BY i.updated_at DESC, i.key LIMIT $1::bigint + $2::bigint)"
     )
     below = (
-        f"(SELECT {_ROW} FROM store_items i WHERE i.namespace >= ${n - 1} AND i.namespace < ${n} AND {tests} "
+        f"(SELECT {ROW} FROM store_items i WHERE i.namespace >= ${n - 1} AND i.namespace < ${n} AND {tests} "
         "ORDER BY i.updated_at DESC, i.namespace, i.key LIMIT $1::bigint + $2::bigint)"
     )
     query = f"SELECT *, NULL::float8 AS score FROM ({own} UNION ALL {below}) f ORDER BY {order} LIMIT $1 OFFSET $2"
     return query, arguments
-
-
-def _under(prefix: Sequence[str], column: str, arguments: list[Any]) -> str:
-    """A condition: the column is this namespace, or one below it."""
-    if not prefix:
-        return "true"
-    text = namespace_text(prefix)
-    arguments += (text, f"{text}.", f"{text}/")
-    n = len(arguments)
-    return f"({column} = ${n - 2} OR ({column} >= ${n - 1} AND {column} < ${n}))"

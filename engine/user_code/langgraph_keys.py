@@ -59,7 +59,7 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "auth.allow_langsmith_api_keys": (Treatment.REFUSED, "Keys of LangSmith can't be checked here."),
     "auth": (Treatment.REFUSED, "Every other key of it: it is not known, and what it asks for might protect data."),
     "encryption": (Treatment.REFUSED, _NO_ENCRYPTION),
-    "store.index": (Treatment.IGNORED, "There is no semantic search yet: `query` is passed over."),
+    "store.index": (Treatment.HONOURED, "`dims`, `embed`, `fields`: semantic search, with pgvector in Postgres."),
     "store.ttl": (Treatment.HONOURED, "`default_ttl`, `refresh_on_read`, `sweep_interval_minutes`."),
     "store.path": (Treatment.REFUSED, _NO_CUSTOM_STORE),
     "store": (Treatment.IGNORED, "Every other key of it."),

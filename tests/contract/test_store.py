@@ -108,3 +108,16 @@ async def test_graphs_have_the_same_store_and_read_what_they_write(client: LangG
     await client.store.put_item([root, "facts"], key="first", value={"n": 0})
     again = await client.runs.wait(None, "remembering", input={"root": root, "seen": []})
     assert again["seen"][:3] == [1, 1, 2]
+
+
+@pytest.mark.contract(155)
+async def test_a_query_orders_by_score(client: LangGraphClient, root: str) -> None:
+    for key, text in {"bees": "bbb", "ays": "aaa", "both": "abab", "none": ""}.items():
+        await client.store.put_item([root], key=key, value={"text": text}, index=["text"])
+    await client.store.put_item([root], key="hidden", value={"text": "aaa"}, index=False)
+    items = (await client.store.search_items([root], query="aa"))["items"]
+    assert [item["key"] for item in items] == ["ays", "both", "bees"]
+    assert [round(item["score"], 3) for item in items] == [1.0, 0.707, 0.0]
+    page = (await client.store.search_items([root], query="aa", filter={"text": {"$ne": "aaa"}}, limit=1))["items"]
+    assert [item["key"] for item in page] == ["both"]
+    assert len((await client.store.search_items([root]))["items"]) == 5

@@ -61,7 +61,7 @@ def api(attribute: str) -> Probe:
 
 
 def executor(attribute: str) -> Probe:
-    return lambda settings, app: getattr(executor_options(settings, "postgresql:///given"), attribute)
+    return lambda settings, app: getattr(executor_options(settings, "postgresql:///given", app), attribute)
 
 
 def pool_seconds(settings: Settings, app: LanggraphJson) -> Any:

@@ -18,6 +18,7 @@ from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.store.graph_store import GraphStore
 from threadlog.engine.log.port import Append, Log, Topic
 from threadlog.engine.log.records import CommandEnvelope
+from threadlog.engine.store.embedding import Embedder
 from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.projections.rebuild.verify import verify
 
@@ -45,16 +46,26 @@ class Desk:
 
 
 @asynccontextmanager
-async def opened(world: EngineHarness, config: StoreConfig) -> AsyncIterator[Desk]:
+async def opened(world: EngineHarness, config: StoreConfig, embedder: Embedder | None = None) -> AsyncIterator[Desk]:
     async def applied(partition: int, offset: int) -> None:
         query = "SELECT cmd_off >= $2 FROM partitions WHERE p = $1"
         while not await world.pool.fetchval(query, partition, offset):
             await asyncio.sleep(0.001)
 
+    async def run(work: Callable[[Any], Any]) -> Any:
+        async with world.pool.acquire() as connection:
+            return await work(connection)
+
     log = Watched(world.log)
     appender = BatchingAppender(log, loop_yield=False)
     store = GraphStore(
-        db=world.pool, appender=appender, partitions=world.log.partitions, applied=applied, config=config
+        db=world.pool,
+        appender=appender,
+        partitions=world.log.partitions,
+        applied=applied,
+        config=config,
+        run=run,
+        embedder=embedder,
     )
     try:
         yield Desk(world, log, store)

@@ -49,6 +49,15 @@ class RetryingPool:
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         return await self._patiently(self._pool.fetchval, query, *arguments)
 
+    async def with_connection(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        """What `work` returns, called with a connection of its own."""
+
+        async def run(_: str) -> Any:
+            async with self._pool.acquire() as connection:
+                return await work(connection)
+
+        return await self._patiently(run, "")
+
     def close(self) -> None:
         self._pool.terminate()
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import orjson
@@ -36,6 +37,8 @@ from threadlog.engine.executor.store.item_values import item_value
 from threadlog.engine.ids import new_id
 from threadlog.engine.log.records import CommandEnvelope, partition_of
 from threadlog.engine.store import listing, reading
+from threadlog.engine.store.embedding import Embedder, texts_of, vectors_of
+from threadlog.engine.store.similarity import Run, nearest
 from threadlog.engine.store.writing import ItemWrite, touch_commands, write_commands
 from threadlog.engine.user_code.store_config import StoreConfig
 
@@ -66,14 +69,19 @@ class GraphStore(BaseStore):
         partitions: int,
         applied: Applied,
         config: StoreConfig,
+        run: Run,
+        embedder: Embedder | None = None,
     ) -> None:
+        """`db`, and `run` with a connection of its own: the read models. `embedder`: of `store.index`, if any."""
         super().__init__()
+        self._run, self._embedder = run, embedder
         self._db, self._appender, self._partitions, self._applied = db, appender, partitions, applied
         self.ttl_config = TTLConfig(default_ttl=config.default_ttl, refresh_on_read=config.refresh_on_read)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._reads = _Turn(self._loop, self._read)
         self._writes = _Turn(self._loop, self._write)
+        self._texts = _Turn(self._loop, self._embed)
         self._behind: set[asyncio.Task[None]] = set()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
@@ -102,7 +110,7 @@ class GraphStore(BaseStore):
 
     def close(self) -> None:
         """Give up what is under way: the executor ends."""
-        for turn in (self._reads, self._writes):
+        for turn in (self._reads, self._writes, self._texts):
             turn.close()
         for task in self._behind:
             task.cancel()
@@ -112,13 +120,14 @@ class GraphStore(BaseStore):
         return await self._batch(ops)
 
     async def _batch(self, ops: Sequence[Op]) -> list[Result]:
-        writes = {op[:2]: _item_write(op) for op in ops if isinstance(op, PutOp)}  # checked before anything is done
+        # Everything is checked before anything is done; of several puts of an item the last counts.
+        writes = {op[:2]: (_item_write(op), self._texts_of(op)) for op in ops if isinstance(op, PutOp)}
         reads = [(n, self._result(op)) for n, op in enumerate(ops) if not isinstance(op, PutOp)]
         results: list[Result] = [None] * len(ops)
         for (n, _), result in zip(reads, await asyncio.gather(*(work for _, work in reads)), strict=True):
             results[n] = result
         if writes:
-            await asyncio.gather(*(self._writes.ask(write) for write in writes.values()))
+            await asyncio.gather(*(self._put(write, texts) for write, texts in writes.values()))
         return results
 
     async def _result(self, op: Op) -> Result:
@@ -141,10 +150,24 @@ class GraphStore(BaseStore):
                 return [tuple(labels) for labels in found]
         raise TypeError(f"the store has no operation {type(op).__name__}")
 
+    def _texts_of(self, op: PutOp) -> list[tuple[str, str]]:
+        if self._embedder is None or op.value is None:
+            return []
+        return texts_of(op.value, op.index, self._embedder.config)
+
+    async def _put(self, write: ItemWrite, texts: Sequence[tuple[str, str]]) -> None:
+        if texts:
+            vectors = await asyncio.gather(*(self._texts.ask(text) for _, text in texts))
+            write = replace(write, vectors=vectors_of([path for path, _ in texts], vectors))
+        await self._writes.ask(write)
+
     async def _search(self, op: SearchOp) -> list[SearchItem]:
-        rows = await reading.search(
-            self._db, _labels(op.namespace_prefix), filter=op.filter, limit=op.limit, offset=op.offset
-        )
+        prefix, page = _labels(op.namespace_prefix), {"limit": op.limit, "offset": op.offset}
+        if op.query and self._embedder is not None:
+            vector = await self._embedder.query(op.query)
+            rows = await nearest(self._run, vector, prefix, filter=op.filter, **page)
+        else:
+            rows = await reading.search(self._db, prefix, filter=op.filter, **page)
         self._refresh(rows, op.refresh_ttl)
         return [SearchItem(**_fields(row), score=row["score"]) for row in rows]
 
@@ -153,6 +176,12 @@ class GraphStore(BaseStore):
     async def _read(self, items: Sequence[tuple[tuple[str, ...], str]]) -> list[reading.Row | None]:
         rows = await reading.get(self._db, list(dict.fromkeys(items)))
         return [rows.get((".".join(namespace), key)) for namespace, key in items]
+
+    async def _embed(self, texts: Sequence[str]) -> list[list[float]]:
+        assert self._embedder is not None
+        distinct = list(dict.fromkeys(texts))
+        vectors = dict(zip(distinct, await self._embedder.documents(distinct), strict=True))
+        return [vectors[text] for text in texts]
 
     async def _write(self, writes: Sequence[ItemWrite]) -> list[BaseException | None]:
         last = {(write.namespace, write.key): write for write in writes}
