@@ -15,7 +15,7 @@ from threadlog.deploy.compose.engine import Engine, engine_of
 from threadlog.deploy.settings import Settings
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import Command, CreateRun, CreateThread, ReportRun
-from threadlog.engine.gateway.gateway import LocalGateway, LogGateway, envelope_for
+from threadlog.engine.gateway.gateway import DEADLINE_SECONDS, LocalGateway, LogGateway, envelope_for
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Log, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
@@ -88,12 +88,13 @@ class EngineHarness:
         ready: bool = True,
         source: Log | None = None,
         executors: Executors | None = None,
+        deadline_seconds: float = DEADLINE_SECONDS,
         **names: Any,
     ) -> EngineUnderTest:
         composed = engine_of(
             Settings.load(), source or self.log, self.pool, owner=owner, executors=executors, **RENEWED_OFTEN, **names
         )
-        processor, through_log = composed.processor, LogGateway(source or self.log)
+        processor, through_log = composed.processor, LogGateway(source or self.log, deadline_seconds=deadline_seconds)
         processor.add_listener(through_log)
         engine = EngineUnderTest(composed, LocalGateway(processor, through_log))
         processor.add_listener(engine.heard)

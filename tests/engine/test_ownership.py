@@ -105,7 +105,7 @@ async def test_a_restart_goes_on_where_it_stopped(world: EngineHarness) -> None:
 
 
 async def test_a_stopped_processor_refuses(world: EngineHarness) -> None:
-    engine = await world.engine()
+    engine = await world.engine(deadline_seconds=0.2)  # for another engine to decide it
     await engine.stop()
     with pytest.raises(LogUnavailable):
         await engine.submit(create_thread())

@@ -88,7 +88,7 @@ async def place() -> AsyncIterator[Place]:
     """A receiver that answers what its path says."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        place.seen.append(request.path)
+        receiver.seen.append(request.path)
         match request.path.strip("/"):
             case "hang":
                 await asyncio.Event().wait()
@@ -113,8 +113,8 @@ async def place() -> AsyncIterator[Place]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
-    place = Place(f"http://127.0.0.1:{port}", port)
-    yield place
+    receiver = Place(f"http://127.0.0.1:{port}", port)
+    yield receiver
     await runner.cleanup()
 
 
