@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from threadlog.deploy.commands.image import Image
     from threadlog.deploy.settings import Settings
     from threadlog.engine.user_code.langgraph_json import LanggraphJson
 
@@ -193,6 +194,73 @@ def doctor(**given: Any) -> None:
     from threadlog.deploy.commands.doctor import examine
 
     sys.exit(_run(lambda: examine(given)))
+
+
+_base_image_option = click.option(
+    "--base-image", help="What to start from.  [default: the file's, else a Python image]"
+)
+_requirement_option = click.option(
+    "--threadlog",
+    "requirement",
+    help="What pip installs where the base image has no threadlog.  [default: this version]",
+)
+
+
+@main.command()
+@click.argument("save_path", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@config_option
+@_base_image_option
+@_requirement_option
+def dockerfile(save_path: Path | None, base_image: str | None, requirement: str | None, **given: Any) -> None:
+    """Write the Dockerfile of an image with the server and the application, to SAVE_PATH or to the terminal."""
+    image = _image(given, base_image, requirement)
+    if save_path is None:
+        click.echo(image.dockerfile, nl=False)
+        return
+    save_path.write_text(image.dockerfile)
+    click.echo(f"{save_path}: docker build -t NAME -f {save_path} {image.context}", err=True)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--tag", "-t", required=True, help="Name of the image.")
+@config_option
+@_base_image_option
+@_requirement_option
+@click.option("--with-env-file", is_flag=True, help="The `.env` that the file names may be in the image.")
+@click.argument("docker_arguments", nargs=-1, type=click.UNPROCESSED)
+def build(
+    tag: str, base_image: str | None, requirement: str | None, with_env_file: bool,
+    docker_arguments: tuple[str, ...], **given: Any,
+) -> None:  # fmt: skip
+    """Build an image with the server and the application in it; DOCKER_ARGUMENTS go to `docker build`."""
+    from threadlog.deploy.commands.image import build as build_image
+    from threadlog.deploy.commands.image import secrets_in_context
+    from threadlog.engine.user_code.langgraph_json import ConfigError
+
+    image = _image(given, base_image, requirement)
+    if not with_env_file and (file := secrets_in_context(_application(given))) is not None:
+        raise Readable(
+            f"{file} would become part of the image, with the secrets in it. Name it in "
+            f"{image.context / '.dockerignore'}, and give the variables to `docker run --env-file`; or build "
+            "--with-env-file."
+        )
+    try:
+        sys.exit(build_image(image, tag, docker_arguments))
+    except ConfigError as error:
+        raise Readable(str(error)) from None
+
+
+def _image(given: dict[str, Any], base_image: str | None, requirement: str | None) -> Image:
+    from threadlog.deploy.commands.image import image_of
+    from threadlog.engine.user_code.langgraph_json import ConfigError
+
+    try:
+        image = image_of(_application(given), base_image=base_image, requirement=requirement)
+    except ConfigError as error:
+        raise Readable(str(error)) from None
+    for notice in image.notices:
+        click.echo(f"threadlog: {notice}", err=True)
+    return image
 
 
 def _settings(given: dict[str, Any]) -> Settings:

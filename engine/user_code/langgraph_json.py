@@ -79,7 +79,8 @@ class LanggraphJson:
 
 
 def load(path: str | Path) -> LanggraphJson:
-    """Read and check the file.
+    """Read and check the file; where there is none, the variables by which LangGraph's command line hands an
+    application to an image: `LANGSERVE_GRAPHS` and those of the sections.
 
     Raises:
         ConfigError: it is missing, is no JSON object, one of its keys cannot be used, or it (or the environment) asks
@@ -91,6 +92,8 @@ def load(path: str | Path) -> LanggraphJson:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if graphs_alone := os.environ.get("LANGSERVE_GRAPHS", "").strip():
+            return _checked(file, {"graphs": _json_of_variable(file, "LANGSERVE_GRAPHS", graphs_alone)})
         raise ConfigError(
             file, None, "there is no such file. Start threadlog in the folder that has it, or pass --config."
         ) from None
@@ -102,6 +105,17 @@ def load(path: str | Path) -> LanggraphJson:
         raise ConfigError(file, None, f"this is not JSON ({error}).") from None
     if not isinstance(raw, dict):
         raise ConfigError(file, None, 'expected a JSON object such as {"graphs": {"agent": "./agent.py:graph"}}.')
+    return _checked(file, raw)
+
+
+def _json_of_variable(file: Path, variable: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(file, variable, f"this is not JSON ({error}).") from None
+
+
+def _checked(file: Path, raw: dict[str, Any]) -> LanggraphJson:
     notices: list[str] = []
     graphs = _graphs(file, raw.get("graphs"))
     env = _env(file, raw.get("env"), notices)

@@ -99,7 +99,10 @@ VARIABLES: Mapping[str, tuple[Treatment, str]] = {
         "Authentication is what `auth.path` names, whatever this says. `noop` and `custom` ask for nothing else.",
     ),
     "LANGGRAPH_AES_KEY": (Treatment.REFUSED, _NO_ENCRYPTION),
-    "LANGSERVE_GRAPHS": (Treatment.IGNORED, "The graphs are those of `langgraph.json`."),
+    "LANGSERVE_GRAPHS": (
+        Treatment.HONOURED,
+        "The graphs, where there is no `langgraph.json`.",
+    ),
     "MOUNT_PREFIX": (Treatment.HONOURED, "As the key `http.mount_prefix`."),
     "LS_RATE_LIMITS": (Treatment.IGNORED, "Requests are not limited."),
     "LS_DEFAULT_CHECKPOINTER_BACKEND": (Treatment.IGNORED, "As the key `checkpointer.backend`."),

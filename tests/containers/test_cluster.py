@@ -15,7 +15,7 @@ from langgraph_sdk import get_sync_client
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.containers.engine import Engine, NoEngine, docker_engine
+from tests.containers.engine import Engine
 from tests.waiting import eventually_blocking
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(3000)]
@@ -55,15 +55,6 @@ class Cluster:
     def query(self, sql: str) -> str:
         (postgres,) = self.containers("postgres")
         return self.engine.docker("exec", postgres, "psql", "-U", "threadlog", "-d", "threadlog", "-Atc", sql).strip()
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    try:
-        with docker_engine() as found:
-            yield found
-    except NoEngine as why:
-        pytest.skip(str(why))
 
 
 @pytest.fixture(scope="module")
