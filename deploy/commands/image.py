@@ -24,7 +24,7 @@ PYTHON = "3.12"
 _PYTHONS = ("3.11", "3.12", "3.13")
 _DISTROS = {"debian": "slim-bookworm", "bookworm": "slim-bookworm", "bullseye": "slim-bullseye"}
 _INSTALLERS = {"auto": "pip install", "pip": "pip install", "uv": 'uv pip install --python "$(command -v python)"'}
-_HOME = PurePosixPath("/app")
+_HOME = PurePosixPath("/srv/app")  # not where a base image may have an application of its own
 _NEVER = (".git", ".venv", ".threadlog", "__pycache__")
 _SECTIONS_UNSUPPORTED = ("node_version", "source")
 

@@ -50,7 +50,7 @@ def test_an_application_becomes_an_image_that_runs_it(engine: Engine, tmp_path: 
         )  # fmt: skip
         assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
         look = ("run", "--rm", image, "sh", "-c")
-        assert engine.docker(*look, "cat /made; ls -A /app; id -un; python -c 'import tabulate'").split() == [
+        assert engine.docker(*look, "cat /made; ls -A /srv/app; id -un; python -c 'import tabulate'").split() == [
             "made", ".dockerignore", "fake_model.py", "langgraph.json", "plain.py", "requirements.txt", "threadlog",
         ]  # fmt: skip
         engine.docker("run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:8000", image)

@@ -61,10 +61,12 @@ def test_local_folders_are_installed_where_they_are_packages(tmp_path: Path) -> 
     image = image_of(app)
     lines = image.dockerfile.splitlines()
     assert image.context == tmp_path
-    code = lines.index("COPY --chown=threadlog . /app")
+    code = lines.index("COPY --chown=threadlog . /srv/app")
     assert 'COPY ["app/plain/requirements.txt", "/tmp/requirements/app/plain/requirements.txt"]' in lines[:code]
-    assert "RUN pip install -e '/app/shared lib'" in lines[code:]
-    assert "WORKDIR /app/app" in lines and any("THREADLOG_CONFIG=/app/app/langgraph.json" in line for line in lines)
+    assert "RUN pip install -e '/srv/app/shared lib'" in lines[code:]
+    assert "WORKDIR /srv/app/app" in lines and any(
+        "THREADLOG_CONFIG=/srv/app/app/langgraph.json" in line for line in lines
+    )
 
 
 @pytest.mark.parametrize(
