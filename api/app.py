@@ -60,7 +60,7 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     api = Api(
         **parts,
         assistant_cache=AssistantCache(),
-        thread_defaults=ThreadDefaultsCache(deps.pool),
+        thread_defaults=ThreadDefaultsCache(deps.pool, with_priority=deps.priority is not None),
         disconnects=Disconnects(),
         metrics=HttpMetrics(),
         webhooks=UrlGuard(deps.settings.webhooks, resolver, own_url=deps.settings.own_url),

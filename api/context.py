@@ -15,6 +15,7 @@ from threadlog.api.caches.assistants import AssistantCache
 from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.metrics import HttpMetrics
+from threadlog.api.priority import Assign
 from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.engine.log.port import Log
@@ -33,8 +34,8 @@ class ApiDeps:
 
     `single_process`: every event reaches `hub` before a reply is sent, so caches fed by events are never stale.
     `gate`: in front of every handler; None: nobody has to authenticate.
-    `trouble`: returns what the engine of this process fails at, None while it works.
-    `embedder`: of `store.index`, if the application has one.
+    `priority`: the application's function. `trouble`: returns what the engine of this process fails at, None
+    while it works. `embedder`: of `store.index`, if the application has one.
     """
 
     pool: asyncpg.Pool
@@ -43,6 +44,7 @@ class ApiDeps:
     hub: StreamHub
     settings: ApiSettings = field(default_factory=ApiSettings)
     single_process: bool = False
+    priority: Assign | None = None
     trouble: Callable[[], str | None] | None = None
     gate: Gate | None = None
     embedder: Embedder | None = None

@@ -84,6 +84,7 @@ def build_run(
     temporary: bool,
     request_id: str,
     thread_ttl: JsonObject | None = None,
+    priority: JsonObject | None = None,
     due_at: str | None = None,
     streamed: bool = False,
     stream_from: int = 0,
@@ -91,7 +92,7 @@ def build_run(
     """The command that creates the run. `streamed`: its client follows it from the start, so its frames must not wait.
 
     `create_thread`: also when its thread does not exist, which then has this `thread_ttl`; `temporary`: the thread goes
-    with the run.
+    with the run. `priority`: of a thread that has no settings yet.
     """
     config, context = _config(request, assistant, thread_config, request_id)
     config["configurable"].update(run_id=run_id, thread_id=thread_id)
@@ -129,6 +130,7 @@ def build_run(
         thread_config=_left_on_thread(assistant, config, metadata),
         temporary=temporary,
         stream_from=stream_from,
+        priority=priority,
     )
 
 

@@ -24,7 +24,6 @@ NOT_BUILT: dict[str, Collection[int]] = {
     "crons": range(146, 151),
     "auth": range(157, 163),
     "MCP, A2A": {166, 167},
-    "priority of runs": {184},
 }
 REPLACED = {29: 180}
 """Statements of §12 that §13 corrects, and by which."""

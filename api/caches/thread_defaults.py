@@ -22,18 +22,22 @@ from threadlog.projections.queries import threads
 
 @dataclass(frozen=True, slots=True)
 class ThreadDefaults:
-    """Metadata and config of a thread. Shared: callers must not change them."""
+    """Metadata and config of a thread, and whether it has a priority. Shared: callers must not change them."""
 
     metadata: dict[str, Any]
     config: dict[str, Any]
+    prioritized: bool = False
 
     def after(self, event: dict[str, Any]) -> ThreadDefaults:
         """What they are after this event of the thread, as its row has them."""
         metadata, config = left_on_thread(event)
-        if not metadata and config is None:
+        prioritized = self.prioritized or (event["type"] == "run.created" and "priority" in event)
+        if not metadata and config is None and prioritized is self.prioritized:
             return self
         return ThreadDefaults(
-            merged(self.metadata, metadata) if metadata else self.metadata, self.config if config is None else config
+            merged(self.metadata, metadata) if metadata else self.metadata,
+            self.config if config is None else config,
+            prioritized,
         )
 
 
@@ -47,8 +51,9 @@ class ThreadDefaultsCache:
     Where `changed` receives every projected event (`ApiDeps.single_process`), threads with recent events need no query.
     """
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: asyncpg.Pool, *, with_priority: bool = False) -> None:
+        """`with_priority`: whether the application sets priorities; else no thread is looked at for its own."""
+        self._pool, self._with_priority = pool, with_priority
         self._cached: OrderedDict[str, ThreadDefaults] = OrderedDict()
         self._connection: Any = None
         self._waiting: _Waiting = {}
@@ -116,9 +121,11 @@ class ThreadDefaultsCache:
         if self._connection is None or self._connection.is_closed():
             await self._release()
             self._connection = await self._pool.acquire()
-        rows = await threads.for_runs(self._connection, thread_ids)
+        rows = await threads.for_runs(self._connection, thread_ids, with_priority=self._with_priority)
         return {
-            str(row["thread_id"]): ThreadDefaults(orjson.loads(row["metadata"]), orjson.loads(row["config"]))
+            str(row["thread_id"]): ThreadDefaults(
+                orjson.loads(row["metadata"]), orjson.loads(row["config"]), row["prioritized"]
+            )
             for row in rows
         }
 

@@ -24,6 +24,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.requests import configurable_headers
 from threadlog.api.http.responses import normalize_timestamp
+from threadlog.api.priority import settings_for
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.json import RunResponse, new_run_to_json
 from threadlog.engine.clock import utc_now
@@ -83,6 +84,7 @@ async def prepare(
     assistant = await _runnable_assistant(request, api, params.assistant_id)
     thread_metadata: JsonObject = {}
     thread_config: JsonObject = {}
+    prioritized = False
     stateless = thread_id is None
     run_id = str(uuid7())
     asked = _requested(params, config or {}, context, configurable_headers(request))
@@ -97,8 +99,20 @@ async def prepare(
             if only is not None and not only.matches(inherited.metadata):
                 raise _unknown()
             thread_metadata, thread_config = inherited.metadata, inherited.config
+            prioritized = inherited.prioritized
         elif params.if_not_exists != "create":
             raise _unknown()
+    priority = None
+    if api.priority is not None and not prioritized:
+        priority = await settings_for(
+            api.priority,
+            user=None if caller is None else caller.user,
+            permissions=() if caller is None else caller.permissions,
+            thread_id=None if stateless else thread_id,
+            thread_metadata=thread_metadata,
+            assistant=assistant,
+            run_metadata=asked.metadata,
+        )
     command = build_run(
         asked,
         run_id=run_id,
@@ -111,6 +125,7 @@ async def prepare(
         request_id=request[REQUEST_ID],
         due_at=_due_at(params.after_seconds),
         streamed=streamed,
+        priority=priority,
         thread_ttl=None if api.settings.thread_ttl is None else api.settings.thread_ttl.wire,
         stream_from=api.hub.stream_position(partition_of(thread_id, api.log.partitions)),
     )

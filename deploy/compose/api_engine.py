@@ -23,6 +23,8 @@ from threadlog.api.context import ApiDeps
 from threadlog.api.custom_app.lifespan import StartFailed
 from threadlog.api.custom_app.mount import CustomApp, CustomAppError
 from threadlog.api.custom_app.mount import load as load_custom_app
+from threadlog.api.priority import Assign, PriorityError
+from threadlog.api.priority import load as load_priority
 from threadlog.api.settings import ApiSettings, Cors
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.auth import gate_of
@@ -73,6 +75,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
         deps = await parts.enter_async_context(
             api_and_engine(settings, uri, options, alone=alone, embedder=embedder_of(application))
         )
+        deps = replace(deps, priority=await _priority(settings, application))
         await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
 
@@ -105,8 +108,10 @@ async def run_api(settings: Settings) -> None:
         hub, gateway = StreamHub(source), LogGateway(source)
         await _follow_events(parts, settings, uri, source, hub, gateway)
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
+        priority = await _priority(settings, application)
         deps = ApiDeps(
-            pool=pool, gateway=gateway, log=source, hub=hub, settings=options, embedder=embedder_of(application)
+            pool=pool, gateway=gateway, log=source, hub=hub, settings=options, priority=priority,
+            embedder=embedder_of(application)
         )  # fmt: skip
         await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
@@ -235,6 +240,22 @@ async def _custom_app(settings: Settings, application: LanggraphJson) -> CustomA
     try:
         return await asyncio.to_thread(load_custom_app, place)
     except CustomAppError as error:
+        raise CannotRun(f"{application.path}: {error}") from error
+
+
+async def _priority(settings: Settings, application: LanggraphJson) -> Assign | None:
+    """The application's function that says how urgent runs are, imported as its graphs are: without a running loop.
+
+    Raises:
+        CannotRun: it can't be loaded.
+    """
+    if application.priority is None:
+        return None
+    loopback.install(api_url(settings, application))
+    extend_sys_path(application)
+    try:
+        return await asyncio.to_thread(load_priority, application.priority)
+    except PriorityError as error:
         raise CannotRun(f"{application.path}: {error}") from error
 
 

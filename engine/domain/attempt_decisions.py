@@ -32,7 +32,7 @@ from threadlog.engine.domain.events import (
     WritesSaved,
 )
 from threadlog.engine.domain.limits import INDEXED_BYTES
-from threadlog.engine.domain.thread import Slot, Thread, scheduled, settle, shortened
+from threadlog.engine.domain.thread import Slot, Thread, attempt_of, scheduled, settle, shortened
 from threadlog.engine.domain.webhooks import requested
 from threadlog.engine.domain.wire import check_fields
 
@@ -231,13 +231,7 @@ def expire_lease(s: Thread, c: ExpireLease, at: str) -> list[Event]:
 
 
 def _again(s: Thread, slot: Slot) -> RunScheduled:
-    return RunScheduled(
-        thread_id=s.thread_id,
-        run_id=slot.run_id,
-        attempt=slot.attempt + 1,
-        kind=slot.kind,
-        fresh=not s.checkpoints,
-    )
+    return attempt_of(s, slot.run_id, slot.attempt + 1, slot.kind)
 
 
 def _error(outcome: JsonObject) -> JsonObject:

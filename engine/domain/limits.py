@@ -23,6 +23,7 @@ from threadlog.engine.domain.commands import (
     WriteItems,
 )
 from threadlog.engine.domain.expiry import check_ttl
+from threadlog.engine.domain.priority import check_priority
 from threadlog.engine.domain.store_limits import check_store_command, check_value_size
 
 MESSAGE_BYTES = 256 * 1024 * 1024
@@ -105,6 +106,8 @@ def _run(command: CreateRun) -> None:
     _graph(command)
     if command.thread_ttl is not None:
         check_ttl(command.thread_ttl)
+    if command.priority is not None:
+        check_priority(command.priority)
     kwargs = command.run.get("kwargs")
     webhook = kwargs.get("webhook") if isinstance(kwargs, dict) else None
     if isinstance(webhook, str) and len(webhook) > WEBHOOK_CHARACTERS:

@@ -39,9 +39,12 @@ from threadlog.engine.domain.events import (
     WebhookRequested,
 )
 from threadlog.engine.domain.expiry import Ttl, ttl_of
+from threadlog.engine.domain.priority import Priority, priority_of
 
 Kind = Literal["run", "state_update"]
 Stopping = Literal["interrupt", "rollback", "delete"]
+
+_NO_PRIORITY = Priority()
 
 REMEMBERED_RUNS = 8
 """Ids of the runs and jobs created last: by them a retry is recognised after its command id is forgotten."""
@@ -98,7 +101,7 @@ class Thread(NamedTuple):
     `runs`. `queue`: in the order in which runs get their turn. `recent`: ids of the last commands that
     changed something. `webhooks`: in the order in which their runs ended; those of a deleted temporary thread stay.
     changed something. `ttl`, `idle_since`: of a thread that expires, and since when its clock runs (ISO; None: it
-    stands, as the thread has expired and was kept).
+    stands, as the thread has expired and was kept). `priority`: of its runs, once a run has set it.
     """
 
     thread_id: str
@@ -114,6 +117,7 @@ class Thread(NamedTuple):
     webhooks: tuple[PendingWebhook, ...] = ()
     ttl: Ttl | None = None
     idle_since: str | None = None
+    priority: Priority | None = None
 
     @property
     def run_in_slot(self) -> Slot | None:
@@ -196,7 +200,9 @@ def _run_created(s: Thread, e: RunCreated, at: str) -> Thread:
     w = QueuedRun(
         run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary, webhook=_webhook_of(e.run)
     )  # fmt: skip
-    return _enqueue(s, w)
+    s = _enqueue(s, w)
+    priority = priority_of(e.priority)
+    return s if priority is None else s._replace(priority=priority)
 
 
 def _webhook_of(run: JsonObject) -> str | None:
@@ -312,7 +318,16 @@ _ACTIVITY = frozenset((
 
 
 def scheduled(s: Thread, w: QueuedRun) -> RunScheduled:
-    return RunScheduled(thread_id=s.thread_id, run_id=w.run_id, attempt=1, kind=w.kind, fresh=not s.checkpoints)
+    return attempt_of(s, w.run_id, 1, w.kind)
+
+
+def attempt_of(s: Thread, run_id: str, attempt: int, kind: Kind) -> RunScheduled:
+    """An attempt for executors to claim, in the thread's place among those that wait."""
+    priority, group = s.priority or _NO_PRIORITY
+    return RunScheduled(
+        thread_id=s.thread_id, run_id=run_id, attempt=attempt, kind=kind, fresh=not s.checkpoints,
+        priority=priority, fairness_group=group,
+    )  # fmt: skip
 
 
 def settle(
@@ -380,6 +395,8 @@ def dump(s: Thread) -> dict[str, Any]:
         out["runs"] = list(s.runs)
     if s.webhooks:
         out["webhooks"] = [list(w) for w in s.webhooks]
+    if s.priority is not None:
+        out["priority"] = s.priority.wire
     if s.ttl is not None:
         out["ttl"] = s.ttl.wire
         out["idle_since"] = s.idle_since
@@ -415,4 +432,5 @@ def load(key: str, stored: dict[str, Any]) -> Thread:
         webhooks=tuple(PendingWebhook(*w) for w in stored.get("webhooks", ())),
         ttl=ttl_of(stored.get("ttl")),
         idle_since=stored.get("idle_since"),
+        priority=priority_of(stored.get("priority")),
     )

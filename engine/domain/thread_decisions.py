@@ -44,6 +44,7 @@ from threadlog.engine.domain.events import (
     ThreadUpdated,
 )
 from threadlog.engine.domain.expiry import is_over
+from threadlog.engine.domain.priority import priority_of
 from threadlog.engine.domain.thread import QueuedRun, Thread, scheduled, settle, shortened
 from threadlog.engine.domain.webhooks import THREAD_DELETED, given_up, report_webhook
 from threadlog.engine.domain.wire import check_fields
@@ -160,6 +161,7 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
             return _rejected("conflict", BUSY)
         if c.multitask_strategy != "enqueue":
             events.extend(_superseded(s, c.multitask_strategy, by=c.run_id))
+    priority = c.priority if s.priority is None else None
     events.append(
         RunCreated(
             thread_id=s.thread_id,
@@ -172,11 +174,13 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
             thread_config=c.thread_config,
             temporary=c.temporary,
             stream_from=c.stream_from,
+            priority=priority,
         )
     )
     # A free slot means that nothing else is ready: what is left in the queue waits for its time.
     if s.slot is None and c.due_at is None:
-        events.append(scheduled(s, QueuedRun(run_id=c.run_id, due=at)))
+        s_then = s if priority is None else s._replace(priority=priority_of(priority))
+        events.append(scheduled(s_then, QueuedRun(run_id=c.run_id, due=at)))
     if not s.busy:
         events.append(ThreadStatusChanged(thread_id=s.thread_id, status="busy", error=s.error))
     return events

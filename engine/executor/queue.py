@@ -14,28 +14,9 @@ import orjson
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.listener import NOTIFY, Listener
 
-_CLAIM = """
-WITH free AS (
-    SELECT run_id FROM run_queue
-    WHERE owner IS NULL AND cancel IS NULL AND graph_id = ANY($2::text[]) {unless}
-    ORDER BY scheduled_at
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE run_queue AS q SET owner = $1
-FROM free LEFT JOIN runs AS r USING (run_id)
-WHERE q.run_id = free.run_id
-RETURNING q.run_id::text, q.thread_id::text, q.p, q.kind, q.graph_id, q.attempt, q.fresh, q.payload, q.cancel,
-          r.assistant_id::text, r.kwargs, r.metadata, r.temporary
-"""
-
 # Claims that are not flushed to disk (see `connect`) may be forgotten by a crash of the database. Two executors must
-# not work on the same attempt, so nobody claims until all who are alive have claimed theirs again.
-_UNLESS_FORGOTTEN = """
-AND NOT EXISTS (
-    SELECT FROM executors e WHERE e.lease_until > now()
-    AND NOT EXISTS (SELECT FROM executors_here h WHERE h.executor_id = e.executor_id)
-)"""
+# not work on the same attempt, so nobody claims until all who are alive have claimed theirs again: the last argument.
+_CLAIM = "SELECT * FROM claim_runs($1, $2, $3, $4, $5)"
 
 _CHECK_IN = """
 WITH here AS (INSERT INTO executors_here VALUES ($1) ON CONFLICT DO NOTHING),
@@ -115,7 +96,7 @@ class RunQueue:
         self, dsn: str, *, graphs: Sequence[str], durable: bool, held: Callable[[], Iterable[tuple[str, int]]]
     ) -> None:
         self._dsn, self._graphs, self._durable, self._held = dsn, list(graphs), durable, held
-        self._claim = _CLAIM.format(unless="" if durable else _UNLESS_FORGOTTEN)
+        self._last_group = ""  # the fairness group that was served last: the next one has its turn
         self._connection = PinnedConnection(self._connect)
         self._here: str | None = None  # the executor that has checked in on this connection
         self._lock = asyncio.Lock()
@@ -142,9 +123,11 @@ class RunQueue:
             pass
 
     async def claim(self, owner: str, limit: int) -> list[Claim]:
-        """Up to `limit` attempts, now this executor's."""
+        """Up to `limit` attempts, now this executor's: the most urgent, by turns of their fairness groups."""
         async with self._ready(owner) as connection:
-            rows = await connection.fetch(self._claim, owner, self._graphs, limit)
+            rows = await connection.fetch(_CLAIM, owner, self._graphs, limit, self._last_group, not self._durable)
+        if rows:
+            self._last_group = rows[-1]["fairness_group"]
         return [_claim(row) for row in rows]
 
     async def give_back(self, owner: str, run_id: str, attempt: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from threadlog.engine.user_code.auth_section import AuthSection, Wrong, options_of
-from threadlog.engine.user_code.http_section import HttpSection, read_http
+from threadlog.engine.user_code.http_section import CodePlace, HttpSection, place_of, read_http
 from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
 from threadlog.engine.user_code.store_config import StoreConfig, StoreConfigError, store_config
 from threadlog.engine.user_code.webhook_rules import WebhookRules, webhook_rules
@@ -53,8 +53,8 @@ class ThreadTtl:
 class LanggraphJson:
     """A checked file. Paths are absolute; `env` is what the file asks to have in the environment.
 
-    `thread_ttl`: the keys of `checkpointer.ttl`; `auth`: None where nothing asks for authentication. `notices`:
-    sentences that a user should read when a server starts.
+    `thread_ttl`: the keys of `checkpointer.ttl`; `priority`: where the application's `Priority` is; `auth`: None where
+    nothing asks for authentication. `notices`: sentences that a user should read when a server starts.
     """
 
     path: Path
@@ -63,6 +63,7 @@ class LanggraphJson:
     env: dict[str, str] = field(default_factory=dict)
     store: StoreConfig = field(default_factory=StoreConfig)
     http: HttpSection = field(default_factory=HttpSection)
+    priority: CodePlace | None = None
     thread_ttl: ThreadTtl = field(default_factory=lambda: ThreadTtl())
     webhooks: WebhookRules = field(default_factory=WebhookRules)
     auth: AuthSection | None = None
@@ -134,6 +135,7 @@ def _checked(file: Path, raw: dict[str, Any]) -> LanggraphJson:
             environment,
             lambda key, problem: ConfigError(file, key, problem),
         ),
+        priority=_priority(file, raw.get("priority", sections.get("LANGGRAPH_PRIORITY"))),
         thread_ttl=_thread_ttl(file, raw.get("checkpointer", sections.get("LANGGRAPH_CHECKPOINTER"))),
         webhooks=_webhooks(file, raw.get("webhooks", sections.get("LANGGRAPH_WEBHOOKS")), http, environment),
         auth=_auth(file, raw.get("auth") or sections.get("LANGGRAPH_AUTH")),
@@ -169,6 +171,16 @@ def _store(file: Path, section: Any) -> StoreConfig:
         return store_config(section, file.parent)
     except StoreConfigError as error:
         raise ConfigError(file, error.key, str(error)) from None
+
+
+def _priority(file: Path, section: Any) -> CodePlace | None:
+    if section is None:
+        return None
+    if not isinstance(section, dict):
+        raise ConfigError(file, "priority", 'expected an object such as {"path": "./priority.py:priority"}.')
+    if not section.get("path"):
+        return None
+    return place_of(section["path"], file.parent, "priority.path", lambda key, what: ConfigError(file, key, what))
 
 
 _CENTURY = 100 * 365 * 24 * 60  # minutes, as `engine.domain.expiry`

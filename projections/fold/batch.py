@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from threadlog.engine.domain.priority import DEFAULT_GROUP
 from threadlog.engine.domain.text import storable, without_nul
 from threadlog.engine.processor.ports import Stop
 
@@ -123,6 +124,8 @@ class QueueRow:
     fresh: bool
     payload: Any = None
     cancel: str | None = None
+    priority: int = 0
+    fairness_group: str = DEFAULT_GROUP
 
 
 @dataclass(slots=True)
@@ -288,6 +291,15 @@ class ProjectionBatch:
                 self.values.setdefault(key, (kind, value))
         self.deferred_values.clear()
 
+    def priority_arguments(self) -> list[Any]:
+        """The arguments of `project_priorities`: of the attempts that have other settings than the default ones."""
+        rows = [
+            (run_id, row.priority, storable(row.fairness_group))
+            for run_id, row in self.queued.items()
+            if row.priority or row.fairness_group != DEFAULT_GROUP
+        ]
+        return [list(column) for column in zip(*rows, strict=True)]
+
     def end_arguments(self) -> list[Any]:
         """The argument of `project_ends`."""
         return [
@@ -347,6 +359,7 @@ class ProjectionBatch:
                 (
                     run_id, row.thread_id, row.p, row.kind, row.graph_id, row.attempt, row.scheduled_at, row.fresh,
                     None if row.payload is None else text(row.payload), row.cancel, None,
+                    row.priority, row.fairness_group,
                 )
                 for run_id, row in self.queued.items()
             ],

@@ -41,6 +41,7 @@ _HANDLERS: dict[str, Handler] = {
 _SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced"})
 _TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted"})
 
+PROJECT_PRIORITIES = "SELECT project_priorities($1, $2, $3)"
 PROJECT_ENDS = "SELECT project_ends($1)"
 PROJECT_STORE = "SELECT project_store($1, $2, $3, $4, $5)"
 PROJECT_WEBHOOKS = "SELECT project_webhooks($1, $2, $3)"
@@ -198,12 +199,15 @@ def statements(
     rows: ProjectionBatch, applied: str | None, *, quiet: bool = False, wakes: bool = True
 ) -> list[tuple[str, list[Any]]]:
     """The statements that write a fold, with their arguments: one, before it `project_ends` if runs end in it and
-    `project_webhooks` if webhooks change, and after it `project_store` if items of the store do."""
+    `project_webhooks` if webhooks change, and after it `project_priorities` if attempts have some and `project_store`
+    if items of the store change."""
     written = [(PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))]
     if rows.changes_webhooks:
         written.insert(0, (PROJECT_WEBHOOKS, rows.webhook_arguments()))
     if rows.ends:
         written.insert(0, (PROJECT_ENDS, [rows.end_arguments()]))
+    if priorities := rows.priority_arguments():
+        written.append((PROJECT_PRIORITIES, priorities))
     if rows.changes_store:
         written.append((PROJECT_STORE, rows.store_arguments()))
     return written

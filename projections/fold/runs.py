@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
+from threadlog.engine.domain.priority import DEFAULT_GROUP
 from threadlog.engine.stored.value_refs import text_reference
 from threadlog.projections.fold.batch import FINAL, ProjectionBatch, QueueRow, RunRow, text, time_of
 from threadlog.projections.fold.threads import leave_on_thread
@@ -55,6 +56,8 @@ def scheduled(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int
         scheduled_at=at,
         fresh=event.get("fresh", False),
         payload=payload,
+        priority=event.get("priority", 0),
+        fairness_group=event.get("fairness_group", DEFAULT_GROUP),
     )
     rows.cancels.pop(run_id, None)
     rows.unqueued.discard(run_id)

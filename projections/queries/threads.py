@@ -52,11 +52,20 @@ async def was_deleted(db: Reader, thread_id: str, within_seconds: float) -> bool
     )
 
 
-async def for_runs(db: Reader, thread_ids: Sequence[str]) -> list[asyncpg.Record]:
-    """`(thread_id, metadata, config)`: what new runs inherit from their threads."""
-    return await db.fetch(
-        "SELECT thread_id::text, metadata, config FROM threads WHERE thread_id = ANY($1::uuid[])", thread_ids
-    )
+_FOR_RUNS = """
+SELECT thread_id::text, metadata, config, false AS prioritized FROM threads WHERE thread_id = ANY($1::uuid[])
+"""
+_FOR_RUNS_WITH_PRIORITY = """
+SELECT thread_id::text, metadata, config,
+    coalesce((a.state -> 'thread' -> 'priority') IS NOT NULL, false) AS prioritized
+FROM threads t LEFT JOIN aggregates a ON a.key = t.thread_id::text WHERE t.thread_id = ANY($1::uuid[])
+"""
+
+
+async def for_runs(db: Reader, thread_ids: Sequence[str], *, with_priority: bool = False) -> list[asyncpg.Record]:
+    """`(thread_id, metadata, config)`: what new runs inherit from their threads; `prioritized`: whether a run of theirs
+    has set a priority, which only the thread's decider remembers (false unless `with_priority`)."""
+    return await db.fetch(_FOR_RUNS_WITH_PRIORITY if with_priority else _FOR_RUNS, thread_ids)
 
 
 def _where(

@@ -135,6 +135,12 @@ STORIES: dict[str, list[Command]] = {
         report(R3, started=STARTED, status="error", error=ERROR),
         DeleteThread(thread_id=T),
     ],
+    "priority": [
+        create(R1, create_thread={}, priority={"priority": -2, "fairness_group": "ann"}),
+        create(R2, priority={"priority": 5}),
+        ExpireLease(thread_id=T, run_id=R1, attempt=1, executor="x"),
+        report(R1, attempt=2, status="success"),
+    ],
     "expiry": [
         CreateThread(thread_id=T, ttl={"strategy": "keep_latest", "ttl": 0.05}),
         ExpireThread(thread_id=T),

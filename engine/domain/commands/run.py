@@ -17,7 +17,8 @@ class CreateRun(Command):
     `not_found`), `thread_ttl`: its ttl. `thread_metadata`, `thread_config`: what the run leaves on its thread
     (graph_id, assistant_id, config). `due_at`: not before this time (ISO). `temporary`: the thread is deleted when the
     run ends.
-    `stream_from`: a position of the partition's `stream` topic not after the run's first frame.
+    `stream_from`: a position of the partition's `stream` topic not after the run's first frame. `priority`: settings
+    `{priority, fairness_group}` for a thread that has none yet.
     """
 
     type: ClassVar[str] = "run.create"
@@ -33,6 +34,7 @@ class CreateRun(Command):
     thread_config: JsonObject | None = None
     temporary: bool = False
     stream_from: int = 0
+    priority: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from threadlog.engine.domain.events.base import Event, JsonObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCreated(Event):
-    """A run exists and is `pending`. `thread_metadata` is merged into the thread's, `thread_config` replaces its."""
+    """A run exists and is `pending`. `thread_metadata` is merged into the thread's, `thread_config` replaces its;
+    `priority`: its thread's settings from now on."""
 
     type: ClassVar[str] = "run.created"
     thread_id: str
@@ -23,6 +24,7 @@ class RunCreated(Event):
     thread_config: JsonObject | None = None
     temporary: bool = False
     stream_from: int = 0
+    priority: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,8 @@ class RunReady(Event):
 class RunScheduled(Event):
     """The run's turn has come: executors may claim this attempt. The only source of attempt numbers.
 
-    `fresh`: the thread has no checkpoint yet, so there is none to load.
+    `fresh`: the thread has no checkpoint yet, so there is none to load. `priority`, `fairness_group`: those of the
+    thread.
     """
 
     type: ClassVar[str] = "run.scheduled"
@@ -47,6 +50,8 @@ class RunScheduled(Event):
     attempt: int
     kind: Literal["run", "state_update"] = "run"
     fresh: bool = False
+    priority: int = 0
+    fairness_group: str = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,98 @@
+-- The order in which waiting attempts are claimed: the most urgent first, groups of the same priority in turn.
+
+ALTER TABLE run_queue ADD COLUMN priority int NOT NULL DEFAULT 0;              -- the lower, the more urgent
+ALTER TABLE run_queue ADD COLUMN fairness_group text COLLATE "C" NOT NULL DEFAULT 'default';
+
+DROP INDEX run_queue_free;
+CREATE INDEX run_queue_free ON run_queue (priority, fairness_group, scheduled_at) WHERE owner IS NULL AND cancel IS NULL;
+
+-- After project_rows, which queues every attempt with the default settings.
+CREATE FUNCTION project_priorities(run_ids uuid[], priorities int[], groups text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE run_queue q SET priority = u.priority, fairness_group = u.fairness_group
+        FROM unnest(run_ids, priorities, groups) AS u (run_id, priority, fairness_group) WHERE q.run_id = u.run_id;
+END $$;
+
+-- Gives `claimant` up to `at_most` attempts of these graphs. `last_group`: the one that was served last, the next ones get
+-- their turn. `only_known`: claims may be forgotten by a crash, so none is made until all executors alive have checked in.
+-- A column for each of what executors need, see `engine.executor.queue`. What it costs grows with at_most and with the
+-- priorities in use (11 at most), not with what waits.
+CREATE FUNCTION claim_runs(claimant text, graphs text[], at_most int, last_group text, only_known boolean)
+RETURNS TABLE (
+    run_id text, thread_id text, p int, kind text, graph_id text, attempt int, fresh boolean, payload json, cancel text,
+    assistant_id text, kwargs json, metadata jsonb, temporary boolean, fairness_group text
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    left_to_claim int := at_most;
+    level         int := NULL;
+    line          text;
+    lines         text[];
+    share         int;
+    taken         int;
+    taken_in_turn int;
+BEGIN
+    IF only_known AND EXISTS (
+        SELECT FROM executors e WHERE e.lease_until > now()
+        AND NOT EXISTS (SELECT FROM executors_here h WHERE h.executor_id = e.executor_id)
+    ) THEN
+        RETURN;
+    END IF;
+    LOOP
+        SELECT q.priority INTO level FROM run_queue q
+            WHERE q.owner IS NULL AND q.cancel IS NULL AND (level IS NULL OR q.priority > level)
+            ORDER BY q.priority LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        LOOP                                    -- until nothing of this priority is left
+            lines := '{}';                      -- groups with something to claim, behind the last one, then from the first on
+            line := last_group;
+            FOR wrapped IN 0 .. 1 LOOP
+                LOOP
+                    EXIT WHEN cardinality(lines) >= left_to_claim;
+                    SELECT q.fairness_group INTO line FROM run_queue q
+                        WHERE q.owner IS NULL AND q.cancel IS NULL AND q.priority = level AND q.fairness_group > line
+                            AND (wrapped = 0 OR q.fairness_group <= last_group) AND q.graph_id = ANY (graphs)
+                        ORDER BY q.fairness_group LIMIT 1;
+                    EXIT WHEN NOT FOUND;
+                    lines := lines || line;
+                END LOOP;
+                line := '';                     -- no group has this name
+            END LOOP;
+            EXIT WHEN cardinality(lines) = 0;
+            share := greatest(left_to_claim / cardinality(lines), 1);
+            taken_in_turn := 0;
+            FOREACH line IN ARRAY lines LOOP
+                RETURN QUERY
+                    WITH free AS MATERIALIZED (
+                        SELECT f.run_id FROM run_queue f
+                        WHERE f.owner IS NULL AND f.cancel IS NULL AND f.priority = level AND f.fairness_group = line
+                            AND f.graph_id = ANY (graphs)
+                        ORDER BY f.scheduled_at LIMIT least(share, left_to_claim) FOR UPDATE SKIP LOCKED
+                    )
+                    UPDATE run_queue q SET owner = claimant FROM free LEFT JOIN runs r ON r.run_id = free.run_id
+                    WHERE q.run_id = free.run_id
+                    RETURNING q.run_id::text, q.thread_id::text, q.p, q.kind, q.graph_id, q.attempt, q.fresh, q.payload,
+                        q.cancel, r.assistant_id::text, r.kwargs, r.metadata, r.temporary, q.fairness_group;
+                GET DIAGNOSTICS taken = ROW_COUNT;
+                taken_in_turn := taken_in_turn + taken;
+                left_to_claim := left_to_claim - taken;
+                last_group := line;
+                IF left_to_claim = 0 THEN
+                    RETURN;
+                END IF;
+            END LOOP;
+            EXIT WHEN taken_in_turn = 0;        -- others have locked what is left
+        END LOOP;
+    END LOOP;
+END $$;
+
+DO $$
+BEGIN
+    ALTER FUNCTION claim_runs SET plan_cache_mode = force_generic_plan;
+    ALTER FUNCTION claim_runs SET enable_seqscan = off;
+    ALTER FUNCTION claim_runs SET enable_hashjoin = off;
+    ALTER FUNCTION claim_runs SET enable_mergejoin = off;
+    ALTER FUNCTION project_priorities SET plan_cache_mode = force_generic_plan;
+    ALTER FUNCTION project_priorities SET enable_seqscan = off;
+    ALTER FUNCTION project_priorities SET enable_hashjoin = off;
+END $$;
