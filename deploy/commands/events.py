@@ -17,7 +17,7 @@ from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.settings import Settings
 from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.port import Log, Record, Topic
-from threadlog.engine.log.records import EventRecord, partition_of
+from threadlog.engine.log.records import ENGINE, EXECUTOR, EventRecord, partition_of
 from threadlog.engine.log.unreadable import UNREADABLE, event_in
 
 _TEXT_LIMIT = 72
@@ -135,14 +135,13 @@ def lines_of(happened: LoggedEvent, *, as_json: bool, with_key: bool) -> list[st
     record = happened.record
     if as_json:
         place = {"partition": happened.partition, "offset": happened.offset, "at": record.at, "key": record.key}
-        return [
-            orjson.dumps({**place, "epoch": record.epoch, "command_id": record.cmd_id, "event": event}).decode()
-            for event in record.events
-        ]
+        place |= {"epoch": record.epoch, "command_id": record.cmd_id, "actor": record.actor}
+        return [orjson.dumps({**place, "event": event}).decode() for event in record.events]
     where = f"{happened.partition}@{happened.offset}"
     key = f"{record.key}  " if with_key else ""
+    by = "" if record.actor in (None, ENGINE, EXECUTOR) else f" by={_short('', record.actor)}"
     return [
-        f"{record.at[11:23]}  {where:>7}  {key}{event['type']:<22} {_summary(event)}".rstrip()
+        f"{record.at[11:23]}  {where:>7}  {key}{event['type']:<22} {_summary(event)}".rstrip() + by
         for event in record.events
     ]
 

@@ -36,6 +36,9 @@ written, and what is stored, streamed or listed stands a few levels deeper than 
 ID_CHARACTERS = 250
 """The id of a command, which its sender makes up."""
 
+ACTOR_CHARACTERS = 600
+"""Who wants a command, as `user:<identity>` and the like; an identity has at most 500."""
+
 INDEXED_BYTES = 2600
 """UTF-8 of a text in an index: a row of an index in Postgres has 2704 bytes, of which 100 are needed otherwise."""
 

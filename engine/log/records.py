@@ -22,6 +22,12 @@ def partition_of(key: str, partitions: int) -> int:
     return zlib.crc32(key.encode()) % partitions
 
 
+# Who wants commands that no client does. A user's are by `user:<identity>`, those of clients that act for the server
+# itself (`get_client()` in the application) by `server`.
+ENGINE = "engine"
+EXECUTOR = "executor"
+
+
 @dataclass(frozen=True, slots=True)
 class CommandEnvelope:
     """A command with its id (idempotency key), aggregate key, actor, time (ISO-8601 UTC) and trace context."""
@@ -89,7 +95,8 @@ class RefusedEnvelope(CommandEnvelope):
     def instead_of(envelope: CommandEnvelope, reason: str) -> RefusedEnvelope:
         """With the ids of its body only: the rest of it may be what can't be stored."""
         body = {name: envelope.body[name] for name in _IDENTITY if isinstance(envelope.body.get(name), str | int)}
-        return RefusedEnvelope(envelope.id, envelope.type, envelope.key, envelope.at, body, reason=reason)
+        texts = (envelope.id, envelope.type, envelope.key, envelope.at)
+        return RefusedEnvelope(*texts, body, envelope.actor, reason=reason)
 
 
 _IDENTITY = ("thread_id", "run_id", "attempt", "job_id", "assistant_id")
@@ -105,7 +112,7 @@ class EventRecord:
 
     `epoch`: the writer's term; `cmd_off`: offset of the command in `commands` of the same partition; `after`: the
     `cmd_off` of the record this one was decided after (None: not told), so that a record that got into the log although
-    an earlier one of its term did not is recognised.
+    an earlier one of its term did not is recognised. `actor`: the command's, who wanted it (None: not told).
     """
 
     epoch: int
@@ -116,6 +123,7 @@ class EventRecord:
     events: list[dict[str, Any]] = field(default_factory=list)
     start: bool = False
     after: int | None = None
+    actor: str | None = None
     _value: bytes | None = field(default=None, init=False, repr=False, compare=False)  # orjson leaves it out: a "_"
 
     def encode(self) -> bytes:
@@ -143,7 +151,7 @@ class EventRecord:
             if type(said) is not dict or not said.keys() >= _EVENT_FIELDS:
                 raise ValueError("it is not an object with the fields of an event record") from None
             record = EventRecord(
-                **{name: said[name] for name in (*_EVENT_FIELDS, "events", "start", "after") if name in said}
+                **{name: said[name] for name in (*_EVENT_FIELDS, "events", "start", "after", "actor") if name in said}
             )
         record._check_types()
         return record
@@ -156,6 +164,8 @@ class EventRecord:
         for text in (self.cmd_id, self.key, self.at):
             if type(text) is not str:
                 raise ValueError("its cmd_id, key or time is not a string")
+        if self.actor is not None and type(self.actor) is not str:
+            raise ValueError("its actor is not a string")
         if type(self.start) is not bool or type(self.events) is not list:
             raise ValueError("a field of it has the wrong type")
         for event in self.events:

@@ -180,6 +180,7 @@ class Term:
             at=envelope.at,
             events=[event_to_wire(event) for event in events],
             after=self._decided,
+            actor=envelope.actor,
         )
 
     def _refuse(
@@ -363,10 +364,14 @@ def _envelope_of(fields: Any, key: str, place: tuple[int, int] | None) -> Comman
     except TypeError as error:
         return _unreadable(key, f"it is not a command: {error}")
     texts = (envelope.id, envelope.type, envelope.key, envelope.at)
+    actor = envelope.actor
     if not all(isinstance(text, str) for text in texts) or not isinstance(envelope.body, dict):
         return _unreadable(key, "it is not a command: a field of its envelope has the wrong type")
     if max(map(len, texts)) > limits.ID_CHARACTERS and (long := _too_long(envelope)) is not None:
         return long
+    if actor is not None and (not isinstance(actor, str) or len(actor) > limits.ACTOR_CHARACTERS):
+        reason = f"its actor is not a text of at most {limits.ACTOR_CHARACTERS} characters"
+        return RefusedEnvelope(*texts, {}, reason=reason)
     if place is not None and partition_of(envelope.key, place[1]) != place[0]:
         # The owner of the key's own partition decides for it, and nobody else.
         return RefusedEnvelope(*texts, {}, reason="it is in another partition than its key's")

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -15,7 +16,7 @@ from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import ExpireItems
 from threadlog.engine.domain.store_namespace import key_of_namespace
 from threadlog.engine.log.port import LogUnavailable
-from threadlog.engine.log.records import CommandEnvelope
+from threadlog.engine.log.records import ENGINE, CommandEnvelope
 from threadlog.engine.processor.ports import CoordinationStore
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class TimerService:
         if id_ not in self._timers and id_ not in self._sending:
             delay = max(0.0, in_seconds)
             fire = asyncio.get_running_loop().call_later
-            self._timers[id_] = fire(delay, self._fire, CommandEnvelope(id_, type_, key, "", dict(body)))
+            self._timers[id_] = fire(delay, self._fire, CommandEnvelope(id_, type_, key, "", dict(body), ENGINE))
 
     def _fire(self, envelope: CommandEnvelope) -> None:
         del self._timers[envelope.id]
@@ -103,7 +104,7 @@ class TimerService:
 
     async def _send_once(self, envelope: CommandEnvelope) -> None:
         try:
-            await self._send(CommandEnvelope(envelope.id, envelope.type, envelope.key, utc_now(), envelope.body))
+            await self._send(replace(envelope, at=utc_now()))
         except LogUnavailable as error:
             log.warning(
                 "%s could not be sent and will be found due again: %s", envelope.id, error, extra=envelope.log_fields

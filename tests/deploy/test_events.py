@@ -92,7 +92,8 @@ def test_json_lines_are_complete() -> None:
     event = {"type": "run.failed", "interrupts": {}, "text": "x" * 500}
     [line] = lines_of(LoggedEvent(3, 17, 0, record(1, 5, "key", event)), as_json=True, with_key=False)
     assert orjson.loads(line) == {
-        "partition": 3, "offset": 17, "at": AT, "key": "key", "epoch": 1, "command_id": "cmd-5", "event": event,
+        "partition": 3, "offset": 17, "at": AT, "key": "key", "epoch": 1, "command_id": "cmd-5", "actor": None,
+        "event": event,
     }  # fmt: skip
 
 

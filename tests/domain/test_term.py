@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,14 @@ def test_a_term_announces_itself_and_may_then_decide() -> None:
     batch = term.batch()
     assert batch is not None and batch.records == []
     assert (batch.partition, batch.epoch, batch.ev_off, batch.cmd_off, batch.log_epoch) == (3, 7, 0, -1, 7)
+
+
+def test_the_record_says_who_wanted_its_command() -> None:
+    term = fresh(START)
+    asked = replace(envelope(CreateThread(thread_id=T)), actor="user:ann")
+    record = term.decide(0, asked)
+    assert record is not None and record.actor == "user:ann"
+    assert EventRecord.decode(record.encode()).actor == "user:ann"
 
 
 def test_what_the_former_term_left_is_read_back_folded_and_projected() -> None:
@@ -189,6 +198,11 @@ def test_a_stored_state_is_taken_up_once() -> None:
         (CommandEnvelope(id="c", type="thread.create", key=T, at="noon", body={"thread_id": T}), "time in UTC"),
         (envelope_of(b"not JSON", T), "it is not a command"),
         (envelope_of(b"[]", T), "it is not a command"),
+        (envelope_of(b'{"id": "", "type": "t", "key": "", "at": "", "body": {}, "actor": 1}', T), "its actor is not"),
+        (
+            envelope_of(b'{"id": "", "type": "t", "key": "", "at": "", "body": {}, "actor": "%b"}' % (b"a" * 601), T),
+            "its actor is not",
+        ),
         (envelope_of(b'{"id": 1, "type": "thread.create", "key": 2, "at": 3, "body": 4}', T), "wrong type"),
         (envelope_of(b'{"colour": "blue"}', T), "it is not a command"),
     ],

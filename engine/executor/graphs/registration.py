@@ -15,7 +15,7 @@ from threadlog.engine.executor.graphs.describe import broken_graph, describe_gra
 from threadlog.engine.executor.graphs.loader import Graphs, LoadedGraph, graph_name
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.ids import default_assistant_id
-from threadlog.engine.log.records import CommandEnvelope, partition_of
+from threadlog.engine.log.records import EXECUTOR, CommandEnvelope, partition_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,5 +67,5 @@ async def described(graph: LoadedGraph, store: BaseStore | None = None) -> dict[
 
 
 def _post(appender: BatchingAppender, partitions: int, command: Command, *, key: str, id: str) -> None:
-    envelope = CommandEnvelope.of(command, id=id, key=key, at=utc_now())
+    envelope = CommandEnvelope.of(command, id=id, key=key, at=utc_now(), actor=EXECUTOR)
     appender.command(partition_of(key, partitions), key, envelope.encode())

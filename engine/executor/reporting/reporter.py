@@ -10,7 +10,7 @@ from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import ReportRun
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
-from threadlog.engine.log.records import CommandEnvelope
+from threadlog.engine.log.records import EXECUTOR, CommandEnvelope
 
 _GATHER_SECONDS = 0.01  # items of a run that goes on wait this long for more
 
@@ -150,7 +150,11 @@ class AttemptReporter:
             outcome=outcome,
         )
         envelope = CommandEnvelope.of(
-            report, id=f"{frames.run_id}:{frames.attempt}:{self._number}", key=frames.thread_id, at=utc_now()
+            report,
+            id=f"{frames.run_id}:{frames.attempt}:{self._number}",
+            key=frames.thread_id,
+            at=utc_now(),
+            actor=EXECUTOR,
         )
         self._started = None
         self._number += 1
