@@ -59,10 +59,8 @@ def test_a_term_announces_itself_and_may_then_decide() -> None:
 
 
 def test_the_record_says_who_wanted_its_command() -> None:
-    term = fresh(START)
-    asked = replace(envelope(CreateThread(thread_id=T)), actor="user:ann")
-    record = term.decide(0, asked)
-    assert record is not None and record.actor == "user:ann"
+    record = decide(fresh(), 0, replace(envelope(CreateThread(thread_id=T)), actor="user:ann"))
+    assert record.actor == "user:ann"
     assert EventRecord.decode(record.encode()).actor == "user:ann"
 
 
