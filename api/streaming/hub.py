@@ -111,6 +111,11 @@ class StreamHub:
 
     # --- subscribing
 
+    @property
+    def subscriber_count(self) -> int:
+        """Requests that wait for something of a thread, or stream it."""
+        return sum(map(len, self._subscribers.values()))
+
     def subscribe(self, subscriber: Subscriber) -> None:
         self._subscribers.setdefault(subscriber.thread_id, []).append(subscriber)
         if self.closing:

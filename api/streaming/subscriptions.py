@@ -67,6 +67,11 @@ class Subscription:
         self._queued_bytes = 0
         self._read_from: int | None = None  # not None: behind the tail, what comes live is left to the log
 
+    @property
+    def queued_bytes(self) -> int:
+        """Of frames in memory that the client has not taken."""
+        return self._queued_bytes
+
     def __enter__(self) -> Self:
         self._hub.subscribe(self)
         self._read_from = self._hub.stream_position(self._partition)
@@ -210,6 +215,11 @@ class RunSubscription(Subscription):
     def error_seen(self) -> bool:
         """Whether the client has the run's `error` event."""
         return self._run_end.cursor.error_seen
+
+    @property
+    def queued_bytes(self) -> int:
+        """Of frames in memory that the client has not taken."""
+        return self._queued_bytes
 
     def __enter__(self) -> Self:
         super().__enter__()

@@ -87,6 +87,11 @@ class ExecutorChannel:
         """Whether it is known that the command at this offset is in the read models: the engine has answered it."""
         return offset <= self._applied.get(partition, -1)
 
+    @property
+    def linked(self) -> bool:
+        """Whether the engine is at the other end."""
+        return self._framed is not None
+
     def claimed(self) -> None:
         """What there was to claim has been claimed."""
         if self._framed is not None:

@@ -74,6 +74,11 @@ class ExecutorChannelServer:
         """Whether an executor is there to be woken."""
         return bool(self._sessions)
 
+    @property
+    def loads(self) -> list[int]:
+        """Per executor, in the order they came, how many attempts it has said it works on."""
+        return [session.load for session in self._sessions]
+
     def wake(self, runs: int) -> None:
         """So many runs can be claimed: tell as many executors, the least busy first."""
         for _ in range(min(runs, len(self._sessions))):

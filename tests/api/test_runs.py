@@ -132,7 +132,7 @@ async def test_a_rejected_run_changes_nothing(api: ApiHarness) -> None:
         )
         assert code == 409
     assert [run["run_id"] for run in await api.call("GET", f"/threads/{thread_id}/runs")] == [first["run_id"]]
-    assert not api.hub._subscribers
+    assert api.hub.subscriber_count == 0
 
 
 async def test_a_delayed_run_is_due_after_so_many_seconds(api: ApiHarness) -> None:

@@ -257,7 +257,7 @@ async def test_closing_the_last_interested_stream_cancels_if_asked(api: ApiHarne
 
 async def gone(api: ApiHarness, left: int) -> None:
     """Only so many streams of the server are open."""
-    await eventually(lambda: sum(len(subscribers) for subscribers in api.hub._subscribers.values()) <= left)
+    await eventually(lambda: api.hub.subscriber_count <= left)
 
 
 async def status(api: ApiHarness, thread_id: str, run_id: str, wanted: str) -> None:

@@ -138,7 +138,7 @@ async def test_leaving_a_wait_cancels_only_if_asked(api: ApiHarness) -> None:
         async with api.client.post(f"/threads/{thread_id}/runs/wait", data=body) as answer:
             run_id = answer.headers["Content-Location"].rpartition("/")[2]
             answer.close()
-        await eventually(lambda: not api.hub._subscribers)
+        await eventually(lambda: api.hub.subscriber_count == 0)
         await status(api, thread_id, run_id, expected)
 
 
@@ -188,5 +188,5 @@ async def test_a_connection_cut_by_the_server_does_not_cancel_the_run(api: ApiHa
         api.hub.shutdown()
         with pytest.raises(aiohttp.ClientError):
             await answer.read()
-    await eventually(lambda: not api.hub._subscribers)
+    await eventually(lambda: api.hub.subscriber_count == 0)
     assert await api.pool.fetchval("SELECT status FROM runs WHERE run_id = $1", run_id) == "pending"

@@ -71,7 +71,7 @@ class Server:
         executor.link.claimed()  # tells its load
 
         async def known() -> bool:
-            return len(self.link._sessions) == len(self.executors) and self.link._sessions[-1].load == load
+            return len(self.link.loads) == len(self.executors) and self.link.loads[-1] == load
 
         await eventually(known)
         executor.woken = 0
@@ -155,7 +155,7 @@ async def test_without_a_link_appends_go_to_the_log(server: Server) -> None:
     await server.link.aclose()
 
     async def broken() -> bool:
-        return executor.link._framed is None
+        return not executor.link.linked
 
     await eventually(broken)
     thread, run = new_id(), new_id()
