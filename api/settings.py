@@ -74,6 +74,8 @@ class ApiSettings:
     """Groups of routes that are not served (`engine.user_code.http_section.FLAGS`)."""
     metric_prefix: str = "lg_api_"
     """Prefix of the Prometheus metric names; the default is LangGraph Server's."""
+    internal_metrics: bool = False
+    """Whether `/metrics` shows those that LangGraph Server calls internal."""
     store: StoreConfig = field(default_factory=StoreConfig)
     """The section `store` of `langgraph.json`: the time to live of items, and what is embedded."""
     thread_ttl: Ttl | None = None

@@ -188,6 +188,31 @@ class Settings(BaseSettings):
         description="Origins (comma-separated) that browsers may call the api from.",
     )
 
+    # metrics
+    metric_prefix: str = Field(
+        "lg_api_",
+        validation_alias="METRIC_PREFIX",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$",
+        description="What the names of the metrics begin with.",
+    )
+    expose_internal_metrics_prometheus: bool = Field(
+        False,
+        validation_alias="EXPOSE_INTERNAL_METRICS_PROMETHEUS",
+        description="Also expose the metrics that LangGraph Server calls internal.",
+    )
+    lsd_prom_metrics_enabled: bool = Field(
+        False,
+        validation_alias="LSD_PROM_METRICS_ENABLED",
+        description="Serve each process' metrics at a port of its own, too: see docs/monitoring.md.",
+    )
+    lsd_prom_metrics_port: int = Field(
+        9464,
+        validation_alias="LSD_PROM_METRICS_PORT",
+        ge=1,
+        le=64000,
+        description="The first of these ports.",
+    )
+
     # webhooks
     webhook_secret: str | None = Field(
         None,

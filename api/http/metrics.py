@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from threadlog.engine.metrics import METRICS
 
 LATENCY_BUCKETS_MS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000)
 
@@ -54,10 +56,21 @@ class HttpMetrics:
 class Scrape(Collector):
     """The families of one scrape: what was counted here and what was asked of the database beforehand."""
 
-    def __init__(self, http: HttpMetrics, prefix: str, gauges: dict[str, float]) -> None:
-        self._http, self._prefix, self._gauges = http, prefix, gauges
+    def __init__(
+        self,
+        http: HttpMetrics,
+        prefix: str,
+        gauges: dict[str, float],
+        labelled: Mapping[str, Mapping[str, float]],
+        *,
+        internal: bool,
+    ) -> None:
+        """`labelled`: gauges of `engine.metrics.DEFINED`."""
+        self._http, self._prefix, self._gauges, self._internal = http, prefix, gauges, internal
+        self._labelled = labelled
 
     def collect(self) -> Iterator[Metric]:
         yield from self._http.families(self._prefix)
+        yield from METRICS.families(self._prefix, internal=self._internal, gauges=self._labelled)
         for name, value in self._gauges.items():
             yield GaugeMetricFamily(f"{self._prefix}{name}", name.replace("_", " "), value=value)

@@ -21,6 +21,7 @@ from threadlog.api.http.requests import header, path_text
 from threadlog.api.http.responses import reply
 from threadlog.engine.domain.text import storable
 from threadlog.engine.logging_context import fields, set_fields
+from threadlog.engine.metrics import METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ def _error_response(request: web.Request, error: Exception) -> web.StreamRespons
         logger.warning(
             "%s %s: %s: %s", request.method, storable(request.path), type(error).__name__, error, extra=_fields(request)
         )
+        METRICS.count("pg_pool_requests_errors")
         return reply(
             error_body("The log or the database can't be reached at the moment. Try again.", usual_code(503)),
             503,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
@@ -24,6 +25,7 @@ from threadlog.api.system.json import (
     ServiceResponse,
 )
 from threadlog.engine.ids import default_assistant_id
+from threadlog.engine.log.port import LogUnavailable, Topic
 from threadlog.engine.log.unreadable import UNREADABLE, UNREADABLE_FRAMES
 from threadlog.engine.postgres.listener import deaf_listeners
 from threadlog.projections.health import Services
@@ -159,12 +161,26 @@ async def metrics(request: web.Request) -> web.Response:
         "pg_pool_size": api.pool.get_size(),
         "pg_pool_available": api.pool.get_idle_size(),
     }
+    labelled: dict[str, dict[str, float]] = {"stream_clients": {"": api.hub.subscribed}}
+    if lag := await _lag(api):
+        labelled["partition_lag"] = lag
+    prefix = api.settings.metric_prefix
     registry = CollectorRegistry(target_info={"service_name": "threadlog", "version": api.settings.version})
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    registry.register(Scrape(api.metrics, api.settings.metric_prefix, gauges))
+    registry.register(Scrape(api.metrics, prefix, gauges, labelled, internal=api.settings.internal_metrics))
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _lag(api: Api) -> dict[str, float]:
+    """By partition; nothing while the log is away: a scrape tells the rest all the same."""
+    positions = await queries.positions(api.pool)
+    try:
+        bounds = await asyncio.gather(*(api.log.bounds(Topic.COMMANDS, one.partition) for one in positions))
+    except LogUnavailable:
+        return {}
+    return {str(one.partition): max(0, end - 1 - one.decided) for one, (_, end) in zip(positions, bounds, strict=True)}
 
 
 _CHECK = (Query("check_db", "boolean", "also ask the database, the log and the engine"),)

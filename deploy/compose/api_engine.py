@@ -35,6 +35,7 @@ from threadlog.deploy.compose.storage import embedder_of, opened_log, pool_of, p
 from threadlog.deploy.compose.webhooks import delivering_webhooks, rules_of
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.health import probed
+from threadlog.deploy.metrics import exposed_metrics
 from threadlog.deploy.settings import Settings
 from threadlog.engine.allocator import return_large_blocks
 from threadlog.engine.domain.expiry import Ttl
@@ -44,6 +45,7 @@ from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.processor.expiry import SweepOptions
+from threadlog.engine.processor.meter import EventMeter
 from threadlog.engine.processor.ports import EventListener, Executors
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.store.embedding import Embedder
@@ -92,6 +94,7 @@ async def run_engine(settings: Settings) -> None:
             delivering_webhooks(settings, uri, rules, processor, own_url=settings.url_of_the_api)
         )
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
+        parts.enter_context(exposed_metrics(settings))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
         await _until_told_to_stop()
 
@@ -172,6 +175,7 @@ async def _processor(
         trimming = asyncio.create_task(retain_for_ever(source, pool, settings), name="retention")
         parts.push_async_callback(_end, trimming)
     parts.push_async_callback(engine.stop)
+    engine.processor.add_listener(EventMeter())
     await engine.processor.start()
     await engine.processor.ready()
     return engine.processor
@@ -213,6 +217,7 @@ async def _serve(parts: AsyncExitStack, settings: Settings, uri: str, deps: ApiD
     await parts.enter_async_context(probed(settings, uri, deps.log, trouble=deps.trouble))
     gate = await gate_of(settings, load_langgraph_json(settings.config), deps.pool)
     app = make_app(replace(deps, gate=gate), custom)
+    parts.enter_context(exposed_metrics(settings))
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_API_STOP_SECONDS)
     try:
         await runner.setup()
@@ -273,6 +278,8 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         store=app.store,
         thread_ttl=_default_ttl(app.thread_ttl),
         webhooks=app.webhooks,
+        metric_prefix=settings.metric_prefix,
+        internal_metrics=settings.expose_internal_metrics_prometheus,
         own_url=api_url(settings, app),
         security=None if app.auth is None else app.auth.openapi,
     )

@@ -9,6 +9,7 @@ from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.storage import embedder_of, opened_log, prepared_database, prepared_store
 from threadlog.deploy.health import probed
 from threadlog.deploy.lease_owner import owner_name
+from threadlog.deploy.metrics import exposed_metrics
 from threadlog.deploy.parent import ask_for_more_executors
 from threadlog.deploy.settings import Settings
 from threadlog.deploy.supervise.pulse import sign_of_life
@@ -30,6 +31,11 @@ async def _execute(settings: Settings, graphs: Graphs, reached_at: str) -> None:
     uri = await prepared_database(settings)
     application = load(settings.config)
     await prepared_store(uri, application.store)
+    with exposed_metrics(settings):
+        await _work(settings, graphs, reached_at, uri, application)
+
+
+async def _work(settings: Settings, graphs: Graphs, reached_at: str, uri: str, application: LanggraphJson) -> None:
     async with opened_log(settings) as source:
         options = replace(executor_options(settings, uri, application), api_url=reached_at)
         await authorize_loopback(settings, uri)

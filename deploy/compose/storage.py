@@ -17,6 +17,7 @@ from threadlog.deploy.settings import Settings, without_password
 from threadlog.engine.backoff import Backoff
 from threadlog.engine.log.port import Log, LogUnavailable
 from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.metrics import METRICS
 from threadlog.engine.postgres.connection import leave_as_it_is
 from threadlog.engine.postgres.errors import AWAY
 from threadlog.engine.store.embedding import Embedder
@@ -117,6 +118,8 @@ class BoundedPool(asyncpg.Pool):
 
     def acquire(self, *, timeout: float | None = None) -> Any:
         """The time limit counts for giving the connection back, too, when a statement given up is cancelled."""
+        if self.get_idle_size() == 0 and self.get_size() >= self.get_max_size():
+            METRICS.count("pg_pool_requests_queued")
         return super().acquire(timeout=self._seconds if timeout is None else timeout)
 
 

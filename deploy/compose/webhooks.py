@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from threadlog.deploy.compose.storage import pool_of
 from threadlog.deploy.settings import Settings
+from threadlog.engine.metrics import METRICS
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.user_code.langgraph_json import load
 from threadlog.engine.user_code.langgraph_keys import sections_of
@@ -33,9 +34,11 @@ async def delivering_webhooks(
     async with pool_of(uri, name="webhooks", size=_CONNECTIONS, seconds=settings.database_timeout_seconds) as pool:
         dispatcher = WebhookDispatcher(PostgresWebhookStore(pool), processor, sender.send, schedule_of(settings))
         dispatcher.start()
+        METRICS.gauges["webhooks_in_flight"] = lambda: {"": dispatcher.in_flight}
         try:
             yield dispatcher
         finally:
+            METRICS.gauges.pop("webhooks_in_flight", None)
             await dispatcher.stop()
             await sender.aclose()
             resolver.close()

@@ -28,6 +28,7 @@ from threadlog.engine.executor.run.config import ServerFacts
 from threadlog.engine.executor.store.graph_store import GraphStore
 from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.log.port import Log
+from threadlog.engine.metrics import METRICS
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.processor.ports import Stop
 from threadlog.engine.user_code.langgraph_json import GraphSpec
@@ -77,6 +78,7 @@ class Executor:
         self._garbage = Collector(self._loop)
         self.attempts: dict[str, RunAttempt] = {}
         self._on_thread: dict[str, RunAttempt] = {}
+        METRICS.gauges["executor_attempts"] = lambda: {"": len(self._on_thread)}
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._cancelled_early: dict[str, float] = {}
         self._wake = asyncio.Event()

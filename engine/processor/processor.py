@@ -20,6 +20,7 @@ from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
+from threadlog.engine.metrics import METRICS
 from threadlog.engine.processor.committer import MakeCommitter, Submission, Turn, provide_states
 from threadlog.engine.processor.expiry import ExpirySweep, SweepOptions
 from threadlog.engine.processor.inbox import Inboxes
@@ -341,6 +342,7 @@ class Processor:
             one.local.extend(self._waiting.pop(term.partition, ()))
             if one.local:
                 self._partitions.busy(term.partition)
+        METRICS.count("partition_takeovers", amount=len(terms))
         again = await self.committer.open(terms)
         for submission in reversed(again):
             self._partitions[submission.partition].local.appendleft(submission)

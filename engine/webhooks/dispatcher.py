@@ -24,6 +24,7 @@ from threadlog.engine.domain.commands import ReportWebhook
 from threadlog.engine.domain.webhooks import waits
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.records import CommandEnvelope, EventRecord
+from threadlog.engine.metrics import METRICS
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.webhooks.ports import DueWebhook, PartitionOwner, WebhookStore
 from threadlog.engine.webhooks.schedule import RetrySchedule
@@ -62,8 +63,7 @@ class WebhookDispatcher:
         self._bytes = 0
         self._loading = asyncio.Semaphore(2)
         self._looking: asyncio.Task[None] | None = None
-        self.counts: Counter[str] = Counter()
-        """Attempts by outcome: delivered, failed, dead."""
+        self._stopping = False
 
     def start(self) -> None:
         self._owner.add_listener(self)
@@ -71,6 +71,7 @@ class WebhookDispatcher:
 
     async def stop(self) -> None:
         """Wait a moment for what is under way; what takes longer is the next owner's, who sends it again."""
+        self._stopping = True  # `wait_for` of Python 3.11 may swallow the cancellation
         if self._looking is not None:
             self._looking.cancel()
             with suppress(asyncio.CancelledError):
@@ -95,7 +96,7 @@ class WebhookDispatcher:
 
     async def _run(self) -> None:
         backoff = Backoff()
-        while True:
+        while not self._stopping:
             self._wake.clear()
             try:
                 seconds = await self._look()
@@ -189,7 +190,7 @@ class WebhookDispatcher:
                 outcome = "dead"
             else:
                 due_at = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="microseconds")
-        self.counts[outcome] += 1
+        METRICS.count("webhook_attempts", outcome)
         if outcome != "delivered":
             log.warning(
                 "the webhook of run %s, attempt %d, is %s: %s", due.run_id, due.attempt, outcome,

@@ -9,6 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
 
 from threadlog.api.app import ROUTES, make_app
 from threadlog.api.context import ApiDeps
@@ -187,6 +188,24 @@ async def test_metrics(api: ApiHarness) -> None:
         assert re.search(rf"^lg_api_{name} [0-9]", text, re.M), name
     assert re.search(r'lg_api_http_requests_latency_count\{method="POST",path="/threads"\} 1.0', text)
     assert "process_resident_memory_bytes" in text and "target_info" in text
+
+
+async def test_the_metrics_of_api_and_engine_are_those_that_the_docs_list(database: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
+    ]
+    listed = {
+        name.removesuffix("_total") for row in rows if row[3] != "executor" for name in re.findall(r"`(\w+)`", row[0])
+    }
+    async with api_harness(database, ApiSettings(internal_metrics=True)) as opened:
+        await opened.call("GET", "/info")
+        async with opened.client.get("/metrics") as answer:
+            text = await answer.text()
+    families = {family.name for family in text_string_to_metric_families(text)}
+    shown = {name.removeprefix("lg_api_") for name in families if name.startswith("lg_api_")}
+    assert shown - {"executor_attempts"} == listed  # an executor's, where a test of this process had one
+    assert 'lg_api_partition_lag{partition="0"} 0.0' in text
 
 
 async def test_any_origin_may_call_by_default(api: ApiHarness) -> None:

@@ -23,6 +23,7 @@ from threadlog.deploy.compose.executor import executor_options, run_executor
 from threadlog.deploy.compose.storage import opened_log
 from threadlog.deploy.compose.webhooks import schedule_of, sender_of
 from threadlog.deploy.logs import PROCESS_NAME, configure_logging
+from threadlog.deploy.metrics import port_of
 from threadlog.deploy.parent import PARENT_PID
 from threadlog.deploy.settings import Settings, env_name
 from threadlog.deploy.supervise import announce
@@ -169,6 +170,10 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "RESUMABLE_STREAM_TTL_SECONDS": ("9", api("resumable_seconds")),
     "HTTP_MAX_REQUEST_BODY_BYTES": ("9", api("max_body_bytes")),
     "CORS_ALLOW_ORIGINS": ("https://a.example", api("cors")),
+    "METRIC_PREFIX": ("other_", api("metric_prefix")),
+    "EXPOSE_INTERNAL_METRICS_PROMETHEUS": ("true", api("internal_metrics")),
+    "LSD_PROM_METRICS_ENABLED": ("true", lambda settings, app: settings.lsd_prom_metrics_enabled),  # test_metrics.py
+    "LSD_PROM_METRICS_PORT": ("9999", lambda settings, app: port_of(settings)),
     "THREADLOG_WEBHOOK_SECRET": ("whsec_" + "A" * 32, lambda settings, app: sender_of(settings, Mock())._keys),
     "THREADLOG_WEBHOOK_TIMEOUT_SECONDS": ("9", lambda settings, app: sender_of(settings, Mock())._seconds),
     "THREADLOG_WEBHOOK_ATTEMPTS": ("9", lambda settings, app: schedule_of(settings).attempts),

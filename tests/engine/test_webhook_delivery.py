@@ -273,10 +273,10 @@ def begin(engine: Engine, network: Network, running: list[WebhookDispatcher]) ->
 
 async def test_what_is_due_is_sent_and_reported(started: list[WebhookDispatcher]) -> None:
     engine, network = Engine(due(1), due(2, "b", attempt=3)), Network()
-    counts = begin(engine, network, started).counts
+    begin(engine, network, started)
     await eventually(lambda: len(engine.reports) == 2)
     assert {report["id"] for report in engine.reports} == {f"webhook:{run_id(1)}:1", f"webhook:{run_id(2)}:3"}
-    assert counts == {"delivered": 2} and sorted(network.ids) == [run_id(1), run_id(2)]
+    assert sorted(network.ids) == [run_id(1), run_id(2)]
 
 
 async def test_a_failure_is_reported_with_the_time_of_the_next_attempt_and_the_last_as_the_end(

@@ -22,6 +22,7 @@ from threadlog.engine.log.kafka.fetch import EARLIEST, LATEST, RETRY_SECONDS, Fe
 from threadlog.engine.log.kafka.producer import Call, Producer
 from threadlog.engine.log.kafka.tail import Tail
 from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
+from threadlog.engine.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ class KafkaLog:
         for slot, record in enumerate(records):
             self._check(record.topic, record.partition)
             by_topic.setdefault(record.topic, []).append((slot, record))
+            METRICS.counts["appended_bytes", record.topic] += len(record.value)
         call = Call([-1] * len(records), len(records), asyncio.get_running_loop().create_future())
         for topic, some in by_topic.items():
             producer = self._stream if topic is Topic.STREAM else self._control

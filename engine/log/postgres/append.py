@@ -14,6 +14,7 @@ import asyncpg
 from threadlog.engine.compression.codec import LARGE_BYTES, pack_frames, pack_record
 from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, RecordRefused, Topic
+from threadlog.engine.metrics import METRICS
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.errors import AWAY, FAILED, NOT_COMMITTED
 from threadlog.engine.postgres.staging import VALUE_BYTES, StagedValue, is_large, may_stage, staged
@@ -88,6 +89,7 @@ def group(records: Sequence[Append]) -> Groups:
             r_group.append(g + 1)
             keys.append(records[i].key)
             values.append(stored(records[i]))
+            METRICS.counts["appended_bytes", place[0]] += len(records[i].value)
     counts = [len(by_place[place]) for place in places]
     return Groups(([t for t, _ in places], [p for _, p in places], counts, r_group, keys, values), slots)
 
