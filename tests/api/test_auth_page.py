@@ -34,7 +34,10 @@ async def test_the_snippet_keeps_users_apart(database: str, gate: Gate) -> None:
         thread = await api.call("POST", "/threads", {}, **of("ann-secret"))
         assert thread["metadata"] == {"owner": "ann"}
         assert (await api.ask("GET", f"/threads/{thread['thread_id']}", **of("bob-secret")))[0] == 404
-        assert await api.ask("POST", "/threads", {}, **of("guessed")) == (401, {"detail": "Send a token"})
+        assert await api.ask("POST", "/threads", {}, **of("guessed")) == (
+            401,
+            {"detail": "Send a token", "code": "unauthenticated"},
+        )
 
 
 def test_the_page_names_every_access_of_the_threads() -> None:

@@ -108,7 +108,7 @@ async def test_nobody_gets_past_the_gate_of_any_route(guarded: ApiHarness) -> No
             else:
                 assert answer.status == 401, route
                 assert answer.headers["WWW-Authenticate"] == "Bearer"
-                assert await answer.json() == {"detail": "Who are you?"}
+                assert await answer.json() == {"detail": "Who are you?", "code": "unauthenticated"}
 
 
 @pytest.mark.parametrize(("identity", "detail"), [("banned", "Forbidden"), ("late", "Not after ten")])
@@ -117,7 +117,7 @@ async def test_what_the_handlers_say_holds_for_every_route(guarded: ApiHarness, 
     for route in TOUCHING:
         if "crons" not in route.path and (key := _key(route)) != SOCKET:
             answer = await guarded.ask(route.method, _path(route, ann), _body(route), **of(identity))
-            assert answer == (403, {"detail": detail}), key
+            assert answer == (403, {"detail": detail, "code": "forbidden"}), key
 
 
 async def test_what_is_anns_is_not_there_for_bob(guarded: ApiHarness) -> None:
