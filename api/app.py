@@ -12,6 +12,7 @@ from threadlog.api.auth.gate import GATE
 from threadlog.api.caches.assistants import AssistantCache
 from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
 from threadlog.api.context import API, Api, ApiDeps
+from threadlog.api.crons import routes as crons
 from threadlog.api.custom_app.mount import CustomApp, merged_openapi, mount
 from threadlog.api.events import routes as events
 from threadlog.api.http import openapi
@@ -37,6 +38,7 @@ _RESOLVER: web.AppKey[Resolver] = web.AppKey("resolver", Resolver)
 
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
 ROUTES: tuple[Route, ...] = (
+    *crons.routes,
     *runs.routes,
     *search.routes,
     *threads.routes,

@@ -18,16 +18,19 @@ from threadlog.engine.domain.commands import (
     CreateRun,
     CreateThread,
     DeleteAssistant,
+    DeleteCron,
     DeleteRun,
     DeleteThread,
     ImportCheckpoints,
     PruneThread,
     SetLatestAssistant,
     UpdateAssistant,
+    UpdateCron,
     UpdateState,
     UpdateThread,
 )
 from threadlog.engine.processor.ports import Decided
+from threadlog.projections.queries import crons
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +40,7 @@ _MISSING: Mapping[type[Command], ErrorCode] = {  # what there is not, where a co
     **dict.fromkeys((CreateThread, UpdateThread, PruneThread, DeleteThread), "thread_not_found"),
     **dict.fromkeys((CreateRun, UpdateState, ImportCheckpoints), "thread_not_found"),
     **dict.fromkeys((CancelRun, DeleteRun), "run_not_found"),
+    **dict.fromkeys((UpdateCron, DeleteCron), "cron_not_found"),
     **dict.fromkeys((CreateAssistant, UpdateAssistant, SetLatestAssistant, DeleteAssistant), "assistant_not_found"),
 }
 
@@ -65,6 +69,13 @@ async def submit_many(api: Api, commands: Sequence[Command]) -> int:
     """Submit all commands of one request; returns how many were not rejected. Raises `LogUnavailable`."""
     decided = await gather_in_batches(partial(submit_unless_rejected, api), commands)
     return len(decided) - decided.count(None)
+
+
+async def delete_crons_of(api: Api, *, thread_ids: Sequence[str] = (), assistant_id: str | None = None) -> None:
+    """Delete the crons of threads and an assistant that are gone. Should the process die before, the owners of the
+    partitions find them (`engine.crons.service`)."""
+    ids = await crons.ids_of(api.pool, thread_ids=thread_ids, assistant_id=assistant_id)
+    await submit_many(api, [DeleteCron(cron_id=cron_id) for cron_id in ids])
 
 
 async def gather_in_batches(call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:

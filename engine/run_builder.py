@@ -88,14 +88,18 @@ def build_run(
     due_at: str | None = None,
     streamed: bool = False,
     stream_from: int = 0,
+    cron_id: str | None = None,
 ) -> CreateRun:
-    """The command that creates the run. `streamed`: its client follows it from the start, so its frames must not wait.
+    """The command that creates the run. `cron_id`: the cron that fired; `streamed`: its client follows it from the
+    start, so its frames must not wait.
 
     `create_thread`: also when its thread does not exist, which then has this `thread_ttl`; `temporary`: the thread goes
     with the run. `priority`: of a thread that has no settings yet.
     """
     config, context = _config(request, assistant, thread_config, request_id)
     config["configurable"].update(run_id=run_id, thread_id=thread_id)
+    if cron_id is not None:
+        config["configurable"]["cron_id"] = cron_id
     metadata = _metadata(request, assistant, thread_metadata, config)
     kwargs = {
         "input": request.input,

@@ -18,7 +18,7 @@ from threadlog.api.assistants.bodies import (
 from threadlog.api.assistants.config import sync_config_and_context
 from threadlog.api.assistants.json import AssistantResponse, assistant_to_json
 from threadlog.api.auth.gate import allowed, metadata_in
-from threadlog.api.commands import submit, submit_many
+from threadlog.api.commands import delete_crons_of, submit, submit_many
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
@@ -127,7 +127,7 @@ async def patch(request: web.Request) -> web.Response:
 
 @requires("assistants.delete")
 async def delete(request: web.Request) -> web.Response:
-    """Delete an assistant and cancel its runs; `delete_threads` also deletes their threads.
+    """Delete an assistant and its crons, and cancel its runs; `delete_threads` also deletes their threads.
 
     DELETE /assistants/{assistant_id} (contract 1.1).
     """
@@ -144,9 +144,11 @@ async def delete(request: web.Request) -> web.Response:
         CancelRun(thread_id=str(row["thread_id"]), run_id=str(row["run_id"]), reason=reason) for row in rows
     ]
     await submit_many(api, cancellations)
+    thread_ids: list[str] = []
     if delete_threads:
         thread_ids = await threads.ids_of_assistant(api.pool, assistant_id, threads_only)
         await submit_many(api, [DeleteThread(thread_id=thread_id) for thread_id in thread_ids])
+    await delete_crons_of(api, thread_ids=thread_ids, assistant_id=assistant_id)
     return no_content()
 
 

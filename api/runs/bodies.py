@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -49,16 +49,12 @@ class LangsmithTracer(Body):
     example_id: Name | None = None
 
 
-class RunCreate(Body):
-    """A run of a thread, or a stateless one."""
+class RunOptions(Body):
+    """What a run may be asked, be it created by a request or by a cron."""
 
-    OPAQUE = ("input", "command")
+    OPAQUE: ClassVar[tuple[str, ...]] = ("input",)
 
-    assistant_id: Annotated[Indexed, Field(min_length=1)]
     input: Any = None
-    command: Annotated[JsonObject | None, AfterValidator(_not_only_null)] = None
-    checkpoint: CheckpointRef | None = None
-    checkpoint_id: CheckpointText | None = None
     metadata: Metadata | None = None
     config: SmallConfig | None = None
     context: Metadata | None = None
@@ -75,15 +71,26 @@ class RunCreate(Body):
     stream_mode: StreamModes | None = None
     stream_subgraphs: bool | None = None
     stream_resumable: bool | None = None
-    feedback_keys: Later = None
     multitask_strategy: Literal["reject", "rollback", "interrupt", "enqueue"] | None = None
+    checkpoint_during: bool | None = None
+    durability: Literal["sync", "async", "exit"] | None = None
+
+
+class RunCreate(RunOptions):
+    """A run of a thread, or a stateless one."""
+
+    OPAQUE = ("input", "command")
+
+    assistant_id: Annotated[Indexed, Field(min_length=1)]
+    command: Annotated[JsonObject | None, AfterValidator(_not_only_null)] = None
+    checkpoint: CheckpointRef | None = None
+    checkpoint_id: CheckpointText | None = None
+    feedback_keys: Later = None
     if_not_exists: Literal["reject", "create"] | None = None
     after_seconds: Annotated[
         float | None,
         Field(description="The run is due so many seconds from now, at that time of day: see docs/operations.md"),
     ] = None
-    checkpoint_during: bool | None = None
-    durability: Literal["sync", "async", "exit"] | None = None
     strict_resume: Annotated[
         bool | None,
         Field(

@@ -81,7 +81,7 @@ async def prepare(
         raise ServerStopping
     await check_webhook(api, params.webhook)
     config, context = sync_config_and_context(params.config, params.context)
-    assistant = await _runnable_assistant(request, api, params.assistant_id)
+    assistant = await runnable_assistant(request, api, params.assistant_id)
     thread_metadata: JsonObject = {}
     thread_config: JsonObject = {}
     prioritized = False
@@ -139,7 +139,7 @@ async def create_run(api: Api, new: NewRun) -> RunResponse:
     return new_run_to_json(new.command, at)
 
 
-async def _runnable_assistant(request: web.Request, api: Api, id_or_name: str) -> AssistantDefaults:
+async def runnable_assistant(request: web.Request, api: Api, id_or_name: str) -> AssistantDefaults:
     """The assistant; 404 if the caller may not read it. Those that come with the graphs are everybody's to run."""
     assistant = await resolve_assistant(api, id_or_name)
     if assistant.assistant_id == default_assistant_id(assistant.graph_id):

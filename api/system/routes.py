@@ -89,7 +89,7 @@ async def info(request: web.Request) -> web.Response:
         "langgraph_py_version": _installed("langgraph"),
         "flags": {
             "assistants": True,
-            "crons": False,
+            "crons": True,
             "langsmith": False,
             "langsmith_tracing_replicas": False,
             "langsmith_tracing_session_on_runs": False,

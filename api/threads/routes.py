@@ -11,7 +11,7 @@ from aiohttp import web
 from uuid_utils import uuid7
 
 from threadlog.api.auth.gate import allowed, metadata_in
-from threadlog.api.commands import submit, submit_many
+from threadlog.api.commands import delete_crons_of, submit, submit_many
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
@@ -128,6 +128,7 @@ async def delete(request: web.Request) -> web.Response:
     thread_id = path_uuid(request, "thread_id", "thread")
     await require_allowed(api, thread_id, await allowed(request, "threads.delete", {"thread_id": thread_id}))
     await submit(api, DeleteThread(thread_id=thread_id))
+    await delete_crons_of(api, thread_ids=[thread_id])
     return no_content()
 
 
@@ -143,7 +144,10 @@ async def prune(request: web.Request) -> web.Response:
     only = await allowed(request, "threads.delete", {"thread_ids": params.thread_ids})
     thread_ids = await queries.existing(api.pool, params.thread_ids, only)
     commands = [command(thread_id=thread_id) for thread_id in thread_ids]
-    return reply(PrunedResponse(pruned_count=await submit_many(api, commands)))
+    pruned = await submit_many(api, commands)
+    if command is DeleteThread:
+        await delete_crons_of(api, thread_ids=thread_ids)
+    return reply(PrunedResponse(pruned_count=pruned))
 
 
 @requires("threads.read")

@@ -38,15 +38,16 @@ from threadlog.deploy.health import probed
 from threadlog.deploy.metrics import exposed_metrics
 from threadlog.deploy.settings import Settings
 from threadlog.engine.allocator import return_large_blocks
+from threadlog.engine.crons.service import CronService
 from threadlog.engine.domain.expiry import Ttl
 from threadlog.engine.gateway.event_tail import EventTail
-from threadlog.engine.gateway.gateway import LocalGateway, LogGateway
+from threadlog.engine.gateway.gateway import GatewayOnDemand, LocalGateway, LogGateway
 from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.processor.expiry import SweepOptions
 from threadlog.engine.processor.meter import EventMeter
-from threadlog.engine.processor.ports import EventListener, Executors
+from threadlog.engine.processor.ports import EventListener, Executors, Gateway
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.store.embedding import Embedder
 from threadlog.engine.user_code import loopback
@@ -55,6 +56,7 @@ from threadlog.engine.user_code.langgraph_json import LanggraphJson, ThreadTtl
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.projections.commit.applied import PostgresApplied
+from threadlog.projections.commit.crons import PostgresCronStore
 
 log = logging.getLogger("threadlog")
 
@@ -93,6 +95,13 @@ async def run_engine(settings: Settings) -> None:
         await parts.enter_async_context(
             delivering_webhooks(settings, uri, rules, processor, own_url=settings.url_of_the_api)
         )
+
+        async def through_log() -> Gateway:
+            gateway = LogGateway(source)
+            await _follow_events(parts, settings, uri, source, gateway)
+            return gateway
+
+        await _fire_crons(parts, settings, uri, source, processor, GatewayOnDemand(through_log))
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         parts.enter_context(exposed_metrics(settings))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
@@ -148,6 +157,7 @@ async def api_and_engine(
             through_log = LogGateway(source)
             await _follow_events(parts, settings, uri, source, hub, through_log)
             gateway = LocalGateway(processor, through_log)
+        await _fire_crons(parts, settings, uri, source, processor, gateway)
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
         yield ApiDeps(
             pool=pool, gateway=gateway, log=source, hub=hub, settings=options, single_process=alone,
@@ -194,6 +204,20 @@ def sweep_options(settings: Settings) -> SweepOptions:
     """As the application's file says; an engine on a machine of its own need not have the file."""
     ttl = load_langgraph_json(settings.config).thread_ttl if settings.config.exists() else ThreadTtl()
     return SweepOptions(ttl.sweep_interval_minutes * 60, ttl.sweep_limit)
+
+
+async def _fire_crons(
+    parts: AsyncExitStack, settings: Settings, uri: str, source: Log, processor: Processor, gateway: Gateway
+) -> None:
+    """Fire the crons of the partitions that this processor owns."""
+    pool = await parts.enter_async_context(_pool(settings, uri, "crons", 1))
+    ttl = _default_ttl(load_langgraph_json(settings.config).thread_ttl) if settings.config.exists() else None
+    crons = CronService(
+        PostgresCronStore(pool), gateway, source, lambda: processor.owned, thread_ttl=None if ttl is None else ttl.wire
+    )
+    processor.add_listener(crons)
+    await crons.start()
+    parts.push_async_callback(crons.stop)
 
 
 def _pool(settings: Settings, uri: str, name: str, size: int) -> AbstractAsyncContextManager[asyncpg.Pool]:

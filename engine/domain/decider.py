@@ -10,9 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from threadlog.engine.domain import assistant, attempt_decisions, graph, store_namespace, thread, thread_decisions
+from threadlog.engine.domain import (
+    assistant,
+    attempt_decisions,
+    cron,
+    graph,
+    store_namespace,
+    thread,
+    thread_decisions,
+)
 from threadlog.engine.domain.commands import (
     ASSISTANT_COMMANDS,
+    CRON_COMMANDS,
     GRAPH_COMMANDS,
     RUN_COMMANDS,
     STORE_COMMANDS,
@@ -25,6 +34,7 @@ from threadlog.engine.domain.events import (
     ANSWERS,
     ASSISTANT_EVENTS,
     CHECKPOINT_EVENTS,
+    CRON_EVENTS,
     GRAPH_EVENTS,
     RUN_EVENTS,
     STORE_EVENTS,
@@ -92,7 +102,12 @@ STORE = Decider(
     lambda c: store_namespace.key_of_namespace(c.namespace),
 )  # fmt: skip
 
-DECIDERS = (THREAD, ASSISTANT, GRAPH, STORE)
+CRON = Decider(
+    "cron", CRON_COMMANDS, CRON_EVENTS,
+    cron.initial, cron.decide, cron.evolve, cron.dump, cron.load, lambda c: cron.PREFIX + c.cron_id,
+)  # fmt: skip
+
+DECIDERS = (THREAD, ASSISTANT, GRAPH, STORE, CRON)
 
 _BY_NAME = {d.name: d for d in DECIDERS}
 _BY_COMMAND = {c.type: d for d in DECIDERS for c in d.commands}

@@ -11,6 +11,7 @@ from typing import Any
 from threadlog.engine.domain.commands import (
     Command,
     CreateAssistant,
+    CreateCron,
     CreateRun,
     CreateThread,
     ExpireItems,
@@ -18,6 +19,7 @@ from threadlog.engine.domain.commands import (
     ReportRun,
     TouchItems,
     UpdateAssistant,
+    UpdateCron,
     UpdateState,
     UpdateThread,
     WriteItems,
@@ -128,6 +130,12 @@ def _assistant(command: CreateAssistant | UpdateAssistant) -> None:
         check_indexed("name", command.name)
 
 
+def _cron(command: CreateCron | UpdateCron) -> None:
+    for name, text in (("schedule", command.schedule), ("timezone", command.timezone)):
+        if text is not None:
+            check_indexed(name, text)
+
+
 _INDEXED: dict[type[Command], Callable[[Any], None]] = {
     CreateThread: _ttl,
     UpdateThread: _ttl,
@@ -139,13 +147,15 @@ _INDEXED: dict[type[Command], Callable[[Any], None]] = {
     WriteItems: check_store_command,
     TouchItems: check_store_command,
     ExpireItems: check_store_command,
+    CreateCron: _cron,
+    UpdateCron: _cron,
 }
 
 
 def _metadata_of(command: Command) -> list[tuple[str, Any]]:
     """What becomes jsonb of this command."""
     match command:
-        case CreateThread() | UpdateThread() | CreateAssistant() | UpdateAssistant():
+        case CreateThread() | UpdateThread() | CreateAssistant() | UpdateAssistant() | CreateCron() | UpdateCron():
             return [("metadata", command.metadata)]
         case CreateRun():
             return [

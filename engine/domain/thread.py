@@ -18,6 +18,7 @@ from threadlog.engine.domain.events import (
     RunInterrupted,
     RunLeaseExpired,
     RunReady,
+    RunRefused,
     RunRolledBack,
     RunScheduled,
     RunStarted,
@@ -48,6 +49,9 @@ _NO_PRIORITY = Priority()
 
 REMEMBERED_RUNS = 8
 """Ids of the runs and jobs created last: by them a retry is recognised after its command id is forgotten."""
+
+REMEMBERED_CRONS = 32
+"""Crons whose last firing a thread remembers: a run of it is not created again however many others follow."""
 
 ERROR_LIMIT = 8192
 """Characters of an error message kept on the thread; the run keeps all of it."""
@@ -94,6 +98,14 @@ class PendingWebhook(NamedTuple):
     attempt: int = 1
 
 
+class CronRun(NamedTuple):
+    """The last run that a cron asked for: the cron's time, and `(code, detail)` if it was refused."""
+
+    cron_id: str
+    due_at: str
+    refusal: tuple[str, str] | None = None
+
+
 class Thread(NamedTuple):
     """A thread's decider state. Ended runs are forgotten: their status is in the read models.
 
@@ -102,6 +114,7 @@ class Thread(NamedTuple):
     changed something. `webhooks`: in the order in which their runs ended; those of a deleted temporary thread stay.
     changed something. `ttl`, `idle_since`: of a thread that expires, and since when its clock runs (ISO; None: it
     stands, as the thread has expired and was kept). `priority`: of its runs, once a run has set it.
+    `crons`: of those that fired last.
     """
 
     thread_id: str
@@ -118,6 +131,7 @@ class Thread(NamedTuple):
     ttl: Ttl | None = None
     idle_since: str | None = None
     priority: Priority | None = None
+    crons: tuple[CronRun, ...] = ()
 
     @property
     def run_in_slot(self) -> Slot | None:
@@ -128,6 +142,12 @@ class Thread(NamedTuple):
     def busy(self) -> bool:
         """What clients see: a run holds the slot or waits, be it for a later time."""
         return self.run_in_slot is not None or any(w.kind == "run" for w in self.queue)
+
+    def cron_run(self, cron_id: str | None, due_at: str | None) -> CronRun | None:
+        """The last run of this cron if it is of that time or of a later one: crons ask for theirs in order."""
+        if cron_id is None or due_at is None:
+            return None
+        return next((run for run in self.crons if run.cron_id == cron_id and run.due_at >= due_at), None)
 
     def waiting(self, run_id: str) -> QueuedRun | None:
         for w in self.queue:
@@ -157,7 +177,7 @@ def evolve(s: Thread, event: Event, at: str) -> Thread:
 def _created(s: Thread, e: ThreadCreated, at: str) -> Thread:
     return Thread(
         thread_id=s.thread_id, exists=True, status=e.status, error=e.error,  # type: ignore[arg-type]
-        recent=s.recent, runs=s.runs, webhooks=s.webhooks, ttl=ttl_of(e.ttl),
+        recent=s.recent, runs=s.runs, webhooks=s.webhooks, ttl=ttl_of(e.ttl), crons=s.crons,
     )  # fmt: skip
 
 
@@ -171,7 +191,7 @@ def _expired(s: Thread, e: ThreadExpired, at: str) -> Thread:
 
 
 def _deleted(s: Thread, e: ThreadDeleted, at: str) -> Thread:
-    return Thread(thread_id=s.thread_id, deleted=True, recent=s.recent, runs=s.runs, webhooks=s.webhooks)
+    return Thread(thread_id=s.thread_id, deleted=True, recent=s.recent, runs=s.runs, webhooks=s.webhooks, crons=s.crons)
 
 
 def _status_changed(s: Thread, e: ThreadStatusChanged, at: str) -> Thread:
@@ -196,6 +216,8 @@ def _now_or_later(s: Thread, at: str) -> str:
 
 
 def _run_created(s: Thread, e: RunCreated, at: str) -> Thread:
+    if e.cron_id is not None and e.cron_due_at is not None:
+        s = _remember(s, CronRun(e.cron_id, e.cron_due_at))
     due = e.due_at if e.due_at is not None else _now_or_later(s, at)
     w = QueuedRun(
         run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary, webhook=_webhook_of(e.run)
@@ -209,6 +231,15 @@ def _webhook_of(run: JsonObject) -> str | None:
     kwargs = run.get("kwargs")
     webhook = kwargs.get("webhook") if isinstance(kwargs, dict) else None
     return webhook if isinstance(webhook, str) and webhook else None
+
+
+def _run_refused(s: Thread, e: RunRefused, at: str) -> Thread:
+    return _remember(s, CronRun(e.cron_id, e.cron_due_at, (e.code, e.detail)))
+
+
+def _remember(s: Thread, run: CronRun) -> Thread:
+    others = [other for other in s.crons if other.cron_id != run.cron_id]
+    return s._replace(crons=(*others[1 - REMEMBERED_CRONS :], run))
 
 
 def _update_requested(s: Thread, e: StateUpdateRequested, at: str) -> Thread:
@@ -285,6 +316,7 @@ _STEPS: dict[type[Event], Callable[[Thread, Any, str], Thread]] = {
     ThreadExpired: _expired,
     ThreadStatusChanged: _status_changed,
     RunCreated: _run_created,
+    RunRefused: _run_refused,
     RunReady: _ready,
     RunScheduled: _scheduled,
     RunStarted: _started,
@@ -400,6 +432,8 @@ def dump(s: Thread) -> dict[str, Any]:
     if s.ttl is not None:
         out["ttl"] = s.ttl.wire
         out["idle_since"] = s.idle_since
+    if s.crons:
+        out["crons"] = [[run.cron_id, run.due_at, *(run.refusal or ())] for run in s.crons]
     return out
 
 
@@ -433,4 +467,9 @@ def load(key: str, stored: dict[str, Any]) -> Thread:
         ttl=ttl_of(stored.get("ttl")),
         idle_since=stored.get("idle_since"),
         priority=priority_of(stored.get("priority")),
+        crons=tuple(_cron_run(*stored_run) for stored_run in stored.get("crons", ())),
     )
+
+
+def _cron_run(cron_id: str, due_at: str, code: str | None = None, detail: str = "") -> CronRun:
+    return CronRun(cron_id, due_at, None if code is None else (code, detail))

@@ -34,6 +34,7 @@ from threadlog.engine.domain.events import (
     RunDeleted,
     RunInterrupted,
     RunReady,
+    RunRefused,
     RunRolledBack,
     StateUpdateRequested,
     ThreadCreated,
@@ -151,14 +152,18 @@ def _with_its_run(event: Event) -> Event:
 def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
     if c.run_id in s.runs or s.waiting(c.run_id) or (s.slot is not None and s.slot.run_id == c.run_id):
         return [CommandRepeated()]
+    if (run := s.cron_run(c.cron_id, c.cron_due_at)) is not None:
+        if run.refusal is None or run.due_at != c.cron_due_at:
+            return [CommandRepeated()]
+        return [CommandRejected(code=run.refusal[0], detail=run.refusal[1])]  # type: ignore[arg-type]
     events: list[Event] = []
     if not s.exists:
         if c.create_thread is None:
-            return _rejected("not_found", "Thread or assistant not found.")
+            return _run_rejected(c, "not_found", "Thread or assistant not found.")
         events.append(ThreadCreated(thread_id=s.thread_id, metadata=c.create_thread, ttl=c.thread_ttl))
     if s.busy:
         if c.multitask_strategy == "reject":
-            return _rejected("conflict", BUSY)
+            return _run_rejected(c, "conflict", BUSY)
         if c.multitask_strategy != "enqueue":
             events.extend(_superseded(s, c.multitask_strategy, by=c.run_id))
     priority = c.priority if s.priority is None else None
@@ -175,6 +180,8 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
             temporary=c.temporary,
             stream_from=c.stream_from,
             priority=priority,
+            cron_id=c.cron_id,
+            cron_due_at=c.cron_due_at,
         )
     )
     # A free slot means that nothing else is ready: what is left in the queue waits for its time.
@@ -184,6 +191,18 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
     if not s.busy:
         events.append(ThreadStatusChanged(thread_id=s.thread_id, status="busy", error=s.error))
     return events
+
+
+def _run_rejected(c: CreateRun, code: Literal["not_found", "conflict"], detail: str) -> list[Event]:
+    """A rejection; of a cron's run it is remembered, as its sender repeats itself until it knows what became of it."""
+    if c.cron_id is None or c.cron_due_at is None:
+        return _rejected(code, detail)
+    return [
+        RunRefused(
+            thread_id=c.thread_id, run_id=c.run_id, cron_id=c.cron_id, cron_due_at=c.cron_due_at, code=code,
+            detail=detail,
+        )
+    ]  # fmt: skip
 
 
 def _superseded(s: Thread, strategy: Literal["interrupt", "rollback"], *, by: str) -> list[Event]:

@@ -19,8 +19,8 @@ _NO_DEFAULT = object()
 _UTC = timedelta(0)
 _TESTED = (str, int)
 _LONG = frozenset({"stream_from"})
-_IDS = frozenset({"thread_id", "run_id", "job_id", "assistant_id"})
-_TIMES = frozenset({"due_at", "before"})
+_IDS = frozenset({"thread_id", "run_id", "job_id", "assistant_id", "cron_id"})
+_TIMES = frozenset({"before", "due_at", "next_due_at", "end_time", "cron_due_at"})
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 

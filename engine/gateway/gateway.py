@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from threadlog.engine.backoff import Backoff
@@ -126,3 +126,21 @@ class LocalGateway:
             if fallback is None:
                 raise
         return await fallback.submit(command, id=envelope.id, actor=actor)
+
+
+class GatewayOnDemand:
+    """Opens a gateway with the first command: a process that seldom sends any need not follow all events for it."""
+
+    def __init__(self, open_: Callable[[], Awaitable[Gateway]]) -> None:
+        """`open_` may raise `LogUnavailable`, and is then called again for the next command."""
+        self._open = open_
+        self._gateway: Gateway | None = None
+        self._opening = asyncio.Lock()
+
+    async def submit(self, command: Command, *, id: str | None = None, actor: str | None = None) -> Decided:
+        """See `engine.processor.ports.Gateway`."""
+        async with self._opening:
+            if self._gateway is None:
+                self._gateway = await self._open()
+            gateway = self._gateway
+        return await gateway.submit(command, id=id, actor=actor)

@@ -99,7 +99,7 @@ class RefusedEnvelope(CommandEnvelope):
         return RefusedEnvelope(*texts, body, envelope.actor, reason=reason)
 
 
-_IDENTITY = ("thread_id", "run_id", "attempt", "job_id", "assistant_id")
+_IDENTITY = ("thread_id", "run_id", "attempt", "job_id", "assistant_id", "cron_id")
 
 
 _EVENT_FIELDS = frozenset({"epoch", "cmd_off", "cmd_id", "key", "at"})  # those every event record has

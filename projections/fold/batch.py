@@ -200,6 +200,7 @@ class ProjectionBatch:
     deferred_values: dict[ValueKey, tuple[str, int, int]] = field(default_factory=dict)  # type, partition, offset
     assistants: list[tuple[Any, ...]] = field(default_factory=list)
     graphs: dict[str, tuple[str, Any, datetime]] = field(default_factory=dict)
+    crons: list[tuple[Any, ...]] = field(default_factory=list)  # see `project_crons`
     aggregates: dict[str, tuple[int, Any, datetime | None]] = field(default_factory=dict)
     store_sweeps: list[tuple[str, datetime]] = field(default_factory=list)
     store_touches: dict[tuple[str, str], datetime] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.postgres.staging import may_stage, staged
 from threadlog.engine.processor.ports import Accepted, Unprojectable
-from threadlog.projections.fold import assistants, checkpoints, runs, store, threads, webhooks
+from threadlog.projections.fold import assistants, checkpoints, crons, runs, store, threads, webhooks
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, time_of
 from threadlog.projections.fold.large_rows import without_large
 
@@ -36,10 +36,11 @@ _HANDLERS: dict[str, Handler] = {
     **webhooks.HANDLERS,
     **assistants.HANDLERS,
     **store.HANDLERS,
+    **crons.HANDLERS,
 }
 # Replies to a command; they change no read model.
-_SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced"})
-_TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted"})
+_SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced", "run.refused"})
+_TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted", "cron.deleted"})
 
 PROJECT_PRIORITIES = "SELECT project_priorities($1, $2, $3)"
 PROJECT_ENDS = "SELECT project_ends($1)"
@@ -199,8 +200,8 @@ def statements(
     rows: ProjectionBatch, applied: str | None, *, quiet: bool = False, wakes: bool = True
 ) -> list[tuple[str, list[Any]]]:
     """The statements that write a fold, with their arguments: one, before it `project_ends` if runs end in it and
-    `project_webhooks` if webhooks change, and after it `project_priorities` if attempts have some and `project_store`
-    if items of the store change."""
+    `project_webhooks` if webhooks change, and after it `project_priorities` if attempts have some and what the
+    store and crons write, if there is something of theirs."""
     written = [(PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))]
     if rows.changes_webhooks:
         written.insert(0, (PROJECT_WEBHOOKS, rows.webhook_arguments()))
@@ -210,6 +211,8 @@ def statements(
         written.append((PROJECT_PRIORITIES, priorities))
     if rows.changes_store:
         written.append((PROJECT_STORE, rows.store_arguments()))
+    if rows.crons:
+        written.append((crons.PROJECT_CRONS, [rows.crons]))
     return written
 
 

@@ -36,6 +36,8 @@ TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
     "assistant_versions": (("assistant_id", "version"), frozenset()),
     "store_items": (("namespace", "key"), frozenset()),
     "store_vectors": (("namespace", "key", "path"), frozenset()),
+    "crons": (("cron_id",), frozenset()),
+    "cron_firings": (("cron_id", "due_at"), frozenset()),
     "projection_skips": (("p", "ev_off", "idx"), frozenset({"error"})),
 }
 

@@ -31,6 +31,8 @@ REQUESTS: list[tuple[str, str, str, str | None]] = [
     ("thread_not_found", "GET", f"/threads/{NOBODY}", None),
     ("thread_not_found", "PATCH", f"/threads/{NOBODY}", "{}"),
     ("run_not_found", "POST", "/threads/{thread}/runs/{nobody}/cancel", None),
+    ("cron_not_found", "GET", f"/runs/crons/{NOBODY}", None),
+    ("cron_not_found", "DELETE", f"/runs/crons/{NOBODY}", None),
     ("run_not_found", "GET", "/threads/{thread}/runs/{nobody}", None),
     ("assistant_not_found", "PATCH", f"/assistants/{NOBODY}", '{"name": "x"}'),
     ("graph_not_found", "POST", "/assistants", '{"graph_id": "nobody"}'),

@@ -25,8 +25,6 @@ from .api_harness import ApiHarness, api_harness
 REFUSED: list[tuple[str, str, bytes | None, int, str]] = [
     ("GET", "/nowhere", None, 404, "Not Found"),
     ("PUT", "/threads/search", None, 405, "Method Not Allowed"),
-    ("GET", "/runs/crons", None, 404, "Not Found"),
-    ("POST", "/runs/crons/search", b"{}", 404, "Not Found"),
     ("PUT", "/nowhere", b"{}", 404, "Not Found"),
     ("GET", "/threads/nonsense", None, 422, "Invalid thread ID: must be a UUID"),
     ("GET", f"/threads/{uuid4()}", None, 404, "not found"),
@@ -159,7 +157,7 @@ async def test_system_endpoints(api: ApiHarness) -> None:
     checked = await api.call("GET", "/ok?check_db=1")
     assert checked["ok"] is True and set(checked["services"]) == {"postgres", "log", "engine"}
     info = await api.call("GET", "/info")
-    assert info["version"] and info["flags"]["assistants"] is True and info["flags"]["crons"] is False
+    assert info["version"] and info["flags"]["assistants"] is True and info["flags"]["crons"] is True
     async with api.client.head("/ok") as answer:
         assert answer.status == 200
 

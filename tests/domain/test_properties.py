@@ -14,6 +14,7 @@ from threadlog.engine.domain import decider
 from threadlog.engine.domain.cancelling import is_interrupt
 from threadlog.engine.domain.commands import (
     COMMANDS,
+    CRON_COMMANDS,
     CancelRun,
     Command,
     CreateAssistant,
@@ -34,6 +35,7 @@ from threadlog.engine.domain.commands import (
     SetLatestAssistant,
     TouchItems,
     UpdateAssistant,
+    UpdateCron,
     UpdateState,
     UpdateThread,
     WriteItems,
@@ -109,6 +111,8 @@ other_commands = st.one_of(
     samples.of(WriteItems, namespace=st.just(["n"]), ops=st.lists(_store_ops, max_size=3)),
     samples.of(TouchItems, namespace=st.just(["n"])),
     samples.of(ExpireItems, namespace=st.just(["n"])),
+    *(samples.of(c, cron_id=st.just(KEY)) for c in CRON_COMMANDS if c is not UpdateCron),
+    samples.of(UpdateCron, cron_id=st.just(KEY), version=st.integers(0, 3), clears=st.just(["end_time"])),
 )  # fmt: skip
 steps = st.tuples(thread_commands, st.sampled_from(TIMES), st.integers(0, 40))
 
@@ -201,7 +205,7 @@ def test_clients_see_busy_exactly_while_runs_are_in_flight(asked: list[tuple[Com
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(other_commands, st.sampled_from(TIMES), st.integers(0, 20)), max_size=20))
-def test_assistants_and_graphs_are_rebuilt_as_they_are(asked: list[tuple[Command, str, int]]) -> None:
+def test_assistants_graphs_and_crons_are_rebuilt_as_they_are(asked: list[tuple[Command, str, int]]) -> None:
     twins: dict[str, _Twin] = {}
     for command, at, id in asked:
         twins.setdefault(decider.key_of(command), _Twin()).decide(command, at, id)
@@ -220,4 +224,4 @@ def test_a_refusal_changes_nothing(command: Command) -> None:
 
 
 def test_every_command_finds_its_decider() -> None:
-    assert {decider.aggregate_of(type_).name for type_ in COMMANDS} == {"thread", "assistant", "graph", "store"}
+    assert {decider.aggregate_of(type_).name for type_ in COMMANDS} == {"thread", "assistant", "graph", "store", "cron"}

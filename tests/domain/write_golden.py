@@ -17,22 +17,27 @@ from threadlog.engine.domain.commands import (
     CancelRun,
     Command,
     CreateAssistant,
+    CreateCron,
     CreateRun,
     CreateThread,
     DeleteAssistant,
+    DeleteCron,
     DeleteRun,
     DeleteThread,
     ExpireItems,
     ExpireLease,
     ExpireThread,
+    FireCron,
     ImportCheckpoints,
     PruneThread,
+    RecordCronRun,
     RegisterGraph,
     ReportWebhook,
     RunDue,
     SetLatestAssistant,
     TouchItems,
     UpdateAssistant,
+    UpdateCron,
     UpdateState,
     UpdateThread,
     WriteItems,
@@ -43,8 +48,10 @@ from threadlog.engine.log.records import CommandEnvelope, EventRecord
 
 COPY = "00000000-0000-4000-8000-0000000000ac"
 A = "00000000-0000-4000-8000-0000000000bb"
+CRON = "00000000-0000-4000-8000-0000000000cc"
 ERROR = {"error": "ValueError", "message": "kaboom"}
 INTERRUPTS = {"task": [{"id": "i", "value": {"question": "ok?"}}]}
+LONG_AGO = "2020-01-01T00:00:00.000000+00:00"
 STARTED = {"executor": "x", "at": at(1)}
 BLOB = {"h": "hash", "t": "msgpack", "d": "\x91\xa5hello"}
 SAVED = {
@@ -62,6 +69,29 @@ def hooked(run_id: str, **fields: Any) -> CreateRun:
 
 
 STORIES: dict[str, list[Command]] = {
+    "crons": [
+        CreateCron(
+            cron_id=CRON, assistant_id=A, schedule="* * * * * */9", timezone="Europe/Berlin", end_time=at(30),
+            thread_id=T,
+            payload={"input": {"x": 1}}, metadata={"team": "a"}, on_run_completed="keep", next_due_at=at(9),
+        ),
+        CreateThread(thread_id=T),
+        FireCron(cron_id=CRON, due_at=at(9), run_id=R1, thread_id=T, next_due_at=at(18)),
+        create(R1, cron_id=CRON, cron_due_at=at(9)),
+        RecordCronRun(cron_id=CRON, due_at=at(9)),
+        create(R3, multitask_strategy="reject", cron_id=CRON, cron_due_at=at(18)),
+        FireCron(cron_id=CRON, due_at=at(18), run_id=R2, thread_id=T, schedule_error="none"),
+        RecordCronRun(cron_id=CRON, due_at=at(18), error={"error": "conflict", "message": "busy"}),
+        UpdateCron(
+            cron_id=CRON, version=1, enabled=False, clears=["timezone"], metadata={"b": 1}, payload={"input": None},
+            reschedules=True,
+        ),
+        DeleteCron(cron_id=CRON),
+    ],
+    "crons_ended": [
+        CreateCron(cron_id=CRON, assistant_id=A, schedule="* * * * *", end_time=LONG_AGO, next_due_at=LONG_AGO),
+        FireCron(cron_id=CRON, due_at=LONG_AGO, run_id=R1, thread_id=T),
+    ],
     "conversation": [
         CreateThread(thread_id=T, metadata={"user": "ann"}, ttl={"strategy": "delete", "ttl": 60}),
         create(R1, thread_metadata={"graph_id": "g"}, thread_config={"tags": ["a"]}, stream_from=7),

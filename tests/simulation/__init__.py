@@ -34,6 +34,8 @@ I15* A run that ended with a webhook asks for it once; its attempts are 1, 2, 3 
      between the POST and its report sends it again).
 I16  A thread expires only when nothing is in flight on it and nothing has happened on it for its ttl, whatever was
      found when the command to do so was sent; after quiescence no thread is left whose time has passed.
+I17  A cron fires once per due time and in order; each firing has exactly one run, or is recorded as refused and has
+     none, unless the cron is deleted before; no run is of a cron that has not fired.
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.
 """

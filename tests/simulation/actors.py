@@ -233,6 +233,8 @@ class Owner:
         for run_id, row in list(tables.webhooks.items()):
             if self.alive and row["due_at"] <= iso(world.now):
                 self._deliver_webhook(run_id, row)
+        for id, wanted in world.crons_want(self.p):
+            self._fire(id, wanted)
 
     def _deliver_webhook(self, run_id: str, row: dict[str, Any]) -> None:
         """What was sent once is not sent again by this owner: its report is.

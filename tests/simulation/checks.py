@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulation import store, webhooks
+from tests.simulation import crons, store, webhooks
 from tests.simulation.simulated_world import (
     ACTIVITY,
     FINAL,
@@ -29,7 +29,8 @@ from threadlog.engine.processor.term import Term
 SILENT = {"command.rejected", "command.repeated", "report.fenced"}
 
 
-def check(world: SimulatedWorld, terms: dict[int, Term]) -> None:
+def check(world: SimulatedWorld, terms: dict[int, Term]) -> int:
+    """Returns the number of firings of crons."""
     for p in world.partitions:
         records = accepted(p)
         _decided_once(p, records)
@@ -44,6 +45,7 @@ def check(world: SimulatedWorld, terms: dict[int, Term]) -> None:
         _left_out(p)
         _items(p, records)
         webhooks.check(p.number, accepted_at(p), world.receivers.posts if world.receivers is not None else [])
+    return crons.check(record for p in world.partitions for record in accepted(p))
 
 
 def accepted(p: Partition) -> list[EventRecord]:

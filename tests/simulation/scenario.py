@@ -42,6 +42,8 @@ class Outcome:
     """Records of `events` that are not event records."""
     posts: int
     """Webhooks sent, each attempt."""
+    firings: int
+    """Of crons."""
     skips: int
     """Events left out of the read models."""
     expired: int
@@ -122,6 +124,7 @@ class Scenario:
         rnd = world.random
         world.now += 0.25
         world.use_store()
+        world.use_crons()
         world.poison()
         world.poison_events()
         x = rnd.random()
@@ -167,6 +170,8 @@ class Scenario:
     def quiesce(self) -> None:
         """No more faults: what is under way lands or is lost, one owner per partition and one executor go on."""
         world = self.world
+        if world.cron_clients is not None:
+            world.cron_clients.closing = True
         for owner in self.owners:
             owner.die("crash")
             while owner.wire:
@@ -218,6 +223,8 @@ class Scenario:
                 or term.unprojected
             ):
                 return False
+            if self.world.crons_want(p):
+                return False
             if owner.acks or p.next_command(term.decided) is not None:
                 return False
         return True
@@ -254,7 +261,7 @@ def run(
     pieces = sum(owner.pieces for owner in scenario.owners)
     given_up = sum(owner.pieces > 0 and not owner.alive and not owner.term.ready for owner in scenario.owners)
     scenario.quiesce()
-    checks.check(world, {owner.p.number: owner.term for owner in scenario.owners})
+    firings = checks.check(world, {owner.p.number: owner.term for owner in scenario.owners})
     return Outcome(
         commands=sum(len(p.commands) for p in world.partitions),
         records=sum(len(p.events) for p in world.partitions),
@@ -264,6 +271,7 @@ def run(
         poison=0 if world.poisoner is None else world.poisoner.made,
         unreadable=0 if world.poisoner is None else world.poisoner.unreadable,
         posts=0 if world.receivers is None else len(world.receivers.posts),
+        firings=firings,
         skips=sum(len(p.skips) for p in world.partitions),
         expired=checks.expired(world),
         too_early=checks.too_early(world),

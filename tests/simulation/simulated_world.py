@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from bisect import bisect_right
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulation import store
+from tests.simulation import crons, store
 from tests.simulation.webhooks import Receivers
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import key_of
@@ -157,6 +158,7 @@ class Tables:
     checkpoints: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     items: store.Items = field(default_factory=dict)
     webhooks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    crons: crons.CronTables = field(default_factory=crons.CronTables)
     aggregates: dict[str, Any] = field(default_factory=dict)
     ttls: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -172,6 +174,7 @@ class Tables:
         return found
 
     def apply(self, record: EventRecord, *, without: Callable[[dict[str, Any]], bool] = lambda event: False) -> None:
+        self.crons.decided(record)
         for e in record.events:
             if without(e):
                 continue
@@ -238,6 +241,8 @@ class Tables:
                     self.checkpoints[thread_id].append((e["checkpoint_id"], e.get("run_id")))
                 case "thread.pruned":
                     self.checkpoints[thread_id] = self.checkpoints[thread_id][-1:]
+                case type_ if type_.startswith("cron."):
+                    self.crons.apply(e)
                 case type_ if type_.startswith("store."):
                     store.apply(self.items, record.at, e)
 
@@ -297,7 +302,8 @@ class Partition:
 class SimulatedWorld:
     """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
     records, `walled=False` the refusals, `owned=False` the look at the partition's owner before a POST: the controls,
-    which have to fail. `poisoned`: some commands are poison, and the store is used; `hooked`: some runs have
+    which have to fail. `poisoned`: some commands are poison, the store and crons are
+    used; `hooked`: some runs have
     webhooks; `expiring`: some threads have a ttl."""
 
     def __init__(
@@ -318,6 +324,7 @@ class SimulatedWorld:
         self.store_clients = store.StoreClients(random.Random(f"store {seed}")) if poisoned else None
         self.receivers = Receivers(random.Random(f"webhooks {seed}"), owned) if hooked else None
         self.sweeper = random.Random(f"sweep {seed}") if expiring else None
+        self.cron_clients = crons.CronClients(random.Random(f"crons {seed}")) if poisoned else None
         self.walled = walled
         self.guarded, self.chained = guarded, chained
         self.in_pieces = seed // 2 % 2 == 1  # take-overs; without drawing, so that older seeds stay what they were
@@ -372,6 +379,27 @@ class SimulatedWorld:
         if self.store_clients is not None and (command := self.store_clients.command()) is not None:
             self.send(None, command, skew=self.store_clients.random.uniform(-1, 1))
 
+    def use_crons(self) -> None:
+        """Perhaps a client makes, changes or deletes a cron."""
+        if self.cron_clients is not None:
+            if self.cron_clients.random.random() < 0.02:  # an owner that has long been taken over from repeats itself
+                runs = [envelope for envelope in self.sent if envelope.id.endswith(":run")]
+                if runs:
+                    envelope = self.cron_clients.random.choice(runs)
+                    self.command_net.append((envelope.id, envelope))
+            crons_now = [p.tables.crons.crons for p in self.partitions]
+            if (command := self.cron_clients.command(START + timedelta(seconds=self.now), crons_now)) is not None:
+                self.send(None, command, skew=self.cron_clients.random.uniform(-1, 1))
+
+    def crons_want(self, p: Partition) -> list[crons.Sent]:
+        """What the owner of this partition has to send for its crons."""
+        if self.cron_clients is None:
+            return []
+        outcomes = ChainMap(*(other.tables.crons.outcomes for other in self.partitions))
+        return list(
+            crons.sent_by_owner(p.tables.crons, outcomes, self.cron_clients, START + timedelta(seconds=self.now))
+        )
+
     def send_again(self) -> None:
         """A sender that did not hear back repeats a command."""
         envelope = self.random.choice(self.sent[-10:])
@@ -379,6 +407,8 @@ class SimulatedWorld:
 
     def _too_late(self, envelope: CommandEnvelope) -> bool:
         """Whether this is a repetition after more commands of its aggregate than deciders remember."""
+        if envelope.id.startswith("cron:"):
+            return False  # crons and threads remember their last time, however many commands follow
         later, since_the_first = 0, None
         for _, other in reversed(self.partition(envelope.key).commands):
             if other.id == envelope.id:

@@ -46,6 +46,10 @@ def test_what_is_no_event_record_is_passed_over(outcomes: list[Outcome]) -> None
     assert sum(outcome.unreadable for outcome in outcomes) > 5 * CONTROLS
 
 
+def test_crons_fire_in_most_worlds(outcomes: list[Outcome]) -> None:
+    assert sum(outcome.firings for outcome in outcomes) > 2 * CONTROLS
+
+
 def test_take_overs_project_in_pieces_and_end_between_them(outcomes: list[Outcome]) -> None:
     assert sum(outcome.pieces for outcome in outcomes) > CONTROLS
     assert sum(outcome.given_up for outcome in outcomes) > CONTROLS // 20

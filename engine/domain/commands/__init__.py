@@ -15,6 +15,15 @@ from threadlog.engine.domain.commands.assistant import (
     UpdateAssistant,
 )
 from threadlog.engine.domain.commands.base import CancelAction, Command, Json, JsonObject, MultitaskStrategy
+from threadlog.engine.domain.commands.cron import (
+    CRON_COMMANDS,
+    CreateCron,
+    DeleteCron,
+    FireCron,
+    OnRunCompleted,
+    RecordCronRun,
+    UpdateCron,
+)
 from threadlog.engine.domain.commands.graph import GRAPH_COMMANDS, RegisterGraph
 from threadlog.engine.domain.commands.run import (
     RUN_COMMANDS,
@@ -47,12 +56,14 @@ COMMANDS: dict[str, type[Command]] = {
         *ASSISTANT_COMMANDS,
         *GRAPH_COMMANDS,
         *STORE_COMMANDS,
+        *CRON_COMMANDS,
     )
 }
 
 __all__ = [
     "ASSISTANT_COMMANDS",
     "COMMANDS",
+    "CRON_COMMANDS",
     "GRAPH_COMMANDS",
     "RUN_COMMANDS",
     "STORE_COMMANDS",
@@ -62,19 +73,24 @@ __all__ = [
     "CancelRun",
     "Command",
     "CreateAssistant",
+    "CreateCron",
     "CreateRun",
     "CreateThread",
     "DeleteAssistant",
+    "DeleteCron",
     "DeleteRun",
     "DeleteThread",
     "ExpireItems",
     "ExpireLease",
     "ExpireThread",
+    "FireCron",
     "ImportCheckpoints",
     "Json",
     "JsonObject",
     "MultitaskStrategy",
+    "OnRunCompleted",
     "PruneThread",
+    "RecordCronRun",
     "RegisterGraph",
     "ReportRun",
     "ReportWebhook",
@@ -82,6 +98,7 @@ __all__ = [
     "SetLatestAssistant",
     "TouchItems",
     "UpdateAssistant",
+    "UpdateCron",
     "UpdateState",
     "UpdateThread",
     "WriteItems",

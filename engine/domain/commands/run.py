@@ -19,6 +19,7 @@ class CreateRun(Command):
     run ends.
     `stream_from`: a position of the partition's `stream` topic not after the run's first frame. `priority`: settings
     `{priority, fairness_group}` for a thread that has none yet.
+    `cron_id`, `cron_due_at`: the cron that fired, and the time at which it was due: it has one run for that.
     """
 
     type: ClassVar[str] = "run.create"
@@ -35,6 +36,8 @@ class CreateRun(Command):
     temporary: bool = False
     stream_from: int = 0
     priority: JsonObject | None = None
+    cron_id: str | None = None
+    cron_due_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,16 @@ from threadlog.engine.domain.events.checkpoint import (
     TasksPlanned,
     WritesSaved,
 )
+from threadlog.engine.domain.events.cron import (
+    CRON_EVENTS,
+    CronCreated,
+    CronDeleted,
+    CronEnded,
+    CronFired,
+    CronRunCreated,
+    CronRunRefused,
+    CronUpdated,
+)
 from threadlog.engine.domain.events.graph import GRAPH_EVENTS, GraphRegistered
 from threadlog.engine.domain.events.run import (
     RUN_EVENTS,
@@ -43,6 +53,7 @@ from threadlog.engine.domain.events.run import (
     RunInterrupted,
     RunLeaseExpired,
     RunReady,
+    RunRefused,
     RunReleased,
     RunRolledBack,
     RunScheduled,
@@ -80,6 +91,7 @@ EVENTS: dict[str, type[Event]] = {
         *ASSISTANT_EVENTS,
         *GRAPH_EVENTS,
         *STORE_EVENTS,
+        *CRON_EVENTS,
     )
 }
 
@@ -87,6 +99,7 @@ __all__ = [
     "ANSWERS",
     "ASSISTANT_EVENTS",
     "CHECKPOINT_EVENTS",
+    "CRON_EVENTS",
     "EVENTS",
     "GRAPH_EVENTS",
     "RUN_EVENTS",
@@ -101,6 +114,13 @@ __all__ = [
     "CheckpointsDeleted",
     "CommandRejected",
     "CommandRepeated",
+    "CronCreated",
+    "CronDeleted",
+    "CronEnded",
+    "CronFired",
+    "CronRunCreated",
+    "CronRunRefused",
+    "CronUpdated",
     "Event",
     "GraphRegistered",
     "ItemDeleted",
@@ -116,6 +136,7 @@ __all__ = [
     "RunInterrupted",
     "RunLeaseExpired",
     "RunReady",
+    "RunRefused",
     "RunReleased",
     "RunRolledBack",
     "RunScheduled",

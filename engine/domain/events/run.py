@@ -11,7 +11,7 @@ from threadlog.engine.domain.events.base import Event, JsonObject
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCreated(Event):
     """A run exists and is `pending`. `thread_metadata` is merged into the thread's, `thread_config` replaces its;
-    `priority`: its thread's settings from now on."""
+    `priority`: its thread's settings from now on. `cron_id`, `cron_due_at`: the cron that fired, and its time."""
 
     type: ClassVar[str] = "run.created"
     thread_id: str
@@ -25,6 +25,21 @@ class RunCreated(Event):
     temporary: bool = False
     stream_from: int = 0
     priority: JsonObject | None = None
+    cron_id: str | None = None
+    cron_due_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRefused(Event):
+    """The run of a cron was refused, once and for all; `code` and `detail` as in `command.rejected`."""
+
+    type: ClassVar[str] = "run.refused"
+    thread_id: str
+    run_id: str
+    cron_id: str
+    cron_due_at: str
+    code: Literal["not_found", "conflict", "invalid"]
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +193,7 @@ class RunLeaseExpired(Event):
 
 RUN_EVENTS: tuple[type[Event], ...] = (
     RunCreated,
+    RunRefused,
     RunReady,
     RunScheduled,
     RunStarted,

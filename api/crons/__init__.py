@@ -1,0 +1,1 @@
+"""Handlers of /runs/crons and /threads/{thread_id}/runs/crons."""

@@ -1,0 +1,1 @@
+"""Fires crons: what is due becomes a command, what has fired becomes a run."""
