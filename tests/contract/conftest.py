@@ -7,7 +7,7 @@ graphs of `app/`, and `THREADLOG_TEST_REFERENCE=1` leaves out what the contract 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.described import Description
 from tests.servers import Server
 
 from .gate import Gate
@@ -32,6 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if reference and item.get_closest_marker("star"):
             item.add_marker(pytest.mark.skip(reason="beyond the reference server"))
+        if not given and {"client", "http"} & set(getattr(item, "fixturenames", ())):
+            item.fixturenames.append("described")  # type: ignore[attr-defined]
         if given and "own_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.skip(reason="starts a server of its own, which is not the given one"))
 
@@ -40,6 +43,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def url(server: Server) -> str:
     """Where the server under test listens."""
     return server.url
+
+
+@pytest.fixture(scope="session")
+async def _description(url: str) -> Description:
+    """What the server says of its responses."""
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        return Description((await http.get("/openapi.json")).json())
+
+
+@pytest.fixture
+def described(_description: Description, client: LangGraphClient, http: httpx.AsyncClient) -> Iterator[None]:
+    """Compares every JSON response of the test, to either client, with the server's description of it."""
+    problems: list[str] = []
+
+    async def compare(response: httpx.Response) -> None:
+        content_type = response.headers.get("content-type", "").partition(";")[0]
+        # One without a length is sent while a run goes on, as streams are: it is not to be waited for here.
+        if content_type == "application/json" and "content-length" in response.headers:
+            body = await response.aread()
+            request = response.request
+            problems.extend(
+                _description.problems(request.method, request.url.path, response.status_code, content_type, body)
+            )
+
+    hooks = [client.http.client.event_hooks, http.event_hooks]
+    for each in hooks:
+        each["response"].append(compare)
+    yield
+    for each in hooks:
+        each["response"].remove(compare)
+    assert not problems, "\n".join(["not as /openapi.json has it:", *problems])
 
 
 @pytest.fixture(scope="session")
