@@ -50,8 +50,8 @@ REQUESTS: list[tuple[str, str, str, str | None]] = [
 async def test_errors_have_codes_beside_their_sentences(api: ApiHarness) -> None:
     thread = await api.thread()
     for code, method, path, body in REQUESTS:
-        path, body = (text and text.replace("{thread}", thread).replace("{nobody}", NOBODY) for text in (path, body))
-        async with api.client.request(method, path, data=body) as response:
+        filled, data = (text and text.replace("{thread}", thread).replace("{nobody}", NOBODY) for text in (path, body))
+        async with api.client.request(method, filled or "", data=data) as response:
             answer = await response.json()
-            assert (answer["code"], response.status in LISTED[code]) == (code, True), (method, path, body, answer)
+            assert (answer["code"], response.status in LISTED[code]) == (code, True), (method, filled, data, answer)
             assert isinstance(answer["detail"], str)

@@ -174,8 +174,8 @@ async def test_bulk_changes_reach_only_what_is_the_callers(guarded: ApiHarness) 
     for body in ({"status": "all"}, {"thread_id": ann.thread_id, "run_ids": [ann.run_id]}):
         assert (await guarded.ask("POST", "/runs/cancel", body, **of("bob")))[0] == 404
     for strategy in ("delete", "keep_latest"):
-        body = {"thread_ids": [ann.thread_id], "strategy": strategy}
-        assert await guarded.call("POST", "/threads/prune", body, **of("bob")) == {"pruned_count": 0}
+        pruned = {"thread_ids": [ann.thread_id], "strategy": strategy}
+        assert await guarded.call("POST", "/threads/prune", pruned, **of("bob")) == {"pruned_count": 0}
     run = await guarded.call("GET", f"/threads/{ann.thread_id}/runs/{ann.run_id}", **of("ann"))
     assert run["status"] == "pending"
     await guarded.call("POST", "/runs/cancel", {"status": "all"}, **of("ann"))

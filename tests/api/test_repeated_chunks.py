@@ -89,7 +89,10 @@ async def _bodies(wanted: EventFilter, items: list[NewFrames | RunDone]) -> list
     async def nothing(_: str) -> None:
         return None
 
-    translator = EventTranslator({"r": RunInfo("chat", True)}, wanted, nothing)
+    async def visible() -> bool:
+        return True
+
+    translator = EventTranslator({"r": RunInfo("chat", True)}, wanted, nothing, visible)
     return [event.body for event in await translator.events(items)]
 
 

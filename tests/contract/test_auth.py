@@ -97,8 +97,8 @@ async def test_a_foreign_threads_streams_are_not_there(
             assert (await http.get(path, headers={"Last-Event-ID": "-1"})).status_code == 404
         events = f"/threads/{thread_id}/stream/events"
         assert (await http.post(events, json={"channels": ["values"]})).status_code == 404
-    events = [part.event async for part in ann.runs.join_stream(thread_id, run["run_id"], last_event_id="-1")]
-    assert "values" in events
+    joined = [part.event async for part in ann.runs.join_stream(thread_id, run["run_id"], last_event_id="-1")]
+    assert "values" in joined
 
 
 async def test_a_stateless_run_that_is_deleted_is_still_its_users(ann: LangGraphClient, guarded: Server) -> None:

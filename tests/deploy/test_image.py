@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from threadlog.deploy.cli import main
-from threadlog.deploy.commands import image as images
 from threadlog.deploy.commands.image import build, image_of, secrets_in_context
 from threadlog.engine.user_code.langgraph_json import ConfigError, LanggraphJson, load
 
@@ -113,7 +112,7 @@ def test_docker_gets_the_text_the_tag_and_the_arguments(tmp_path: Path, monkeypa
         called.update(command=command, **options)
         return SimpleNamespace(returncode=7)
 
-    monkeypatch.setattr(images.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     image = image_of(application(tmp_path))
     assert build(image, "me:1", ["--pull", "--no-cache"], run=run) == 7
     assert called["command"] == ["docker", "build", "-t", "me:1", "-f", "-", "--pull", "--no-cache", str(tmp_path)]

@@ -84,8 +84,8 @@ async def test_what_is_put_is_found_by_its_text(desk: Desk) -> None:
     (first, *_) = before = await desk.store.asearch(("test",), query="Zany Xerxes")
     assert first.key == "doc1" and len(before) == 3
     await desk.store.aput(("test",), "doc1", {"text": "new text about dogs"})
-    after = {item.key: item.score for item in await desk.store.asearch(("test",), query="Zany Xerxes")}
-    assert after["doc1"] < first.score
+    after = {item.key: item.score or 0.0 for item in await desk.store.asearch(("test",), query="Zany Xerxes")}
+    assert first.score is not None and after["doc1"] < first.score
     await desk.store.aput(("test",), "doc4", {"text": "new text about dogs"}, index=False)
     assert "doc4" not in await keys(desk, "new text about dogs")
     assert "doc4" in [item.key for item in await desk.store.asearch(("test",))]
@@ -118,7 +118,7 @@ async def test_an_item_is_as_near_as_its_nearest_text(desk: Desk) -> None:
         one, two = await desk.store.asearch(("test",), query=query)
         assert one.score == pytest.approx(1, abs=1e-3) and (one.score == pytest.approx(two.score, abs=1e-3)) is alike
         assert first in (None, one.key) and one.key != two.key
-    assert all(item.score < 0.9 for item in await desk.store.asearch(("test",), query="www"))
+    assert all((item.score or 1.0) < 0.9 for item in await desk.store.asearch(("test",), query="www"))
 
 
 @pytest.mark.parametrize("desk", [["key17"]], indirect=True)
