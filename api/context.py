@@ -66,11 +66,19 @@ class Api(ApiDeps):
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """A connection whose reads see the database as of one moment, so that what they return fits together."""
-        async with (
-            self.pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            yield connection
+        async with self.pool.acquire() as connection:
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            await transaction.start()
+            try:
+                yield connection
+            except TimeoutError:  # the server does not answer, to the end of the transaction neither
+                connection.terminate()
+                raise
+            except BaseException:
+                await transaction.rollback()
+                raise
+            else:
+                await transaction.commit()
 
 
 API: web.AppKey[Api] = web.AppKey("api", Api)

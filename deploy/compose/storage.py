@@ -6,10 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
+from asyncpg.pool import PoolAcquireContext
 
 from threadlog.deploy import extras
 from threadlog.deploy.failures import CannotRun, DatabaseAway
@@ -90,10 +91,21 @@ def embedder_of(application: LanggraphJson) -> Embedder | None:
     return None if index is None else Embedder(index, lambda: load_embeddings(application, index))
 
 
+class _Acquired(PoolAcquireContext):
+    """A connection on which a statement was given up is not given back, which would wait for the server again."""
+
+    async def __aexit__(self, *exc: object) -> None:
+        if any(isinstance(part, TimeoutError) for part in exc) and self.connection is not None:
+            with suppress(asyncpg.InterfaceError):  # its user has done so
+                self.connection.terminate()
+        await super().__aexit__(*exc)
+
+
 class BoundedPool(asyncpg.Pool):
     """A pool whose users don't wait for ever for a server that neither answers nor ends its connections.
 
-    Every statement, waiting for a connection, and giving one back raises TimeoutError after `seconds`.
+    Every statement, waiting for a connection, and giving one back raises TimeoutError after `seconds`; a connection on
+    which one did is closed.
     """
 
     def __init__(self, uri: str, *, name: str, size: int, seconds: float) -> None:
@@ -120,7 +132,7 @@ class BoundedPool(asyncpg.Pool):
         """The time limit counts for giving the connection back, too, when a statement given up is cancelled."""
         if self.get_idle_size() == 0 and self.get_size() >= self.get_max_size():
             METRICS.count("pg_pool_requests_queued")
-        return super().acquire(timeout=self._seconds if timeout is None else timeout)
+        return _Acquired(self, self._seconds if timeout is None else timeout)
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.log.proxy import Proxy
 from tests.waiting import eventually
 from threadlog.api.app import make_app
-from threadlog.api.context import ApiDeps
+from threadlog.api.context import API, ApiDeps
 from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.storage import BoundedPool
@@ -70,6 +70,24 @@ async def test_a_database_that_does_not_answer_is_given_up_and_comes_back(databa
                 pass
         stalled.proxy.flows.set()
         assert await stalled.pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_connection_whose_answer_was_given_up_is_not_waited_for_to_be_given_back(
+    api: ApiHarness, database: str
+) -> None:
+    async with stalling(database) as stalled:
+        deps = ApiDeps(pool=stalled.pool, gateway=api.gateway, log=api.log, hub=StreamHub(api.log))
+        for connections in (stalled.pool.acquire, make_app(deps)[API].snapshot):
+            opened: list[asyncpg.Connection] = []
+            with pytest.raises(TimeoutError):
+                async with connections() as connection:
+                    opened.append(connection._con)
+                    stalled.proxy.flows.clear()
+                    try:
+                        await connection.fetchval("SELECT 1")
+                    finally:
+                        stalled.proxy.flows.set()  # the database would take a rollback now, and the connection back
+            assert opened[0].is_closed()
 
 
 async def test_requests_are_answered_with_503_while_the_database_stalls(api: ApiHarness, database: str) -> None:
