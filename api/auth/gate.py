@@ -23,8 +23,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.request_keys import RequestKey
 from threadlog.api.http.routes import Access
 from threadlog.api.http.websockets import Refusal, is_handshake, refuse
-from threadlog.engine.user_code.auth_section import AuthSection
-from threadlog.engine.user_code.loopback import TOKEN_HEADER
+from threadlog.engine.user_code.auth_section import TOKEN_HEADER, AuthSection
 from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 if TYPE_CHECKING:

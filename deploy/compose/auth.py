@@ -12,7 +12,6 @@ import asyncpg
 from threadlog.api.auth.gate import Gate
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.settings import Settings
-from threadlog.engine.user_code import loopback
 from threadlog.engine.user_code.auth_section import AuthSection
 from threadlog.engine.user_code.importing import describe_error, extend_sys_path, import_source
 from threadlog.engine.user_code.langgraph_json import ConfigError, LanggraphJson
@@ -30,6 +29,8 @@ async def gate_of(settings: Settings, app: LanggraphJson, pool: asyncpg.Pool) ->
     """
     if app.auth is None:
         return None
+    from threadlog.engine.user_code import loopback  # takes time to import, and is not needed otherwise
+
     token = await loopback_token(pool)
     loopback.install(api_url(settings, app))  # the module may make clients; so may its handlers
     loopback.authorize(token)
@@ -79,6 +80,8 @@ async def authorize_loopback(settings: Settings, uri: str) -> None:
     """Let the clients that user code makes without a url pass the api's authentication, if it has one."""
     if load_langgraph_json(settings.config).auth is None:
         return
+    from threadlog.engine.user_code import loopback
+
     connection = await asyncpg.connect(uri)
     try:
         loopback.authorize(await loopback_token(connection))

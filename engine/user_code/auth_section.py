@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+TOKEN_HEADER = "X-Threadlog-Loopback"
+"""Header that proves that a request comes from the application's own code: with it the api asks for no credentials."""
 _CACHE_TTL_SECONDS = 60
 _CACHE_SIZE = 1000
 

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
+from threadlog.engine.user_code.auth_section import TOKEN_HEADER
+
 Raise = Callable[[str, str], Exception]
 """Makes the error for a key and what is wrong with it."""
 
@@ -22,6 +24,7 @@ _CORS_KINDS: Mapping[str, type] = {
     "max_age": int,
 }
 _NEVER = frozenset(("x-api-key", "x-tenant-id", "x-service-key", "authorization", "cookie"))
+_SECRET = TOKEN_HEADER.lower()  # of this server itself: in a run it would be seen by all who may read that
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -49,6 +52,8 @@ class HeaderRule:
         return {name: value for name, value in ((n.lower(), v) for n, v in headers.items()) if self._counts(name)}
 
     def _counts(self, name: str) -> bool:
+        if name == _SECRET:
+            return False
         if name in self.excludes or any(fnmatchcase(name, pattern) for pattern in self.excludes):
             return False
         if name in self.includes:

@@ -17,12 +17,12 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+from threadlog.engine.user_code.auth_section import TOKEN_HEADER
+
 logger = logging.getLogger(__name__)
 
 _MODULES = ("langgraph_sdk", "langgraph_sdk.client", "langgraph_sdk._async.client", "langgraph_sdk._sync.client")
 _DEFER = "__LANGGRAPH_DEFER_LOOPBACK_TRANSPORT"  # with it the SDK does not look for the reference server's application
-TOKEN_HEADER = "X-Threadlog-Loopback"
-"""Header that proves that a request comes from the application's own code: with it the api asks for no credentials."""
 _RETRIES = 5  # of connecting, as the SDK's own transport does
 _MOST_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20)  # nodes wait for runs that wait
 

@@ -21,6 +21,7 @@ from tests.waiting import eventually
 from threadlog.api.custom_app.lifespan import Lifespan, StartFailed
 from threadlog.api.custom_app.mount import CustomApp, CustomAppError, load, merged_openapi
 from threadlog.api.settings import ApiSettings
+from threadlog.engine.user_code.auth_section import TOKEN_HEADER
 from threadlog.engine.user_code.http_section import CodePlace, HeaderRule
 
 from .api_harness import ApiHarness, api_harness
@@ -332,3 +333,4 @@ def test_headers_are_chosen_by_pattern_and_secrets_by_name_only() -> None:
     assert HeaderRule(("x-*",), ("x-sec*",)).chosen(headers) == {"x-tenant": "t"}
     assert HeaderRule(("*",)).chosen(headers).keys() == {"x-tenant", "x-secret", "user-agent"}
     assert HeaderRule(("x-api-key",)).chosen(headers) == {"x-api-key": "k"}
+    assert HeaderRule(("*", TOKEN_HEADER.lower())).chosen({TOKEN_HEADER: "of this server"}) == {}

@@ -16,8 +16,7 @@ from threadlog.api.auth.gate import Gate
 from threadlog.api.http.openapi import plain_path
 from threadlog.api.http.routes import Route
 from threadlog.api.settings import ApiSettings
-from threadlog.engine.user_code.auth_section import AuthSection
-from threadlog.engine.user_code.loopback import TOKEN_HEADER
+from threadlog.engine.user_code.auth_section import TOKEN_HEADER, AuthSection
 
 RESOURCES = {
     "threads": {"create", "read", "update", "delete", "search", "create_run"},
@@ -58,15 +57,18 @@ class Ann:
     thread_id: str
     run_id: str
     assistant_id: str
+    cron_id: str
 
 
 async def made(api: ApiHarness) -> Ann:
     thread_id = (await api.call("POST", "/threads", {}, **of("ann")))["thread_id"]
     run = await api.call("POST", f"/threads/{thread_id}/runs", {"assistant_id": "noop"}, **of("ann"))
     assistant = await api.call("POST", "/assistants", {"graph_id": "noop"}, **of("ann"))
-    return Ann(thread_id, run["run_id"], assistant["assistant_id"])
+    cron = await api.call("POST", "/runs/crons", CRON, **of("ann"))
+    return Ann(thread_id, run["run_id"], assistant["assistant_id"], cron["cron_id"])
 
 
+CRON = {"assistant_id": "noop", "schedule": "0 0 1 1 *"}
 # What a request needs besides its path to be a good one.
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/threads/prune"): {"thread_ids": [], "strategy": "keep_latest"},
@@ -78,6 +80,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/threads/{thread_id}/commands"): {"id": 1, "method": "state.get", "params": {}},
     ("POST", "/threads/{thread_id}/stream/events"): {"channels": ["values"]},
     ("POST", "/assistants/{assistant_id}/latest"): {"version": 1},
+    ("POST", "/threads/{thread_id}/runs/crons"): CRON,
 }
 TOUCHING = [route for route in ROUTES if route.access and "{" in route.path]
 """Those that are about one thread, run or assistant."""
@@ -101,7 +104,8 @@ async def test_nobody_gets_past_the_gate_of_any_route(guarded: ApiHarness) -> No
     ann = await made(guarded)
     for route in ROUTES:
         path = plain_path(route.path).replace("{thread_id}", ann.thread_id).replace("{run_id}", ann.run_id)
-        path = path.replace("{assistant_id}", ann.assistant_id).replace("{", "").replace("}", "")
+        path = path.replace("{assistant_id}", ann.assistant_id).replace("{cron_id}", ann.cron_id)
+        path = path.replace("{", "").replace("}", "")
         async with guarded.client.request(route.method, path, json={}) as answer:
             if route.path in PUBLIC:
                 assert answer.status == 200, route
@@ -115,7 +119,7 @@ async def test_nobody_gets_past_the_gate_of_any_route(guarded: ApiHarness) -> No
 async def test_what_the_handlers_say_holds_for_every_route(guarded: ApiHarness, identity: str, detail: str) -> None:
     ann = await made(guarded)
     for route in TOUCHING:
-        if "crons" not in route.path and (key := _key(route)) != SOCKET:
+        if (key := _key(route)) != SOCKET:
             answer = await guarded.ask(route.method, _path(route, ann), _body(route), **of(identity))
             assert answer == (403, {"detail": detail, "code": "forbidden"}), key
 
@@ -124,8 +128,6 @@ async def test_what_is_anns_is_not_there_for_bob(guarded: ApiHarness) -> None:
     """Each endpoint with an id in its path, as the owner and as a stranger: for bob it is as if there was nothing."""
     ann = await made(guarded)
     for route in sorted(TOUCHING, key=lambda route: route.method == "DELETE"):
-        if route.path.startswith(("/runs/crons", "/threads/{thread_id}/runs/crons")):
-            continue
         if (key := _key(route)) == SOCKET:
             continue
         status, answer = await guarded.ask(route.method, _path(route, ann), _body(route), **of("bob"))
@@ -144,7 +146,7 @@ async def test_the_owner_gets_through_each_of_them(guarded: ApiHarness) -> None:
     ann = await made(guarded)
     await guarded.report(ann.thread_id, ann.run_id, "success")
     for route in TOUCHING:
-        if route.method != "GET" or route.stream or "crons" in route.path:
+        if route.method != "GET" or route.stream:
             continue
         status, answer = await guarded.ask("GET", _path(route, ann), **of("ann"))
         assert status == 200, (route, answer)
@@ -167,6 +169,9 @@ async def test_searches_and_counts_leave_out_what_is_others(guarded: ApiHarness)
         assistants = await guarded.call("POST", "/assistants/search", {}, **of(identity))
         assert [one["assistant_id"] for one in assistants] == ([ann.assistant_id] if found else [])
         assert await guarded.call("POST", "/assistants/count", {}, **of(identity)) == len(found)
+        crons = await guarded.call("POST", "/runs/crons/search", {}, **of(identity))
+        assert [cron["cron_id"] for cron in crons] == ([ann.cron_id] if found else [])
+        assert await guarded.call("POST", "/runs/crons/count", {}, **of(identity)) == len(found)
 
 
 async def test_bulk_changes_reach_only_what_is_the_callers(guarded: ApiHarness) -> None:
