@@ -174,15 +174,17 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def _lag(api: Api) -> dict[str, float]:
-    """By partition; nothing while the log is away: a scrape tells the rest all the same."""
+    """By partition; nothing while the log is away or does not answer: a scrape tells the rest all the same."""
     positions = await queries.positions(api.pool)
     try:
-        bounds = await asyncio.gather(*(api.log.bounds(Topic.COMMANDS, one.partition) for one in positions))
-    except LogUnavailable:
+        async with asyncio.timeout(_LAG_SECONDS):
+            bounds = await asyncio.gather(*(api.log.bounds(Topic.COMMANDS, one.partition) for one in positions))
+    except (LogUnavailable, TimeoutError):
         return {}
     return {str(one.partition): max(0, end - 1 - one.decided) for one, (_, end) in zip(positions, bounds, strict=True)}
 
 
+_LAG_SECONDS = 5.0  # a scraper waits for 10 s; the log, when its Postgres stalls, for 35
 _CHECK = (Query("check_db", "boolean", "also ask the database, the log and the engine"),)
 _UNHEALTHY = {500: HealthResponse, 503: HealthResponse | ErrorResponse}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from uuid import uuid4
@@ -204,6 +205,20 @@ async def test_the_metrics_of_api_and_engine_are_those_that_the_docs_list(databa
     shown = {name.removeprefix("lg_api_") for name in families if name.startswith("lg_api_")}
     assert shown - {"executor_attempts"} == listed  # an executor's, where a test of this process had one
     assert 'lg_api_partition_lag{partition="0"} 0.0' in text
+
+
+async def test_metrics_do_not_wait_for_a_log_that_does_not_answer(
+    api: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bounds(*_: object) -> tuple[int, int]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(api.log, "bounds", bounds)
+    monkeypatch.setattr("threadlog.api.system.routes._LAG_SECONDS", 0.1)
+    async with api.client.get("/metrics") as answer:
+        text = await answer.text()
+    assert answer.status == 200 and "lg_api_num_pending_runs" in text and "partition_lag{" not in text
 
 
 async def test_any_origin_may_call_by_default(api: ApiHarness) -> None:
