@@ -24,6 +24,7 @@ from threadlog.engine.executor.run.messages import MessageHandler
 from threadlog.engine.executor.run.resume import AttemptSaver, StartPlan, state_config
 from threadlog.engine.executor.run.streaming import RunStream
 from threadlog.engine.executor.run.strict_resume import resume_strictly
+from threadlog.engine.executor.run.tracing import chosen_tracer
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 
@@ -59,6 +60,8 @@ async def call_graph(
         handlers.append(MessageHandler(stream.messages, stream.subgraphs))
     if stream.tool_calls is not None:
         handlers.append(stream.tool_calls)
+    if (tracer := chosen_tracer(config["configurable"])) is not None:
+        handlers.append(tracer)
     if handlers:
         config["callbacks"] = handlers
     options: dict[str, Any] = {
