@@ -6,6 +6,7 @@ Until then reports wait in the log, so that a test can look at what an executor 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,6 +40,12 @@ from threadlog.engine.user_code.langgraph_json import load
 PROJECT = Path(__file__).parent / "project"
 
 
+def _module_of(name: str) -> str:
+    """The file of the tests' project that has an object of this name; else one that lacks it."""
+    defines = re.compile(rf"^(?:class |(?:async )?def )?{re.escape(name)}\b", re.MULTILINE)
+    return next((file.name for file in PROJECT.glob("*.py") if defines.search(file.read_text())), "graphs.py")
+
+
 class ExecutorHarness:
     """A log, a database and a queue. `graphs`: name → object in the tests' project."""
 
@@ -59,7 +66,7 @@ class ExecutorHarness:
             if not target.exists():
                 target.write_text(source.read_text())
         file = self.folder / "langgraph.json"
-        paths = {name: path if ":" in path else f"./graphs.py:{path}" for name, path in graphs.items()}
+        paths = {name: path if ":" in path else f"./{_module_of(path)}:{path}" for name, path in graphs.items()}
         file.write_text(json.dumps({"dependencies": ["."], "graphs": paths}))
         return file
 

@@ -24,7 +24,7 @@ def no_collection() -> Iterator[None]:
 
 def large(stage: ExecutorHarness) -> Any:
     """The class of the large objects of nodes."""
-    file = str(stage.folder / "graphs.py")
+    file = str(stage.folder / "endings.py")
     return next(m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file).Large  # type: ignore[attr-defined]
 
 

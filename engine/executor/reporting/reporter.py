@@ -79,11 +79,6 @@ class AttemptReporter:
         if self._last_offset is not None:
             await self._applied(self._frames.partition, self._last_offset)
 
-    def post_frames(self, *frames: tuple[bytes, bytes]) -> None:
-        """Stream frames `(SSE event name, one line of JSON)`, after those posted before."""
-        for name, data in frames:
-            self._frames.put(name, data)
-
     # --- what the runner uses --------------------------------------------------------------------------
 
     def settle(self) -> None:
