@@ -32,6 +32,7 @@ from threadlog.projections.fold.large_rows import LargeRows, without_large
 from threadlog.projections.fold.project import (
     ARGUMENTS,
     PROJECT_ROWS,
+    PROJECT_STORE,
     UNSTORABLE,
     fold,
     statements,
@@ -49,6 +50,8 @@ _COMMIT = (
     + ", ".join(f"${i}" for i in range(9, 9 + ARGUMENTS))
     + ")"
 )
+# Items of the store are written in the same statement where they are all that follows.
+_COMMIT_STORE = _COMMIT + ", project_store(" + ", ".join(f"${i}" for i in range(9 + ARGUMENTS, 14 + ARGUMENTS)) + ")"
 _COMMIT_STAGED = _COMMIT.replace("$6", UNSTAGED)
 
 
@@ -74,6 +77,7 @@ class SingleTransactionCommitter:
         self._executors = executors
         self._connection = PinnedConnection(pool, self._prepare)
         self._commit: Any = None
+        self._commit_store: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
         # Of the transaction in flight, for the executors: how many runs they can claim, and those they have to stop.
         self._claimable = 0
@@ -230,7 +234,7 @@ class SingleTransactionCommitter:
 
     async def _prepare(self, connection: Any) -> None:
         await self._log.hush(connection)
-        self._commit = await connection.prepare(_COMMIT)
+        self._commit, self._commit_store = await connection.prepare(_COMMIT), None
 
     async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> list[int]:
         """Append and project, as one statement whenever the batch folds to one set of rows; answers the offsets."""
@@ -259,6 +263,11 @@ class SingleTransactionCommitter:
                 return groups.offsets(await self._write_large(conn, groups, first, large, following, seconds))
         if not following:
             return groups.offsets(await self._commit.fetchval(*first, column=1, timeout=seconds))
+        if len(following) == 1 and following[0][0] is PROJECT_STORE:
+            if self._commit_store is None:
+                self._commit_store = await conn.prepare(_COMMIT_STORE)
+            arguments = (*first, *following[0][1])
+            return groups.offsets(await self._commit_store.fetchval(*arguments, column=1, timeout=seconds))
         async with conn.transaction():
             bases = await self._commit.fetchval(*first, column=1, timeout=seconds)
             await _write_following(conn, following, seconds)

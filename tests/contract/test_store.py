@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -9,6 +12,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from tests.waiting import eventually
+
+PAGE = Path(__file__).parents[2] / "docs" / "store.md"
 
 
 @pytest.fixture
@@ -121,3 +126,12 @@ async def test_a_query_orders_by_score(client: LangGraphClient, root: str) -> No
     page = (await client.store.search_items([root], query="aa", filter={"text": {"$ne": "aaa"}}, limit=1))["items"]
     assert [item["key"] for item in page] == ["both"]
     assert len((await client.store.search_items([root]))["items"]) == 5
+
+
+async def test_the_page_is_right(url: str) -> None:
+    snippet = PAGE.read_text().split("```python\n")[1].split("```")[0].replace("http://127.0.0.1:2024", url)
+    names: dict[str, Any] = {}
+    await eval(compile(snippet, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+    assert names["item"]["value"] == {"likes": "oolong", "cups": 3}
+    assert names["item"] in [{k: v for k, v in item.items() if k != "score"} for item in names["found"]["items"]]
+    assert ["users", "ann"] in names["listed"]["namespaces"]

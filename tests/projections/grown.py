@@ -15,7 +15,8 @@ from threadlog.deploy.settings import EMBEDDED_PARTITIONS
 from threadlog.projections.commit.coordination import EXPIRED
 from threadlog.projections.queries import assistants, runs, state, system, threads
 
-LARGE = ("threads", "runs", "checkpoints", "checkpoint_writes", "channel_values", "assistants", "aggregates")
+LARGE = ("threads", "runs", "checkpoints", "checkpoint_writes", "channel_values", "assistants", "aggregates",
+         "store_items", "store_vectors")  # fmt: skip
 
 # Ids tell their number: thread n is 10000000-…-n.
 FILL = (
