@@ -18,42 +18,42 @@ class Told:
         self._lookup.changed(record.key, record.events)  # type: ignore[attr-defined]
 
 
-async def row_of(world: EngineHarness, thread_id: str) -> ThreadDefaults:
-    (row,) = await world.rows("SELECT metadata, config FROM threads WHERE thread_id = $1", thread_id)
+async def row_of(harness: EngineHarness, thread_id: str) -> ThreadDefaults:
+    (row,) = await harness.rows("SELECT metadata, config FROM threads WHERE thread_id = $1", thread_id)
     return ThreadDefaults(orjson.loads(row["metadata"]), orjson.loads(row["config"]))
 
 
 async def test_events_and_rows_agree(database: str) -> None:
-    async with engine_harness("postgres", database) as world:
-        engine = await world.engine()
+    async with engine_harness("postgres", database) as harness:
+        engine = await harness.engine()
         nobody: asyncpg.Pool = asyncpg.create_pool(database, min_size=0)  # never opened: a query would fail
         lookup = ThreadDefaultsCache(nobody)
         engine.processor.add_listener(Told(lookup))
         a, b = new_id(), new_id()
         await engine.submit(CreateThread(thread_id=a, metadata={"n": 1, "deep": {"x": 1, "y": 2}}))
-        assert await lookup.get(a) == await row_of(world, a)
+        assert await lookup.get(a) == await row_of(harness, a)
         await engine.submit(UpdateThread(thread_id=a, metadata={"n": 2, "deep": {"x": 3}}))
-        assert await lookup.get(a) == await row_of(world, a) == ThreadDefaults({"n": 2, "deep": {"x": 3}}, {})
+        assert await lookup.get(a) == await row_of(harness, a) == ThreadDefaults({"n": 2, "deep": {"x": 3}}, {})
         run = create_run(a, thread_metadata={"graph_id": "g"}, thread_config={"tags": ["t"], "configurable": {}})
         await engine.submit(run)
-        assert await lookup.get(a) == await row_of(world, a)
+        assert await lookup.get(a) == await row_of(harness, a)
         await engine.submit(finish(a, run.run_id))
         await engine.submit(create_run(a, thread_metadata={"graph_id": "h"}, thread_config={"tags": []}))
         assert (
             await lookup.get(a)
-            == await row_of(world, a)
+            == await row_of(harness, a)
             == ThreadDefaults({"n": 2, "deep": {"x": 3}, "graph_id": "h"}, {"tags": []})
         )
         await engine.submit(create_run(b, thread_metadata={"graph_id": "g"}))  # makes its thread, too
-        assert await lookup.get(b) == await row_of(world, b)
+        assert await lookup.get(b) == await row_of(harness, b)
 
 
 async def test_what_is_not_known_is_read_and_what_is_gone_is_gone(database: str) -> None:
-    async with engine_harness("postgres", database) as world:
-        engine = await world.engine()
+    async with engine_harness("postgres", database) as harness:
+        engine = await harness.engine()
         old, new = new_id(), new_id()
         await engine.submit(CreateThread(thread_id=old, metadata={"n": 1}))
-        lookup = ThreadDefaultsCache(world.pool)
+        lookup = ThreadDefaultsCache(harness.pool)
         engine.processor.add_listener(Told(lookup))
         await engine.submit(UpdateThread(thread_id=old, metadata={"n": 2}))  # of a thread it has not seen the whole of
         assert await lookup.get(old) == ThreadDefaults({"n": 2}, {})

@@ -81,7 +81,7 @@ def asking() -> Any:
     return graph
 
 
-async def talks(desk: CheckpointerHarness, graph: Any, inputs: list[Any]) -> None:
+async def talks(harness: CheckpointerHarness, graph: Any, inputs: list[Any]) -> None:
     thread_id, assistant_id = str(uuid.uuid4()), str(uuid.uuid4())
     for given in inputs:
         run_id = str(uuid.uuid4())
@@ -95,13 +95,13 @@ async def talks(desk: CheckpointerHarness, graph: Any, inputs: list[Any]) -> Non
             "feedback_keys": None, "temporary": False, "subgraphs": False, "resumable": False,
             "checkpoint_during": True, "durability": "async",
         }  # fmt: skip
-        await desk.submit(
+        await harness.submit(
             CreateRun(
                 thread_id=thread_id, run_id=run_id, graph_id="agent", create_thread={}, thread_metadata=metadata,
                 run={"assistant_id": assistant_id, "metadata": metadata, "kwargs": kwargs},
             ),
         )  # fmt: skip
-        run = Run(desk, thread_id, run_id, False, False)
+        run = Run(harness, thread_id, run_id, False, False)
         configurable = {**ids, "checkpoint_ns": "", "langgraph_request_id": run_id}
         attempt = {**metadata, "run_attempt": 1, **FACTS, "run_id": run_id, "user_id": ""}
         config: Any = {"configurable": configurable, "recursion_limit": 50, "metadata": attempt}
@@ -115,7 +115,7 @@ async def talks(desk: CheckpointerHarness, graph: Any, inputs: list[Any]) -> Non
         report = ReportRun(
             thread_id=thread_id, run_id=run_id, attempt=1, items=run.items, outcome=outcome, started=started
         )
-        await desk.submit(report, id=f"{run_id}:1:0")
+        await harness.submit(report, id=f"{run_id}:1:0")
 
 
 def human() -> dict[str, Any]:
@@ -141,16 +141,16 @@ async def main(number: int) -> None:
         async with new_database(server.uri) as dsn, asyncpg.create_pool(dsn, min_size=2, max_size=4) as pool:
             for path in sorted((Path(__file__).parents[2] / "projections" / "migrations").glob("*.sql")):
                 await pool.execute(path.read_text())
-            desk = CheckpointerHarness(pool)
+            harness = CheckpointerHarness(pool)
             with (
                 mock.patch.object(EventRecord, "encode", watched(EventRecord.encode, records)),
                 mock.patch("threadlog.projections.fold.checkpoints.pack_value", seen),
             ):
                 for turns in (1, 2, 20) * 8:
-                    await talks(desk, short(), [human() for _ in range(turns)])
-                    await talks(desk, talk(), [human() for _ in range(turns)])
-                    await talks(desk, asking(), [human(), Command(resume=said(3))])
-                    await talks(desk, working, [{"document": said(9), "steps_left": turns}])
+                    await talks(harness, short(), [human() for _ in range(turns)])
+                    await talks(harness, talk(), [human() for _ in range(turns)])
+                    await talks(harness, asking(), [human(), Command(resume=said(3))])
+                    await talks(harness, working, [{"document": said(9), "steps_left": turns}])
     # Commands are compressed with the same dictionary.
     records += [CommandEnvelope(str(uuid.uuid4()), "run.create", str(uuid.uuid4()), "", {}).encode() for _ in range(20)]
     CHANCE.shuffle(records)

@@ -39,17 +39,17 @@ class CheckpointerHarness(InlineEngine):
 class Run:
     """One attempt: its reporter and its checkpointer."""
 
-    def __init__(self, desk: CheckpointerHarness, thread_id: str, run_id: str, fresh: bool, sync: bool) -> None:
-        self.desk, self.thread_id, self.run_id, self.fresh = desk, thread_id, run_id, fresh
+    def __init__(self, harness: CheckpointerHarness, thread_id: str, run_id: str, fresh: bool, sync: bool) -> None:
+        self.harness, self.thread_id, self.run_id, self.fresh = harness, thread_id, run_id, fresh
         self.items: list[dict[str, Any]] = []
         self.reported: list[dict[str, Any]] = []
         self.saver = ThreadlogSaver(
-            pool=desk.pool,
-            log=desk.log,
+            pool=harness.pool,
+            log=harness.log,
             reporter=self,
             thread_id=thread_id,
             run_id=run_id,
-            partition=partition_of(thread_id, desk.log.partitions),
+            partition=partition_of(thread_id, harness.log.partitions),
             fresh=fresh,
             sync=sync,
         )
@@ -73,7 +73,7 @@ class Run:
 
     async def _report(self, outcome: dict[str, Any] | None) -> list[dict[str, Any]]:
         items, self.items = self.items, []
-        decided = await self.desk.submit(
+        decided = await self.harness.submit(
             ReportRun(thread_id=self.thread_id, run_id=self.run_id, attempt=1, items=items, outcome=outcome),
         )
         return decided.events

@@ -19,5 +19,5 @@ async def pool(postgres_uri: str, _template: str) -> AsyncIterator[asyncpg.Pool]
 
 
 @pytest.fixture
-async def desk(pool: asyncpg.Pool) -> CheckpointerHarness:
+async def harness(pool: asyncpg.Pool) -> CheckpointerHarness:
     return CheckpointerHarness(pool)

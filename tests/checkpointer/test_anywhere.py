@@ -58,8 +58,8 @@ def checkpoint(**values: Any) -> tuple[Any, dict[str, Any]]:
 
 @_places
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "lazy"])
-async def test_every_method_works_from_everywhere(desk: CheckpointerHarness, call: Call, sync: bool) -> None:
-    run = await desk.run(thread_id(), sync=sync)
+async def test_every_method_works_from_everywhere(harness: CheckpointerHarness, call: Call, sync: bool) -> None:
+    run = await harness.run(thread_id(), sync=sync)
     saver = run.saver
     assert await call(saver, "get_tuple", at(run)) is None
     made, versions = checkpoint(a=1, b=LARGE)
@@ -84,8 +84,8 @@ async def test_every_method_works_from_everywhere(desk: CheckpointerHarness, cal
 
 
 @_places
-async def test_a_standalone_checkpointer_too(desk: CheckpointerHarness, call: Call) -> None:
-    saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
+async def test_a_standalone_checkpointer_too(harness: CheckpointerHarness, call: Call) -> None:
+    saver = StandaloneSaver(pool=harness.pool, log=harness.log, gateway=harness)
     one, other = thread_id(), thread_id()
     config: Any = {"configurable": {"thread_id": one, "checkpoint_ns": ""}}
     made, versions = checkpoint(a=LARGE)
@@ -101,10 +101,10 @@ async def test_a_standalone_checkpointer_too(desk: CheckpointerHarness, call: Ca
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-async def test_many_threads_with_loops_of_their_own_at_once(desk: CheckpointerHarness, durability: Any) -> None:
-    run = await desk.run(thread_id())
+async def test_many_threads_with_loops_of_their_own_at_once(harness: CheckpointerHarness, durability: Any) -> None:
+    run = await harness.run(thread_id())
     graph = graphs.noop().compile(checkpointer=run.saver)
-    other = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
+    other = StandaloneSaver(pool=harness.pool, log=harness.log, gateway=harness)
 
     def work(number: int) -> Any:
         config: Any = {"configurable": {"thread_id": thread_id()}}
@@ -119,7 +119,7 @@ async def test_many_threads_with_loops_of_their_own_at_once(desk: CheckpointerHa
     )
     assert values["items"] == ["mine", "x"]
     await run.end()
-    later = await desk.run(run.thread_id)
+    later = await harness.run(run.thread_id)
     found_later = await later.saver.aget_tuple(at(later))
     assert found_later is not None
     assert found_later.checkpoint["channel_values"]["items"] == ["mine", "x"]
@@ -132,28 +132,28 @@ def _in_a_thread_while_the_loop_waits(run: Run, **options: Any) -> Any:
         return pool.submit(lambda: asyncio.run(graph.ainvoke({"items": ["in"]}, at(run), **options))).result()
 
 
-async def test_a_loop_that_waits_for_the_thread_that_calls(desk: CheckpointerHarness) -> None:
-    run = await desk.run(thread_id())
+async def test_a_loop_that_waits_for_the_thread_that_calls(harness: CheckpointerHarness) -> None:
+    run = await harness.run(thread_id())
     assert _in_a_thread_while_the_loop_waits(run, durability="async")["items"] == ["in", "x"]
     await run.end()
-    later = await desk.run(run.thread_id)
+    later = await harness.run(run.thread_id)
     found = await later.saver.aget_tuple(at(later))
     assert found is not None
     assert found.checkpoint["channel_values"]["items"] == ["in", "x"]
 
 
 async def test_what_has_to_wait_for_a_loop_that_waits_for_it_says_so(
-    desk: CheckpointerHarness, monkeypatch: pytest.MonkeyPatch
+    harness: CheckpointerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threadlog.engine.executor.checkpointer.sync_bridge._DEADLOCK_SECONDS", 0.2)
-    run = await desk.run(thread_id())
+    run = await harness.run(thread_id())
     with pytest.raises(MustWait, match="ainvoke"):
         _in_a_thread_while_the_loop_waits(run, durability="sync")
 
 
 @pytest.mark.parametrize("call", PLACES[1:], ids=[place.__name__ for place in PLACES[1:]])
-async def test_errors_of_the_call_itself_come_as_they_are(desk: CheckpointerHarness, call: Call) -> None:
-    mine, other = await desk.run(thread_id()), await desk.run(thread_id())
+async def test_errors_of_the_call_itself_come_as_they_are(harness: CheckpointerHarness, call: Call) -> None:
+    mine, other = await harness.run(thread_id()), await harness.run(thread_id())
     made, versions = checkpoint(a=1)
     with pytest.raises(ValueError, match="start a run on that thread"):
         await call(mine.saver, "put", at(other), made, {}, versions)

@@ -12,10 +12,10 @@ from threadlog.engine.executor.checkpointer.standalone import StandaloneSaver
 
 
 @pytest.mark.parametrize("capability", [c.value for c in Capability])
-async def test_every_capability_is_there_and_conforms(desk: CheckpointerHarness, capability: str) -> None:
+async def test_every_capability_is_there_and_conforms(harness: CheckpointerHarness, capability: str) -> None:
     @checkpointer_test(name="threadlog")
     async def savers() -> AsyncGenerator[BaseCheckpointSaver, None]:
-        yield StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
+        yield StandaloneSaver(pool=harness.pool, log=harness.log, gateway=harness)
 
     report = await validate(savers, capabilities={capability})
     result = report.results[capability]

@@ -56,13 +56,13 @@ async def forked(run: Run) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("where", ["in memory", "in the read models"])
-async def test_history_is_the_parents_writes_back_to_a_stored_value(desk: CheckpointerHarness, where: str) -> None:
-    run = await desk.run(str(uuid.uuid4()))
+async def test_history_is_the_parents_writes_back_to_a_stored_value(harness: CheckpointerHarness, where: str) -> None:
+    run = await harness.run(str(uuid.uuid4()))
     ids = await forked(run)
     saver = run.saver
     if where == "in the read models":
         await run.end()
-        saver = (await desk.run(run.thread_id)).saver
+        saver = (await harness.run(run.thread_id)).saver
     expected = {
         "head": (["r1", "r2", "a1", "a2", "b1"], ["seed"]),
         "a": (["r1", "r2"], ["seed"]),
@@ -82,23 +82,23 @@ async def test_history_is_the_parents_writes_back_to_a_stored_value(desk: Checkp
     assert await saver.aget_delta_channel_history(config=at(run.thread_id, ids["head"]), channels=[]) == {}
 
 
-async def test_a_long_history_takes_few_queries(desk: CheckpointerHarness) -> None:
-    run = await desk.run(str(uuid.uuid4()))
+async def test_a_long_history_takes_few_queries(harness: CheckpointerHarness) -> None:
+    run = await harness.run(str(uuid.uuid4()))
     parent = await checkpoint(run, None, {"d": _DeltaSnapshot([])}, [("", ["w" * 200])])
     for n in range(50):
         parent = await checkpoint(run, parent, {}, [("", [f"{n}" * 200])])
     await run.end()
-    later = await desk.run(run.thread_id)
+    later = await harness.run(run.thread_id)
     asked: list[str] = []
 
     class Counting:
         async def fetch(self, query: str, *args: Any) -> Any:
             asked.append(query)
-            return await desk.pool.fetch(query, *args)
+            return await harness.pool.fetch(query, *args)
 
         async def fetchrow(self, query: str, *args: Any) -> Any:
             asked.append(query)
-            return await desk.pool.fetchrow(query, *args)
+            return await harness.pool.fetchrow(query, *args)
 
     later.saver._loader._pool = Counting()  # type: ignore[assignment]
     found = await later.saver.aget_delta_channel_history(config=at(run.thread_id, parent), channels=["d"])
@@ -107,13 +107,15 @@ async def test_a_long_history_takes_few_queries(desk: CheckpointerHarness) -> No
 
 
 @pytest.mark.parametrize("durability", ["async", "exit"])
-async def test_pruning_keeps_what_the_newest_state_is_rebuilt_from(desk: CheckpointerHarness, durability: str) -> None:
-    thread = Thread(desk, graphs.deltas())
+async def test_pruning_keeps_what_the_newest_state_is_rebuilt_from(
+    harness: CheckpointerHarness, durability: str
+) -> None:
+    thread = Thread(harness, graphs.deltas())
     for n in range(4):
         await thread.run({"items": [f"in{n}"], "other": []}, durability=durability)
-    async with desk.pool.acquire() as conn:
+    async with harness.pool.acquire() as conn:
         before = await get_state(conn, thread.thread_id)
-        await desk.submit(PruneThread(thread_id=thread.thread_id))
+        await harness.submit(PruneThread(thread_id=thread.thread_id))
         assert await get_state(conn, thread.thread_id) == before
     history = await thread.compare()
     assert 1 <= len(history) <= 3, "back to the last snapshot, not further"
@@ -121,27 +123,27 @@ async def test_pruning_keeps_what_the_newest_state_is_rebuilt_from(desk: Checkpo
     assert (await thread.compare())[-1]["values"]["items"] == history[-1]["values"]["items"]
 
 
-async def test_pruning_a_thread_without_delta_channels_leaves_one_checkpoint(desk: CheckpointerHarness) -> None:
-    thread = Thread(desk, graphs.asking())
+async def test_pruning_a_thread_without_delta_channels_leaves_one_checkpoint(harness: CheckpointerHarness) -> None:
+    thread = Thread(harness, graphs.asking())
     await thread.run({"items": ["in"]})
     before = (await thread.compare())[0]
-    await desk.submit(PruneThread(thread_id=thread.thread_id))
+    await harness.submit(PruneThread(thread_id=thread.thread_id))
     assert await thread.compare() == [before]
 
 
 @pytest.mark.parametrize(
     "make", [graphs.deltas, graphs.subgraphs, graphs.parallel, graphs.talking], ids=lambda make: make.__name__
 )
-async def test_a_copy_has_the_same_states_and_a_life_of_its_own(desk: CheckpointerHarness, make: Any) -> None:
-    source, copy = Thread(desk, make()), Thread(desk, make())
+async def test_a_copy_has_the_same_states_and_a_life_of_its_own(harness: CheckpointerHarness, make: Any) -> None:
+    source, copy = Thread(harness, make()), Thread(harness, make())
     given = graphs.chat_input("hi") if make is graphs.talking else {"items": ["in"]}
     for _ in range(3):
         await source.run(given)
-    await desk.submit(CreateThread(thread_id=copy.thread_id))
-    async with desk.pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
+    await harness.submit(CreateThread(thread_id=copy.thread_id))
+    async with harness.pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
         items = [item async for item in export_items(conn, source.thread_id, copy.thread_id)]
     for item in items:  # one by one: every chunk is complete in itself
-        await desk.submit(ImportCheckpoints(thread_id=copy.thread_id, items=[item]))
+        await harness.submit(ImportCheckpoints(thread_id=copy.thread_id, items=[item]))
     original = await source.compare()
 
     def without_thread(value: Any) -> Any:
@@ -153,8 +155,8 @@ async def test_a_copy_has_the_same_states_and_a_life_of_its_own(desk: Checkpoint
     assert await source.compare() == original
 
 
-async def test_a_standalone_copy_with_large_values(desk: CheckpointerHarness) -> None:
-    saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
+async def test_a_standalone_copy_with_large_values(harness: CheckpointerHarness) -> None:
+    saver = StandaloneSaver(pool=harness.pool, log=harness.log, gateway=harness)
     graph = graphs.noop().compile(checkpointer=saver)
     source, target = str(uuid.uuid4()), str(uuid.uuid4())
     config: Any = {"configurable": {"thread_id": source}}

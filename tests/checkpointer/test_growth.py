@@ -29,16 +29,16 @@ async def tables(pool: asyncpg.Pool, thread_id: str) -> int:
     return sum([await pool.fetchval(size.format(table), thread_id) for table in TABLES])
 
 
-async def logged(desk: CheckpointerHarness) -> int:
+async def logged(harness: CheckpointerHarness) -> int:
     values = 0
-    for partition in range(desk.log.partitions):
-        records = await desk.log.read(Topic.VALUES, partition, 0, max_bytes=1 << 40)
+    for partition in range(harness.log.partitions):
+        records = await harness.log.read(Topic.VALUES, partition, 0, max_bytes=1 << 40)
         values += sum(len(record.value) for record in records)
-    return desk.event_bytes + values
+    return harness.event_bytes + values
 
 
-async def run(desk: CheckpointerHarness, thread_id: str, graph: Any, given: Any) -> None:
-    attempt = await desk.run(thread_id)
+async def run(harness: CheckpointerHarness, thread_id: str, graph: Any, given: Any) -> None:
+    attempt = await harness.run(thread_id)
     compiled = graph.compile(checkpointer=attempt.saver)
     configurable = {"thread_id": thread_id, "checkpoint_ns": "", "langgraph_request_id": attempt.run_id}
     config: Any = {
@@ -54,13 +54,13 @@ async def test_a_late_turn_costs_what_an_early_one_did(pool: asyncpg.Pool) -> No
     graph = StateGraph(MessagesState)
     graph.add_node("model", lambda s: {"messages": [AIMessage(said(len(s["messages"])))]})
     graph.add_edge(START, "model")
-    desk, thread_id = CheckpointerHarness(pool), str(uuid.uuid4())
+    harness, thread_id = CheckpointerHarness(pool), str(uuid.uuid4())
     after: dict[int, tuple[int, int]] = {}
     # 128 turns apart: once in so many sixteen times sixteen messages are written again as one segment.
     for turn in range(1, 267):
-        await run(desk, thread_id, graph, {"messages": [HumanMessage(said(10_000 + turn))]})
+        await run(harness, thread_id, graph, {"messages": [HumanMessage(said(10_000 + turn))]})
         if turn in (10, 138, 266):
-            after[turn] = (await tables(pool, thread_id), await logged(desk))
+            after[turn] = (await tables(pool, thread_id), await logged(harness))
     for at_10, at_138, at_266 in zip(after[10], after[138], after[266], strict=True):
         assert at_266 - at_138 <= 1.2 * (at_138 - at_10)
     # Two messages a turn, in tables and log; each stored without and with its id, and in longer segments.
@@ -76,8 +76,12 @@ async def test_a_value_that_does_not_change_is_stored_once(pool: asyncpg.Pool) -
     graph.add_node("step", lambda s: {"steps": s["steps"] + 1})
     graph.add_edge(START, "step")
     graph.add_conditional_edges("step", lambda s: "step" if s["steps"] < 100 else "__end__", ["step", "__end__"])
-    desk, thread_id, document = CheckpointerHarness(pool), str(uuid.uuid4()), random.Random(0).randbytes(100_000).hex()
-    await run(desk, thread_id, graph, {"document": document, "steps": 0})
+    harness, thread_id, document = (
+        CheckpointerHarness(pool),
+        str(uuid.uuid4()),
+        random.Random(0).randbytes(100_000).hex(),
+    )
+    await run(harness, thread_id, graph, {"document": document, "steps": 0})
     # Hexadecimal digits are half a byte each. The rest is 100 steps.
     assert await tables(pool, thread_id) < len(document) * 0.6 + 100 * 1200
-    assert await logged(desk) < len(document) * 0.6 + 100 * 600
+    assert await logged(harness) < len(document) * 0.6 + 100 * 600

@@ -25,15 +25,15 @@ from threadlog.engine.executor.checkpointer.standalone import CommandRefused, St
 from threadlog.projections.queries.state import get_state
 
 
-async def test_a_sync_put_returns_when_it_is_durable(desk: CheckpointerHarness) -> None:
-    lazy, sync = await desk.run(thread_id()), await desk.run(thread_id(), sync=True)
+async def test_a_sync_put_returns_when_it_is_durable(harness: CheckpointerHarness) -> None:
+    lazy, sync = await harness.run(thread_id()), await harness.run(thread_id(), sync=True)
     await put(lazy, {"a": 1})
     assert lazy.items, "buffered"
     await put(sync, {"a": 1})
     assert sync.reported and not sync.items, "reported"
 
 
-async def test_a_graph_called_synchronously_in_a_node_thread(desk: CheckpointerHarness) -> None:
+async def test_a_graph_called_synchronously_in_a_node_thread(harness: CheckpointerHarness) -> None:
     inner = graphs.subgraphs()
 
     def node(state: Any) -> dict[str, Any]:
@@ -42,7 +42,7 @@ async def test_a_graph_called_synchronously_in_a_node_thread(desk: CheckpointerH
     graph = StateGraph(graphs.Wide)
     graph.add_node("node", node)
     graph.add_edge(START, "node")
-    thread = Thread(desk, graph)
+    thread = Thread(harness, graph)
     await thread.run({"items": ["in"]})
     history = await thread.compare()
     [interrupted] = history[0]["interrupts"]
@@ -54,21 +54,21 @@ async def test_a_graph_called_synchronously_in_a_node_thread(desk: CheckpointerH
 
 
 async def test_a_synchronous_call_on_the_loop_works_while_nothing_has_to_be_waited_for(
-    desk: CheckpointerHarness,
+    harness: CheckpointerHarness,
 ) -> None:
-    run = await desk.run(thread_id())
+    run = await harness.run(thread_id())
     graph = graphs.noop().compile(checkpointer=run.saver)
     assert graph.get_state(at(run)).values == {}
     checkpoint_id = await put(run, {"a": 1})
     assert run.saver.get(at(run)) is not None
     await run.end()
-    later = await desk.run(run.thread_id)
+    later = await harness.run(run.thread_id)
     with pytest.raises(RuntimeError, match="ainvoke"):
         later.saver.get_tuple(at(run, checkpoint_id))
 
 
-async def test_a_run_writes_to_its_own_thread_only(desk: CheckpointerHarness) -> None:
-    mine, other = await desk.run(thread_id()), await desk.run(thread_id())
+async def test_a_run_writes_to_its_own_thread_only(harness: CheckpointerHarness) -> None:
+    mine, other = await harness.run(thread_id()), await harness.run(thread_id())
     await put(other, {"a": "theirs"})
     await other.end()
     with pytest.raises(ValueError, match="start a run on that thread"):
@@ -79,8 +79,8 @@ async def test_a_run_writes_to_its_own_thread_only(desk: CheckpointerHarness) ->
     assert [t.checkpoint["channel_values"] async for t in mine.saver.alist(at(other))] == [{"a": "theirs"}]
 
 
-async def test_a_run_may_prune_and_delete_on_its_own_thread(desk: CheckpointerHarness) -> None:
-    run = await desk.run(thread_id())
+async def test_a_run_may_prune_and_delete_on_its_own_thread(harness: CheckpointerHarness) -> None:
+    run = await harness.run(thread_id())
     text = "kept " * 100
     first = await put(run, {"a": text, "b": "gone " * 100})
     second = await put(run, {"a": text}, None, first)
@@ -97,28 +97,28 @@ async def test_a_run_may_prune_and_delete_on_its_own_thread(desk: CheckpointerHa
 
 
 async def test_a_run_deleted_while_another_is_in_flight_leaves_its_values(
-    desk: CheckpointerHarness, pool: asyncpg.Pool
+    harness: CheckpointerHarness, pool: asyncpg.Pool
 ) -> None:
     from threadlog.engine.domain.commands import DeleteRun
 
-    first = await desk.run(thread_id())
+    first = await harness.run(thread_id())
     text = "shared " * 100
     parent = await put(first, {"a": text})
     await first.end()
-    second = await desk.run(first.thread_id)
+    second = await harness.run(first.thread_id)
     await pool.execute("UPDATE run_queue SET owner = 'e' WHERE run_id = $1", uuid.UUID(second.run_id))
     await second.saver.aget_tuple(at(second))
-    await desk.submit(DeleteRun(thread_id=first.thread_id, run_id=first.run_id))
+    await harness.submit(DeleteRun(thread_id=first.thread_id, run_id=first.run_id))
     await put(second, {"a": text}, [], parent)
     await second.end()
-    found = await (await desk.run(first.thread_id)).saver.aget_tuple(at(first))
+    found = await (await harness.run(first.thread_id)).saver.aget_tuple(at(first))
     assert found is not None
     assert found.checkpoint["channel_values"] == {"a": text}
 
 
-async def test_finishing_twice_or_without_a_graph_is_harmless(desk: CheckpointerHarness) -> None:
-    thread = Thread(desk, graphs.parallel())
-    run = await desk.run(thread.thread_id)
+async def test_finishing_twice_or_without_a_graph_is_harmless(harness: CheckpointerHarness) -> None:
+    thread = Thread(harness, graphs.parallel())
+    run = await harness.run(thread.thread_id)
     graph = graphs.parallel().compile(checkpointer=run.saver)
     await graph.ainvoke({"items": []}, at(run))
     await run.saver.finish()
@@ -127,16 +127,16 @@ async def test_finishing_twice_or_without_a_graph_is_harmless(desk: Checkpointer
     await run.saver.finish(graph, at(run))
     assert len(run.reported) <= reported + 1
     await run.end()
-    async with desk.pool.acquire() as conn:
+    async with harness.pool.acquire() as conn:
         state = await get_state(conn, run.thread_id)
     assert (state["next"], state["values"]["items"]) == (["left", "right"], ["quick"])
 
 
-async def test_interrupts_are_told_as_json(desk: CheckpointerHarness) -> None:
+async def test_interrupts_are_told_as_json(harness: CheckpointerHarness) -> None:
     graph = StateGraph(graphs.Wide)
     graph.add_node("ask", lambda s: interrupt({"id": uuid.UUID(int=1), 2: {3}, "nan": float("nan")}))
     graph.add_edge(START, "ask")
-    thread = Thread(desk, graph)
+    thread = Thread(harness, graph)
     await thread.run({"items": []})
     [event] = [e for e in thread.last if e["type"] == "run.succeeded"]
     [[found]] = event["interrupts"].values()
@@ -156,9 +156,9 @@ class Mine(BaseModel):
 
 
 async def test_the_users_types_load_without_a_warning(
-    desk: CheckpointerHarness, caplog: pytest.LogCaptureFixture
+    harness: CheckpointerHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = await desk.run(thread_id())
+    run = await harness.run(thread_id())
     await put(run, {"a": Mine(x=1), "list": [Mine(x=n) for n in range(20)]})
     found = await run.saver.aget_tuple(at(run))
     assert found is not None
@@ -168,8 +168,8 @@ async def test_the_users_types_load_without_a_warning(
 
 
 @needs("langgraph-checkpoint", "4.0.1")
-async def test_a_strict_serializer_is_widened_by_the_graph(desk: CheckpointerHarness) -> None:
-    run = await desk.run(thread_id())
+async def test_a_strict_serializer_is_widened_by_the_graph(harness: CheckpointerHarness) -> None:
+    run = await harness.run(thread_id())
     saver = run.saver
     saver.serde = saver._values.serde = JsonPlusSerializer(allowed_msgpack_modules=None)
     await put(run, {"a": Mine(x=1)})
@@ -182,8 +182,8 @@ async def test_a_strict_serializer_is_widened_by_the_graph(desk: CheckpointerHar
     assert found.checkpoint["channel_values"]["a"] == Mine(x=1)
 
 
-async def test_a_standalone_checkpointer_is_called_synchronously_from_threads(desk: CheckpointerHarness) -> None:
-    saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
+async def test_a_standalone_checkpointer_is_called_synchronously_from_threads(harness: CheckpointerHarness) -> None:
+    saver = StandaloneSaver(pool=harness.pool, log=harness.log, gateway=harness)
     graph = graphs.talking().compile(checkpointer=saver)
     config: Any = {"configurable": {"thread_id": thread_id()}}
     await asyncio.to_thread(graph.invoke, graphs.chat_input("hi"), config)
@@ -196,9 +196,9 @@ async def test_a_standalone_checkpointer_is_called_synchronously_from_threads(de
     assert (await graph.aget_state(config)).values == state.values
 
 
-async def test_a_standalone_checkpointer_raises_what_the_engine_rejects(desk: CheckpointerHarness) -> None:
-    saver = StandaloneSaver(pool=desk.pool, log=desk.log, gateway=desk)
-    run = await desk.run(thread_id())
+async def test_a_standalone_checkpointer_raises_what_the_engine_rejects(harness: CheckpointerHarness) -> None:
+    saver = StandaloneSaver(pool=harness.pool, log=harness.log, gateway=harness)
+    run = await harness.run(thread_id())
     with pytest.raises(CommandRefused, match="already running"):
         await saver.aprune([run.thread_id])
     await run.end()
@@ -208,7 +208,7 @@ async def test_a_standalone_checkpointer_raises_what_the_engine_rejects(desk: Ch
 
 
 async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_read_models(
-    desk: CheckpointerHarness,
+    harness: CheckpointerHarness,
 ) -> None:
     """What an attempt learnt by reading is enough to continue without storing anything again."""
     tid = thread_id()
@@ -216,7 +216,7 @@ async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_rea
     parent = None
     sizes = []
     for n in range(10, 50, 5):
-        run = await desk.run(tid)
+        run = await harness.run(tid)
         found = await run.saver.aget_tuple(at(run))
         before = found.checkpoint["channel_values"]["messages"] if found else []
         parent = await put(run, {"messages": [*before, *messages[len(before) : n]]}, None, parent)
@@ -231,11 +231,11 @@ async def test_two_runs_of_a_thread_from_two_processes_share_nothing_but_the_rea
     ["\0" * 200, "a\0\\u0000Ā" * 40, bytes(range(256)) * 2, list(range(20)) * 4, {"tokens": [0] * 99}, "é" * 2000],
     ids=["nul", "escapes", "bytes", "numbers", "zeros", "text"],
 )
-async def test_every_byte_of_a_value_survives_the_log(desk: CheckpointerHarness, value: Any) -> None:
-    run = await desk.run(str(uuid.uuid4()))
+async def test_every_byte_of_a_value_survives_the_log(harness: CheckpointerHarness, value: Any) -> None:
+    run = await harness.run(str(uuid.uuid4()))
     saved = await put(run, {"x": value})
     await run.end()
-    again = await desk.run(run.thread_id)
+    again = await harness.run(run.thread_id)
     found = await again.saver.aget_tuple(at(again, saved))
     assert found is not None
     assert found.checkpoint["channel_values"]["x"] == value

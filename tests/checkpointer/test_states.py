@@ -69,14 +69,14 @@ def plain(value: Any) -> Any:
 class Thread:
     """A thread of one graph, run as the executor runs it."""
 
-    def __init__(self, desk: CheckpointerHarness, graph: Any) -> None:
-        self.desk, self.thread_id = desk, str(uuid.uuid4())
+    def __init__(self, harness: CheckpointerHarness, graph: Any) -> None:
+        self.harness, self.thread_id = harness, str(uuid.uuid4())
         self.graph = graph
         self.last: list[dict[str, Any]] = []
 
     @asynccontextmanager
     async def attempt(self, **options: Any) -> AsyncIterator[tuple[Run, Any]]:
-        run = await self.desk.run(self.thread_id, **options)
+        run = await self.harness.run(self.thread_id, **options)
         yield run, self._with(run.saver)
 
     def _with(self, saver: Any) -> Any:
@@ -119,7 +119,7 @@ class Thread:
 
     async def compare(self, checkpoint_ns: str = "") -> list[dict[str, Any]]:
         """Every state of the thread, as LangGraph tells it and as the read models do. Returns the history."""
-        async with self.desk.pool.acquire() as conn, self.attempt(fresh=False) as (run, graph):
+        async with self.harness.pool.acquire() as conn, self.attempt(fresh=False) as (run, graph):
             config = {"configurable": {"thread_id": self.thread_id, "checkpoint_ns": checkpoint_ns}}
             for nested in (False, True):
                 snapshot = await graph.aget_state(config, subgraphs=nested)
@@ -143,19 +143,19 @@ def flush(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-async def test_a_graph_that_just_runs(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.noop())
+async def test_a_graph_that_just_runs(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.noop())
     await thread.run({"items": ["in"]}, flush=flush)
     assert len(await thread.compare()) == 4
     await thread.run({"items": ["again"]}, flush=flush)
     assert len(await thread.compare()) == 8
 
 
-async def test_values_that_are_not_selected_are_not_read(desk: CheckpointerHarness) -> None:
-    thread = Thread(desk, graphs.noop())
+async def test_values_that_are_not_selected_are_not_read(harness: CheckpointerHarness) -> None:
+    thread = Thread(harness, graphs.noop())
     await thread.run({"items": [token_hex(20_000)]})
     wanted = Selection(frozenset(("values", "next")), frozenset(("note",)))
-    async with desk.pool.acquire() as conn:
+    async with harness.pool.acquire() as conn:
         await conn.execute("DELETE FROM channel_values WHERE length(data) > 10000")
         with pytest.raises(BlobMissing):
             await get_state(conn, thread.thread_id)
@@ -164,15 +164,15 @@ async def test_values_that_are_not_selected_are_not_read(desk: CheckpointerHarne
         assert await get_history(conn, thread.thread_id, limit=1, selection=wanted) == [expected]
 
 
-async def test_no_checkpoint_is_the_empty_state(desk: CheckpointerHarness) -> None:
-    thread = Thread(desk, graphs.noop())
+async def test_no_checkpoint_is_the_empty_state(harness: CheckpointerHarness) -> None:
+    thread = Thread(harness, graphs.noop())
     assert await thread.compare() == []
 
 
 @resumed_states
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-async def test_questions_one_after_the_other(desk: CheckpointerHarness, flush: bool, durability: str) -> None:
-    thread = Thread(desk, graphs.asking())
+async def test_questions_one_after_the_other(harness: CheckpointerHarness, flush: bool, durability: str) -> None:
+    thread = Thread(harness, graphs.asking())
     await thread.run({"items": ["in"]}, flush=flush, durability=durability)
     history = await thread.compare()
     assert history[0]["interrupts"][0]["value"] == {"question": "ok?"}
@@ -186,15 +186,15 @@ async def test_questions_one_after_the_other(desk: CheckpointerHarness, flush: b
 @resumed_states
 @pytest.mark.parametrize("durability", ["async", "exit"])
 async def test_parallel_questions_are_answered_one_by_one(
-    desk: CheckpointerHarness, flush: bool, durability: str
+    harness: CheckpointerHarness, flush: bool, durability: str
 ) -> None:
-    thread = Thread(desk, graphs.parallel())
+    thread = Thread(harness, graphs.parallel())
     await thread.run({"items": ["in"]}, flush=flush, durability=durability)
     history = await thread.compare()
     [event] = [e for e in thread.last if e["type"] == "run.succeeded"]
     assert sorted(event["next"]) == ["left", "right"]
     assert len(event["interrupts"]) == 2
-    async with desk.pool.acquire() as conn:
+    async with harness.pool.acquire() as conn:
         state = await get_state(conn, thread.thread_id)
     assert state["values"]["items"] == ["in", "quick"], "what is done of the superstep shows"
     assert history[0]["values"]["items"] == ["in"], "the record of the checkpoint stays as it was"
@@ -205,8 +205,8 @@ async def test_parallel_questions_are_answered_one_by_one(
     assert (await thread.compare())[0]["next"] == []
 
 
-async def test_a_node_that_fails(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.failing())
+async def test_a_node_that_fails(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.failing())
     await thread.run({"items": ["in"]}, flush=flush)
     history = await thread.compare()
     errors = {task["name"]: task["error"] for task in history[0]["tasks"]}
@@ -217,8 +217,8 @@ async def test_a_node_that_fails(desk: CheckpointerHarness, flush: bool) -> None
 
 
 @pytest.mark.parametrize("durability", ["async", "exit"])
-async def test_questions_in_subgraphs(desk: CheckpointerHarness, flush: bool, durability: str) -> None:
-    thread = Thread(desk, graphs.subgraphs())
+async def test_questions_in_subgraphs(harness: CheckpointerHarness, flush: bool, durability: str) -> None:
+    thread = Thread(harness, graphs.subgraphs())
     await thread.run({"items": ["in"]}, flush=flush, durability=durability)
     history = await thread.compare()
     below = history[0]["tasks"][0]["checkpoint"]["checkpoint_ns"]
@@ -231,8 +231,8 @@ async def test_questions_in_subgraphs(desk: CheckpointerHarness, flush: bool, du
     await thread.compare(below)
 
 
-async def test_sends_fan_out(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.fanning_out())
+async def test_sends_fan_out(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.fanning_out())
     await thread.run({"items": ["in"]}, flush=flush)
     history = await thread.compare()
     assert [task["path"] for task in history[0]["tasks"]] == [["__pregel_push", n, False] for n in range(4)]
@@ -240,16 +240,16 @@ async def test_sends_fan_out(desk: CheckpointerHarness, flush: bool) -> None:
     await thread.compare()
 
 
-async def test_breakpoints(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.noop())
+async def test_breakpoints(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.noop())
     await thread.run({"items": ["in"]}, flush=flush, interrupt_before=["b"])
     assert (await thread.compare())[0]["next"] == ["b"]
     await thread.run(None, flush=flush, interrupt_after=["b"])
     await thread.compare()
 
 
-async def test_messages(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.talking())
+async def test_messages(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.talking())
     for n in range(5):
         await thread.run(graphs.chat_input(str(n)), flush=flush)
     history = await thread.compare()
@@ -258,20 +258,20 @@ async def test_messages(desk: CheckpointerHarness, flush: bool) -> None:
 
 
 @pytest.mark.parametrize("make", [graphs.modelled, graphs.recorded, graphs.routing], ids=lambda make: make.__name__)
-async def test_states_that_are_classes(desk: CheckpointerHarness, flush: bool, make: Any) -> None:
-    thread = Thread(desk, make())
+async def test_states_that_are_classes(harness: CheckpointerHarness, flush: bool, make: Any) -> None:
+    thread = Thread(harness, make())
     await thread.run({"items": ["in"]}, flush=flush)
     await thread.compare()
 
 
-async def test_a_state_that_is_one_dict(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.single())
+async def test_a_state_that_is_one_dict(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.single())
     await thread.run({"in": 0}, flush=flush)
     assert (await thread.compare())[0]["values"] == {"in": 0, "a": 1, "b": 2}
 
 
-async def test_a_state_that_is_a_number(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.number())
+async def test_a_state_that_is_a_number(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.number())
     await thread.run(5, flush=flush)
     await thread.compare()
     await thread.run(Command(resume=7), flush=flush)
@@ -279,8 +279,8 @@ async def test_a_state_that_is_a_number(desk: CheckpointerHarness, flush: bool) 
 
 
 @pytest.mark.parametrize("durability", ["async", "exit"])
-async def test_the_functional_api(desk: CheckpointerHarness, flush: bool, durability: str) -> None:
-    thread = Thread(desk, graphs.functional)
+async def test_the_functional_api(harness: CheckpointerHarness, flush: bool, durability: str) -> None:
+    thread = Thread(harness, graphs.functional)
     await thread.run(4, flush=flush, durability=durability)
     await thread.compare()
     await thread.run(Command(resume="yes"), flush=flush, durability=durability)
@@ -291,15 +291,15 @@ async def test_the_functional_api(desk: CheckpointerHarness, flush: bool, durabi
 
 @delta_channels
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-async def test_delta_channels(desk: CheckpointerHarness, flush: bool, durability: str) -> None:
-    thread = Thread(desk, graphs.deltas())
+async def test_delta_channels(harness: CheckpointerHarness, flush: bool, durability: str) -> None:
+    thread = Thread(harness, graphs.deltas())
     for n in range(4):
         await thread.run({"items": [f"in{n}"], "other": []}, flush=flush, durability=durability)
         await thread.compare()
 
 
-async def test_state_updates(desk: CheckpointerHarness) -> None:
-    thread = Thread(desk, graphs.asking())
+async def test_state_updates(harness: CheckpointerHarness) -> None:
+    thread = Thread(harness, graphs.asking())
     await thread.run({"items": ["in"]})
     await thread.update({"note": "edited"})
     await thread.compare()
@@ -310,8 +310,8 @@ async def test_state_updates(desk: CheckpointerHarness) -> None:
 
 
 @resumed_states
-async def test_state_updates_of_delta_channels(desk: CheckpointerHarness) -> None:
-    thread = Thread(desk, graphs.deltas())
+async def test_state_updates_of_delta_channels(harness: CheckpointerHarness) -> None:
+    thread = Thread(harness, graphs.deltas())
     await thread.update({"items": ["first"]}, as_node="a")
     await thread.compare()
     for n in range(5):
@@ -319,8 +319,8 @@ async def test_state_updates_of_delta_channels(desk: CheckpointerHarness) -> Non
     assert (await thread.compare())[0]["values"]["items"] == ["first", "u0", "u1", "u2", "u3", "u4"]
 
 
-async def test_runs_from_an_older_checkpoint_fork(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.asking())
+async def test_runs_from_an_older_checkpoint_fork(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.asking())
     await thread.run({"items": ["in"]}, flush=flush)
     await thread.run(Command(resume="1"), flush=flush)
     await thread.run(Command(resume="2"), flush=flush)
@@ -332,8 +332,8 @@ async def test_runs_from_an_older_checkpoint_fork(desk: CheckpointerHarness, flu
 
 
 @resumed_states
-async def test_delta_channels_fork(desk: CheckpointerHarness, flush: bool) -> None:
-    thread = Thread(desk, graphs.deltas())
+async def test_delta_channels_fork(harness: CheckpointerHarness, flush: bool) -> None:
+    thread = Thread(harness, graphs.deltas())
     for n in range(3):
         await thread.run({"items": [f"in{n}"], "other": []}, flush=flush)
     history = await thread.compare()

@@ -8,21 +8,21 @@ from tests.engine.engine_harness import KINDS, EngineHarness, engine_harness
 
 
 @pytest.fixture(params=KINDS)
-async def world(request: pytest.FixtureRequest, database: str) -> AsyncIterator[EngineHarness]:
+async def harness(request: pytest.FixtureRequest, database: str) -> AsyncIterator[EngineHarness]:
     """A fresh database and a log: in it with one transaction for all, and in memory with the journal of other logs."""
-    async with engine_harness(request.param, database) as world:
-        yield world
+    async with engine_harness(request.param, database) as harness:
+        yield harness
 
 
 @pytest.fixture
 async def embedded(database: str) -> AsyncIterator[EngineHarness]:
-    """As `world`, only with the log in the database."""
-    async with engine_harness("postgres", database) as world:
-        yield world
+    """As `harness`, only with the log in the database."""
+    async with engine_harness("postgres", database) as harness:
+        yield harness
 
 
 @pytest.fixture
 async def apart(database: str) -> AsyncIterator[EngineHarness]:
-    """As `world`, only with the log apart from the database."""
-    async with engine_harness("memory", database) as world:
-        yield world
+    """As `harness`, only with the log apart from the database."""
+    async with engine_harness("memory", database) as harness:
+        yield harness

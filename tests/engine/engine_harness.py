@@ -128,11 +128,11 @@ async def engine_harness(kind: Kind, dsn: str, *, max_bytes: int | None = None) 
     log: Log = (
         await PostgresLog.create(dsn, PARTITIONS) if kind == "postgres" else MemoryLog(PARTITIONS, max_bytes=max_bytes)
     )
-    world = EngineHarness(kind, dsn, pool, log)
+    harness = EngineHarness(kind, dsn, pool, log)
     try:
-        yield world
+        yield harness
     finally:
-        for engine in world.engines:
+        for engine in harness.engines:
             await engine.stop()
         await log.aclose()
         await pool.close()

@@ -41,7 +41,7 @@ class Executor:
         self.load = load
         self._answers = answers
         self.link = ExecutorChannel(
-            server.path, server.world.log,
+            server.path, server.harness.log,
             wake=self._wake, stop=self._stop, load=lambda: self.load, lost=self._lost,
         )  # fmt: skip
 
@@ -60,8 +60,10 @@ class Executor:
 class Server:
     """An engine with the link's other end."""
 
-    def __init__(self, world: EngineHarness, engine: EngineUnderTest, link: ExecutorChannelServer, path: Path) -> None:
-        self.world, self.engine, self.link, self.path = world, engine, link, path
+    def __init__(
+        self, harness: EngineHarness, engine: EngineUnderTest, link: ExecutorChannelServer, path: Path
+    ) -> None:
+        self.harness, self.engine, self.link, self.path = harness, engine, link, path
         self.executors: list[Executor] = []
 
     async def executor(self, load: int = 0, **names: Any) -> Executor:
@@ -86,11 +88,11 @@ class Server:
 @pytest.fixture
 async def server(database: str) -> AsyncIterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
-        async with engine_harness("postgres", database) as world:
-            assert isinstance(world.log, PostgresLog)
+        async with engine_harness("postgres", database) as harness:
+            assert isinstance(harness.log, PostgresLog)
             path = Path(folder) / "link"
-            link = ExecutorChannelServer(world.log, path)
-            opened = Server(world, await world.engine(executors=link), link, path)
+            link = ExecutorChannelServer(harness.log, path)
+            opened = Server(harness, await harness.engine(executors=link), link, path)
             await link.start(opened.engine.processor)
             yield opened
             await opened.aclose()
@@ -108,29 +110,29 @@ def frames_of(thread: str, run: str, *data: bytes, seq: int = 0) -> Append:
 
 
 async def test_a_command_and_its_frames_are_in_the_log_when_they_are_answered(server: Server) -> None:
-    world, executor = server.world, await server.executor()
+    harness, executor = server.harness, await server.executor()
     thread, run, p = new_id(), new_id(), 0
     await server.engine.submit(create_run(thread, run))
     p = partition_of(thread, PARTITIONS)
     records = [frames_of(thread, run, b"1", b"2"), report_of(finish(thread, run, frames=2))]
     offsets = await executor.link.append(records)
-    assert offsets == [-1, (await world.log.bounds(Topic.COMMANDS, p))[1] - 1]
-    assert [r.value for r in await world.log.read(Topic.STREAM, p, 0)] == [records[0].value]
-    assert (await world.log.read(Topic.COMMANDS, p, offsets[1]))[0].value == records[1].value
-    assert (await world.rows("SELECT status FROM runs WHERE run_id = $1", run))[0]["status"] == "success"
-    transactions = await world.rows(
+    assert offsets == [-1, (await harness.log.bounds(Topic.COMMANDS, p))[1] - 1]
+    assert [r.value for r in await harness.log.read(Topic.STREAM, p, 0)] == [records[0].value]
+    assert (await harness.log.read(Topic.COMMANDS, p, offsets[1]))[0].value == records[1].value
+    assert (await harness.rows("SELECT status FROM runs WHERE run_id = $1", run))[0]["status"] == "success"
+    transactions = await harness.rows(
         "SELECT (SELECT xmin FROM log_stream WHERE partition = $1) AS a, "
         "(SELECT xmin FROM log_commands WHERE partition = $1 AND off = $2) AS b", p, offsets[1],
     )  # fmt: skip
     assert transactions[0]["a"] == transactions[0]["b"]
-    assert await world.verify() == []
+    assert await harness.verify() == []
 
 
 async def test_frames_alone_are_appended_and_reach_the_tails_of_the_engine(server: Server) -> None:
     executor = await server.executor()
     thread, run = new_id(), new_id()
     p = partition_of(thread, PARTITIONS)
-    tail = server.world.log.tail({(Topic.STREAM, p): 0})
+    tail = server.harness.log.tail({(Topic.STREAM, p): 0})
     first = asyncio.ensure_future(anext(tail))
     await executor.link.append([frames_of(thread, run, b"1")])
     assert [record.offset for record in await first] == [0]
@@ -144,10 +146,10 @@ async def test_commands_sent_twice_count_once(server: Server) -> None:
     report = report_of(finish(thread, run), id="report-1")
     await executor.link.append([report])
     await executor.link.append([report])
-    await server.world.log.append([report])  # as it does when the link has broken
+    await server.harness.log.append([report])  # as it does when the link has broken
     await server.engine.submit(create_run(thread, new_id()))
     assert server.engine.heard.events().count("run.succeeded") == 1
-    assert await server.world.verify() == []
+    assert await server.harness.verify() == []
 
 
 async def test_without_a_link_appends_go_to_the_log(server: Server) -> None:
@@ -161,14 +163,14 @@ async def test_without_a_link_appends_go_to_the_log(server: Server) -> None:
     thread, run = new_id(), new_id()
     await server.engine.submit(create_run(thread, run))
     await executor.link.append([report_of(finish(thread, run))])
-    await server.world.until("SELECT status = 'success' FROM runs WHERE run_id = $1", run)
+    await server.harness.until("SELECT status = 'success' FROM runs WHERE run_id = $1", run)
 
 
 async def test_a_link_that_breaks_before_the_answer_leaves_it_open(server: Server) -> None:
     executor = await server.executor()
     thread, run = new_id(), new_id()
     await server.engine.submit(create_run(thread, run))
-    async with server.world.pool.acquire() as connection, connection.transaction():
+    async with server.harness.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM partitions FOR UPDATE")  # the engine can't commit meanwhile
         append = asyncio.ensure_future(executor.link.append([report_of(finish(thread, run))]))
         sessions = server.link._sessions
@@ -180,7 +182,7 @@ async def test_a_link_that_breaks_before_the_answer_leaves_it_open(server: Serve
         sessions[0].close()
         with pytest.raises(AppendUnknown):
             await append
-    await server.world.until("SELECT status = 'success' FROM runs WHERE run_id = $1", run)
+    await server.harness.until("SELECT status = 'success' FROM runs WHERE run_id = $1", run)
 
 
 async def test_a_lost_database_cuts_the_links_and_drops_what_came_through_them(server: Server) -> None:
@@ -190,7 +192,7 @@ async def test_a_lost_database_cuts_the_links_and_drops_what_came_through_them(s
     await server.engine.submit(create_run(thread, run))
     p = partition_of(thread, PARTITIONS)
     of_who_waits = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with server.world.pool.acquire() as connection, connection.transaction():
+    async with server.harness.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM partitions FOR UPDATE")
         append = asyncio.ensure_future(
             executor.link.append([frames_of(thread, run, b"2", seq=1), report_of(finish(thread, run), id="late")])
@@ -198,7 +200,7 @@ async def test_a_lost_database_cuts_the_links_and_drops_what_came_through_them(s
 
         async def waits() -> bool:
             # From another connection: what a transaction has once seen there it sees to its end.
-            return bool(await server.world.rows(f"SELECT pid {of_who_waits}"))
+            return bool(await server.harness.rows(f"SELECT pid {of_who_waits}"))
 
         await eventually(waits)
         await connection.execute(f"SELECT pg_terminate_backend(pid) {of_who_waits}")
@@ -211,10 +213,10 @@ async def test_a_lost_database_cuts_the_links_and_drops_what_came_through_them(s
 
     await eventually(all_lost)
     await server.engine.submit(create_run(new_id()))  # the engine is back
-    assert await server.world.log.read(Topic.STREAM, p, 0) == []
+    assert await server.harness.log.read(Topic.STREAM, p, 0) == []
     assert "run.succeeded" not in server.engine.heard.events()
     await executor.link.append([report_of(finish(thread, run), id="late")])
-    assert await server.world.verify() == []
+    assert await server.harness.verify() == []
 
 
 async def test_an_engine_that_stops_says_so(server: Server) -> None:

@@ -133,17 +133,17 @@ async def test_without_a_process_a_large_command_is_read_all_the_same(monkeypatc
     assert (await read_envelope(envelope.encode(), envelope.key)).body == envelope.body
 
 
-async def test_a_large_command_from_the_log_is_decided_and_shown(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_a_large_command_from_the_log_is_decided_and_shown(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     envelope = large_run("a\x00")
-    p = partition_of(envelope.key, world.log.partitions)
-    await world.log.append([Append(Topic.COMMANDS, p, envelope.key, envelope.encode())])
-    await world.until("SELECT count(*) = 1 FROM runs WHERE thread_id = $1::text::uuid", envelope.key)
-    [row] = await world.rows("SELECT kwargs FROM runs")
+    p = partition_of(envelope.key, harness.log.partitions)
+    await harness.log.append([Append(Topic.COMMANDS, p, envelope.key, envelope.encode())])
+    await harness.until("SELECT count(*) = 1 FROM runs WHERE thread_id = $1::text::uuid", envelope.key)
+    [row] = await harness.rows("SELECT kwargs FROM runs")
     text = envelope.body["run"]["kwargs"]["input"]["text"]
     assert orjson.loads(row["kwargs"])["input"] == {"text": text.replace("\0", "\ufffd")}
     await engine.stop()
-    world.engines.remove(engine)
-    second = await world.engine("two")  # takes over, reading back what is large
+    harness.engines.remove(engine)
+    second = await harness.engine("two")  # takes over, reading back what is large
     assert (await second.submit(create_run(envelope.key, multitask_strategy="reject"))).events[0]["code"] == "conflict"
-    assert await world.verify() == []
+    assert await harness.verify() == []

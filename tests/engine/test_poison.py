@@ -85,12 +85,12 @@ def poison() -> dict[str, bytes]:
 KINDS = sorted(poison())
 
 
-async def append(world: EngineHarness, value: bytes, key: str = "k\x00") -> None:
-    await world.log.append([Append(Topic.COMMANDS, P, key if world.kind == "memory" else "k", value)])
+async def append(harness: EngineHarness, value: bytes, key: str = "k\x00") -> None:
+    await harness.log.append([Append(Topic.COMMANDS, P, key if harness.kind == "memory" else "k", value)])
 
 
-async def decided(world: EngineHarness, p: int = P) -> list[EventRecord]:
-    records = [EventRecord.decode(record.value) for record in await world.log.read(Topic.EVENTS, p, 0)]
+async def decided(harness: EngineHarness, p: int = P) -> list[EventRecord]:
+    records = [EventRecord.decode(record.value) for record in await harness.log.read(Topic.EVENTS, p, 0)]
     return [record for record in records if not record.start]
 
 
@@ -98,56 +98,56 @@ def others(engine: EngineUnderTest) -> list[str]:
     return [event["type"] for _, _, record in engine.heard.records for event in record.events]
 
 
-async def test_whatever_is_appended_to_commands_is_refused_and_holds_up_nothing(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_whatever_is_appended_to_commands_is_refused_and_holds_up_nothing(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     bad = poison()
     run = create_run(thread_in(P))
     await engine.submit(run)
     for value in bad.values():
-        await append(world, value)
-    await append(world, b"\xff", key="k" * 100_000)
-    await world.append(finish(run.thread_id, run.run_id))  # behind them all, in their partition
-    await world.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
-    records = await decided(world)
+        await append(harness, value)
+    await append(harness, b"\xff", key="k" * 100_000)
+    await harness.append(finish(run.thread_id, run.run_id))  # behind them all, in their partition
+    await harness.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
+    records = await decided(harness)
     kinds = [[event["type"] for event in record.events] for record in records]
     named = dict(zip([*bad, "a long key"], kinds[1:-1], strict=True))
     assert named == {name: ["command.rejected"] for name in named}
     assert [record.cmd_off for record in records] == list(range(len(records)))
-    assert await world.verify() == [] == await skipped(world.dsn)
+    assert await harness.verify() == [] == await skipped(harness.dsn)
 
     # The next owner of the partition decides nothing of it again, and goes on.
     await engine.stop()
-    world.engines.remove(engine)
-    again = await world.engine("two")
+    harness.engines.remove(engine)
+    again = await harness.engine("two")
     await again.submit(create_run(run.thread_id))
-    assert [record.events for record in await decided(world)][: len(records)] == [record.events for record in records]
-    assert await world.verify() == []
+    assert [record.events for record in await decided(harness)][: len(records)] == [record.events for record in records]
+    assert await harness.verify() == []
 
 
-async def test_a_report_that_cannot_be_written_ends_its_run_and_no_other(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_a_report_that_cannot_be_written_ends_its_run_and_no_other(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     run, other = create_run(thread_in(P)), create_run(thread_in(P))
     await engine.submit(run)
     await engine.submit(other)
     body = {"thread_id": run.thread_id, "run_id": run.run_id, "attempt": 1}
     said = {**body, "outcome": {"status": "success", "interrupts": {"t": [{"id": "i", "value": nested(251)}]}}}
-    await append(world, command("run.report", run.thread_id, said))
-    await world.append(finish(other.thread_id, other.run_id))
-    await world.until("SELECT count(*) = 2 FROM runs WHERE status IN ('success', 'error')")
-    ((error,),) = await world.rows("SELECT error ->> 'error' FROM runs WHERE run_id = $1::uuid", run.run_id)
+    await append(harness, command("run.report", run.thread_id, said))
+    await harness.append(finish(other.thread_id, other.run_id))
+    await harness.until("SELECT count(*) = 2 FROM runs WHERE status IN ('success', 'error')")
+    ((error,),) = await harness.rows("SELECT error ->> 'error' FROM runs WHERE run_id = $1::uuid", run.run_id)
     assert error == "InvalidReport"
     assert "run.created" in [event["type"] for event in (await engine.submit(create_run(run.thread_id))).events]
-    assert await world.verify() == []
+    assert await harness.verify() == []
 
 
-async def test_odd_text_of_this_process_is_stored_and_holds_up_nothing(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_odd_text_of_this_process_is_stored_and_holds_up_nothing(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     thread, other = create_thread(thread_in(P), metadata={"a\xff\x00": "b\ud800", "n": 2**70}), create_thread()
     both = await asyncio.gather(engine.submit(thread, id="c\udcff"), engine.submit(other))
     assert [answer.events[0]["type"] for answer in both] == ["thread.created"] * 2
-    rows = await world.rows("SELECT metadata::text FROM threads WHERE thread_id = $1::uuid", thread.thread_id)
+    rows = await harness.rows("SELECT metadata::text FROM threads WHERE thread_id = $1::uuid", thread.thread_id)
     assert json.loads(rows[0][0]) == {"a\xff\ufffd": "b\ufffd", "n": str(2**70)}
-    assert await world.verify() == []
+    assert await harness.verify() == []
 
 
 # --- the log refuses a record ----------------------------------------------------------------------------------------
@@ -156,8 +156,8 @@ async def test_odd_text_of_this_process_is_stored_and_holds_up_nothing(world: En
 @pytest.fixture
 async def narrow(database: str) -> AsyncIterator[EngineHarness]:
     """A log that takes no more than 10 kB at a time."""
-    async with engine_harness("memory", database, max_bytes=10_000) as world:
-        yield world
+    async with engine_harness("memory", database, max_bytes=10_000) as harness:
+        yield harness
 
 
 async def test_a_command_whose_event_the_log_does_not_take_is_refused(narrow: EngineHarness) -> None:
@@ -255,20 +255,20 @@ async def test_only_the_event_at_fault_is_left_out_of_its_record(
     assert difference.key == {"p": P, "ev_off": 2, "idx": 0}
 
 
-async def test_a_value_that_is_not_there_holds_up_no_other(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_a_value_that_is_not_there_holds_up_no_other(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     run, other = create_run(thread_in(P)), create_run(thread_in(P))
     await engine.submit(run)
     await engine.submit(other)
     item = {"kind": "checkpoint", "checkpoint_id": new_id(), "blobs": [{"h": "h", "t": "msgpack", "at": 10**12}]}
     report = ReportRun(thread_id=run.thread_id, run_id=run.run_id, attempt=1, items=[item])
-    await world.append(report)
-    await world.append(finish(other.thread_id, other.run_id))
-    await world.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
-    assert await world.verify() == []
+    await harness.append(report)
+    await harness.append(finish(other.thread_id, other.run_id))
+    await harness.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
+    assert await harness.verify() == []
 
 
-async def test_what_a_takeover_cannot_project_is_left_out_too(world: EngineHarness) -> None:
+async def test_what_a_takeover_cannot_project_is_left_out_too(harness: EngineHarness) -> None:
     """As after a restore of the log alone: what one engine has left out the next one does not stop at."""
     at = datetime.now(UTC).isoformat(timespec="microseconds")
     bad = {"type": "assistant.created", "assistant_id": thread_in(P), "graph_id": "g", "name": NAME}
@@ -276,12 +276,12 @@ async def test_what_a_takeover_cannot_project_is_left_out_too(world: EngineHarne
     good = {"type": "thread.created", "thread_id": thread_id}
     for n, (key, event) in enumerate([(bad["assistant_id"], bad), (thread_id, good)]):
         record = EventRecord(epoch=0, cmd_off=n, cmd_id=f"c{n}", key=key, at=at, events=[event], after=n - 1)
-        await world.log.append([Append(Topic.EVENTS, P, key, record.encode())])
-        await world.log.append([Append(Topic.COMMANDS, P, key, b"")])
-    await world.engine()
-    assert [str(row["thread_id"]) for row in await world.rows("SELECT thread_id FROM threads")] == [thread_id]
-    assert [row["type"] for row in await skipped(world.dsn)] == ["assistant.created"]
-    assert await world.verify() == []
+        await harness.log.append([Append(Topic.EVENTS, P, key, record.encode())])
+        await harness.log.append([Append(Topic.COMMANDS, P, key, b"")])
+    await harness.engine()
+    assert [str(row["thread_id"]) for row in await harness.rows("SELECT thread_id FROM threads")] == [thread_id]
+    assert [row["type"] for row in await skipped(harness.dsn)] == ["assistant.created"]
+    assert await harness.verify() == []
 
 
 async def test_in_one_transaction_it_is_refused_and_not_left_out(
@@ -305,7 +305,7 @@ async def test_in_one_transaction_it_is_refused_and_not_left_out(
 
 
 async def test_a_command_that_makes_the_engine_fail_is_found_and_refused(
-    world: EngineHarness, monkeypatch: pytest.MonkeyPatch
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim, other = create_thread(thread_in(P)), create_thread(thread_in(P))
     decides = Term.decide
@@ -316,11 +316,11 @@ async def test_a_command_that_makes_the_engine_fail_is_found_and_refused(
         return decides(self, offset, envelope)
 
     monkeypatch.setattr(Term, "decide", decide)
-    engine = await world.engine()
+    engine = await harness.engine()
     answers = await asyncio.gather(engine.submit(victim), engine.submit(other))
     assert answers[0].events[0]["code"] == "invalid" and "a bug of ours" in answers[0].events[0]["detail"]
     assert answers[1].events[0]["type"] == "thread.created"
-    assert await world.verify() == []
+    assert await harness.verify() == []
 
 
 async def test_a_failing_commit_of_one_command_holds_up_no_other(

@@ -19,62 +19,62 @@ from threadlog.engine.processor.processor import NotOwner
 from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
 
 
-async def test_an_answered_command_is_in_the_read_models(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_an_answered_command_is_in_the_read_models(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     thread = create_thread(metadata={"a": 1})
     decided = await engine.submit(thread)
     assert [event["type"] for event in decided.events] == ["thread.created"]
-    row = (await world.rows("SELECT * FROM threads"))[0]
+    row = (await harness.rows("SELECT * FROM threads"))[0]
     assert str(row["thread_id"]) == thread.thread_id and row["created_at"] == datetime.fromisoformat(decided.at)
-    assert await world.verify() == []
+    assert await harness.verify() == []
 
 
-async def test_a_run_from_creation_to_its_end(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_a_run_from_creation_to_its_end(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     run = create_run(new_id())
     created = await engine.submit(run)
     assert [event["type"] for event in created.events][:3] == ["thread.created", "run.created", "run.scheduled"]
-    await world.append(finish(run.thread_id, run.run_id))
-    await world.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
-    assert await world.rows("SELECT * FROM run_queue") == []
-    assert await world.verify() == []
+    await harness.append(finish(run.thread_id, run.run_id))
+    await harness.until("SELECT count(*) = 1 FROM runs WHERE status = 'success'")
+    assert await harness.rows("SELECT * FROM run_queue") == []
+    assert await harness.verify() == []
 
 
-async def test_a_refusal_is_an_answer(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_a_refusal_is_an_answer(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     thread = create_thread()
     await engine.submit(thread)
     assert (await engine.submit(thread)).events[0]["code"] == "conflict"
 
 
-async def test_the_same_command_id_counts_once(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_the_same_command_id_counts_once(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     run = create_run(new_id())
     await engine.submit(run, id="the same")
     assert (await engine.submit(run, id="the same")).events == [{"type": "command.repeated"}]
-    assert len(await world.rows("SELECT * FROM runs")) == 1
+    assert len(await harness.rows("SELECT * FROM runs")) == 1
 
 
-async def test_commands_of_others_and_of_this_process_are_decided_in_offset_order(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_commands_of_others_and_of_this_process_are_decided_in_offset_order(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     threads = [thread_in(p) for p in (3, 3, 5)]
     for thread_id in threads:
         await engine.submit(create_thread(thread_id))
     own = [engine.submit(create_run(threads[n % 3])) for n in range(120)]
-    others = [world.append(create_run(threads[n % 3])) for n in range(120)]
+    others = [harness.append(create_run(threads[n % 3])) for n in range(120)]
     await asyncio.gather(*(call for pair in zip(own, others, strict=True) for call in pair))
     await eventually(lambda: engine.heard.events().count("run.created") == 240)
     for p in (3, 5):
         records = [(offset, record) for partition, offset, record in engine.heard.records if partition == p]
         assert [offset for offset, _ in records] == sorted({offset for offset, _ in records})
         commands = [record.cmd_off for _, record in records]
-        _, head = await world.log.bounds(Topic.COMMANDS, p)
+        _, head = await harness.log.bounds(Topic.COMMANDS, p)
         assert commands == list(range(head)), "every command of the partition exactly once, in order"
-    assert await world.verify() == []
+    assert await harness.verify() == []
 
 
-async def test_own_commands_are_decided_in_the_order_they_were_handed_in(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_own_commands_are_decided_in_the_order_they_were_handed_in(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     thread_id = new_id()
     runs = [create_run(thread_id) for _ in range(50)]
     await asyncio.gather(*(engine.submit(run) for run in runs))
@@ -82,15 +82,15 @@ async def test_own_commands_are_decided_in_the_order_they_were_handed_in(world: 
     assert created == [run.run_id for run in runs]
 
 
-async def test_a_command_nobody_can_understand_holds_up_nothing(world: EngineHarness) -> None:
+async def test_a_command_nobody_can_understand_holds_up_nothing(harness: EngineHarness) -> None:
     from threadlog.engine.log.port import Append
 
-    engine = await world.engine()
+    engine = await harness.engine()
     thread = create_thread(thread_in(0))
     bad = [Append(Topic.COMMANDS, 0, "x", value) for value in (b"\xff", b"[]", b'{"id":1}')]
-    await world.log.append(bad)
-    await world.append(thread)
-    await world.until("SELECT count(*) = 1 FROM threads")
+    await harness.log.append(bad)
+    await harness.append(thread)
+    await harness.until("SELECT count(*) = 1 FROM threads")
     expected = ["command.rejected"] * 3 + ["thread.created"]
     await eventually(lambda: engine.heard.events() == expected)
 
@@ -98,25 +98,25 @@ async def test_a_command_nobody_can_understand_holds_up_nothing(world: EngineHar
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-async def test_when_all_connections_die_everything_goes_on(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_when_all_connections_die_everything_goes_on(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     thread_id = new_id()
     await engine.submit(create_thread(thread_id))
     calls = [asyncio.create_task(engine.submit(create_run(thread_id))) for _ in range(20)]
-    await _kill_connections(world)
+    await _kill_connections(harness)
     calls += [asyncio.create_task(engine.submit(create_run(thread_id))) for _ in range(20)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     unexpected = [a for a in answers if isinstance(a, BaseException) and not isinstance(a, LogUnavailable)]
     assert unexpected == []
     accepted = [a for a in answers if not isinstance(a, BaseException) and a.events[0]["type"] == "run.created"]
     assert (await engine.submit(create_run(thread_id))).events[0]["type"] == "run.created"
-    runs = await world.rows("SELECT * FROM runs")
+    runs = await harness.rows("SELECT * FROM runs")
     assert len(runs) >= len(accepted) + 1
-    assert await world.verify() == []
+    assert await harness.verify() == []
 
 
-async def _kill_connections(world: EngineHarness) -> None:
-    conn = await asyncpg.connect(world.dsn)
+async def _kill_connections(harness: EngineHarness) -> None:
+    conn = await asyncpg.connect(harness.dsn)
     await conn.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"

@@ -20,7 +20,7 @@ from threadlog.engine.postgres.staging import StagedValue
 
 
 async def test_large_input_updates_and_values_are_stored_in_pieces_as_they_are(
-    world: EngineHarness, monkeypatch: pytest.MonkeyPatch
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two of each in a transaction, beside small ones; the read models hold what a rebuild makes of the log."""
     staged: list[str] = []
@@ -32,7 +32,7 @@ async def test_large_input_updates_and_values_are_stored_in_pieces_as_they_are(
 
     binary = staging._binary
     monkeypatch.setattr(staging, "_binary", pieces)
-    engine = await world.engine()
+    engine = await harness.engine()
     texts = [base64.b64encode(os.urandom(staging.TOTAL_BYTES)).decode() + "é" for _ in range(2)]
     threads = [new_id() for _ in range(3)]
 
@@ -42,29 +42,29 @@ async def test_large_input_updates_and_values_are_stored_in_pieces_as_they_are(
 
     created = [run(thread_id, value) for thread_id, value in zip(threads, [*texts, "small"], strict=True)]
     await asyncio.gather(*(engine.submit(command) for command in created))
-    kwargs = {str(row["run_id"]): orjson.loads(row["kwargs"]) for row in await world.rows("SELECT * FROM runs")}
+    kwargs = {str(row["run_id"]): orjson.loads(row["kwargs"]) for row in await harness.rows("SELECT * FROM runs")}
     assert kwargs == {command.run_id: command.run["kwargs"] for command in created}
     assert staged.count("5") == 2
 
     reports = []
     for number, command in enumerate(created[:2]):
-        p = partition_of(command.thread_id, world.log.partitions)
+        p = partition_of(command.thread_id, harness.log.partitions)
         data = texts[number].encode()
-        [offset] = await world.log.append([Append(Topic.VALUES, p, command.thread_id, data)])
+        [offset] = await harness.log.append([Append(Topic.VALUES, p, command.thread_id, data)])
         item = {**checkpoint(0), "blobs": [{"h": "hash-0", "t": "msgpack", "at": offset}]}
         outcome = {"status": "success", "frames": 0}
         reports.append(
             ReportRun(thread_id=command.thread_id, run_id=command.run_id, attempt=1, items=[item], outcome=outcome)
         )
     await asyncio.gather(*(engine.submit(report) for report in reports))
-    values = {str(row["thread_id"]): bytes(row["data"]) for row in await world.rows("SELECT * FROM channel_values")}
+    values = {str(row["thread_id"]): bytes(row["data"]) for row in await harness.rows("SELECT * FROM channel_values")}
     assert values == {thread_id: text.encode() for thread_id, text in zip(threads, texts, strict=False)}
     assert staged.count("15") == 2
 
     updates = [{"values": {"x": texts[0]}}]
     update = UpdateState(thread_id=threads[0], job_id=new_id(), graph_id="g", supersteps=[{"updates": updates}])
     await engine.submit(update)
-    [row] = await world.rows("SELECT payload FROM run_queue WHERE run_id = $1::text::uuid", update.job_id)
+    [row] = await harness.rows("SELECT payload FROM run_queue WHERE run_id = $1::text::uuid", update.job_id)
     assert orjson.loads(row["payload"])["supersteps"] == [{"updates": updates}]
     assert staged.count("7") == 1
-    assert await world.verify() == []
+    assert await harness.verify() == []

@@ -19,38 +19,38 @@ from threadlog.projections.commit.applied import PostgresApplied
 
 
 @pytest.fixture
-async def tail(world: EngineHarness) -> AsyncIterator[EventTail]:
-    tail = EventTail(world.log, PostgresApplied(world.pool))
+async def tail(harness: EngineHarness) -> AsyncIterator[EventTail]:
+    tail = EventTail(harness.log, PostgresApplied(harness.pool))
     await tail.start()
     yield tail
     await tail.stop()
 
 
 async def test_a_command_through_the_log_is_answered_once_it_is_projected(
-    world: EngineHarness, tail: EventTail
+    harness: EngineHarness, tail: EventTail
 ) -> None:
-    await world.engine()
-    gateway = LogGateway(world.log)
+    await harness.engine()
+    gateway = LogGateway(harness.log)
     tail.add_listener(gateway)
     run = create_run(new_id())
     decided = await gateway.submit(run)
     assert "run.created" in [event["type"] for event in decided.events]
-    assert len(await world.rows("SELECT * FROM runs WHERE run_id = $1", run.run_id)) == 1
+    assert len(await harness.rows("SELECT * FROM runs WHERE run_id = $1", run.run_id)) == 1
 
 
-async def test_many_commands_are_answered_each_with_its_own_events(world: EngineHarness, tail: EventTail) -> None:
-    await world.engine()
-    gateway = LogGateway(world.log)
+async def test_many_commands_are_answered_each_with_its_own_events(harness: EngineHarness, tail: EventTail) -> None:
+    await harness.engine()
+    gateway = LogGateway(harness.log)
     tail.add_listener(gateway)
     threads = [create_thread() for _ in range(100)]
     answers = await asyncio.gather(*(gateway.submit(thread) for thread in threads))
     assert [a.events[0]["thread_id"] for a in answers] == [thread.thread_id for thread in threads]
 
 
-async def test_a_tail_hears_everything_from_where_it_began(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_a_tail_hears_everything_from_where_it_began(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     await engine.submit(create_thread())
-    tail, heard = EventTail(world.log, PostgresApplied(world.pool)), Heard()
+    tail, heard = EventTail(harness.log, PostgresApplied(harness.pool)), Heard()
     tail.add_listener(heard)
     await tail.start()
     told = len(engine.heard.records)
@@ -68,11 +68,11 @@ async def test_a_tail_hears_everything_from_where_it_began(world: EngineHarness)
     assert by_partition(heard.records) == by_partition(engine.heard.records[told:])
 
 
-async def test_a_tail_goes_on_when_its_connections_are_lost(world: EngineHarness, tail: EventTail) -> None:
-    engine = await world.engine()
+async def test_a_tail_goes_on_when_its_connections_are_lost(harness: EngineHarness, tail: EventTail) -> None:
+    engine = await harness.engine()
     heard = Heard()
     tail.add_listener(heard)
-    await _kill_connections(world)
+    await _kill_connections(harness)
 
     async def accepted() -> bool:
         try:

@@ -22,8 +22,8 @@ TABLES = "aggregates, threads, runs, run_queue, timers, checkpoints, checkpoint_
 class Watched:
     """The log, which tells where its events are read, and is away from the `last` read on."""
 
-    def __init__(self, world: EngineHarness, last: int | None = None) -> None:
-        self._log, self._pool, self._last = world.log, world.pool, last
+    def __init__(self, harness: EngineHarness, last: int | None = None) -> None:
+        self._log, self._pool, self._last = harness.log, harness.pool, last
         self.reads = 0
         self.ahead: list[tuple[int, int]] = []
 
@@ -45,9 +45,9 @@ SMALL_PIECES = {"piece_bytes": 1, "least_bytes": 1_000}
 
 
 @pytest.fixture
-async def forgotten(world: EngineHarness) -> AsyncIterator[EngineHarness]:
+async def forgotten(harness: EngineHarness) -> AsyncIterator[EngineHarness]:
     """A log of some hundred records, none of which is projected; pieces are of a few records."""
-    engine = await world.engine()
+    engine = await harness.engine()
     for n in range(30):
         run = create_run(new_id())
         await engine.submit(run)
@@ -56,24 +56,24 @@ async def forgotten(world: EngineHarness) -> AsyncIterator[EngineHarness]:
             await engine.submit(create_run(run.thread_id))
             await engine.submit(create_thread())
     await engine.stop()
-    world.engines.clear()
-    await world.pool.execute(f"TRUNCATE {TABLES}")
-    await world.pool.execute("UPDATE partitions SET ev_off = -1, cmd_off = -1, log_epoch = 0")
-    yield world
+    harness.engines.clear()
+    await harness.pool.execute(f"TRUNCATE {TABLES}")
+    await harness.pool.execute("UPDATE partitions SET ev_off = -1, cmd_off = -1, log_epoch = 0")
+    yield harness
 
 
-async def taken(world: EngineHarness, source: Any) -> tuple[list[Term], list[Batch]]:
+async def taken(harness: EngineHarness, source: Any) -> tuple[list[Term], list[Batch]]:
     """Takes everything over; answers the terms and what they projected."""
-    coordination = PostgresCoordinationStore(world.pool, reader_of_values(world.log))
+    coordination = PostgresCoordinationStore(harness.pool, reader_of_values(harness.log))
     terms = [Term(position) for position in await coordination.acquire("two", 60, PARTITIONS, [])]
     batches: list[Batch] = []
     await take_over(source, coordination, terms, lambda batch, _: batches.append(batch), **SMALL_PIECES)
     return terms, batches
 
 
-async def everything(world: EngineHarness) -> int:
+async def everything(harness: EngineHarness) -> int:
     """How many records there are but announcements."""
-    found = [record for p in range(PARTITIONS) for record in await world.log.read(Topic.EVENTS, p, 0)]
+    found = [record for p in range(PARTITIONS) for record in await harness.log.read(Topic.EVENTS, p, 0)]
     return sum(not EventRecord.decode(record.value).start for record in found)
 
 

@@ -164,32 +164,32 @@ async def test_tails_and_the_history_pass_it_over() -> None:
         assert [happened.record async for happened in past] == [LAST, after]
 
 
-async def test_a_take_over_and_a_rebuild_pass_it_over(world: EngineHarness, counted: UnreadableRecords) -> None:
-    engine = await world.engine()
+async def test_a_take_over_and_a_rebuild_pass_it_over(harness: EngineHarness, counted: UnreadableRecords) -> None:
+    engine = await harness.engine()
     bad = list(not_event_records().values())
     for _ in range(2):
         run = create_run(new_id())
         await engine.submit(run)
         for p in range(PARTITIONS):
-            await world.log.append([Append(Topic.EVENTS, p, "k", value) for value in bad])
+            await harness.log.append([Append(Topic.EVENTS, p, "k", value) for value in bad])
         await engine.submit(finish(run.thread_id, run.run_id))
-    assert await world.verify() == []
+    assert await harness.verify() == []
     # Behind everything, and with nothing projected yet.
     for p in range(PARTITIONS):
-        await world.log.append([Append(Topic.EVENTS, p, "k", value) for value in bad])
+        await harness.log.append([Append(Topic.EVENTS, p, "k", value) for value in bad])
     await engine.stop()
-    world.engines.clear()
-    await world.pool.execute(f"TRUNCATE {TABLES}")
-    await world.pool.execute("UPDATE partitions SET ev_off = -1, cmd_off = -1, log_epoch = 0")
-    terms, commits = await taken(world, world.log)
+    harness.engines.clear()
+    await harness.pool.execute(f"TRUNCATE {TABLES}")
+    await harness.pool.execute("UPDATE partitions SET ev_off = -1, cmd_off = -1, log_epoch = 0")
+    terms, commits = await taken(harness, harness.log)
     assert all(term.ready and not term.dead and not term.unprojected for term in terms)
     assert sum(len(commit.records) for commit in commits) == 4
-    assert await world.verify() == []
+    assert await harness.verify() == []
     assert len(counted.places) == 3 * len(bad) * PARTITIONS
 
-    await world.pool.execute("DELETE FROM processors WHERE owner = 'two'")  # who took it over leaves
-    again = await world.engine()
+    await harness.pool.execute("DELETE FROM processors WHERE owner = 'two'")  # who took it over leaves
+    again = await harness.engine()
     run = create_run(new_id())
     await again.submit(run)
     await again.submit(finish(run.thread_id, run.run_id))
-    assert await world.verify() == []
+    assert await harness.verify() == []

@@ -15,7 +15,7 @@ from threadlog.engine.executor.worker import Executor
 
 
 @pytest.fixture
-async def stage(database: str, tmp_path: Path) -> AsyncIterator[ExecutorHarness]:
+async def harness(database: str, tmp_path: Path) -> AsyncIterator[ExecutorHarness]:
     before, modules = list(sys.path), set(sys.modules)
     async with ExecutorHarness.open(database, tmp_path) as opened:
         yield opened
@@ -27,12 +27,12 @@ async def stage(database: str, tmp_path: Path) -> AsyncIterator[ExecutorHarness]
 
 
 @pytest.fixture
-async def serving(stage: ExecutorHarness) -> AsyncIterator[Callable[..., Awaitable[Executor]]]:
+async def serving(harness: ExecutorHarness) -> AsyncIterator[Callable[..., Awaitable[Executor]]]:
     """`await serving("graph", …, slots=…)`: an executor that claims these graphs, drained after the test."""
     running: list[tuple[Executor, asyncio.Task[None]]] = []
 
     async def start(*names: str, **options: Any) -> Executor:
-        executor = stage.executor(*names, **options)
+        executor = harness.executor(*names, **options)
         await executor.start()
         running.append((executor, asyncio.create_task(executor.serve())))
         return executor

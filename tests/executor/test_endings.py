@@ -35,31 +35,31 @@ GRAPHS = ["raising", "raising_async", "raising_beside", "raising_async_beside"]
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("graph", GRAPHS)
 async def test_whatever_a_node_raises_its_run_fails_and_the_next_one_runs(
-    stage: ExecutorHarness, serving, graph: str
+    harness: ExecutorHarness, serving, graph: str
 ) -> None:
     executor = await serving(graph, "noop")
     for how, error in RAISED.items():
-        run_id = await stage.enqueue(graph, {"items": [how]})
-        outcome = await stage.outcome(run_id)
+        run_id = await harness.enqueue(graph, {"items": [how]})
+        outcome = await harness.outcome(run_id)
         if how == "cancelled" and graph.endswith("_beside") and not CANCELLED_FAILS:
             assert outcome["status"] == "success"
             continue
         assert outcome["status"] == "error", how
         assert outcome["error"]["error"] in error.split(" or "), how
-        assert [name for name, _ in await stage.frames(run_id)].count("error") == 1, how
-    run_id = await stage.enqueue("noop", {"items": []})
-    assert (await stage.outcome(run_id))["status"] == "success"
+        assert [name for name, _ in await harness.frames(run_id)].count("error") == 1, how
+    run_id = await harness.enqueue("noop", {"items": []})
+    assert (await harness.outcome(run_id))["status"] == "success"
     assert executor.attempts == {}
 
 
 @pytest.mark.parametrize(("graph", "how"), CANCELLED)
 async def test_an_attempt_that_user_code_cancels_is_reported_all_the_same(
-    stage: ExecutorHarness, serving, graph: str, how: str
+    harness: ExecutorHarness, serving, graph: str, how: str
 ) -> None:
     executor = await serving(graph, "noop")
-    run_id = await stage.enqueue(graph, {"items": [how]})
-    outcome = await stage.outcome(run_id)
+    run_id = await harness.enqueue(graph, {"items": [how]})
+    outcome = await harness.outcome(run_id)
     assert outcome["status"] in ("error", "success")
-    run_id = await stage.enqueue("noop", {"items": []})
-    assert (await stage.outcome(run_id))["status"] == "success"
+    run_id = await harness.enqueue("noop", {"items": []})
+    assert (await harness.outcome(run_id))["status"] == "success"
     assert executor.attempts == {}

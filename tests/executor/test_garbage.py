@@ -22,15 +22,15 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
-def large(stage: ExecutorHarness) -> Any:
+def large(harness: ExecutorHarness) -> Any:
     """The class of the large objects of nodes."""
-    file = str(stage.folder / "endings.py")
+    file = str(harness.folder / "endings.py")
     return next(m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file).Large  # type: ignore[attr-defined]
 
 
-def alive(stage: ExecutorHarness) -> Any:
+def alive(harness: ExecutorHarness) -> Any:
     """Those that have not been freed."""
-    return large(stage).alive
+    return large(harness).alive
 
 
 ENDS = [
@@ -42,32 +42,32 @@ ENDS = [
 
 @pytest.mark.parametrize(("graph", "how"), ENDS)
 async def test_after_an_error_and_an_interrupt(
-    stage: ExecutorHarness, serving, no_collection, graph: str, how: str
+    harness: ExecutorHarness, serving, no_collection, graph: str, how: str
 ) -> None:
     executor = await serving(graph)
-    run_id = await stage.enqueue(graph, {"items": [], "n": how})
-    outcome = await stage.outcome(run_id)
+    run_id = await harness.enqueue(graph, {"items": [], "n": how})
+    outcome = await harness.outcome(run_id)
     assert outcome["status"] == ("success" if how == "interrupt" else "error")
-    await eventually(lambda: not executor.attempts and not alive(stage))
+    await eventually(lambda: not executor.attempts and not alive(harness))
 
 
-async def test_after_a_cancel(stage: ExecutorHarness, serving, no_collection) -> None:
+async def test_after_a_cancel(harness: ExecutorHarness, serving, no_collection) -> None:
     executor = await serving("littering_async")
-    run_id = await stage.enqueue("littering_async", {"items": [], "n": "wait"})
-    await eventually(lambda: executor.attempts and alive(stage))
-    await stage.cancel(run_id)
-    assert (await stage.outcome(run_id))["status"] == "interrupted"
-    await eventually(lambda: not alive(stage))
+    run_id = await harness.enqueue("littering_async", {"items": [], "n": "wait"})
+    await eventually(lambda: executor.attempts and alive(harness))
+    await harness.cancel(run_id)
+    assert (await harness.outcome(run_id))["status"] == "interrupted"
+    await eventually(lambda: not alive(harness))
 
 
-async def test_after_a_timeout(stage: ExecutorHarness, serving, no_collection) -> None:
+async def test_after_a_timeout(harness: ExecutorHarness, serving, no_collection) -> None:
     await serving("littering_async", timeout_seconds=0.3)
-    run_id = await stage.enqueue("littering_async", {"items": [], "n": "wait"})
-    assert (await stage.outcome(run_id))["status"] == "timeout"
-    await eventually(lambda: not alive(stage))
+    run_id = await harness.enqueue("littering_async", {"items": [], "n": "wait"})
+    assert (await harness.outcome(run_id))["status"] == "timeout"
+    await eventually(lambda: not alive(harness))
 
 
-async def test_what_another_thread_holds_a_moment_longer(stage: ExecutorHarness, serving, no_collection) -> None:
+async def test_what_another_thread_holds_a_moment_longer(harness: ExecutorHarness, serving, no_collection) -> None:
     """A node's thread refers to the exception it has handed over until it gets its next turn."""
     collections: list[str] = []
 
@@ -77,25 +77,25 @@ async def test_what_another_thread_holds_a_moment_longer(stage: ExecutorHarness,
     executor = await serving("littering")
     gc.callbacks.append(collected)
     try:
-        run_id = await stage.enqueue("littering", {"items": [], "n": "held interrupt"})
-        assert (await stage.outcome(run_id))["status"] == "success"
+        run_id = await harness.enqueue("littering", {"items": [], "n": "held interrupt"})
+        assert (await harness.outcome(run_id))["status"] == "success"
         await eventually(lambda: not executor.attempts and "stop" in collections)
-        assert alive(stage), "held"
-        large(stage).let_go.set()
-        await eventually(lambda: not alive(stage))
+        assert alive(harness), "held"
+        large(harness).let_go.set()
+        await eventually(lambda: not alive(harness))
     finally:
         gc.callbacks.remove(collected)
 
 
 class Timer:
-    def __init__(self, world: ByHand, at: float, call: Any) -> None:
-        self.world, self.at, self.call = world, at, call
+    def __init__(self, loop: ByHand, at: float, call: Any) -> None:
+        self.loop, self.at, self.call = loop, at, call
 
     def when(self) -> float:
         return self.at
 
     def cancel(self) -> None:
-        self.world.due.remove(self)
+        self.loop.due.remove(self)
 
 
 class ByHand:
@@ -133,27 +133,27 @@ class ByHand:
 
 
 def test_many_failing_attempts_share_few_collections() -> None:
-    world = ByHand()
-    collector = world.collector()
+    loop = ByHand()
+    collector = loop.collector()
     for _ in range(1000):
         collector.attempt_ended(cycles=True)
-        world.run(world.now + 0.001)
-    assert 3 <= world.collected <= 7, "a twentieth of the second"
-    assert not world.trimmed, "it has not grown"
+        loop.run(loop.now + 0.001)
+    assert 3 <= loop.collected <= 7, "a twentieth of the second"
+    assert not loop.trimmed, "it has not grown"
 
 
 def test_growth_is_a_reason_once() -> None:
-    world = ByHand()
-    collector = world.collector()
+    loop = ByHand()
+    collector = loop.collector()
     for step in range(10):
-        world.size += 30 * 1024 * 1024
+        loop.size += 30 * 1024 * 1024
         collector.attempt_ended(cycles=False)
-        world.run(world.now + 2)
-        assert world.collected == world.trimmed == (step + 1) // 3
+        loop.run(loop.now + 2)
+        assert loop.collected == loop.trimmed == (step + 1) // 3
     for _ in range(10):
         collector.attempt_ended(cycles=False)
-        world.run(world.now + 2)
-    assert world.collected == 3
+        loop.run(loop.now + 2)
+    assert loop.collected == 3
 
 
 class Witness:
@@ -161,53 +161,53 @@ class Witness:
 
 
 def test_the_collector_runs_again_until_what_an_attempt_left_is_gone() -> None:
-    world = ByHand()
-    collector = world.collector()
+    loop = ByHand()
+    collector = loop.collector()
     witness = Witness()
     collector.attempt_ended(cycles=True, witness=witness)
-    world.run(world.now)
-    assert world.collected == 1
-    world.run(world.now + 1)
-    assert world.collected == 3
+    loop.run(loop.now)
+    assert loop.collected == 1
+    loop.run(loop.now + 1)
+    assert loop.collected == 3
     del witness
-    world.run(world.now + 3600)
-    assert world.collected == 4, "the one that frees it"
+    loop.run(loop.now + 3600)
+    assert loop.collected == 4, "the one that frees it"
 
 
 def test_it_runs_again_for_growth_too() -> None:
-    world = ByHand()
-    collector = world.collector()
+    loop = ByHand()
+    collector = loop.collector()
     witness = Witness()
-    world.size += 100 * 1024 * 1024
+    loop.size += 100 * 1024 * 1024
     collector.attempt_ended(cycles=False, witness=witness)
-    world.run(world.now)
-    assert world.collected == 1
+    loop.run(loop.now)
+    assert loop.collected == 1
     del witness
-    world.run(world.now + 3600)
-    assert world.collected == 2
+    loop.run(loop.now + 3600)
+    assert loop.collected == 2
 
 
 def test_what_user_code_keeps_is_not_looked_for_for_ever() -> None:
-    world = ByHand()
-    collector = world.collector()
+    loop = ByHand()
+    collector = loop.collector()
     kept = [Witness() for _ in range(100)]
     for witness in kept:
         collector.attempt_ended(cycles=True, witness=witness)
-    world.run(world.now + 3600)
-    assert world.collected == 6
-    assert not world.due
+    loop.run(loop.now + 3600)
+    assert loop.collected == 6
+    assert not loop.due
 
 
 def test_a_new_attempt_does_not_wait_for_what_an_old_one_left() -> None:
-    world = ByHand()
-    collector = world.collector()
+    loop = ByHand()
+    collector = loop.collector()
     witness = Witness()
     collector.attempt_ended(cycles=True, witness=witness)
-    world.run(world.now + 10)  # the next look is many seconds away
-    collected = world.collected
+    loop.run(loop.now + 10)  # the next look is many seconds away
+    collected = loop.collected
     collector.attempt_ended(cycles=True)
-    world.run(world.now)
-    assert world.collected == collected + 1
+    loop.run(loop.now)
+    assert loop.collected == collected + 1
 
 
 def test_frames_are_cleared_along_all_that_an_exception_came_from() -> None:

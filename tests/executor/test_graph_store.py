@@ -35,40 +35,42 @@ class Watched:
         return await self._log.append(records)
 
 
-class Desk:
+class StoreHarness:
     """A store over an engine, with what a test looks at."""
 
-    def __init__(self, world: EngineHarness, log: Watched, store: GraphStore) -> None:
-        self.world, self.log, self.store = world, log, store
+    def __init__(self, engines: EngineHarness, log: Watched, store: GraphStore) -> None:
+        self.engines, self.log, self.store = engines, log, store
 
     async def in_thread(self, work: Callable[[BaseStore], Any]) -> Any:
         return await asyncio.to_thread(work, self.store)
 
 
 @asynccontextmanager
-async def opened(world: EngineHarness, config: StoreConfig, embedder: Embedder | None = None) -> AsyncIterator[Desk]:
+async def opened(
+    engines: EngineHarness, config: StoreConfig, embedder: Embedder | None = None
+) -> AsyncIterator[StoreHarness]:
     async def applied(partition: int, offset: int) -> None:
         query = "SELECT cmd_off >= $2 FROM partitions WHERE p = $1"
-        while not await world.pool.fetchval(query, partition, offset):
+        while not await engines.pool.fetchval(query, partition, offset):
             await asyncio.sleep(0.001)
 
     async def run(work: Callable[[Any], Any]) -> Any:
-        async with world.pool.acquire() as connection:
+        async with engines.pool.acquire() as connection:
             return await work(connection)
 
-    log = Watched(world.log)
+    log = Watched(engines.log)
     appender = BatchingAppender(log, loop_yield=False)
     store = GraphStore(
-        db=world.pool,
+        db=engines.pool,
         appender=appender,
-        partitions=world.log.partitions,
+        partitions=engines.log.partitions,
         applied=applied,
         config=config,
         run=run,
         embedder=embedder,
     )
     try:
-        yield Desk(world, log, store)
+        yield StoreHarness(engines, log, store)
     finally:
         await appender.drained()
         store.close()
@@ -76,26 +78,26 @@ async def opened(world: EngineHarness, config: StoreConfig, embedder: Embedder |
 
 
 @pytest.fixture(scope="module")
-async def worlds(postgres_uri: str, _template: str) -> AsyncIterator[EngineHarness]:
+async def engines(postgres_uri: str, _template: str) -> AsyncIterator[EngineHarness]:
     async with (
         new_database(postgres_uri, template=_template) as dsn,
-        engine_harness("postgres", dsn) as world,
+        engine_harness("postgres", dsn) as engines,
     ):
-        await world.engine()
-        yield world
+        await engines.engine()
+        yield engines
 
 
 @pytest.fixture
-async def desk(worlds: EngineHarness) -> AsyncIterator[Desk]:
+async def harness(engines: EngineHarness) -> AsyncIterator[StoreHarness]:
     """A store of one engine for all tests here, empty again."""
-    await worlds.pool.execute("TRUNCATE store_items, store_vectors")
-    async with opened(worlds, StoreConfig(default_ttl=2)) as desk:
-        yield desk
+    await engines.pool.execute("TRUNCATE store_items, store_vectors")
+    async with opened(engines, StoreConfig(default_ttl=2)) as harness:
+        yield harness
 
 
 @pytest.fixture
-def store(desk: Desk) -> GraphStore:
-    return desk.store
+def store(harness: StoreHarness) -> GraphStore:
+    return harness.store
 
 
 # --- as LangGraph's own tests have it
@@ -198,15 +200,15 @@ async def test_a_prefix_ends_at_a_label(store: GraphStore) -> None:
     assert len(await found()) == 11
 
 
-async def test_namespaces(desk: Desk) -> None:
+async def test_namespaces(harness: StoreHarness) -> None:
     namespaces = [
         ("a", "b", "c"), ("a", "b", "d", "e"), ("a", "b", "d", "i"), ("a", "b", "f"), ("a", "c", "f"), ("b", "a", "f"),
         ("users", "123"), ("users", "456", "settings"), ("admin", "users", "789"), ("users", "alice\n"),
     ]  # fmt: skip
-    await desk.store.abatch([PutOp(ns, f"id_{i}", {"data": i}) for i, ns in enumerate(namespaces)])
+    await harness.store.abatch([PutOp(ns, f"id_{i}", {"data": i}) for i, ns in enumerate(namespaces)])
 
     def listed(**conditions: Any) -> Any:
-        return desk.in_thread(lambda store: store.list_namespaces(**conditions))
+        return harness.in_thread(lambda store: store.list_namespaces(**conditions))
 
     assert await listed(prefix=("a", "b")) == namespaces[:4]
     assert await listed(suffix=("f",)) == namespaces[3:6]
@@ -223,13 +225,13 @@ async def test_namespaces(desk: Desk) -> None:
     assert sorted(await listed()) == sorted(namespaces)
 
 
-async def test_namespaces_that_are_none(desk: Desk) -> None:
-    store, doc = desk.store, {"foo": "bar"}
+async def test_namespaces_that_are_none(harness: StoreHarness) -> None:
+    store, doc = harness.store, {"foo": "bar"}
     for namespace in [(), ("the", "thing.about"), ("some", "fun", ""), ("langgraph", "foo")]:
         with pytest.raises(InvalidNamespaceError):
             await store.aput(namespace, "foo", doc)
         with pytest.raises(InvalidNamespaceError):
-            await desk.in_thread(lambda store, namespace=namespace: store.put(namespace, "foo", doc))
+            await harness.in_thread(lambda store, namespace=namespace: store.put(namespace, "foo", doc))
     for namespace in [("foo", "langgraph", "foo"), ("langgraph", "foo")]:  # past the public api, as LangGraph allows
         await store.abatch([PutOp(namespace, "bar", doc)])
         assert (await store.aget(namespace, "bar")).value == doc
@@ -240,8 +242,8 @@ async def test_namespaces_that_are_none(desk: Desk) -> None:
         await store.abatch([PutOp((), "bar", doc)])
 
 
-async def test_synchronous_methods_work_in_threads_and_not_on_the_loop(desk: Desk) -> None:
-    store = desk.store
+async def test_synchronous_methods_work_in_threads_and_not_on_the_loop(harness: StoreHarness) -> None:
+    store = harness.store
     for call in (
         lambda: store.put(("foo", "bar"), "baz", {"val": "baz"}),
         lambda: store.get(("foo", "bar"), "baz"),
@@ -259,7 +261,7 @@ async def test_synchronous_methods_work_in_threads_and_not_on_the_loop(desk: Des
         store.delete(("foo", "bar"), "baz")
         return found, store.get(("foo", "bar"), "baz")
 
-    (item, items, namespaces), gone = await desk.in_thread(node)
+    (item, items, namespaces), gone = await harness.in_thread(node)
     assert item.value == {"val": "baz"} and [i.key for i in items] == ["baz"] and namespaces == [("foo", "bar")]
     assert gone is None
 
@@ -290,8 +292,8 @@ async def test_a_cancelled_call_breaks_no_other(store: GraphStore) -> None:
     assert (await store.aget(("a",), "c")).value == {"n": 1}
 
 
-async def test_time_to_live(desk: Desk) -> None:
-    store, pool = desk.store, desk.world.pool
+async def test_time_to_live(harness: StoreHarness) -> None:
+    store, pool = harness.store, harness.engines.pool
 
     async def minutes() -> dict[str, float | None]:
         left = "extract(epoch FROM expires_at - now())::float8 / 60 AS left"
@@ -315,19 +317,19 @@ async def test_time_to_live(desk: Desk) -> None:
 # --- of the log
 
 
-async def test_what_is_put_side_by_side_is_one_command_per_namespace(desk: Desk) -> None:
-    await asyncio.gather(*(desk.store.aput(("n", str(i % 2)), f"k{i}", {"n": i}) for i in range(100)))
-    commands = [c for c in desk.log.commands if c.type == "store.write"]
+async def test_what_is_put_side_by_side_is_one_command_per_namespace(harness: StoreHarness) -> None:
+    await asyncio.gather(*(harness.store.aput(("n", str(i % 2)), f"k{i}", {"n": i}) for i in range(100)))
+    commands = [c for c in harness.log.commands if c.type == "store.write"]
     assert sorted(len(command.body["ops"]) for command in commands) == [50, 50]
-    assert len(await desk.store.asearch(("n",), limit=1000)) == 100
+    assert len(await harness.store.asearch(("n",), limit=1000)) == 100
 
 
-async def test_what_is_large_is_divided(desk: Desk) -> None:
+async def test_what_is_large_is_divided(harness: StoreHarness) -> None:
     text = "x" * 400_000
-    await desk.store.abatch([PutOp(("n",), f"k{i}", {"text": text}) for i in range(5)])
-    commands = [c for c in desk.log.commands if c.type == "store.write"]
+    await harness.store.abatch([PutOp(("n",), f"k{i}", {"text": text}) for i in range(5)])
+    commands = [c for c in harness.log.commands if c.type == "store.write"]
     assert [len(command.body["ops"]) for command in commands] == [2, 2, 1]
-    assert [item.value["text"] == text for item in await desk.store.asearch(("n",))] == [True] * 5
+    assert [item.value["text"] == text for item in await harness.store.asearch(("n",))] == [True] * 5
 
 
 @pytest.mark.parametrize(
@@ -344,23 +346,23 @@ async def test_what_is_large_is_divided(desk: Desk) -> None:
     ids=["object", "integer", "key", "namespace", "keys", "bytes", "list"],
 )
 async def test_what_cannot_be_stored_fails_the_call_and_no_other(
-    desk: Desk, namespace: Any, key: str, value: Any, error: type[Exception], sentence: str
+    harness: StoreHarness, namespace: Any, key: str, value: Any, error: type[Exception], sentence: str
 ) -> None:
-    good = desk.store.aput(("n",), "good", {"n": 1})
-    bad = desk.store.aput(namespace, key, value)
+    good = harness.store.aput(("n",), "good", {"n": 1})
+    bad = harness.store.aput(namespace, key, value)
     results = await asyncio.gather(good, bad, return_exceptions=True)
     assert results[0] is None and isinstance(results[1], error) and sentence in str(results[1])
-    assert len(await desk.store.asearch(())) == 1
+    assert len(await harness.store.asearch(())) == 1
 
 
-async def test_text_that_utf8_or_postgres_cannot_hold(desk: Desk) -> None:
-    await desk.store.aput(("a\ud800",), "k\ud800", {"x\ud800": ["\ud800", "a\x00b"], 1: 2})
-    item = await desk.store.aget(("a\ud800",), "k\ud800")
+async def test_text_that_utf8_or_postgres_cannot_hold(harness: StoreHarness) -> None:
+    await harness.store.aput(("a\ud800",), "k\ud800", {"x\ud800": ["\ud800", "a\x00b"], 1: 2})
+    item = await harness.store.aget(("a\ud800",), "k\ud800")
     assert item is not None and item.namespace == ("a\ufffd",) and item.key == "k\ufffd"
     assert item.value == {"x\ufffd": ["\ufffd", "a\ufffdb"], "1": 2}
 
 
-async def test_another_loop_in_another_thread(desk: Desk) -> None:
+async def test_another_loop_in_another_thread(harness: StoreHarness) -> None:
     def node(store: BaseStore) -> Any:
         async def on_its_own_loop() -> Any:
             await asyncio.gather(*(store.aput(("n",), f"k{i}", {"n": i}) for i in range(20)))
@@ -368,31 +370,31 @@ async def test_another_loop_in_another_thread(desk: Desk) -> None:
 
         return asyncio.run(on_its_own_loop())
 
-    assert [item.value["n"] for item in await desk.in_thread(node)] == list(range(20))
+    assert [item.value["n"] for item in await harness.in_thread(node)] == list(range(20))
 
 
 @pytest.mark.parametrize("kind", ["postgres", "memory"])
 async def test_the_read_models_are_the_log(database: str, kind: Any) -> None:
-    async with engine_harness(kind, database) as world:
-        await world.engine()
-        async with opened(world, StoreConfig()) as desk:
+    async with engine_harness(kind, database) as engines:
+        await engines.engine()
+        async with opened(engines, StoreConfig()) as harness:
             for n in range(5):
-                await asyncio.gather(*(desk.store.aput(("n", str(i)), "k", {"n": n}, ttl=i + 1) for i in range(5)))
-            await desk.store.adelete(("n", "0"), "k")
-            await desk.store.aput(("n", "0"), "k", {"n": "again"})
-            await desk.store.aget(("n", "1"), "k")
-        assert await verify(database, world.log) == []
+                await asyncio.gather(*(harness.store.aput(("n", str(i)), "k", {"n": n}, ttl=i + 1) for i in range(5)))
+            await harness.store.adelete(("n", "0"), "k")
+            await harness.store.aput(("n", "0"), "k", {"n": "again"})
+            await harness.store.aget(("n", "1"), "k")
+        assert await verify(database, engines.log) == []
 
 
-async def test_a_record_the_log_refuses_is_an_error_of_its_put(desk: Desk) -> None:
-    append = desk.log.append
+async def test_a_record_the_log_refuses_is_an_error_of_its_put(harness: StoreHarness) -> None:
+    append = harness.log.append
 
     async def refusing(records: list[Append]) -> list[int]:
         if any(b"bad" in record.value for record in records):
             raise ValueError("the log does not take it")
         return await append(records)
 
-    desk.log.append = refusing  # type: ignore[method-assign]
-    calls = [desk.store.aput(("bad",), "k", {"n": 1}), desk.store.aput(("good",), "k", {"n": 1})]
+    harness.log.append = refusing  # type: ignore[method-assign]
+    calls = [harness.store.aput(("bad",), "k", {"n": 1}), harness.store.aput(("good",), "k", {"n": 1})]
     bad, good = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(bad, ValueError) and good is None

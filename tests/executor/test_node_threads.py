@@ -18,94 +18,94 @@ async def given_up(executor: Executor, run_id: str) -> None:
     await eventually(lambda: executor.attempts[run_id]._given_up.running())
 
 
-async def outcomes(stage: ExecutorHarness, run_id: str) -> list[Any]:
-    return [report["outcome"] for report in await stage.reports(run_id) if report.get("outcome")]
+async def outcomes(harness: ExecutorHarness, run_id: str) -> list[Any]:
+    return [report["outcome"] for report in await harness.reports(run_id) if report.get("outcome")]
 
 
-async def left_behind(stage: ExecutorHarness, number: int) -> bool:
+async def left_behind(harness: ExecutorHarness, number: int) -> bool:
     """Whether the executor's row, of which the metric is made, says so many."""
-    return bool(await stage.connection.fetchval("SELECT left_behind FROM executors") == number)
+    return bool(await harness.connection.fetchval("SELECT left_behind FROM executors") == number)
 
 
-async def begun(stage: ExecutorHarness, executor: Executor, graph: str, gate: Path) -> str:
-    run_id = await stage.enqueue(graph, {"items": [str(gate)]}, stream_mode=["custom"])
-    await eventually(lambda: run_id in executor.attempts and stage.items(run_id))
+async def begun(harness: ExecutorHarness, executor: Executor, graph: str, gate: Path) -> str:
+    run_id = await harness.enqueue(graph, {"items": [str(gate)]}, stream_mode=["custom"])
+    await eventually(lambda: run_id in executor.attempts and harness.items(run_id))
     return run_id
 
 
-async def test_a_cancelled_node_is_waited_for(stage: ExecutorHarness, serving, tmp_path: Path) -> None:
+async def test_a_cancelled_node_is_waited_for(harness: ExecutorHarness, serving, tmp_path: Path) -> None:
     gate, ended = tmp_path / "gate", tmp_path / "gate.ended"
     executor = await serving("holding", "noop")
-    run_id = await begun(stage, executor, "holding", gate)
-    await stage.cancel(run_id)
+    run_id = await begun(harness, executor, "holding", gate)
+    await harness.cancel(run_id)
     await given_up(executor, run_id)
-    other = await stage.enqueue("noop", {"items": []})  # the executor itself does not wait
-    assert (await stage.outcome(other))["status"] == "success"
-    assert await outcomes(stage, run_id) == [] and not ended.exists()
+    other = await harness.enqueue("noop", {"items": []})  # the executor itself does not wait
+    assert (await harness.outcome(other))["status"] == "success"
+    assert await outcomes(harness, run_id) == [] and not ended.exists()
     gate.touch()
-    assert (await stage.outcome(run_id))["status"] == "interrupted"
+    assert (await harness.outcome(run_id))["status"] == "interrupted"
     assert ended.exists()
 
 
-async def test_so_is_one_whose_run_took_too_long(stage: ExecutorHarness, serving, tmp_path: Path) -> None:
+async def test_so_is_one_whose_run_took_too_long(harness: ExecutorHarness, serving, tmp_path: Path) -> None:
     gate, ended = tmp_path / "gate", tmp_path / "gate.ended"
     executor = await serving("holding", timeout_seconds=0.3)
-    run_id = await begun(stage, executor, "holding", gate)
+    run_id = await begun(harness, executor, "holding", gate)
     await given_up(executor, run_id)
-    assert await outcomes(stage, run_id) == []
+    assert await outcomes(harness, run_id) == []
     gate.touch()
-    assert (await stage.outcome(run_id))["status"] == "timeout"
+    assert (await harness.outcome(run_id))["status"] == "timeout"
     assert ended.exists()
 
 
-async def test_so_is_one_beside_which_another_failed(stage: ExecutorHarness, serving, tmp_path: Path) -> None:
+async def test_so_is_one_beside_which_another_failed(harness: ExecutorHarness, serving, tmp_path: Path) -> None:
     gate, ended = tmp_path / "gate", tmp_path / "gate.ended"
     executor = await serving("holding_beside")
-    run_id = await begun(stage, executor, "holding_beside", gate)
+    run_id = await begun(harness, executor, "holding_beside", gate)
     await given_up(executor, run_id)
     executor.attempts[run_id].cancel()  # what comes then does not cut it short
-    assert await outcomes(stage, run_id) == []
+    assert await outcomes(harness, run_id) == []
     gate.touch()
-    await stage.outcome(run_id)
+    await harness.outcome(run_id)
     assert ended.exists()
 
 
 async def test_after_some_time_it_is_left_behind_and_reported(
-    stage: ExecutorHarness, serving, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    harness: ExecutorHarness, serving, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = tmp_path / "gate"
     executor = await serving("holding", thread_stop_seconds=0.2, renew_seconds=0.1)
-    run_id = await begun(stage, executor, "holding", gate)
+    run_id = await begun(harness, executor, "holding", gate)
     with caplog.at_level(logging.WARNING, "threadlog.engine.executor.run.attempt"):
-        await stage.cancel(run_id)
-        assert (await stage.outcome(run_id))["status"] == "interrupted"
+        await harness.cancel(run_id)
+        assert (await harness.outcome(run_id))["status"] == "interrupted"
     assert not (tmp_path / "gate.ended").exists()
     (said,) = [record.getMessage() for record in caplog.records]
     assert run_id in said and "in _hold" in said
-    await eventually(lambda: left_behind(stage, 1))
+    await eventually(lambda: left_behind(harness, 1))
     gate.touch()
-    await eventually(lambda: left_behind(stage, 0))
+    await eventually(lambda: left_behind(harness, 0))
 
 
 @pytest.mark.parametrize("modes", [["custom"], ["values"]])
 async def test_a_node_that_writes_to_the_stream_is_ended_there(
-    stage: ExecutorHarness, serving, tmp_path: Path, modes: list[str]
+    harness: ExecutorHarness, serving, tmp_path: Path, modes: list[str]
 ) -> None:
     executor = await serving("writing", thread_stop_seconds=60)
-    run_id = await stage.enqueue("writing", {"items": [str(tmp_path / "gate")]}, stream_mode=modes)
-    await eventually(lambda: run_id in executor.attempts and stage.items(run_id))
-    await stage.cancel(run_id)
-    assert (await stage.outcome(run_id))["status"] == "interrupted"
+    run_id = await harness.enqueue("writing", {"items": [str(tmp_path / "gate")]}, stream_mode=modes)
+    await eventually(lambda: run_id in executor.attempts and harness.items(run_id))
+    await harness.cancel(run_id)
+    assert (await harness.outcome(run_id))["status"] == "interrupted"
     assert (tmp_path / "gate.ended").exists()
 
 
 async def test_what_the_application_runs_in_the_background_is_not_waited_for(
-    stage: ExecutorHarness, serving, tmp_path: Path
+    harness: ExecutorHarness, serving, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     executor = await serving("leaving_behind", thread_stop_seconds=60)
-    run_id = await begun(stage, executor, "leaving_behind", gate)
-    await stage.cancel(run_id)
-    assert (await stage.outcome(run_id))["status"] == "interrupted"
+    run_id = await begun(harness, executor, "leaving_behind", gate)
+    await harness.cancel(run_id)
+    assert (await harness.outcome(run_id))["status"] == "interrupted"
     assert not (tmp_path / "gate.ended").exists()
     gate.touch()

@@ -15,26 +15,26 @@ def test_default_assistants_have_the_ids_of_every_server_of_this_api() -> None:
     assert default_assistant_id("hitl") == "d2a02ed8-fb92-5e43-81ea-cb78d82caa2f"
 
 
-async def test_an_executor_registers_its_graphs_and_their_assistants(stage: ExecutorHarness, serving) -> None:
+async def test_an_executor_registers_its_graphs_and_their_assistants(harness: ExecutorHarness, serving) -> None:
     await serving("noop", "nothing_here")
-    registered = await eventually(lambda: _all(stage, "graph.register", 2))
+    registered = await eventually(lambda: _all(harness, "graph.register", 2))
     by_id = {c.body["graph_id"]: c for c in registered}
     assert by_id["noop"].key == "graph:noop" and by_id["noop"].body["digest"] in by_id["noop"].id
     assert by_id["noop"].body["info"]["out"] == ["items", "n"]
     assert 'has no "nothing_here"' in by_id["nothing_here"].body["info"]["error"]
-    (assistant,) = [c for c in await stage.commands("assistant.create") if c.body["graph_id"] == "noop"]
+    (assistant,) = [c for c in await harness.commands("assistant.create") if c.body["graph_id"] == "noop"]
     assert assistant.key == assistant.body["assistant_id"] == default_assistant_id("noop")
     assert assistant.body["metadata"] == {"created_by": "system"} and assistant.body["name"] == "noop"
     assert assistant.body["if_exists"] == "do_nothing"
 
 
-async def _all(stage: ExecutorHarness, type_: str, count: int):
-    found = await stage.commands(type_)
+async def _all(harness: ExecutorHarness, type_: str, count: int):
+    found = await harness.commands(type_)
     return found if len(found) >= count else None
 
 
-def test_a_graphs_description(stage: ExecutorHarness) -> None:
-    graphs = load_graphs(load(stage.config(noop="noop", parent="parent", seeing="seeing", flow="workflow"))).by_id
+def test_a_graphs_description(harness: ExecutorHarness) -> None:
+    graphs = load_graphs(load(harness.config(noop="noop", parent="parent", seeing="seeing", flow="workflow"))).by_id
     info = {name: describe_graph(graph.compiled, None) for name, graph in graphs.items()}
     schemas = info["noop"]["schemas"]
     assert set(schemas) == {"input", "output", "state", "config", "context"}
@@ -105,10 +105,10 @@ def function(given: Odd) -> list[Odd]:
 """
 
 
-def test_an_odd_field_costs_its_own_detail_and_no_other_field(stage: ExecutorHarness) -> None:
-    (stage.folder / "odd.py").write_text(ODD)
+def test_an_odd_field_costs_its_own_detail_and_no_other_field(harness: ExecutorHarness) -> None:
+    (harness.folder / "odd.py").write_text(ODD)
     names = ("typed", "data", "model", "function")
-    graphs = load_graphs(load(stage.config(**{name: f"./odd.py:{name}" for name in names}))).by_id
+    graphs = load_graphs(load(harness.config(**{name: f"./odd.py:{name}" for name in names}))).by_id
     schemas = {name: describe_graph(graph.compiled, None)["schemas"] for name, graph in graphs.items()}
     for name in ("typed", "data", "model"):
         for kind in ("input", "output", "state", "context", "config"):

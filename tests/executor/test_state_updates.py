@@ -8,26 +8,26 @@ from typing import Any
 from tests.executor.executor_harness import ExecutorHarness
 
 
-async def update(stage: ExecutorHarness, graph: str, thread_id: str, *supersteps: Any, **payload: Any) -> Any:
+async def update(harness: ExecutorHarness, graph: str, thread_id: str, *supersteps: Any, **payload: Any) -> Any:
     steps = [{"updates": updates} for updates in supersteps]
-    job = await stage.enqueue_update(graph, thread_id, supersteps=steps, **payload)
-    return job, await stage.outcome(job)
+    job = await harness.enqueue_update(graph, thread_id, supersteps=steps, **payload)
+    return job, await harness.outcome(job)
 
 
-async def ran(stage: ExecutorHarness, graph: str, **kwargs: Any) -> str:
-    run_id = await stage.enqueue(graph, {"items": ["in"]}, **kwargs)
-    await stage.outcome(run_id)
-    return await stage.thread_of(run_id)
+async def ran(harness: ExecutorHarness, graph: str, **kwargs: Any) -> str:
+    run_id = await harness.enqueue(graph, {"items": ["in"]}, **kwargs)
+    await harness.outcome(run_id)
+    return await harness.thread_of(run_id)
 
 
-async def test_an_update_as_a_node_plans_what_follows_it(stage: ExecutorHarness, serving) -> None:
+async def test_an_update_as_a_node_plans_what_follows_it(harness: ExecutorHarness, serving) -> None:
     await serving("noop")
-    thread_id = await ran(stage, "noop")
+    thread_id = await ran(harness, "noop")
     job, outcome = await update(
-        stage, "noop", thread_id, [{"values": {"items": ["u"]}, "as_node": "a"}], metadata={"who": "me"}
+        harness, "noop", thread_id, [{"values": {"items": ["u"]}, "as_node": "a"}], metadata={"who": "me"}
     )
     assert outcome["status"] == "success" and outcome["next"] == ["b"]
-    checkpoint = next(i for i in await stage.items(job) if i["kind"] == "checkpoint")
+    checkpoint = next(i for i in await harness.items(job) if i["kind"] == "checkpoint")
     assert checkpoint["metadata"]["source"] == "update" and checkpoint["metadata"]["step"] == 3
     assert checkpoint["metadata"]["who"] == "me"
     result = outcome["result"]
@@ -35,18 +35,18 @@ async def test_an_update_as_a_node_plans_what_follows_it(stage: ExecutorHarness,
         "thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint["checkpoint_id"]
     }  # fmt: skip
     assert result["configurable"]["checkpoint_id"] == outcome["checkpoint_id"] == checkpoint["checkpoint_id"]
-    (planned,) = [i for i in await stage.items(job) if i["kind"] == "tasks"]
+    (planned,) = [i for i in await harness.items(job) if i["kind"] == "tasks"]
     assert [task["name"] for task in planned["tasks"]] == ["b"]
-    going_on = await stage.enqueue("noop", None, thread_id=thread_id)
-    await stage.outcome(going_on)
-    assert (await stage.frames(going_on))[-1] == ("values", {"items": ["in", "x", "y", "u", "y"]})
+    going_on = await harness.enqueue("noop", None, thread_id=thread_id)
+    await harness.outcome(going_on)
+    assert (await harness.frames(going_on))[-1] == ("values", {"items": ["in", "x", "y", "u", "y"]})
 
 
-async def test_supersteps_build_a_history_on_a_new_thread(stage: ExecutorHarness, serving) -> None:
+async def test_supersteps_build_a_history_on_a_new_thread(harness: ExecutorHarness, serving) -> None:
     await serving("noop")
     thread_id = str(uuid.uuid4())
     job, outcome = await update(
-        stage,
+        harness,
         "noop",
         thread_id,
         [{"values": {"items": ["in"]}, "as_node": "__input__"}],
@@ -55,7 +55,7 @@ async def test_supersteps_build_a_history_on_a_new_thread(stage: ExecutorHarness
         [{"values": {"items": ["2"]}, "as_node": "b"}],
     )
     assert outcome["status"] == "success", outcome
-    items = await stage.items(job)
+    items = await harness.items(job)
     checkpoints = [i for i in items if i["kind"] == "checkpoint"]
     assert [c["metadata"]["step"] for c in checkpoints] == [-1, 0, 1, 2]
     planned = {i["checkpoint_id"]: [t["name"] for t in i["tasks"]] for i in items if i["kind"] == "tasks"}
@@ -63,29 +63,29 @@ async def test_supersteps_build_a_history_on_a_new_thread(stage: ExecutorHarness
     assert outcome["next"] == []
 
 
-async def test_an_update_can_fork_and_clear(stage: ExecutorHarness, serving) -> None:
+async def test_an_update_can_fork_and_clear(harness: ExecutorHarness, serving) -> None:
     await serving("noop")
-    thread_id = await ran(stage, "noop", interrupt_before=["b"])
-    job, outcome = await update(stage, "noop", thread_id, [{"values": None, "as_node": "__end__"}])
+    thread_id = await ran(harness, "noop", interrupt_before=["b"])
+    job, outcome = await update(harness, "noop", thread_id, [{"values": None, "as_node": "__end__"}])
     assert outcome["next"] == []
-    first = await stage.connection.fetchval(
+    first = await harness.connection.fetchval(
         "SELECT checkpoint_id FROM checkpoints WHERE thread_id = $1 AND (metadata->>'step')::int = 0", thread_id
     )
     job, outcome = await update(
-        stage, "noop", thread_id, [{"values": {"items": ["f"]}, "as_node": "a"}], checkpoint={"checkpoint_id": first}
+        harness, "noop", thread_id, [{"values": {"items": ["f"]}, "as_node": "a"}], checkpoint={"checkpoint_id": first}
     )
-    fork = next(i for i in await stage.items(job) if i["kind"] == "checkpoint")
+    fork = next(i for i in await harness.items(job) if i["kind"] == "checkpoint")
     assert fork["parent_id"] == first and outcome["next"] == ["b"]
 
 
-async def test_a_wrong_update_is_an_error_with_its_class(stage: ExecutorHarness, serving) -> None:
+async def test_a_wrong_update_is_an_error_with_its_class(harness: ExecutorHarness, serving) -> None:
     await serving("noop", "fan")
-    thread_id = await ran(stage, "noop")
-    _, outcome = await update(stage, "noop", thread_id, [{"values": {"items": []}, "as_node": "nobody"}])
+    thread_id = await ran(harness, "noop")
+    _, outcome = await update(harness, "noop", thread_id, [{"values": {"items": []}, "as_node": "nobody"}])
     assert outcome["status"] == "error"
     assert outcome["error"]["error"] == "InvalidUpdateError" and "nobody" in outcome["error"]["message"]
     good = [{"values": {"items": ["1"]}, "as_node": "a"}]
-    job, outcome = await update(stage, "noop", thread_id, good, [{"values": {}, "as_node": "nobody"}])
-    assert outcome["status"] == "error" and await stage.items(job) == []
-    _, outcome = await update(stage, "noop", thread_id, [])
+    job, outcome = await update(harness, "noop", thread_id, good, [{"values": {}, "as_node": "nobody"}])
+    assert outcome["status"] == "error" and await harness.items(job) == []
+    _, outcome = await update(harness, "noop", thread_id, [])
     assert outcome["error"]["error"] == "ValueError"

@@ -94,31 +94,31 @@ def _as_in_a_new_process() -> None:
     run_trees._CLIENT = None
 
 
-async def test_a_run_is_a_tree_in_langsmith(stage: ExecutorHarness, serving: Any, receiver: LangSmith) -> None:
+async def test_a_run_is_a_tree_in_langsmith(harness: ExecutorHarness, serving: Any, receiver: LangSmith) -> None:
     await serving("noop")
-    run_id = await stage.enqueue("noop", {"items": ["in"]})
-    await stage.outcome(run_id)
+    run_id = await harness.enqueue("noop", {"items": ["in"]})
+    await harness.outcome(run_id)
     root = await eventually(lambda: receiver.runs.get(run_id), lambda run: run and "end_time" in run)
     below = [run for run in receiver.runs.values() if run.get("trace_id") == run_id and run["id"] != run_id]
     assert {run["name"] for run in below} >= {"a", "b"}
     assert root["session_name"] == "of the environment" and root["outputs"] == {"items": ["in", "x", "y"]}
     metadata = root["extra"]["metadata"]
-    assert metadata["thread_id"] == await stage.thread_of(run_id) and metadata["run_id"] == run_id
+    assert metadata["thread_id"] == await harness.thread_of(run_id) and metadata["run_id"] == run_id
 
 
 async def test_a_client_may_choose_the_project_and_the_example(
-    stage: ExecutorHarness, serving: Any, receiver: LangSmith
+    harness: ExecutorHarness, serving: Any, receiver: LangSmith
 ) -> None:
     await serving("noop")
     chosen = {"__langsmith_project__": "of the client", "__langsmith_example_id__": EXAMPLE}
-    run_id = await stage.enqueue("noop", {"items": []}, config={"configurable": chosen})
-    await stage.outcome(run_id)
+    run_id = await harness.enqueue("noop", {"items": []}, config={"configurable": chosen})
+    await harness.outcome(run_id)
     root = await eventually(lambda: receiver.runs.get(run_id), lambda run: run and "end_time" in run)
     assert (root["session_name"], root["reference_example_id"]) == ("of the client", EXAMPLE)
 
 
 async def test_the_same_tree_goes_out_as_otlp(
-    stage: ExecutorHarness, serving: Any, receiver: LangSmith, monkeypatch: pytest.MonkeyPatch
+    harness: ExecutorHarness, serving: Any, receiver: LangSmith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("opentelemetry.sdk")
     if tuple(map(int, langsmith.__version__.split(".")[:2])) < (0, 5):
@@ -127,9 +127,9 @@ async def test_the_same_tree_goes_out_as_otlp(
     monkeypatch.setenv("LANGSMITH_OTEL_ONLY", "true")
     _as_in_a_new_process()
     await serving("noop")
-    run_id = await stage.enqueue("noop", {"items": ["in"]})
-    await stage.outcome(run_id)
-    thread_id = await stage.thread_of(run_id)
+    run_id = await harness.enqueue("noop", {"items": ["in"]})
+    await harness.outcome(run_id)
+    thread_id = await harness.thread_of(run_id)
 
     def spans() -> bytes:
         return b"".join(body for path, body in receiver.posted if path.endswith("/v1/traces"))

@@ -25,19 +25,19 @@ def tell(conn: asyncpg.Connection) -> Tell:
     """Projects a script and returns the tables; in one batch, record by record, and as a rebuild does: they have to
     agree."""
 
-    async def tell(story: RunScript, read: Any = None) -> Tables:
+    async def tell(script: RunScript, read: Any = None) -> Tables:
         names = {"read": read} if read is not None else {}
         transaction = conn.transaction()
         await transaction.start()
-        await told(conn, [[item] for item in story.accepted], **names)
+        await told(conn, [[item] for item in script.accepted], **names)
         one_by_one = await tables(conn)
         await transaction.rollback()
         transaction = conn.transaction()
         await transaction.start()
-        await write(conn, fold_by_key(3, story.accepted), names.get("read", no_values), quiet=True)
+        await write(conn, fold_by_key(3, script.accepted), names.get("read", no_values), quiet=True)
         by_key = await tables(conn)
         await transaction.rollback()
-        await told(conn, [story.accepted], **names)
+        await told(conn, [script.accepted], **names)
         in_one = await tables(conn)
         assert in_one == one_by_one == by_key
         return in_one

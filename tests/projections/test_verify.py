@@ -25,9 +25,9 @@ from threadlog.projections.rebuild.verify import Difference, verify
 
 
 @pytest.fixture
-async def world(database: str):
-    async with engine_harness("postgres", database) as world:
-        yield world
+async def harness(database: str):
+    async with engine_harness("postgres", database) as harness:
+        yield harness
 
 
 def checkpoint(n: int) -> dict[str, object]:
@@ -38,9 +38,9 @@ def checkpoint(n: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-async def some_history(world: EngineHarness) -> str:
+async def some_history(harness: EngineHarness) -> str:
     """Threads, runs, checkpoints, assistants; answers a thread with a finished run."""
-    engine = await world.engine()
+    engine = await harness.engine()
     kept, deleted = create_run(new_id()), create_run(new_id())
     for run in (kept, deleted):
         await engine.submit(run)
@@ -59,10 +59,10 @@ async def some_history(world: EngineHarness) -> str:
     return kept.thread_id
 
 
-async def test_live_and_rebuilt_tables_are_equal(world: EngineHarness) -> None:
-    await some_history(world)
-    assert await world.verify() == []
-    assert await world.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'") == []
+async def test_live_and_rebuilt_tables_are_equal(harness: EngineHarness) -> None:
+    await some_history(harness)
+    assert await harness.verify() == []
+    assert await harness.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'") == []
 
 
 @pytest.mark.parametrize(
@@ -76,37 +76,39 @@ async def test_live_and_rebuilt_tables_are_equal(world: EngineHarness) -> None:
         ("UPDATE partitions SET cmd_off = cmd_off + 1", "partitions", "cmd_off"),
     ],
 )
-async def test_a_tampered_row_is_found(world: EngineHarness, tamper: str, table: str, column: str) -> None:
-    await some_history(world)
-    await world.engines[0].processor.stop()
-    await world.pool.execute(tamper)
-    differences = await world.verify()
+async def test_a_tampered_row_is_found(harness: EngineHarness, tamper: str, table: str, column: str) -> None:
+    await some_history(harness)
+    await harness.engines[0].processor.stop()
+    await harness.pool.execute(tamper)
+    differences = await harness.verify()
     assert differences and {d.table for d in differences} == {table}
     assert all(d.live is not None and d.rebuilt is not None for d in differences)
     assert all(list(d.live or {}) == [column] and d.live != d.rebuilt for d in differences)
 
 
-async def test_a_missing_and_an_invented_row_are_found(world: EngineHarness) -> None:
-    thread_id = await some_history(world)
-    await world.engines[0].processor.stop()
+async def test_a_missing_and_an_invented_row_are_found(harness: EngineHarness) -> None:
+    thread_id = await some_history(harness)
+    await harness.engines[0].processor.stop()
     invented = "INSERT INTO graphs VALUES ('invented', 'd', '{}', now())"
-    await world.pool.execute(invented)
-    await world.pool.execute("DELETE FROM threads WHERE thread_id = $1", thread_id)
-    found = {d.table: d for d in await world.verify()}
+    await harness.pool.execute(invented)
+    await harness.pool.execute("DELETE FROM threads WHERE thread_id = $1", thread_id)
+    found = {d.table: d for d in await harness.verify()}
     assert found["graphs"].live is not None and found["graphs"].rebuilt is None
     assert found["threads"].live is None and found["threads"].rebuilt is not None
     assert str(found["threads"].key["thread_id"]) == thread_id
 
 
-async def test_a_rebuild_tells_how_far_it_is(world: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    await some_history(world)
-    await world.engines[0].processor.stop()
+async def test_a_rebuild_tells_how_far_it_is(harness: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    await some_history(harness)
+    await harness.engines[0].processor.stop()
     monkeypatch.setattr(rebuild, "FOLD_RECORDS", 3)
-    total = await world.pool.fetchval("SELECT sum(ev_off + 1) FROM partitions")
+    total = await harness.pool.fetchval("SELECT sum(ev_off + 1) FROM partitions")
     lines: list[str] = []
-    assert await verify(world.dsn, world.log, progress=lines.append) == [] == lines, "not before some seconds are over"
+    assert await verify(harness.dsn, harness.log, progress=lines.append) == [] == lines, (
+        "not before some seconds are over"
+    )
     monkeypatch.setattr(rebuild, "REPORT_SECONDS", 0.0)
-    assert await verify(world.dsn, world.log, progress=lines.append) == []
+    assert await verify(harness.dsn, harness.log, progress=lines.append) == []
     told = [re.fullmatch(r"([\d,]+) of ([\d,]+) event records rebuilt, [\d,]+ per second", line) for line in lines]
     done = [int(found[1].replace(",", "")) for found in told if found is not None]
     assert len(done) == len(lines) > PARTITIONS, "a line for every fold, of which some partitions need several"
@@ -114,28 +116,28 @@ async def test_a_rebuild_tells_how_far_it_is(world: EngineHarness, monkeypatch: 
     assert {found[2] for found in told if found is not None} == {f"{total:,}"}
 
 
-async def test_leases_are_not_history(world: EngineHarness) -> None:
-    await some_history(world)
-    await world.engines[0].submit(create_run(new_id()))
-    await world.pool.execute("INSERT INTO executors VALUES ('me', now() + interval '1 hour', 1)")
-    await world.pool.execute("UPDATE run_queue SET owner = 'me'")
-    assert await world.verify() == []
+async def test_leases_are_not_history(harness: EngineHarness) -> None:
+    await some_history(harness)
+    await harness.engines[0].submit(create_run(new_id()))
+    await harness.pool.execute("INSERT INTO executors VALUES ('me', now() + interval '1 hour', 1)")
+    await harness.pool.execute("UPDATE run_queue SET owner = 'me'")
+    assert await harness.verify() == []
 
 
-async def test_a_large_value_is_read_from_the_values_topic(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_a_large_value_is_read_from_the_values_topic(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     run = create_run(new_id())
     p = partition_of(run.thread_id, PARTITIONS)
-    [offset] = await world.log.append([Append(Topic.VALUES, p, run.thread_id, b"large")])
+    [offset] = await harness.log.append([Append(Topic.VALUES, p, run.thread_id, b"large")])
     item = {**checkpoint(0), "blobs": [{"h": "hash-0", "t": "msgpack+zstd", "at": offset}]}
     await engine.submit(run)
     await engine.submit(ReportRun(thread_id=run.thread_id, run_id=run.run_id, attempt=1, items=[item]))
-    assert [bytes(row["data"]) for row in await world.rows("SELECT data FROM channel_values")] == [b"large"]
-    assert await world.verify() == []
+    assert [bytes(row["data"]) for row in await harness.rows("SELECT data FROM channel_values")] == [b"large"]
+    assert await harness.verify() == []
 
 
-async def test_nothing_differs_while_the_engine_is_at_work(world: EngineHarness) -> None:
-    engine = await world.engine()
+async def test_nothing_differs_while_the_engine_is_at_work(harness: EngineHarness) -> None:
+    engine = await harness.engine()
     done = False
 
     async def work() -> None:
@@ -148,7 +150,7 @@ async def test_nothing_differs_while_the_engine_is_at_work(world: EngineHarness)
     workers = [asyncio.create_task(work()) for _ in range(4)]
     found: list[Difference] = []
     for _ in range(3):
-        found += await world.verify()
+        found += await harness.verify()
     done = True
     await asyncio.gather(*workers)
     assert found == []
