@@ -22,6 +22,8 @@ from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.middleware import make_middleware, make_response_hook, respond
 from threadlog.api.http.routes import Route
+from threadlog.api.protocols import mcp
+from threadlog.api.protocols.a2a import routes as a2a
 from threadlog.api.runs import routes as runs
 from threadlog.api.runs import thread_stream
 from threadlog.api.settings import SETTINGS
@@ -50,6 +52,8 @@ ROUTES: tuple[Route, ...] = (
     *graphs.routes,
     *store.routes,
     *system.routes,
+    *mcp.routes,
+    *a2a.routes,
     *openapi.routes,
 )
 

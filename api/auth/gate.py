@@ -146,6 +146,12 @@ def needless(request: web.Request, access: str) -> None:
         pending.discard(access)
 
 
+def all_needless(request: web.Request) -> None:
+    """The request is answered without anything that an access is for, as one that says nothing sensible."""
+    if (pending := request.get(_PENDING)) is not None:
+        pending.clear()
+
+
 def caller_of(request: web.Request) -> Caller | None:
     """None where nobody is authenticated."""
     return request.get(_CALLER)

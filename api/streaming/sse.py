@@ -134,7 +134,7 @@ class View(Protocol):
         """The items as SSE; empty if the client sees none of them."""
         ...
 
-    def ending(self) -> bytes:
+    def ending(self) -> bytes | Awaitable[bytes]:
         """What follows the last item; empty for nothing. Not called when the client has left or the server stops."""
         ...
 
@@ -169,8 +169,12 @@ async def stream_to(
                 if data:
                     await response.write(data)
             if not client_gone(request):
-                if not subscription.closed and (last := view.ending()):
-                    await response.write(last)
+                if not subscription.closed:
+                    last = view.ending()
+                    if not isinstance(last, bytes):
+                        last = await last
+                    if last:
+                        await response.write(last)
                 await end_stream(request, response)
         except Exception as error:
             abort_connection(request)

@@ -46,7 +46,7 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
         ("assistants", "assistants"), ("threads", "threads"), ("runs", "runs"),
         ("meta", "`/info`, `/metrics`, `/docs`, `/openapi.json`"))},
     **dict.fromkeys(("http.disable_mcp", "http.disable_a2a", "http.disable_ui"),
-                    (Treatment.HONOURED, "There is nothing to switch off.")),
+                    (Treatment.HONOURED, "Those endpoints are not there.")),
     "http.middleware_order": (Treatment.HONOURED, "Whether `auth` or the middleware of `http.app` comes first."),
     "http.enable_custom_route_auth": (Treatment.HONOURED, "Routes of `http.app` need a user, where there is `auth`."),
     "http.logging_headers": (Treatment.IGNORED, "Requests are not logged."),

@@ -81,6 +81,12 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/threads/{thread_id}/stream/events"): {"channels": ["values"]},
     ("POST", "/assistants/{assistant_id}/latest"): {"version": 1},
     ("POST", "/threads/{thread_id}/runs/crons"): CRON,
+    ("POST", "/a2a/{assistant_id}"): {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "message/send",
+        "params": {"message": {"messageId": "m", "role": "user", "parts": [{"kind": "text", "text": "hello"}]}},
+    },
 }
 TOUCHING = [route for route in ROUTES if route.access and "{" in route.path]
 """Those that are about one thread, run or assistant."""
@@ -135,6 +141,8 @@ async def test_what_is_anns_is_not_there_for_bob(guarded: ApiHarness) -> None:
             assert (status, answer["detail"]) == (409, "Conflict")
         elif key[1].endswith("/commands"):
             assert (status, answer["error"]) == (200, "unknown_error") and answer["message"].startswith("404")
+        elif key == ("POST", "/a2a/{assistant_id}"):
+            assert status == 200 and answer["error"]["message"] == "Thread or assistant not found."
         else:
             assert status == 404, (route, status, answer)
             assert "not found" in answer["detail"].lower() or "no runs found" in answer["detail"].lower(), route

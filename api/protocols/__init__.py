@@ -1,0 +1,1 @@
+"""Other protocols by which agents are called: MCP and A2A, both JSON-RPC over HTTP."""

@@ -1,0 +1,263 @@
+"""Handlers of A2A: the agent card, and JSON-RPC in both versions of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from aiohttp import web
+
+from threadlog.api.auth.gate import all_needless, allowed, needless
+from threadlog.api.commands import submit_unless_rejected
+from threadlog.api.context import Api, api_of
+from threadlog.api.http.errors import ApiError
+from threadlog.api.http.requests import header, json_body, path_text, query_text
+from threadlog.api.http.responses import reply
+from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.protocols.a2a.card import HISTORY_SCOPE, card_of
+from threadlog.api.protocols.a2a.dialect import as_1_0, event_1_0, state_named
+from threadlog.api.protocols.a2a.incoming import Incoming, incoming
+from threadlog.api.protocols.a2a.streaming import Shape, stream_run
+from threadlog.api.protocols.a2a.tasks import (
+    ENDED,
+    LONGEST_HISTORY,
+    MESSAGE_ID,
+    HistoryScope,
+    parse_task_id,
+    task_of,
+)
+from threadlog.api.protocols.json_rpc import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    RpcCall,
+    RpcError,
+    RpcMessage,
+    RpcResponse,
+    call_of,
+    failed,
+    succeeded,
+)
+from threadlog.api.protocols.running import run_to_end
+from threadlog.api.runs.bodies import RunCreate
+from threadlog.api.runs.create import create_run, prepare, runnable_assistant
+from threadlog.api.streaming.waiters import EventWaiter
+from threadlog.engine.domain.commands import CancelRun
+from threadlog.engine.run_builder import AssistantDefaults
+from threadlog.projections.queries import runs, threads
+
+TASK_NOT_CANCELABLE = -32002
+_PAGE, _LARGEST_PAGE = 50, 100
+_REASON = "cancelled by an A2A client"
+
+Answer = Callable[[web.Request, Api, AssistantDefaults, dict[str, Any]], Awaitable[Any]]
+
+
+@requires("assistants.read")
+async def card(request: web.Request) -> web.Response:
+    """Return an assistant's agent card.
+
+    GET /.well-known/agent-card.json?assistant_id=…, GET /a2a/{assistant_id} (contract 10.2).
+    """
+    api = api_of(request)
+    named = path_text(request, "assistant_id") or query_text(request, "assistant_id")
+    if not named:
+        raise ApiError(400, "Missing required query parameter: assistant_id")
+    return reply(await card_of(request, api, await runnable_assistant(request, api, named)))
+
+
+@requires("assistants.read", "threads.create_run", "threads.read", "threads.update")
+async def call(request: web.Request) -> web.StreamResponse:
+    """Answer one JSON-RPC call of an A2A client.
+
+    POST /a2a/{assistant_id} (contract 10.2).
+    """
+    api = api_of(request)
+    try:
+        asked = call_of(await json_body(request))
+    except ApiError as error:
+        if error.status != 422:
+            raise
+        return _failed(request, None, RpcError(PARSE_ERROR, error.detail))
+    if asked is None or asked.method is None:
+        return _failed(request, None, RpcError(INVALID_REQUEST, "This is no JSON-RPC 2.0 request"))
+    try:
+        return await _respond(request, api, asked)
+    except RpcError as error:
+        return _failed(request, asked.id, error)
+    except ApiError as error:
+        if error.status >= 500 or error.status in (401, 403):
+            raise
+        return _failed(request, asked.id, RpcError(INVALID_PARAMS, error.detail))
+
+
+def _failed(request: web.Request, id_: str | int | None, error: RpcError) -> web.Response:
+    all_needless(request)
+    return reply(failed(id_, error))
+
+
+async def _respond(request: web.Request, api: Api, call: RpcCall) -> web.StreamResponse:
+    known = _METHODS.get(str(call.method))
+    if known is None and call.method not in _STREAMS:
+        raise RpcError(METHOD_NOT_FOUND, f"Method not found: {call.method}")
+    assistant = await runnable_assistant(request, api, path_text(request, "assistant_id"))
+    if call.method in _STREAMS:
+        _needs(request, "threads.create_run")
+        shape: Shape = event_1_0 if call.method == "SendStreamingMessage" else dict
+        scope = _scope(request, call.params)
+        run, thread_id = await _run_of(api, assistant, incoming(call.params), modes=["messages-tuple", "values"])
+        return await stream_run(request, api, run, thread_id, scope, lambda item: succeeded(call.id, shape(item)))
+    assert known is not None
+    answer, shaped = known
+    return reply(succeeded(call.id, shaped(await answer(request, api, assistant, call.params))))
+
+
+def _needs(request: web.Request, *accesses: str) -> None:
+    """The call needs only these, of what calls may need."""
+    for access in ("threads.create_run", "threads.read", "threads.update"):
+        if access not in accesses:
+            needless(request, access)
+
+
+async def _run_of(
+    api: Api, assistant: AssistantDefaults, message: Incoming, *, modes: list[Any] | None = None
+) -> tuple[RunCreate, str]:
+    """The run that a message begins, and its thread; on a thread that waits for an answer the message is that."""
+    thread_id = message.context_id or str(uuid4())
+    row = await threads.get(api.pool, thread_id) if message.context_id else None
+    waits = row is not None and row["status"] == "interrupted" and orjson.loads(row["interrupts"] or b"{}")
+    given: dict[str, Any] = (
+        {"command": {"resume": message.as_answer()}} if waits else {"input": message.as_input()}
+    )  # fmt: skip
+    run = RunCreate(
+        assistant_id=assistant.assistant_id,
+        metadata={MESSAGE_ID: message.message_id},
+        if_not_exists="create",
+        stream_mode=modes,
+        **given,
+    )
+    return run, thread_id
+
+
+async def _send(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
+    _needs(request, "threads.create_run")
+    scope = _scope(request, params)
+    run, thread_id = await _run_of(api, assistant, incoming(params))
+    configuration = params.get("configuration")
+    configuration = configuration if isinstance(configuration, dict) else {}
+    if configuration.get("blocking") is False or configuration.get("returnImmediately") is True:
+        new = await prepare(request, api, run, thread_id)
+        await create_run(api, new)
+    else:
+        new, _, _ = await run_to_end(request, api, run, thread_id)
+    return await task_of(api, assistant.assistant_id, thread_id, new.run_id, scope)
+
+
+async def _get(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
+    thread_id, run_id = parse_task_id(params.get("id"))
+    _needs(request, "threads.read")
+    only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": run_id})
+    return await task_of(api, assistant.assistant_id, thread_id, run_id, _scope(request, params), only)
+
+
+async def _cancel(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
+    thread_id, run_id = parse_task_id(params.get("id"))
+    scope = _scope(request, params)
+    _needs(request, "threads.update")
+    value = {"thread_id": thread_id, "run_id": run_id, "action": "interrupt"}
+    only = await allowed(request, "threads.update", value)
+    task = await task_of(api, assistant.assistant_id, thread_id, run_id, scope, only)
+    stopped = EventWaiter(thread_id, "run.stopped", "thread.deleted", run_id=run_id)
+    api.hub.subscribe(stopped)
+    try:
+        decided = None
+        if task["status"]["state"] not in ENDED:
+            cancel = CancelRun(thread_id=thread_id, run_id=run_id, action="interrupt", reason=_REASON)
+            decided = await submit_unless_rejected(api, cancel)
+        if decided is None:
+            raise RpcError(TASK_NOT_CANCELABLE, "Task is not cancelable in its current state")
+        if any(event.get("stopping") for event in decided.events):
+            await stopped.wait(api.settings.cancel_wait_timeout_seconds)
+    finally:
+        api.hub.unsubscribe(stopped)
+    return await task_of(api, assistant.assistant_id, thread_id, run_id, scope)
+
+
+async def _list(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
+    context = params.get("contextId")
+    thread_id, _ = parse_task_id(f"{context}:{uuid4()}") if context else ("", "")
+    if not thread_id:
+        raise RpcError(INVALID_PARAMS, "contextId: name the context whose tasks are to be listed")
+    size = min(_number(params, "pageSize", _PAGE) or _PAGE, _LARGEST_PAGE)
+    offset = int(token) if (token := str(params.get("pageToken") or "0")).isascii() and token.isdigit() else 0
+    wanted = state_named(params.get("status"))
+    _needs(request, "threads.read")
+    only = await allowed(request, "threads.read", {"thread_id": thread_id})
+    rows = await runs.search(api.pool, thread_id, status=None, limit=size + 1, offset=min(offset, 2**31), only=only)
+    scope = _scope(request, params)
+    tasks = [
+        await task_of(api, assistant.assistant_id, thread_id, str(row["run_id"]), scope)
+        for row in rows[:size]
+        if str(row["assistant_id"]) == assistant.assistant_id
+    ]
+    tasks = [task for task in tasks if wanted is None or task["status"]["state"] == wanted]
+    more = str(offset + size) if len(rows) > size else ""
+    return {"tasks": tasks, "totalSize": len(tasks), "pageSize": size, "nextPageToken": more}
+
+
+async def _card(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
+    _needs(request)
+    return await card_of(request, api, assistant)
+
+
+def _scope(request: web.Request, params: dict[str, Any]) -> HistoryScope:
+    configuration = params.get("configuration")
+    within = configuration if isinstance(configuration, dict) else params
+    length = _number(within, "historyLength", LONGEST_HISTORY)
+    metadata = params.get("metadata")
+    asked = header(request, HISTORY_SCOPE) or (metadata.get("historyScope") if isinstance(metadata, dict) else None)
+    return HistoryScope(min(length, LONGEST_HISTORY), asked in ("task", "thread-task"))
+
+
+def _number(params: dict[str, Any], name: str, default: int) -> int:
+    value = params.get(name, default)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise RpcError(INVALID_PARAMS, f"{name}: must be a number, at least 0")
+    return value
+
+
+_STREAMS = ("message/stream", "SendStreamingMessage")
+_METHODS: dict[str, tuple[Answer, Callable[[Any], Any]]] = {
+    "message/send": (_send, dict),
+    "tasks/get": (_get, dict),
+    "tasks/cancel": (_cancel, dict),
+    "agent/getAuthenticatedExtendedCard": (_card, dict),
+    "SendMessage": (_send, event_1_0),
+    "GetTask": (_get, as_1_0),
+    "CancelTask": (_cancel, as_1_0),
+    "ListTasks": (_list, as_1_0),
+    "GetExtendedAgentCard": (_card, dict),
+}
+
+_AGENT = "/a2a/{assistant_id}"
+_OF = (Query("assistant_id", "string", "the assistant"),)
+Card = dict[str, Any]
+
+routes = [
+    Route("GET", "/.well-known/agent-card.json", card, "Get an agent card", returns=Card, query=_OF, errors=(400, 404)),
+    Route("GET", _AGENT, card, "Get an assistant's agent card", returns=Card, errors=(404,)),
+    Route(
+        "POST",
+        _AGENT,
+        call,
+        "Answer one call of an A2A client",
+        RpcMessage,
+        returns=RpcResponse,
+        text=("text/event-stream",),
+    ),
+]

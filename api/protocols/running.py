@@ -1,0 +1,50 @@
+"""Runs on behalf of a call: created like any other, and waited for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from threadlog.api.context import Api
+from threadlog.api.http.disconnects import CREATOR_LEFT
+from threadlog.api.http.errors import ServerStopping
+from threadlog.api.http.responses import exactly
+from threadlog.api.runs.bodies import RunCreate
+from threadlog.api.runs.cancel import cancelled_on_disconnect
+from threadlog.api.runs.create import NewRun, create_run, prepare
+from threadlog.api.runs.wait import result
+from threadlog.api.streaming.waiters import FinalValuesWaiter
+
+_A_WHILE = 60.0
+
+
+async def run_to_end(
+    request: web.Request, api: Api, params: RunCreate, thread_id: str | None
+) -> tuple[NewRun, dict[str, Any] | None, Any]:
+    """Create a run and wait for its end: the run, its error (`{error, message}`) or None, and its values.
+
+    The run is cancelled when the client leaves before its end.
+
+    Raises:
+        ApiError: the run can't be created.
+        ServerStopping: the server stops; the run goes on.
+    """
+    new = await prepare(request, api, params, thread_id)
+    output = FinalValuesWaiter(
+        new.thread_id, new.run_id, from_start=True, frame_wait_seconds=api.settings.frame_wait_seconds
+    )
+    api.hub.subscribe(output)
+    try:
+        await create_run(api, new)
+        async with cancelled_on_disconnect(api, request, output, CREATOR_LEFT):
+            with api.disconnects.watch(request, output.close):
+                while not await output.wait(_A_WHILE):
+                    pass
+                if output.closed:
+                    raise ServerStopping
+                values = exactly(await result(api, output))
+    finally:
+        api.hub.unsubscribe(output)
+    error = values.get("__error__") if isinstance(values, dict) else None
+    return new, error, None if error is not None else values

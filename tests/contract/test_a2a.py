@@ -1,0 +1,146 @@
+"""Assistants as agents of A2A (contract 10.2): JSON-RPC of 0.3 by hand, 1.0 with the client of `a2a-sdk`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from langgraph_sdk.client import LangGraphClient
+
+from .test_assistants import default_assistant
+
+
+async def rpc(http: httpx.AsyncClient, assistant: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    answer = await http.post(
+        f"/a2a/{assistant}", json={"jsonrpc": "2.0", "id": "1", "method": method, "params": params}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def saying(text: str, **more: Any) -> dict[str, Any]:
+    part = {"kind": "text", "text": text}
+    return {"message": {"kind": "message", "role": "user", "messageId": str(uuid4()), "parts": [part], **more}}
+
+
+@pytest.fixture
+def chat() -> str:
+    return default_assistant("chat")
+
+
+@pytest.mark.contract(167)
+async def test_a_message_is_a_task_and_its_context_goes_on(http: httpx.AsyncClient, chat: str) -> None:
+    task = (await rpc(http, chat, "message/send", saying("hello there")))["result"]
+    assert task["kind"] == "task" and task["status"]["state"] == "completed"
+    assert task["id"].startswith(task["contextId"]) and [one["role"] for one in task["history"]] == ["user", "agent"]
+    said = task["artifacts"][0]["parts"][0]["text"]
+    assert said and said == task["history"][1]["parts"][0]["text"]
+    again = (await rpc(http, chat, "message/send", saying("and again", contextId=task["contextId"])))["result"]
+    assert again["contextId"] == task["contextId"] and again["id"] != task["id"]
+    assert len(again["history"]) == 4
+    known = (await rpc(http, chat, "tasks/get", {"id": task["id"], "historyLength": 1}))["result"]
+    assert known["status"]["state"] == "completed" and len(known["history"]) == 1
+    only = await http.post(
+        f"/a2a/{chat}",
+        json={"jsonrpc": "2.0", "id": "1", "method": "tasks/get", "params": {"id": again["id"]}},
+        headers={"LangGraph-A2A-History-Scope": "task"},
+    )
+    assert only.json()["result"]["history"][0]["parts"][0]["text"] == "and again"
+    late = await rpc(http, chat, "tasks/cancel", {"id": task["id"]})
+    assert late["error"] == {"code": -32002, "message": "Task is not cancelable in its current state"}
+
+
+@pytest.mark.contract(167)
+async def test_an_interrupt_asks_and_the_next_message_answers(client: LangGraphClient, http: httpx.AsyncClient) -> None:
+    ask = default_assistant("ask")
+    task = (await rpc(http, ask, "message/send", saying("anything")))["result"]
+    assert task["status"]["state"] == "input-required"
+    [artifact] = task["artifacts"]
+    assert artifact["name"] == "Interrupt" and artifact["parts"][0]["data"]["value"]
+    done = (await rpc(http, ask, "message/send", saying("yes", contextId=task["contextId"])))["result"]
+    assert done["status"]["state"] == "completed"
+    state = await client.threads.get_state(task["contextId"])
+    assert not state["next"]
+
+
+async def test_a_failing_run_is_a_failed_task(http: httpx.AsyncClient) -> None:
+    failing = default_assistant("failing")
+    task = (
+        await rpc(http, failing, "message/send", saying("x", parts=[{"kind": "data", "data": {"kind": "expected"}}]))
+    )["result"]
+    assert task["status"]["state"] == "failed"
+    assert "ValueError: the secret" in task["status"]["message"]["parts"][0]["text"]
+
+
+@pytest.mark.contract(167)
+async def test_a_stream_tells_of_the_task_what_is_said_and_the_end(http: httpx.AsyncClient, chat: str) -> None:
+    body = {"jsonrpc": "2.0", "id": "1", "method": "message/stream", "params": saying("hello there")}
+    async with http.stream("POST", f"/a2a/{chat}", json=body) as answer:
+        lines = [line async for line in answer.aiter_lines()]
+    items = [json.loads(line.removeprefix("data: "))["result"] for line in lines if line.startswith("data: ")]
+    kinds = [item["kind"] for item in items]
+    assert kinds[0] == "task" and items[0]["status"]["state"] == "submitted"
+    assert kinds[-2:] == ["artifact-update", "status-update"] and items[-1]["final"]
+    assert items[-1]["status"]["state"] == "completed"
+    texts = [item["status"]["message"]["parts"][0]["text"] for item in items[1:-2]]
+    assert texts and texts == sorted(texts, key=len)
+    assert items[-2]["artifact"]["parts"][0]["text"] == texts[-1]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("nope", {}, -32601),
+        ("message/send", {}, -32602),
+        ("message/send", {"message": {"parts": []}}, -32602),
+        ("message/send", {"message": {"parts": [{"kind": "text", "text": "x"}], "contextId": "x"}}, -32602),
+        ("message/send", {"message": {"parts": [{"kind": "file", "file": {"uri": "file:///etc"}}]}}, -32005),
+        ("tasks/get", {"id": "x"}, -32001),
+        ("tasks/get", {"id": f"{uuid4()}:{uuid4()}"}, -32001),
+        ("ListTasks", {}, -32602),
+        ("ListTasks", {"contextId": str(uuid4()), "pageSize": "x"}, -32602),
+    ],
+)
+async def test_calls_that_can_not_be_answered(
+    http: httpx.AsyncClient, chat: str, method: str, params: dict[str, Any], code: int
+) -> None:
+    assert (await rpc(http, chat, method, params))["error"]["code"] == code
+
+
+async def test_unknown_agents_and_bodies(http: httpx.AsyncClient, chat: str) -> None:
+    assert (await rpc(http, str(uuid4()), "tasks/get", {"id": "x"}))["error"]["code"] == -32602
+    assert (await http.post(f"/a2a/{chat}", content=b"{")).json()["error"]["code"] == -32700
+    assert (await http.post(f"/a2a/{chat}", json=[])).json()["error"]["code"] == -32600
+    assert (await http.get("/.well-known/agent-card.json")).status_code == 400
+
+
+@pytest.mark.contract(167)
+async def test_the_public_client_speaks_1_0(url: str, chat: str) -> None:
+    a2a = pytest.importorskip("a2a.client")
+    types = pytest.importorskip("a2a.types")
+    completed = types.TaskState.TASK_STATE_COMPLETED
+    path = f"/.well-known/agent-card.json?assistant_id={chat}"
+    for streaming in (False, True):
+        async with httpx.AsyncClient(timeout=30) as plain:
+            config = a2a.ClientConfig(streaming=streaming, httpx_client=plain)
+            client = await a2a.create_client(url, client_config=config, relative_card_path=path)
+            message = types.Message(
+                message_id=str(uuid4()), role=types.Role.ROLE_USER, parts=[types.Part(text="hello there")]
+            )
+            seen = [item async for item in client.send_message(types.SendMessageRequest(message=message))]
+            if streaming:
+                assert seen[0].HasField("task") and seen[-1].status_update.status.state == completed
+                assert any(item.HasField("artifact_update") for item in seen)
+                task_id = seen[0].task.id
+            else:
+                [item] = seen
+                assert item.task.status.state == completed and item.task.artifacts[0].parts[0].text
+                task_id = item.task.id
+            task = await client.get_task(types.GetTaskRequest(id=task_id))
+            assert task.status.state == completed
+            listed = await client.list_tasks(types.ListTasksRequest(context_id=task.context_id))
+            assert [one.id for one in listed.tasks] == [task_id]
+            await client.close()
