@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from threadlog.engine.crons.ports import CronStore, DueCron, Firing
@@ -31,11 +32,14 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 """Between two looks at what is due. What is due within twice as long is fired on time."""
 
-AT_A_TIME = 64
+AT_A_TIME = 128
 """Commands of crons under way at the same time, so that those of clients come between them however many are due."""
 
 ORPHANS_SECONDS = 5.0
 """Between two looks for crons whose thread or assistant is gone. The api deletes them at once, unless it crashes."""
+
+ENOUGH = 1000
+"""Firings under way above which the service does not look for more: it would read what it knows already."""
 
 STREAM_POSITION_SECONDS = 10.0
 """How long the end of a partition's `stream` is taken for a position before a new run's first frame."""
@@ -105,7 +109,7 @@ class CronService:
 
     async def _look(self) -> None:
         partitions = self._owned()
-        if not partitions:
+        if not partitions or len(self._firing) + len(self._starting) > ENOUGH:
             return
         for cron in await self._store.due(partitions, 2 * self._look_seconds):
             known = (cron.cron_id, cron.due_at)
@@ -127,7 +131,7 @@ class CronService:
         known = (cron.cron_id, cron.due_at)
         del self._waiting[known]
         self._firing.add(known)
-        self._spawn(self._fire(cron), f"cron {cron.cron_id} could not be fired and will be found due again")
+        self._spawn(partial(self._fire, cron), f"cron {cron.cron_id} could not be fired and will be found due again")
 
     async def _fire(self, cron: DueCron) -> None:
         try:
@@ -172,7 +176,7 @@ class CronService:
                         command = f"{type(error).__name__}: {error}"
                     await self._few.acquire()
                     self._spawn(
-                        self._create(firing, command),
+                        partial(self._create, firing, command),
                         f"the run of cron {firing.cron_id} at {firing.due_at} is tried again",
                     )
 
@@ -209,15 +213,15 @@ class CronService:
     async def _submit(self, command: Command, id: str) -> None:
         await self._gateway.submit(command, id=id)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], failure: str) -> None:
+    def _spawn(self, work: Callable[[], Awaitable[None]], failure: str) -> None:
         task = asyncio.create_task(self._guarded(work, failure))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _guarded(self, work: Awaitable[None], failure: str) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]], failure: str) -> None:
         with suppress(asyncio.CancelledError):
             try:
-                await work
+                await work()
             except LogUnavailable as error:
                 log.warning("%s: %s", failure, error)
             except Exception:
