@@ -81,7 +81,7 @@ async def test_a_connection_whose_answer_was_given_up_is_not_waited_for_to_be_gi
             opened: list[asyncpg.Connection] = []
             with pytest.raises(TimeoutError):
                 async with connections() as connection:
-                    opened.append(connection._con)
+                    opened.append(connection._con)  # type: ignore[attr-defined]
                     stalled.proxy.flows.clear()
                     try:
                         await connection.fetchval("SELECT 1")
