@@ -40,10 +40,11 @@ _LATEST = timedelta(days=3650)
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run about to be created; `command` is complete."""
+    """A run about to be created; `command` is complete. `only`: the threads that the caller may run on, None: all."""
 
     command: CreateRun
     params: RunCreate
+    only: MetadataFilter | None = None
 
     @property
     def run_id(self) -> str:
@@ -91,6 +92,7 @@ async def prepare(
     only = None
     if (caller := caller_of(request)) is not None:
         asked, only = await _authorized(request, caller, params, asked, run_id, thread_id, assistant)
+    inherited = None
     if thread_id is None:
         thread_id = stateless_thread_id(run_id)
     else:
@@ -129,12 +131,23 @@ async def prepare(
         thread_ttl=None if api.settings.thread_ttl is None else api.settings.thread_ttl.wire,
         stream_from=api.hub.stream_position(partition_of(thread_id, api.log.partitions)),
     )
-    return NewRun(command, params)
+    if only is not None and inherited is None and not stateless:
+        command = replace(command, new_thread=True)
+    return NewRun(command, params, only)
 
 
 async def create_run(api: Api, new: NewRun) -> RunResponse:
     """Create the run; returns it as clients see it, `pending`."""
-    decided = await submit(api, new.command)
+    try:
+        decided = await submit(api, new.command)
+    except ApiError as error:
+        if error.status != 404 or not new.command.new_thread:
+            raise
+        # Somebody has created the thread meanwhile: perhaps the same user.
+        thread = await api.thread_defaults.get(new.thread_id)
+        if thread is None or (new.only is not None and not new.only.matches(thread.metadata)):
+            raise
+        decided = await submit(api, replace(new.command, new_thread=False))
     at = normalize_timestamp(decided.at) if decided.at else utc_now()
     return new_run_to_json(new.command, at)
 

@@ -50,7 +50,6 @@ from threadlog.engine.processor.meter import EventMeter
 from threadlog.engine.processor.ports import EventListener, Executors, Gateway
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.store.embedding import Embedder
-from threadlog.engine.user_code import loopback
 from threadlog.engine.user_code.importing import extend_sys_path
 from threadlog.engine.user_code.langgraph_json import LanggraphJson, ThreadTtl
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
@@ -264,8 +263,7 @@ async def _custom_app(settings: Settings, application: LanggraphJson) -> CustomA
     place = application.http.app
     if place is None:
         return None
-    loopback.install(api_url(settings, application))
-    extend_sys_path(application)
+    _prepare_imports(settings, application)
     try:
         return await asyncio.to_thread(load_custom_app, place)
     except CustomAppError as error:
@@ -280,8 +278,7 @@ async def _priority(settings: Settings, application: LanggraphJson) -> Assign | 
     """
     if application.priority is None:
         return None
-    loopback.install(api_url(settings, application))
-    extend_sys_path(application)
+    _prepare_imports(settings, application)
     try:
         return await asyncio.to_thread(load_priority, application.priority)
     except PriorityError as error:
@@ -319,6 +316,14 @@ def _cors(settings: Settings, given: Mapping[str, Any]) -> Cors:
     if "max_age" in given:
         chosen["max_age_seconds"] = given["max_age"]
     return Cors(**{"allow_origins": (), **chosen, "allow_credentials": given.get("allow_credentials", False)})
+
+
+def _prepare_imports(settings: Settings, application: LanggraphJson) -> None:
+    """Modules of the application find each other, and their clients without a url find this api."""
+    from threadlog.engine.user_code import loopback  # takes time to import, and is not needed otherwise
+
+    loopback.install(api_url(settings, application))
+    extend_sys_path(application)
 
 
 async def _until_told_to_stop() -> None:

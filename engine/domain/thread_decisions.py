@@ -161,6 +161,8 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
         if c.create_thread is None:
             return _run_rejected(c, "not_found", "Thread or assistant not found.")
         events.append(ThreadCreated(thread_id=s.thread_id, metadata=c.create_thread, ttl=c.thread_ttl))
+    elif c.new_thread:
+        return _run_rejected(c, "not_found", "Thread or assistant not found.")
     if s.busy:
         if c.multitask_strategy == "reject":
             return _run_rejected(c, "conflict", BUSY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -227,6 +228,16 @@ async def test_runs_are_their_callers_and_so_are_the_threads_made_for_them(guard
     for identity, status in (("bob", 200), ("ann", 404)):
         assert (await guarded.ask("GET", f"/runs/{stateless['run_id']}", **of(identity)))[0] == status
         assert (await guarded.ask("GET", f"/threads/{stateless['thread_id']}", **of(identity)))[0] == status
+
+
+async def test_runs_that_create_their_thread_at_the_same_time_are_one_users(guarded: ApiHarness) -> None:
+    body = {"assistant_id": "noop", "if_not_exists": "create"}
+    path = f"/threads/{uuid.uuid4()}/runs"
+    callers = ["ann", "bob", "ann", "bob", "ann"]
+    answers = await asyncio.gather(*(guarded.ask("POST", path, body, **of(caller)) for caller in callers))
+    created = {caller for caller, (status, _) in zip(callers, answers, strict=True) if status == 200}
+    (owner,) = created
+    assert [status for status, _ in answers] == [200 if caller == owner else 404 for caller in callers]
 
 
 async def test_only_the_graphs_own_assistants_are_everybodys_to_run(guarded: ApiHarness) -> None:

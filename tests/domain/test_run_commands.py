@@ -60,6 +60,15 @@ def test_a_deleted_thread_is_created_anew() -> None:
     assert story.when(create(R1, create_thread={})).types[0] == "thread.created"
 
 
+def test_a_run_for_a_new_thread_does_not_come_to_lie_on_anothers() -> None:
+    story = given().when(create(R1, create_thread={"owner": "ann"}, new_thread=True))
+    assert story.types[0] == "thread.created"
+    story.when(create(R2, create_thread={"owner": "bob"}, new_thread=True)).then_rejected(
+        "not_found", "Thread or assistant not found."
+    )
+    assert story.when(create(R2, create_thread={})).types == ["run.created"]
+
+
 def test_the_event_carries_all_the_command_says() -> None:
     said = {
         "multitask_strategy": "reject", "thread_metadata": {"graph_id": "g"}, "thread_config": {"tags": []},

@@ -45,6 +45,7 @@ MEANINGS = {
     "config": "runnable config",
     "context": "run context of the graph",
     "copied_from": "thread this one is a copy of",
+    "new_thread": "whether a thread that exists is refused",
     "create_thread": "metadata of the thread to create if there is none; None: an unknown thread is refused",
     "description": "text for people",
     "detail": "the sentence the client gets",

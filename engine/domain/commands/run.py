@@ -14,9 +14,10 @@ class CreateRun(Command):
 
     `run` is the run as clients see it without the fields the log knows itself: `{assistant_id, metadata, kwargs}`.
     `create_thread`: metadata of the thread to create when it does not exist (None: an unknown thread is rejected with
-    `not_found`), `thread_ttl`: its ttl. `thread_metadata`, `thread_config`: what the run leaves on its thread
-    (graph_id, assistant_id, config). `due_at`: not before this time (ISO). `temporary`: the thread is deleted when the
-    run ends.
+    `not_found`), `thread_ttl`: its ttl. `new_thread`: a thread that exists is rejected, with `not_found`: its metadata
+    has not been seen, so it may be somebody else's.
+    `thread_metadata`, `thread_config`: what the run leaves on its thread (graph_id, assistant_id, config).
+    `due_at`: not before this time (ISO). `temporary`: the thread is deleted when the run ends.
     `stream_from`: a position of the partition's `stream` topic not after the run's first frame. `priority`: settings
     `{priority, fairness_group}` for a thread that has none yet.
     `cron_id`, `cron_due_at`: the cron that fired, and the time at which it was due: it has one run for that.
@@ -38,6 +39,7 @@ class CreateRun(Command):
     priority: JsonObject | None = None
     cron_id: str | None = None
     cron_due_at: str | None = None
+    new_thread: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
