@@ -26,17 +26,17 @@ _LINES = 100
 class UnreadableRecords:
     """The records of a topic that this process could not decode, by partition and offset."""
 
-    def __init__(self, topic: str, what: str) -> None:
-        """`what` each record of the topic should be."""
-        self._topic, self._what = topic, what
+    def __init__(self, topic: str, what: str, *, places: int = _PLACES, lines: int = _LINES) -> None:
+        """`what` each record of the topic should be. `places` are remembered at most, `lines` are logged."""
+        self._topic, self._what, self._places, self._lines = topic, what, places, lines
         self.places: dict[tuple[int, int], str] = {}
-        """The first 10 000, and why."""
+        """The first ones, and why."""
 
     def add(self, partition: int, offset: int, why: str) -> None:
-        if (partition, offset) in self.places or len(self.places) >= _PLACES:
+        if (partition, offset) in self.places or len(self.places) >= self._places:
             return
         self.places[partition, offset] = why
-        if len(self.places) > _LINES:
+        if len(self.places) > self._lines:
             return
         log.error(
             "%s[%d] offset %d is not %s and counts for no reader: %s", self._topic, partition, offset, self._what, why,

@@ -37,7 +37,7 @@ Skip = tuple[Any, ...]
 """A row of `projection_skips`."""
 
 Progress = Callable[[str], None]
-"""Receives a line of text every `REPORT_SECONDS`."""
+"""Receives lines of text."""
 
 
 def reader_of_values(source: Log) -> ReadValue:
@@ -59,10 +59,13 @@ async def rebuild(
     upto: Mapping[int, int],
     *,
     progress: Progress | None = None,
+    progress_seconds: float = REPORT_SECONDS,
+    fold_records: int = FOLD_RECORDS,
     skips: Sequence[Skip] = (),
 ) -> None:
     """Fill the empty tables in the connection's search_path from the log, up to these offsets of each partition.
 
+    `progress` receives a line every `progress_seconds`; `fold_records`: at most so many records are folded at a time.
     `skips`: rows of `projection_skips`: these events are left out, besides others that can't be projected. Whether one
     can may depend on what was in the tables when it came, and records are folded here that came one after the other.
 
@@ -70,7 +73,7 @@ async def rebuild(
         LookupError: the log lacks records before these offsets, or values they point at.
     """
     read_value = reader_of_values(source)
-    report = _Report(progress, sum(end + 1 for end in upto.values()))
+    report = _Report(progress, progress_seconds, sum(end + 1 for end in upto.values()))
     positions: list[tuple[int, int, int | None, int]] = []
     writing: asyncio.Task[None] | None = None
     try:
@@ -79,7 +82,7 @@ async def rebuild(
                 acceptance = Acceptance()
                 states: dict[str, States] = {}
                 left_out = {(row[1], row[2]) for row in skips if row[0] == p}
-                async with aclosing(_chunks(source, p, end)) as chunks:
+                async with aclosing(_chunks(source, p, end, fold_records)) as chunks:
                     async for records in chunks:
                         accepted = await _accepted(records, acceptance, states, left_out)
                         try:
@@ -155,7 +158,7 @@ async def _accepted(
     ]
 
 
-async def _chunks(source: Log, p: int, end: int) -> AsyncGenerator[list[Record], None]:
+async def _chunks(source: Log, p: int, end: int, fold_records: int) -> AsyncGenerator[list[Record], None]:
     """The records of a partition up to `end`, so many as are to be folded at a time; the next are read meanwhile."""
     start = 0
     chunk: list[Record] = []
@@ -176,7 +179,7 @@ async def _chunks(source: Log, p: int, end: int) -> AsyncGenerator[list[Record],
                 chunk.append(record)
                 size += len(record.value)
                 values += record.value.count(b'"at":') - 1  # the record's own; a few others are counted that are none
-                if len(chunk) >= FOLD_RECORDS or size >= FOLD_BYTES or values >= FOLD_VALUES:
+                if len(chunk) >= fold_records or size >= FOLD_BYTES or values >= FOLD_VALUES:
                     yield chunk
                     chunk, size, values = [], 0, 0
         if chunk:
@@ -202,9 +205,10 @@ def _without_cyclic_gc() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Report:
-    """Reports progress every `REPORT_SECONDS`."""
+    """Reports progress every so many `seconds`."""
 
     report: Progress | None
+    seconds: float
     total: int
     records: int = 0
     begun: float = field(default_factory=time.monotonic)
@@ -213,7 +217,7 @@ class _Report:
     def done(self, records: int) -> None:
         now = time.monotonic()
         self.records += records
-        if self.report is not None and now - self.reported_at >= REPORT_SECONDS:
+        if self.report is not None and now - self.reported_at >= self.seconds:
             self.reported_at = now
             self.report(
                 f"{self.records:,} of {self.total:,} event records rebuilt, "

@@ -16,7 +16,7 @@ import orjson
 
 from threadlog.engine.compression.codec import unpack_value
 from threadlog.engine.log.port import Log
-from threadlog.projections.rebuild.rebuild import Progress, rebuild
+from threadlog.projections.rebuild.rebuild import FOLD_RECORDS, REPORT_SECONDS, Progress, rebuild
 from threadlog.projections.schema import create_beside
 
 # Per table its key, and the columns that are leases, not history.
@@ -56,11 +56,19 @@ class Difference:
 
 
 async def verify(
-    dsn: str, source: Log, *, schema: str = "public", limit: int = 100, progress: Progress | None = None
+    dsn: str,
+    source: Log,
+    *,
+    schema: str = "public",
+    limit: int = 100,
+    progress: Progress | None = None,
+    progress_seconds: float = REPORT_SECONDS,
+    fold_records: int = FOLD_RECORDS,
 ) -> list[Difference]:
     """Rebuild the read models and compare; returns at most `limit` differences per table, none if all is well.
 
-    `progress` receives a line every few seconds. Autovacuum can't remove rows that change while this runs.
+    `progress`, `progress_seconds`, `fold_records`: see `rebuild`. Autovacuum can't remove rows that change
+    while this runs.
     """
     conn = await asyncpg.connect(dsn)
     try:
@@ -71,7 +79,16 @@ async def verify(
             beside = f"rebuild_{uuid.uuid4().hex[:12]}"
             skips = [tuple(row) for row in await conn.fetch(_SKIPS.format(schema=schema))]
             await create_beside(conn, beside, len(rows))
-            await rebuild(conn, source, {row["p"]: row["ev_off"] for row in rows}, progress=progress, skips=skips)
+            upto = {row["p"]: row["ev_off"] for row in rows}
+            await rebuild(
+                conn,
+                source,
+                upto,
+                progress=progress,
+                progress_seconds=progress_seconds,
+                fold_records=fold_records,
+                skips=skips,
+            )
             return [difference for table in TABLES for difference in await _compare(conn, table, schema, beside, limit)]
         finally:
             await transaction.rollback()

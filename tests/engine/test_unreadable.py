@@ -120,13 +120,10 @@ def test_what_engines_write_is_one() -> None:
     assert event_in(at(0, later)) == LAST
 
 
-def test_how_many_places_are_remembered_is_bounded(
-    counted: UnreadableRecords, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(unreadable, "_PLACES", 5)
-    monkeypatch.setattr(unreadable, "_LINES", 3)
+def test_how_many_places_are_remembered_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    counted = UnreadableRecords("events", "an event record", places=5, lines=3)
     for offset in range(10):
-        assert event_in(at(offset, b"x")) is None
+        counted.add(0, offset, "it is x")
     assert len(counted.places) == 5 and len(caplog.records) == 3
 
 

@@ -20,7 +20,6 @@ from tests.projections.run_script import ckpt
 from threadlog.engine.domain.commands import CreateAssistant, DeleteRun, DeleteThread, ReportRun, UpdateAssistant
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import partition_of
-from threadlog.projections.rebuild import rebuild
 from threadlog.projections.rebuild.verify import Difference, verify
 
 
@@ -98,17 +97,16 @@ async def test_a_missing_and_an_invented_row_are_found(harness: EngineHarness) -
     assert str(found["threads"].key["thread_id"]) == thread_id
 
 
-async def test_a_rebuild_tells_how_far_it_is(harness: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rebuild_tells_how_far_it_is(harness: EngineHarness) -> None:
     await some_history(harness)
     await harness.engines[0].processor.stop()
-    monkeypatch.setattr(rebuild, "FOLD_RECORDS", 3)
     total = await harness.pool.fetchval("SELECT sum(ev_off + 1) FROM partitions")
     lines: list[str] = []
     assert await verify(harness.dsn, harness.log, progress=lines.append) == [] == lines, (
         "not before some seconds are over"
     )
-    monkeypatch.setattr(rebuild, "REPORT_SECONDS", 0.0)
-    assert await verify(harness.dsn, harness.log, progress=lines.append) == []
+    found = await verify(harness.dsn, harness.log, progress=lines.append, progress_seconds=0, fold_records=3)
+    assert found == []
     told = [re.fullmatch(r"([\d,]+) of ([\d,]+) event records rebuilt, [\d,]+ per second", line) for line in lines]
     done = [int(found[1].replace(",", "")) for found in told if found is not None]
     assert len(done) == len(lines) > PARTITIONS, "a line for every fold, of which some partitions need several"
