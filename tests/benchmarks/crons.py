@@ -43,15 +43,12 @@ async def measure(client: Client, uri: str, count: int) -> bool:
             "(SELECT count(*) FROM run_queue)"
         )
         now = (datetime.now(UTC) - due).total_seconds()
-        if fired == count:
-            took.setdefault("all have fired", now)
-            if not pending:
-                took.setdefault("all have their runs", now)
-                if not unfinished:
-                    took.setdefault("all runs have ended", now)
+        reached = fired == count, fired == count and not pending, fired == count and not pending and not unfinished
+        for what, so in zip(("all have fired", "all have their runs", "all runs have ended"), reached, strict=True):
+            if so and what not in took:
+                took[what] = now
+                print(f"{what}: {now:.1f} s after they were due", flush=True)
         await asyncio.sleep(0.1)
-    for what, seconds in took.items():
-        print(f"{what}: {seconds:.1f} s after they were due")
     print(f"meanwhile: wait p50, p99 {await waits}")
     await database.close()
     return took["all have fired"] <= FIRED_SECONDS
@@ -65,6 +62,8 @@ async def _waits(client: Client, until: datetime) -> str:
         begun = time.perf_counter()
         await client.wait(thread, "noop", {})
         latencies.append((time.perf_counter() - begun) * 1e3)
+    if not latencies:
+        return "none"
     return f"{percentile(latencies, 50):.0f}, {percentile(latencies, 99):.0f} ms of {len(latencies)}"
 
 
