@@ -100,5 +100,6 @@ def test_a_thread_remembers_the_last_run_of_a_cron_however_many_runs_follow() ->
 def test_the_refusal_of_a_crons_run_is_remembered() -> None:
     busy = create(R2, multitask_strategy="reject", cron_id=C, cron_due_at=at(10))
     refused = given(*running(R1)).when(busy)
-    assert refused.types == [RunRefused.type]
-    refused.when(busy, id="again").then_rejected("conflict", refused.events[0].detail)
+    (refusal,) = refused.events
+    assert isinstance(refusal, RunRefused)
+    refused.when(busy, id="again").then_rejected("conflict", refusal.detail)

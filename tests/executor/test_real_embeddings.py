@@ -34,15 +34,15 @@ async def test_questions_find_the_notes_that_answer_them(database: str) -> None:
     assert MODEL is not None
     index = IndexConfig(minilm.DIMS, "", ("note",))
     embedder = Embedder(index, lambda: minilm.MiniLm(MODEL))
-    async with engine_harness("postgres", database) as world:
-        await world.engine()
-        async with world.pool.acquire() as connection:
+    async with engine_harness("postgres", database) as engines:
+        await engines.engine()
+        async with engines.pool.acquire() as connection:
             await similarity.prepare(connection, minilm.DIMS)  # type: ignore[arg-type]
-        async with opened(world, StoreConfig(index=index), embedder) as desk:
+        async with opened(engines, StoreConfig(index=index), embedder) as harness:
             for key, note in NOTES.items():
-                await desk.store.aput(("notes",), key, {"note": note})
-            found = {question: await desk.store.asearch(("notes",), query=question, limit=2) for question in ASKED}
+                await harness.store.aput(("notes",), key, {"note": note})
+            found = {question: await harness.store.asearch(("notes",), query=question, limit=2) for question in ASKED}
             assert {question: items[0].key for question, items in found.items()} == ASKED
-            assert all(items[0].score > items[1].score for items in found.values())
-        assert await verify(database, world.log) == []
+            assert all((items[0].score or 0.0) > (items[1].score or 0.0) for items in found.values())
+        assert await verify(database, engines.log) == []
     embedder.close()
