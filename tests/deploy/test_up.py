@@ -291,7 +291,7 @@ def speak(state):
             with get_sync_client(url=ready[1], api_key=None) as client:
                 client.runs.wait(None, "agent", input={"said": ""})
             process.send_signal(signal.SIGINT)
-    assert process.wait() == 0
+    assert process.wait() == 0, "\n".join(line["event"] for line in lines)
     assert {"server", "executor-1"} < {line["process"] for line in lines}
     assert lines[-1]["event"] == "stopped"
     (logged,) = [line for line in lines if line["logger"] == "agent"]
