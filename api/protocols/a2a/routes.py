@@ -60,7 +60,7 @@ Answer = Callable[[web.Request, Api, AssistantDefaults, dict[str, Any]], Awaitab
 async def card(request: web.Request) -> web.Response:
     """Return an assistant's agent card.
 
-    GET /.well-known/agent-card.json?assistant_id=…, GET /a2a/{assistant_id} (contract 10.2).
+    GET /.well-known/agent-card.json with ?assistant_id=…, GET /a2a/{assistant_id} (contract 10.2).
     """
     api = api_of(request)
     named = path_text(request, "assistant_id") or query_text(request, "assistant_id")
