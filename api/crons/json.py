@@ -44,6 +44,12 @@ class CronResponse(TypedDict):
     last_firing: LastFiring | None
 
 
+class CronSearchResponse(CronResponse):
+    """A cron as a search returns it. `now`: the server's time, if `select` names it."""
+
+    now: Time
+
+
 def cron_to_json(row: asyncpg.Record) -> CronResponse:
     """`row`: of `projections.queries.crons`."""
     cron_id, assistant_id = str(row["cron_id"]), str(row["assistant_id"])

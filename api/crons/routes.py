@@ -12,7 +12,7 @@ from threadlog.api.auth.gate import allowed, caller_of, metadata_in
 from threadlog.api.commands import submit
 from threadlog.api.context import Api, api_of
 from threadlog.api.crons.bodies import CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate
-from threadlog.api.crons.json import CronResponse, cron_to_json, selected
+from threadlog.api.crons.json import CronResponse, CronSearchResponse, cron_to_json, selected
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import Count, fields_of, list_of_selected
@@ -268,7 +268,7 @@ routes = [
         "POST", "/threads/{thread_id}/runs/crons", create_for_thread, "Create a cron on a thread", ThreadCronCreate,
         returns=CronResponse, errors=(400, 404),
     ),
-    Route("POST", f"{_CRONS}/search", search, "Search crons", CronSearch, returns=list_of_selected(CronResponse)),
+    Route("POST", f"{_CRONS}/search", search, "Search crons", CronSearch, returns=list_of_selected(CronSearchResponse)),
     Route("POST", f"{_CRONS}/count", count, "Count crons", CronFilter, returns=Count),
     Route("GET", f"{_CRONS}/{{cron_id}}", get, "Get a cron", returns=CronResponse, errors=(404,)),
     Route(

@@ -181,6 +181,8 @@ class Commands:
         except ApiError as error:
             if error.status >= 500:
                 raise
+            if error.code == "invalid_request":
+                raise ProtocolError("invalid_argument", error.detail) from None
             raise ProtocolError("unknown_error", f"{error.status}: {error.detail}") from None
         return {"run_id": new.run_id}
 

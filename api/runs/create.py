@@ -219,6 +219,7 @@ async def resolve_assistant(api: Api, id_or_name: str) -> AssistantDefaults:
             422,
             f"Invalid assistant: {shown(id_or_name)}. Must be either:\n- A valid assistant UUID, or\n"
             f"- One of the registered graphs: {names}",
+            code="assistant_not_found",
         )
     raise _unknown()
 
