@@ -62,6 +62,7 @@ log = logging.getLogger("threadlog")
 _API_STOP_SECONDS = 3.0  # for responses under way; streams end at once, their clients reconnect elsewhere
 _ENGINE_CONNECTIONS = 6  # the committer keeps one, coordination uses up to three, retention one
 _API_CONNECTIONS = 16
+_BACKGROUND_CONNECTIONS = 3  # webhooks use up to two, crons one; when nothing is due there is one
 
 
 async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None:
@@ -91,8 +92,9 @@ async def run_engine(settings: Settings) -> None:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
         processor = await _processor(parts, settings, uri, source, store=_store(settings))
+        background = await parts.enter_async_context(_pool(settings, uri, "background", _BACKGROUND_CONNECTIONS))
         await parts.enter_async_context(
-            delivering_webhooks(settings, uri, rules, processor, own_url=settings.url_of_the_api)
+            delivering_webhooks(settings, background, rules, processor, own_url=settings.url_of_the_api)
         )
 
         async def through_log() -> Gateway:
@@ -100,7 +102,7 @@ async def run_engine(settings: Settings) -> None:
             await _follow_events(parts, settings, uri, source, gateway)
             return gateway
 
-        await _fire_crons(parts, settings, uri, source, processor, GatewayOnDemand(through_log))
+        await _fire_crons(parts, settings, background, source, processor, GatewayOnDemand(through_log))
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         parts.enter_context(exposed_metrics(settings))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
@@ -142,8 +144,9 @@ async def api_and_engine(
         processor = await _processor(
             parts, settings, uri, source, store=options.store, notify_applied=not alone, executors=link
         )
+        background = await parts.enter_async_context(_pool(settings, uri, "background", _BACKGROUND_CONNECTIONS))
         await parts.enter_async_context(
-            delivering_webhooks(settings, uri, options.webhooks, processor, own_url=options.own_url)
+            delivering_webhooks(settings, background, options.webhooks, processor, own_url=options.own_url)
         )
         hub = StreamHub(source)
         if alone:
@@ -156,7 +159,7 @@ async def api_and_engine(
             through_log = LogGateway(source)
             await _follow_events(parts, settings, uri, source, hub, through_log)
             gateway = LocalGateway(processor, through_log)
-        await _fire_crons(parts, settings, uri, source, processor, gateway)
+        await _fire_crons(parts, settings, background, source, processor, gateway)
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
         yield ApiDeps(
             pool=pool, gateway=gateway, log=source, hub=hub, settings=options, single_process=alone,
@@ -206,10 +209,9 @@ def sweep_options(settings: Settings) -> SweepOptions:
 
 
 async def _fire_crons(
-    parts: AsyncExitStack, settings: Settings, uri: str, source: Log, processor: Processor, gateway: Gateway
+    parts: AsyncExitStack, settings: Settings, pool: asyncpg.Pool, source: Log, processor: Processor, gateway: Gateway
 ) -> None:
     """Fire the crons of the partitions that this processor owns."""
-    pool = await parts.enter_async_context(_pool(settings, uri, "crons", 1))
     ttl = _default_ttl(load_langgraph_json(settings.config).thread_ttl) if settings.config.exists() else None
     crons = CronService(
         PostgresCronStore(pool), gateway, source, lambda: processor.owned, thread_ttl=None if ttl is None else ttl.wire

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
-from threadlog.deploy.compose.storage import pool_of
+import asyncpg
+
 from threadlog.deploy.settings import Settings
 from threadlog.engine.metrics import METRICS
 from threadlog.engine.processor.processor import Processor
@@ -21,27 +22,24 @@ from threadlog.engine.webhooks.sender import WebhookSender
 from threadlog.engine.webhooks.signing import keys_of
 from threadlog.projections.queries.webhooks import PostgresWebhookStore
 
-_CONNECTIONS = 2
-
 
 @asynccontextmanager
 async def delivering_webhooks(
-    settings: Settings, uri: str, rules: WebhookRules, processor: Processor, *, own_url: str
+    settings: Settings, pool: asyncpg.Pool, rules: WebhookRules, processor: Processor, *, own_url: str
 ) -> AsyncIterator[WebhookDispatcher]:
     """Deliver what the partitions of this processor owe; ends before the processor does. `own_url`: for paths."""
     resolver = Resolver()
     sender = sender_of(settings, UrlGuard(rules, resolver, own_url=own_url))
-    async with pool_of(uri, name="webhooks", size=_CONNECTIONS, seconds=settings.database_timeout_seconds) as pool:
-        dispatcher = WebhookDispatcher(PostgresWebhookStore(pool), processor, sender.send, schedule_of(settings))
-        dispatcher.start()
-        METRICS.gauges["webhooks_in_flight"] = lambda: {"": dispatcher.in_flight}
-        try:
-            yield dispatcher
-        finally:
-            METRICS.gauges.pop("webhooks_in_flight", None)
-            await dispatcher.stop()
-            await sender.aclose()
-            resolver.close()
+    dispatcher = WebhookDispatcher(PostgresWebhookStore(pool), processor, sender.send, schedule_of(settings))
+    dispatcher.start()
+    METRICS.gauges["webhooks_in_flight"] = lambda: {"": dispatcher.in_flight}
+    try:
+        yield dispatcher
+    finally:
+        METRICS.gauges.pop("webhooks_in_flight", None)
+        await dispatcher.stop()
+        await sender.aclose()
+        resolver.close()
 
 
 def sender_of(settings: Settings, guard: UrlGuard) -> WebhookSender:

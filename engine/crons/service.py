@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 """Between two looks at what is due. What is due within twice as long is fired on time."""
 
+QUIET_SECONDS = 5.0
+"""Between two looks while no cron is due within twice as long; events of crons and other partitions end that."""
+
 AT_A_TIME = 128
 """Commands of crons under way at the same time, so that those of clients come between them however many are due."""
 
@@ -71,6 +74,9 @@ class CronService:
         self._few = asyncio.Semaphore(AT_A_TIME)
         self._positions: dict[int, tuple[float, int]] = {}
         self._orphans_at = 0.0
+        self._within = 2 * QUIET_SECONDS
+        self._quiet_for: frozenset[int] | None = None  # these partitions, nothing is due soon
+        self._heard = False
         self._loops: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -92,6 +98,8 @@ class CronService:
     def projected(self, partition: int, offset: int, record: EventRecord) -> None:
         """A firing of an owned partition has its run at once, not at the next look."""
         for event in record.events:
+            if event["type"].startswith("cron."):
+                self._heard = True
             if event["type"] == "cron.fired":
                 self._begin(Firing(event["cron_id"], event["due_at"], event["run_id"], event["thread_id"]))
 
@@ -106,18 +114,32 @@ class CronService:
             except Exception:
                 log.exception("looking for due crons failed")
             await asyncio.sleep(self._look_seconds)
+            loop = asyncio.get_running_loop()
+            until = loop.time() + QUIET_SECONDS - self._look_seconds
+            while self._is_quiet() and loop.time() < until:
+                await asyncio.sleep(self._look_seconds)
+
+    def _is_quiet(self) -> bool:
+        return not self._heard and self._quiet_for == frozenset(self._owned())
 
     async def _look(self) -> None:
+        self._quiet_for, self._heard = None, False
         partitions = self._owned()
         if not partitions or len(self._firing) + len(self._starting) > ENOUGH:
             return
-        for cron in await self._store.due(partitions, 2 * self._look_seconds):
+        far = self._within > 2 * self._look_seconds
+        due = await self._store.due(partitions, self._within)
+        self._within = 2 * (self._look_seconds if due else QUIET_SECONDS)
+        for cron in due:
             known = (cron.cron_id, cron.due_at)
             if known not in self._waiting and known not in self._firing:
                 later = asyncio.get_running_loop().call_later
                 self._waiting[known] = later(max(0.0, cron.in_seconds), self._is_due, cron)
-        for firing in await self._store.firings(partitions):
+        firings = await self._store.firings(partitions)
+        for firing in firings:
             self._begin(firing)
+        if far and not due and not firings:
+            self._quiet_for = frozenset(partitions)
         now = asyncio.get_running_loop().time()
         if now >= self._orphans_at:
             self._orphans_at = now + self._orphans_seconds
