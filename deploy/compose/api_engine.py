@@ -60,9 +60,9 @@ from threadlog.projections.commit.crons import PostgresCronStore
 log = logging.getLogger("threadlog")
 
 _API_STOP_SECONDS = 3.0  # for responses under way; streams end at once, their clients reconnect elsewhere
-_ENGINE_CONNECTIONS = 6  # the committer keeps one, coordination uses up to three, retention one
+# The committer keeps one, coordination uses up to three, retention one, webhooks two, crons one.
+_ENGINE_CONNECTIONS = 9
 _API_CONNECTIONS = 16
-_BACKGROUND_CONNECTIONS = 3  # webhooks use up to two, crons one; when nothing is due there is one
 
 
 async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None:
@@ -91,10 +91,10 @@ async def run_engine(settings: Settings) -> None:
     async with AsyncExitStack() as parts:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
-        processor = await _processor(parts, settings, uri, source, store=_store(settings))
-        background = await parts.enter_async_context(_pool(settings, uri, "background", _BACKGROUND_CONNECTIONS))
+        pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
+        processor = await _processor(parts, settings, pool, source, store=_store(settings))
         await parts.enter_async_context(
-            delivering_webhooks(settings, background, rules, processor, own_url=settings.url_of_the_api)
+            delivering_webhooks(settings, pool, rules, processor, own_url=settings.url_of_the_api)
         )
 
         async def through_log() -> Gateway:
@@ -102,7 +102,7 @@ async def run_engine(settings: Settings) -> None:
             await _follow_events(parts, settings, uri, source, gateway)
             return gateway
 
-        await _fire_crons(parts, settings, background, source, processor, GatewayOnDemand(through_log))
+        await _fire_crons(parts, settings, pool, source, processor, GatewayOnDemand(through_log))
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         parts.enter_context(exposed_metrics(settings))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
@@ -141,12 +141,12 @@ async def api_and_engine(
         link = None
         if alone and settings.link is not None and isinstance(source, PostgresLog):
             link = ExecutorChannelServer(source, settings.link)
+        of_engine = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
         processor = await _processor(
-            parts, settings, uri, source, store=options.store, notify_applied=not alone, executors=link
+            parts, settings, of_engine, source, store=options.store, notify_applied=not alone, executors=link
         )
-        background = await parts.enter_async_context(_pool(settings, uri, "background", _BACKGROUND_CONNECTIONS))
         await parts.enter_async_context(
-            delivering_webhooks(settings, background, options.webhooks, processor, own_url=options.own_url)
+            delivering_webhooks(settings, of_engine, options.webhooks, processor, own_url=options.own_url)
         )
         hub = StreamHub(source)
         if alone:
@@ -159,7 +159,7 @@ async def api_and_engine(
             through_log = LogGateway(source)
             await _follow_events(parts, settings, uri, source, hub, through_log)
             gateway = LocalGateway(processor, through_log)
-        await _fire_crons(parts, settings, background, source, processor, gateway)
+        await _fire_crons(parts, settings, of_engine, source, processor, gateway)
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
         yield ApiDeps(
             pool=pool, gateway=gateway, log=source, hub=hub, settings=options, single_process=alone,
@@ -170,7 +170,7 @@ async def api_and_engine(
 async def _processor(
     parts: AsyncExitStack,
     settings: Settings,
-    uri: str,
+    pool: asyncpg.Pool,
     source: Log,
     *,
     store: StoreConfig,
@@ -178,7 +178,6 @@ async def _processor(
     executors: Executors | None = None,
 ) -> Processor:
     """A processor that has its share of the partitions."""
-    pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
     engine = engine_of(
         settings, source, pool, notify_applied=notify_applied, executors=executors,
         store_sweep_seconds=store.sweep_interval_minutes * 60, sweep=sweep_options(settings),
