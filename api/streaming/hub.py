@@ -128,11 +128,6 @@ class StreamHub:
             if not subscribers:
                 del self._subscribers[subscriber.thread_id]
 
-    @property
-    def subscribed(self) -> int:
-        """How many requests follow a thread at the moment."""
-        return sum(map(len, self._subscribers.values()))
-
     def on_shared(self, listener: Callable[[dict[str, Any]], None]) -> None:
         """Call `listener` with every event of an assistant or a graph (to drop what was cached of it)."""
         self._shared.append(listener)

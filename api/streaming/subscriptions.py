@@ -216,11 +216,6 @@ class RunSubscription(Subscription):
         """Whether the client has the run's `error` event."""
         return self._run_end.cursor.error_seen
 
-    @property
-    def queued_bytes(self) -> int:
-        """Of frames in memory that the client has not taken."""
-        return self._queued_bytes
-
     def __enter__(self) -> Self:
         super().__enter__()
         self._run_end.cursor = FrameCursor(self._hub.progress(str(self.run_id)))

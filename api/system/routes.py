@@ -161,7 +161,7 @@ async def metrics(request: web.Request) -> web.Response:
         "pg_pool_size": api.pool.get_size(),
         "pg_pool_available": api.pool.get_idle_size(),
     }
-    labelled: dict[str, dict[str, float]] = {"stream_clients": {"": api.hub.subscribed}}
+    labelled: dict[str, dict[str, float]] = {"stream_clients": {"": api.hub.subscriber_count}}
     if lag := await _lag(api):
         labelled["partition_lag"] = lag
     prefix = api.settings.metric_prefix

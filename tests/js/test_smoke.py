@@ -71,7 +71,8 @@ def test_a_react_page_in_a_browser(browser_page: Path, chromium: str, server: An
     (tmp_path / "gate").mkdir()
     command = ["node", "drive.mjs", server.url, chromium, str(tmp_path)]
     done = subprocess.run(command, cwd=browser_page, capture_output=True, text=True, check=False, timeout=350)
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = getattr(server, "output", "")[-4000:]  # of one that was given, nothing is known
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\nthe server: {said}"
     assert len(re.findall(r"^ok ", done.stdout, re.M)) == 10
 
 
