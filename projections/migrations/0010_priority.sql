@@ -30,7 +30,8 @@ DECLARE
     lines         text[];
     share         int;
     taken         int;
-    taken_in_turn int;
+    asked_for     int;
+    more          boolean;
 BEGIN
     IF only_known AND EXISTS (
         SELECT FROM executors e WHERE e.lease_until > now()
@@ -60,28 +61,29 @@ BEGIN
             END LOOP;
             EXIT WHEN cardinality(lines) = 0;
             share := greatest(left_to_claim / cardinality(lines), 1);
-            taken_in_turn := 0;
+            more := false;
             FOREACH line IN ARRAY lines LOOP
+                asked_for := least(share, left_to_claim);
                 RETURN QUERY
                     WITH free AS MATERIALIZED (
                         SELECT f.run_id FROM run_queue f
                         WHERE f.owner IS NULL AND f.cancel IS NULL AND f.priority = level AND f.fairness_group = line
                             AND f.graph_id = ANY (graphs)
-                        ORDER BY f.scheduled_at LIMIT least(share, left_to_claim) FOR UPDATE SKIP LOCKED
+                        ORDER BY f.scheduled_at LIMIT asked_for FOR UPDATE SKIP LOCKED
                     )
                     UPDATE run_queue q SET owner = claimant FROM free LEFT JOIN runs r ON r.run_id = free.run_id
                     WHERE q.run_id = free.run_id
                     RETURNING q.run_id::text, q.thread_id::text, q.p, q.kind, q.graph_id, q.attempt, q.fresh, q.payload,
                         q.cancel, r.assistant_id::text, r.kwargs, r.metadata, r.temporary, q.fairness_group;
                 GET DIAGNOSTICS taken = ROW_COUNT;
-                taken_in_turn := taken_in_turn + taken;
+                more := more OR taken = asked_for;
                 left_to_claim := left_to_claim - taken;
                 last_group := line;
                 IF left_to_claim = 0 THEN
                     RETURN;
                 END IF;
             END LOOP;
-            EXIT WHEN taken_in_turn = 0;        -- others have locked what is left
+            EXIT WHEN NOT more;                 -- of each group all was taken that others have not locked
         END LOOP;
     END LOOP;
 END $$;
