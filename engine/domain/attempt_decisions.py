@@ -33,6 +33,7 @@ from threadlog.engine.domain.events import (
 )
 from threadlog.engine.domain.limits import INDEXED_BYTES
 from threadlog.engine.domain.thread import Slot, Thread, attempt_of, scheduled, settle, shortened
+from threadlog.engine.domain.usage import usage_of
 from threadlog.engine.domain.webhooks import requested
 from threadlog.engine.domain.wire import check_fields
 
@@ -149,7 +150,7 @@ def _ended(s: Thread, slot: Slot, outcome: JsonObject) -> list[Event]:
     if slot.kind == "state_update":
         return _update_ended(s, slot, outcome)
     run: dict[str, Any] = {"thread_id": s.thread_id, "run_id": slot.run_id}
-    attempt: dict[str, Any] = {**run, "attempt": slot.attempt, "frames": _frames(outcome)}
+    attempt: dict[str, Any] = {**run, "attempt": slot.attempt, "frames": _frames(outcome), "usage": usage_of(outcome)}
     next_, interrupts = _left(outcome)
     if slot.stopping is not None:
         let_go = RunStopped(**attempt)

@@ -172,6 +172,29 @@ def test_the_outcome_decides_the_run_and_the_thread(outcome: dict[str, Any], eve
     given(*running()).when(report(**outcome)).then(event, after)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        ({"status": "success"}, RunSucceeded),
+        ({"status": "error"}, RunFailed),
+        ({"status": "timeout"}, RunTimedOut),
+        ({"status": "interrupted"}, RunStopped),
+        ({"status": "released"}, RunReleased),
+    ],
+)
+def test_the_end_of_an_attempt_tells_what_its_models_used(outcome: dict[str, Any], kind: type[Event]) -> None:
+    usage = {"gpt": {"calls": 2, "input_tokens": 7, "output_tokens": 5, "total_tokens": 12}}
+    events = given(*running()).when(report(**outcome, usage=usage)).events
+    assert [event.usage for event in events if isinstance(event, kind)] == [usage]
+
+
+def test_a_run_that_was_cancelled_tells_what_its_models_used_when_it_stops() -> None:
+    usage = {"gpt": {"calls": 1, "total_tokens": 3}}
+    given(*running(), INTERRUPTED).when(report(status="interrupted", usage=usage)).then(
+        RunStopped(**ATTEMPT, usage=usage), status("idle", {})
+    )
+
+
 def test_a_refused_answer_leaves_the_thread_as_it_was() -> None:
     waiting = given(*running(), pending(R2)).when(report(status="success", next=["ask"], interrupts=INTERRUPTS))
     refused: dict[str, Any] = {"thread_id": T, "run_id": R2, "attempt": 1}
@@ -204,9 +227,15 @@ def test_a_released_attempt_is_followed_by_the_next() -> None:
 
 
 @pytest.mark.parametrize("outcome", [{"status": "splendid"}, {"status": "success", "next": "n"},
-                                     {"status": "success", "frames": "many"}])  # fmt: skip
+                                     {"status": "success", "frames": "many"},
+                                     {"status": "success", "usage": [1]},
+                                     {"status": "success", "usage": {"m": {"input_tokens": -1}}},
+                                     {"status": "success", "usage": {"m": {"input_tokens": True}}},
+                                     {"status": "success", "usage": {"m": {"money": 1}}},
+                                     {"status": "success", "usage": {"m" * 201: {}}},
+                                     {"status": "success", "usage": {str(n): {} for n in range(101)}}])  # fmt: skip
 def test_a_malformed_outcome_is_an_error(outcome: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"status|next|frames"):
+    with pytest.raises(ValueError, match=r"status|next|frames|usage|model"):
         given(*running()).when(report(**outcome))
 
 

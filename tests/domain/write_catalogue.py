@@ -169,6 +169,7 @@ MEANINGS = {
     "value": "the item's value",
     "vectors": "embedded texts of the value: `[[path, vector], …]`, a vector as Base64 of 32-bit floats, little-endian",
     "version": "version number of the assistant, from 1",
+    "usage": "tokens that the attempt's models used: `{model: {calls, input_tokens, …}}`, see above",
     "writes": "pending writes: `[[index, channel, value reference], …]`",
 }
 

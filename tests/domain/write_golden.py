@@ -132,6 +132,18 @@ STORIES: dict[str, list[Command]] = {
         report(R2, status="interrupted", next=["n"]),
         *(ExpireLease(thread_id=T, run_id=R3, attempt=n, executor="x") for n in (1, 2, 3)),
     ],
+    "usage": [
+        create(R1, create_thread={}),
+        report(R1, status="released", usage={"m": {"calls": 1, "input_tokens": 9, "total_tokens": 9}}),
+        report(R1, attempt=2, status="success", usage={"m": {"calls": 2, "total_tokens": 40, "reasoning_tokens": 3}}),
+        create(R2),
+        report(R2, status="error", error=ERROR, usage={"m": {"calls": 1, "total_tokens": 4}, "n": {"calls": 1}}),
+        create(R3),
+        CancelRun(thread_id=T, run_id=R3),
+        report(R3, status="interrupted", usage={"m": {"calls": 1, "cache_read_tokens": 4}}),
+        create(R4),
+        report(R4, status="timeout", usage={"m": {"calls": 1, "output_tokens": 4}}),
+    ],
     "failures": [
         create(R1, create_thread={}),
         report(R1, started=STARTED, status="released"),

@@ -341,7 +341,7 @@ class Executor:
     def _outcome(self, faults: bool) -> dict[str, Any]:
         x = self.world.random.random()
         if x < 0.6:
-            return {"status": "success", "frames": 3}
+            return {"status": "success", "frames": 3, "usage": {"model": {"calls": 1, "total_tokens": 5}}}
         if x < 0.7:
             return {"status": "success", "next": ["n"], "interrupts": {"t": [{"id": "i", "value": 1}]}}
         if x < 0.8 or not faults:

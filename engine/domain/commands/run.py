@@ -80,13 +80,14 @@ class ReportRun(Command):
       `writes`      {ns, checkpoint_id, task_id, task_path, writes: [[idx, channel, ref], ...], blobs}
       `tasks`       {ns, checkpoint_id, tasks: [{id, name, path, ...}], out, shown?, blobs?}  what runs next
       `delete`      {what: "run", run_ids} | {what: "prune"}   only from the checkpointer's own deletion calls
-    `outcome` ends the attempt: `{status, error?, next, interrupts, checkpoint_id, frames, result?}` with status
+    `outcome` ends the attempt: `{status, error?, next, interrupts, checkpoint_id, frames, usage?, result?}` with status
       `success`      ended by itself or at an interrupt
       `error`        the graph raised: error = {error, message}
       `timeout`      over its time limit: error likewise
       `interrupted`  it was stopped, mostly as it was cancelled; any outcome ends a cancelled attempt
       `released`     handed back by a draining executor: run again, counts as no failure
-    `frames`: how many stream frames the attempt emitted (readers wait for them before they end). `refused` with
+    `frames`: how many stream frames the attempt emitted (readers wait for them before they end). `usage`: tokens that
+    its models used, `{model: {input_tokens, output_tokens, total_tokens, …}}` (`engine.domain.usage`). `refused` with
     status error: the run's answer was none, nothing was run, and the thread is as it was.
     `started`: {executor, at} with the attempt's first report.
     """

@@ -81,7 +81,12 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSucceeded(Event):
-    """Ended by itself or at an interrupt (then `next` is not empty)."""
+    """Ended by itself or at an interrupt (then `next` is not empty).
+
+    `usage`, here and wherever an attempt ends: `{model: {calls, input_tokens, output_tokens, total_tokens,
+    cache_read_tokens, reasoning_tokens}}`, a count that is 0 left out. Of this attempt: a run that was handed on, or
+    lost its executor, has the others in the ends of these; what an executor had counted when it was lost is lost too.
+    """
 
     type: ClassVar[str] = "run.succeeded"
     thread_id: str
@@ -90,6 +95,7 @@ class RunSucceeded(Event):
     next: list[str] = field(default_factory=list)
     interrupts: JsonObject = field(default_factory=dict)
     frames: int = 0
+    usage: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,7 @@ class RunFailed(Event):
     attempt: int
     error: JsonObject
     frames: int = 0
+    usage: JsonObject = field(default_factory=dict)
     tasks_error: str | None = None
 
 
@@ -116,6 +123,7 @@ class RunTimedOut(Event):
     attempt: int
     error: JsonObject
     frames: int = 0
+    usage: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +175,7 @@ class RunStopped(Event):
     run_id: str
     attempt: int
     frames: int = 0
+    usage: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +187,7 @@ class RunReleased(Event):
     run_id: str
     attempt: int
     frames: int = 0
+    usage: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

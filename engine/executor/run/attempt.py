@@ -35,6 +35,7 @@ from threadlog.engine.executor.run.resume import AttemptSaver, StartPlan, plan_a
 from threadlog.engine.executor.run.state_update import apply_state_update, checkpoint_event
 from threadlog.engine.executor.run.streaming import RunStream
 from threadlog.engine.executor.run.strict_resume import refusal
+from threadlog.engine.executor.run.usage import UsageCounter
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.records import EVENT_STREAMING
 from threadlog.engine.logging_context import set_fields
@@ -89,6 +90,7 @@ class RunAttempt:
             held=not claim.kwargs.get("streamed"),
         )
         self.reporter = AttemptReporter(appender, self.queue, executor=executor, applied=applied)
+        self.usage = UsageCounter()
         self.stream: RunStream | None = None
         self.saver: AttemptSaver | None = None
         self.task: asyncio.Task[None] | None = None
@@ -228,6 +230,8 @@ class RunAttempt:
 
     async def _report(self, outcome: dict[str, Any]) -> None:
         outcome["frames"] = self.queue.count
+        if usage := self.usage.totals():
+            outcome["usage"] = usage
         if self.claim.kind == "state_update" and outcome["status"] != "success":
             self.reporter.forget()  # all of an update or nothing: what did not end well leaves the thread as it was
         try:
@@ -237,10 +241,11 @@ class RunAttempt:
             logger.error("run %s: its report was refused", claim.run_id, exc_info=refused, extra=claim.log_fields)
             self.reporter.forget()
             error = {"error": type(refused).__name__, "message": f"The run's report could not be stored: {refused}"}
-            await self.reporter.finish({"status": "error", "error": error, "frames": self.queue.count})
+            failed = {"status": "error", "error": error, "frames": self.queue.count}
+            await self.reporter.finish(failed | ({"usage": usage} if usage else {}))
 
     async def _outcome(self) -> dict[str, Any]:
-        """Work, and say what became of it: the `outcome` of `ReportRun` without `frames`."""
+        """Work, and say what became of it: the `outcome` of `ReportRun` without `frames` and `usage`."""
         result: dict[str, Any] | None = None
         try:
             if self._told is not None and self.task is not None:
@@ -354,7 +359,9 @@ class RunAttempt:
                 stream.stopped_at_breakpoint(_output(graph, plan.breakpoint.values))
             else:
                 try:
-                    await call_graph(graph, plan, claim, saver, stream, self.queue, self.control, self._store)
+                    await call_graph(
+                        graph, plan, claim, saver, stream, self.queue, self.control, self._store, self.usage
+                    )
                 except GeneratorExit:
                     raise
                 except BaseException as ended:  # what else the superstep has done is part of the state all the same

@@ -25,6 +25,7 @@ from threadlog.engine.executor.run.resume import AttemptSaver, StartPlan, state_
 from threadlog.engine.executor.run.streaming import RunStream
 from threadlog.engine.executor.run.strict_resume import resume_strictly
 from threadlog.engine.executor.run.tracing import chosen_tracer
+from threadlog.engine.executor.run.usage import UsageCounter
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 
@@ -38,8 +39,10 @@ async def call_graph(
     queue: FrameQueue,
     control: RunControl,
     store: BaseStore,
+    usage: UsageCounter,
 ) -> None:
     """Run the graph to its end, with its checkpoints in `saver`, what it emits in `stream`, and `store` as its store.
+    `usage` counts the tokens of its models.
 
     Waits between supersteps while `queue` is full. Raises what the graph raises.
     """
@@ -55,15 +58,14 @@ async def call_graph(
     })  # fmt: skip
     if kwargs.get("strict_resume"):
         await resume_strictly(graph, plan.input, config, state_config(claim.thread_id, saver), saver)
-    handlers: list[Any] = []
+    handlers: list[Any] = [usage]
     if stream.messages is not None:
         handlers.append(MessageHandler(stream.messages, stream.subgraphs))
     if stream.tool_calls is not None:
         handlers.append(stream.tool_calls)
     if (tracer := chosen_tracer(config["configurable"])) is not None:
         handlers.append(tracer)
-    if handlers:
-        config["callbacks"] = handlers
+    config["callbacks"] = handlers
     options: dict[str, Any] = {
         "context": context_for(graph, kwargs.get("context")),
         "interrupt_before": kwargs.get("interrupt_before") or None,

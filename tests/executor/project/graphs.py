@@ -197,6 +197,32 @@ chat = _graph(("model", _model), state=MessagesState).compile()
 parent = _graph(("child", chat), state=MessagesState).compile()
 
 
+def _billed(name, tokens):
+    usage = {"input_tokens": tokens, "output_tokens": 1, "total_tokens": tokens + 1}
+    usage["output_token_details"] = {"reasoning": 1}
+    said = AIMessage("hm", usage_metadata=usage, response_metadata={"model_name": name})
+
+    def call(state):
+        model = GenericFakeChatModel(messages=iter([said, AIMessage("free")]))
+        model.invoke(state["messages"])
+        model.invoke(state["messages"])
+        return {}
+
+    return call
+
+
+async def _fails_when_asked(state):
+    if state["messages"][-1].content == "fail":
+        raise ValueError("as asked")
+    return {}
+
+
+_builder = _graph(("large", _billed("large", 10)), ("again", _billed("large", 5)), state=MessagesState)
+billed = _graph(
+    ("small", _billed("small", 2)), ("child", _builder.compile()), ("end", _fails_when_asked), state=MessagesState
+).compile()
+
+
 def _calls_synchronously(state):
     return {"items": ["got", *noop.invoke({"items": []})["items"]]}
 
