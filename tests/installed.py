@@ -19,8 +19,10 @@ def needs(package: str, minimum: str) -> pytest.MarkDecorator:
 
 
 delta_channels = needs("langgraph", "1.2")
+task_tokens = needs("langgraph", "1.2.19")  # before, what a `@task` of a node said was a subgraph's
 tool_writes = needs("langgraph", "1.2")  # whose tools have something to write with
 server_runtime = needs("langgraph-sdk", "0.3.5")
+event_client = needs("langgraph-sdk", "0.4.10")  # whose client has `threads.stream`
 bulk_client = needs("langgraph-sdk", "0.3.6")  # whose client has cancel_many, prune and delete_threads
 selecting_client = needs("langgraph-sdk", "0.4.13")  # whose client has `select` of states and histories
 strict_client = needs("langgraph-sdk", "0.4.14")  # whose client has `strict_resume`

@@ -11,6 +11,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from tests.contract.conftest import APP
+from tests.installed import task_tokens
 from tests.servers import Server
 
 pytest.importorskip("pydantic_ai")
@@ -54,6 +55,7 @@ async def converse(client: LangGraphClient, agent: str) -> None:
     assert texts[-1] == "You are Ada." and len(texts) == 6, agent
 
 
+@task_tokens
 async def test_each_example_streams_asks_and_remembers(own_server: Callable[..., Server]) -> None:
     server = await asyncio.to_thread(own_server, CONFIG, executors=1)
     async with get_client(url=server.url, api_key=None) as client:

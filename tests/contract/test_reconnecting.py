@@ -9,7 +9,7 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.installed import needs
+from tests.installed import event_client
 from tests.waiting import eventually
 
 from .gate import Gate
@@ -78,7 +78,7 @@ async def test_a_stream_cut_again_and_again_repeats_and_skips_nothing(
     assert [data["number"] for event, data in seen if event == "custom"] == list(range(40))
 
 
-@needs("langgraph-sdk", "0.4.10")
+@event_client
 async def test_waiting_goes_on_after_a_cut(client: LangGraphClient, url: str, thread_id: str, gate: Gate) -> None:
     runs = []
     async with TcpProxy(url) as proxy, get_client(url=proxy.url, api_key=None) as far:

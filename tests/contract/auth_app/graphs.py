@@ -15,6 +15,12 @@ class State(TypedDict, total=False):
     seen: dict[str, Any]
 
 
+def user_of(runtime: Any) -> str | None:
+    """None where LangGraph, before 1.1.5, tells nodes nothing of the server."""
+    server = getattr(runtime, "server_info", None)
+    return server and server.user.identity
+
+
 async def tell(state: State, config: RunnableConfig) -> dict[str, Any]:
     configurable = config["configurable"]
     user = configurable["langgraph_auth_user"]
@@ -22,7 +28,7 @@ async def tell(state: State, config: RunnableConfig) -> dict[str, Any]:
         "id": configurable["langgraph_auth_user_id"],
         "permissions": configurable["langgraph_auth_permissions"],
         "user": None if user is None else [user.identity, user["team"], user.team, sorted(user)],
-        "runtime": None if user is None else get_runtime().server_info.user.identity,
+        "runtime": None if user is None else user_of(get_runtime()),
     }
     if thread_id := state.get("look"):
         client = get_client()
