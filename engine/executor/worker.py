@@ -20,6 +20,7 @@ from threadlog.engine.executor.graphs.registration import announce_assistants, a
 from threadlog.engine.executor.heartbeat import Heartbeat
 from threadlog.engine.executor.node_threads import NodeThreads
 from threadlog.engine.executor.options import ExecutorOptions, new_executor_id
+from threadlog.engine.executor.outcomes import Outcomes
 from threadlog.engine.executor.queue import Claim, RunQueue, connect, queue_listener
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.run import message_ids
@@ -62,11 +63,12 @@ class Executor:
         self.appender = BatchingAppender(self._link or log, loop_yield=options.loop_yield, limits=options.append_limits)
         self._queue = RunQueue(dsn, graphs=names, durable=not options.log_in_database, held=self._held)
         self._pool = RetryingPool.of(dsn, size=options.pool_size)
+        self._outcomes = Outcomes(self._pool, log, self._link)
         self.store = GraphStore(
             db=self._pool,
             appender=self.appender,
             partitions=log.partitions,
-            applied=self._applied,
+            refusal=self._outcomes.refusal_of_write,
             config=options.store,
             run=self._pool.with_connection,
             embedder=options.embedder,
@@ -268,7 +270,7 @@ class Executor:
             log=self._log,
             pool=self._pool,
             store=self.store,
-            applied=self._applied,
+            applied=self._outcomes.applied,
             facts=self._facts,
             timeout_seconds=self.options.timeout_seconds,
             leave_behind=self._node_threads.leave_behind,
@@ -312,17 +314,6 @@ class Executor:
         self._room.leave(attempt)
         self._garbage.attempt_ended(cycles=attempt.leaves_cycles, witness=attempt.saver)
         self._wake.set()
-
-    async def _applied(self, partition: int, offset: int) -> None:
-        if self._link is not None and self._link.has_applied(partition, offset):
-            return
-        pause = 0.001
-        while True:
-            done = await self._pool.fetchval("SELECT cmd_off >= $2 FROM partitions WHERE p = $1", partition, offset)
-            if done:
-                return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.05)
 
     # --- cancelling ------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from threadlog.engine.link.framing import Framed
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
 from threadlog.engine.processor.ports import Stop
 
+_Answer = tuple[list[int], list[tuple[int, str]]]  # the commands' offsets, and which of them were refused, and why
+
 logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 15.0  # the engine gives up after 10
 _AGAIN_SECONDS = 0.2
+_REFUSALS = 100  # of the last commands that were refused: who sent one asks at once
 _ERRORS = {"unknown": AppendUnknown, "unavailable": LogUnavailable}
 
 
@@ -42,8 +46,10 @@ class ExecutorChannel:
         self._framed: Framed | None = None
         self._gone = asyncio.Event()
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[list[int]]] = {}
+        self._waiting: dict[int, asyncio.Future[_Answer]] = {}
         self._applied: dict[int, int] = {}  # per partition the last command that was answered: it is projected
+        self._elsewhere: dict[int, int] = {}  # per partition the last command that went to the log without the link
+        self._refusals: OrderedDict[tuple[int, int], str] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -62,18 +68,25 @@ class ExecutorChannel:
         the records have left when this returns."""
         framed = self._framed
         if framed is None:
-            return self._log.append(records)
+            return self._append_to_log(records)
         self._number += 1
         number = self._number
-        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         framed.send(["append", number, self._load(), [[r.topic.value, r.partition, r.key, r.value] for r in records]])
         return self._answered(number, answer, records)
 
-    async def _answered(self, number: int, answer: asyncio.Future[list[int]], records: Sequence[Append]) -> list[int]:
+    async def _append_to_log(self, records: Sequence[Append]) -> list[int]:
+        offsets = await self._log.append(records)
+        for record, offset in zip(records, offsets, strict=True):
+            if record.topic is Topic.COMMANDS:
+                self._elsewhere[record.partition] = max(offset, self._elsewhere.get(record.partition, -1))
+        return offsets
+
+    async def _answered(self, number: int, answer: asyncio.Future[_Answer], records: Sequence[Append]) -> list[int]:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                offsets = await answer
+                offsets, refused = await answer
         except TimeoutError:
             raise AppendUnknown(f"the engine did not answer in {_ANSWER_SECONDS:g} s") from None
         finally:
@@ -81,11 +94,23 @@ class ExecutorChannel:
         places = [record.partition for record in records if record.topic is Topic.COMMANDS]
         for p, offset in zip(places, offsets, strict=True):
             self._applied[p] = max(offset, self._applied.get(p, -1))
+        for index, why in refused:
+            self._refusals[places[index], offsets[index]] = why
+            while len(self._refusals) > _REFUSALS:
+                self._refusals.popitem(last=False)
         return [-1] * (len(records) - len(offsets)) + offsets
 
     def has_applied(self, partition: int, offset: int) -> bool:
         """Whether it is known that the command at this offset is in the read models: the engine has answered it."""
         return offset <= self._applied.get(partition, -1)
+
+    def has_answered(self, partition: int, offset: int) -> bool:
+        """Whether the engine has answered this very command, or a later one while none went another way."""
+        return self.has_applied(partition, offset) and offset > self._elsewhere.get(partition, -1)
+
+    def refusal(self, partition: int, offset: int) -> str | None:
+        """Why an answered command was refused, if it was; told once."""
+        return self._refusals.pop((partition, offset), None)
 
     @property
     def linked(self) -> bool:
@@ -131,9 +156,9 @@ class ExecutorChannel:
 
     def _received(self, message: Any) -> None:
         match message:
-            case ["done", number, offsets]:
+            case ["done", number, offsets, refused]:
                 if (answer := self._waiting.get(number)) is not None and not answer.done():
-                    answer.set_result(offsets)
+                    answer.set_result((offsets, refused))
             case ["failed", number, why, text]:
                 if (answer := self._waiting.get(number)) is not None and not answer.done():
                     answer.set_exception(_ERRORS.get(why, ValueError)(text))

@@ -7,9 +7,9 @@ appended by the process that tails them, one executor is woken, and a cancel say
 not depend on it: what it carries is in the log before it is answered, and an executor whose link breaks appends by
 itself (a command sent twice has the same id, a frame the same number) and looks for runs, and at its own, each second.
 
-Messages: `["append", id, load, [[topic, partition, key, value], …]]` → `["done", id, offsets of the commands]` or
-`["failed", id, why, message]`; `["wake"]` → `["claimed", load]`; `["stop", {run_id: [action, reason] | null}]`, to
-every executor. `load`: the attempts an executor has.
+Messages: `["append", id, load, [[topic, partition, key, value], …]]` → `["done", id, offsets of the commands, [[index,
+why], …] of those that were refused]` or `["failed", id, why, message]`; `["wake"]` → `["claimed", load]`;
+`["stop", {run_id: [action, reason] | null}]`, to every executor. `load`: the attempts an executor has.
 """
 
 from __future__ import annotations
@@ -108,35 +108,27 @@ class ExecutorChannelServer:
             if other is not session:
                 other.wake()
 
-    async def take(self, records: Sequence[Append]) -> list[int]:
-        """Everything in the log and projected; answers the commands' offsets.
+    def take(self, records: Sequence[Append]) -> list[asyncio.Future[Any]]:
+        """Have everything put into the log, and the commands decided and projected: a future for each of these, in
+        order, and one for the frames of threads without a command.
 
-        A thread's frames go with its first command, in one transaction. Raises as `Log.append` does.
+        A thread's frames go with its first command, in one transaction. Raises, as the futures do, what `Log.append`
+        does.
         """
         frames: dict[str, list[Append]] = {}
         for record in records:
             if record.topic is not Topic.COMMANDS:
                 frames.setdefault(record.key, []).append(record)
-        submitted = []
+        work: list[asyncio.Future[Any]] = []
         for record in records:
             if record.topic is Topic.COMMANDS:
                 envelope = envelope_of(record.value, record.key)
                 own = frames.pop(record.key, ())
-                submitted.append(self._processor.submit(envelope, record.value, reported=True, frames=own))
-        work: list[Any] = list(submitted)
+                work.append(self._processor.hand_in(envelope, record.value, reported=True, frames=own))
         if frames:
-            work.append(self._log.append([record for own in frames.values() for record in own]))
-        try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                done = await asyncio.gather(*work, return_exceptions=True)
-        except TimeoutError:
-            raise AppendUnknown(f"the commands were not applied in {DEADLINE_SECONDS} s") from None
-        failed = [one for one in done if isinstance(one, BaseException)]
-        if failed and len(work) > 1:
-            raise next((f for f in failed if not isinstance(f, LogUnavailable)), None) or AppendUnknown(str(failed[0]))
-        if failed:
-            raise failed[0]
-        return [decided.cmd_off for decided in done[: len(submitted)] if isinstance(decided, Decided)]
+            loose = [record for own in frames.values() for record in own]
+            work.append(asyncio.get_running_loop().create_task(self._log.append(loose)))
+        return work
 
 
 def _load(session: _Session) -> int:
@@ -152,7 +144,7 @@ class _Session:
         self.load = 0  # attempts it has, as it last said
         self.expected = 0  # runs it was woken for since
         self._timer: asyncio.TimerHandle | None = None
-        self._appends: set[asyncio.Task[None]] = set()
+        self._appends: set[_Appending] = set()
 
     def wake(self) -> None:
         self.framed.send(["wake"])
@@ -163,9 +155,9 @@ class _Session:
         self.framed.close()
 
     def sever(self) -> None:
-        for append in self._appends:
-            append.cancel()
         self.framed.close()
+        for append in list(self._appends):
+            append.cancel()
 
     def _busy(self) -> None:
         self._timer = None
@@ -178,9 +170,7 @@ class _Session:
         match message:
             case ["append", id, load, records]:
                 self.load = load
-                task = asyncio.get_running_loop().create_task(self._append(id, records))
-                self._appends.add(task)
-                task.add_done_callback(self._appends.discard)
+                _Appending(self, id, [Append(Topic(t), p, key, value) for t, p, key, value in records])
             case ["claimed", load]:
                 self.load, self.expected = load, 0
                 if self._timer is not None:
@@ -196,17 +186,76 @@ class _Session:
             self._timer = None
         self._server.left(self)
 
-    async def _append(self, id: int, records: list[list[Any]]) -> None:
-        try:
-            offsets = await self._server.take([Append(Topic(t), p, key, value) for t, p, key, value in records])
-        except AppendUnknown as error:
-            answer: list[Any] = ["failed", id, "unknown", str(error)]
-        except LogUnavailable as error:
-            answer = ["failed", id, "unavailable", str(error)]
-        except Exception as error:
-            log.exception("records of an executor can't be taken")
-            answer = ["failed", id, "refused", f"{type(error).__name__}: {error}"]
-        else:
-            answer = ["done", id, offsets]
+    def take(self, records: Sequence[Append], appending: _Appending) -> list[asyncio.Future[Any]]:
+        self._appends.add(appending)
+        return self._server.take(records)
+
+    def answer(self, appending: _Appending, answer: list[Any]) -> None:
+        self._appends.discard(appending)
         with suppress(Exception):
             self.framed.send(answer)
+
+
+class _Appending:
+    """One append of an executor: answers when all of it is done. Callbacks, not a task: every report passes here."""
+
+    def __init__(self, session: _Session, id: int, records: Sequence[Append]) -> None:
+        self._session, self._id = session, id
+        self._commands = sum(record.topic is Topic.COMMANDS for record in records)
+        self._work: list[asyncio.Future[Any]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        try:
+            self._work = session.take(records, self)
+        except Exception as error:
+            session.answer(self, self._failure([error]))
+            return
+        self._left = len(self._work)
+        if not self._left:
+            session.answer(self, ["done", id, [], []])
+            return
+        self._timer = asyncio.get_running_loop().call_later(DEADLINE_SECONDS, self._overdue)
+        for future in self._work:
+            future.add_done_callback(self._one_done)
+
+    def cancel(self) -> None:
+        for future in self._work:
+            future.cancel()
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self._left = -1  # answered
+        self.cancel()
+        text = f"the commands were not applied in {DEADLINE_SECONDS} s"
+        self._session.answer(self, ["failed", self._id, "unknown", text])
+
+    def _one_done(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled():
+            future.exception()  # it has been seen
+        self._left -= 1
+        if self._left != 0:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._session.answer(self, self._answer())
+
+    def _answer(self) -> list[Any]:
+        if any(future.cancelled() for future in self._work):
+            return ["failed", self._id, "unknown", "the link was severed"]
+        failed = [error for future in self._work if (error := future.exception()) is not None]
+        if failed:
+            return self._failure(failed)
+        decided: list[Decided] = [future.result() for future in self._work[: self._commands]]
+        refused = [[i, rejection.detail] for i, one in enumerate(decided) if (rejection := one.rejection) is not None]
+        return ["done", self._id, [one.cmd_off for one in decided], refused]
+
+    def _failure(self, failed: Sequence[BaseException]) -> list[Any]:
+        error: BaseException = failed[0]
+        if len(self._work) > 1:
+            bug = next((one for one in failed if not isinstance(one, LogUnavailable)), None)
+            error = bug or AppendUnknown(str(failed[0]))
+        if isinstance(error, AppendUnknown):
+            return ["failed", self._id, "unknown", str(error)]
+        if isinstance(error, LogUnavailable):
+            return ["failed", self._id, "unavailable", str(error)]
+        log.error("records of an executor can't be taken", exc_info=error)
+        return ["failed", self._id, "refused", f"{type(error).__name__}: {error}"]

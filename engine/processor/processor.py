@@ -156,6 +156,12 @@ class Processor:
         Raises `NotOwner` when another processor takes the partition before that, `AppendUnknown` when the same happens
         after an append of unknown outcome.
         """
+        return await self.hand_in(envelope, value, reported=reported, frames=frames)
+
+    def hand_in(
+        self, envelope: CommandEnvelope, value: bytes, *, reported: bool = False, frames: Sequence[Append] = ()
+    ) -> asyncio.Future[Decided]:
+        """As `submit`, without waiting: `NotOwner` is raised at once or is in the future, which may be cancelled."""
         if self._stopping or not self.takes_submissions:
             raise NotOwner("commands are taken from the log" if not self._stopping else "the processor is stopping")
         if len(value) > MESSAGE_BYTES:
@@ -170,11 +176,12 @@ class Processor:
             self._wake.set()
         else:
             self._waiting.setdefault(p, deque()).append(submission)
-        try:
-            return await submission.done
-        finally:
-            if (waiting := self._waiting.get(p)) is not None and submission in waiting:
-                waiting.remove(submission)
+            submission.done.add_done_callback(lambda _: self._waits_no_more(submission))
+        return submission.done
+
+    def _waits_no_more(self, submission: Submission) -> None:
+        if (waiting := self._waiting.get(submission.partition)) is not None and submission in waiting:
+            waiting.remove(submission)
 
     def known(self, key: str) -> States | None:
         """See `Term.known`; None also where this processor does not decide."""

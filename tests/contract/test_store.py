@@ -115,6 +115,14 @@ async def test_graphs_have_the_same_store_and_read_what_they_write(client: LangG
     assert again["seen"][:3] == [1, 1, 2]
 
 
+@pytest.mark.star
+async def test_a_node_is_told_of_a_write_that_is_refused(client: LangGraphClient, root: str) -> None:
+    values = await client.runs.wait(None, "writes_too_much", input={"root": root, "seen": []})
+    large, small = values["seen"]
+    assert large.startswith("ValueError: ") and "larger than" in large and small is None
+    assert [item["key"] for item in (await client.store.search_items([root]))["items"]] == ["small"]
+
+
 @pytest.mark.contract(155)
 async def test_a_query_orders_by_score(client: LangGraphClient, root: str) -> None:
     for key, text in {"bees": "bbb", "ays": "aaa", "both": "abab", "none": ""}.items():

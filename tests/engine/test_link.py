@@ -22,7 +22,7 @@ from tests.engine.engine_harness import (
     new_id,
 )
 from tests.waiting import eventually
-from threadlog.engine.domain.commands import CancelRun
+from threadlog.engine.domain.commands import CancelRun, WriteItems
 from threadlog.engine.gateway.gateway import envelope_for
 from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.link.framing import Framed
@@ -150,6 +150,20 @@ async def test_commands_sent_twice_count_once(server: Server) -> None:
     await server.engine.submit(create_run(thread, new_id()))
     assert server.engine.heard.events().count("run.succeeded") == 1
     assert await server.harness.verify() == []
+
+
+async def test_why_a_command_is_refused_is_in_the_answer(server: Server) -> None:
+    executor = await server.executor()
+    ops = [{"key": "k", "value": {}}, {"key": 1, "value": {}}]
+    good, bad = (report_of(WriteItems(namespace=["a"], ops=ops[:n])) for n in (1, 2))
+    places = [(record.partition, (await executor.link.append([record]))[0]) for record in (good, bad)]
+    assert [executor.link.has_answered(*place) for place in places] == [True, True]
+    assert executor.link.refusal(*places[0]) is None
+    assert "`key` must be a string" in (executor.link.refusal(*places[1]) or "")
+    await server.link.aclose()
+    await eventually(lambda: not executor.link.linked)
+    (unanswered,) = await executor.link.append([good])
+    assert not executor.link.has_answered(good.partition, unanswered)
 
 
 async def test_without_a_link_appends_go_to_the_log(server: Server) -> None:

@@ -14,10 +14,12 @@ from langgraph.store.base import BaseStore, GetOp, InvalidNamespaceError, Item, 
 from tests.databases import new_database
 from tests.engine.engine_harness import EngineHarness, engine_harness
 from threadlog.engine.domain.store_limits import ITEM_KEY_BYTES, ITEM_VALUE_KEYS, NAMESPACE_BYTES
+from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
+from threadlog.engine.executor.outcomes import Outcomes
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.store.graph_store import GraphStore
 from threadlog.engine.log.port import Append, Log, Topic
-from threadlog.engine.log.records import CommandEnvelope
+from threadlog.engine.log.records import CommandEnvelope, partition_of
 from threadlog.engine.store.embedding import Embedder
 from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.projections.rebuild.verify import verify
@@ -49,11 +51,6 @@ class StoreHarness:
 async def opened(
     engines: EngineHarness, config: StoreConfig, embedder: Embedder | None = None
 ) -> AsyncIterator[StoreHarness]:
-    async def applied(partition: int, offset: int) -> None:
-        query = "SELECT cmd_off >= $2 FROM partitions WHERE p = $1"
-        while not await engines.pool.fetchval(query, partition, offset):
-            await asyncio.sleep(0.001)
-
     async def run(work: Callable[[Any], Any]) -> Any:
         async with engines.pool.acquire() as connection:
             return await work(connection)
@@ -64,7 +61,7 @@ async def opened(
         db=engines.pool,
         appender=appender,
         partitions=engines.log.partitions,
-        applied=applied,
+        refusal=Outcomes(RetryingPool(engines.pool), engines.log, link=None).refusal_of_write,
         config=config,
         run=run,
         embedder=embedder,
@@ -398,3 +395,29 @@ async def test_a_record_the_log_refuses_is_an_error_of_its_put(harness: StoreHar
     calls = [harness.store.aput(("bad",), "k", {"n": 1}), harness.store.aput(("good",), "k", {"n": 1})]
     bad, good = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(bad, ValueError) and good is None
+
+
+async def test_a_write_the_engine_refuses_is_an_error_of_its_put(harness: StoreHarness) -> None:
+    values = {"before": {}, "large": {"x": "x" * 17_000_000}, "after": {}}
+    calls = [harness.store.aput(("n",), key, value) for key, value in values.items()]
+    before, large, after = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(large, ValueError) and "larger than" in str(large) and before is after is None
+    assert {item.key for item in await harness.store.asearch(("n",))} == {"before", "after"}
+
+
+async def test_what_became_of_a_write_is_known_after_many_others(harness: StoreHarness) -> None:
+    for n in range(12):
+        await harness.store.aput(("n",), f"k{n}", {})
+    with pytest.raises(ValueError, match="larger than"):
+        await harness.store.aput(("n",), "large", {"x": "x" * 17_000_000})
+    for n in range(12):
+        await harness.store.aput(("n",), f"k{n}", {})
+    commands = [c for c in harness.log.commands if c.type == "store.write"]
+    p = partition_of(commands[0].key, harness.engines.log.partitions)
+    offsets = {
+        CommandEnvelope.decode(raw.value).id: raw.offset
+        for raw in await harness.engines.log.read(Topic.COMMANDS, p, 0, max_bytes=100_000_000)
+    }
+    outcomes = Outcomes(RetryingPool(harness.engines.pool), harness.engines.log, link=None)
+    known = [await outcomes.refusal_of_write(p, offsets[c.id], c.key, c.id) for c in commands]
+    assert [n for n, refusal in enumerate(known) if refusal is not None] == [12]

@@ -32,6 +32,7 @@ from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import key_of
 from threadlog.engine.domain.store_limits import check_item_key, check_labels, check_ttl, check_value
+from threadlog.engine.domain.store_namespace import namespace_text
 from threadlog.engine.domain.text import storable
 from threadlog.engine.executor.store.item_values import item_value
 from threadlog.engine.ids import new_id
@@ -44,8 +45,8 @@ from threadlog.engine.user_code.store_config import StoreConfig
 
 logger = logging.getLogger(__name__)
 
-Applied = Callable[[int, int], Awaitable[None]]
-"""Waits until the command at this offset of a partition is in the read models."""
+Refusal = Callable[[int, int, str, str], Awaitable[str | None]]
+"""`(partition, offset, key, id)` of a command: waits until it is in the read models; why it was refused, if it was."""
 
 _BLOCKED_SECONDS = 60.0
 
@@ -67,7 +68,7 @@ class GraphStore(BaseStore):
         db: reading.ItemReader,
         appender: CommandAppender,
         partitions: int,
-        applied: Applied,
+        refusal: Refusal,
         config: StoreConfig,
         run: Run,
         embedder: Embedder | None = None,
@@ -75,7 +76,7 @@ class GraphStore(BaseStore):
         """`db`, and `run` with a connection of its own: the read models. `embedder`: of `store.index`, if any."""
         super().__init__()
         self._run, self._embedder = run, embedder
-        self._db, self._appender, self._partitions, self._applied = db, appender, partitions, applied
+        self._db, self._appender, self._partitions, self._refusal = db, appender, partitions, refusal
         self.ttl_config = TTLConfig(default_ttl=config.default_ttl, refresh_on_read=config.refresh_on_read)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -124,10 +125,9 @@ class GraphStore(BaseStore):
         writes = {op[:2]: (_item_write(op), self._texts_of(op)) for op in ops if isinstance(op, PutOp)}
         reads = [(n, self._result(op)) for n, op in enumerate(ops) if not isinstance(op, PutOp)]
         results: list[Result] = [None] * len(ops)
-        for (n, _), result in zip(reads, await asyncio.gather(*(work for _, work in reads)), strict=True):
+        for (n, _), result in zip(reads, await _all([work for _, work in reads]), strict=True):
             results[n] = result
-        if writes:
-            await asyncio.gather(*(self._put(write, texts) for write, texts in writes.values()))
+        await _all([self._put(write, texts) for write, texts in writes.values()])
         return results
 
     async def _result(self, op: Op) -> Result:
@@ -186,20 +186,29 @@ class GraphStore(BaseStore):
     async def _write(self, writes: Sequence[ItemWrite]) -> list[BaseException | None]:
         last = {(write.namespace, write.key): write for write in writes}
         commands = write_commands(last.values())
-        failed: dict[tuple[str, ...], BaseException] = {}
+        if len(commands) == 1:  # as mostly; its error is that of all
+            await self._send(commands[0])
+            return [None] * len(writes)
+        failed: dict[tuple[str, str], BaseException] = {}
         sent = await asyncio.gather(*(self._send(command) for command in commands), return_exceptions=True)
         for command, error in zip(commands, sent, strict=True):
             if error is not None:
-                failed[tuple(command.namespace)] = error
-        return [failed.get(write.namespace) for write in writes]
+                text = namespace_text(command.namespace)
+                failed.update({(text, op["key"]): error for op in command.ops})
+        return [failed.get((namespace_text(write.namespace), write.key)) for write in writes]
 
     async def _send(self, command: Command) -> None:
-        """The command is in the log, and in the read models, when this returns."""
+        """The command is in the log, and in the read models, when this returns.
+
+        Raises ValueError when the engine, or the log, has refused it.
+        """
         key = key_of(command)
         partition = partition_of(key, self._partitions)
         envelope = CommandEnvelope.of(command, id=new_id(), key=key, at=utc_now())
         offset = await self._appender.command(partition, key, envelope.encode())
-        await self._applied(partition, offset)
+        refused = await self._refusal(partition, offset, key, envelope.id)
+        if refused is not None:
+            raise ValueError(refused)
 
     def _refresh(self, rows: Sequence[reading.Row], refresh: bool) -> None:
         """The time to live of what was read begins anew; the read does not wait for it."""
@@ -212,6 +221,11 @@ class GraphStore(BaseStore):
         self._behind.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("the time to live of items that were read does not begin anew: %s", error)
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """`asyncio.gather`, without a task for a single one."""
+    return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
 
 
 class _Turn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 from typing import Annotated, Any
 
@@ -56,3 +57,18 @@ graph = (
     .add_edge("read", "leaf")
     .compile(store=InMemoryStore())
 )
+
+
+async def write_too_much(state: State, runtime: Runtime) -> dict[str, Any]:
+    """The engine refuses it; what is written beside it is stored."""
+    store = runtime.store
+    assert store is not None
+    puts = (
+        store.aput((state["root"],), "large", {"text": "x" * 17_000_000}),
+        store.aput((state["root"], "b"), "small", {}),
+    )
+    results = await asyncio.gather(*puts, return_exceptions=True)
+    return {"seen": [result and f"{type(result).__name__}: {result}" for result in results]}
+
+
+too_much = StateGraph(State).add_node("write", write_too_much).add_edge("__start__", "write").compile()
