@@ -40,7 +40,7 @@ define install_into_venv
 	@echo "installing threadlog[$(1)] into $(VENV) …"
 	@if command -v uv >/dev/null; then uv pip install --quiet --compile-bytecode --python $(PY) -c requirements.lock -e '.[$(1)]'; \
 	else $(PY) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(1)]'; fi
-	@$(PY) -m compileall -q engine projections api deploy
+	@$(PY) -m compileall -q engine projections api deploy src/threadlog/testing
 	@touch $@
 endef
 

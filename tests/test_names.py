@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("engine", "projections", "api", "deploy")
+PACKAGES = ("engine", "projections", "api", "deploy", "src/threadlog/testing")
 
 # Names that two classes have all the same. The list may only get shorter.
 STILL_SHARED: frozenset[str] = frozenset()

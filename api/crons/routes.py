@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +20,7 @@ from threadlog.api.http.responses import no_content, page, reply
 from threadlog.api.http.routes import Route, requires
 from threadlog.api.runs.bodies import RunOptions
 from threadlog.api.runs.create import check_webhook, runnable_assistant
+from threadlog.engine.clock import now
 from threadlog.engine.domain.commands import CreateCron, DeleteCron, UpdateCron
 from threadlog.engine.ids import new_id
 from threadlog.engine.schedules import ScheduleError, end_of, iso, next_due
@@ -236,7 +236,7 @@ def _end(text: str) -> str:
 def _next(schedule: str, timezone: str | None, end_time: str | None, *, enabled: bool) -> str | None:
     """The first time from now on, None if there is none; a schedule that can't be understood is a 422 all the same."""
     try:
-        due_at = next_due(schedule, timezone, datetime.now(UTC), end_time)
+        due_at = next_due(schedule, timezone, now(), end_time)
     except ScheduleError as error:
         raise ApiError(422, str(error)) from None
     return due_at if enabled else None

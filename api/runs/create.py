@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from aiohttp import web
 from uuid_utils import uuid7
@@ -27,7 +27,7 @@ from threadlog.api.http.responses import normalize_timestamp
 from threadlog.api.priority import settings_for
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.json import RunResponse, new_run_to_json
-from threadlog.engine.clock import utc_now
+from threadlog.engine.clock import now, utc_now
 from threadlog.engine.domain.commands import CreateRun
 from threadlog.engine.ids import as_uuid, default_assistant_id, stateless_thread_id
 from threadlog.engine.log.records import partition_of
@@ -269,4 +269,4 @@ def _due_at(after_seconds: float | None) -> str | None:
         return None
     if not math.isfinite(after_seconds) or after_seconds > _LATEST.total_seconds():
         raise ApiError(422, f"after_seconds: must be at most {int(_LATEST.total_seconds())}")
-    return (datetime.now(UTC) + timedelta(seconds=after_seconds)).isoformat(timespec="microseconds")
+    return (now() + timedelta(seconds=after_seconds)).isoformat(timespec="microseconds")

@@ -75,11 +75,11 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
         uri = await prepared_database(settings)
         application = load_langgraph_json(settings.config)
         await prepared_store(uri, application.store)
-        options, custom = api_settings(settings, application), await _custom_app(settings, application)
+        options, custom = api_settings(settings, application), await custom_app_of(settings, application)
         deps = await parts.enter_async_context(
             api_and_engine(settings, uri, options, alone=alone, embedder=embedder_of(application))
         )
-        deps = replace(deps, priority=await _priority(settings, application))
+        deps = replace(deps, priority=await priority_of(settings, application))
         await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
 
@@ -116,12 +116,12 @@ async def run_api(settings: Settings) -> None:
         uri = await prepared_database(settings)
         application = load_langgraph_json(settings.config)
         await prepared_store(uri, application.store)
-        options, custom = api_settings(settings, application), await _custom_app(settings, application)
+        options, custom = api_settings(settings, application), await custom_app_of(settings, application)
         source = await parts.enter_async_context(opened_log(settings))
         hub, gateway = StreamHub(source), LogGateway(source)
         await _follow_events(parts, settings, uri, source, hub, gateway)
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
-        priority = await _priority(settings, application)
+        priority = await priority_of(settings, application)
         deps = ApiDeps(
             pool=pool, gateway=gateway, log=source, hub=hub, settings=options, priority=priority,
             embedder=embedder_of(application)
@@ -197,7 +197,7 @@ def _store(settings: Settings) -> StoreConfig:
     return load_langgraph_json(settings.config).store if settings.config.exists() else StoreConfig()
 
 
-def _default_ttl(ttl: ThreadTtl) -> Ttl | None:
+def default_ttl(ttl: ThreadTtl) -> Ttl | None:
     return None if ttl.default_minutes is None else Ttl(ttl.strategy, ttl.default_minutes)
 
 
@@ -211,7 +211,7 @@ async def _fire_crons(
     parts: AsyncExitStack, settings: Settings, pool: asyncpg.Pool, source: Log, processor: Processor, gateway: Gateway
 ) -> None:
     """Fire the crons of the partitions that this processor owns."""
-    ttl = _default_ttl(load_langgraph_json(settings.config).thread_ttl) if settings.config.exists() else None
+    ttl = default_ttl(load_langgraph_json(settings.config).thread_ttl) if settings.config.exists() else None
     crons = CronService(
         PostgresCronStore(pool), gateway, source, lambda: processor.owned, thread_ttl=None if ttl is None else ttl.wire
     )
@@ -255,7 +255,7 @@ async def _serve(parts: AsyncExitStack, settings: Settings, uri: str, deps: ApiD
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _custom_app(settings: Settings, application: LanggraphJson) -> CustomApp | None:
+async def custom_app_of(settings: Settings, application: LanggraphJson) -> CustomApp | None:
     """The application's own routes and middleware, imported as an executor imports its graphs: without a running loop.
 
     Raises:
@@ -271,7 +271,7 @@ async def _custom_app(settings: Settings, application: LanggraphJson) -> CustomA
         raise CannotRun(f"{application.path}: {error}") from error
 
 
-async def _priority(settings: Settings, application: LanggraphJson) -> Assign | None:
+async def priority_of(settings: Settings, application: LanggraphJson) -> Assign | None:
     """The application's function that says how urgent runs are, imported as its graphs are: without a running loop.
 
     Raises:
@@ -298,7 +298,7 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         resumable_seconds=settings.resumable_stream_ttl_seconds,
         graphs=tuple(app.graphs),
         store=app.store,
-        thread_ttl=_default_ttl(app.thread_ttl),
+        thread_ttl=default_ttl(app.thread_ttl),
         webhooks=app.webhooks,
         metric_prefix=settings.metric_prefix,
         internal_metrics=settings.expose_internal_metrics_prometheus,

@@ -13,10 +13,11 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
+from threadlog.engine.clock import now
 from threadlog.engine.crons.ports import CronStore, DueCron, Firing
 from threadlog.engine.crons.runs import NoRun, command_id, run_of
 from threadlog.engine.domain.commands import Command, CreateRun, DeleteCron, FireCron, JsonObject, RecordCronRun
@@ -95,6 +96,10 @@ class CronService:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def look(self) -> None:
+        """Look at what is due within `look_seconds`, quiet as it may be: the clock has been moved."""
+        self._heard = True
+
     def projected(self, partition: int, offset: int, record: EventRecord) -> None:
         """A firing of an owned partition has its run at once, not at the next look."""
         for event in record.events:
@@ -132,6 +137,8 @@ class CronService:
         self._within = 2 * (self._look_seconds if due else QUIET_SECONDS)
         for cron in due:
             known = (cron.cron_id, cron.due_at)
+            if cron.in_seconds <= 0 and (early := self._waiting.pop(known, None)) is not None:
+                early.cancel()  # it is due by the database's clock, which counts: one of the two was set
             if known not in self._waiting and known not in self._firing:
                 later = asyncio.get_running_loop().call_later
                 self._waiting[known] = later(max(0.0, cron.in_seconds), self._is_due, cron)
@@ -159,7 +166,7 @@ class CronService:
         try:
             async with self._few:
                 if partition_of(f"cron:{cron.cron_id}", self._log.partitions) in self._owned():
-                    await self._submit(fire(cron, datetime.now(UTC)), f"cron:{cron.cron_id}:{cron.due_at}")
+                    await self._submit(fire(cron, now()), f"cron:{cron.cron_id}:{cron.due_at}")
         finally:
             self._firing.discard((cron.cron_id, cron.due_at))
 
@@ -256,12 +263,12 @@ def refusal_of(events: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return next(refusals, None)
 
 
-def fire(cron: DueCron, now: datetime) -> FireCron:
-    """The command for a cron that is due. Times missed meanwhile are passed over: the next one is after now."""
+def fire(cron: DueCron, at: datetime) -> FireCron:
+    """The command for a cron that is due. Times missed meanwhile are passed over: the next one is after `at`."""
     next_due_at = error = None
     try:
         next_due_at = next_due(
-            cron.schedule, cron.timezone, max(now, datetime.fromisoformat(cron.due_at)), cron.end_time
+            cron.schedule, cron.timezone, max(at, datetime.fromisoformat(cron.due_at)), cron.end_time
         )
     except ScheduleError as invalid:  # it was in order when it was created: time zones change
         error = str(invalid)

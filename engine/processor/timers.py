@@ -8,11 +8,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from threadlog.engine.clock import utc_now
+from threadlog.engine.clock import now, utc_now
 from threadlog.engine.domain.commands import ExpireItems
 from threadlog.engine.domain.store_namespace import key_of_namespace
 from threadlog.engine.log.port import LogUnavailable
@@ -79,7 +79,7 @@ class TimerService:
 
     def expect(self, created: Mapping[str, Any]) -> None:
         """A delayed run was created: should it be due before the next look, it is sent on time."""
-        seconds = (datetime.fromisoformat(created["due_at"]) - datetime.now(UTC)).total_seconds()
+        seconds = (datetime.fromisoformat(created["due_at"]) - now()).total_seconds()
         if seconds < self._horizon_seconds:
             thread_id, run_id = created["thread_id"], created["run_id"]
             self._set(f"due:{run_id}", "run.due", thread_id, {"thread_id": thread_id, "run_id": run_id}, seconds)
@@ -93,6 +93,8 @@ class TimerService:
         await asyncio.gather(*sending, return_exceptions=True)
 
     def _set(self, id_: str, type_: str, key: str, body: Mapping[str, Any], in_seconds: float) -> None:
+        if in_seconds <= 0 and (early := self._timers.pop(id_, None)) is not None:
+            early.cancel()  # it is due by the database's clock, which counts: one of the two was set
         if id_ not in self._timers and id_ not in self._sending:
             delay = max(0.0, in_seconds)
             fire = asyncio.get_running_loop().call_later

@@ -16,10 +16,10 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from threadlog.engine.backoff import Backoff
-from threadlog.engine.clock import utc_now
+from threadlog.engine.clock import now, utc_now
 from threadlog.engine.domain.commands import ReportWebhook
 from threadlog.engine.domain.webhooks import waits
 from threadlog.engine.log.port import LogUnavailable
@@ -85,6 +85,10 @@ class WebhookDispatcher:
     @property
     def in_flight(self) -> int:
         return len(self._in_flight)
+
+    def look(self) -> None:
+        """Look at what is due at once: the clock has been moved."""
+        self._wake.set()
 
     def projected(self, partition: int, offset: int, record: EventRecord) -> None:
         """A listener's, see `engine.processor.ports.EventListener`."""
@@ -189,7 +193,7 @@ class WebhookDispatcher:
             if seconds is None:
                 outcome = "dead"
             else:
-                due_at = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="microseconds")
+                due_at = (now() + timedelta(seconds=seconds)).isoformat(timespec="microseconds")
         METRICS.count("webhook_attempts", outcome)
         if outcome != "delivered":
             log.warning(

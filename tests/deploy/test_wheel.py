@@ -69,10 +69,15 @@ def test_every_module_and_data_file_is_in_it_but_no_examples(files: set[str]) ->
         for path in (ROOT / folder).rglob("*")
         if path.suffix in DATA | {".py"} and "__pycache__" not in path.parts
     }
+    kit = {
+        f"threadlog/testing/{path.name}"
+        for path in (ROOT / "src" / "threadlog" / "testing").iterdir()
+        if path.suffix == ".py"
+    }
     examples = {name for name in there if name.startswith("threadlog/deploy/examples/")}
     assert examples and {Path(name).suffix for name in there} == DATA | {".py"}
     assert {name for name in files if ".dist-info/" not in name} == (
-        there - examples | {"threadlog/__init__.py", "threadlog/py.typed"}
+        (there - examples) | kit | {"threadlog/__init__.py", "threadlog/py.typed"}
     )
 
 

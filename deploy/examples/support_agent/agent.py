@@ -5,11 +5,13 @@ agent talks to the real thing (SUPPORT_AGENT_MODEL chooses which, as in `openai:
 """
 
 import os
+from typing import Any
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models import BaseChatModel
+from langgraph.graph.state import CompiledStateGraph
 from scripted_model import ScriptedModel
 from tools import check_warehouse, lookup_order, refund_order, search_policies
 
@@ -30,14 +32,19 @@ def _model() -> str | BaseChatModel:
     return ScriptedModel()
 
 
-agent = create_agent(
-    _model(),
-    tools=[lookup_order, search_policies, refund_order, check_warehouse],
-    system_prompt=INSTRUCTIONS,
-    middleware=[
-        HumanInTheLoopMiddleware(
-            interrupt_on={"refund_order": {"allowed_decisions": ["approve", "edit", "reject"]}},
-            description_prefix="A refund needs your approval",
-        )
-    ],
-)
+def make_agent(model: str | BaseChatModel) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The agent around a model; tests bring their own."""
+    return create_agent(
+        model,
+        tools=[lookup_order, search_policies, refund_order, check_warehouse],
+        system_prompt=INSTRUCTIONS,
+        middleware=[
+            HumanInTheLoopMiddleware(
+                interrupt_on={"refund_order": {"allowed_decisions": ["approve", "edit", "reject"]}},
+                description_prefix="A refund needs your approval",
+            )
+        ],
+    )
+
+
+agent = make_agent(_model())

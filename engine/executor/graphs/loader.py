@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -145,12 +146,15 @@ def _load(spec: GraphSpec, config: LanggraphJson, modules: dict[str, ModuleType 
             error=f'graph {spec.graph_id}: {spec.source} has no "{spec.attribute}". Graphs found there: {names}. '
             f"Correct {config.path}, graphs.{spec.graph_id}.",
         )
+    return loaded(spec, found, config.folder)
+
+
+def loaded(spec: GraphSpec, found: Any, folder: Path) -> LoadedGraph:
+    """The graph that an application's object is, or makes; `folder`: the application's, for errors."""
     try:
         graph = _as_graph(found, spec.graph_id)
     except Exception as error:
-        return LoadedGraph(
-            spec, error=f"graph {spec.graph_id} cannot be compiled: {describe_error(error, config.folder)}"
-        )
+        return LoadedGraph(spec, error=f"graph {spec.graph_id} cannot be compiled: {describe_error(error, folder)}")
     if graph is not None:
         return LoadedGraph(spec, compiled=graph)
     try:
