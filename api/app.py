@@ -15,6 +15,7 @@ from threadlog.api.context import API, Api, ApiDeps
 from threadlog.api.crons import routes as crons
 from threadlog.api.custom_app.mount import CustomApp, merged_openapi, mount
 from threadlog.api.events import routes as events
+from threadlog.api.feedback import FeedbackLinks
 from threadlog.api.http import openapi
 from threadlog.api.http.connections import handler_args
 from threadlog.api.http.cors import CorsPolicy
@@ -70,6 +71,7 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
         disconnects=Disconnects(),
         metrics=HttpMetrics(),
         webhooks=UrlGuard(deps.settings.webhooks, resolver, own_url=deps.settings.own_url),
+        feedback=FeedbackLinks(deps.settings.langsmith),
         write_path=WritePath(deps.pool, deps.log, trouble=deps.trouble),
     )
     cors = CorsPolicy(api.settings.cors)
@@ -136,4 +138,5 @@ async def _cleanup(app: web.Application) -> None:
     app[_RESOLVER].close()
     app[API].disconnects.close()
     await app[API].thread_defaults.aclose()
+    await app[API].feedback.aclose()
     await app[API].hub.aclose()

@@ -13,6 +13,7 @@ from aiohttp import web
 from threadlog.api.auth.gate import Gate
 from threadlog.api.caches.assistants import AssistantCache
 from threadlog.api.caches.thread_defaults import ThreadDefaultsCache
+from threadlog.api.feedback import FeedbackLinks
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.priority import Assign
@@ -60,6 +61,7 @@ class Api(ApiDeps):
     metrics: HttpMetrics = field(kw_only=True)
     write_path: WritePath = field(kw_only=True)
     webhooks: UrlGuard = field(kw_only=True)
+    feedback: FeedbackLinks = field(kw_only=True)
     scans: asyncio.Semaphore = field(kw_only=True, default_factory=lambda: asyncio.Semaphore(SCANS))
     """Held by what reads many states, with a connection of its own for as long as that takes."""
 

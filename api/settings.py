@@ -37,6 +37,17 @@ class Cors:
 
 
 @dataclass(frozen=True, slots=True)
+class LangSmith:
+    """Where LangSmith is, and as whom it is asked."""
+
+    api_key: str = field(repr=False)
+    endpoint: str = "https://api.smith.langchain.com"
+    workspace_id: str | None = None
+    timeout_seconds: float = 5.0
+    """Seconds that the end of a stream or a wait is held up at most: less than clients take for silence."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApiSettings:
     """Options of the api, frozen for the life of the application."""
 
@@ -82,6 +93,8 @@ class ApiSettings:
     """Time to live of threads that are created without one; by default they do not expire."""
     webhooks: WebhookRules = field(default_factory=WebhookRules)
     """Which URLs the webhooks of runs may have; the default allows public ones."""
+    langsmith: LangSmith | None = None
+    """LangSmith, for the feedback links of runs; None: runs have none."""
     own_url: str = "http://127.0.0.1:2024"
     """Where this server is reached from its own machine: webhooks that are paths, when allowed, are sent there."""
     graphs: tuple[str, ...] = ()

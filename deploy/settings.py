@@ -213,6 +213,24 @@ class Settings(BaseSettings):
         description="The first of these ports.",
     )
 
+    # LangSmith, as the api asks it for the feedback links of runs; graphs are traced by LangChain itself
+    langsmith_api_key: str | None = Field(
+        None,
+        validation_alias=AliasChoices("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY"),
+        description="Key of LangSmith: runs with `feedback_keys` have links. Unset: they have none.",
+    )
+    langsmith_endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT"),
+        pattern=r"^https?://[^/\s]+.*$",
+        description="Where LangSmith is. Unset: `https://api.smith.langchain.com`.",
+    )
+    langsmith_workspace_id: str | None = Field(
+        None,
+        validation_alias="LANGSMITH_WORKSPACE_ID",
+        description="The workspace that the key is to act in, where it has several.",
+    )
+
     # webhooks
     webhook_secret: str | None = Field(
         None,

@@ -67,6 +67,7 @@ class RunRequest:
     durability: str = "async"
     strict_resume: bool = False
     webhook: str | None = None
+    feedback_keys: list[str] | None = None
     langsmith: tuple[str | None, str | None] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     caller: Mapping[str, Any] = field(default_factory=lambda: NOBODY)
@@ -110,7 +111,7 @@ def build_run(
         "interrupt_before": request.interrupt_before,
         "interrupt_after": request.interrupt_after,
         "webhook": request.webhook,
-        "feedback_keys": None,
+        "feedback_keys": request.feedback_keys,
         "temporary": temporary,
         "subgraphs": request.stream_subgraphs,
         "resumable": request.stream_resumable,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from threadlog.api.http.limits import FILTER_KEYS, NAME_CHARACTERS, NAMES, TEXT_CHARACTERS, AtMost, small
 from threadlog.engine.domain.limits import INDEXED_BYTES, METADATA_KEYS
@@ -21,13 +21,6 @@ def _uuid(value: str) -> str:
         raise ValueError("must be a UUID") from None
 
 
-def _later(value: Any) -> Any:
-    """Refuses a field that the server does not act on yet; null and empty values ask for nothing and pass."""
-    if value in (None, "", [], {}, False):
-        return None
-    raise ValueError("threadlog has no such feature yet. Leave it out.")
-
-
 CHARACTERS = "characters"
 Uuid = Annotated[str, AfterValidator(_uuid), AtMost(NAME_CHARACTERS, CHARACTERS)]
 Name = Annotated[str, AtMost(NAME_CHARACTERS, CHARACTERS)]
@@ -36,7 +29,6 @@ Text = Annotated[str, AtMost(TEXT_CHARACTERS, CHARACTERS)]
 Names = Annotated[list[Name], AtMost(NAMES)]
 Metadata = Annotated[JsonObject, AfterValidator(small(METADATA_KEYS))]
 Filter = Annotated[JsonObject, AfterValidator(small(FILTER_KEYS))]
-Later = Annotated[Any, BeforeValidator(_later)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Offset = Annotated[int, Field(ge=0, le=2**31 - 1)]
 

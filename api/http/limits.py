@@ -32,6 +32,9 @@ FILTER_KEYS = 1000
 NAMES = 1000
 """Nodes, tags, fields or modes in one list."""
 
+FEEDBACK_KEYS = 100
+"""Keys of a run's feedback, for each of which LangSmith is asked for a URL."""
+
 NAME_CHARACTERS = 1000
 """The name of a node, a tag, a field; a path."""
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from threadlog.api.assistants.bodies import SmallConfig
-from threadlog.api.http.bodies import Body, Indexed, JsonObject, Later, Metadata, Name, Uuid
-from threadlog.api.http.limits import NAMES, RUNS, AtMost
+from threadlog.api.http.bodies import Body, Indexed, JsonObject, Metadata, Name, Uuid
+from threadlog.api.http.limits import FEEDBACK_KEYS, NAMES, RUNS, AtMost
 from threadlog.api.threads.bodies import CheckpointRef, CheckpointText
 from threadlog.engine.domain.limits import WEBHOOK_CHARACTERS
 
@@ -85,7 +85,11 @@ class RunCreate(RunOptions):
     command: Annotated[JsonObject | None, AfterValidator(_not_only_null)] = None
     checkpoint: CheckpointRef | None = None
     checkpoint_id: CheckpointText | None = None
-    feedback_keys: Later = None
+    feedback_keys: Annotated[
+        list[Annotated[Name, Field(min_length=1)]] | None,
+        AtMost(FEEDBACK_KEYS),
+        Field(description="Keys for which LangSmith's presigned URLs are returned at the run's end: docs/streaming.md"),
+    ] = None
     if_not_exists: Literal["reject", "create"] | None = None
     after_seconds: Annotated[
         float | None,

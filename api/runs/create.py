@@ -251,6 +251,7 @@ def _requested(
         strict_resume=bool(params.strict_resume),
         headers=headers,
         webhook=params.webhook,
+        feedback_keys=params.feedback_keys,
         langsmith=None if tracer is None else (tracer.project_name, tracer.example_id),
     )
 

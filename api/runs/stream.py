@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
 import asyncpg
 import orjson
 from aiohttp import web
@@ -52,7 +55,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     with _subscription_to(api, new.thread_id, new.run_id) as subscription:
         subscription.start()
         await create_run(api, new)
-        view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True)
+        feedback = _feedback(api, new.run_id, new.params.feedback_keys)
+        view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True, feedback=feedback)
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
         # A client disconnected before the first event resumes with all events, not from the next one.
         first = id_block(b"0") if new.resumable else b""
@@ -93,7 +97,8 @@ async def join(request: web.Request) -> web.StreamResponse:
             return response
         if end is not None:
             subscription.ended(end)
-        view = RunView(subscription, frame_filter, ids=resumable, new=False)
+        feedback = _feedback(api, run_id, await api.feedback.keys_of(api.pool, run_id))
+        view = RunView(subscription, frame_filter, ids=resumable, new=False, feedback=feedback)
         return await _follow(api, request, headers, subscription, view, cancels=cancels)
 
 
@@ -122,6 +127,12 @@ async def _replay_deleted_run(
         subscription.ended(RunEnd("gone"))
         view = RunView(subscription, frame_filter, ids=True, new=False)
         return await _follow(api, request, {"Location": path_of(request)}, subscription, view)
+
+
+def _feedback(
+    api: Api, run_id: str, keys: Sequence[str] | None
+) -> Callable[[], Awaitable[dict[str, str] | None]] | None:
+    return partial(api.feedback.of, run_id, keys) if keys else None
 
 
 def _subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -44,7 +44,8 @@ async def create(request: web.Request) -> web.StreamResponse:
         await create_run(api, new)
         headers = new.headers("join")
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
-        return await _respond(api, request, output, headers, cancels=cancels)
+        keys = new.params.feedback_keys
+        return await _respond(api, request, output, headers, cancels=cancels, feedback_keys=keys)
     finally:
         api.hub.unsubscribe(output)
 
@@ -74,7 +75,8 @@ async def join(request: web.Request) -> web.StreamResponse:
             return await _deleted_run_response(api, run_id, thread_id, only)
         output.ended(run_end_of_row(row))
         headers = {"Location": path_of(request), "Content-Location": path_of(request).rpartition("/")[0]}
-        return await _respond(api, request, output, headers, cancels=cancels)
+        keys = await api.feedback.keys_of(api.pool, run_id)
+        return await _respond(api, request, output, headers, cancels=cancels, feedback_keys=keys)
     finally:
         api.hub.unsubscribe(output)
 
@@ -101,20 +103,30 @@ async def _logged_output(api: Api, run_id: str, only: MetadataFilter | None = No
 
 
 async def _respond(
-    api: Api, request: web.Request, output: FinalValuesWaiter, headers: dict[str, str], *, cancels: str | None
+    api: Api,
+    request: web.Request,
+    output: FinalValuesWaiter,
+    headers: dict[str, str],
+    *,
+    cancels: str | None,
+    feedback_keys: Sequence[str] | None,
 ) -> web.StreamResponse:
     """A run ending within `answer_wait_seconds` is one response; else headers first, then a newline per heartbeat."""
     async with cancelled_on_disconnect(api, request, output, cancels):
         with api.disconnects.watch(request, output.close):
-            return await _deliver(api, request, output, headers)
+            return await _deliver(api, request, output, headers, feedback_keys)
 
 
 async def _deliver(
-    api: Api, request: web.Request, output: FinalValuesWaiter, headers: dict[str, str]
+    api: Api,
+    request: web.Request,
+    output: FinalValuesWaiter,
+    headers: dict[str, str],
+    feedback_keys: Sequence[str] | None,
 ) -> web.StreamResponse:
     if await output.wait(api.settings.answer_wait_seconds):
         if not output.closed:
-            return raw_reply(await result(api, output), headers=headers)
+            return raw_reply(await _with_feedback(api, output, feedback_keys), headers=headers)
         if client_gone(request):
             raise ConnectionResetError
         # The server stops, the run goes on: the headers tell the client where to resume.
@@ -126,12 +138,24 @@ async def _deliver(
         if output.closed:
             abort_connection(request)  # not an end the client may take for the result
         else:
-            await response.write_eof(await result(api, output))
+            await response.write_eof(await _with_feedback(api, output, feedback_keys))
     except Exception as error:
         if not (isinstance(error, ConnectionResetError) and client_gone(request)):
             abort_connection(request)  # it may as well be a connection to the database that was reset
             raise
     return response
+
+
+async def _with_feedback(api: Api, output: FinalValuesWaiter, keys: Sequence[str] | None) -> bytes:
+    """The body, and a successful run's feedback links in it."""
+    values = await result(api, output)
+    if not keys or output.end is None or output.end.kind != "success":
+        return values
+    links = await api.feedback.of(output.run_id or "", keys)
+    with_feedback = None if links is None else exactly(values)
+    if not isinstance(with_feedback, dict):
+        return values
+    return orjson.dumps({**with_feedback, "__feedback__": links})
 
 
 async def result(api: Api, output: FinalValuesWaiter) -> bytes:

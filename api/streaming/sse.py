@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import orjson
@@ -104,19 +104,33 @@ def render_frames(batch: NewFrames, shown: FrameFilter, *, ids: bool) -> bytes:
 
 
 class RunView:
-    """A run's items as SSE, and the `error` event of a run that failed without its executor having sent one."""
+    """A run's items as SSE, and the `error` event of a run that failed without its executor having sent one.
 
-    def __init__(self, subscription: RunSubscription, shown: FrameFilter, *, ids: bool, new: bool) -> None:
-        self._subscription, self._shown, self._ids = subscription, shown, ids
+    `feedback`: returns the data of the `feedback` event that follows a successful run's last, None without one.
+    """
+
+    def __init__(
+        self,
+        subscription: RunSubscription,
+        shown: FrameFilter,
+        *,
+        ids: bool,
+        new: bool,
+        feedback: Callable[[], Awaitable[dict[str, str] | None]] | None = None,
+    ) -> None:
+        self._subscription, self._shown, self._ids, self._feedback = subscription, shown, ids, feedback
         self._started = not new
 
     def render(self, items: list[Item]) -> bytes:
         self._started = self._started or bool(items)
         return b"".join([render_frames(i, self._shown, ids=self._ids) for i in items if isinstance(i, NewFrames)])
 
-    def ending(self) -> bytes:
-        """The `error` event of a run whose executor died before it sent one; else empty."""
+    async def ending(self) -> bytes:
+        """The `error` event of a run whose executor died before it sent one, or the `feedback` event; else empty."""
         end = self._subscription.end
+        if end is not None and end.kind == "success" and self._feedback is not None:
+            links = await self._feedback()
+            return b"" if links is None else block(b"feedback", orjson.dumps(links))
         if end is None or end.kind not in ("error", "timeout") or self._subscription.error_seen:
             return b""
         parts = []

@@ -25,7 +25,7 @@ from threadlog.api.custom_app.mount import CustomApp, CustomAppError
 from threadlog.api.custom_app.mount import load as load_custom_app
 from threadlog.api.priority import Assign, PriorityError
 from threadlog.api.priority import load as load_priority
-from threadlog.api.settings import ApiSettings, Cors
+from threadlog.api.settings import ApiSettings, Cors, LangSmith
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.auth import gate_of
 from threadlog.deploy.compose.engine import engine_of
@@ -302,9 +302,17 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         webhooks=app.webhooks,
         metric_prefix=settings.metric_prefix,
         internal_metrics=settings.expose_internal_metrics_prometheus,
+        langsmith=_langsmith(settings),
         own_url=api_url(settings, app),
         security=None if app.auth is None else app.auth.openapi,
     )
+
+
+def _langsmith(settings: Settings) -> LangSmith | None:
+    if settings.langsmith_api_key is None:
+        return None
+    langsmith = LangSmith(settings.langsmith_api_key, workspace_id=settings.langsmith_workspace_id)
+    return replace(langsmith, endpoint=settings.langsmith_endpoint) if settings.langsmith_endpoint else langsmith
 
 
 def _cors(settings: Settings, given: Mapping[str, Any]) -> Cors:

@@ -66,6 +66,13 @@ async def stream_of(db: Reader, thread_id: str, run_id: str) -> asyncpg.Record |
     return await db.fetchrow(f"SELECT {_STREAM} FROM runs WHERE thread_id = $1 AND run_id = $2", thread_id, run_id)
 
 
+async def feedback_keys_of(db: Reader, run_id: str) -> str | None:
+    """The keys of feedback that a run was created with, as JSON text; None without any."""
+    return await db.fetchval(  # type: ignore[no-any-return]
+        "SELECT kwargs->>'feedback_keys' FROM runs WHERE run_id = $1", run_id
+    )
+
+
 async def search(
     db: Reader, thread_id: str, *, status: str | None, limit: int, offset: int, only: MetadataFilter | None = None
 ) -> Sequence[asyncpg.Record]:

@@ -149,15 +149,6 @@ async def test_too_much_is_refused_with_the_limit_and_the_number(api: ApiHarness
         assert len(detail) < 500
 
 
-async def test_what_is_asked_for_and_not_there_is_refused(api: ApiHarness) -> None:
-    thread_id = await api.thread()
-    for path in ("/runs", f"/threads/{thread_id}/runs", "/runs/wait"):
-        status, answer = await api.ask("POST", path, run(feedback_keys=["score"]))
-        assert (status, answer["detail"]) == (422, "feedback_keys: threadlog has no such feature yet. Leave it out.")
-    for nothing in (None, [], ""):
-        await api.call("POST", f"/threads/{thread_id}/runs", run(feedback_keys=nothing))
-
-
 @pytest.mark.contract(164)
 async def test_a_webhook_to_this_machine_is_refused_unless_the_application_allows_it(api: ApiHarness) -> None:
     """tests/contract/test_webhooks.py has those of an application that does."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from threadlog.api.app import ROUTES
-from threadlog.api.http.bodies import Later
 from threadlog.api.http.openapi import plain_path
 from threadlog.api.http.routes import Route
 from threadlog.api.runs.bodies import RunCreate
@@ -20,10 +18,8 @@ from threadlog.engine.user_code.langgraph_keys import KEYS, SECTIONS, VARIABLES,
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md"
 SOME_ID = "0b2e5f1c-4c0d-4f0e-9a5e-1f2d3c4b5a69"
-ASKING: dict[str, Any] = {"feedback_keys": ["score"]}
-"""For each field that is refused a value that asks for something."""
 PARTLY = {("GET", "/metrics")}
-"""What is incomplete although no field of it is refused; the remarks say why."""
+"""What is incomplete; the remarks say why."""
 
 
 def table(heading: str) -> list[list[str]]:
@@ -46,7 +42,6 @@ class Row:
     word: str
     parameters: frozenset[str]
     takes_run: bool
-    refused: frozenset[str]
     remark: str
 
     def __str__(self) -> str:
@@ -59,27 +54,15 @@ class Row:
 
 def endpoints() -> list[Row]:
     rows = []
-    for endpoint, word, honoured, refused, remark in table("Endpoints"):
+    for endpoint, word, honoured, remark in table("Endpoints"):
         method, path = endpoint.strip("`").split()
-        rows.append(
-            Row(method, path, word, frozenset(names(honoured)), "*run*" in honoured, frozenset(names(refused)), remark)
-        )
+        rows.append(Row(method, path, word, frozenset(names(honoured)), "*run*" in honoured, remark))
     return rows
 
 
 ROWS = endpoints()
 RUN_FIELDS = {next(iter(names(field))): word for field, word, _ in table("Fields of a run")}
 SERVED = {(route.method, plain_path(route.path)): route for route in ROUTES}
-REFUSED = [
-    (row, field)
-    for row in ROWS
-    for field in sorted(row.refused | {f for f, word in RUN_FIELDS.items() if row.takes_run and word == "refused"})
-]
-
-
-def _fields(model: Any, *, refused: bool) -> set[str]:
-    (later,) = Later.__metadata__
-    return {name for name, field in model.model_fields.items() if (later in field.metadata) == refused}
 
 
 def test_every_route_is_in_the_table_and_nothing_else_is_called_honoured() -> None:
@@ -96,14 +79,13 @@ def test_the_parameters_of_an_endpoint_are_those_of_its_route(key: tuple[str, st
     query = {parameter.name for parameter in route.query}
     assert row.takes_run == (route.body is RunCreate)
     body = None if row.takes_run else route.body
-    assert row.parameters == query | (_fields(body, refused=False) if body else set())
-    assert row.refused == (_fields(body, refused=True) if body else set())
-    assert (row.word == "partly") == (bool(row.refused) or row.takes_run or key in PARTLY)
+    assert row.parameters == query | (set(body.model_fields) if body else set())
+    assert (row.word == "partly") == (key in PARTLY)
 
 
 def test_the_fields_of_a_run_are_those_of_the_model() -> None:
-    assert {field for field, word in RUN_FIELDS.items() if word == "refused"} == _fields(RunCreate, refused=True)
-    assert {field for field, word in RUN_FIELDS.items() if word != "refused"} == _fields(RunCreate, refused=False)
+    assert RUN_FIELDS.keys() == RunCreate.model_fields.keys()
+    assert set(RUN_FIELDS.values()) == {"honoured"}
 
 
 def test_variables_are_treated_as_the_table_says() -> None:
@@ -132,12 +114,3 @@ async def test_what_is_not_there_yet_says_so(http: httpx.AsyncClient, row: Row) 
     status, reason = response.status_code, response.json()["detail"]
     assert str(status) == row.remark[:3]
     assert reason == ("Not Found" if status == 404 else "Method Not Allowed")
-
-
-@pytest.mark.star
-@pytest.mark.parametrize(("row", "field"), REFUSED, ids=str)
-async def test_a_field_that_is_refused_is_named(http: httpx.AsyncClient, row: Row, field: str) -> None:
-    body: Any = {field: ASKING[field], **({"assistant_id": "noop"} if row.takes_run else {})}
-    response = await http.request(row.method, row.url, json=[body] if row.path == "/runs/batch" else body)
-    assert response.status_code == 422
-    assert f"{field}: " in response.json()["detail"]

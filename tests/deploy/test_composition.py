@@ -61,6 +61,10 @@ def api(attribute: str) -> Probe:
     return lambda settings, app: getattr(api_settings(settings, app), attribute)
 
 
+def langsmith(settings: Settings, app: LanggraphJson) -> Any:
+    return api_settings(settings.model_copy(update={"langsmith_api_key": "lsv2"}), app).langsmith
+
+
 def executor(attribute: str) -> Probe:
     return lambda settings, app: getattr(executor_options(settings, "postgresql:///given", app), attribute)
 
@@ -174,6 +178,9 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "EXPOSE_INTERNAL_METRICS_PROMETHEUS": ("true", api("internal_metrics")),
     "LSD_PROM_METRICS_ENABLED": ("true", lambda settings, app: settings.lsd_prom_metrics_enabled),  # test_metrics.py
     "LSD_PROM_METRICS_PORT": ("9999", lambda settings, app: port_of(settings)),
+    "LANGSMITH_API_KEY": ("lsv2", api("langsmith")),
+    "LANGSMITH_ENDPOINT": ("https://there", langsmith),
+    "LANGSMITH_WORKSPACE_ID": ("workspace", langsmith),
     "THREADLOG_WEBHOOK_SECRET": ("whsec_" + "A" * 32, lambda settings, app: sender_of(settings, Mock())._keys),
     "THREADLOG_WEBHOOK_TIMEOUT_SECONDS": ("9", lambda settings, app: sender_of(settings, Mock())._seconds),
     "THREADLOG_WEBHOOK_ATTEMPTS": ("9", lambda settings, app: schedule_of(settings).attempts),
