@@ -33,6 +33,7 @@ from threadlog.projections.fold.project import (
     ARGUMENTS,
     PROJECT_ROWS,
     PROJECT_STORE,
+    STORE_ARGUMENTS,
     UNSTORABLE,
     fold,
     statements,
@@ -51,7 +52,7 @@ _COMMIT = (
     + ")"
 )
 # Items of the store are written in the same statement where they are all that follows.
-_COMMIT_STORE = _COMMIT + ", project_store(" + ", ".join(f"${i}" for i in range(9 + ARGUMENTS, 14 + ARGUMENTS)) + ")"
+_COMMIT_STORE = _COMMIT + ", project_store(" + ", ".join(f"${9 + ARGUMENTS + i}" for i in range(STORE_ARGUMENTS)) + ")"
 _COMMIT_STAGED = _COMMIT.replace("$6", UNSTAGED)
 
 

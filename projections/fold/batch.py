@@ -206,6 +206,7 @@ class ProjectionBatch:
     store_touches: dict[tuple[str, str], datetime] = field(default_factory=dict)
     store_gone: set[tuple[str, str]] = field(default_factory=set)
     store_puts: dict[tuple[str, str], StoreItemRow] = field(default_factory=dict)
+    store_expiring: set[tuple[str, str]] = field(default_factory=set)  # those of them with a time to live
     store_namespaces: set[str] = field(default_factory=set)  # with items in this fold
     ends: list[tuple[str, str, str | None, Any, bool | None]] = field(default_factory=list)  # see `project_ends`
     stops: dict[str, Stop | None] = field(default_factory=dict)  # runs whose executors have to know, see `Executors`
@@ -314,14 +315,20 @@ class ProjectionBatch:
 
     def store_arguments(self) -> list[Any]:
         """The arguments of `project_store`, in its order."""
+        writes: dict[tuple[Any, ...], int] = {}
+        puts = [
+            (
+                writes.setdefault((item[0], row.p, row.created_at, row.updated_at, row.ttl_from), len(writes) + 1),
+                item[1], row.value, row.ttl_minutes,
+            )
+            for item, row in self.store_puts.items()
+        ]  # fmt: skip
         arguments: list[Any] = [
             self.store_sweeps,
             [(*item, at) for item, at in self.store_touches.items()],
             list(self.store_gone),
-            [
-                (*item, row.p, row.value, row.created_at, row.updated_at, row.ttl_minutes, row.ttl_from)
-                for item, row in self.store_puts.items()
-            ],
+            list(writes),
+            *([list(column) for column in zip(*puts, strict=True)] if puts else [None] * 4),
             [(*item, *vector) for item, row in self.store_puts.items() for vector in row.vectors],
         ]
         return [argument or None for argument in arguments]

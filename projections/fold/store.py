@@ -15,21 +15,21 @@ from threadlog.projections.fold.batch import ProjectionBatch, StoreItemRow, clea
 def put(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     item = _item(event["namespace"], event["key"])
     earlier = rows.store_puts.get(item)
+    created_at = at if earlier is None else earlier.created_at
+    ttl, vectors = event.get("ttl"), event.get("vectors", ())
     rows.store_puts[item] = StoreItemRow(
-        p=p,
-        value=clean_text(event["value"]),
-        created_at=at if earlier is None else earlier.created_at,
-        updated_at=at,
-        ttl_minutes=event.get("ttl"),
-        ttl_from=at,
-        vectors=[(storable(path), numbers_of(data)) for path, data in event.get("vectors", ())],
-    )
+        p, clean_text(event["value"]), created_at, at, ttl, at,
+        [(storable(path), numbers_of(data)) for path, data in vectors],
+    )  # fmt: skip
+    if ttl is not None:
+        rows.store_expiring.add(item)
     rows.store_namespaces.add(item[0])
 
 
 def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     item = _item(event["namespace"], event["key"])
     rows.store_puts.pop(item, None)
+    rows.store_expiring.discard(item)
     rows.store_touches.pop(item, None)
     rows.store_gone.add(item)
     rows.store_namespaces.add(item[0])
@@ -56,8 +56,7 @@ def must_flush_before(rows: ProjectionBatch, event: dict[str, Any]) -> bool:
     if kind == "store.items_expired":
         return _text(event["namespace"]) in rows.store_namespaces
     if kind == "store.item_put":
-        earlier = rows.store_puts.get(_item(event["namespace"], event["key"]))
-        return earlier is not None and earlier.ttl_minutes is not None
+        return bool(rows.store_expiring) and _item(event["namespace"], event["key"]) in rows.store_expiring
     return False
 
 

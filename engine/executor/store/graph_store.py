@@ -127,13 +127,16 @@ class GraphStore(BaseStore):
         results: list[Result] = [None] * len(ops)
         for (n, _), result in zip(reads, await _all([work for _, work in reads]), strict=True):
             results[n] = result
-        await _all([self._put(write, texts) for write, texts in writes.values()])
+        if writes:
+            embedded = [self._with_vectors(write, texts) for write, texts in writes.values() if texts]
+            plain = [write for write, texts in writes.values() if not texts]
+            await self._writes.ask([*plain, *await _all(embedded)])
         return results
 
     async def _result(self, op: Op) -> Result:
         match op:
             case GetOp():
-                row = await self._reads.ask((_labels(op.namespace), storable(op.key)))
+                (row,) = await self._reads.ask([(_labels(op.namespace), storable(op.key))])
                 if row is None:
                     return None
                 self._refresh([row], op.refresh_ttl)
@@ -155,11 +158,9 @@ class GraphStore(BaseStore):
             return []
         return texts_of(op.value, op.index, self._embedder.config)
 
-    async def _put(self, write: ItemWrite, texts: Sequence[tuple[str, str]]) -> None:
-        if texts:
-            vectors = await asyncio.gather(*(self._texts.ask(text) for _, text in texts))
-            write = replace(write, vectors=vectors_of([path for path, _ in texts], vectors))
-        await self._writes.ask(write)
+    async def _with_vectors(self, write: ItemWrite, texts: Sequence[tuple[str, str]]) -> ItemWrite:
+        vectors = await self._texts.ask([text for _, text in texts])
+        return replace(write, vectors=vectors_of([path for path, _ in texts], vectors))
 
     async def _search(self, op: SearchOp) -> list[SearchItem]:
         prefix, page = _labels(op.namespace_prefix), {"limit": op.limit, "offset": op.offset}
@@ -225,7 +226,7 @@ class GraphStore(BaseStore):
 
 async def _all(work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
     """`asyncio.gather`, without a task for a single one."""
-    return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+    return [await one for one in work] if len(work) < 2 else await asyncio.gather(*work)
 
 
 class _Turn:
@@ -236,11 +237,12 @@ class _Turn:
         self, loop: asyncio.AbstractEventLoop, work: Callable[[Sequence[Any]], Coroutine[Any, Any, Sequence[Any]]]
     ) -> None:
         self._loop, self._work = loop, work
-        self._asked: list[tuple[Any, asyncio.Future[Any]]] = []
+        self._asked: list[tuple[Sequence[Any], asyncio.Future[Sequence[Any]]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, what: Any) -> Any:
-        answer: asyncio.Future[Any] = self._loop.create_future()
+    async def ask(self, what: Sequence[Any]) -> Sequence[Any]:
+        """The results for these, in order. Raises the first of them that is an exception."""
+        answer: asyncio.Future[Sequence[Any]] = self._loop.create_future()
         self._asked.append((what, answer))
         if len(self._asked) == 1:
             self._loop.call_soon(self._begin)
@@ -254,22 +256,25 @@ class _Turn:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _do(self, asked: Sequence[tuple[Any, asyncio.Future[Any]]]) -> None:
+    async def _do(self, asked: Sequence[tuple[Sequence[Any], asyncio.Future[Sequence[Any]]]]) -> None:
+        everything = [one for what, _ in asked for one in what]
         try:
-            results = await self._work([what for what, _ in asked])
+            results = await self._work(everything)
         except Exception as error:
-            results = [error] * len(asked)
+            results = [error] * len(everything)
         except asyncio.CancelledError:
             for _, answer in asked:
                 answer.cancel()
             raise
-        for (_, answer), result in zip(asked, results, strict=True):
+        at = 0
+        for what, answer in asked:
+            own, at = results[at : at + len(what)], at + len(what)
             if answer.done():
                 continue
-            if isinstance(result, BaseException):
-                answer.set_exception(result)
+            if failed := [one for one in own if isinstance(one, BaseException)]:
+                answer.set_exception(failed[0])
             else:
-                answer.set_result(result)
+                answer.set_result(own)
 
     def close(self) -> None:
         for task in self._tasks:
