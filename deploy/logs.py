@@ -10,12 +10,14 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
 from threadlog.deploy.settings import Settings
 from threadlog.engine import logging_context
+from threadlog.engine.tracing import active as tracing
 
 logger = logging.getLogger("threadlog")
 
@@ -46,7 +48,7 @@ class _Plain(logging.Formatter):
 
 class _Json(logging.Formatter):
     """`{"timestamp", "level", "logger", "process", "event", …, "exception"?}`; `…`: what is in `extra`, and for loggers
-    other than threadlog's the logging context."""
+    other than threadlog's the logging context; with traces `trace_id` and `span_id`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -59,6 +61,8 @@ class _Json(logging.Formatter):
         extra = {name: value for name, value in vars(record).items() if name not in _NO_FIELDS}
         fields = extra if is_ours(record.name) else {**logging_context.fields(), **extra}
         line |= {name: value for name, value in fields.items() if name not in line}
+        if (spans := tracing.active()) is not None and (not is_ours(record.name) or _of_this_task(extra)):
+            line |= spans.ids()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
@@ -67,6 +71,12 @@ class _Json(logging.Formatter):
             return json.dumps(line, ensure_ascii=False, skipkeys=True, default=str)
         except Exception:  # user code may log what refers to itself, or raises where it is written
             return json.dumps({name: _shown(value) for name, value in line.items()}, ensure_ascii=False)
+
+
+def _of_this_task(extra: Mapping[str, object]) -> bool:
+    """Whether a line of threadlog's own is about the run or request that its task works for."""
+    of_task = logging_context.fields()
+    return any(name in of_task and of_task[name] == extra.get(name) for name in ("run_id", "request_id"))
 
 
 def is_ours(name: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from threadlog.engine.domain.commands import CreateRun, JsonObject, MultitaskStrategy
+from threadlog.engine.tracing import active as tracing
 
 # What the server decides: a client's value for these is dropped.
 _RESERVED_METADATA = frozenset(("thread_id", "run_id"))
@@ -95,7 +96,8 @@ def build_run(
     start, so its frames must not wait.
 
     `create_thread`: also when its thread does not exist, which then has this `thread_ttl`; `temporary`: the thread goes
-    with the run. `priority`: of a thread that has no settings yet.
+    with the run. `priority`: of a thread that has no settings yet. Where traces are made, the run keeps the current
+    trace context in `kwargs.trace`: attempts and webhooks go on with it, whenever and wherever.
     """
     config, context = _config(request, assistant, thread_config, request_id)
     config["configurable"].update(run_id=run_id, thread_id=thread_id)
@@ -118,6 +120,8 @@ def build_run(
         "checkpoint_during": request.durability != "exit",
         "durability": request.durability,
     }
+    if (trace := tracing.current()) is not None:
+        kwargs["trace"] = trace
     if streamed:
         kwargs["streamed"] = True
     if request.strict_resume:

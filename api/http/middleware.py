@@ -1,4 +1,4 @@
-"""Middleware of every request: request id, CORS, errors as JSON, metrics."""
+"""Middleware of every request: request id, CORS, errors as JSON, metrics, traces."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from threadlog.api.http.responses import reply
 from threadlog.engine.domain.text import storable
 from threadlog.engine.logging_context import fields, set_fields
 from threadlog.engine.metrics import METRICS
+from threadlog.engine.tracing import active as tracing
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,13 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
         started = perf_counter()
         request[REQUEST_ID] = request_id = header(request, _ID)[:_MAX_ID] or uuid4().hex
         set_fields({"request_id": request_id, "method": request.method, "path": storable(request.path)})
+        resource = request.match_info.route.resource
+        path = "unknown" if resource is None else resource.canonical
+        span = None
+        if (spans := tracing.active()) is not None:
+            from threadlog.api.http.spans import RequestSpan
+
+            span = RequestSpan.begin(spans, request, path, request_id)
         response: web.StreamResponse | None = None
         try:
             response = cors.preflight(request) or await respond(request, handler)
@@ -44,9 +52,9 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
         finally:
             # No response: the handler was cancelled, or the connection was lost while it wrote.
             status = 499 if response is None else response.status
-            resource = request.match_info.route.resource
-            path = "unknown" if resource is None else resource.canonical
             metrics.observe(request.method, path, status, (perf_counter() - started) * 1000)
+            if span is not None:
+                span.end(status)
 
     return handle
 

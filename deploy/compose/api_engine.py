@@ -37,6 +37,7 @@ from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.health import probed
 from threadlog.deploy.metrics import exposed_metrics
 from threadlog.deploy.settings import Settings
+from threadlog.deploy.tracing import traced
 from threadlog.engine.allocator import return_large_blocks
 from threadlog.engine.crons.service import CronService
 from threadlog.engine.domain.expiry import Ttl
@@ -50,6 +51,7 @@ from threadlog.engine.processor.meter import EventMeter
 from threadlog.engine.processor.ports import EventListener, Executors, Gateway
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.store.embedding import Embedder
+from threadlog.engine.tracing import active as tracing
 from threadlog.engine.user_code.importing import extend_sys_path
 from threadlog.engine.user_code.langgraph_json import LanggraphJson, ThreadTtl
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
@@ -76,6 +78,7 @@ async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None
         application = load_langgraph_json(settings.config)
         await prepared_store(uri, application.store)
         options, custom = api_settings(settings, application), await custom_app_of(settings, application)
+        parts.enter_context(traced("server"))
         deps = await parts.enter_async_context(
             api_and_engine(settings, uri, options, alone=alone, embedder=embedder_of(application))
         )
@@ -89,6 +92,7 @@ async def run_engine(settings: Settings) -> None:
     return_large_blocks()
     rules = rules_of(settings)
     async with AsyncExitStack() as parts:
+        parts.enter_context(traced("engine"))
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
         pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
@@ -117,6 +121,7 @@ async def run_api(settings: Settings) -> None:
         application = load_langgraph_json(settings.config)
         await prepared_store(uri, application.store)
         options, custom = api_settings(settings, application), await custom_app_of(settings, application)
+        parts.enter_context(traced("api"))
         source = await parts.enter_async_context(opened_log(settings))
         hub, gateway = StreamHub(source), LogGateway(source)
         await _follow_events(parts, settings, uri, source, hub, gateway)
@@ -187,6 +192,10 @@ async def _processor(
         parts.push_async_callback(_end, trimming)
     parts.push_async_callback(engine.stop)
     engine.processor.add_listener(EventMeter())
+    if (spans := tracing.active()) is not None:
+        from threadlog.engine.processor.command_spans import CommandSpans
+
+        engine.processor.add_listener(CommandSpans(spans))
     await engine.processor.start()
     await engine.processor.ready()
     return engine.processor

@@ -13,6 +13,7 @@ from threadlog.deploy.metrics import exposed_metrics
 from threadlog.deploy.parent import ask_for_more_executors
 from threadlog.deploy.settings import Settings
 from threadlog.deploy.supervise.pulse import sign_of_life
+from threadlog.deploy.tracing import traced
 from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.process import ExecutorOptions, run
 from threadlog.engine.executor.process import run_executor as run_until_told_to_stop
@@ -31,7 +32,7 @@ async def _execute(settings: Settings, graphs: Graphs, reached_at: str) -> None:
     uri = await prepared_database(settings)
     application = load(settings.config)
     await prepared_store(uri, application.store)
-    with exposed_metrics(settings):
+    with traced("executor"), exposed_metrics(settings):
         await _work(settings, graphs, reached_at, uri, application)
 
 

@@ -27,6 +27,7 @@ from threadlog.engine.log.port import Log, LogUnavailable, Topic
 from threadlog.engine.log.records import EventRecord, partition_of
 from threadlog.engine.processor.ports import Gateway
 from threadlog.engine.schedules import ScheduleError, next_due
+from threadlog.engine.tracing import active as tracing
 
 log = logging.getLogger(__name__)
 
@@ -211,11 +212,16 @@ class CronService:
 
     async def _create(self, firing: Firing, command: CreateRun | str) -> None:
         """Create the run, then record what became of it. `command`: or why there can be none."""
+        span = error = None
         try:
-            error = None
+            if (spans := tracing.active()) is not None:
+                from threadlog.engine.crons.spans import FiringSpan
+
+                span = FiringSpan(spans, firing)
             if isinstance(command, str):
                 error = {"error": "NoRun", "message": command}
             else:
+                command = command if span is None else span.carried(command)
                 decided = await self._gateway.submit(command, id=command_id(firing))
                 if (refusal := refusal_of(decided.events)) is not None:
                     error = {"error": refusal["code"], "message": refusal["detail"]}
@@ -224,6 +230,8 @@ class CronService:
             record = RecordCronRun(cron_id=firing.cron_id, due_at=firing.due_at, error=error)
             await self._submit(record, f"cron:{firing.cron_id}:{firing.due_at}:recorded")
         finally:
+            if span is not None:
+                span.end(None if error is None else error["message"])
             self._few.release()
             self._starting.pop((firing.cron_id, firing.due_at), None)
 

@@ -307,6 +307,7 @@ class Executor:
                 self._work_on(attempt, attempt.make_up(ended))
                 return
             logger.error("run %s could not be reported", run_id, exc_info=ended, extra=attempt.claim.log_fields)
+        attempt.end_span()
         if self.attempts.get(run_id) is attempt:
             del self.attempts[run_id]
         if self._on_thread.get(attempt.claim.thread_id) is attempt:

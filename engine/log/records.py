@@ -15,6 +15,7 @@ from threadlog.engine.domain.wire import to_body
 from threadlog.engine.log.encodable import encodable
 from threadlog.engine.log.large import holds_nul
 from threadlog.engine.offload.process import LARGE_BYTES
+from threadlog.engine.tracing import active as tracing
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -30,7 +31,10 @@ EXECUTOR = "executor"
 
 @dataclass(frozen=True, slots=True)
 class CommandEnvelope:
-    """A command with its id (idempotency key), aggregate key, actor, time (ISO-8601 UTC) and trace context."""
+    """A command with its id (idempotency key), aggregate key, actor and time (ISO-8601 UTC).
+
+    `trace`: where traces are made, the trace context of what has sent it (`engine.tracing.spans`). It decides nothing.
+    """
 
     id: str
     type: str
@@ -74,8 +78,11 @@ class CommandEnvelope:
         return CommandEnvelope(**orjson.loads(value))
 
     @staticmethod
-    def of(command: Command, *, id: str, key: str, at: str, actor: str | None = None) -> CommandEnvelope:
-        return CommandEnvelope(id=id, type=command.type, key=key, at=at, body=to_body(command), actor=actor)
+    def of(
+        command: Command, *, id: str, key: str, at: str, actor: str | None = None, trace: str | None = None
+    ) -> CommandEnvelope:
+        """`trace` None: the current one."""
+        return CommandEnvelope(id, command.type, key, at, to_body(command), actor, trace or tracing.current())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class RefusedEnvelope(CommandEnvelope):
         """With the ids of its body only: the rest of it may be what can't be stored."""
         body = {name: envelope.body[name] for name in _IDENTITY if isinstance(envelope.body.get(name), str | int)}
         texts = (envelope.id, envelope.type, envelope.key, envelope.at)
-        return RefusedEnvelope(*texts, body, envelope.actor, reason=reason)
+        return RefusedEnvelope(*texts, body, envelope.actor, envelope.trace, reason=reason)
 
 
 _IDENTITY = ("thread_id", "run_id", "attempt", "job_id", "assistant_id", "cron_id")
@@ -112,7 +119,8 @@ class EventRecord:
 
     `epoch`: the writer's term; `cmd_off`: offset of the command in `commands` of the same partition; `after`: the
     `cmd_off` of the record this one was decided after (None: not told), so that a record that got into the log although
-    an earlier one of its term did not is recognised. `actor`: the command's, who wanted it (None: not told).
+    an earlier one of its term did not is recognised. `actor`, `trace`: the command's, who wanted it, and in which trace
+    (None: not told).
     """
 
     epoch: int
@@ -124,6 +132,7 @@ class EventRecord:
     start: bool = False
     after: int | None = None
     actor: str | None = None
+    trace: str | None = None
     _value: bytes | None = field(default=None, init=False, repr=False, compare=False)  # orjson leaves it out: a "_"
 
     def encode(self) -> bytes:
@@ -151,9 +160,15 @@ class EventRecord:
             if type(said) is not dict or not said.keys() >= _EVENT_FIELDS:
                 raise ValueError("it is not an object with the fields of an event record") from None
             record = EventRecord(
-                **{name: said[name] for name in (*_EVENT_FIELDS, "events", "start", "after", "actor") if name in said}
+                **{
+                    name: said[name]
+                    for name in (*_EVENT_FIELDS, "events", "start", "after", "actor", "trace")
+                    if name in said
+                }
             )
         record._check_types()
+        if record.trace is not None and type(record.trace) is not str:
+            object.__setattr__(record, "trace", None)  # for readers of before the field the record counts: for all
         return record
 
     def _check_types(self) -> None:

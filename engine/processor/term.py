@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -38,6 +38,7 @@ from threadlog.engine.log.large import command_fields
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
 from threadlog.engine.offload.process import LARGE_BYTES
 from threadlog.engine.processor.ports import Accepted, Batch, Fenced, Position
+from threadlog.engine.tracing.active import TRACE_CHARACTERS
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +182,7 @@ class Term:
             events=[event_to_wire(event) for event in events],
             after=self._decided,
             actor=envelope.actor,
+            trace=envelope.trace,
         )
 
     def _refuse(
@@ -372,6 +374,9 @@ def _envelope_of(fields: Any, key: str, place: tuple[int, int] | None) -> Comman
     if actor is not None and (not isinstance(actor, str) or len(actor) > limits.ACTOR_CHARACTERS):
         reason = f"its actor is not a text of at most {limits.ACTOR_CHARACTERS} characters"
         return RefusedEnvelope(*texts, {}, reason=reason)
+    trace = envelope.trace
+    if trace is not None and (not isinstance(trace, str) or len(trace) > TRACE_CHARACTERS):
+        envelope = replace(envelope, trace=None)  # no reason to refuse a command
     if place is not None and partition_of(envelope.key, place[1]) != place[0]:
         # The owner of the key's own partition decides for it, and nobody else.
         return RefusedEnvelope(*texts, {}, reason="it is in another partition than its key's")

@@ -26,6 +26,7 @@ from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.records import CommandEnvelope, EventRecord
 from threadlog.engine.metrics import METRICS
 from threadlog.engine.postgres.errors import FAILED
+from threadlog.engine.tracing import active as tracing
 from threadlog.engine.webhooks.ports import DueWebhook, PartitionOwner, WebhookStore
 from threadlog.engine.webhooks.schedule import RetrySchedule
 from threadlog.engine.webhooks.sender import Delivery
@@ -165,13 +166,19 @@ class WebhookDispatcher:
             if message is None or not self._still_due(due):
                 # Taken over, delivered, or read too early in a take-over: looked at again in a moment.
                 return await asyncio.sleep(0.5)
-            url, body = message
-            self._bytes += len(body)
+            self._bytes += (size := len(message.body))
+        span = None
+        if (spans := tracing.active()) is not None:
+            from threadlog.engine.webhooks import spans as webhook_spans
+
+            span = webhook_spans.begin(spans, due, message.trace)
         try:
-            delivery = await self._send(url, due.run_id, body)
+            delivery = await self._send(message.url, due.run_id, message.body)
         finally:
-            self._bytes -= len(body)
-        del body, message
+            self._bytes -= size
+        if span is not None:
+            webhook_spans.end(span, delivery)
+        del message
         self._remember(due, delivery)
         await self._report(due, self._report_of(due, delivery))
 

@@ -29,6 +29,15 @@ class Look:
     next_seconds: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookMessage:
+    """What an attempt sends, and the trace context of its run, where traces are made."""
+
+    url: str
+    body: bytes
+    trace: str | None = None
+
+
 class WebhookStore(Protocol):
     """The table `webhooks`. Everything raises what asyncpg raises."""
 
@@ -44,8 +53,8 @@ class WebhookStore(Protocol):
         """What is due in these partitions: not these runs, nothing for receivers that are `full`."""
         ...
 
-    async def message(self, due: DueWebhook, owner: str) -> tuple[str, bytes] | None:
-        """URL and body of an attempt; None if it is not due any more, or if the partition is not, or not yet, this
+    async def message(self, due: DueWebhook, owner: str) -> WebhookMessage | None:
+        """What an attempt sends; None if it is not due any more, or if the partition is not, or not yet, this
         owner's: all that its predecessors have recorded has to be projected."""
         ...
 

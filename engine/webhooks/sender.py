@@ -13,6 +13,7 @@ from typing import Any, Literal
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from threadlog.engine.tracing import active as tracing
 from threadlog.engine.webhooks.guard import UrlGuard, WebhookRefused
 from threadlog.engine.webhooks.schedule import retry_after
 from threadlog.engine.webhooks.signing import signature
@@ -76,6 +77,8 @@ class WebhookSender:
             "webhook-id": id,
             "webhook-timestamp": str(now),
         }
+        if (spans := tracing.active()) is not None:
+            headers |= spans.headers()
         if self._keys:
             headers["webhook-signature"] = signature(self._keys, id, now, body)
         return headers

@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 
 from threadlog.engine.clock import utc_now
-from threadlog.engine.webhooks.ports import DueWebhook, Look
+from threadlog.engine.webhooks.ports import DueWebhook, Look, WebhookMessage
 from threadlog.projections.queries import runs, state
 from threadlog.projections.queries.connection import Reader
 from threadlog.projections.render.state import Selection
@@ -38,7 +38,7 @@ ORDER BY d.due_at LIMIT $5
 """
 # `log_epoch` is the owner's when its announcement is projected, and with it all that was in the log before.
 _MESSAGE = """
-SELECT w.* FROM webhooks w JOIN partitions o USING (p)
+SELECT w.*, w.kwargs->>'trace' AS trace FROM webhooks w JOIN partitions o USING (p)
 WHERE w.run_id = $1 AND w.attempt = $2 AND o.owner = $3 AND o.log_epoch = o.epoch
     AND EXISTS (SELECT FROM processors e WHERE e.owner = o.owner AND e.lease_until > now())
 """
@@ -64,11 +64,11 @@ class PostgresWebhookStore:
         due = [DueWebhook(*row[:5]) for row in rows if row["in_seconds"] <= 0]
         return Look(due, next((row["in_seconds"] for row in rows if row["in_seconds"] > 0), None))
 
-    async def message(self, due: DueWebhook, owner: str) -> tuple[str, bytes] | None:
+    async def message(self, due: DueWebhook, owner: str) -> WebhookMessage | None:
         row = await self._db.fetchrow(_MESSAGE, due.run_id, due.attempt, owner)
         if row is None:
             return None
-        return row["url"], body(row, await self._values(row))
+        return WebhookMessage(row["url"], body(row, await self._values(row)), row["trace"])
 
     async def _values(self, row: asyncpg.Record) -> Any:
         """The values that the run left; None of one that left nothing: stateless, or rolled back."""

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.domain.scenario import R1, R2, T, at, checkpoint, create, report
@@ -62,6 +63,19 @@ def test_the_record_says_who_wanted_its_command() -> None:
     record = decide(fresh(), 0, replace(envelope(CreateThread(thread_id=T)), actor="user:ann"))
     assert record.actor == "user:ann"
     assert EventRecord.decode(record.encode()).actor == "user:ann"
+
+
+def test_a_record_has_its_commands_trace_which_is_never_a_reason_to_refuse() -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01 vendor=1"
+    term = fresh()
+    record = decide(term, 0, replace(envelope(CreateThread(thread_id=T)), trace=trace))
+    assert EventRecord.decode(record.encode()).trace == record.trace == trace
+    for n, bad in enumerate((7, ["a"], "a" * 569), 1):
+        sent = orjson.loads(envelope(UpdateThread(thread_id=T, metadata={"n": n}), id=f"c{n}").encode()) | {
+            "trace": bad
+        }
+        record = decide(term, n, envelope_of(orjson.dumps(sent), T))
+        assert types(record) == ["thread.updated"] and record.trace is None
 
 
 def test_what_the_former_term_left_is_read_back_folded_and_projected() -> None:

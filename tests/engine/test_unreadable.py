@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import orjson
 import pytest
@@ -48,6 +49,12 @@ def not_event_records() -> dict[str, bytes]:
         "NaN": b'{"epoch": NaN}', "a half surrogate": value.replace(b'"k"', b'"\\ud800"'), "cut": value[:-1],
         "twice": value * 2, "begun later": value[1:], "another's": orjson.dumps(good | {"_value": 1, "epoch": "x"}),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("trace", [7, [], {"a": 1}])
+def test_a_trace_that_is_no_text_is_left_out_as_readers_from_before_it_do(trace: Any) -> None:
+    value = orjson.dumps({**orjson.loads(LAST.encode()), "trace": trace})
+    assert EventRecord.decode(value) == LAST
 
 
 def no_frames() -> dict[str, bytes]:

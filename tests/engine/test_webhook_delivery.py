@@ -22,7 +22,7 @@ from threadlog.engine.user_code.webhook_rules import WebhookRules
 from threadlog.engine.webhooks import dispatcher
 from threadlog.engine.webhooks.dispatcher import WebhookDispatcher
 from threadlog.engine.webhooks.guard import UrlGuard
-from threadlog.engine.webhooks.ports import DueWebhook, Look
+from threadlog.engine.webhooks.ports import DueWebhook, Look, WebhookMessage
 from threadlog.engine.webhooks.schedule import RetrySchedule, retry_after
 from threadlog.engine.webhooks.sender import Delivery, WebhookSender
 from threadlog.engine.webhooks.signing import keys_of, signature
@@ -223,8 +223,8 @@ class Engine:
         due = [row for row in self.rows.values() if row.run_id not in without and row.receiver not in full]
         return Look(due[:limit], None)
 
-    async def message(self, due: DueWebhook, owner: str) -> tuple[str, bytes] | None:
-        return (f"http://{due.receiver}/", b"{}") if self.rows.get(due.run_id) == due else None
+    async def message(self, due: DueWebhook, owner: str) -> WebhookMessage | None:
+        return WebhookMessage(f"http://{due.receiver}/", b"{}") if self.rows.get(due.run_id) == due else None
 
     async def send(self, envelope: CommandEnvelope) -> None:
         if self.lost:

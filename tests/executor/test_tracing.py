@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -92,6 +93,11 @@ def _as_in_a_new_process() -> None:
         if hasattr(cached, "cache_clear"):
             cached.cache_clear()
     run_trees._CLIENT = None
+    with suppress(ImportError):
+        from opentelemetry import trace
+        from opentelemetry.util._once import Once
+
+        trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = None, Once()
 
 
 async def test_a_run_is_a_tree_in_langsmith(harness: ExecutorHarness, serving: Any, receiver: LangSmith) -> None:
@@ -120,12 +126,7 @@ async def test_a_client_may_choose_the_project_and_the_example(
 async def test_the_same_tree_goes_out_as_otlp(
     harness: ExecutorHarness, serving: Any, receiver: LangSmith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("opentelemetry.sdk")
-    if tuple(map(int, langsmith.__version__.split(".")[:2])) < (0, 5):
-        pytest.skip("an older langsmith")
-    monkeypatch.setenv("LANGSMITH_OTEL_ENABLED", "true")
-    monkeypatch.setenv("LANGSMITH_OTEL_ONLY", "true")
-    _as_in_a_new_process()
+    _as_otlp(monkeypatch)
     await serving("noop")
     run_id = await harness.enqueue("noop", {"items": ["in"]})
     await harness.outcome(run_id)
@@ -136,3 +137,35 @@ async def test_the_same_tree_goes_out_as_otlp(
 
     await eventually(spans, lambda sent: thread_id.encode() in sent and run_id.encode() in sent)
     assert receiver.runs == {}
+
+
+async def test_beside_the_servers_own_spans_that_tree_is_below_the_attempt_and_has_the_nodes(
+    harness: ExecutorHarness, serving: Any, receiver: LangSmith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _as_otlp(monkeypatch)
+    from tests.executor.test_spans import Exported, exported_spans, id_of
+    from tests.otlp import spans_in
+
+    with exported_spans() as provider:
+        await serving("noop")
+        run_id = await harness.enqueue("noop", {"items": ["in"]})
+        await harness.outcome(run_id)
+        attempt = await Exported(provider).attempt(run_id)
+        assert [span.name for span in Exported(provider).all()] == ["attempt noop"]
+
+    def names_below() -> set[str]:
+        sent = [span for path, body in receiver.posted if path.endswith("/v1/traces") for span in spans_in(body)]
+        return {span.name for span in sent if span.trace_id == f"{attempt.context.trace_id:032x}"} | {
+            "root" for span in sent if span.parent_id == id_of(attempt.context)
+        }
+
+    await eventually(names_below, lambda names: names >= {"a", "b", "root"})
+
+
+def _as_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    if tuple(map(int, langsmith.__version__.split(".")[:2])) < (0, 5):
+        pytest.skip("an older langsmith")
+    monkeypatch.setenv("LANGSMITH_OTEL_ENABLED", "true")
+    monkeypatch.setenv("LANGSMITH_OTEL_ONLY", "true")
+    _as_in_a_new_process()

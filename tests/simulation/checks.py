@@ -72,6 +72,7 @@ def _reference(p: Partition, records: list[EventRecord]) -> dict[str, States]:
     states: dict[str, States] = {}
     for record, (_, envelope) in zip(records, p.commands, strict=True):
         before = states.get(envelope.key, decider.EMPTY)
+        assert record.trace == envelope.trace, f"I4: {envelope}: decided in the trace {record.trace}"
         if (refusal := _refusal(p, record, envelope, before)) is not None:
             wire = [event_to_wire(event) for event in refusal]
             shown = [{k: v for k, v in event.items() if k not in _SAYS_WHY} for event in record.events]

@@ -368,8 +368,9 @@ class SimulatedWorld:
 
     def send(self, sender: Any, command: Command, *, id: str | None = None, skew: float = 0.0) -> None:
         """A command on its way into the log; those of one sender keep their order."""
+        id = id or f"c{self.next_id()}"
         envelope = CommandEnvelope.of(
-            command, id=id or f"c{self.next_id()}", key=key_of(command), at=iso(self.now + skew)
+            command, id=id, key=key_of(command), at=iso(self.now + skew), trace=f"of {id}" if len(id) % 2 else None
         )
         self.command_net.append((sender, envelope))
         self.sent.append(envelope)

@@ -39,6 +39,8 @@ class AttemptReporter:
         self._appender, self._frames, self._applied = appender, frames, applied
         self._started: dict[str, Any] | None = {"executor": executor, "at": utc_now()}
         self._items: list[dict[str, Any]] = []
+        self.trace: str | None = None
+        """The trace context of the attempt, which its reports carry."""
         self._number = 0
         self._in_flight: asyncio.Future[int] | None = None
         self._last: asyncio.Future[int] | None = None  # the report with the outcome
@@ -150,6 +152,7 @@ class AttemptReporter:
             key=frames.thread_id,
             at=utc_now(),
             actor=EXECUTOR,
+            trace=self.trace,
         )
         self._started = None
         self._number += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 from langgraph.pregel import Pregel
@@ -39,6 +39,10 @@ from threadlog.engine.executor.run.usage import UsageCounter
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.records import EVENT_STREAMING
 from threadlog.engine.logging_context import set_fields
+from threadlog.engine.tracing import active as tracing
+
+if TYPE_CHECKING:
+    from threadlog.engine.executor.run.attempt_span import AttemptSpan
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +106,8 @@ class RunAttempt:
         self._refused = False  # an answer that no interrupt waits for: nothing has been run
         self._told: Any = None  # what to stop with, told before it began
         self._again: asyncio.TimerHandle | None = None
+        self._span: AttemptSpan | None = None
+        self._ended_as: tuple[str, dict[str, Any] | None] = ("lost", None)
 
     @property
     def working(self) -> bool:
@@ -161,6 +167,7 @@ class RunAttempt:
     async def run(self) -> None:
         self._begun = True
         set_fields(self.claim.log_fields)  # of what the graph logs
+        self._begin_span()
         self._given_up.track()
         limit = self._loop.call_later(self._timeout, self._stop, "timeout", "Timeout")
         try:
@@ -175,6 +182,20 @@ class RunAttempt:
         self.leaves_cycles = outcome["status"] != "success" or bool(outcome["interrupts"])
         if self._reason != "lost":
             await self._report(outcome)
+
+    def _begin_span(self) -> None:
+        """Where this process makes traces."""
+        if (spans := tracing.active()) is not None:
+            from threadlog.engine.executor.run.attempt_span import AttemptSpan
+
+            self._span = AttemptSpan(spans, self.claim)
+            self.reporter.trace = self._span.trace
+
+    def end_span(self) -> None:
+        """To be called once nothing more comes of it."""
+        if (span := self._span) is not None:
+            self._span = None
+            span.end(*self._ended_as)
 
     async def _threads_ended(self) -> None:
         """Keep the slot, for some time, until the nodes that were given up have ended in their threads."""
@@ -232,6 +253,7 @@ class RunAttempt:
         outcome["frames"] = self.queue.count
         if usage := self.usage.totals():
             outcome["usage"] = usage
+        self._ended_as = (outcome["status"], outcome.get("error"))
         if self.claim.kind == "state_update" and outcome["status"] != "success":
             self.reporter.forget()  # all of an update or nothing: what did not end well leaves the thread as it was
         try:
@@ -359,8 +381,11 @@ class RunAttempt:
                 stream.stopped_at_breakpoint(_output(graph, plan.breakpoint.values))
             else:
                 try:
+                    if self._span is not None and isinstance(plan.input, Command | None):
+                        await self._span.link_resumed(self._pool)
+                    nodes = None if self._span is None else self._span.nodes()
                     await call_graph(
-                        graph, plan, claim, saver, stream, self.queue, self.control, self._store, self.usage
+                        graph, plan, claim, saver, stream, self.queue, self.control, self._store, self.usage, nodes
                     )
                 except GeneratorExit:
                     raise

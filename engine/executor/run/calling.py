@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.pregel import Pregel
 from langgraph.runtime import Runtime
 from langgraph.store.base import BaseStore
@@ -40,9 +41,10 @@ async def call_graph(
     control: RunControl,
     store: BaseStore,
     usage: UsageCounter,
+    nodes: BaseCallbackHandler | None,
 ) -> None:
     """Run the graph to its end, with its checkpoints in `saver`, what it emits in `stream`, and `store` as its store.
-    `usage` counts the tokens of its models.
+    `usage` counts the tokens of its models, `nodes` hears of what is called.
 
     Waits between supersteps while `queue` is full. Raises what the graph raises.
     """
@@ -65,6 +67,8 @@ async def call_graph(
         handlers.append(stream.tool_calls)
     if (tracer := chosen_tracer(config["configurable"])) is not None:
         handlers.append(tracer)
+    if nodes is not None:
+        handlers.append(nodes)
     config["callbacks"] = handlers
     options: dict[str, Any] = {
         "context": context_for(graph, kwargs.get("context")),

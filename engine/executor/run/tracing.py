@@ -24,3 +24,15 @@ def chosen_tracer(configurable: Mapping[str, Any]) -> Any | None:
 
     example_id = as_uuid(example) if isinstance(example, str) else None
     return LangChainTracer(project_name=project if isinstance(project, str) else None, example_id=example_id)
+
+
+def langsmith_makes_spans() -> bool:
+    """Whether LangSmith's client sends its run trees as OpenTelemetry spans, which has one for every node."""
+    from langsmith.utils import get_env_var, is_env_var_truish, tracing_is_enabled
+
+    if not tracing_is_enabled():
+        return False
+    mode = get_env_var("TRACING_MODE")
+    if mode is not None:
+        return mode.lower() in ("otel", "hybrid")
+    return is_env_var_truish("OTEL_ENABLED") or is_env_var_truish("OTEL_ONLY")

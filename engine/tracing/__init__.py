@@ -1,0 +1,1 @@
+"""OpenTelemetry traces: the spans of this process, and the context that commands and runs carry from one to another."""
