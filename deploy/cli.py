@@ -172,6 +172,23 @@ def events(thread_id: str | None, follow: bool, as_json: bool, verify: bool, **g
 
 
 @main.command()
+@click.option("--check", is_flag=True, help="Try the migrations of `langgraph.json` on every thread; write nothing.")
+@click.option("--graph", "graph_ids", multiple=True, help="Only threads of this graph. May be given several times.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object, with every problem.")
+@config_option
+@data_dir_option
+def migrate(check: bool, graph_ids: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Check whether the states of all threads can be brought to the present version of their graphs."""
+    if not check:
+        raise Readable("states are migrated when a run reads them: there is only `threadlog migrate --check`")
+    application = _application(given)
+    settings = _reachable(_settings(given))
+    from threadlog.deploy.commands import migrate as checking
+
+    sys.exit(_run(lambda: checking.check(settings, application.path, graph_ids=graph_ids, as_json=as_json), _call))
+
+
+@main.command()
 @host_option
 @port_option
 @_option("--health-port", env="THREADLOG_HEALTH_PORT", type=click.IntRange(1, 65_535), help="Ask this port instead.")

@@ -25,6 +25,7 @@ from threadlog.engine.domain.events import (
     RunStopped,
     RunSucceeded,
     RunTimedOut,
+    StateMigrated,
     StateUpdated,
     StateUpdateFailed,
     TasksPlanned,
@@ -92,12 +93,13 @@ def _with_progress(s: Thread, slot: Slot, saved: list[Event]) -> tuple[Thread, S
     return s, slot if planned is slot.planned else slot._replace(planned=planned)
 
 
-_ITEMS: dict[str, tuple[type[CheckpointSaved | WritesSaved | TasksPlanned], tuple[str, ...]]] = {
+_ITEMS: dict[str, tuple[type[CheckpointSaved | WritesSaved | TasksPlanned | StateMigrated], tuple[str, ...]]] = {
     "checkpoint": (
         CheckpointSaved, ("ns", "checkpoint_id", "parent_id", "metadata", "checkpoint", "channels", "blobs")
     ),
     "writes": (WritesSaved, ("ns", "checkpoint_id", "task_id", "task_path", "writes", "blobs")),
     "tasks": (TasksPlanned, ("ns", "checkpoint_id", "tasks", "out", "shown", "blobs")),
+    "migrated": (StateMigrated, ("ns", "checkpoint_id", "graph_id", "from_version", "to_version")),
 }  # fmt: skip
 
 

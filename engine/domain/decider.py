@@ -45,6 +45,7 @@ from threadlog.engine.domain.events import (
     CommandRejected,
     Event,
     RunReleased,
+    StateMigrated,
     ThreadPruned,
     WritesSaved,
 )
@@ -113,7 +114,7 @@ _BY_NAME = {d.name: d for d in DECIDERS}
 _BY_COMMAND = {c.type: d for d in DECIDERS for c in d.commands}
 _BY_EVENT = {e: d for d in DECIDERS for e in d.events}
 _SILENT = frozenset(e.type for e in ANSWERS)
-_TRACELESS = _SILENT | {e.type for e in (RunReleased, WritesSaved, ThreadPruned, CheckpointsDeleted)}
+_TRACELESS = _SILENT | {e.type for e in (RunReleased, WritesSaved, ThreadPruned, CheckpointsDeleted, StateMigrated)}
 _SAVED = CheckpointSaved(thread_id="", checkpoint_id="")  # that there is one is all that is kept of it
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -16,6 +17,7 @@ from types import ModuleType
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 
 _OURS = "threadlog"
+_ABSOLUTE = re.compile(r"(?<![\w./-])/(?:[^/\s:()'\"]+/)*?((?:[^/\s:()'\"]+/)?[^/\s:()'\"]+)(?![^\s:()'\"])")
 _ENGINE = str(Path(__file__).parents[1])  # as tracebacks name it
 
 
@@ -105,3 +107,8 @@ def describe_error(error: BaseException, folder: Path) -> str:
             place = f" ({chosen[0].filename}:{chosen[0].lineno})"
     text = str(error.msg if isinstance(error, SyntaxError) else error)
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def without_folders(text: str) -> str:
+    """The text for clients: of absolute paths the file and its folder only."""
+    return _ABSOLUTE.sub(r"\1", text)

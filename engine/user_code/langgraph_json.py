@@ -16,6 +16,7 @@ from typing import Any, Literal
 from threadlog.engine.user_code.auth_section import AuthSection, Wrong, options_of
 from threadlog.engine.user_code.http_section import CodePlace, HttpSection, place_of, read_http
 from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
+from threadlog.engine.user_code.migrations_section import MigrationStep, read_migrations
 from threadlog.engine.user_code.store_config import StoreConfig, StoreConfigError, store_config
 from threadlog.engine.user_code.webhook_rules import WebhookRules, webhook_rules
 
@@ -66,6 +67,7 @@ class LanggraphJson:
     priority: CodePlace | None = None
     thread_ttl: ThreadTtl = field(default_factory=lambda: ThreadTtl())
     webhooks: WebhookRules = field(default_factory=WebhookRules)
+    migrations: Mapping[str, tuple[MigrationStep, ...]] = field(default_factory=dict)
     auth: AuthSection | None = None
     notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
@@ -138,6 +140,9 @@ def _checked(file: Path, raw: dict[str, Any]) -> LanggraphJson:
         priority=_priority(file, raw.get("priority", sections.get("LANGGRAPH_PRIORITY"))),
         thread_ttl=_thread_ttl(file, raw.get("checkpointer", sections.get("LANGGRAPH_CHECKPOINTER"))),
         webhooks=_webhooks(file, raw.get("webhooks", sections.get("LANGGRAPH_WEBHOOKS")), http, environment),
+        migrations=read_migrations(
+            raw.get("migrations"), graphs, file.parent, lambda key, problem: ConfigError(file, key, problem)
+        ),
         auth=_auth(file, raw.get("auth") or sections.get("LANGGRAPH_AUTH")),
         notices=notices,
         raw=raw,

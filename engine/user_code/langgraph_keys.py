@@ -70,6 +70,8 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "checkpointer": (Treatment.IGNORED, "Every other key of it: `path`."),
     "priority.path": (Treatment.HONOURED, "A `langgraph_sdk.Priority` with its `assign` function."),
     "priority": (Treatment.IGNORED, "Every other key of it."),
+    "migrations": (Treatment.HONOURED, "threadlog's own: functions that bring states of earlier versions of a graph up "
+                   "([migrations](migrations.md))."),
     "webhooks": (Treatment.HONOURED, "`env_prefix`, `url`, `headers`: see [webhooks](webhooks.md)."),
     "ui": (Treatment.IGNORED, "Generative UI bundles are not served."),
     "ui_config": (Treatment.IGNORED, "As `ui`."),

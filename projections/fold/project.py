@@ -38,8 +38,8 @@ _HANDLERS: dict[str, Handler] = {
     **store.HANDLERS,
     **crons.HANDLERS,
 }
-# Replies to a command; they change no read model.
-_SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced", "run.refused"})
+# Replies to a command, and what only the history tells; they change no read model.
+_SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced", "run.refused", "state.migrated"})
 _TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted", "cron.deleted"})
 
 PROJECT_PRIORITIES = "SELECT project_priorities($1, $2, $3)"

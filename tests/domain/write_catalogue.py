@@ -56,6 +56,8 @@ MEANINGS = {
     "executor": "id of the executor process",
     "frames": "how many stream frames the attempt emitted",
     "fresh": "whether the thread has no checkpoint to load",
+    "from_version": "version of the state that was read",
+    "to_version": "version of the state that the run goes on with",
     "graph_id": "the graph's name in `langgraph.json`",
     "if_exists": "`raise` refuses an id that exists, `do_nothing` leaves it untouched",
     "info": "description, schemas, drawings, subgraphs and output channels of the graph",

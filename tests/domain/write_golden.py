@@ -60,6 +60,8 @@ SAVED = {
 }  # fmt: skip
 WRITES = {"kind": "writes", "checkpoint_id": "cp1", "task_id": "task", "writes": [[0, "messages", {"h": "hash"}]]}
 
+MIGRATED = {"kind": "migrated", "checkpoint_id": "cp1", "graph_id": "g", "from_version": 1, "to_version": 3}
+
 
 def hooked(run_id: str, **fields: Any) -> CreateRun:
     """A run with a webhook."""
@@ -143,6 +145,12 @@ STORIES: dict[str, list[Command]] = {
         report(R3, status="interrupted", usage={"m": {"calls": 1, "cache_read_tokens": 4}}),
         create(R4),
         report(R4, status="timeout", usage={"m": {"calls": 1, "output_tokens": 4}}),
+    ],
+    "migrated": [
+        create(R1, create_thread={}),
+        report(R1, items=[checkpoint("cp1")], status="success"),
+        create(R2),
+        report(R2, items=[MIGRATED, checkpoint("cp2"), {**MIGRATED, "ns": "child:task"}], status="success"),
     ],
     "failures": [
         create(R1, create_thread={}),

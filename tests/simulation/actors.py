@@ -322,6 +322,9 @@ class Executor:
         items: list[dict[str, Any]] = []
         for _ in range(world.random.choice((0, 1, 1, 2))):
             checkpoint_id = f"cp{world.next_id()}"
+            if world.chance(0.2):
+                migrated = {"kind": "migrated", "graph_id": "g", "from_version": 1, "to_version": 2}
+                items.append({**migrated, "checkpoint_id": "of an earlier version"})
             items.append({"kind": "checkpoint", "checkpoint_id": checkpoint_id})
             items.append({"kind": "tasks", "checkpoint_id": checkpoint_id, "tasks": [{"id": "n"}]})
         started = {"executor": self.name, "at": iso(world.now)} if not task.steps else None

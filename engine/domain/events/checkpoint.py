@@ -64,6 +64,21 @@ class CheckpointsDeleted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StateMigrated(Event):
+    """An attempt has read this checkpoint, whose values an earlier version of the graph has written, and goes on with
+    those that the application's migrations have made of them. The next checkpoint has them."""
+
+    type: ClassVar[str] = "state.migrated"
+    thread_id: str
+    run_id: str | None = None
+    ns: str = ""
+    checkpoint_id: str
+    graph_id: str
+    from_version: int
+    to_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateUpdateRequested(Event):
     type: ClassVar[str] = "state.update_requested"
     thread_id: str
@@ -100,6 +115,7 @@ CHECKPOINT_EVENTS: tuple[type[Event], ...] = (
     WritesSaved,
     TasksPlanned,
     CheckpointsDeleted,
+    StateMigrated,
     StateUpdateRequested,
     StateUpdated,
     StateUpdateFailed,

@@ -11,12 +11,14 @@ from langgraph.checkpoint.base import CheckpointTuple, get_checkpoint_id
 
 from threadlog.engine.executor.checkpointer import reader
 from threadlog.engine.executor.checkpointer.cache import CheckpointCache
+from threadlog.engine.executor.checkpointer.migrating import migrate
 from threadlog.engine.executor.checkpointer.ports import Reporter
 from threadlog.engine.executor.checkpointer.reader import Stored, ordered
 from threadlog.engine.executor.checkpointer.serde import Blob
 from threadlog.engine.executor.checkpointer.sync_bridge import HomeLoop
 from threadlog.engine.executor.checkpointer.values import Values
 from threadlog.engine.executor.langgraph_internals import DeltaChannelHistory
+from threadlog.engine.executor.state_migrations import StateMigrations
 from threadlog.engine.stored.tasks import INTERRUPT
 from threadlog.engine.stored.value_refs import Reference, needed
 
@@ -33,7 +35,9 @@ class Loader:
         values: Values,
         reporter: Reporter,
         home: HomeLoop,
+        migrations: StateMigrations | None = None,
     ) -> None:
+        self._migrations = migrations
         self._pool, self._thread_id = pool, thread_id
         self._memory, self._values, self._reporter = memory, values, reporter
         self._home = home
@@ -43,7 +47,7 @@ class Loader:
         configurable = config["configurable"]
         if (thread_id := str(configurable["thread_id"])) != self._thread_id:
             self._home.will_wait()
-            return await reader.one_of_thread(self._pool, self._values.serde, thread_id, config)
+            return await reader.one_of_thread(self._pool, self._values.serde, thread_id, config, self._migrations)
         found = await self._load(configurable.get("checkpoint_ns", ""), get_checkpoint_id(config), configurable)
         return None if found is None else await self._tuple(found)
 
@@ -59,7 +63,25 @@ class Loader:
         if unreported:
             await self._reporter.applied()
         found = await reader.row(self._pool, self._thread_id, ns, wanted)
-        return None if found is None else memory.loaded(found, newest=wanted is None)
+        if found is None:
+            return None
+        event = await self._migrated(found)
+        if (known := memory.loaded(found, newest=wanted is None)) is found and event is not None:
+            self._reporter.add(event)
+        return known
+
+    async def _migrated(self, found: Stored) -> dict[str, Any] | None:
+        """Bring the values of a checkpoint of an earlier version up; the item that tells of it, None if it is of this.
+
+        The row stays as it is: whoever puts the next checkpoint stores the values, of which `channels` has none.
+        """
+        if self._migrations is None or not self._migrations.concern(found.ns, found.checkpoint, found.metadata):
+            return None
+        blobs = await self._blobs(list(found.channels.values()))
+        values = {name: self._values.value(reference, blobs) for name, reference in found.channels.items()}
+        for name, reference in found.channels.items():
+            self._values.learn(reference, values[name])
+        return migrate(self._migrations, self._values.serde, found, values)
 
     async def _tuple(self, found: Stored) -> CheckpointTuple:
         writes = ordered(found.writes)
@@ -72,6 +94,8 @@ class Loader:
             self._values.learn(reference, value)
             if channel == INTERRUPT:
                 self._memory.raised(found.ns, found.checkpoint_id, task_id, value)
+        for name, typed in found.migrated.items():
+            channel_values[name] = self._values.serde.loads_typed(typed)
         return found.tuple(self._thread_id, channel_values, pending)
 
     async def _blobs(self, references: Sequence[Reference]) -> dict[str, Blob]:
@@ -104,7 +128,9 @@ class Loader:
             if unreported:
                 await self._reporter.applied()
         self._home.will_wait()
-        return await reader.several(self._pool, self._values.serde, thread_id, config, filter, before, limit)
+        return await reader.several(
+            self._pool, self._values.serde, thread_id, config, filter, before, limit, self._migrations
+        )
 
     async def delta_history(self, config: RunnableConfig, channels: Sequence[str]) -> Mapping[str, DeltaChannelHistory]:
         """What these delta channels are rebuilt from at the checkpoint that `config` names."""

@@ -20,6 +20,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from threadlog.engine.executor.checkpointer.serde import Blob
 from threadlog.engine.executor.checkpointer.values import Values
 from threadlog.engine.executor.langgraph_internals import DeltaChannelHistory, writes_sort_key
+from threadlog.engine.executor.state_migrations import VERSION, StateMigrations, is_delta, is_internal
 from threadlog.engine.stored.row_codec import COLUMNS, decode
 from threadlog.engine.stored.value_refs import Reference, needed
 
@@ -55,7 +56,8 @@ _NEWEST_ID = "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = $1 AN
 class Stored:
     """A checkpoint with its writes, values as references.
 
-    `live`: its values, until they have been described; `again`: what the graph made of it when it was resumed.
+    `live`: its values, until they have been described; `again`: what the graph made of it when it was resumed;
+    `migrated`: values, serialized, that stand instead of the stored ones, of which `channels` has none then.
     """
 
     ns: str
@@ -70,6 +72,7 @@ class Stored:
     shown: dict[str, dict[str, Reference]] | None = None
     live: Mapping[str, Any] | None = None
     again: Any = None
+    migrated: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
 
     def tuple(self, thread_id: str, values: dict[str, Any], writes: list[PendingWrite]) -> CheckpointTuple:
         checkpoint: Any = {**_copied(self.checkpoint), "channel_values": values}
@@ -93,6 +96,28 @@ def _copied(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 def config_of(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
+
+
+def migrated(migrations: StateMigrations, found: Stored, values: dict[str, Any]) -> dict[str, Any]:
+    """All values of a checkpoint of an earlier version as the present one has them. Its table of channel versions gets
+    the channels that are new, as old as the newest one, and loses those that are gone.
+
+    Raises:
+        StateMigrationFailed: a function raised, or returned something else than values.
+    """
+    own = {name: value for name, value in values.items() if is_internal(name) or is_delta(value)}
+    before = {name: value for name, value in values.items() if name not in own}
+    names = set(before)
+    # The first checkpoint of a thread has nothing but the input.
+    state = migrations.migrated(found.ns, migrations.version_of(found.checkpoint), before) if before else {}
+    versions = dict(found.checkpoint["channel_versions"])
+    newest = max(versions.values(), default=None)
+    for name in names - state.keys():
+        versions.pop(name, None)
+    for name in state.keys() - versions.keys():
+        versions[name] = newest
+    found.checkpoint = {**found.checkpoint, "channel_versions": versions, VERSION: migrations.present}
+    return {**own, **state}
 
 
 def ordered(writes: Writes) -> list[tuple[str, str, Reference]]:
@@ -142,6 +167,7 @@ async def several(
     filter: dict[str, Any] | None,
     before: RunnableConfig | None,
     limit: int | None,
+    migrations: StateMigrations | None = None,
 ) -> list[CheckpointTuple]:
     """Checkpoints of a thread, newest first. Two queries."""
     if not _is_uuid(thread_id):
@@ -159,21 +185,29 @@ async def several(
             limit,
         )
     ]
-    return await _tuples(pool, serde, thread_id, rows)
+    return await _tuples(pool, serde, thread_id, rows, migrations)
 
 
 async def one_of_thread(
-    pool: Pool, serde: SerializerProtocol, thread_id: str, config: RunnableConfig
+    pool: Pool,
+    serde: SerializerProtocol,
+    thread_id: str,
+    config: RunnableConfig,
+    migrations: StateMigrations | None = None,
 ) -> CheckpointTuple | None:
     """A checkpoint of any thread, without an attempt's memory."""
     if not _is_uuid(thread_id):
         return None
     found = await row(pool, thread_id, config["configurable"].get("checkpoint_ns", ""), get_checkpoint_id(config))
-    return None if found is None else (await _tuples(pool, serde, thread_id, [found]))[0]
+    return None if found is None else (await _tuples(pool, serde, thread_id, [found], migrations))[0]
 
 
 async def _tuples(
-    pool: Pool, serde: SerializerProtocol, thread_id: str, rows: Sequence[Stored]
+    pool: Pool,
+    serde: SerializerProtocol,
+    thread_id: str,
+    rows: Sequence[Stored],
+    migrations: StateMigrations | None,
 ) -> list[CheckpointTuple]:
     values = Values(serde)
     references: list[Reference] = []
@@ -181,14 +215,14 @@ async def _tuples(
         references += found.channels.values()
         references += (ref for _, _, ref in found.writes.values())
     data = await blobs(pool, thread_id, needed(references))
-    return [
-        found.tuple(
-            thread_id,
-            {name: values.value(ref, data) for name, ref in found.channels.items()},
-            [(task_id, channel, values.value(ref, data)) for task_id, channel, ref in ordered(found.writes)],
-        )
-        for found in rows
-    ]
+    out = []
+    for found in rows:
+        state = {name: values.value(ref, data) for name, ref in found.channels.items()}
+        if migrations is not None and migrations.concern(found.ns, found.checkpoint, found.metadata):
+            state = migrated(migrations, found, state)
+        writes = [(task_id, channel, values.value(ref, data)) for task_id, channel, ref in ordered(found.writes)]
+        out.append(found.tuple(thread_id, state, writes))
+    return out
 
 
 async def chain(

@@ -14,16 +14,21 @@ from langgraph.checkpoint.base import (
 )
 
 from threadlog.engine.executor.reporting.jsonable import as_json
+from threadlog.engine.executor.state_migrations import VERSION
+from threadlog.engine.user_code.migrations_section import FIRST_VERSION
 
 _COMPOUND = (NoneType, dict, list)  # what LangGraph's savers leave out of metadata
 _INTERNAL = ("__", "langgraph_", "checkpoint_")
 _OF_PARENT = EXCLUDED_METADATA_KEYS - {"thread_id", "checkpoint_id", "checkpoint_map"}
 
 
-def plain_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+def plain_checkpoint(checkpoint: Checkpoint, version: int = FIRST_VERSION) -> dict[str, Any]:
+    """`version`: of the graph's state, see `engine.executor.state_migrations`."""
     out = {k: v for k, v in checkpoint.items() if k not in ("channel_values", "pending_sends")}
     if "pending_sends" in checkpoint:
         out["pending_sends"] = []  # older formats only; what is pending stands in the tasks channel
+    if version != FIRST_VERSION:
+        out[VERSION] = version
     return out
 
 

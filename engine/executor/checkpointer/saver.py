@@ -50,9 +50,11 @@ from threadlog.engine.executor.checkpointer.sync_bridge import (
 from threadlog.engine.executor.checkpointer.values import PendingBlobs, Values
 from threadlog.engine.executor.errors import shown_in_state
 from threadlog.engine.executor.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaChannelHistory
+from threadlog.engine.executor.state_migrations import StateMigrations
 from threadlog.engine.log.port import Log
 from threadlog.engine.stored.tasks import ERROR, INTERRUPT, NULL_TASK
 from threadlog.engine.stored.value_refs import Reference, text_reference
+from threadlog.engine.user_code.migrations_section import FIRST_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +77,8 @@ class ThreadlogSaver(SyncCheckpointer):
 
     Puts are encoded at once (only changed channels), handed to `reporter` and kept in memory until they can be read
     back. With durability "sync" (of the graph's call, or `sync`) a put returns when it is durable. `fresh`: the thread
-    has no checkpoint yet, so nothing has to be looked up. Made on the event loop that runs the graph; may be called
-    from other threads and loops (see `SyncCheckpointer`).
+    has no checkpoint yet, so nothing has to be looked up. `migrations`: of the graph, for what is loaded. Made on the
+    event loop that runs the graph; may be called from other threads and loops (see `SyncCheckpointer`).
 
     Raises from puts: `UnserializableState`. Writing to another thread raises `ValueError`, reading it is allowed.
     """
@@ -93,10 +95,12 @@ class ThreadlogSaver(SyncCheckpointer):
         fresh: bool,
         sync: bool = False,
         serde: SerializerProtocol | None = None,
+        migrations: StateMigrations | None = None,
     ) -> None:
         super().__init__(serde=serde or default_serializer())
         self.thread_id, self.run_id = str(thread_id), run_id
         self._reporter, self._sync = reporter, sync
+        self._version = FIRST_VERSION if migrations is None else migrations.present
         self._values = Values(self.serde)
         self._memory = CheckpointCache(fresh=fresh)
         self._sender = Sender(
@@ -114,6 +118,7 @@ class ThreadlogSaver(SyncCheckpointer):
             values=self._values,
             reporter=reporter,
             home=self._home,
+            migrations=migrations,
         )
         self._plans: dict[str, OrderedDict[str, NextTasks]] = {}  # ns -> of checkpoints that are not put yet
         self._order: NodeOrder | None = None
@@ -162,7 +167,7 @@ class ThreadlogSaver(SyncCheckpointer):
             ns=ns,
             checkpoint_id=checkpoint["id"],
             parent_id=parent_id,
-            checkpoint=plain_checkpoint(checkpoint),
+            checkpoint=plain_checkpoint(checkpoint, self._version),
             metadata=plain_metadata(config, metadata),
             channels=self._channels(self._memory.get(ns, parent_id), checkpoint, new_versions, draft),
             live=checkpoint["channel_values"],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,13 +15,13 @@ from langgraph.pregel import Pregel
 
 from threadlog.engine.agents.function import as_graph
 from threadlog.engine.executor.langgraph_internals import ExecutionRuntime, ReadRuntime
-from threadlog.engine.user_code.importing import describe_error, extend_sys_path, import_source
+from threadlog.engine.executor.state_migrations import StateMigrations, load_migrations
+from threadlog.engine.user_code.importing import describe_error, extend_sys_path, import_source, without_folders
 from threadlog.engine.user_code.langgraph_json import GraphSpec, LanggraphJson
 
 _WRITES = ("threads.create_run", "threads.update")
 _RUNTIME = "__pregel_runtime"
 UNNAMED = (None, "", "LangGraph")  # what a graph is called that was compiled without a name
-_ABSOLUTE = re.compile(r"(?<![\w./-])/(?:[^/\s:()'\"]+/)*?((?:[^/\s:()'\"]+/)?[^/\s:()'\"]+)(?![^\s:()'\"])")
 
 
 def graph_name(graph: Pregel[Any, Any, Any, Any] | None, graph_id: str) -> str:
@@ -37,7 +36,7 @@ class GraphLoadError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_ABSOLUTE.sub(r"\1", message))
+        super().__init__(without_folders(message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,7 @@ class LoadedGraph:
     compiled: Pregel[Any, Any, Any, Any] | None = None
     factory: Callable[..., Any] | None = None
     error: str | None = None
+    migrations: StateMigrations = field(default_factory=lambda: StateMigrations(""))
 
     @property
     def graph_id(self) -> str:
@@ -128,7 +128,18 @@ def load_graphs(config: LanggraphJson) -> Graphs:
     """Import every graph of the file. One that does not load is kept with its `error`."""
     extend_sys_path(config)
     modules: dict[str, ModuleType | str] = {}
-    return Graphs({name: _load(spec, config, modules) for name, spec in config.graphs.items()})
+    return Graphs({name: _migrating(_load(spec, config, modules), config) for name, spec in config.graphs.items()})
+
+
+def _migrating(graph: LoadedGraph, config: LanggraphJson) -> LoadedGraph:
+    """The graph with its migrations; broken if these do not load: it could not go on with its threads."""
+    steps = config.migrations.get(graph.graph_id)
+    if not steps:
+        return replace(graph, migrations=StateMigrations(graph.graph_id))
+    try:
+        return replace(graph, migrations=load_migrations(graph.graph_id, steps))
+    except ValueError as error:
+        return LoadedGraph(graph.spec, error=graph.error or f"graph {graph.graph_id}: its migrations: {error}")
 
 
 def _load(spec: GraphSpec, config: LanggraphJson, modules: dict[str, ModuleType | str]) -> LoadedGraph:

@@ -422,6 +422,7 @@ class RunAttempt:
             run_id=self.claim.run_id,
             partition=self.claim.partition,
             fresh=self.claim.fresh,
+            migrations=self._graph.migrations,
         )
 
 

@@ -7,7 +7,7 @@ import gc
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import asyncpg
@@ -25,7 +25,7 @@ from threadlog.deploy.compose.webhooks import delivering_webhooks
 from threadlog.deploy.settings import Settings
 from threadlog.engine.crons.service import CronService
 from threadlog.engine.executor.graphs.loader import Graphs
-from threadlog.engine.executor.options import ExecutorOptions
+from threadlog.engine.executor.options import ExecutorOptions, new_executor_id
 from threadlog.engine.executor.worker import Executor
 from threadlog.engine.gateway.gateway import LogGateway
 from threadlog.engine.log.memory import MemoryLog
@@ -55,6 +55,8 @@ class ServerParts:
     processor: Processor
     crons: CronService
     webhooks: WebhookDispatcher
+    executor: ExecutorOfTest
+    database_uri: str
 
     def look(self) -> None:
         """Look now at what is due: the clock has been moved."""
@@ -134,40 +136,49 @@ async def running(
         await runner.setup()
         parts.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listening).start()
-        await parts.enter_async_context(_executing(settings, application, graphs, log))
-        yield ServerParts(log, pool, engine.processor, crons, webhooks)
+        executor = ExecutorOfTest(settings, application, log)
+        parts.push_async_callback(executor.aclose)
+        await executor.start(graphs)
+        yield ServerParts(log, pool, engine.processor, crons, webhooks, executor, uri)
 
 
-@asynccontextmanager
-async def _executing(
-    settings: Settings, application: LanggraphJson, graphs: Graphs, log: MemoryLog
-) -> AsyncIterator[Executor]:
-    assert settings.database_uri is not None
-    options = ExecutorOptions(
-        database_uri=settings.database_uri,
-        slots=settings.n_jobs_per_worker,
-        timeout_seconds=settings.bg_job_timeout_secs,
-        grace_seconds=0,
-        thread_stop_seconds=0.5,
-        cancel_again_seconds=0.5,
-        loop_yield=False,
-        api_url=api_url(settings, application),
-        hide_errors=settings.hide_errors,
-        lease_seconds=_LEASE_SECONDS,
-        store=application.store,
-        embedder=embedder_of(application),
-    )
-    executor = Executor(options, log, graphs)
-    await executor.start()
-    serving = asyncio.create_task(executor.serve(), name="executor")
-    try:
-        yield executor
-    finally:
-        await executor.drain()
-        serving.cancel()
-        with suppress(asyncio.CancelledError):
-            await serving
-        await executor.aclose()
+class ExecutorOfTest:
+    """The server's executor, which may be replaced by one with other graphs, as a deployment does. Close it."""
+
+    def __init__(self, settings: Settings, application: LanggraphJson, log: MemoryLog) -> None:
+        assert settings.database_uri is not None
+        self._log = log
+        self._options = ExecutorOptions(
+            database_uri=settings.database_uri,
+            slots=settings.n_jobs_per_worker,
+            timeout_seconds=settings.bg_job_timeout_secs,
+            grace_seconds=0,
+            thread_stop_seconds=0.5,
+            cancel_again_seconds=0.5,
+            loop_yield=False,
+            api_url=api_url(settings, application),
+            hide_errors=settings.hide_errors,
+            lease_seconds=_LEASE_SECONDS,
+            store=application.store,
+            embedder=embedder_of(application),
+        )
+        self._executor: Executor | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, graphs: Graphs) -> None:
+        """Begin to execute runs of these graphs; an executor before it hands on what it has in hand."""
+        await self.aclose()
+        self._executor = Executor(replace(self._options, executor_id=new_executor_id()), self._log, graphs)
+        await self._executor.start()
+        self._serving = asyncio.create_task(self._executor.serve(), name="executor")
+
+    async def aclose(self) -> None:
+        executor, serving = self._executor, self._serving
+        self._executor = self._serving = None
+        if executor is not None and serving is not None:
+            await executor.drain()
+            await asyncio.gather(serving, return_exceptions=True)
+            await executor.aclose()
 
 
 def _thaw(threshold: tuple[int, int, int]) -> None:

@@ -7,10 +7,12 @@ models are in a database of its own. Graphs run in this process, so what a test 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,9 +24,13 @@ from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
 from threadlog.testing.virtual_time import VirtualTime
 
 if TYPE_CHECKING:
+    from threadlog.engine.executor.graphs.loader import Graphs
+    from threadlog.engine.user_code.langgraph_json import LanggraphJson
     from threadlog.testing.composition import ServerParts
 
 T = TypeVar("T")
+Migrations = Mapping[str, Mapping[int, tuple[int, Callable[..., Any]]]]
+"""`{graph: {from version: (to version, function)}}`"""
 
 SETTLE_SECONDS = 30.0
 """How long `advance` and `settled` wait, in real time, for what is under way."""
@@ -50,6 +56,11 @@ class LocalServer:
     def sync_client(self) -> SyncLangGraphClient:
         """A new client for tests without an event loop."""
         return get_sync_client(url=self.url)
+
+    @property
+    def database_uri(self) -> str:
+        """The DSN of the read models, for commands such as `threadlog migrate --check`."""
+        return self._parts.database_uri
 
     def graph(self, graph_id: str) -> RemoteGraph:
         """A graph, or an assistant by its id, as LangGraph's client for graphs of other servers; for `given`, too."""
@@ -84,6 +95,23 @@ class LocalServer:
         """Return when nothing is due or under way. Raises `TimeoutError` as `advance` does."""
         self._call(self._clock.advance(timedelta(0), within_seconds))
 
+    def deploy(
+        self,
+        config: str | Path | None = None,
+        *,
+        graphs: Mapping[str, Any] | None = None,
+        migrations: Migrations | None = None,
+    ) -> None:
+        """Execute runs with other code from now on, as after a deployment; threads and assistants stay. Arguments as
+        those of `serve`. A file's other sections count as they were when the server was started."""
+        application = _application(config, graphs)
+        self._call(self._deploy(application, graphs, migrations))
+
+    async def _deploy(
+        self, application: LanggraphJson, graphs: Mapping[str, Any] | None, migrations: Migrations | None
+    ) -> None:
+        await self._parts.executor.start(await asyncio.to_thread(_load, application, graphs, migrations))
+
     def events(self, key: str | None = None) -> list[dict[str, Any]]:
         """What the log has, in order: each event with its `key`, `at` and `partition`. `key`: a thread's id, or that
         of another aggregate (an assistant, `cron:<id>`); None: of all."""
@@ -104,6 +132,7 @@ def serve(
     config: str | Path | None = None,
     *,
     graphs: Mapping[str, Any] | None = None,
+    migrations: Migrations | None = None,
     database_uri: str | None = None,
 ) -> Iterator[LocalServer]:
     """A server for the length of a `with` block, with nothing in it.
@@ -111,6 +140,7 @@ def serve(
     Args:
         config: the application's `langgraph.json` or its folder; by default that of the working directory.
         graphs: instead of a file: graphs, functions that make one, or agents, by the names they are to have.
+        migrations: of these graphs' states, see docs/migrations.md: `{graph: {from version: (to version, function)}}`.
         database_uri: a Postgres server on which a database may be made. By default an embedded one (the extra
             `embedded`) that this process starts once, or that of THREADLOG_TESTING_DATABASE_URI.
 
@@ -126,7 +156,7 @@ def serve(
     listening = bound_socket()
     port = listening.getsockname()[1]
     variables = prepare_imports(settings_of(application, postgres, port), application)
-    server = _Thread(lambda: _serving(application, graphs, postgres, port, listening))
+    server = _Thread(lambda: _serving(application, graphs, migrations, postgres, port, listening))
     try:
         yield server.start()
     finally:
@@ -144,7 +174,7 @@ def _postgres(shared: Callable[[], str]) -> str:
         raise ServerNotStarted(f"{error} (tests take THREADLOG_TESTING_DATABASE_URI)") from None
 
 
-def _application(config: str | Path | None, graphs: Mapping[str, Any] | None) -> Any:
+def _application(config: str | Path | None, graphs: Mapping[str, Any] | None) -> LanggraphJson:
     from threadlog.engine.user_code.langgraph_json import GraphSpec, LanggraphJson, load
 
     if graphs is None:
@@ -157,13 +187,18 @@ def _application(config: str | Path | None, graphs: Mapping[str, Any] | None) ->
 
 @asynccontextmanager
 async def _serving(
-    application: Any, graphs: Mapping[str, Any] | None, postgres: str, port: int, listening: Any
+    application: LanggraphJson,
+    graphs: Mapping[str, Any] | None,
+    migrations: Migrations | None,
+    postgres: str,
+    port: int,
+    listening: socket.socket,
 ) -> AsyncIterator[LocalServer]:
     from threadlog.testing.composition import running, settings_of
     from threadlog.testing.database import new_database
 
     # Imported in a thread without a running loop, as an executor imports them before its loop runs.
-    loaded = await asyncio.to_thread(_load, application, graphs)
+    loaded = await asyncio.to_thread(_load, application, graphs, migrations)
     async with AsyncExitStack() as parts:
         uri = await parts.enter_async_context(new_database(postgres))
         clock = VirtualTime()
@@ -174,14 +209,20 @@ async def _serving(
         yield LocalServer(f"http://127.0.0.1:{port}", server, asyncio.get_running_loop(), clock)
 
 
-def _load(application: Any, graphs: Mapping[str, Any] | None) -> Any:
+def _load(application: LanggraphJson, graphs: Mapping[str, Any] | None, migrations: Migrations | None) -> Graphs:
     from threadlog.engine.executor.graphs.loader import Graphs, load_graphs, loaded
+    from threadlog.engine.executor.state_migrations import StateMigrations
 
     if graphs is None:
         found = load_graphs(application)
     else:
-        specs = application.graphs
-        found = Graphs({name: loaded(specs[name], graph, Path.cwd()) for name, graph in graphs.items()})
+        specs, steps = application.graphs, migrations or {}
+        found = Graphs({
+            name: replace(
+                loaded(specs[name], graph, Path.cwd()), migrations=StateMigrations(name, steps.get(name, {}))
+            )
+            for name, graph in graphs.items()
+        })  # fmt: skip
     if found.broken:
         raise ServerNotStarted("\n".join(str(graph.error) for graph in found.broken))
     return found
