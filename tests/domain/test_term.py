@@ -70,6 +70,9 @@ def test_a_record_has_its_commands_trace_which_is_never_a_reason_to_refuse() -> 
     term = fresh()
     record = decide(term, 0, replace(envelope(CreateThread(thread_id=T)), trace=trace))
     assert EventRecord.decode(record.encode()).trace == record.trace == trace
+    assert b"trace" not in decide(fresh(), 0, CreateThread(thread_id=T)).encode(), (
+        "it costs nothing where there is none"
+    )
     for n, bad in enumerate((7, ["a"], "a" * 569), 1):
         sent = orjson.loads(envelope(UpdateThread(thread_id=T, metadata={"n": n}), id=f"c{n}").encode()) | {
             "trace": bad
