@@ -20,12 +20,14 @@ BUCKETS_MS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_0
 @dataclass(frozen=True, slots=True)
 class Definition:
     """`label`: its label, if it has one. `internal`: shown with EXPOSE_INTERNAL_METRICS_PROMETHEUS, as on LangGraph
-    Server."""
+    Server. `values`: of the label, those that are shown from the beginning: Prometheus sees no increase in a counter
+    that appears with 1."""
 
     kind: Literal["counter", "histogram", "gauge"]
     help: str
     label: str | None = None
     internal: bool = False
+    values: tuple[str, ...] = ()
 
 
 DEFINED: Mapping[str, Definition] = {
@@ -37,7 +39,9 @@ DEFINED: Mapping[str, Definition] = {
     "run_success_counter": Definition("counter", "Runs that succeeded", internal=True),
     "run_canceled_by_request_counter": Definition("counter", "Runs cancelled or superseded", internal=True),
     "run_failed_retriable_counter": Definition("counter", "Attempts lost with their executor", internal=True),
-    "run_failed_after_retry_counter": Definition("counter", "Runs that failed or timed out", "status", True),
+    "run_failed_after_retry_counter": Definition(
+        "counter", "Runs that failed or timed out", "status", True, ("error", "timeout")
+    ),
     "run_abandoned_by_shutdown_counter": Definition(
         "counter", "Attempts handed back by draining executors", None, True
     ),
@@ -53,7 +57,11 @@ DEFINED: Mapping[str, Definition] = {
     "appended_bytes": Definition("counter", "Bytes this process gave to the log, uncompressed", "topic"),
     "stream_clients": Definition("gauge", "Requests that follow a thread's stream or wait for a run"),
     "executor_attempts": Definition("gauge", "Attempts that this executor works on"),
-    "webhook_attempts": Definition("counter", "Attempts to deliver a webhook", "outcome"),
+    "webhook_attempts": Definition(
+        "counter", "Attempts to deliver a webhook", "outcome", values=("delivered", "failed", "dead")
+    ),
+    "cron_delay": Definition("histogram", "From a cron's due time to its firing, ms"),
+    "cron_runs_refused": Definition("counter", "Firings of crons that have no run"),
     "webhooks_in_flight": Definition("gauge", "Attempts to deliver a webhook under way"),
 }
 
@@ -119,6 +127,7 @@ class ProcessMetrics:
             elif defined.kind == "counter":
                 counter = CounterMetricFamily(prefix + name, defined.help, labels=labels)
                 found = {label: count for (of, label), count in sorted(self.counts.items()) if of == name}
+                found = dict.fromkeys(defined.values, 0) | found
                 for label, count in (found or ({"": 0} if defined.label is None else {})).items():
                     counter.add_metric(() if defined.label is None else (label,), count)
                 yield counter

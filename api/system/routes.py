@@ -149,6 +149,8 @@ async def metrics(request: web.Request) -> web.Response:
     gauges: dict[str, float] = {
         "num_pending_runs": queue.pending,
         "num_running_runs": queue.running,
+        "pending_runs_wait_time_max_secs": queue.pending_runs_wait_max_seconds,
+        "pending_unblocked_runs_wait_time_max_secs": queue.unblocked_runs_wait_max_seconds,
         "workers_max": queue.slots,
         "workers_active": queue.active,
         "workers_available": available,

@@ -53,6 +53,11 @@ class EventMeter:
                     metrics.count("run_abandoned_by_shutdown_counter")
                 case "report.fenced":
                     metrics.count("reports_fenced")
+                case "cron.fired":
+                    if (late := _between(event["due_at"], at)) is not None:
+                        metrics.observe("cron_delay", late)
+                case "cron.run_refused":
+                    metrics.count("cron_runs_refused")
                 case "command.rejected":
                     metrics.count("commands_rejected", event["code"])
 

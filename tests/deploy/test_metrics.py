@@ -78,6 +78,19 @@ def test_waits_and_times_of_runs_are_those_of_their_events() -> None:
     }  # fmt: skip
 
 
+def test_how_late_crons_are_and_what_has_no_run() -> None:
+    fired = {"type": "cron.fired", "due_at": at(1)}
+    metrics = told((1.5, [fired]), (3, [fired, {"type": "cron.run_refused"}]))
+    assert metrics.histograms["cron_delay", ""].sum == 2500
+    assert metrics.counts == {("cron_runs_refused", ""): 1}
+
+
+def test_what_is_alerted_on_is_there_before_it_has_happened() -> None:
+    families = {family.name: family for family in ProcessMetrics().families("", internal=True)}
+    outcomes = {sample.labels["outcome"]: sample.value for sample in families["webhook_attempts"].samples}
+    assert outcomes == {"delivered": 0, "failed": 0, "dead": 0}
+
+
 def test_outcomes_rejections_and_fenced_reports_are_counted() -> None:
     error = {"error": "GraphRecursionError", "message": ""}
     metrics = told(
