@@ -12,6 +12,7 @@ from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError, ServerStopping
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.commands import UpdateState
+from threadlog.engine.tracing import active as tracing
 
 NO_GRAPH = (
     "The thread has no graph yet: its metadata has no graph_id. Run a graph on it first, or set metadata.graph_id."
@@ -43,6 +44,7 @@ async def update_state(
             400, f"The thread's graph '{graph_id}' is not registered. Is an executor running?", code="graph_not_found"
         )
     job_id = str(uuid7())
+    trace = tracing.current()
     settled = EventWaiter(thread_id, "state.updated", "state.update_failed", "thread.deleted", job_id=job_id)
     api.hub.subscribe(settled)
     try:
@@ -54,7 +56,7 @@ async def update_state(
                 graph_id=graph_id,
                 supersteps=supersteps,
                 checkpoint=checkpoint,
-                config=config or {},
+                config={**(config or {}), **({} if trace is None else {"trace": trace})},
                 metadata=metadata,
             ),
         )

@@ -61,6 +61,13 @@ class Claim:
     temporary: bool
 
     @property
+    def trace(self) -> str | None:
+        """The trace context of the request that has asked for it, where traces are made."""
+        holder = self.kwargs if self.kind == "run" else self.payload.get("config") or {}
+        trace = holder.get("trace")
+        return trace if isinstance(trace, str) else None
+
+    @property
     def log_fields(self) -> dict[str, object]:
         """What names the attempt in lines of the process's log."""
         return {

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+from threadlog.engine.tracing import active as tracing
 from threadlog.engine.user_code.auth_section import TOKEN_HEADER
 
 logger = logging.getLogger(__name__)
@@ -67,9 +68,18 @@ def _sync_client_of(original: Any, api_url: str) -> Any:
             return original(url=url, **options)
         if _token is not None:
             options["headers"] = {**(options.get("headers") or {}), TOKEN_HEADER: _token}
-        return original(url=api_url, **options)
+        client = original(url=api_url, **options)
+        client.http.client.event_hooks["request"].append(_continue_trace)
+        return client
 
     return get_sync_client
+
+
+def _continue_trace(request: httpx.Request) -> None:
+    """Where traces are made, what a node asks for is below its span."""
+    if (spans := tracing.active()) is not None:
+        for name, value in spans.headers().items():
+            request.headers.setdefault(name, value)
 
 
 class _Unkept(list[Any]):
@@ -91,6 +101,7 @@ class LoopbackTransport(httpx.AsyncBaseTransport):
         request.headers["host"] = self._api.netloc.decode("ascii")
         if _token is not None:
             request.headers[TOKEN_HEADER] = _token
+        _continue_trace(request)
         try:
             return await _connections().handle_async_request(request)
         except httpx.ConnectError as error:

@@ -141,6 +141,37 @@ async def test_a_run_without_a_trace_begins_one_and_its_answer_is_linked(traced:
     assert traced.spans.of_trace(unsampled) == []
 
 
+async def test_what_a_node_asks_of_this_server_is_below_its_span(traced: Traced) -> None:
+    trace_id, _, headers = client_span()
+    body = {"assistant_id": "calls_sync", "input": {}}
+    await traced.http.post("/runs/wait", json=body, headers=headers)
+    node = await traced.one(trace_id, "node call")
+    for name in ("POST /threads", "POST /threads/{thread_id}/runs/wait"):  # of the client for threads
+        assert (await traced.one(trace_id, name)).parent_id == node.span_id
+    requests = await eventually(
+        lambda: [span for span in traced.spans.of_trace(trace_id) if span.name == "POST /runs/wait"],
+        lambda spans: len(spans) == 2,
+    )
+    below = [span for span in requests if span.parent_id == node.span_id]  # of the one for loops
+    assert len(below) == 1
+    attempts = await eventually(
+        lambda: [span.parent_id for span in traced.spans.of_trace(trace_id) if span.name == "attempt noop"],
+        lambda parents: len(parents) == 2,
+    )
+    assert below[0].span_id in attempts
+
+
+async def test_a_state_update_is_in_the_trace_of_its_request(traced: Traced) -> None:
+    thread = await traced.client.threads.create(graph_id="noop")
+    trace_id, span_id, headers = client_span()
+    path = f"/threads/{thread['thread_id']}/state"
+    response = await traced.http.post(path, json={"values": {"items": ["x"]}, "as_node": "a"}, headers=headers)
+    assert response.status_code == 200
+    request = await traced.one(trace_id, "POST /threads/{thread_id}/state")
+    assert request.parent_id == span_id
+    assert (await traced.one(trace_id, "state update noop")).parent_id == request.span_id
+
+
 async def test_each_firing_of_a_cron_has_a_trace_of_its_own(traced: Traced) -> None:
     cron = await traced.client.crons.create("noop", schedule="* * * * * *", input={"items": []})
 

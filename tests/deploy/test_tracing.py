@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,6 +21,8 @@ pytest.importorskip("opentelemetry.sdk")
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import set_span_in_context
 
 from threadlog.deploy import tracing
@@ -56,6 +60,28 @@ def test_every_variable_of_the_page_is_read_here_or_by_the_sdk() -> None:
 
     named = {line.split("`")[1] for line in DOCS.read_text().splitlines() if line.startswith("| `OTEL_")}
     assert named and named <= vars(of_api).keys() | vars(of_sdk).keys()
+
+
+@pytest.mark.server
+def test_what_makes_no_traces_imports_nothing_of_them() -> None:
+    """It would cost each process memory, and its start time. In executors LangSmith's client imports it anyway."""
+    module = "threadlog.deploy.compose.api_engine"
+    code = f"import sys, {module}; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_application_keeps_the_provider_it_has_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*next(iter(ENDPOINT.items())))
+    exporter = InMemorySpanExporter()
+    made = TracerProvider(shutdown_on_exit=False)
+    made.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", made)
+    with tracing.traced("executor"):
+        spans = active.active()
+        assert spans is not None
+        spans.start("attempt", Context()).end()
+    assert [span.name for span in exporter.get_finished_spans()] == ["attempt"]
+    assert active.active() is None
 
 
 def test_without_the_extra_the_server_runs_and_says_what_is_missing(

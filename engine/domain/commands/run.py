@@ -122,7 +122,8 @@ class UpdateState(Command):
 
     `supersteps`: list of `{"updates": [{"values", "as_node", "command"}]}`; `checkpoint`: `{checkpoint_id,
     checkpoint_ns, checkpoint_map}` to fork from, or None for the newest. Rejected (`conflict`) while a run is in
-    flight or waits; one that has been cancelled is waited for.
+    flight or waits; one that has been cancelled is waited for. `config`: `{configurable, metadata, trace}`, of which
+    `trace` is the request's trace context.
     """
 
     type: ClassVar[str] = "state.update"

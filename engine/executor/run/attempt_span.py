@@ -28,6 +28,7 @@ _BEFORE = """
 SELECT r.run_id::text, r.attempt, r.kwargs->>'trace' FROM checkpoints c LEFT JOIN runs r USING (run_id)
 WHERE c.thread_id = $1 AND c.ns = '' ORDER BY c.checkpoint_id DESC LIMIT 1
 """
+_NAMES = {"run": "attempt", "state_update": "state update"}
 
 
 class AttemptSpan:
@@ -35,16 +36,16 @@ class AttemptSpan:
 
     def __init__(self, spans: Spans, claim: Claim) -> None:
         self._spans, self._claim = spans, claim
-        parent = spans.context(claim.kwargs.get("trace"))
+        parent = spans.context(claim.trace)
         attributes = _attributes(claim)
         links = []
         if claim.attempt > 1:
             before = attempt_span_id(claim.run_id, claim.attempt - 1)
-            links = spans.link(claim.kwargs.get("trace"), before, "previous attempt")
+            links = spans.link(claim.trace, before, "previous attempt")
         elif (since := _waiting_since(claim)) is not None:
             spans.start("run queued", parent, attributes=attributes, start_ns=since).end()
         self._span = spans.start(
-            f"attempt {claim.graph_id}",
+            f"{_NAMES[claim.kind]} {claim.graph_id}",
             parent,
             kind=SpanKind.CONSUMER,
             attributes=attributes,
