@@ -234,7 +234,7 @@ def expire_lease(s: Thread, c: ExpireLease, at: str) -> list[Event]:
 
 
 def _again(s: Thread, slot: Slot) -> RunScheduled:
-    return attempt_of(s, slot.run_id, slot.attempt + 1, slot.kind)
+    return attempt_of(s, slot, slot.attempt + 1)
 
 
 def _error(outcome: JsonObject) -> JsonObject:

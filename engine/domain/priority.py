@@ -8,6 +8,8 @@ from threadlog.engine.domain.commands.base import JsonObject
 
 MOST_URGENT, LEAST_URGENT = -5, 5
 DEFAULT_GROUP = "default"
+CRON_GROUP = "crons"
+"""Of runs of crons on threads without settings: however many are due, other runs start in turn with them."""
 GROUP_CHARACTERS = 256
 
 

@@ -40,12 +40,12 @@ from threadlog.engine.domain.events import (
     WebhookRequested,
 )
 from threadlog.engine.domain.expiry import Ttl, ttl_of
-from threadlog.engine.domain.priority import Priority, priority_of
+from threadlog.engine.domain.priority import CRON_GROUP, Priority, priority_of
 
 Kind = Literal["run", "state_update"]
 Stopping = Literal["interrupt", "rollback", "delete"]
 
-_NO_PRIORITY = Priority()
+_NO_PRIORITY, _OF_CRON = Priority(), Priority(fairness_group=CRON_GROUP)
 
 REMEMBERED_RUNS = 8
 """Ids of the runs and jobs created last: by them a retry is recognised after its command id is forgotten."""
@@ -63,7 +63,8 @@ class Slot(NamedTuple):
     `failures`: attempts lost with their executor. `stopping`: the run has ended for its clients, its executor has not
     let go yet.
     `planned`: whether the newest superstep this run reported leaves tasks to do (None: it has reported none).
-    `webhook`: where its end is to be POSTed; `started`: when it began, kept for that alone.
+    `webhook`: where its end is to be POSTed; `started`: when it began, kept for that alone. `cron`: a cron asked for
+    it.
     """
 
     run_id: str
@@ -75,12 +76,13 @@ class Slot(NamedTuple):
     planned: bool | None = None
     webhook: str | None = None
     started: str | None = None
+    cron: bool = False
 
 
 class QueuedRun(NamedTuple):
     """A run, or the job of a state update, before its first attempt. `due`: ISO time, the order in the queue.
 
-    `ready`: only the slot is waited for; otherwise its time (`due`) has not come.
+    `ready`: only the slot is waited for; otherwise its time (`due`) has not come. `cron`: a cron asked for it.
     """
 
     run_id: str
@@ -89,6 +91,7 @@ class QueuedRun(NamedTuple):
     kind: Kind = "run"
     temporary: bool = False
     webhook: str | None = None
+    cron: bool = False
 
 
 class PendingWebhook(NamedTuple):
@@ -220,7 +223,8 @@ def _run_created(s: Thread, e: RunCreated, at: str) -> Thread:
         s = _remember(s, CronRun(e.cron_id, e.cron_due_at))
     due = e.due_at if e.due_at is not None else _now_or_later(s, at)
     w = QueuedRun(
-        run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary, webhook=_webhook_of(e.run)
+        run_id=e.run_id, due=due, ready=e.due_at is None, temporary=e.temporary, webhook=_webhook_of(e.run),
+        cron=e.cron_id is not None,
     )  # fmt: skip
     s = _enqueue(s, w)
     priority = priority_of(e.priority)
@@ -256,7 +260,7 @@ def _scheduled(s: Thread, e: RunScheduled, at: str) -> Thread:
     w = s.waiting(e.run_id)
     slot = Slot(
         run_id=e.run_id, attempt=e.attempt, kind=e.kind, temporary=w is not None and w.temporary,
-        webhook=None if w is None else w.webhook,
+        webhook=None if w is None else w.webhook, cron=w is not None and w.cron,
     )  # fmt: skip
     return s._replace(slot=slot, queue=tuple(q for q in s.queue if q is not w))
 
@@ -350,14 +354,14 @@ _ACTIVITY = frozenset((
 
 
 def scheduled(s: Thread, w: QueuedRun) -> RunScheduled:
-    return attempt_of(s, w.run_id, 1, w.kind)
+    return attempt_of(s, w, 1)
 
 
-def attempt_of(s: Thread, run_id: str, attempt: int, kind: Kind) -> RunScheduled:
+def attempt_of(s: Thread, run: QueuedRun | Slot, attempt: int) -> RunScheduled:
     """An attempt for executors to claim, in the thread's place among those that wait."""
-    priority, group = s.priority or _NO_PRIORITY
+    priority, group = s.priority or (_OF_CRON if run.cron else _NO_PRIORITY)
     return RunScheduled(
-        thread_id=s.thread_id, run_id=run_id, attempt=attempt, kind=kind, fresh=not s.checkpoints,
+        thread_id=s.thread_id, run_id=run.run_id, attempt=attempt, kind=run.kind, fresh=not s.checkpoints,
         priority=priority, fairness_group=group,
     )  # fmt: skip
 
@@ -439,10 +443,10 @@ def dump(s: Thread) -> dict[str, Any]:
 
 _SLOT: dict[str, Any] = {
     "run_id": ..., "attempt": ..., "kind": "run", "failures": 0, "stopping": None, "temporary": False, "planned": None,
-    "webhook": None, "started": None,
+    "webhook": None, "started": None, "cron": False,
 }  # fmt: skip
 _WAITING: dict[str, Any] = {
-    "run_id": ..., "due": ..., "ready": True, "kind": "run", "temporary": False, "webhook": None
+    "run_id": ..., "due": ..., "ready": True, "kind": "run", "temporary": False, "webhook": None, "cron": False,
 }  # fmt: skip
 
 

@@ -189,7 +189,7 @@ def _create_run(s: Thread, c: CreateRun, at: str) -> list[Event]:
     # A free slot means that nothing else is ready: what is left in the queue waits for its time.
     if s.slot is None and c.due_at is None:
         s_then = s if priority is None else s._replace(priority=priority_of(priority))
-        events.append(scheduled(s_then, QueuedRun(run_id=c.run_id, due=at)))
+        events.append(scheduled(s_then, QueuedRun(run_id=c.run_id, due=at, cron=c.cron_id is not None)))
     if not s.busy:
         events.append(ThreadStatusChanged(thread_id=s.thread_id, status="busy", error=s.error))
     return events

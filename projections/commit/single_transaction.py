@@ -32,8 +32,6 @@ from threadlog.projections.fold.large_rows import LargeRows, without_large
 from threadlog.projections.fold.project import (
     ARGUMENTS,
     PROJECT_ROWS,
-    PROJECT_STORE,
-    STORE_ARGUMENTS,
     UNSTORABLE,
     fold,
     statements,
@@ -45,15 +43,20 @@ log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 30.0
 
-_COMMIT = (
-    # In this order: the statement of an old term fails because it is fenced, not because the heads have moved.
-    "SELECT move_partitions($8), expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7), project_rows("
-    + ", ".join(f"${i}" for i in range(9, 9 + ARGUMENTS))
-    + ")"
-)
-# Items of the store are written in the same statement where they are all that follows.
-_COMMIT_STORE = _COMMIT + ", project_store(" + ", ".join(f"${9 + ARGUMENTS + i}" for i in range(STORE_ARGUMENTS)) + ")"
-_COMMIT_STAGED = _COMMIT.replace("$6", UNSTAGED)
+# In this order: the statement of an old term fails because it is fenced, not because the heads have moved.
+_APPEND = "SELECT move_partitions($8), expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7)"
+_APPEND_STAGED = _APPEND.replace("$6", UNSTAGED)
+_APPEND_ARGUMENTS = 8
+
+
+def _followed_by(append: str, projections: Sequence[str]) -> str:
+    """One statement of an append and what projects a fold: functions in the list of a SELECT, called in order."""
+    columns, before = [append], _APPEND_ARGUMENTS
+    for projection in projections:
+        function, arguments = projection.removeprefix("SELECT ").split("(")[0], projection.count("$")
+        columns.append(f"{function}({', '.join(f'${before + i}' for i in range(1, arguments + 1))})")
+        before += arguments
+    return ", ".join(columns)
 
 
 class SingleTransactionCommitter:
@@ -77,8 +80,7 @@ class SingleTransactionCommitter:
         self._projected, self._notify_applied = projected, notify_applied
         self._executors = executors
         self._connection = PinnedConnection(pool, self._prepare)
-        self._commit: Any = None
-        self._commit_store: Any = None
+        self._prepared: dict[tuple[str, ...], Any] = {}  # by the projections in it
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
         # Of the transaction in flight, for the executors: how many runs they can claim, and those they have to stop.
         self._claimable = 0
@@ -235,7 +237,13 @@ class SingleTransactionCommitter:
 
     async def _prepare(self, connection: Any) -> None:
         await self._log.hush(connection)
-        self._commit, self._commit_store = await connection.prepare(_COMMIT), None
+        self._prepared = {}
+
+    async def _statement(self, conn: Any, projections: tuple[str, ...]) -> Any:
+        statement = self._prepared.get(projections)
+        if statement is None:
+            statement = self._prepared[projections] = await conn.prepare(_followed_by(_APPEND, projections))
+        return statement
 
     async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> list[int]:
         """Append and project, as one statement whenever the batch folds to one set of rows; answers the offsets."""
@@ -252,25 +260,26 @@ class SingleTransactionCommitter:
             following = [
                 one for rows in folds for one in statements(rows, applied if rows is folds[-1] else None, wakes=wakes)
             ]
-        together = following.pop(0)[1] if following[0][0] is PROJECT_ROWS else [None] * ARGUMENTS
-        first = (*groups.arguments, expected, moves(batches), *together)
+        first = (*groups.arguments, expected, moves(batches))
         size = sum(len(append.value) for append in appends)
         seconds = longer(COMMIT_SECONDS, size)
         if size > LARGE_BYTES:
             await asyncio.sleep(0)  # others' turn: to make rows of it took a while
-        large = without_large(together)
-        if (groups.are_large or large.values) and await may_stage(conn):
-            async with conn.transaction():
-                return groups.offsets(await self._write_large(conn, groups, first, large, following, seconds))
-        if not following:
-            return groups.offsets(await self._commit.fetchval(*first, column=1, timeout=seconds))
-        if len(following) == 1 and following[0][0] is PROJECT_STORE:
-            if self._commit_store is None:
-                self._commit_store = await conn.prepare(_COMMIT_STORE)
-            arguments = (*first, *following[0][1])
-            return groups.offsets(await self._commit_store.fetchval(*arguments, column=1, timeout=seconds))
+        are_large = groups.are_large or any(
+            without_large(rows).values for sql, rows in following if sql is PROJECT_ROWS
+        )
+        if len(folds) == 1 and not are_large:
+            statement = await self._statement(conn, tuple(sql for sql, _ in following))
+            arguments = (*first, *(argument for _, arguments in following for argument in arguments))
+            return groups.offsets(await statement.fetchval(*arguments, column=1, timeout=seconds))
         async with conn.transaction():
-            bases = await self._commit.fetchval(*first, column=1, timeout=seconds)
+            together = following.pop(0)[1] if following[0][0] is PROJECT_ROWS else [None] * ARGUMENTS
+            if are_large and await may_stage(conn):
+                large = without_large(together)
+                bases = await self._write_large(conn, groups, first, large, seconds)
+            else:
+                statement = await self._statement(conn, (PROJECT_ROWS,))
+                bases = await statement.fetchval(*first, *together, column=1, timeout=seconds)
             await _write_following(conn, following, seconds)
         return groups.offsets(bases)
 
@@ -280,17 +289,16 @@ class SingleTransactionCommitter:
         groups: Groups,
         first: tuple[Any, ...],
         large: LargeRows,
-        following: Sequence[tuple[str, list[Any]]],
         seconds: float,
     ) -> Any:
-        """As `write` does, large values in pieces: others that this process serves get their turn in between."""
+        """Append and project the first rows, large values in pieces: others of this process get their turn between."""
         appended, values = groups.staged()
-        arguments = (*appended, *first[len(appended) : -ARGUMENTS], *large.arguments)
+        arguments = (*appended, *first[len(appended) :], *large.arguments)
         async with staged(conn, [*values, *large.values], seconds):
-            bases = await conn.fetchval(_COMMIT_STAGED, *arguments, column=1, timeout=seconds)
+            statement = _followed_by(_APPEND_STAGED, [PROJECT_ROWS])
+            bases = await conn.fetchval(statement, *arguments, column=1, timeout=seconds)
             for sql in large.fill:
                 await conn.execute(sql, timeout=seconds)
-        await _write_following(conn, following, seconds)
         return bases
 
 

@@ -10,7 +10,7 @@ from tests.domain.scenario import R1, R2, T, create, given, idle, report
 from threadlog.engine.domain.commands import ExpireLease
 from threadlog.engine.domain.events import RunCreated, RunScheduled
 from threadlog.engine.domain.limits import check_limits
-from threadlog.engine.domain.priority import Priority, check_priority
+from threadlog.engine.domain.priority import CRON_GROUP, DEFAULT_GROUP, Priority, check_priority
 
 URGENT = {"priority": -5, "fairness_group": "ann"}
 
@@ -61,3 +61,20 @@ def test_a_priority_out_of_range_is_refused_and_does_no_harm_in_a_log(wrong: Any
         with pytest.raises(ValueError, match="priority"):
             check_limits(create(R1, priority=wrong))
         assert scheduled(given(*idle()).when(create(R1, priority=wrong)).events).priority == 0
+
+
+def test_a_run_of_a_cron_starts_in_turn_with_those_of_clients() -> None:
+    cron = {"cron_id": T, "cron_due_at": "2026-01-01T00:00:00+00:00"}
+    thread = given(*idle()).when(create(R1, **cron))
+    assert scheduled(thread.events).fairness_group == CRON_GROUP
+    again = thread.when(ExpireLease(thread_id=T, run_id=R1, attempt=1, executor="x")).events
+    assert (scheduled(again).attempt, scheduled(again).fairness_group) == (2, CRON_GROUP)
+    thread.when(create(R2))
+    following = thread.when(report(R1, attempt=2, status="success")).events
+    assert (scheduled(following).run_id, scheduled(following).fairness_group) == (R2, DEFAULT_GROUP)
+
+
+def test_a_run_of_a_cron_has_the_settings_of_its_thread() -> None:
+    thread = given(*idle()).when(create(R1, priority=URGENT)).when(report(R1, status="success"))
+    cron = {"cron_id": T, "cron_due_at": "2026-01-01T00:00:00+00:00"}
+    assert scheduled(thread.when(create(R2, **cron)).events).fairness_group == "ann"

@@ -56,7 +56,7 @@ class RunScheduled(Event):
     """The run's turn has come: executors may claim this attempt. The only source of attempt numbers.
 
     `fresh`: the thread has no checkpoint yet, so there is none to load. `priority`, `fairness_group`: those of the
-    thread.
+    thread, or of crons if a cron asked for the run and the thread has none.
     """
 
     type: ClassVar[str] = "run.scheduled"
