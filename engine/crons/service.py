@@ -37,7 +37,7 @@ LOOK_SECONDS = 0.5
 QUIET_SECONDS = 5.0
 """Between two looks while no cron is due within twice as long; events of crons and other partitions end that."""
 
-AT_A_TIME = 32
+AT_A_TIME = 64
 """Commands of crons under way at the same time, so that those of clients come between them however many are due."""
 
 ORPHANS_SECONDS = 5.0
