@@ -28,6 +28,7 @@ from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.options import ExecutorOptions, new_executor_id
 from threadlog.engine.executor.worker import Executor
 from threadlog.engine.gateway.gateway import LogGateway
+from threadlog.engine.ids import default_assistant_id
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.processor.expiry import SweepOptions
 from threadlog.engine.processor.processor import Processor
@@ -44,6 +45,8 @@ _RENEW_SECONDS = 0.25
 _LOOK_SECONDS = 0.05
 _SWEEP_SECONDS = 0.25
 _CONNECTIONS = 8
+_ANNOUNCED_SECONDS = 30.0
+_REGISTERED = "SELECT count(*) FROM assistants WHERE assistant_id = ANY ($1::uuid[])"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +139,7 @@ async def running(
         await runner.setup()
         parts.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listening).start()
-        executor = ExecutorOfTest(settings, application, log)
+        executor = ExecutorOfTest(settings, application, log, pool)
         parts.push_async_callback(executor.aclose)
         await executor.start(graphs)
         yield ServerParts(log, pool, engine.processor, crons, webhooks, executor, uri)
@@ -145,9 +148,9 @@ async def running(
 class ExecutorOfTest:
     """The server's executor, which may be replaced by one with other graphs, as a deployment does. Close it."""
 
-    def __init__(self, settings: Settings, application: LanggraphJson, log: MemoryLog) -> None:
+    def __init__(self, settings: Settings, application: LanggraphJson, log: MemoryLog, pool: asyncpg.Pool) -> None:
         assert settings.database_uri is not None
-        self._log = log
+        self._log, self._pool = log, pool
         self._options = ExecutorOptions(
             database_uri=settings.database_uri,
             slots=settings.n_jobs_per_worker,
@@ -166,11 +169,16 @@ class ExecutorOfTest:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self, graphs: Graphs) -> None:
-        """Begin to execute runs of these graphs; an executor before it hands on what it has in hand."""
+        """Begin to execute runs of these graphs, whose assistants are there when this returns; an executor before it
+        hands on what it has in hand."""
         await self.aclose()
         self._executor = Executor(replace(self._options, executor_id=new_executor_id()), self._log, graphs)
         await self._executor.start()
         self._serving = asyncio.create_task(self._executor.serve(), name="executor")
+        assistants = [default_assistant_id(graph_id) for graph_id in graphs.by_id]
+        async with asyncio.timeout(_ANNOUNCED_SECONDS):
+            while await self._pool.fetchval(_REGISTERED, assistants) < len(assistants):
+                await asyncio.sleep(0.005)
 
     async def aclose(self) -> None:
         executor, serving = self._executor, self._serving
