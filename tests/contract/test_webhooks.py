@@ -13,6 +13,7 @@ import httpx
 import orjson
 import pytest
 from aiohttp import web
+from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from tests.servers import Server
@@ -26,12 +27,13 @@ SECRET = "whsec_dGhlIHNlY3JldCBvZiB0aGUgY29udHJhY3QncyB0ZXN0cw=="
 
 @dataclass
 class Receiver:
-    """Takes every POST; `answers` are the statuses of the next ones, by path."""
+    """Takes every POST; `answers` are the statuses of the next ones, by path. `before_answer`: called with the path."""
 
     url: str = ""
     received: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     answers: dict[str, list[int]] = field(default_factory=dict)
     hanging: int = 0
+    before_answer: Callable[[str], object] = lambda path: None
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -39,6 +41,7 @@ class Receiver:
             self.hanging += 1
             await asyncio.Event().wait()
         self.received.append((request.path, {k.lower(): v for k, v in request.headers.items()}, body))
+        self.before_answer(request.path)
         statuses = self.answers.get(request.path)
         status = statuses.pop(0) if statuses else 204
         return web.Response(status=status, headers={"Location": self.url} if status == 302 else None)
@@ -216,3 +219,56 @@ async def test_a_url_that_nothing_would_be_sent_to_is_refused(
 ) -> None:
     response = await http.post(f"/threads/{thread_id}/runs", json={"assistant_id": "noop", "webhook": webhook})
     assert response.status_code == 422 and said in response.json()["detail"]
+
+
+GRAPH = """
+from langgraph.graph import StateGraph
+from typing_extensions import TypedDict
+
+
+class State(TypedDict, total=False):
+    said: str
+
+
+graph = StateGraph(State).add_node("say", lambda state: {"said": "yes"}).add_edge("__start__", "say").compile()
+"""
+ALLOWED = {"url": {"disable_loopback": False, "require_https": False}}
+
+
+async def test_an_engine_that_is_killed_between_the_post_and_its_record_sends_it_again(
+    own_server: Callable[..., Server], receiver: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "agent.py").write_text(GRAPH)
+    config = {"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}, "webhooks": ALLOWED}
+    (tmp_path / "langgraph.json").write_text(orjson.dumps(config).decode())
+    server = await asyncio.to_thread(own_server, tmp_path / "langgraph.json", executors=1)
+    engine = "server" if "server" in server.pids else "engine"
+
+    async def restarted(pid: int) -> None:
+        await asyncio.to_thread(server.wait_replaced, engine, pid)
+        await asyncio.to_thread(server.wait_ok)
+
+    async def recorded(thread: str) -> list[str]:
+        said = await asyncio.to_thread(server.threadlog, "events", "--thread", thread)
+        return re.findall(r"webhook\.\w+", said.stdout)
+
+    killed: list[int] = []
+    receiver.before_answer = lambda path: killed.append(server.kill(engine)) if path == "/a" and not killed else None
+    async with get_client(url=server.url, api_key=None) as client:
+        thread = (await client.threads.create())["thread_id"]
+        run = await client.runs.create(thread, "agent", input={}, webhook=f"{receiver.url}/a")
+        await eventually(lambda: killed)
+        await restarted(killed[0])
+        await eventually(lambda: len(receiver.bodies("/a")) == 2)
+        ids = [headers["webhook-id"] for path, headers, _ in receiver.received if path == "/a"]
+        assert ids == [run["run_id"]] * 2
+        assert {body["status"] for body in receiver.bodies("/a")} == {"success"}
+        fate = ["webhook.requested", "webhook.delivered"]
+        await eventually(lambda: recorded(thread), lambda events: events == fate)
+
+        # What is delivered is sent no more: not by the owner after the next one either, which sends what is left.
+        await restarted(server.kill(engine))
+        await client.runs.wait(thread, "agent", input={}, webhook=f"{receiver.url}/b")
+        await receiver.body("/b")
+        await eventually(lambda: recorded(thread), lambda events: events == fate * 2)
+        assert len(receiver.bodies("/a")) == 2 and len(receiver.bodies("/b")) == 1
