@@ -39,6 +39,7 @@ def port_of(settings: Settings) -> int:
 @contextmanager
 def exposed_metrics(settings: Settings) -> Iterator[None]:
     """Serve `GET /metrics`, from a thread, while this lasts; a port that is taken is a warning."""
+    METRICS.count("server_started_counter")
     if not settings.lsd_prom_metrics_enabled:
         yield
         return

@@ -45,6 +45,17 @@ DEFINED: Mapping[str, Definition] = {
     "run_abandoned_by_shutdown_counter": Definition(
         "counter", "Attempts handed back by draining executors", None, True
     ),
+    "run_exceed_max_attempts_at_start_counter": Definition(
+        "counter", "Runs that failed as too many attempts were lost", internal=True
+    ),
+    "failed_to_fetch_runs_counter": Definition("counter", "Looks for runs that Postgres did not answer", internal=True),
+    "stream_publish_latency": Definition(
+        "histogram", "From an append of frames and reports to its place in the log, ms", internal=True
+    ),
+    "server_started_counter": Definition("counter", "Starts of this process: 1", internal=True),
+    "server_requested_to_stop_counter": Definition(
+        "counter", "1 once this process has been told to stop", internal=True
+    ),
     "graph_recursion_limit_error_counter": Definition("counter", "Runs over the recursion limit", internal=True),
     "pg_pool_requests_queued": Definition("counter", "Requests that waited for a connection to Postgres"),
     "pg_pool_requests_errors": Definition("counter", "Requests that Postgres, or the log, did not answer"),

@@ -46,6 +46,7 @@ from threadlog.engine.gateway.gateway import GatewayOnDemand, LocalGateway, LogG
 from threadlog.engine.link.server import ExecutorChannelServer
 from threadlog.engine.log.port import Log
 from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.metrics import METRICS
 from threadlog.engine.processor.expiry import SweepOptions
 from threadlog.engine.processor.meter import EventMeter
 from threadlog.engine.processor.ports import EventListener, Executors, Gateway
@@ -350,6 +351,7 @@ async def _until_told_to_stop() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
+    METRICS.count("server_requested_to_stop_counter")
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -242,6 +242,7 @@ class Executor:
                 claims = await self._queue.claim(owner, limit)
             except FAILED as error:
                 logger.warning("cannot claim runs: %s", error)
+                METRICS.count("failed_to_fetch_runs_counter")
                 await asyncio.sleep(0.2)
                 self._woken()
                 continue
@@ -402,6 +403,7 @@ class Executor:
             self.hurry()
             return
         self._draining = True
+        METRICS.count("server_requested_to_stop_counter")
         self._wake.set()
         if self._link is not None:
             self._link.claimed()  # says that others are to be woken first

@@ -38,6 +38,8 @@ class EventMeter:
                     error = event["error"].get("error") if isinstance(event["error"], dict) else None
                     if error == "GraphRecursionError":
                         metrics.count("graph_recursion_limit_error_counter")
+                    elif error == "RunAttemptsExhausted":
+                        metrics.count("run_exceed_max_attempts_at_start_counter")
                     self._ended(event, at, "run_failed_after_retry_counter", "error", "error")
                 case "run.timed_out":
                     self._ended(event, at, "run_failed_after_retry_counter", "timeout", "timeout")

@@ -20,7 +20,8 @@ from threadlog.engine.processor.meter import EventMeter
 PAGE = Path(__file__).parents[2] / "docs" / "monitoring.md"
 PLACES = {
     **dict.fromkeys(("partition_lag", "stream_clients", "pg_pool_requests_queued", "pg_pool_requests_errors"), "api"),
-    "executor_attempts": "executor",
+    **dict.fromkeys(("executor_attempts", "failed_to_fetch_runs_counter", "stream_publish_latency"), "executor"),
+    **dict.fromkeys(("server_started_counter", "server_requested_to_stop_counter"), "all"),
     "appended_bytes": "all",
 }
 
@@ -96,12 +97,14 @@ def test_outcomes_rejections_and_fenced_reports_are_counted() -> None:
     metrics = told(
         (0, [{"type": "run.failed", "error": error}, {"type": "run.timed_out", "error": {}}]),
         (0, [{"type": "run.interrupted"}, {"type": "run.rolled_back"}, {"type": "run.released"}]),
+        (0, [{"type": "run.failed", "error": {"error": "RunAttemptsExhausted", "message": ""}}]),
         (0, [{"type": "report.fenced"}, {"type": "command.rejected", "code": "conflict", "detail": ""}]),
         (0, [{"type": "run.deleted"}, {"type": "run.scheduled", "attempt": 1, "kind": "state_update"}]),
     )
     assert metrics.counts == {
         ("graph_recursion_limit_error_counter", ""): 1,
-        ("run_failed_after_retry_counter", "error"): 1,
+        ("run_exceed_max_attempts_at_start_counter", ""): 1,
+        ("run_failed_after_retry_counter", "error"): 2,
         ("run_failed_after_retry_counter", "timeout"): 1,
         ("run_canceled_by_request_counter", ""): 2,
         ("run_abandoned_by_shutdown_counter", ""): 1,

@@ -194,6 +194,16 @@ async def test_what_nodes_trace_themselves_is_below_their_spans(
     assert (looked_up.name, dict(looked_up.attributes or {})) == ("look up the price", {"sku": "one"})
 
 
+async def test_an_attempt_tells_the_tokens_that_its_models_used(
+    harness: ExecutorHarness, serving: Any, exported: Exported
+) -> None:
+    await serving("billed")
+    run_id = await harness.enqueue("billed", {"messages": [{"role": "user", "content": "go"}]})
+    await harness.outcome(run_id)
+    attributes = (await exported.attempt(run_id)).attributes
+    assert (attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.output_tokens"]) == (17, 3)
+
+
 async def test_what_fails_is_an_error(harness: ExecutorHarness, serving: Any, exported: Exported) -> None:
     await serving("traced_failure")
     run_id = await harness.enqueue("traced_failure", {"seen": []})

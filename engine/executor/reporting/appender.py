@@ -22,6 +22,7 @@ from threadlog.engine.executor.reporting.outgoing import AppendBatch, AppendLimi
 from threadlog.engine.executor.reporting.recent import RecentRecords
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.records import Frames
+from threadlog.engine.metrics import METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -141,18 +142,19 @@ class BatchingAppender:
             if not batch.records:
                 break
             self._sending |= batch.threads
-            self._last_append = time.monotonic()
+            started = self._last_append = time.monotonic()
             append = self._loop.create_task(self._log.append(batch.records))
             self._in_flight.add(append)
-            append.add_done_callback(partial(self._ended, batch))
+            append.add_done_callback(partial(self._ended, batch, started))
         self._look_idle()
 
-    def _ended(self, batch: AppendBatch, append: asyncio.Task[list[int]]) -> None:
+    def _ended(self, batch: AppendBatch, started: float, append: asyncio.Task[list[int]]) -> None:
         self._in_flight.discard(append)
         if append.cancelled():
             return
         error = append.exception()
         if error is None:
+            METRICS.observe("stream_publish_latency", (time.monotonic() - started) * 1000)
             return self._landed(batch, append.result())
         if isinstance(error, LogUnavailable):
             known = "unknown whether" if isinstance(error, AppendUnknown) else "not"

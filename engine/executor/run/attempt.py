@@ -107,7 +107,7 @@ class RunAttempt:
         self._told: Any = None  # what to stop with, told before it began
         self._again: asyncio.TimerHandle | None = None
         self._span: AttemptSpan | None = None
-        self._ended_as: tuple[str, dict[str, Any] | None] = ("lost", None)
+        self._ended_as: tuple[str, dict[str, Any] | None, dict[str, Any] | None] = ("lost", None, None)
 
     @property
     def working(self) -> bool:
@@ -253,7 +253,7 @@ class RunAttempt:
         outcome["frames"] = self.queue.count
         if usage := self.usage.totals():
             outcome["usage"] = usage
-        self._ended_as = (outcome["status"], outcome.get("error"))
+        self._ended_as = (outcome["status"], outcome.get("error"), outcome.get("usage"))
         if self.claim.kind == "state_update" and outcome["status"] != "success":
             self.reporter.forget()  # all of an update or nothing: what did not end well leaves the thread as it was
         try:

@@ -77,11 +77,15 @@ class AttemptSpan:
         for link in self._spans.link(row[2], attempt_span_id(row[0], row[1]), "resumed run"):
             self._span.add_link(link.context, link.attributes)
 
-    def end(self, status: str, error: Mapping[str, Any] | None = None) -> None:
-        """`status`, `error`: of the attempt's outcome."""
+    def end(
+        self, status: str, error: Mapping[str, Any] | None = None, usage: Mapping[str, Mapping[str, int]] | None = None
+    ) -> None:
+        """`status`, `error`, `usage`: of the attempt's outcome."""
         if self._nodes is not None:
             self._nodes.end_all()
         self._span.set_attribute("threadlog.status", status)
+        for kind in ("input_tokens", "output_tokens") if usage else ():
+            self._span.set_attribute(f"gen_ai.usage.{kind}", sum(of.get(kind, 0) for of in (usage or {}).values()))
         if status in ("error", "timeout"):
             self._span.set_status(Status(StatusCode.ERROR, str((error or {}).get("error") or status)))
             self._span.add_event(
