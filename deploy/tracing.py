@@ -23,6 +23,14 @@ log = logging.getLogger("threadlog")
 STOP_SECONDS = 2.0
 """How long the end of a process waits for the spans that are still to be sent."""
 
+COMPLAINT_SECONDS = 60.0
+"""Between two lines of an exporter whose receiver is away: it tries again, and says so, every second or two."""
+
+_COMPLAINING = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+    "opentelemetry.sdk._shared_internal",  # of each span that finds the queue full
+)
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -86,6 +94,8 @@ def provider_of(role: str, exporters: list[str]) -> TracerProvider:
     if not named and not os.environ.get("OTEL_SERVICE_NAME"):
         attributes["service.name"] = "threadlog"
     provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False, id_generator=SpanIds())
+    for logger in _COMPLAINING:
+        logging.getLogger(logger).addFilter(_Seldom())
     for name in exporters:
         try:
             exporter = _exporter(name)
@@ -94,6 +104,20 @@ def provider_of(role: str, exporters: list[str]) -> TracerProvider:
         else:
             provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
+
+
+class _Seldom(logging.Filter):
+    """Lets a line through, and then none for some time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created < self._next:
+            return False
+        self._next = record.created + COMPLAINT_SECONDS
+        return True
 
 
 def _exporter(name: str) -> SpanExporter:

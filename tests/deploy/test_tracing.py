@@ -100,6 +100,13 @@ def test_an_exporter_that_is_not_installed_is_left_out(caplog: pytest.LogCapture
     assert "no_such_exporter can't be used" in caplog.text
 
 
+def test_a_receiver_that_is_away_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    tracing.provider_of("api", []).shutdown()
+    for number in range(5):
+        logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").warning("retrying in %d s", number)
+    assert caplog.messages == ["retrying in 0 s"]
+
+
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
     """A receiver that takes connections and never responds."""
