@@ -29,6 +29,7 @@ from threadlog.api.runs import routes as runs
 from threadlog.api.runs import thread_stream
 from threadlog.api.settings import SETTINGS
 from threadlog.api.store import routes as store
+from threadlog.api.system import asyncapi
 from threadlog.api.system import routes as system
 from threadlog.api.threads import copy, search
 from threadlog.api.threads import routes as threads
@@ -53,6 +54,7 @@ ROUTES: tuple[Route, ...] = (
     *graphs.routes,
     *store.routes,
     *system.routes,
+    *asyncapi.routes,
     *mcp.routes,
     *a2a.routes,
     *openapi.routes,
@@ -120,7 +122,7 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
 
 def group_of(path: str) -> str:
     """What `disable_…` calls the group a route belongs to; "" for one that can't be left out."""
-    if path in ("/info", "/metrics", "/docs", "/openapi.json"):
+    if path in ("/info", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
         return "meta"
     first = path.split("/")[1]
     return "runs" if first == "threads" and "/runs" in path else first if first in FLAGS else ""

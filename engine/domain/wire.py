@@ -12,15 +12,16 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from threadlog.engine.domain.commands import COMMANDS, Command
 from threadlog.engine.domain.events import EVENTS, Event
+from threadlog.engine.domain.upcasting import major_of
 
 Message = Command | Event
 Test = Callable[[Any], Any]
 _NO_DEFAULT = object()
 _UTC = timedelta(0)
 _TESTED = (str, int)
-_LONG = frozenset({"stream_from"})
-_IDS = frozenset({"thread_id", "run_id", "job_id", "assistant_id", "cron_id"})
-_TIMES = frozenset({"before", "due_at", "next_due_at", "end_time", "cron_due_at"})
+LONG = frozenset({"stream_from"})
+IDS = frozenset({"thread_id", "run_id", "job_id", "assistant_id", "cron_id"})
+TIMES = frozenset({"before", "due_at", "next_due_at", "end_time", "cron_due_at"})
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
@@ -65,12 +66,12 @@ def _check_of(name: str, hint: Any) -> _Check | None:
         types = {type(value) for value in literals} | {type(None) for option in options if option is type(None)}
         return _Check(name, frozenset(types), literals.__contains__, f"one of {', '.join(literals)}")
     types = {get_origin(option) or option for option in options}
-    if name in _IDS:
+    if name in IDS:
         return _Check(name, frozenset(types), _is_uuid, "a UUID")
-    if name in _TIMES:
+    if name in TIMES:
         return _Check(name, frozenset(types), is_time, "a time in UTC")
     if int in types:
-        bits = 64 if name in _LONG else 32
+        bits = 64 if name in LONG else 32
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
         return _Check(name, frozenset(types), lambda value: low <= value < high, f"an integer of {bits} bits")
     called = {str: "a string", dict: "an object", list: "a list", bool: "a boolean"}
@@ -126,9 +127,15 @@ def to_body(message: Message) -> dict[str, Any]:
     }
 
 
+_MAJORS = {kind.type: major for kind in EVENTS.values() if (major := major_of(kind)) > 1}
+
+
 def event_to_wire(event: Event) -> dict[str, Any]:
-    """`{"type": …, …fields}`."""
-    return {"type": event.type, **to_body(event)}
+    """`{"type": …, …fields}`, with `v`, the number before the dot of its version, if that is not 1."""
+    wire = {"type": event.type, **to_body(event)}
+    if _MAJORS and (major := _MAJORS.get(event.type)) is not None:
+        wire["v"] = major
+    return wire
 
 
 def event_from_wire(wire: dict[str, Any]) -> Event:

@@ -11,6 +11,7 @@ import orjson
 
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.text import has_nul
+from threadlog.engine.domain.upcasting import UPCASTERS, upcast
 from threadlog.engine.domain.wire import to_body
 from threadlog.engine.log.encodable import encodable
 from threadlog.engine.log.large import holds_nul
@@ -170,6 +171,8 @@ class EventRecord:
                 }
             )
         record._check_types()
+        if UPCASTERS:
+            object.__setattr__(record, "events", [upcast(event) for event in record.events])
         if record.trace is not None and type(record.trace) is not str:
             object.__setattr__(record, "trace", None)  # for readers of before the field the record counts: for all
         return record

@@ -25,7 +25,7 @@ RESOURCES = {
     "crons": {"create", "read", "update", "delete", "search"},
     "store": {"put", "get", "search", "delete", "list_namespaces"},
 }
-PUBLIC = {"/", "/ok", "/info", "/docs", "/openapi.json", "/metrics"}
+PUBLIC = {"/", "/ok", "/info", "/docs", "/openapi.json", "/asyncapi.json", "/metrics"}
 TOKEN = "of-the-server"
 
 

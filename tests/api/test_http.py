@@ -285,6 +285,15 @@ async def test_the_description_has_every_route_and_resolves(api: ApiHarness) -> 
     assert "run_id" in schemas["Run"]["properties"] and "assistant_id" in schemas["RunCreate"]["properties"]
 
 
+async def test_the_messages_of_the_log_are_described(api: ApiHarness) -> None:
+    described = await api.call("GET", "/asyncapi.json")
+    assert described["asyncapi"] == "3.0.0"
+    assert described["info"]["version"] == (await api.call("GET", "/info"))["version"]
+    partitions = described["channels"]["events"]["bindings"]["kafka"]["partitions"]
+    assert partitions == await api.pool.fetchval("SELECT count(*) FROM partitions")
+    assert described["components"]["schemas"]["run.failed"]["properties"]["type"] == {"const": "run.failed"}
+
+
 async def test_the_page_of_the_description_loads_nothing_from_elsewhere(api: ApiHarness) -> None:
     async with api.client.get("/docs") as answer:
         assert answer.content_type == "text/html"

@@ -52,7 +52,7 @@ async def test_without_credentials_the_response_is_what_authenticate_raises(guar
         response = await nobody.post("/threads", json={})
         assert (response.status_code, response.json()["detail"]) == (401, "Send a token")
         assert response.headers["www-authenticate"] == "Bearer"
-        for path in ("/ok", "/info", "/docs", "/openapi.json", "/metrics"):
+        for path in ("/ok", "/info", "/docs", "/openapi.json", "/asyncapi.json", "/metrics"):
             assert (await nobody.get(path)).status_code == 200
 
 

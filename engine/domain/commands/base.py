@@ -13,6 +13,11 @@ MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """Base of all commands; `type` is the name on the wire."""
+    """Base of all commands; `type` is the name on the wire.
+
+    `schema_version`: the second number counts what was added, each a field with a default. Any other change makes
+    another command, with a type of its own: what is in the log is decided as it was meant.
+    """
 
     type: ClassVar[str] = ""
+    schema_version: ClassVar[str] = "1.0"

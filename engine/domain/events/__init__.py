@@ -1,7 +1,7 @@
 """What happened: past tense, immutable, JSON values only. One command is decided into one list of these.
 
 On the wire an event is a flat object `{"type": …, …fields}`; fields that equal their default are left out. The
-catalogue with every field's meaning is docs/reference/events.md; after a change:
+catalogue with every field's meaning is docs/reference/events.md; after a change another `schema_version`, then
 `python -m tests.domain.write_catalogue`.
 """
 

@@ -12,9 +12,14 @@ ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base of all events; `type` is the name on the wire."""
+    """Base of all events; `type` is the name on the wire.
+
+    `schema_version`: the second number counts what was added, each a field with a default; the first one is raised by
+    any other change, which needs an upcaster (`engine.domain.upcasting`).
+    """
 
     type: ClassVar[str] = ""
+    schema_version: ClassVar[str] = "1.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
