@@ -189,6 +189,45 @@ def migrate(check: bool, graph_ids: tuple[str, ...], as_json: bool, **given: Any
 
 
 @main.command()
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
+@click.option("--since", metavar="TIME", help="All runs created in this time that have ended: 30m, 36h, 7d.")
+@click.option("--graph", "graph_ids", multiple=True, help="With --since: only of this graph; may be repeated.")
+@click.option("--limit", default=1000, show_default=True, help="With --since: so many runs at most, the newest ones.")
+@click.option("--ignore", "ignored", multiple=True, metavar="CHANNEL", help="A channel that need not be the same.")
+@click.option("--strict", is_flag=True, help="Exit code 1 also for runs that can't be compared.")
+@click.option("--json", "as_json", is_flag=True, help="The comparisons as one JSON object.")
+@config_option
+@data_dir_option
+def rerun(
+    run_ids: tuple[str, ...], since: str | None, graph_ids: tuple[str, ...], limit: int, ignored: tuple[str, ...],
+    strict: bool, as_json: bool, **given: Any,
+) -> None:  # fmt: skip
+    """Execute past runs with today's code, step by step from their checkpoints, and tell where it does otherwise.
+
+    Models and tools are not called: the record answers for them. The code of nodes runs for real. Nothing is written.
+    """
+    if not run_ids and since is None:
+        raise Readable("name runs, or a time: `threadlog rerun RUN`, `threadlog rerun --since 7d`")
+    application = _application(given)
+    settings = _reachable(_settings(given))
+    from threadlog.deploy.commands import rerun as comparing
+
+    try:
+        seconds = None if since is None else comparing.seconds_of(since)
+    except ValueError as error:
+        raise Readable(str(error)) from None
+    sys.exit(
+        _run(
+            lambda: comparing.run_again(
+                settings, application.path, run_ids=run_ids, since_seconds=seconds, graph_ids=graph_ids, limit=limit,
+                ignored=ignored, strict=strict, as_json=as_json,
+            ),
+            _call,
+        )
+    )  # fmt: skip
+
+
+@main.command()
 @host_option
 @port_option
 @_option("--health-port", env="THREADLOG_HEALTH_PORT", type=click.IntRange(1, 65_535), help="Ask this port instead.")

@@ -1,0 +1,1 @@
+"""Past runs executed again: today's code on the recorded checkpoints, in a sandbox, step by step."""

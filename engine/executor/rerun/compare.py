@@ -1,0 +1,122 @@
+"""Recorded and rerun tasks side by side: what a node wrote then, what it writes today."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage
+from langgraph.types import Interrupt, Send
+from pydantic import BaseModel
+
+from threadlog.engine.executor.rerun.record import RESUME, RecordedStep, RecordedTask
+from threadlog.engine.stored.tasks import ERROR, INTERRUPT
+
+_SHOWN = 200
+_NEXT = "branch:to:"
+_UNSEEN = frozenset({RESUME, "__no_writes__", "__error_source_node__"})
+_OF_MESSAGE = ("type", "content", "name", "tool_call_id", "status")
+
+Verdict = Literal["same", "different", "unanswered"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """One node of one superstep. `details`: what differs, or what the record has no answer to."""
+
+    step: int
+    node: str
+    verdict: Verdict
+    details: tuple[str, ...] = ()
+
+
+def compared(
+    step: RecordedStep,
+    written: Mapping[str, Sequence[tuple[str, Any]]],
+    missing: Mapping[str, Sequence[str]],
+    error: Exception | None,
+    *,
+    ignored: Collection[str] = (),
+) -> list[TaskResult]:
+    """A result per recorded task, and one per task that runs today and was not planned then."""
+    results = []
+    for task_id, task in step.tasks.items():
+        if (unanswered := missing.get(task_id)) or _cancelled(task):
+            why = tuple(f"the record has no answer to {what}" for what in unanswered or ())
+            results.append(TaskResult(step.number, task.name, "unanswered", why or ("it was stopped then",)))
+            continue
+        today = written.get(task_id)
+        if today is None:
+            why = ("it does not run today" if error is None else f"today the graph raises {_told(error)}",)
+            results.append(TaskResult(step.number, task.name, "different", why))
+            continue
+        details = tuple(_differences(task.writes, today, ignored))
+        results.append(TaskResult(step.number, task.name, "different" if details else "same", details))
+    for _ in written.keys() - step.planned.keys():
+        results.append(TaskResult(step.number, "?", "different", ("a task runs today that did not then",)))
+    return results
+
+
+def _cancelled(task: RecordedTask) -> bool:
+    return task.error is not None and "CancelledError" in str(task.error)
+
+
+def _differences(
+    then: Sequence[tuple[str, Any]], today: Sequence[tuple[str, Any]], ignored: Collection[str]
+) -> list[str]:
+    before, after = _by_channel(then), _by_channel(today)
+    found = []
+    for channel in dict.fromkeys((*before, *after)):
+        if channel in ignored or channel in _UNSEEN or before.get(channel) == after.get(channel):
+            continue
+        if channel.startswith(_NEXT):
+            node = channel.removeprefix(_NEXT)
+            found.append(f"today it {'does not go' if channel in before else 'goes'} to {node}")
+            continue
+        name = {ERROR: "error", INTERRUPT: "question", "__pregel_tasks": "sends"}.get(channel, channel)
+        found.append(f"{name}: recorded {_shown(before.get(channel))}, today {_shown(after.get(channel))}")
+    return found
+
+
+def _by_channel(writes: Sequence[tuple[str, Any]]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for channel, value in writes:
+        found.setdefault(channel, []).append(_told(value) if channel == ERROR else plain(value))
+    return found
+
+
+def plain(value: Any) -> Any:
+    """What of a value is compared: not the ids that are made anew each time."""
+    if isinstance(value, BaseMessage):
+        fields = {name: getattr(value, name, None) for name in _OF_MESSAGE}
+        calls = [{"name": call["name"], "args": call["args"]} for call in getattr(value, "tool_calls", ())]
+        return {name: plain(one) for name, one in {**fields, "tool_calls": calls}.items() if one}
+    if isinstance(value, Interrupt):
+        return plain(value.value)
+    if isinstance(value, Send):
+        return {"to": value.node, "with": plain(value.arg)}
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        if value.get("type") == "tool_call":
+            value = {key: inner for key, inner in value.items() if key != "id"}
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def _told(error: Any) -> str:
+    """An error as it is stored: its class and its text."""
+    return error if isinstance(error, str) else repr(error)
+
+
+def _shown(values: list[Any] | None) -> str:
+    if values is None:
+        return "nothing"
+    text = ", ".join(map(repr, values))
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
