@@ -29,6 +29,7 @@ from threadlog.api.runs import routes as runs
 from threadlog.api.runs import thread_stream
 from threadlog.api.settings import SETTINGS
 from threadlog.api.store import routes as store
+from threadlog.api.studio import routes as studio
 from threadlog.api.system import asyncapi
 from threadlog.api.system import routes as system
 from threadlog.api.threads import copy, search
@@ -57,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     *asyncapi.routes,
     *mcp.routes,
     *a2a.routes,
+    *studio.routes,
     *openapi.routes,
 )
 
@@ -125,6 +127,8 @@ def group_of(path: str) -> str:
     if path in ("/info", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
         return "meta"
     first = path.split("/")[1]
+    if first == "studio":
+        return "ui"
     return "runs" if first == "threads" and "/runs" in path else first if first in FLAGS else ""
 
 

@@ -334,7 +334,7 @@ async def main(once: bool, url: str | None) -> int:
             return 1
         if server is not None and not once:
             screen.line()
-            screen.line("The server keeps running: point langgraph_sdk at it. Ctrl-C stops it.", "1")
+            screen.line(f"The server keeps running: see it all at {await server.url}/studio. Ctrl-C stops it.", "1")
             await asyncio.wait([stop, asyncio.create_task(server.wait())], return_when=asyncio.FIRST_COMPLETED)
         return 0
     finally:

@@ -205,7 +205,8 @@ class Supervisor:
             if status == 200:
                 self._ready = True
                 took = time.time() - self._began
-                self._out(f"ready       {self.url} after {took:.1f} s, docs at {self.url}/docs. Ctrl-C stops it.")
+                pages = f"studio at {self.url}/studio, docs at {self.url}/docs"
+                self._out(f"ready       {self.url} after {took:.1f} s, {pages}. Ctrl-C stops it.")
                 if warning := announce.warning_of_openness(self._settings):
                     self._out(f"WARNING     {warning}")
                 return

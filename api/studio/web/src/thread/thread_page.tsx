@@ -1,0 +1,134 @@
+import { lazy, Suspense, useEffect, useMemo, useRef, useState } from "react";
+import { Badge, Failure, Fallback, Id, Tabs, duration } from "../parts/basic";
+import { CopyJson, JsonView } from "../parts/json";
+import { isMessages, Message, type ChatMessage } from "../parts/message";
+import { link, useLoad } from "../hooks";
+import { ask, client, reason } from "../server";
+import { Composer, type Settings } from "./composer";
+import { checkpointOf, HistoryTree, Scrubber, StateView } from "./history";
+import { Interrupts, type Interrupt } from "./interrupts";
+import { useRun } from "./use_run";
+import type { Stops } from "./graph";
+import { Waterfall } from "./waterfall";
+
+const GraphView = lazy(() => import("./graph"));
+const EventLog = lazy(() => import("./event_log"));
+
+const VIEWS = ["Graph", "State", "Log", "Steps"];
+const MOST_STATES = 1000;
+const SHOWN_MESSAGES = 100;
+
+export default function ThreadPage({ id }: { id: string }) {
+  const thread = useLoad(() => client.threads.get(id), [id]);
+  const state = useLoad(() => client.threads.getState(id), [id]);
+  const history = useLoad(() => ask<any[]>("POST", `/threads/${id}/history`, { limit: MOST_STATES }), [id]);
+  const assistants = useLoad(() => client.assistants.search({ limit: 1000, sortBy: "created_at", sortOrder: "asc" }) as Promise<any[]>, []);
+  const [assistant, setAssistant] = useState("");
+  const [view, setView] = useState(VIEWS[0]);
+  const [stops, setStops] = useState<Stops>({ before: [], after: [] });
+  const [settings, setSettings] = useState<Settings>({ context: {}, strategy: "enqueue" });
+  const [moment, setMoment] = useState("");
+  const [error, setError] = useState("");
+  const reload = () => {
+    thread.reload();
+    state.reload();
+    history.reload();
+  };
+  const { live, start, watch, settle } = useRun(id, reload);
+  useEffect(() => {
+    if (state.value) settle();
+  }, [state.value]);
+
+  const of = thread.value?.metadata as any;
+  const chosen = assistant || of?.assistant_id || assistants.value?.[0]?.assistant_id || "";
+  useEffect(() => {
+    client.runs.list(id, { status: "running", limit: 1 } as any).then(([run]) => run && watch(run.run_id), () => {});
+  }, [id]);
+
+  const past = moment ? history.value?.find((one) => checkpointOf(one) === moment) : undefined;
+  const values: any = past ? past.values : live.running && live.values !== undefined ? live.values : state.value?.values;
+  const waiting: Interrupt[] = useMemo(() => (state.value?.tasks ?? []).flatMap((task: any) => task.interrupts ?? []), [state.value]);
+  const run = async (payload: any) => {
+    setError("");
+    setMoment("");
+    const limits = { interruptBefore: stops.before, interruptAfter: stops.after };
+    const given = Object.keys(settings.context ?? {}).length ? { context: settings.context } : {};
+    await start(chosen, { ...payload, ...given, ...limits, multitaskStrategy: settings.strategy });
+  };
+  const cancel = () => live.runId && client.runs.cancel(id, live.runId).catch((failure) => setError(reason(failure)));
+  const paused = !live.running && !waiting.length && (state.value?.next?.length ?? 0) > 0;
+
+  if (thread.error && !thread.value) return <main className="page"><Failure text={thread.error} /><a href={link("threads")}>To the threads</a></main>;
+  return (
+    <main className="page">
+      <div className="bar">
+        <h1>Thread <Id id={id} /></h1>
+        <Badge text={live.running ? "running" : (thread.value?.status ?? "…")} />
+        <label>Assistant <select aria-label="Assistant" value={chosen} onChange={(event) => setAssistant(event.target.value)}>
+          {(assistants.value ?? []).map((one) => <option key={one.assistant_id} value={one.assistant_id}>{one.name ?? one.graph_id} · v{one.version}</option>)}
+        </select></label>
+        {assistants.value?.length === 0 && <label>Graph <input aria-label="Graph name" value={assistant} placeholder={of?.graph_id} onChange={(event) => setAssistant(event.target.value)} /></label>}
+        <span className="push">{live.began ? `${live.tokens} chunks · ${live.seen} events · ${duration((live.ended ?? performance.now()) - live.began)}` : ""}</span>
+      </div>
+      <Scrubber states={history.value ?? []} at={moment} move={setMoment} />
+      <div className="work">
+        <section className="side" aria-label="Conversation">
+          <Fallback raw={values}><Chat values={values} live={past ? [] : live.messages} running={live.running} /></Fallback>
+          <Failure text={error || live.error || state.error || lastError(state.value)} />
+          {!past && waiting.length > 0 && !live.running && <Interrupts key={waiting.map((one) => one.id).join()} waiting={waiting} busy={live.running} answer={(resume) => run({ command: { resume } })} />}
+          {!past && paused && <div className="ask bar">Stopped before {state.value!.next.join(", ")}. <button className="main" onClick={() => run({ input: null })}>Go on</button></div>}
+          {chosen && !past && <Composer key={chosen} assistant={chosen} chat={!values || isMessages(values.messages) || Object.keys(values).length === 0 || "messages" in values}
+            running={live.running} send={(input) => run({ input })} cancel={cancel} settings={settings} setSettings={setSettings} />}
+          {past && <div className="ask">This is the past. <button onClick={() => setMoment("")}>Back to now</button></div>}
+        </section>
+        <section className="side" aria-label="Inspector">
+          <Tabs names={VIEWS} chosen={view} choose={setView} />
+          <div className="panel" role="tabpanel" aria-label={view}>
+            <Suspense fallback={<p className="empty">Loading …</p>}>
+              {view === "Graph" && chosen && <GraphView assistant={chosen} spans={past ? [] : live.spans} next={past ? past.next : live.running ? [] : (state.value?.next ?? [])} stops={stops} setStops={setStops} />}
+              {view === "State" && <Fallback raw={history.value}>
+                <Failure text={history.error} />
+                {history.value && <HistoryTree states={history.value} chosen={moment || checkpointOf(history.value[0])} choose={(one) => setMoment(one === checkpointOf(history.value![0]) ? "" : one)} />}
+                {(past ?? history.value?.[0]) && <StateView key={checkpointOf(past ?? history.value![0])} threadId={id} state={past ?? history.value![0]} states={history.value ?? []} changed={() => { setMoment(""); reload(); }}
+                  run={(checkpoint) => run({ input: null, checkpointId: checkpoint })} />}
+              </Fallback>}
+              {view === "Log" && <EventLog threadId={id} running={live.running} showState={(checkpoint) => { setMoment(checkpoint); setView("State"); }} />}
+              {view === "Steps" && <>
+                <Waterfall spans={live.spans} began={live.began} ended={live.ended} />
+                {live.custom.length > 0 && <><h2>Custom events</h2>{live.custom.map((one, index) => <JsonView key={index} value={one} open={1} />)}</>}
+              </>}
+            </Suspense>
+          </div>
+        </section>
+      </div>
+    </main>
+  );
+}
+
+function lastError(state: any): string {
+  const failed = (state?.tasks ?? []).find((task: any) => task.error);
+  return failed ? `${failed.name}: ${typeof failed.error === "string" ? failed.error : JSON.stringify(failed.error)}` : "";
+}
+
+function Chat({ values, live, running }: { values: any; live: ChatMessage[]; running: boolean }) {
+  const place = useRef<HTMLDivElement>(null);
+  const [shown, setShown] = useState(SHOWN_MESSAGES);
+  const atEnd = useRef(true);
+  const stored: ChatMessage[] = isMessages(values?.messages) ? values.messages : [];
+  const ids = new Set(stored.map((message) => message.id));
+  const all = [...stored, ...live.filter((message) => !ids.has(message.id))];
+  useEffect(() => {
+    if (atEnd.current && place.current) place.current.scrollTop = place.current.scrollHeight;
+  });
+  return (
+    <div className="chat" ref={place} role="log" aria-label="Messages" tabIndex={0}
+      onScroll={(event) => { const box = event.currentTarget; atEnd.current = box.scrollHeight - box.scrollTop - box.clientHeight < 40; }}>
+      {all.length > shown && <button onClick={() => setShown(shown + 5 * SHOWN_MESSAGES)}>{all.length - shown} earlier messages</button>}
+      {all.slice(-shown).map((message, index) => (
+        <Fallback key={message.id ?? `${all.length - shown + index}`} raw={message}><Message message={message} live={running && index === Math.min(all.length, shown) - 1} /></Fallback>
+      ))}
+      {!all.length && (values && typeof values === "object" && Object.keys(values).length ? <JsonView value={values} /> : <p className="empty">Nothing said yet.</p>)}
+      {all.length > 0 && <CopyJson value={all} label="Copy the messages" />}
+    </div>
+  );
+}
