@@ -20,6 +20,8 @@ _REF = "#/components/schemas/{model}"
 _DESCRIPTIONS = {
     201: "Created, but not all of it: what is missing, and why",
     204: "Done; there is nothing to return",
+    304: "What the caller has is what is here",
+    307: "It is elsewhere",
     400: "The request contradicts itself or can't be applied",
     403: "This origin may not",
     404: "Not found",
@@ -161,7 +163,7 @@ def _query_parameter(query: Query) -> dict[str, Any]:
 
 
 def _responses(route: Route, schemas: Schemas) -> dict[str, Any]:
-    responses = {route.status: _response("Done", _content(route, schemas))}
+    responses = {route.status: _response(_DESCRIPTIONS.get(route.status, "Done"), _content(route, schemas))}
     for status, model in route.also.items():
         content = None if model is None else _json(schemas.of("serialization", model))
         responses[status] = _response(_DESCRIPTIONS.get(status, "Done"), content)
