@@ -26,7 +26,7 @@ from .test_webhooks import Receiver, receiver
 
 __all__ = ["receiver"]  # a fixture
 
-pytestmark = pytest.mark.star
+pytestmark = [pytest.mark.star, pytest.mark.timeout(300)]  # the first one starts a server
 
 NOOP = {"assistant_id": "noop", "input": {"items": []}}
 
@@ -104,14 +104,18 @@ async def test_one_trace_from_the_client_to_the_webhook_across_a_killed_executor
     assert request.attributes["http.response.status_code"] == 200 and request.attributes["url.path"] == path
     assert request.resource["service.name"] == "tested"
     assert (await traced.one(trace_id, "decide run.created")).parent_id == request.span_id
+    first = f"{attempt_span_id(run['run_id'], 1):016x}"
     attempt = await traced.one(trace_id, "attempt gated")  # that of the first one went with its executor
     assert attempt.attributes["threadlog.attempt"] == 2 and attempt.parent_id == request.span_id
-    assert attempt.links == [(trace_id, f"{attempt_span_id(run['run_id'], 1):016x}")]
+    assert attempt.links == [(trace_id, first)]
     assert attempt.resource["threadlog.process"] != request.resource["threadlog.process"]
     assert (await traced.one(trace_id, "node hold")).parent_id == attempt.span_id
-    assert (await traced.one(trace_id, "decide run.started", threadlog__key=thread["thread_id"])).parent_id in {
-        attempt.span_id, f"{attempt_span_id(run['run_id'], 1):016x}",
-    }  # fmt: skip
+    reports = await eventually(
+        lambda: [span.parent_id for span in traced.spans.of_trace(trace_id) if span.name == "decide run.started"],
+        lambda parents: attempt.span_id in parents,
+        within=60,
+    )
+    assert set(reports) <= {attempt.span_id, first}, "the first one need not have reported anything"
     sent = await traced.one(trace_id, "webhook")
     assert sent.parent_id == request.span_id
     await receiver.body("/traced")
