@@ -69,6 +69,8 @@ def check(settings: Settings, config: Path, *, graph_ids: Sequence[str], as_json
     """Print the report; 0 when every state can be migrated, else 1. Loads the graphs, so without a running loop."""
     application = load(config)
     chosen = graph_ids or list(application.migrations)
+    if not chosen:
+        click.echo(f"{application.path} has no migrations.", err=True)
     if unknown := [name for name in chosen if name not in application.graphs]:
         raise CannotRun(f"{application.path} has no graph {unknown[0]}")
     loopback.install(api_url(settings, application))

@@ -23,6 +23,7 @@ from langgraph.types import Send, interrupt
 from tests.testing.test_scenario import asks, trip_graph
 from threadlog.deploy.commands.rerun import seconds_of
 from threadlog.engine.executor.graphs.loader import Graphs, loaded
+from threadlog.engine.executor.rerun.compare import _differences
 from threadlog.engine.executor.rerun.record import NoSuchRun, runs_since
 from threadlog.engine.executor.rerun.rerun import RunComparison, rerun
 from threadlog.engine.executor.state_migrations import StateMigrations
@@ -93,7 +94,7 @@ async def test_where_todays_code_does_otherwise_is_told_by_step_and_node(served:
     found = dict(differences(comparison))
     assert comparison.verdict == "different" and set(found) == {"write"}
     details = [detail for _, detail in differences(comparison)]
-    assert any("messages: recorded" in detail and "Did you say Hi" in detail for detail in details)
+    assert "messages[0].content: recorded 'You said Hi', today 'Did you say Hi'" in details
     assert "today it does not go to thank" in details and "today it goes to end" in details
     # Each step begins where the recorded one began: what follows a difference does not differ for that.
     assert [task.verdict for task in comparison.tasks] == ["same", "different", "same"]
@@ -178,6 +179,36 @@ async def test_a_tool_that_asked_a_question_asks_it_again_without_being_called(s
         comparison = await compare(server, run_id, graph(ScriptedChatModel()))
         assert comparison.verdict == "same", comparison
     assert called == ["A-1", "A-1"], "no tool is called"
+
+
+async def test_a_subgraph_goes_on_where_it_stood_when_the_run_answered_its_question(served: Start) -> None:
+    made: list[str] = []
+
+    def graph() -> Any:
+        def first(state: MessagesState) -> dict[str, Any]:
+            made.append("first")
+            return {"messages": [AIMessage("first")]}
+
+        def second(state: MessagesState) -> dict[str, Any]:
+            return {"messages": [AIMessage(f"{state['messages'][-1].text}, then {interrupt('?')}")]}
+
+        child = StateGraph(MessagesState).add_node("first", first).add_node("second", second)
+        child.add_edge(START, "first").add_edge("first", "second")
+        builder = StateGraph(MessagesState).add_node("child", child.compile())
+        builder.add_node("beside", lambda state: {"messages": [AIMessage("beside")]})
+        return builder.add_edge(START, "child").add_edge(START, "beside")
+
+    server = served(graph())
+    thread_id, asking = await ran(server, input=asks("Hi"))
+    _, answering = await ran(server, thread_id, command={"resume": "that"})
+    assert made == ["first"]
+    comparison = await compare(server, answering, graph())
+    assert comparison.verdict == "same", comparison
+    assert [task.node for task in comparison.tasks] == ["child"], "what had finished before is not run again"
+    assert made == ["first"]
+    comparison = await compare(server, asking, graph())
+    assert comparison.verdict == "same" and made == ["first", "first"], comparison
+    assert sorted(task.node for task in comparison.tasks) == ["__start__", "beside", "child"]
 
 
 async def test_errors_are_compared_and_what_was_removed_is_told(served: Start) -> None:
@@ -274,9 +305,23 @@ def test_the_command(postgres_uri: str, tmp_path: Path) -> None:
             ("say", "different"),
         ]
         done = again(last["run_id"], SAYS="Did you say")
-        assert "  step 4 say: different\n    messages: recorded [" in done.stdout, done.stdout
+        detail = "messages[0].content: recorded 'You said two', today 'Did you say two'"
+        assert f"  step 4 say: different\n    {detail}\n" in done.stdout, done.stdout
     assert again().returncode == 1
     assert "no time span" in again("--since", "soon").stderr
+
+
+def test_a_difference_in_a_large_value_is_shown_where_it_is() -> None:
+    long = "x" * 1000
+    then = [("found", {"pages": [{"text": long, "n": 1}, {"text": f"{long}old{long}"}]}), ("gone", 1)]
+    today = [("found", {"pages": [{"text": long, "n": 1}, {"text": f"{long}new{long}", "more": None}]})]
+    in_text, more, gone = _differences(then, today, ())
+    assert in_text.startswith("found.pages[1].text: recorded …xxx") and "xold" in in_text and "xnew" in in_text
+    assert len(in_text) < 500
+    assert more == "found.pages[1].more: recorded nothing, today None"
+    assert gone == "gone: recorded 1, today nothing"
+    (shorter,) = _differences([("pages", [1, 2])], [("pages", [1])], ())
+    assert shorter == "pages: recorded [1, 2], today [1]"
 
 
 def test_time_spans() -> None:

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from threadlog.engine.executor.rerun.record import RESUME, RecordedStep, RecordedTask
 from threadlog.engine.stored.tasks import ERROR, INTERRUPT
 
-_SHOWN = 200
+_SHOWN = 160  # characters of a value
+_BEFORE = 30  # of them before the first that differs
 _NEXT = "branch:to:"
 _UNSEEN = frozenset({RESUME, "__no_writes__", "__error_source_node__"})
 _OF_MESSAGE = ("type", "content", "name", "tool_call_id", "status")
@@ -76,8 +77,31 @@ def _differences(
             found.append(f"today it {'does not go' if channel in before else 'goes'} to {node}")
             continue
         name = {ERROR: "error", INTERRUPT: "question", "__pregel_tasks": "sends"}.get(channel, channel)
-        found.append(f"{name}: recorded {_shown(before.get(channel))}, today {_shown(after.get(channel))}")
+        found += _differing(name, _only(before.get(channel, _NOTHING)), _only(after.get(channel, _NOTHING)))
     return found
+
+
+def _only(values: Any) -> Any:
+    """A channel is written once, as a rule."""
+    return values[0] if isinstance(values, list) and len(values) == 1 else values
+
+
+def _differing(path: str, then: Any, today: Any) -> list[str]:
+    """A line per innermost place where the two differ."""
+    if isinstance(then, Mapping) and isinstance(today, Mapping):
+        lines = []
+        for key in dict.fromkeys((*then, *today)):
+            one, other = then.get(key, _NOTHING), today.get(key, _NOTHING)
+            if one != other:
+                lines += _differing(f"{path}.{key}", one, other)
+        return lines
+    if isinstance(then, list) and isinstance(today, list) and len(then) == len(today):
+        pairs = enumerate(zip(then, today, strict=True))
+        return [line for n, (one, other) in pairs if one != other for line in _differing(f"{path}[{n}]", one, other)]
+    one, other = repr(then), repr(today)
+    same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    start = max(0, same - _BEFORE) if max(len(one), len(other)) > _SHOWN else 0
+    return [f"{path}: recorded {_shown(one, start)}, today {_shown(other, start)}"]
 
 
 def _by_channel(writes: Sequence[tuple[str, Any]]) -> dict[str, list[Any]]:
@@ -115,8 +139,15 @@ def _told(error: Any) -> str:
     return error if isinstance(error, str) else repr(error)
 
 
-def _shown(values: list[Any] | None) -> str:
-    if values is None:
+def _shown(text: str, start: int) -> str:
+    """A part of a long text, from a little before where it differs."""
+    end = start + _SHOWN
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
+
+
+class _Nothing:
+    def __repr__(self) -> str:
         return "nothing"
-    text = ", ".join(map(repr, values))
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+_NOTHING = _Nothing()

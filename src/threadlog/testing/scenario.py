@@ -90,6 +90,7 @@ class Outcome:
         Raises:
             Unexpected: with all that differs.
         """
+        __tracebackhide__ = True  # of pytest: the test's line is what its reader wants
         wrong = []
         if raises is None and self.error is not None:
             wrong.append(f"raised: {type(self.error).__name__}: {self.error}")
