@@ -40,6 +40,8 @@ TRACING = Extra(
 )  # fmt: skip
 KAFKA = Extra("kafka", "aiokafka", "the client for Apache Kafka", "unset KAFKA_BOOTSTRAP_SERVERS")
 
+ENCRYPTION = Extra("encryption", "cryptography", "what LANGGRAPH_AES_KEY needs", "unset LANGGRAPH_AES_KEY")
+
 
 def needed(settings: Settings) -> Iterator[Extra]:
     """The extras that a server with these settings uses."""
@@ -47,6 +49,8 @@ def needed(settings: Settings) -> Iterator[Extra]:
         yield EMBEDDED
     if settings.kafka_bootstrap_servers:
         yield KAFKA
+    if settings.aes_key:
+        yield ENCRYPTION
 
 
 def require(settings: Settings) -> None:

@@ -231,6 +231,18 @@ class Settings(BaseSettings):
         description="The workspace that the key is to act in, where it has several.",
     )
 
+    # encryption
+    aes_key: str | None = Field(
+        None,
+        validation_alias="LANGGRAPH_AES_KEY",
+        description="Key of 16, 24 or 32 bytes: content is encrypted, see docs/encryption.md. Unset: it is not.",
+    )
+    aes_old_keys: Annotated[list[str], NoDecode] = Field(
+        [],
+        validation_alias="THREADLOG_AES_OLD_KEYS",
+        description="Keys (comma-separated) that `LANGGRAPH_AES_KEY` was before: what they encrypted can be read.",
+    )
+
     # webhooks
     webhook_secret: str | None = Field(
         None,
@@ -305,6 +317,19 @@ class Settings(BaseSettings):
     @classmethod
     def _origins_by_comma(cls, value: Any) -> Any:
         return [o.strip() for o in value.split(",") if o.strip()] if isinstance(value, str) else value
+
+    @field_validator("aes_old_keys", mode="before")
+    @classmethod
+    def _keys_by_comma(cls, value: Any) -> Any:
+        return [key for key in value.split(",") if key] if isinstance(value, str) else value
+
+    @field_validator("aes_key", "aes_old_keys")
+    @classmethod
+    def _key_sizes(cls, value: str | list[str] | None) -> str | list[str] | None:
+        for key in [value] if isinstance(value, str) else value or ():
+            if (size := len(key.encode())) not in (16, 24, 32):
+                raise ValueError(f"a key has to be 16, 24 or 32 bytes long, this one has {size}")
+        return value
 
     @field_validator("webhook_secret")
     @classmethod
@@ -382,11 +407,16 @@ def text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+_SECRET = {"webhook_secret", "THREADLOG_WEBHOOK_SECRET", "aes_key", "aes_old_keys"} | {
+    "LANGGRAPH_AES_KEY", "THREADLOG_AES_OLD_KEYS"
+}  # fmt: skip
+
+
 def _sentence(problem: Any) -> str:
     field = str(problem["loc"][0])
     name = env_name(field) if field in Settings.model_fields else field
     message = str(problem["msg"]).removeprefix("Value error, ")
-    if field == "webhook_secret" or name == "THREADLOG_WEBHOOK_SECRET":
+    if {field, name} & _SECRET:
         return f"{name}: {message}"  # it is not shown
     return f"{name}={problem['input']}: {message[:1].lower()}{message[1:]}"
 

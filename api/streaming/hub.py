@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
+from threadlog.api.streaming.event_opener import EventOpener
+from threadlog.engine.encryption.keys import Keyring
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import EventRecord, Frames
 from threadlog.engine.log.unreadable import frames_in, reached_in
@@ -73,8 +75,10 @@ class StreamHub:
     Call `start` before the first request, and `subscribe` before submitting the command whose effects are awaited.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, keyring: Keyring | None = None) -> None:
+        """`keyring`: content of events is encrypted; `log` hands out frames decrypted."""
         self._log = log
+        self._opener = None if keyring is None else EventOpener(keyring, self._tell)
         self._subscribers: dict[str, list[Subscriber]] = {}
         self._next = [0] * log.partitions
         self._progress: dict[str, tuple[int, int]] = {}
@@ -152,15 +156,20 @@ class StreamHub:
             return
         for on_thread in self._threads:
             _guarded(on_thread, record.key, events)
-        subscribers = self._subscribers.get(record.key)
-        if subscribers is not None:
-            for event in events:
-                for subscriber in tuple(subscribers):
-                    _guarded(subscriber.on_event, offset, event)
+        if record.key in self._subscribers:
+            if self._opener is not None:
+                self._opener.take(record.key, offset, events)
+            else:
+                self._tell(record.key, offset, events)
         elif events[0]["type"].startswith(("assistant.", "graph.")):
             for event in events:
                 for listener in self._shared:
                     _guarded(listener, event)
+
+    def _tell(self, key: str, offset: int, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            for subscriber in tuple(self._subscribers.get(key, ())):
+                _guarded(subscriber.on_event, offset, event)
 
     async def _follow(self) -> None:
         while True:

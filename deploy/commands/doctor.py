@@ -76,6 +76,8 @@ async def findings(given: dict[str, Any]) -> AsyncIterator[Finding]:
     for extra in extras.needed(settings):
         found = f"extra {extra.name}: {extra.module}"
         yield Finding(True, f"{found} is installed") if extra.installed else Finding(False, extra.missing)
+    stored = "encrypted with LANGGRAPH_AES_KEY" if settings.aes_key else "readable: LANGGRAPH_AES_KEY is not set"
+    yield Finding(None, f"content of threads is stored {stored}")
     if settings.database_uri:
         yield await _postgres(settings.database_uri)
     else:

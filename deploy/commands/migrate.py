@@ -18,10 +18,12 @@ import asyncpg
 import click
 import orjson
 
+from threadlog.deploy.compose.encryption import keyring_of
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.storage import database_ready
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.settings import Settings
+from threadlog.engine.encryption.connection import opening
 from threadlog.engine.executor.checkpointer import reader
 from threadlog.engine.executor.checkpointer.stored_types import default_serializer
 from threadlog.engine.executor.checkpointer.values import ValueLost, Values
@@ -78,18 +80,19 @@ def check(settings: Settings, config: Path, *, graph_ids: Sequence[str], as_json
     for name in chosen:
         if (error := graphs.by_id[name].error) is not None:
             raise CannotRun(error)
-    assert settings.database_uri is not None
     try:
-        return loop.run_until_complete(_report(settings.database_uri, graphs, chosen, as_json=as_json))
+        return loop.run_until_complete(_report(settings, graphs, chosen, as_json=as_json))
     finally:
         loop.close()
 
 
-async def _report(uri: str, graphs: Graphs, chosen: Sequence[str], *, as_json: bool) -> int:
+async def _report(settings: Settings, graphs: Graphs, chosen: Sequence[str], *, as_json: bool) -> int:
     counts: Counter[tuple[str, int, int]] = Counter()
     failed: list[CheckedState] = []
     failures: Counter[tuple[str, int, int]] = Counter()
-    async for state in checked_states(uri, graphs, chosen):
+    uri = settings.database_uri
+    assert uri is not None
+    async for state in checked_states(uri, graphs, chosen, settings):
         key = (state.graph_id, state.from_version, state.to_version)
         counts[key] += 1
         if state.problem is not None:
@@ -122,10 +125,16 @@ async def _report(uri: str, graphs: Graphs, chosen: Sequence[str], *, as_json: b
     return 1 if failures else 0
 
 
-async def checked_states(uri: str, graphs: Graphs, chosen: Sequence[str]) -> AsyncIterator[CheckedState]:
-    """The newest state of every thread of these graphs, those at the present version included."""
+async def checked_states(
+    uri: str, graphs: Graphs, chosen: Sequence[str], settings: Settings | None = None
+) -> AsyncIterator[CheckedState]:
+    """The newest state of every thread of these graphs, those at the present version included. `settings`: with the key
+    that states are encrypted with."""
     await database_ready(uri, patience_seconds=2)
-    async with asyncpg.create_pool(uri, min_size=1, max_size=2) as pool:
+    async with (
+        keyring_of(settings or Settings.load(), uri, name="migrate") as keyring,
+        asyncpg.create_pool(uri, min_size=1, max_size=2, connection_class=opening(keyring)) as pool,
+    ):
         if await pool.fetchval("SELECT to_regclass('checkpoints')") is None:
             raise CannotRun("this database was not used by threadlog yet: start a server on it first")
         total = await pool.fetchval("SELECT count(*) FROM threads")

@@ -15,10 +15,12 @@ import asyncpg
 import click
 import orjson
 
+from threadlog.deploy.compose.encryption import keyring_of
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.storage import database_ready
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.settings import Settings
+from threadlog.engine.encryption.connection import opening
 from threadlog.engine.executor.graphs.application import load_application
 from threadlog.engine.executor.graphs.loader import Graphs
 from threadlog.engine.executor.rerun.compare import Verdict
@@ -94,7 +96,12 @@ async def _compare(
     await database_ready(uri, patience_seconds=2)
     # It could not write if it wanted to.
     read_only = {"default_transaction_read_only": "on", "application_name": "threadlog-rerun"}
-    async with asyncpg.create_pool(uri, min_size=1, max_size=2, server_settings=read_only) as pool:
+    async with (
+        keyring_of(settings, uri, name="rerun") as keyring,
+        asyncpg.create_pool(
+            uri, min_size=1, max_size=2, server_settings=read_only, connection_class=opening(keyring)
+        ) as pool,
+    ):
         if await pool.fetchval("SELECT to_regclass('checkpoints')") is None:
             raise CannotRun("this database was not used by threadlog yet: start a server on it first")
         chosen = list(run_ids)

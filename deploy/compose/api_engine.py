@@ -28,6 +28,7 @@ from threadlog.api.priority import load as load_priority
 from threadlog.api.settings import ApiSettings, Cors, LangSmith
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.auth import gate_of
+from threadlog.deploy.compose.encryption import keyring_of, readable_log, sealing
 from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.retention import retain_for_ever
@@ -41,6 +42,7 @@ from threadlog.deploy.tracing import traced
 from threadlog.engine.allocator import return_large_blocks
 from threadlog.engine.crons.service import CronService
 from threadlog.engine.domain.expiry import Ttl
+from threadlog.engine.encryption.keys import Keyring
 from threadlog.engine.gateway.event_tail import EventTail
 from threadlog.engine.gateway.gateway import GatewayOnDemand, LocalGateway, LogGateway
 from threadlog.engine.link.server import ExecutorChannelServer
@@ -57,6 +59,7 @@ from threadlog.engine.user_code.importing import extend_sys_path
 from threadlog.engine.user_code.langgraph_json import LanggraphJson, ThreadTtl
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.engine.user_code.store_config import StoreConfig
+from threadlog.engine.user_code.webhook_rules import WebhookRules
 from threadlog.projections.commit.applied import PostgresApplied
 from threadlog.projections.commit.crons import PostgresCronStore
 
@@ -66,6 +69,7 @@ _API_STOP_SECONDS = 3.0  # for responses under way; streams end at once, their c
 # The committer keeps one, coordination uses up to three, retention one, webhooks two, crons one.
 _ENGINE_CONNECTIONS = 9
 _API_CONNECTIONS = 16
+_WEBHOOK_CONNECTIONS = 2
 
 
 async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None:
@@ -96,18 +100,18 @@ async def run_engine(settings: Settings) -> None:
         parts.enter_context(traced("engine"))
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
+        keyring = await parts.enter_async_context(keyring_of(settings, uri, name="engine"))
         pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
         processor = await _processor(parts, settings, pool, source, store=_store(settings))
-        await parts.enter_async_context(
-            delivering_webhooks(settings, pool, rules, processor, own_url=settings.url_of_the_api)
-        )
+        await _deliver_webhooks(parts, settings, uri, pool, keyring, rules, processor, settings.url_of_the_api)
 
         async def through_log() -> Gateway:
             gateway = LogGateway(source)
             await _follow_events(parts, settings, uri, source, gateway)
             return gateway
 
-        await _fire_crons(parts, settings, pool, source, processor, GatewayOnDemand(through_log))
+        gateway = sealing(GatewayOnDemand(through_log), keyring)
+        await _fire_crons(parts, settings, pool, source, processor, gateway)
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         parts.enter_context(exposed_metrics(settings))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
@@ -124,12 +128,14 @@ async def run_api(settings: Settings) -> None:
         options, custom = api_settings(settings, application), await custom_app_of(settings, application)
         parts.enter_context(traced("api"))
         source = await parts.enter_async_context(opened_log(settings))
-        hub, gateway = StreamHub(source), LogGateway(source)
+        keyring = await parts.enter_async_context(keyring_of(settings, uri, name="api"))
+        readable = readable_log(source, keyring)
+        hub, gateway = StreamHub(readable, keyring), LogGateway(source)
         await _follow_events(parts, settings, uri, source, hub, gateway)
-        pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
+        pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS, keyring))
         priority = await priority_of(settings, application)
         deps = ApiDeps(
-            pool=pool, gateway=gateway, log=source, hub=hub, settings=options, priority=priority,
+            pool=pool, gateway=sealing(gateway, keyring), log=readable, hub=hub, settings=options, priority=priority,
             embedder=embedder_of(application)
         )  # fmt: skip
         await _serve(parts, settings, uri, deps, custom)
@@ -144,6 +150,7 @@ async def api_and_engine(
     `embedder`: of `store.index`."""
     async with AsyncExitStack() as parts:
         source = await parts.enter_async_context(opened_log(settings, quiet=alone))
+        keyring = await parts.enter_async_context(keyring_of(settings, uri, name="api"))
         link = None
         if alone and settings.link is not None and isinstance(source, PostgresLog):
             link = ExecutorChannelServer(source, settings.link)
@@ -151,13 +158,12 @@ async def api_and_engine(
         processor = await _processor(
             parts, settings, of_engine, source, store=options.store, notify_applied=not alone, executors=link
         )
-        await parts.enter_async_context(
-            delivering_webhooks(settings, of_engine, options.webhooks, processor, own_url=options.own_url)
-        )
-        hub = StreamHub(source)
+        await _deliver_webhooks(parts, settings, uri, of_engine, keyring, options.webhooks, processor, options.own_url)
+        readable = readable_log(source, keyring)
+        hub = StreamHub(readable, keyring)
         if alone:
             processor.add_listener(hub)
-            gateway = LocalGateway(processor)
+            gateway: Gateway = LocalGateway(processor)
             if link is not None:
                 await link.start(processor)
                 parts.push_async_callback(link.aclose)
@@ -165,10 +171,11 @@ async def api_and_engine(
             through_log = LogGateway(source)
             await _follow_events(parts, settings, uri, source, hub, through_log)
             gateway = LocalGateway(processor, through_log)
+        gateway = sealing(gateway, keyring)
         await _fire_crons(parts, settings, of_engine, source, processor, gateway)
-        pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS))
+        pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS, keyring))
         yield ApiDeps(
-            pool=pool, gateway=gateway, log=source, hub=hub, settings=options, single_process=alone,
+            pool=pool, gateway=gateway, log=readable, hub=hub, settings=options, single_process=alone,
             trouble=lambda: processor.trouble, embedder=embedder,
         )  # fmt: skip
 
@@ -230,8 +237,26 @@ async def _fire_crons(
     parts.push_async_callback(crons.stop)
 
 
-def _pool(settings: Settings, uri: str, name: str, size: int) -> AbstractAsyncContextManager[asyncpg.Pool]:
-    return pool_of(uri, name=name, size=size, seconds=settings.database_timeout_seconds)
+def _pool(
+    settings: Settings, uri: str, name: str, size: int, keyring: Keyring | None = None
+) -> AbstractAsyncContextManager[asyncpg.Pool]:
+    return pool_of(uri, name=name, size=size, seconds=settings.database_timeout_seconds, keyring=keyring)
+
+
+async def _deliver_webhooks(
+    parts: AsyncExitStack,
+    settings: Settings,
+    uri: str,
+    pool: asyncpg.Pool,
+    keyring: Keyring | None,
+    rules: WebhookRules,
+    processor: Processor,
+    own_url: str,
+) -> None:
+    """What they tell of runs is read on the engine's connections, or on others that decrypt it."""
+    if keyring is not None:
+        pool = await parts.enter_async_context(_pool(settings, uri, "webhooks", _WEBHOOK_CONNECTIONS, keyring))
+    await parts.enter_async_context(delivering_webhooks(settings, pool, rules, processor, own_url=own_url))
 
 
 async def _follow_events(

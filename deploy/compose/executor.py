@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from threadlog.deploy.compose.auth import authorize_loopback
+from threadlog.deploy.compose.encryption import keyring_of
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.storage import embedder_of, opened_log, prepared_database, prepared_store
 from threadlog.deploy.health import probed
@@ -37,8 +38,8 @@ async def _execute(settings: Settings, graphs: Graphs, reached_at: str) -> None:
 
 
 async def _work(settings: Settings, graphs: Graphs, reached_at: str, uri: str, application: LanggraphJson) -> None:
-    async with opened_log(settings) as source:
-        options = replace(executor_options(settings, uri, application), api_url=reached_at)
+    async with opened_log(settings) as source, keyring_of(settings, uri, name="executor") as keyring:
+        options = replace(executor_options(settings, uri, application), api_url=reached_at, keyring=keyring)
         await authorize_loopback(settings, uri)
         async with probed(settings, uri, source, executor_id=options.executor_id):
             await run_until_told_to_stop(options, source, graphs)

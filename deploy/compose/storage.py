@@ -16,6 +16,8 @@ from threadlog.deploy import extras
 from threadlog.deploy.failures import CannotRun, DatabaseAway
 from threadlog.deploy.settings import Settings, without_password
 from threadlog.engine.backoff import Backoff
+from threadlog.engine.encryption.connection import opening
+from threadlog.engine.encryption.keys import Keyring
 from threadlog.engine.log.port import Log, LogUnavailable
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.metrics import METRICS
@@ -108,7 +110,15 @@ class BoundedPool(asyncpg.Pool):
     which one did is closed.
     """
 
-    def __init__(self, uri: str, *, name: str, size: int, seconds: float) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        name: str,
+        size: int,
+        seconds: float,
+        connection_class: type[asyncpg.Connection] = asyncpg.Connection,
+    ) -> None:
         super().__init__(
             uri,
             min_size=1,
@@ -120,7 +130,7 @@ class BoundedPool(asyncpg.Pool):
             init=None,
             reset=leave_as_it_is,
             loop=None,
-            connection_class=asyncpg.Connection,
+            connection_class=connection_class,
             record_class=asyncpg.Record,
             timeout=min(seconds, _CONNECT_SECONDS),
             command_timeout=seconds,
@@ -136,9 +146,12 @@ class BoundedPool(asyncpg.Pool):
 
 
 @asynccontextmanager
-async def pool_of(uri: str, *, name: str, size: int, seconds: float) -> AsyncIterator[asyncpg.Pool]:
-    """Connections for one purpose, `name`d in `pg_stat_activity`; see `BoundedPool`."""
-    pool = await BoundedPool(uri, name=name, size=size, seconds=seconds)
+async def pool_of(
+    uri: str, *, name: str, size: int, seconds: float, keyring: Keyring | None = None
+) -> AsyncIterator[asyncpg.Pool]:
+    """Connections for one purpose, `name`d in `pg_stat_activity`; see `BoundedPool`. `keyring`: decrypts what they
+    read."""
+    pool = await BoundedPool(uri, name=name, size=size, seconds=seconds, connection_class=opening(keyring))
     try:
         yield pool
     finally:

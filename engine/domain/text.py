@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import re
 
+SEALED = "~enc1:"
+"""What a JSON string begins with that stands for an encrypted value (`engine.encryption.cipher`)."""
+
 _LOST = "\ufffd"
 _NUL_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escape that is not itself escaped
 _NUL_BYTE = "\u0100"  # no byte is this character

@@ -41,6 +41,7 @@ from threadlog.engine.domain.events import (
 )
 from threadlog.engine.domain.expiry import Ttl, ttl_of
 from threadlog.engine.domain.priority import CRON_GROUP, Priority, priority_of
+from threadlog.engine.domain.text import SEALED
 
 Kind = Literal["run", "state_update"]
 Stopping = Literal["interrupt", "rollback", "delete"]
@@ -398,9 +399,9 @@ def settle(
 
 
 def shortened(error: JsonObject | None) -> JsonObject | None:
-    """An error as the thread keeps it: its message at most `ERROR_LIMIT` characters."""
+    """An error as the thread keeps it: its message at most `ERROR_LIMIT` characters (before it was encrypted)."""
     message = None if error is None else error.get("message")
-    if error is None or not isinstance(message, str) or len(message) <= ERROR_LIMIT:
+    if error is None or not isinstance(message, str) or len(message) <= ERROR_LIMIT or message.startswith(SEALED):
         return error
     return {**error, "message": message[:ERROR_LIMIT] + "…"}
 

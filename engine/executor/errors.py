@@ -7,6 +7,17 @@ from typing import Any
 
 from threadlog.engine.domain.text import storable
 
+
+class ContentUnreadable(RuntimeError):
+    """The content of a run is encrypted, and this executor can't decrypt it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The run's input is encrypted and its key is not there: the thread was deleted when the run was created, "
+            "or this executor lacks the server's LANGGRAPH_AES_KEY."
+        )
+
+
 HIDDEN = "An internal error occurred"
 
 # Kinds whose text is meant to be read, as on LangGraph's own server. Others say what was going on inside: paths, hosts,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from threadlog.engine.encryption.keys import Keyring
 from threadlog.engine.executor.admission import SHORT_TICKS
 from threadlog.engine.executor.leases import LEASE_SECONDS, RENEW_SECONDS
 from threadlog.engine.executor.reporting.outgoing import AppendLimits
@@ -32,7 +33,7 @@ class ExecutorOptions:
     missed. `cancel_again_seconds`: how long a cancelled node may swallow the cancellation before the next.
     `alive(executor_id)` is called on the loop about twice a second while it goes round: for a parent that renews the
     lease while this interpreter cannot. `store`: the section `store` of `langgraph.json`,
-    `embedder` that of its index.
+    `embedder` that of its index. `keyring`: with which content is encrypted; None: it is not.
     """
 
     database_uri: str
@@ -57,3 +58,4 @@ class ExecutorOptions:
     alive: Callable[[str], None] | None = None
     store: StoreConfig = field(default_factory=StoreConfig)
     embedder: Embedder | None = None
+    keyring: Keyring | None = None

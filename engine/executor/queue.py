@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from threadlog.engine.encryption.cipher import is_token
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.listener import NOTIFY, Listener
 
@@ -68,6 +69,18 @@ class Claim:
         return trace if isinstance(trace, str) else None
 
     @property
+    def unreadable(self) -> bool:
+        """Its content is encrypted, and the key is not there."""
+        updates = (u for step in self.payload.get("supersteps") or () for u in step.get("updates") or ())
+        return any(is_token(value) for fields in (self.kwargs, *updates) for value in fields.values())
+
+    @property
+    def metadata_names(self) -> set[str]:
+        """Names of the metadata that clients have given, which are stored readable in any case."""
+        of_update = self.payload.get("metadata") or {}
+        return {*self.metadata, *of_update, *((self.payload.get("config") or {}).get("metadata") or {})}
+
+    @property
     def log_fields(self) -> dict[str, object]:
         """What names the attempt in lines of the process's log."""
         return {
@@ -79,7 +92,9 @@ class Claim:
         }
 
 
-async def connect(dsn: str, *, durable: bool, name: str) -> asyncpg.Connection:
+async def connect(
+    dsn: str, *, durable: bool, name: str, connection_class: type[asyncpg.Connection] = asyncpg.Connection
+) -> asyncpg.Connection:
     """A connection for the queue.
 
     With `durable` unset commits do not wait for the disk: with the log in the same Postgres, nothing an attempt reports
@@ -89,6 +104,7 @@ async def connect(dsn: str, *, durable: bool, name: str) -> asyncpg.Connection:
         dsn,
         server_settings={"application_name": name, "synchronous_commit": "on" if durable else "off"},
         command_timeout=30,
+        connection_class=connection_class,
     )
 
 
@@ -100,8 +116,16 @@ class RunQueue:
     """
 
     def __init__(
-        self, dsn: str, *, graphs: Sequence[str], durable: bool, held: Callable[[], Iterable[tuple[str, int]]]
+        self,
+        dsn: str,
+        *,
+        graphs: Sequence[str],
+        durable: bool,
+        held: Callable[[], Iterable[tuple[str, int]]],
+        connection_class: type[asyncpg.Connection] = asyncpg.Connection,
     ) -> None:
+        """`connection_class`: of connections that decrypt what they read, where it is encrypted."""
+        self._connection_class = connection_class
         self._dsn, self._graphs, self._durable, self._held = dsn, list(graphs), durable, held
         self._last_group = ""  # the fairness group that was served last: the next one has its turn
         self._connection = PinnedConnection(self._connect)
@@ -110,7 +134,9 @@ class RunQueue:
 
     async def _connect(self) -> asyncpg.Connection:
         self._here = None
-        return await connect(self._dsn, durable=self._durable, name="threadlog-executor")
+        return await connect(
+            self._dsn, durable=self._durable, name="threadlog-executor", connection_class=self._connection_class
+        )
 
     @asynccontextmanager
     async def _ready(self, owner: str | None = None) -> AsyncIterator[asyncpg.Connection]:

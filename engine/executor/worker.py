@@ -8,9 +8,12 @@ import gc
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from threadlog.engine.backoff import Backoff
+from threadlog.engine.encryption.cipher import DataKey, WrongKey
+from threadlog.engine.encryption.connection import opening
 from threadlog.engine.executor import errors
 from threadlog.engine.executor.admission import AT_MOST, AdmissionControl
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
@@ -61,8 +64,11 @@ class Executor:
             else None
         )
         self.appender = BatchingAppender(self._link or log, loop_yield=options.loop_yield, limits=options.append_limits)
-        self._queue = RunQueue(dsn, graphs=names, durable=not options.log_in_database, held=self._held)
-        self._pool = RetryingPool.of(dsn, size=options.pool_size)
+        decrypting = opening(options.keyring)
+        self._queue = RunQueue(
+            dsn, graphs=names, durable=not options.log_in_database, held=self._held, connection_class=decrypting
+        )
+        self._pool = RetryingPool.of(dsn, size=options.pool_size, connection_class=decrypting)
         self._outcomes = Outcomes(self._pool, log, self._link)
         self.store = GraphStore(
             db=self._pool,
@@ -246,10 +252,11 @@ class Executor:
                 await asyncio.sleep(0.2)
                 self._woken()
                 continue
+            keys = await self._keys_of(claims)
             if owner != self.executor_id:
                 continue  # the lease was lost meanwhile: these are others' by now
             for claim in claims:
-                self._begin(claim)
+                self._begin(claim, keys.get(claim.thread_id))
             if self._link is not None:
                 self._link.claimed()
             if len(claims) == limit:
@@ -258,7 +265,26 @@ class Executor:
             else:
                 self._batch = _BATCH_AT_LEAST
 
-    def _begin(self, claim: Claim) -> None:
+    async def _keys_of(self, claims: Sequence[Claim]) -> dict[str, DataKey]:
+        """The data keys of their threads; none of a thread that is gone, or without encryption."""
+        keyring, keys = self.options.keyring, dict[str, DataKey]()
+        for thread_id in {claim.thread_id for claim in claims} if keyring is not None else ():
+            assert keyring is not None
+            backoff = Backoff()
+            while True:
+                try:
+                    if (key := await keyring.ensure(thread_id, of_thread=True)) is not None:
+                        keys[thread_id] = key
+                    break
+                except FAILED as error:
+                    logger.warning("cannot read data keys: %s", error)
+                    await backoff.wait()
+                except WrongKey as error:  # the run can't be executed here, as it will find
+                    logger.error("thread %s: %s", thread_id, error)
+                    break
+        return keys
+
+    def _begin(self, claim: Claim, key: DataKey | None = None) -> None:
         # Whoever is still at work on that thread here has lost it: this claim says so before anybody else does.
         before = self._on_thread.get(claim.thread_id)
         if before is not None and before.working:
@@ -278,6 +304,7 @@ class Executor:
             thread_stop_seconds=self.options.thread_stop_seconds,
             cancel_again_seconds=self.options.cancel_again_seconds,
             after=before.task if before is not None and before.working else None,
+            key=key,
         )
         self._known[(claim.run_id, claim.attempt)] = None
         while len(self._known) > _KNOWN_ATTEMPTS:

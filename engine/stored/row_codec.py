@@ -30,7 +30,7 @@ COLUMNS = f"""{VALUE_COLUMNS}, c.ns, c.checkpoint_id, c.parent_id, c.run_id::tex
         SELECT json_agg(json_build_array(w.task_path, w.task_id, w.idx, w.channel, w.value))::text
         FROM checkpoint_writes w
         WHERE w.thread_id = c.thread_id AND w.ns = c.ns AND w.checkpoint_id = c.checkpoint_id
-    )"""
+    ) AS writes"""
 PART_TYPE = "part"  # no serializer's: a value with the same bytes is another one
 
 # Metadata that differs from step to step; SQL looks into some of it.

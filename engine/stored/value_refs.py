@@ -27,9 +27,10 @@ def needed(references: Iterable[Reference]) -> set[str]:
     return {h for reference in references for h in hashes(reference)}
 
 
-def content_hash(type_: str, data: bytes) -> str:
-    """The name of a value: BLAKE2b-128 over type and uncompressed data, base64url without padding."""
-    digest = blake2b(type_.encode(), digest_size=16)
+def content_hash(type_: str, data: bytes, key: bytes = b"") -> str:
+    """The name of a value: BLAKE2b-128 over type and uncompressed data, base64url without padding. `key`: of threads
+    whose content is encrypted, at most 64 bytes."""
+    digest = blake2b(type_.encode(), digest_size=16, key=key)
     digest.update(b"\0")
     digest.update(data)
     return urlsafe_b64encode(digest.digest())[:22].decode("ascii")

@@ -17,6 +17,7 @@ import pytest
 from threadlog.deploy import health
 from threadlog.deploy.compose import api_engine
 from threadlog.deploy.compose.api_engine import api_settings
+from threadlog.deploy.compose.encryption import master_keys
 from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import apply
 from threadlog.deploy.compose.executor import executor_options, run_executor
@@ -181,6 +182,11 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "LANGSMITH_API_KEY": ("lsv2", api("langsmith")),
     "LANGSMITH_ENDPOINT": ("https://there", langsmith),
     "LANGSMITH_WORKSPACE_ID": ("workspace", langsmith),
+    "LANGGRAPH_AES_KEY": ("k" * 16, lambda settings, app: settings.aes_key and master_keys(settings).names),
+    "THREADLOG_AES_OLD_KEYS": (
+        f"{'k' * 16},{'l' * 32}",
+        lambda settings, app: master_keys(settings.model_copy(update={"aes_key": "n" * 24})).names,
+    ),
     "THREADLOG_WEBHOOK_SECRET": ("whsec_" + "A" * 32, lambda settings, app: sender_of(settings, Mock())._keys),
     "THREADLOG_WEBHOOK_TIMEOUT_SECONDS": ("9", lambda settings, app: sender_of(settings, Mock())._seconds),
     "THREADLOG_WEBHOOK_ATTEMPTS": ("9", lambda settings, app: schedule_of(settings).attempts),

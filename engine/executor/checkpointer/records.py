@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import NoneType
 from typing import Any
 
@@ -19,6 +20,10 @@ from threadlog.engine.user_code.migrations_section import FIRST_VERSION
 
 _COMPOUND = (NoneType, dict, list)  # what LangGraph's savers leave out of metadata
 _INTERNAL = ("__", "langgraph_", "checkpoint_")
+_PLAIN = frozenset((
+    "source", "step", "parents", "counters_since_delta_snapshot", "run_attempt", "run_id", "thread_id", "graph_id",
+    "assistant_id", "cron_id", "user_id", "created_by",
+))  # fmt: skip
 _OF_PARENT = EXCLUDED_METADATA_KEYS - {"thread_id", "checkpoint_id", "checkpoint_map"}
 
 
@@ -55,6 +60,12 @@ def plain_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict
             continue
         out[key] = _without_nul(as_json(value))
     return out
+
+
+def without_content(metadata: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Of a checkpoint's metadata what may be stored readable: LangGraph's and the server's own fields, and those of
+    these names. LangGraph copies `configurable` into it, and with that the caller's context."""
+    return {k: v for k, v in metadata.items() if k in names or k in _PLAIN or k.startswith(_INTERNAL)}
 
 
 def _without_nul(value: Any) -> Any:

@@ -25,14 +25,15 @@ class RetryingPool:
         self._pool = pool
 
     @staticmethod
-    def of(dsn: str, *, size: int) -> RetryingPool:
-        """To be opened before its first use."""
+    def of(dsn: str, *, size: int, connection_class: type[asyncpg.Connection] = asyncpg.Connection) -> RetryingPool:
+        """To be opened before its first use. `connection_class`: see `RunQueue`."""
         pool = asyncpg.create_pool(
             dsn,
             min_size=0,  # a process that only waits needs none
             max_size=size,
             command_timeout=60,
             reset=leave_as_it_is,
+            connection_class=connection_class,
             server_settings={"application_name": "threadlog-executor"},
         )
         return RetryingPool(pool)

@@ -23,6 +23,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
 
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
+from threadlog.engine.encryption.cipher import DataKey
 from threadlog.engine.executor.checkpointer import pending as standing
 from threadlog.engine.executor.checkpointer.cache import CheckpointCache
 from threadlog.engine.executor.checkpointer.loading import Loader
@@ -37,7 +38,7 @@ from threadlog.engine.executor.checkpointer.next_tasks import (
 )
 from threadlog.engine.executor.checkpointer.ports import Reporter, StatefulGraph
 from threadlog.engine.executor.checkpointer.reader import Stored, config_of
-from threadlog.engine.executor.checkpointer.records import plain_checkpoint, plain_metadata
+from threadlog.engine.executor.checkpointer.records import plain_checkpoint, plain_metadata, without_content
 from threadlog.engine.executor.checkpointer.sending import Sender
 from threadlog.engine.executor.checkpointer.serde import inline
 from threadlog.engine.executor.checkpointer.stored_types import default_serializer
@@ -96,12 +97,17 @@ class ThreadlogSaver(SyncCheckpointer):
         sync: bool = False,
         serde: SerializerProtocol | None = None,
         migrations: StateMigrations | None = None,
+        key: DataKey | None = None,
+        plain_metadata_names: Collection[str] = (),
     ) -> None:
+        """`key`: of the thread's content; the reporter encrypts what it is given, here only large values are. Of
+        checkpoints' metadata these names are then stored, besides LangGraph's own (`records.without_content`)."""
+        self._plain_names = None if key is None else frozenset(plain_metadata_names)
         super().__init__(serde=serde or default_serializer())
         self.thread_id, self.run_id = str(thread_id), run_id
         self._reporter, self._sync = reporter, sync
         self._version = FIRST_VERSION if migrations is None else migrations.present
-        self._values = Values(self.serde)
+        self._values = Values(self.serde, naming_key=b"" if key is None else key.naming_key)
         self._memory = CheckpointCache(fresh=fresh)
         self._sender = Sender(
             log,
@@ -110,6 +116,7 @@ class ThreadlogSaver(SyncCheckpointer):
             values=self._values,
             reporter=reporter,
             home=self._home,
+            key=key,
         )
         self._loader = Loader(
             pool,
@@ -168,7 +175,7 @@ class ThreadlogSaver(SyncCheckpointer):
             checkpoint_id=checkpoint["id"],
             parent_id=parent_id,
             checkpoint=plain_checkpoint(checkpoint, self._version),
-            metadata=plain_metadata(config, metadata),
+            metadata=self._metadata(config, metadata),
             channels=self._channels(self._memory.get(ns, parent_id), checkpoint, new_versions, draft),
             live=checkpoint["channel_values"],
         )
@@ -194,6 +201,10 @@ class ThreadlogSaver(SyncCheckpointer):
         if sync:
             await self.flush()
         return config_of(self.thread_id, ns, put.checkpoint_id)
+
+    def _metadata(self, config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
+        plain, names = plain_metadata(config, metadata), self._plain_names
+        return plain if names is None else without_content(plain, names)
 
     async def _keep(self, found: _Put) -> None:
         await self._sender.send(found.item, found.draft)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from threadlog.engine.encryption.cipher import DataKey
 from threadlog.engine.executor.checkpointer.large_values import append_large
 from threadlog.engine.executor.checkpointer.ports import Reporter
 from threadlog.engine.executor.checkpointer.sync_bridge import HomeLoop
@@ -24,7 +25,10 @@ class Sender:
         values: Values,
         reporter: Reporter,
         home: HomeLoop,
+        key: DataKey | None = None,
     ) -> None:
+        """`key`: encrypts values that leave by themselves."""
+        self._key = key
         self._log, self._partition, self._thread_id = log, partition, thread_id
         self._values, self._reporter = values, reporter
         self._home = home
@@ -38,7 +42,8 @@ class Sender:
             async with self._large:  # one after the other: LangGraph puts a write and the checkpoint it makes at once
                 self._values.settle(draft)
                 await draft.seal_aside()
-                item["blobs"] = draft.items(await append_large(self._log, self._partition, self._thread_id, draft))
+                offsets = await append_large(self._log, self._partition, self._thread_id, draft, self._key)
+                item["blobs"] = draft.items(offsets)
                 self._reporter.add(item)
                 self._values.commit(draft)
 

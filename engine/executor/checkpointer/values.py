@@ -105,8 +105,9 @@ def _data(data: bytes) -> dict[str, str]:
 class Values:
     """The values of one thread, as far as this attempt has seen them."""
 
-    def __init__(self, serde: SerializerProtocol) -> None:
-        self.serde = serde
+    def __init__(self, serde: SerializerProtocol, *, naming_key: bytes = b"") -> None:
+        """`naming_key`: without it nobody can tell from a value's name what it is, or that two threads have it."""
+        self.serde, self._naming_key = serde, naming_key
         self._known: set[str] = set()
         self._segments = Segments()
         self._kept: OrderedDict[str, Blob] = OrderedDict()
@@ -161,7 +162,7 @@ class Values:
             raise UnserializableState(channel, value, error) from error
 
     def _store(self, type_: str, data: bytes, draft: PendingBlobs) -> str:
-        name = content_hash(type_, data)
+        name = content_hash(type_, data, self._naming_key)
         if name not in self._known and name not in draft.raw:
             draft.raw[name] = (type_, data)
         return name

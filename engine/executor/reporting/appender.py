@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
+from threadlog.engine.encryption.cipher import DataKey
 from threadlog.engine.executor.loop_yield import LoopYield
 from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.executor.reporting.outgoing import AppendBatch, AppendLimits, OutgoingBuffer
@@ -70,9 +71,18 @@ class BatchingAppender:
 
     # --- posting ---------------------------------------------------------------------------------
 
-    def frames(self, *, run_id: str, thread_id: str, attempt: int, partition: int, held: bool = False) -> FrameQueue:
+    def frames(
+        self,
+        *,
+        run_id: str,
+        thread_id: str,
+        attempt: int,
+        partition: int,
+        held: bool = False,
+        key: DataKey | None = None,
+    ) -> FrameQueue:
         return FrameQueue(
-            self.buffer, run_id=run_id, thread_id=thread_id, attempt=attempt, partition=partition, held=held
+            self.buffer, run_id=run_id, thread_id=thread_id, attempt=attempt, partition=partition, held=held, key=key
         )
 
     def command(self, partition: int, key: str, value: bytes) -> asyncio.Future[int]:

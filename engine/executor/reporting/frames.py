@@ -6,7 +6,9 @@ import logging
 from collections import deque
 from typing import Protocol
 
+from threadlog.engine.encryption.cipher import DataKey
 from threadlog.engine.executor.reporting.spill import Spill
+from threadlog.engine.log.records import CHECKPOINT
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +35,12 @@ class Sending(Protocol):
 class FrameQueue:
     """The frames of one attempt that are not in the log yet. `put` may be called from any thread.
 
-    `held`: until `release` is called they stay here, unless too much is queued in all.
+    `held`: until `release` is called they stay here, unless too much is queued in all. `key`: encrypts their data.
     """
 
     __slots__ = (
         "_buffer",
+        "_key",
         "attempt",
         "frames",
         "held",
@@ -50,9 +53,17 @@ class FrameQueue:
     )
 
     def __init__(
-        self, buffer: Sending, *, run_id: str, thread_id: str, attempt: int, partition: int, held: bool = False
+        self,
+        buffer: Sending,
+        *,
+        run_id: str,
+        thread_id: str,
+        attempt: int,
+        partition: int,
+        held: bool = False,
+        key: DataKey | None = None,
     ) -> None:
-        self._buffer = buffer
+        self._buffer, self._key = buffer, key
         self.run_id, self.thread_id, self.attempt, self.partition = run_id, thread_id, attempt, partition
         self.frames: deque[tuple[bytes, bytes]] = deque()
         self.seq = 0  # of the next frame that leaves; frames put so far = seq + len(frames)
@@ -76,6 +87,8 @@ class FrameQueue:
 
     def put(self, name: bytes, data: bytes) -> None:
         """Add a frame. What the loop's own thread puts while the log can't keep up goes to disk."""
+        if self._key is not None and not name.startswith(CHECKPOINT):
+            data = self._key.seal_json(data)
         spill = self.spill
         if spill is None and self._buffer.full and self.waiting and self._buffer.on_loop:
             spill = self._begin_spill()

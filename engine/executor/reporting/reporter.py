@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from threadlog.engine.clock import utc_now
 from threadlog.engine.domain.commands import ReportRun
+from threadlog.engine.encryption.cipher import DataKey
+from threadlog.engine.encryption.content import sealed_item, sealed_outcome
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.reporting.frames import FrameQueue
 from threadlog.engine.log.records import EXECUTOR, CommandEnvelope
@@ -35,8 +37,10 @@ class AttemptReporter:
         *,
         executor: str,
         applied: ReportApplied,
+        key: DataKey | None = None,
     ) -> None:
-        self._appender, self._frames, self._applied = appender, frames, applied
+        """`key`: encrypts the content of what leaves."""
+        self._appender, self._frames, self._applied, self._key = appender, frames, applied, key
         self._started: dict[str, Any] | None = {"executor": executor, "at": utc_now()}
         self._items: list[dict[str, Any]] = []
         self.trace: str | None = None
@@ -138,6 +142,9 @@ class AttemptReporter:
         self._cancel_timer()
         frames = self._frames
         items, self._items = self._items, []
+        if (key := self._key) is not None:
+            items = [sealed_item(item, key) for item in items]
+            outcome = None if outcome is None else sealed_outcome(outcome, key)
         report = ReportRun(
             thread_id=frames.thread_id,
             run_id=frames.run_id,

@@ -33,7 +33,7 @@ WHERE thread_id = $1 AND run_id = $2 AND ns = '' AND task_id <> $3 ORDER BY chec
 """
 # Of a superstep that began at a checkpoint and ended before the next one: its own writes, and those of its subgraphs.
 _WRITES = """
-SELECT ns, checkpoint_id, task_id, idx, task_path, channel, value::text, run_id::text FROM checkpoint_writes
+SELECT ns, checkpoint_id, task_id, idx, task_path, channel, value::text AS writes, run_id::text FROM checkpoint_writes
 WHERE thread_id = $1 AND (ns = '' AND checkpoint_id = $2 OR ns LIKE ANY ($3::text[]))
 ORDER BY checkpoint_id, ns, task_path, task_id, idx
 """
@@ -157,7 +157,7 @@ async def _step(pool: asyncpg.Pool, run: RecordedRun, start: Stored, migrations:
     children = await pool.fetch(_CHILDREN, thread_id, below)
     writes = [
         _Write(
-            row["ns"], row["checkpoint_id"], row["task_id"], row["channel"], orjson.loads(row["value"]), row["run_id"]
+            row["ns"], row["checkpoint_id"], row["task_id"], row["channel"], orjson.loads(row["writes"]), row["run_id"]
         )
         for row in await pool.fetch(_WRITES, thread_id, start.checkpoint_id, below)
     ]

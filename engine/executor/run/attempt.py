@@ -12,9 +12,10 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph.types import Command
 
+from threadlog.engine.encryption.cipher import DataKey
 from threadlog.engine.executor.cancels import CANCELS
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
-from threadlog.engine.executor.errors import describe_error
+from threadlog.engine.executor.errors import ContentUnreadable, describe_error
 from threadlog.engine.executor.garbage import clear_frames
 from threadlog.engine.executor.graphs.loader import LoadedGraph
 from threadlog.engine.executor.langgraph_internals import GraphDrained, RunControl
@@ -57,6 +58,7 @@ class RunAttempt:
 
     `run()` ends when its outcome is durably in the log. User code runs in its task, and can end that at any await:
     what is `unreported` then has to be `made_up` in another task.
+    `key`: encrypts what it says.
     `after`: an attempt on the same thread that has lost it and is still about to stop here: it is waited for.
     """
 
@@ -77,7 +79,9 @@ class RunAttempt:
         thread_stop_seconds: float = 30.0,
         cancel_again_seconds: float = 5.0,
         after: asyncio.Task[None] | None = None,
+        key: DataKey | None = None,
     ) -> None:
+        self._key = key
         self.claim, self._graph, self._after = claim, graph, after
         self._appender, self._log, self._pool = appender, log, pool
         self._store = store
@@ -92,8 +96,9 @@ class RunAttempt:
             attempt=claim.attempt,
             partition=claim.partition,
             held=not claim.kwargs.get("streamed"),
+            key=key,
         )
-        self.reporter = AttemptReporter(appender, self.queue, executor=executor, applied=applied)
+        self.reporter = AttemptReporter(appender, self.queue, executor=executor, applied=applied, key=key)
         self.usage = UsageCounter()
         self.stream: RunStream | None = None
         self.saver: AttemptSaver | None = None
@@ -275,6 +280,8 @@ class RunAttempt:
                 await asyncio.sleep(0)
             if self._after is not None:
                 await asyncio.wait([self._after])
+            if self.claim.unreadable:
+                raise ContentUnreadable
             if self.claim.kind == "state_update":
                 result = await self._update_state()
                 status, error = "success", None
@@ -423,6 +430,8 @@ class RunAttempt:
             partition=self.claim.partition,
             fresh=self.claim.fresh,
             migrations=self._graph.migrations,
+            key=self._key,
+            plain_metadata_names=self.claim.metadata_names,
         )
 
 

@@ -1,0 +1,189 @@
+"""With LANGGRAPH_AES_KEY no table and no topic has readable content, and what a deleted thread leaves can't be read."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from langgraph_sdk import get_client
+
+from tests.servers import Server
+from threadlog.deploy.compose.encryption import keyring_of
+from threadlog.deploy.compose.storage import existing_log
+from threadlog.deploy.failures import CannotRun
+from threadlog.deploy.settings import Settings
+from threadlog.engine.compression.codec import unpack_record
+from threadlog.engine.encryption import cipher
+from threadlog.engine.encryption.cipher import MAGIC, MasterKeys
+from threadlog.engine.encryption.key_table import PostgresKeys
+from threadlog.engine.encryption.keys import Keyring
+from threadlog.engine.log.port import Log, Topic
+
+from .conftest import APP
+
+PAGE = Path(__file__).parents[2] / "docs" / "encryption.md"
+KEY = "an AES key of 32 characters long"
+CANARY = "canary-5d1f"
+LARGE = CANARY + "".join(f"{i * i * 7919 % 100_003:x}" for i in range(40_000))  # beyond 32 KiB, compressed
+
+
+@pytest.fixture(scope="module")
+def encrypted(start_server: Callable[..., Server], mode: str) -> Iterator[Server]:
+    if mode == "kafka":
+        pytest.skip("there is no encryption yet with the log in Kafka")
+    server = start_server(APP / "langgraph.json", env={"LANGGRAPH_AES_KEY": KEY}, executors=1)
+    yield server
+    server.stop()
+
+
+async def stored(server: Server) -> list[bytes]:
+    """Every value of every table, and every record of every topic, as readable as one can have them without keys."""
+    everything: list[bytes] = []
+    connection = await asyncpg.connect(server.database_uri)
+    try:
+        for (table,) in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+            for row in await connection.fetch(f'SELECT * FROM "{table}"'):
+                for value in row.values():
+                    everything.append(_readable(value) if isinstance(value, bytes) else str(value).encode())
+    finally:
+        await connection.close()
+    async with existing_log(_settings(server)) as log:
+        for topic in Topic:
+            for p in range(log.partitions):
+                everything += [record.value for record in await _records(log, topic, p)]
+    for texts in list(everything):  # base64, as values stand in records
+        for found in re.findall(rb'"b":"([A-Za-z0-9+/=]{8,})"', texts):
+            with suppress(ValueError):
+                everything.append(b64decode(found))
+    return everything
+
+
+def _readable(value: bytes) -> bytes:
+    try:
+        return unpack_record(value)
+    except ValueError:
+        return value
+
+
+async def _records(log: Log, topic: Topic, p: int) -> list[Any]:
+    at, end = await log.bounds(topic, p)
+    records: list[Any] = []
+    while at < end and (read := await log.read(topic, p, at, end=end)):
+        records += read
+        at = read[-1].offset + 1
+    return records
+
+
+def _settings(server: Server) -> Settings:
+    environment = server._environment()
+    return Settings.load(
+        database_uri=server.database_uri,
+        kafka_bootstrap_servers=environment.get("KAFKA_BOOTSTRAP_SERVERS"),
+        topic_prefix=environment.get("THREADLOG_TOPIC_PREFIX"),
+    )
+
+
+async def test_content_is_never_stored_readable_and_is_gone_with_its_thread(encrypted: Server) -> None:
+    client = get_client(url=encrypted.url)
+    thread = await client.threads.create(metadata={"plain": "to be found"})
+    thread_id = thread["thread_id"]
+    asked = await client.runs.wait(thread_id, "ask", input={"items": [CANARY]})
+    assert asked["items"] == [CANARY] and "__interrupt__" in asked
+    chunks = [
+        part
+        async for part in client.runs.stream(
+            thread_id, "ask", command={"resume": LARGE}, stream_mode=["values", "updates"], stream_resumable=True,
+            context={"who": CANARY, "tenant": {"secret": CANARY}},
+        )
+    ]  # fmt: skip
+    assert LARGE in chunks[-1].data["items"]
+    await client.threads.update_state(thread_id, {"items": [f"{CANARY} by hand"]})
+    state = await client.threads.get_state(thread_id)
+    assert state["values"]["items"][0] == CANARY and f"{CANARY} by hand" in state["values"]["items"]
+    history = await client.threads.get_history(thread_id, limit=50)
+    assert any(LARGE in at["values"].get("items", ()) for at in history)
+    runs = await client.runs.list(thread_id)
+    assert {run["kwargs"]["context"].get("who") for run in runs} == {CANARY, None}
+    joined = [part async for part in client.runs.join_stream(thread_id, runs[0]["run_id"], last_event_id="-1")]
+    assert any(LARGE in (part.data or {}).get("items", ()) for part in joined if part.event == "values")
+    copy = await client.threads.copy(thread_id)
+    copied = await client.threads.get_state(copy["thread_id"])
+    assert LARGE in copied["values"]["items"]
+    failed = await client.runs.wait(thread_id, "failing", input={"items": [CANARY]}, raise_error=False)
+    assert "__error__" in failed
+
+    before = await stored(encrypted)
+    assert any(b"to be found" in value for value in before)  # metadata stay plain: it is looked for where it would be
+    assert not [value[:200] for value in before if CANARY.encode() in value]
+
+    await client.threads.delete(thread_id)
+    await client.threads.delete(copy["thread_id"])
+    after = await stored(encrypted)
+    assert not [value[:200] for value in after if CANARY.encode() in value]
+    # What is left in the log, and was in the tables, is asked of the product with the installation's own key.
+    connection_pool = await asyncpg.create_pool(encrypted.database_uri, min_size=1, max_size=1)
+    try:
+        keyring = Keyring(MasterKeys(KEY), PostgresKeys(connection_pool))
+        ids = {id for value in before + after for id in _key_ids(value)}
+        assert ids
+        await keyring.load(ids)
+        assert [id for id in ids if keyring.known(id) is not None] == []
+        for value in before + after:
+            if value.startswith(MAGIC):
+                assert cipher.open_bytes(value, keyring.known) is None
+            elif value.isascii():
+                assert CANARY not in cipher.open_text(value.decode(), keyring.known)
+    finally:
+        await connection_pool.close()
+
+
+def _key_ids(value: bytes) -> set[bytes]:
+    return cipher.key_ids(value) | (cipher.key_ids(value.decode()) if value.isascii() else set())
+
+
+async def test_a_stateless_run_leaves_no_key(encrypted: Server) -> None:
+    client = get_client(url=encrypted.url)
+    assert (await client.runs.wait(None, "ask", input={"items": [CANARY]}))["items"] == [CANARY]
+    connection = await asyncpg.connect(encrypted.database_uri)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM data_keys") == await connection.fetchval(
+            "SELECT count(*) FROM data_keys k JOIN threads t ON k.owner = t.thread_id::text"
+        )
+    finally:
+        await connection.close()
+
+
+async def test_the_read_models_are_those_of_the_log(encrypted: Server) -> None:
+    client = get_client(url=encrypted.url)
+    thread = await client.threads.create()
+    await client.runs.wait(thread["thread_id"], "ask", input={"items": [CANARY]})
+    verified = await asyncio.to_thread(encrypted.threadlog, "events", "--verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+async def test_the_snippet_of_the_page_runs(encrypted: Server) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(snippet.replace('"agent"', '"ask"'), names)
+    assert (await names["shredded"](get_client(url=encrypted.url)))["items"] == ["a secret"]
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [(None, "set LANGGRAPH_AES_KEY to the one"), ("another key of as many characters"[:32], "THREADLOG_AES_OLD_KEYS")],
+)
+async def test_a_server_without_the_right_key_does_not_start(encrypted: Server, key: str | None, sentence: str) -> None:
+    client = get_client(url=encrypted.url)
+    thread = await client.threads.create()
+    await client.runs.wait(thread["thread_id"], "ask", input={"items": [CANARY]})
+    settings = Settings.load(database_uri=encrypted.database_uri, aes_key=key)
+    with pytest.raises(CannotRun, match=sentence):
+        async with keyring_of(settings, encrypted.database_uri, name="test"):
+            pass
