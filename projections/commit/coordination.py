@@ -26,7 +26,15 @@ from threadlog.engine.processor.ports import (
     Timer,
 )
 from threadlog.projections.fold.batch import ReadValue
-from threadlog.projections.fold.project import project, project_singly
+from threadlog.projections.fold.project import (
+    fold,
+    holds_large,
+    one_statement,
+    project_singly,
+    statements,
+    unprojectable,
+    write,
+)
 
 STATEMENT_SECONDS = 30.0
 VALUE_SECONDS = 2.0
@@ -191,8 +199,7 @@ class PostgresCoordinationStore:
     async def project(self, batches: Sequence[Batch]) -> None:
         async with self._connection() as conn:
             try:
-                async with conn.transaction():
-                    await move_and_project(conn, batches, self._read_value, notify_applied=self._notify_applied)
+                await move_and_project(conn, batches, self._read_value, notify_applied=self._notify_applied)
             except asyncpg.PostgresError as error:
                 if (fenced := fenced_by(error)) is not None:
                     raise fenced from error
@@ -256,10 +263,23 @@ def patient(read_value: ReadValue) -> ReadValue:
 
 
 async def move_and_project(conn: Any, batches: Sequence[Batch], read_value: ReadValue, *, notify_applied: bool) -> None:
-    """Move the partitions, guarded by their epochs, and write the rows, in the caller's transaction."""
-    await conn.execute(_MOVE, moves(batches))
+    """Move the partitions, guarded by their epochs, and write the rows, in one transaction: one statement if the
+    batches fold to one set of rows."""
     applied = applied_payload(batches) if notify_applied else None
-    await project(conn, [(batch.partition, batch.records) for batch in batches], read_value, applied=applied)
+    with unprojectable():
+        folds = fold((batch.partition, batch.records) for batch in batches)
+        for rows in folds:
+            if rows.deferred_values:
+                await rows.fetch(read_value)
+        written = statements(folds[0], applied)
+        if len(folds) == 1 and not holds_large(written):
+            statement = one_statement(_MOVE, 1, (sql for sql, _ in written))
+            arguments = (argument for _, arguments in written for argument in arguments)
+            await conn.execute(statement, moves(batches), *arguments, timeout=STATEMENT_SECONDS)
+            return
+    async with conn.transaction():
+        await conn.execute(_MOVE, moves(batches))
+        await write(conn, folds, read_value, applied=applied)
 
 
 def moves(batches: Sequence[Batch]) -> list[tuple[int, int, int, int, int]]:

@@ -34,6 +34,8 @@ from threadlog.projections.fold.project import (
     PROJECT_ROWS,
     UNSTORABLE,
     fold,
+    holds_large,
+    one_statement,
     statements,
     unprojectable,
     write_rows,
@@ -47,16 +49,6 @@ COMMIT_SECONDS = 30.0
 _APPEND = "SELECT move_partitions($8), expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7)"
 _APPEND_STAGED = _APPEND.replace("$6", UNSTAGED)
 _APPEND_ARGUMENTS = 8
-
-
-def _followed_by(append: str, projections: Sequence[str]) -> str:
-    """One statement of an append and what projects a fold: functions in the list of a SELECT, called in order."""
-    columns, before = [append], _APPEND_ARGUMENTS
-    for projection in projections:
-        function, arguments = projection.removeprefix("SELECT ").split("(")[0], projection.count("$")
-        columns.append(f"{function}({', '.join(f'${before + i}' for i in range(1, arguments + 1))})")
-        before += arguments
-    return ", ".join(columns)
 
 
 class SingleTransactionCommitter:
@@ -242,7 +234,9 @@ class SingleTransactionCommitter:
     async def _statement(self, conn: Any, projections: tuple[str, ...]) -> Any:
         statement = self._prepared.get(projections)
         if statement is None:
-            statement = self._prepared[projections] = await conn.prepare(_followed_by(_APPEND, projections))
+            statement = self._prepared[projections] = await conn.prepare(
+                one_statement(_APPEND, _APPEND_ARGUMENTS, projections)
+            )
         return statement
 
     async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> list[int]:
@@ -265,9 +259,7 @@ class SingleTransactionCommitter:
         seconds = longer(COMMIT_SECONDS, size)
         if size > LARGE_BYTES:
             await asyncio.sleep(0)  # others' turn: to make rows of it took a while
-        are_large = groups.are_large or any(
-            without_large(rows).values for sql, rows in following if sql is PROJECT_ROWS
-        )
+        are_large = groups.are_large or holds_large(following)
         if len(folds) == 1 and not are_large:
             statement = await self._statement(conn, tuple(sql for sql, _ in following))
             arguments = (*first, *(argument for _, arguments in following for argument in arguments))
@@ -295,7 +287,7 @@ class SingleTransactionCommitter:
         appended, values = groups.staged()
         arguments = (*appended, *first[len(appended) :], *large.arguments)
         async with staged(conn, [*values, *large.values], seconds):
-            statement = _followed_by(_APPEND_STAGED, [PROJECT_ROWS])
+            statement = one_statement(_APPEND_STAGED, _APPEND_ARGUMENTS, [PROJECT_ROWS])
             bases = await conn.fetchval(statement, *arguments, column=1, timeout=seconds)
             for sql in large.fill:
                 await conn.execute(sql, timeout=seconds)

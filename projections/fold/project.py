@@ -217,6 +217,22 @@ def statements(
     return written
 
 
+def one_statement(head: str, arguments: int, projections: Iterable[str]) -> str:
+    """A SELECT that has so many arguments, followed by what projects a fold (the SQL of its `statements`), whose
+    arguments come behind: functions in the list of a SELECT are called in order, in one round trip."""
+    columns = [head]
+    for projection in projections:
+        function, own = projection.removeprefix("SELECT ").split("(")[0], projection.count("$")
+        columns.append(f"{function}({', '.join(f'${arguments + i}' for i in range(1, own + 1))})")
+        arguments += own
+    return ", ".join(columns)
+
+
+def holds_large(written: Iterable[tuple[str, list[Any]]]) -> bool:
+    """Whether a value among these `statements` is worth a way of its own (`without_large`)."""
+    return any(without_large(arguments).values for sql, arguments in written if sql is PROJECT_ROWS)
+
+
 async def project_singly(
     conn: asyncpg.Connection, p: int, item: Accepted, read_value: ReadValue, *, quiet: bool = False
 ) -> None:
