@@ -145,6 +145,20 @@ async def test_a_run_without_a_trace_begins_one_and_its_answer_is_linked(traced:
     assert traced.spans.of_trace(unsampled) == []
 
 
+async def test_a_run_that_is_due_after_its_engine_was_killed_is_in_its_trace(traced: Traced) -> None:
+    thread_id = (await traced.client.threads.create())["thread_id"]
+    trace_id, _, headers = client_span()
+    body = {"assistant_id": "noop", "input": {"items": []}, "after_seconds": 2}
+    run = (await traced.http.post(f"/threads/{thread_id}/runs", json=body, headers=headers)).json()
+    request = await traced.one(trace_id, "POST /threads/{thread_id}/runs")
+    engine = "engine" if "engine" in traced.server.pids else "server"
+    pid = traced.server.kill(engine)
+    await asyncio.to_thread(traced.server.wait_replaced, engine, pid)
+    await asyncio.to_thread(traced.server.wait_ok)
+    await traced.client.runs.join(thread_id, run["run_id"])
+    assert (await traced.one(trace_id, "attempt noop")).parent_id == request.span_id
+
+
 async def test_what_a_node_asks_of_this_server_is_below_its_span(traced: Traced) -> None:
     trace_id, _, headers = client_span()
     body = {"assistant_id": "calls_sync", "input": {}}

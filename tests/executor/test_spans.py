@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,70 +10,25 @@ import pytest
 
 pytest.importorskip("opentelemetry.sdk")
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
+from opentelemetry.trace import StatusCode, format_trace_id
 
 from tests.executor.executor_harness import ExecutorHarness
-from tests.waiting import eventually
+from tests.exported_spans import Exported, exported_spans, id_of
 from threadlog.engine.log.port import Topic
 from threadlog.engine.log.records import CommandEnvelope
-from threadlog.engine.tracing import active
-from threadlog.engine.tracing.spans import SpanIds, Spans, attempt_span_id
+from threadlog.engine.tracing.spans import attempt_span_id
 
 DOCS = Path(__file__).parents[2] / "docs" / "monitoring.md"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, SAMPLED_OUT = f"00-{TRACE}-{PARENT}-01 vendor=1", f"00-{TRACE}-{PARENT}-00"
 
 
-class Exported:
-    """What was exported so far."""
-
-    def __init__(self, exporter: InMemorySpanExporter) -> None:
-        self.exporter = exporter
-
-    def all(self) -> list[ReadableSpan]:
-        return list(self.exporter.get_finished_spans())
-
-    async def attempt(self, run_id: str, number: int = 1) -> ReadableSpan:
-        """The span of an attempt, once it has ended."""
-        wanted = {"threadlog.run_id": run_id, "threadlog.attempt": number}.items()
-
-        def found() -> list[ReadableSpan]:
-            return [s for s in self.all() if s.name.startswith("attempt ") and wanted <= (s.attributes or {}).items()]
-
-        return (await eventually(found))[0]
-
-    def named(self, name: str) -> list[ReadableSpan]:
-        return [span for span in self.all() if span.name == name]
-
-    def below(self, span: ReadableSpan) -> dict[str, ReadableSpan]:
-        return {s.name: s for s in self.all() if s.parent is not None and id_of(s.parent) == id_of(span.context)}
-
-
-@contextmanager
-def exported_spans() -> Iterator[InMemorySpanExporter]:
-    """This process makes spans while this is open."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(id_generator=SpanIds(), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    active.install(Spans(provider))
-    try:
-        yield exporter
-    finally:
-        active.install(None)
-        provider.shutdown()
-
-
 @pytest.fixture
 def exported() -> Iterator[Exported]:
     with exported_spans() as exporter:
         yield Exported(exporter)
-
-
-def id_of(context: Any) -> str:
-    return format_span_id(context.span_id)
 
 
 async def last_values(harness: ExecutorHarness, run_id: str) -> Any:

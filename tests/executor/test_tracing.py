@@ -143,7 +143,7 @@ async def test_beside_the_servers_own_spans_that_tree_is_below_the_attempt_and_h
     harness: ExecutorHarness, serving: Any, receiver: LangSmith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _as_otlp(monkeypatch)
-    from tests.executor.test_spans import Exported, exported_spans, id_of
+    from tests.exported_spans import Exported, exported_spans, id_of
     from tests.otlp import spans_in
 
     with exported_spans() as provider:
