@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ class Extra:
     @property
     def installed(self) -> bool:
         """Whether the module can be found. It is not imported: that takes time, and may have effects."""
+        if self.module in sys.modules:  # Faust's has no spec
+            return sys.modules[self.module] is not None
         try:
             return importlib.util.find_spec(self.module) is not None
         except ModuleNotFoundError:  # nor the package that it would be in
@@ -41,6 +44,7 @@ TRACING = Extra(
 KAFKA = Extra("kafka", "aiokafka", "the client for Apache Kafka", "unset KAFKA_BOOTSTRAP_SERVERS")
 
 ENCRYPTION = Extra("encryption", "cryptography", "what LANGGRAPH_AES_KEY needs", "unset LANGGRAPH_AES_KEY")
+STREAMS = Extra("streams", "faust", "Faust, for stream processors", "do without subscribers")
 
 
 def needed(settings: Settings) -> Iterator[Extra]:

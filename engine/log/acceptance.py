@@ -11,11 +11,14 @@ class Acceptance:
     """Tells zombies', duplicate and orphaned records from those that count.
 
     `epoch`: the highest announced so far; `cmd_off`: that of the last accepted record. A reader that resumes passes
-    what it had; one that starts where retention left off passes None and takes the first record as it comes.
+    what it had; one that starts where retention left off, or in the middle, passes None and takes the first record as
+    it comes. That one need not count, as what it was decided after was not seen; which records do, is certain from the
+    next announcement on.
     """
 
     def __init__(self, epoch: int = 0, cmd_off: int | None = -1) -> None:
         self.epoch, self.cmd_off = epoch, cmd_off
+        self._certain = cmd_off is not None
 
     def accepts(self, record: EventRecord | None) -> TypeGuard[EventRecord]:
         """Whether this record counts. False for announcements: they carry no events; and for what is not an event
@@ -24,6 +27,9 @@ class Acceptance:
             return False
         if record.epoch < self.epoch:
             return False  # a zombie: a newer term has announced itself
+        if not self._certain and (record.start or record.epoch > self.epoch):
+            self.cmd_off = None  # what was taken as it came may have been a zombie's, or an orphan
+            self._certain = record.start
         self.epoch = record.epoch
         if record.start:
             return False

@@ -50,3 +50,17 @@ def test_a_reader_that_starts_where_retention_left_off_takes_the_first_record_as
     assert rule.accepts(record(4, 100, 99))
     assert not rule.accepts(record(3, 101, 100)), "its epoch is told by the records, too"
     assert rule.accepts(record(4, 101, 100))
+
+
+def test_a_reader_that_starts_with_records_that_do_not_count_finds_out_with_the_next_term() -> None:
+    zombie, orphan = record(3, 90, 80), record(4, 104, 102)
+    rule = Acceptance(cmd_off=None)
+    assert rule.accepts(zombie), "as it comes"
+    assert rule.accepts(record(4, 100, 99)) and not rule.accepts(record(3, 101, 90))
+
+    rule = Acceptance(cmd_off=None)
+    assert rule.accepts(orphan), "as it comes"
+    assert not rule.accepts(start(5))
+    assert rule.accepts(record(5, 101, 100)) and rule.accepts(record(5, 103, 101))
+    assert not rule.accepts(record(5, 106, 105)) and not rule.accepts(start(6))
+    assert not rule.accepts(record(6, 107, 105)), "from then on nothing is taken as it comes"

@@ -138,6 +138,27 @@ class KafkaLog:
             raise
         return cls(client, names, partitions, delivery_seconds=delivery_seconds)
 
+    @classmethod
+    async def existing(cls, bootstrap: str, *, prefix: str = "threadlog.", **security: Any) -> KafkaLog:
+        """Opens the log as it is, for readers. Raises `LogUnavailable`, also where topics of it are absent."""
+        client = AIOKafkaClient(
+            bootstrap_servers=bootstrap,
+            client_id="threadlog",
+            request_timeout_ms=int(REQUEST_SECONDS * 1000),
+            **security,
+        )
+        try:
+            await client.bootstrap()
+            cluster = await client.fetch_all_metadata()  # asking for one topic by its name may create it
+        except (errors.KafkaError, OSError) as error:
+            raise LogUnavailable(f"Kafka at {bootstrap} can't be used: {error!r}") from error
+        finally:
+            await client.close()
+        counts = {len(cluster.partitions_for_topic(f"{prefix}{topic}") or ()) for topic in Topic}
+        if len(counts) > 1 or 0 in counts:
+            raise LogUnavailable(f"Kafka at {bootstrap} holds no log {prefix}*: start a server on it first")
+        return await cls.create(bootstrap, prefix=prefix, partitions=counts.pop(), **security)
+
     @property
     def partitions(self) -> int:
         return self._partitions
