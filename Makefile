@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?=
 # What meets LangGraph, and the settings: the rest knows nothing of these packages' versions.
-LOWEST ?= tests/executor tests/checkpointer tests/render tests/contract tests/api \
+LOWEST ?= tests/executor tests/checkpointer tests/render tests/contract tests/api tests/testing \
 	tests/deploy/test_settings.py tests/deploy/test_cli.py
 # Waiting, not computing, is most of what the tests do: two workers pay off on two cores.
 WORKERS ?= auto

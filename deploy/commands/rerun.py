@@ -16,7 +16,6 @@ import click
 import orjson
 
 from threadlog.deploy.compose.encryption import keyring_of
-from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.storage import database_ready
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.settings import Settings
@@ -29,6 +28,8 @@ from threadlog.engine.executor.rerun.rerun import RunComparison, rerun
 from threadlog.engine.user_code import loopback
 from threadlog.engine.user_code.langgraph_json import load
 
+# Where the clients of nodes that name no server are sent: what runs again must not start runs.
+_NOWHERE = "http://a-rerun-reaches-no-server.invalid"
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -57,7 +58,7 @@ def run_again(
     application = load(config)
     if unknown := [name for name in graph_ids if name not in application.graphs]:
         raise CannotRun(f"{application.path} has no graph {unknown[0]}")
-    loopback.install(api_url(settings, application))
+    loopback.install(_NOWHERE)
     graphs, loop = load_application(config)
     logging.getLogger("langgraph").setLevel(logging.ERROR)  # it warns of what the comparison tells
     assert settings.database_uri is not None

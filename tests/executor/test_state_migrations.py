@@ -129,6 +129,16 @@ def test_a_state_that_is_updated_or_forked_is_migrated(server: LocalServer) -> N
     assert len(migrated(server, thread_id)) == 2
 
 
+def test_a_copy_of_a_thread_has_its_version(server: LocalServer) -> None:
+    client, thread_id = server.sync_client, asked(server)
+    old = client.threads.copy(thread_id)["thread_id"]
+    server.deploy(graphs={"people": second()}, migrations=STEPS)
+    assert answer(server, old)["last_name"] == "Lovelace"
+    new = client.threads.copy(old)["thread_id"]
+    assert client.runs.wait(new, "people", input={"first_name": "Eve"})["last_name"] == "Lovelace"
+    assert len(migrated(server, old)) == 1 and migrated(server, new) == migrated(server, thread_id) == []
+
+
 def test_a_migration_that_fails_is_an_error_of_its_run_alone(server: LocalServer) -> None:
     def broken(values: dict[str, Any]) -> dict[str, Any]:
         if values["name"] == "Eve":

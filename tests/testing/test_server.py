@@ -16,6 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.store.base import BaseStore
 from langgraph_sdk import get_client
 
+from tests.installed import needs
 from tests.testing.conftest import Serve
 from tests.testing.test_scenario import asks, trip_graph
 from threadlog.testing import (
@@ -83,6 +84,7 @@ def test_a_delayed_run_starts_when_its_time_has_come(served: Serve) -> None:
     assert due and due[0] > run["created_at"]
 
 
+@needs("langgraph-sdk", "0.3")
 def test_a_cron_fires_at_each_of_its_times(served: Serve) -> None:
     server = served(agent=say("good morning"))
     thread = server.sync_client.threads.create()

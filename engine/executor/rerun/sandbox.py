@@ -14,6 +14,7 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.store.memory import InMemoryStore
+from langsmith import tracing_context
 
 from threadlog.engine.executor.langgraph_internals import CONFIG_KEY_CHECKPOINTER, CONFIG_KEY_RUNTIME, DEFAULT_RUNTIME
 from threadlog.engine.executor.rerun.answers import ANSWERS, Answers
@@ -113,15 +114,16 @@ async def execute(
     token = ANSWERS.set(answers)
     error: Exception | None = None
     try:
-        async for _ in graph.astream(
-            None,
-            {**config, "configurable": configurable, "callbacks": []},
-            stream_mode="checkpoints",
-            context=context_for(graph, run.claim.kwargs.get("context")),
-            interrupt_before="*",  # of what follows: an execution that goes on is not stopped before its first tasks
-            durability="sync",
-        ):
-            pass
+        with tracing_context(enabled=False):
+            async for _ in graph.astream(
+                None,
+                {**config, "configurable": configurable, "callbacks": []},
+                stream_mode="checkpoints",
+                context=context_for(graph, run.claim.kwargs.get("context")),
+                interrupt_before="*",  # of what follows: not of the tasks it goes on with
+                durability="sync",
+            ):
+                pass
     except Exception as raised:
         error = raised
     finally:
