@@ -3,14 +3,16 @@
 **Sequence numbers.** An event's number is made of where its frame is in the `stream` topic: `offset * 2^17 + n` for the
 nth event of the record. So it increases strictly within a thread, is the same in every connection, at every server and
 after a restart, and leaves gaps. 2^53, up to which JavaScript counts exactly, is reached after 6.8e10 records of one
-partition. The end of a run comes from the `events` topic: its number is one more than that of the run's last event.
+partition. The end of a run comes from the `events` topic: its number is one more than that of the run's last event, or
+of its mark (`engine.processor.run_ends`), its time that of the record with it. So a cancelled run's end is shown when
+its executor has stopped: only then it is known which frames came before it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,11 +22,13 @@ import orjson
 from threadlog.api.context import Api
 from threadlog.api.events.content_blocks import Namespace
 from threadlog.api.events.filters import EventFilter, FilterUnion
+from threadlog.api.events.run_order import Batch, RunOrder
 from threadlog.api.events.translate import Fact, RunTranslator, channel_of
-from threadlog.api.streaming.cursor import run_end_of_row
+from threadlog.api.streaming.cursor import RunEnd, run_end_of_row
 from threadlog.api.streaming.subscriptions import CaughtUp, Item, NewFrames, RunDone, ThreadSubscription
 from threadlog.engine.log.port import OffsetGone, Topic
-from threadlog.engine.log.records import partition_of
+from threadlog.engine.log.records import Frames, partition_of
+from threadlog.engine.processor.run_ends import has_mark
 from threadlog.projections.queries import runs
 
 logger = logging.getLogger(__name__)
@@ -75,6 +79,7 @@ class EventSubscription(ThreadSubscription):
         self.infos: dict[str, RunInfo] = {}
         self._api = api
         self._starts: dict[str, int] = {}
+        self._ordered = RunOrder(self._is_open, max_bytes=api.settings.client_buffer_bytes)
 
     async def load(self, run_id: str | None = None) -> None:
         """Find what is retained of the thread's past runs, or of this one. Call it first, within the `with`."""
@@ -86,7 +91,7 @@ class EventSubscription(ThreadSubscription):
         rows = await self._retained(partition, rows)
         self._starts = {str(row["run_id"]): row["stream_from"] for row in rows}
         self.infos.update((str(row["run_id"]), info_of(row)) for row in rows)
-        ends = {str(row["run_id"]): end for row in rows if (end := run_end_of_row(row)) is not None}
+        ends = {str(row["run_id"]): end for row in rows if (end := _end_of_row(row)) is not None}
         self.past(ends, only=frozenset(self._starts), before=position)
         if rows:
             self.start_at(min(self._starts.values()))
@@ -116,13 +121,73 @@ class EventSubscription(ThreadSubscription):
         return self._api.hub.stream_position(partition_of(self.thread_id, self._api.log.partitions))
 
     def caught_up(self) -> list[Item]:
-        return [*super().caught_up(), CaughtUp()]
+        return [*self._released(), *super().caught_up(), CaughtUp()]
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
         if event["type"] == "run.created":
             kwargs = (event.get("run") or {}).get("kwargs") or {}
             self.infos[event["run_id"]] = RunInfo(event["graph_id"], bool(kwargs.get("resumable")))
         super().on_event(offset, event)
+        if self._read_from is None and (items := self._released()):
+            self._queue.extend(items)
+            self.waiter.notify()
+
+    def end_of(self, event: dict[str, Any]) -> RunEnd | None:
+        kind, run_id = event["type"], event["run_id"]
+        if kind == "run.interrupted" and event.get("stopping"):
+            return None  # `run.stopped` follows, and tells of the frames
+        if kind == "run.stopped" and run_id not in self._done:  # else it was rolled back or deleted
+            return RunEnd("interrupted", event["attempt"], event.get("frames", 0), marked=True)
+        end = super().end_of(event)
+        return None if end is None else replace(end, marked=has_mark(event))
+
+    def accept(self, offset: int, frames: Frames) -> list[Item]:
+        return self._taken(self._ordered.passed(offset, frames))
+
+    def wait_timeout(self, heartbeat_seconds: float) -> float:
+        return self._ordered.seconds_to_wait(super().wait_timeout(heartbeat_seconds), self._frame_wait_seconds)
+
+    def on_timeout(self) -> bool:
+        given_up = super().on_timeout()
+        if items := self._taken(self._ordered.given_up()):
+            self._queue.extend(items)
+        return given_up or bool(items)
+
+    def _released(self) -> list[Item]:
+        return self._taken(self._ordered.released())
+
+    def _taken(self, records: list[Batch]) -> list[Item]:
+        items: list[Item] = []
+        for offset, frames in records:
+            if self._ends:  # noted while the log was read; a run not begun here has its frames ahead of it
+                begun = [run_id for run_id in self._ends if run_id in self._runs]
+                items += self._flush([run_id for run_id in begun if self._has_all_frames_of(run_id)])
+            accepted = super().accept(offset, frames)
+            if frames.is_end_mark and (mine := _done_in(accepted, frames.run_id)) is not None:
+                accepted.insert(mine, NewFrames(offset, 0, frames))
+            elif frames.is_end_mark:
+                accepted.append(NewFrames(offset, 0, frames))
+            items += accepted
+        return items
+
+    def _is_open(self, run_id: str) -> bool:
+        """Whether the end of this run is still to come, for certain."""
+        info = self.infos.get(run_id)
+        if info is None or not info.shown:
+            return False
+        return run_id not in self._ends and run_id not in self._done and run_id not in self._past
+
+
+def _done_in(items: list[Item], run_id: str) -> int | None:
+    return next((i for i, item in enumerate(items) if isinstance(item, RunDone) and item.run_id == run_id), None)
+
+
+def _end_of_row(row: asyncpg.Record) -> RunEnd | None:
+    """None also for a run that was cancelled and has not stopped."""
+    end = run_end_of_row(row)
+    if end is None or (end.kind == "interrupted" and row["frames"] is None):
+        return None
+    return replace(end, marked=end.kind == "interrupted" or not end.frames)
 
 
 def info_of(row: asyncpg.Record) -> RunInfo:
@@ -170,6 +235,8 @@ class EventTranslator:
             return
         self._at_ms = frames.at_ms
         self._seq = max(self._seq, sequence_at(batch.offset))
+        if frames.is_end_mark:
+            return
         self._come_to(self._seq + PER_RECORD)
         for number in range(batch.first, len(frames.frames)):
             name, data = frames.frames[number]

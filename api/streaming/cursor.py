@@ -20,13 +20,17 @@ _AT_ONCE: dict[str, RunEndKind] = {"run.interrupted": "interrupted", "run.rolled
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """How a run ended; `frames` of `attempt` belong before the end (0, 0 when nothing is to be waited for)."""
+    """How a run ended; `frames` of `attempt` belong before the end (0, 0 when nothing is to be waited for).
+
+    `marked`: so does its mark (`engine.processor.run_ends`), and what comes before that.
+    """
 
     kind: RunEndKind
     attempt: int = 0
     frames: int = 0
     error: dict[str, Any] | None = None
     interrupts: dict[str, list[Any]] | None = None
+    marked: bool = False
 
 
 def run_end_of(event: dict[str, Any], run_id: str) -> RunEnd | None:
@@ -106,15 +110,19 @@ class FrameCursor:
     frame that comes sets it.
     """
 
-    __slots__ = ("attempt", "error_seen", "is_set", "next_number")
+    __slots__ = ("attempt", "ended", "error_seen", "is_set", "next_number")
 
     def __init__(self, next_frame: tuple[int, int] | None = None) -> None:
         self.attempt, self.next_number = next_frame or (0, 0)
         self.is_set = next_frame is not None
         self.error_seen = False
+        self.ended = False
 
     def admit(self, frames: Frames) -> int | None:
-        """The index of the record's first frame that is new, None if none is."""
+        """The index of the record's first frame that is new, None if none is, or if it is the mark of the run's end."""
+        if frames.is_end_mark:
+            self.ended = True
+            return None
         if frames.attempt < self.attempt:
             return None
         if frames.attempt > self.attempt:
@@ -129,6 +137,8 @@ class FrameCursor:
 
     def reached(self, end: RunEnd) -> bool:
         """Whether every frame that belongs before this end has passed."""
+        if end.marked and not self.ended:
+            return False
         if end.frames == 0:  # of a cancelled run only known once its executor has stopped: its streams end before
             return True
         return self.attempt > end.attempt or (self.attempt == end.attempt and self.next_number >= end.frames)
@@ -168,8 +178,8 @@ class EndOfRun:
         return self.end is not None and self.cursor.reached(self.end)
 
     def has_all_counted_frames(self) -> bool:
-        """As `has_all_frames`, where it is known how many there are: of a run that was stopped it is not."""
-        return self.end is not None and self.end.frames > 0 and self.cursor.reached(self.end)
+        """As `has_all_frames`, where it is known which these are: of a run that is being stopped it is not."""
+        return self.end is not None and (self.end.frames > 0 or self.end.marked) and self.cursor.reached(self.end)
 
     def is_over(self) -> bool:
         """Whether the run has ended and none of its frames is waited for any more."""
@@ -184,5 +194,6 @@ class EndOfRun:
             return at_most
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
-            self._give_up_at = now + (self._frame_wait_seconds if self.cursor.is_set else UNCOUNTED_WAIT_SECONDS)
+            known = self.cursor.is_set or self.end.marked
+            self._give_up_at = now + (self._frame_wait_seconds if known else UNCOUNTED_WAIT_SECONDS)
         return max(0.0, min(at_most, self._give_up_at - now))

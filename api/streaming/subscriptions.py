@@ -323,9 +323,14 @@ class ThreadSubscription(Subscription):
         run_id = frames.run_id
         if offset < self._only[1] and run_id not in self._only[0]:
             return []
-        # One run after the other: the first frame of the next run shows that the previous one is over.
-        items = self._flush([self._current]) if run_id != self._current else []
-        self._current = run_id
+        items: list[Item] = []
+        if frames.is_end_mark:
+            if run_id in self._done:
+                return []
+        elif run_id != self._current:
+            # One run after the other: the first frame of the next run shows that the previous one is over.
+            items = self._flush([self._current])
+            self._current = run_id
         cursor = self._runs.get(run_id)
         if cursor is None:
             cursor = self._runs[run_id] = FrameCursor(self._cursor_start(offset, frames))
@@ -352,7 +357,7 @@ class ThreadSubscription(Subscription):
         elif kind == "run.created":
             self._runs.setdefault(event["run_id"], FrameCursor((0, 0)))
             return
-        elif "run_id" in event and (end := run_end_of(event, event["run_id"])) is not None:
+        elif "run_id" in event and (end := self.end_of(event)) is not None:
             run_id = event["run_id"]
             self._note_end(run_id, end)
             if self._read_from is None and self._has_all_frames_of(run_id):
@@ -360,6 +365,10 @@ class ThreadSubscription(Subscription):
         else:
             return
         self.waiter.notify()
+
+    def end_of(self, event: dict[str, Any]) -> RunEnd | None:
+        """The end of its run that this event means for the stream, if any."""
+        return run_end_of(event, event["run_id"])
 
     def _cursor_start(self, offset: int, frames: Frames) -> tuple[int, int] | None:
         after = self._after

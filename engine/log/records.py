@@ -200,6 +200,9 @@ CHECKPOINT = b"~checkpoint"
 # Name of the frames that tell of every checkpoint without its values, as `{"id", "parent_id", "step", "source"}`: only
 # of runs begun by the event-streaming protocol.
 CHECKPOINT_REF = b"~checkpoints"
+# Name of the only frame of a record, of attempt 0, that marks where a run ended that did not get to its end
+# (`engine.processor.run_ends`).
+END = b"~end"
 # Key in a run's `configurable` that says that the event-streaming protocol has begun it.
 EVENT_STREAMING = "__event_streaming_v2"
 
@@ -220,6 +223,11 @@ class Frames:
     seq: int
     frames: Sequence[tuple[bytes, bytes]]
     at_ms: int = field(default=0, compare=False)
+
+    @property
+    def is_end_mark(self) -> bool:
+        """Whether it is no batch of frames, but marks where its run ended."""
+        return self.attempt == 0 and bool(self.frames) and self.frames[0][0] == END
 
     def encode(self) -> bytes:
         lines = [

@@ -16,6 +16,7 @@ from threadlog.engine.log.port import Append, Log, LogUnavailable, RecordRefused
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
 from threadlog.engine.log.unreadable import read_event
 from threadlog.engine.processor.ports import Batch, CoordinationStore, Decided, Fenced, Unprojectable
+from threadlog.engine.processor.run_ends import end_marks
 from threadlog.engine.processor.term import Term
 
 log = logging.getLogger(__name__)
@@ -250,6 +251,7 @@ class LogCommitter:
         # alone, to learn whose fault it was, and of those whose own it was, why. Another process finds out for itself.
         self._alone: set[tuple[int, int]] = set()
         self._refused: dict[tuple[int, int], str] = {}
+        self._marking: set[asyncio.Task[None]] = set()
 
     @property
     def takes_submissions(self) -> bool:
@@ -297,6 +299,7 @@ class LogCommitter:
         if self._projector is not None:
             self._projector.cancel()
             await asyncio.gather(self._projector, return_exceptions=True)
+        await asyncio.gather(*self._marking)
 
     async def _project_acked(self) -> None:
         while True:
@@ -328,15 +331,28 @@ class LogCommitter:
             return _fail([sent])
         except RecordRefused as error:
             return self._find_out(sent, error)
+        marks: list[Append] = []
         for (term, record), offset in zip(sent.records, offsets, strict=True):
             if not term.dead:
                 try:
                     term.acked(offset, record)
+                    marks += end_marks(record, term.partition)
                 except Fenced:
                     _taken(term)
             if self._alone or self._refused:
                 self._alone.discard((term.partition, record.cmd_off))
                 self._refused.pop((term.partition, record.cmd_off), None)
+        if marks:
+            task = asyncio.create_task(self._mark(marks))
+            self._marking.add(task)
+            task.add_done_callback(self._marking.discard)
+
+    async def _mark(self, marks: Sequence[Append]) -> None:
+        """Append marks of runs' ends. Nothing waits for them, and nothing is lost without them but their place."""
+        try:
+            await self._log.append(marks)
+        except (LogUnavailable, RecordRefused) as error:
+            log.warning("the ends of %d runs have no mark: %s", len(marks), error)
 
     def _find_out(self, sent: _Sent, error: RecordRefused) -> None:
         """The log does not take a record. The next term appends those of this append one by one, and decides the

@@ -16,7 +16,7 @@ import asyncpg
 
 from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
-from threadlog.engine.log.postgres.append import UNSTAGED, Groups, group_of_any_size
+from threadlog.engine.log.postgres.append import UNSTAGED, Appended, Groups, group_of_any_size
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.offload.process import LARGE_BYTES
@@ -25,6 +25,7 @@ from threadlog.engine.postgres.errors import AWAY
 from threadlog.engine.postgres.staging import may_stage, staged
 from threadlog.engine.processor.committer import OnProjected, Submission, Turn, provide_states, take_over
 from threadlog.engine.processor.ports import Batch, Decided, Executors, Stop, Unprojectable
+from threadlog.engine.processor.run_ends import end_marks
 from threadlog.engine.processor.term import Term, read_envelope
 from threadlog.projections.commit.coordination import PostgresCoordinationStore, applied_payload, fenced_by, moves
 from threadlog.projections.fold.batch import ReadValue
@@ -239,8 +240,8 @@ class SingleTransactionCommitter:
             )
         return statement
 
-    async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> list[int]:
-        """Append and project, as one statement whenever the batch folds to one set of rows; answers the offsets."""
+    async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> Appended:
+        """Append and project, as one statement whenever the batch folds to one set of rows."""
         groups = await group_of_any_size(appends)
         applied = applied_payload(batches) if self._notify_applied else None
         with unprojectable():
@@ -263,7 +264,7 @@ class SingleTransactionCommitter:
         if len(folds) == 1 and not are_large:
             statement = await self._statement(conn, tuple(sql for sql, _ in following))
             arguments = (*first, *(argument for _, arguments in following for argument in arguments))
-            return groups.offsets(await statement.fetchval(*arguments, column=1, timeout=seconds))
+            return groups.appended(await statement.fetchval(*arguments, column=1, timeout=seconds))
         async with conn.transaction():
             together = following.pop(0)[1] if following[0][0] is PROJECT_ROWS else [None] * ARGUMENTS
             if are_large and await may_stage(conn):
@@ -273,7 +274,7 @@ class SingleTransactionCommitter:
                 statement = await self._statement(conn, (PROJECT_ROWS,))
                 bases = await statement.fetchval(*first, *together, column=1, timeout=seconds)
             await _write_following(conn, following, seconds)
-        return groups.offsets(bases)
+        return groups.appended(bases)
 
     async def _write_large(
         self,
@@ -370,20 +371,22 @@ class _Attempt:
                     self.submissions[p][offset] = submission
                     appends.append(Append(Topic.COMMANDS, p, envelope.key, submission.value))
                     appends += submission.frames
-                    self.appended.append(Record(Topic.COMMANDS, p, offset, envelope.key, submission.value, 0))
             if not decided:
                 continue
             expected[Topic.EVENTS, p] = event_offset
             for offset, record in enumerate(decided, event_offset):
                 appends.append(Append(Topic.EVENTS, p, record.key, record.encode()))
+                appends += end_marks(record, p)
                 term.acked(offset, record)
             batch = term.batch(len(decided))
             assert batch is not None
             self.batches.append((batch, term))
         if self.batches:
             firsts = [expected[place] for place in sorted(expected)]
-            offsets = await self._committer.write(self._conn, appends, firsts, [batch for batch, _ in self.batches])
-            for append, offset in zip(appends, offsets, strict=True):
+            written = await self._committer.write(self._conn, appends, firsts, [batch for batch, _ in self.batches])
+            for append, offset in zip(appends, written.offsets, strict=True):
                 self.heads[append.topic, append.partition] = offset + 1
-                if append.topic is Topic.STREAM:
-                    self.appended.append(Record(append.topic, append.partition, offset, append.key, append.value, 0))
+                if append.topic is not Topic.EVENTS:
+                    self.appended.append(
+                        Record(append.topic, append.partition, offset, append.key, append.value, written.at_ms)
+                    )

@@ -80,11 +80,6 @@ def ended(event: Event) -> bool:
     )
 
 
-def facts(seen: list[Event]) -> list[Event]:
-    """Without the time, which of one record is told some milliseconds apart as it is appended and when it is read."""
-    return [{**event, "params": {**event["params"], "timestamp": None}} for event in seen]
-
-
 def data(seen: list[Event], method: str) -> list[Any]:
     return [event["params"]["data"] for event in seen if event["method"] == method]
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from tests.installed import named_tool_calls
 from tests.waiting import eventually
 
-from .event_client import EVERY, Event, EventClient, data, ended, facts, lifecycle
+from .event_client import EVERY, Event, EventClient, data, ended, lifecycle
 from .gate import Gate
 from .waiting import running, settled
 
@@ -66,21 +66,21 @@ async def test_a_client_that_was_there_before_the_thread_sees_the_same(thread: E
     live = asyncio.create_task(thread.events(EVERY))
     await asyncio.sleep(0)
     await thread.start("agent", {"messages": [{"role": "user", "content": "add 2 3"}]})
-    assert facts(await live) == facts(await thread.events(EVERY))
+    assert await live == await thread.events(EVERY)
 
 
 @pytest.mark.contract(138)
 async def test_a_fact_has_one_id_and_one_number_in_every_connection(thread: EventClient) -> None:
     await thread.start("agent", {"messages": [{"role": "user", "content": "add 2 3"}]})
-    everything = facts(await thread.events(EVERY))
+    everything = await thread.events(EVERY)
     assert len({event["event_id"] for event in everything}) == len(everything)
     numbers = [event["seq"] for event in everything]
     assert numbers == sorted(set(numbers))
     for channels in (["values", "lifecycle"], ["messages", "lifecycle"], ["tools", "lifecycle"]):
-        some = facts(await thread.events(channels))
+        some = await thread.events(channels)
         assert some == [event for event in everything if event["method"] in channels]
     for before, after in ((0, 1), (len(everything) // 2, len(everything) // 2 + 1)):
-        assert facts(await thread.events(EVERY, since=numbers[before])) == everything[after:]
+        assert await thread.events(EVERY, since=numbers[before]) == everything[after:]
 
 
 @pytest.mark.contract(139)

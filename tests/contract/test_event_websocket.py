@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from .event_client import EVERY, Event, EventClient, ended, facts
+from .event_client import EVERY, Event, EventClient, ended
 
 HELLO = {"messages": [{"role": "user", "content": "hello there"}]}
 
@@ -54,7 +54,7 @@ async def test_the_websocket_carries_commands_and_events(thread: EventClient, ur
         started = await socket.command(2, "run.start", assistant_id="noop", input={"items": []})
         assert started["type"] == "success"
         await socket.until_ended()
-        assert facts(socket.events) == facts(await thread.events(EVERY))
+        assert socket.events == await thread.events(EVERY)
         await connection.send_str("this is no JSON")
         assert (await socket.reply(None))["error"] == "invalid_argument"
         again = await socket.command(3, "subscription.subscribe", channels=["values"])
@@ -90,4 +90,4 @@ async def test_subscriptions_of_one_websocket_are_one_ordered_stream(thread: Eve
         await socket.command(3, "run.start", assistant_id="chat", input=HELLO)
         await socket.until_ended()
         assert [event["seq"] for event in socket.events] == sorted({event["seq"] for event in socket.events})
-        assert facts(socket.events) == facts(await thread.events(["values", "messages", "lifecycle"]))
+        assert socket.events == await thread.events(["values", "messages", "lifecycle"])

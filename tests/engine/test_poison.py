@@ -26,6 +26,7 @@ from tests.engine.engine_harness import (
 from threadlog.engine.domain.commands import Command, CreateAssistant, DeleteAssistant, ReportRun, UpdateThread
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, LogUnavailable, Topic
+from threadlog.engine.log.postgres.append import Appended
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope, partition_of
 from threadlog.engine.processor.term import Term
 from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
@@ -327,7 +328,7 @@ async def test_a_failing_commit_of_one_command_holds_up_no_other(
     embedded: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Fails(SingleTransactionCommitter):
-        async def write(self, conn: Any, appends: Any, expected: Any, batches: Any) -> list[int]:
+        async def write(self, conn: Any, appends: Any, expected: Any, batches: Any) -> Appended:
             if any(b"poison" in append.value for append in appends):
                 raise RuntimeError("a bug of ours")
             return await super().write(conn, appends, expected, batches)

@@ -14,6 +14,7 @@ from tests.waiting import eventually
 from threadlog.engine.domain.commands import CancelRun, ReportRun
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable, Topic
+from threadlog.engine.log.postgres.append import Appended
 from threadlog.engine.log.records import partition_of
 from threadlog.engine.processor.processor import NotOwner
 from threadlog.projections.commit.single_transaction import SingleTransactionCommitter
@@ -151,7 +152,7 @@ class _LosesAnswers(SingleTransactionCommitter):
 
     lost = 0
 
-    async def write(self, *args: Any) -> list[int]:
+    async def write(self, *args: Any) -> Appended:
         offsets = await super().write(*args)
         if not self.lost:
             self.lost += 1

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -24,7 +24,7 @@ APPEND = "SELECT log_append($1, $2, $3, $4, $5, $6)"
 UNSTAGED = """(SELECT array_agg(coalesce(v, s.value) ORDER BY i) FROM unnest($6::bytea[]) WITH ORDINALITY AS r (v, i)
     LEFT JOIN pg_temp.staged s ON v IS NULL AND s.place = 'log' AND s.key = i::text)"""
 APPEND_STAGED = APPEND.replace("$6", UNSTAGED)
-APPEND_ONE = "SELECT log_append_one($1, $2, $3, $4)"
+APPEND_ONE = "SELECT log_append_record($1, $2, $3, $4)"
 QUIET = "SET threadlog.quiet = on"
 
 # One transaction takes what has gathered while the one before was in flight, up to this much.
@@ -36,6 +36,13 @@ COMPRESSED = {Topic.COMMANDS: pack_record, Topic.EVENTS: pack_record, Topic.STRE
 
 # A transaction waits for the head's lock, which another process may hold for one of its own.
 APPEND_SECONDS = 15.0
+
+
+class Appended(NamedTuple):
+    """The records' offsets, in the caller's order, and their time in milliseconds, as the log has it."""
+
+    offsets: list[int]
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,9 @@ class Groups:
     def are_large(self) -> bool:
         return is_large(map(len, self.arguments[-1]))
 
-    def offsets(self, bases: Sequence[int]) -> list[int]:
-        return [bases[group] + index for group, index in self.slots]
+    def appended(self, answer: Sequence[int]) -> Appended:
+        """From what `log_append` returned."""
+        return Appended([answer[group] + index for group, index in self.slots], answer[-1])
 
 
 def check(records: Sequence[Append], partitions: int) -> None:
@@ -98,8 +106,8 @@ async def append_staged(connection: Any, groups: Groups, seconds: float) -> Sequ
     """Append within the caller's transaction, large values in pieces; returns `log_append`'s answer."""
     arguments, values = groups.staged()
     async with staged(connection, values, seconds):
-        bases: Sequence[int] = await connection.fetchval(APPEND_STAGED, *arguments, timeout=seconds)
-        return bases
+        answer: Sequence[int] = await connection.fetchval(APPEND_STAGED, *arguments, timeout=seconds)
+        return answer
 
 
 async def group_of_any_size(records: Sequence[Append]) -> Groups:
@@ -119,7 +127,7 @@ class _Kind(Enum):
 class _Call:
     records: Sequence[Append]
     kind: _Kind
-    done: asyncio.Future[list[int]]
+    done: asyncio.Future[Appended]
 
 
 class _Lane:
@@ -147,7 +155,7 @@ class _Lane:
         self._append = await connection.prepare(APPEND)
         self._append_one = await connection.prepare(APPEND_ONE)
 
-    async def append(self, records: Sequence[Append]) -> list[int]:
+    async def append(self, records: Sequence[Append]) -> Appended:
         try:
             await self.connection.get()
         except FAILED as error:
@@ -155,14 +163,17 @@ class _Lane:
         try:
             if len(records) == 1 and len(records[0].value) <= LARGE_BYTES:
                 (r,) = records
-                return [await self._append_one.fetchval(r.topic, r.partition, r.key, stored(r), timeout=APPEND_SECONDS)]
+                offset, at_ms = await self._append_one.fetchval(
+                    r.topic, r.partition, r.key, stored(r), timeout=APPEND_SECONDS
+                )
+                return Appended([offset], at_ms)
             groups = await group_of_any_size(records)
             seconds = longer(APPEND_SECONDS, sum(len(record.value) for record in records))
             connection = await self.connection.get()
             if groups.are_large and await may_stage(connection):
                 async with connection.transaction():
-                    return groups.offsets(await append_staged(connection, groups, seconds))
-            return groups.offsets(await self._append.fetchval(*groups.arguments, timeout=seconds))
+                    return groups.appended(await append_staged(connection, groups, seconds))
+            return groups.appended(await self._append.fetchval(*groups.arguments, timeout=seconds))
         except NOT_COMMITTED as error:
             await self.connection.drop()
             raise LogUnavailable(f"the log's database is going down: {error!r}") from error
@@ -195,9 +206,9 @@ class Appender:
         self._stream = _Lane(pool, waits_for_disk=False, quiet=quiet)
         self._closed = False
 
-    async def append(self, records: Sequence[Append]) -> list[int]:
+    async def append(self, records: Sequence[Append]) -> Appended:
         if not records:
-            return []
+            return Appended([], 0)
         if self._closed:
             raise LogUnavailable("the log is closed")
         check(records, self._partitions)
@@ -269,7 +280,7 @@ class Appender:
     async def _commit(self, lane: _Lane, calls: list[_Call]) -> None:
         records = [record for call in calls for record in call.records]
         try:
-            offsets = await lane.append(records)
+            appended = await lane.append(records)
         except Exception as error:
             if isinstance(error, RecordRefused) and len(calls) > 1:  # one of them is at fault
                 for call in calls:
@@ -285,5 +296,5 @@ class Appender:
         for call in calls:
             end = at + len(call.records)
             if not call.done.done():
-                call.done.set_result(offsets[at:end])
+                call.done.set_result(Appended(appended.offsets[at:end], appended.at_ms))
             at = end

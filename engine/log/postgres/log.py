@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,16 +96,15 @@ class PostgresLog:
         A call with stream records only does not wait for the disk: a crash of the server (not of this process) may
         forget what it appended in the last 0.6 seconds. No offset is used again then: the stream goes on after a gap.
         """
-        offsets = await self._appender.append(records)
+        offsets, at_ms = await self._appender.append(records)
         if self._quiet:
-            self._tell(records, offsets)
+            self._tell(records, offsets, at_ms)
         return offsets
 
-    def _tell(self, records: Sequence[Append], offsets: Sequence[int]) -> None:
+    def _tell(self, records: Sequence[Append], offsets: Sequence[int], at_ms: int) -> None:
         """What of a quiet append nobody else tells: this process' tails, and in a moment others'."""
-        now = time.time_ns() // 1_000_000
         appended = [
-            Record(record.topic, record.partition, offset, record.key, record.value, now)
+            Record(record.topic, record.partition, offset, record.key, record.value, at_ms)
             for record, offset in zip(records, offsets, strict=True)
             if record.topic is not Topic.VALUES
         ]
@@ -164,9 +162,9 @@ class PostgresLog:
             return []
         if len(records) == 1:
             (r,) = records
-            return [await connection.fetchval(APPEND_ONE, r.topic, r.partition, r.key, stored(r))]
+            return [(await connection.fetchval(APPEND_ONE, r.topic, r.partition, r.key, stored(r)))[0]]
         groups = group(records)
-        return groups.offsets(await connection.fetchval(APPEND, *groups.arguments))
+        return groups.appended(await connection.fetchval(APPEND, *groups.arguments)).offsets
 
     async def hush(self, connection: Any) -> None:
         """Appends on this connection notify nobody, if this log is a quiet one: `committed` does."""

@@ -58,7 +58,8 @@ END $$;
 -- A process whose readers are itself sets threadlog.quiet and notifies others of many appends at once: a notification
 -- makes commits wait for each other, and wakes every session that listens to anything.
 
--- Appends records and answers with the offset of each group's first record. A group is a topic-partition with a count
+-- Appends records and answers with the offset of each group's first record, then the time of all of them in milliseconds
+-- since the epoch: whoever appended hands the records on to its own readers with the time that others read. A group is a topic-partition with a count
 -- of records; groups are sorted; the records follow in the groups' order, r_group says which group (from 1) each is of.
 -- Left alone, the server would plan the statements anew every time: it estimates the arrays' lengths only then.
 CREATE OR REPLACE FUNCTION log_append(
@@ -114,30 +115,34 @@ BEGIN
     IF moved <> '' THEN
         PERFORM pg_notify('threadlog_log', substr(moved, 2));
     END IF;
-    RETURN bases;
+    RETURN bases || (date_part('epoch', now_) * 1000)::bigint;
 END $$;
 
--- The same for a single record, which most appends are when there is little to do; answers with its offset.
-CREATE OR REPLACE FUNCTION log_append_one(t text, p int, k text, v bytea) RETURNS bigint LANGUAGE plpgsql AS $$
+-- The same for a single record, which most appends are when there is little to do; answers with its offset and time.
+CREATE OR REPLACE FUNCTION log_append_record(t text, p int, k text, v bytea) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
-    h bigint;
+    h    bigint;
+    now_ timestamptz;
+    at   bigint[];
 BEGIN
     IF t = 'stream' AND NOT EXISTS (SELECT FROM log_alive) THEN
         PERFORM log_skip_forgotten();
     END IF;
     UPDATE log_heads SET head = head + 1 WHERE topic = t AND partition = p RETURNING head - 1 INTO STRICT h;
+    now_ := clock_timestamp();
+    at := ARRAY[h, (date_part('epoch', now_) * 1000)::bigint];
     IF t = 'commands' THEN
-        INSERT INTO log_commands (partition, off, at, key, value) VALUES (p, h, clock_timestamp(), k, v);
+        INSERT INTO log_commands (partition, off, at, key, value) VALUES (p, h, now_, k, v);
     ELSIF t = 'events' THEN
-        INSERT INTO log_events (partition, off, at, key, value) VALUES (p, h, clock_timestamp(), k, v);
+        INSERT INTO log_events (partition, off, at, key, value) VALUES (p, h, now_, k, v);
     ELSIF t = 'stream' THEN
-        INSERT INTO log_stream (partition, off, at, key, value) VALUES (p, h, clock_timestamp(), k, v);
+        INSERT INTO log_stream (partition, off, at, key, value) VALUES (p, h, now_, k, v);
     ELSE
-        INSERT INTO log_values (partition, off, at, key, value) VALUES (p, h, clock_timestamp(), k, v);
-        RETURN h;                               -- not notified, as above
+        INSERT INTO log_values (partition, off, at, key, value) VALUES (p, h, now_, k, v);
+        RETURN at;                              -- not notified, as above
     END IF;
     IF coalesce(current_setting('threadlog.quiet', true), '') <> 'on' THEN
         PERFORM pg_notify('threadlog_log', t || ':' || p || ':' || (h + 1));
     END IF;
-    RETURN h;
+    RETURN at;
 END $$;
