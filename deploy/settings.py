@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         "threadlog.",
         validation_alias="THREADLOG_TOPIC_PREFIX",
         pattern=r"^[A-Za-z0-9._-]{0,200}$",
-        description="What the names of the four Kafka topics begin with.",
+        description="What the names of the Kafka topics begin with.",
     )
     topic_replication_factor: int = Field(
         -1,

@@ -28,7 +28,7 @@ from threadlog.api.priority import load as load_priority
 from threadlog.api.settings import ApiSettings, Cors, LangSmith
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.deploy.compose.auth import gate_of
-from threadlog.deploy.compose.encryption import keyring_of, readable_log, sealing
+from threadlog.deploy.compose.encryption import keeping_the_topic, keyring_of, readable_log, sealing
 from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.compose.retention import retain_for_ever
@@ -102,6 +102,7 @@ async def run_engine(settings: Settings) -> None:
         source = await parts.enter_async_context(opened_log(settings))
         keyring = await parts.enter_async_context(keyring_of(settings, uri, name="engine"))
         pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
+        await parts.enter_async_context(keeping_the_topic(settings, pool))
         processor = await _processor(parts, settings, pool, source, store=_store(settings))
         await _deliver_webhooks(parts, settings, uri, pool, keyring, rules, processor, settings.url_of_the_api)
 
@@ -155,6 +156,7 @@ async def api_and_engine(
         if alone and settings.link is not None and isinstance(source, PostgresLog):
             link = ExecutorChannelServer(source, settings.link)
         of_engine = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
+        await parts.enter_async_context(keeping_the_topic(settings, of_engine))
         processor = await _processor(
             parts, settings, of_engine, source, store=options.store, notify_applied=not alone, executors=link
         )

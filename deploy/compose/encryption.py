@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -12,11 +13,15 @@ from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.settings import Settings
 from threadlog.engine.encryption.cipher import MasterKeys
 from threadlog.engine.encryption.key_table import PostgresKeys
+from threadlog.engine.encryption.key_topic import KeyTopicKeeper, LoggedKeys
 from threadlog.engine.encryption.keys import Keyring
 from threadlog.engine.gateway.sealing import SealingGateway
 from threadlog.engine.log.opening import OpeningLog
 from threadlog.engine.log.port import Log
 from threadlog.engine.processor.ports import Gateway
+
+if TYPE_CHECKING:
+    from threadlog.engine.log.kafka.keys import KeyTopic
 
 _CONNECTIONS = 4
 
@@ -34,7 +39,14 @@ async def keyring_of(settings: Settings, uri: str, *, name: str) -> AsyncIterato
         yield None
         return
     async with pool_of(uri, name=f"{name}-keys", size=_CONNECTIONS, seconds=settings.database_timeout_seconds) as pool:
-        yield Keyring(master, PostgresKeys(pool))
+        if settings.kafka_bootstrap_servers is None:
+            yield Keyring(master, PostgresKeys(pool))
+            return
+        topic = _topic(settings)
+        try:
+            yield Keyring(master, LoggedKeys(pool, topic))
+        finally:
+            await topic.aclose()
 
 
 def sealing(gateway: Gateway, keyring: Keyring | None) -> Gateway:
@@ -47,12 +59,36 @@ def readable_log(source: Log, keyring: Keyring | None) -> Log:
     return source if keyring is None else OpeningLog(source, keyring)
 
 
+@asynccontextmanager
+async def keeping_the_topic(settings: Settings, pool: asyncpg.Pool) -> AsyncIterator[None]:
+    """For an engine, around its projections: the topic of keys has what Postgres has, and the other way round."""
+    if settings.aes_key is None or settings.kafka_bootstrap_servers is None:
+        yield
+        return
+    topic = _topic(settings)
+    keeper = KeyTopicKeeper(pool, topic)
+    try:
+        await keeper.start()
+        yield
+    finally:
+        await keeper.stop()
+        await topic.aclose()
+
+
+def _topic(settings: Settings) -> KeyTopic:
+    from threadlog.engine.log.kafka.keys import KeyTopic  # as in `opened_log`
+
+    assert settings.kafka_bootstrap_servers is not None
+    return KeyTopic(
+        settings.kafka_bootstrap_servers,
+        prefix=settings.topic_prefix,
+        replication_factor=settings.topic_replication_factor,
+    )
+
+
 def master_keys(settings: Settings) -> MasterKeys | None:
-    """Raises `CannotRun` for a log whose copies of the keys could not be destroyed."""
     if settings.aes_key is None:
         return None
-    if settings.kafka_bootstrap_servers is not None:
-        raise CannotRun("LANGGRAPH_AES_KEY: encryption is not there yet with the log in Kafka. Unset one of the two.")
     return MasterKeys(settings.aes_key, settings.aes_old_keys)
 
 

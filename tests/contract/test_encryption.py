@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from base64 import b64decode
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from langgraph_sdk import get_client
 
 from tests.servers import Server
+from tests.waiting import eventually
 from threadlog.deploy.compose.encryption import keyring_of
 from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.failures import CannotRun
@@ -24,6 +25,7 @@ from threadlog.engine.encryption import cipher
 from threadlog.engine.encryption.cipher import MAGIC, MasterKeys
 from threadlog.engine.encryption.key_table import PostgresKeys
 from threadlog.engine.encryption.keys import Keyring
+from threadlog.engine.log.kafka.keys import KeyTopic
 from threadlog.engine.log.port import Log, Topic
 
 from .conftest import APP
@@ -35,9 +37,7 @@ LARGE = CANARY + "".join(f"{i * i * 7919 % 100_003:x}" for i in range(40_000))  
 
 
 @pytest.fixture(scope="module")
-def encrypted(start_server: Callable[..., Server], mode: str) -> Iterator[Server]:
-    if mode == "kafka":
-        pytest.skip("there is no encryption yet with the log in Kafka")
+def encrypted(start_server: Callable[..., Server]) -> Iterator[Server]:
     server = start_server(APP / "langgraph.json", env={"LANGGRAPH_AES_KEY": KEY}, executors=1)
     yield server
     server.stop()
@@ -87,7 +87,19 @@ def _settings(server: Server) -> Settings:
         database_uri=server.database_uri,
         kafka_bootstrap_servers=environment.get("KAFKA_BOOTSTRAP_SERVERS"),
         topic_prefix=environment.get("THREADLOG_TOPIC_PREFIX"),
+        aes_key=KEY,
     )
+
+
+@asynccontextmanager
+async def topic_of_keys(server: Server) -> AsyncIterator[KeyTopic]:
+    settings = _settings(server)
+    assert settings.kafka_bootstrap_servers is not None
+    topic = KeyTopic(settings.kafka_bootstrap_servers, prefix=settings.topic_prefix, replication_factor=-1)
+    try:
+        yield topic
+    finally:
+        await topic.aclose()
 
 
 async def test_content_is_never_stored_readable_and_is_gone_with_its_thread(encrypted: Server) -> None:
@@ -142,6 +154,14 @@ async def test_content_is_never_stored_readable_and_is_gone_with_its_thread(encr
                 assert CANARY not in cipher.open_text(value.decode(), keyring.known)
     finally:
         await connection_pool.close()
+    if encrypted.mode == "kafka":  # what is not compacted away yet is followed by its tombstone
+        async with topic_of_keys(encrypted) as topic:
+
+            async def deleted() -> bool:
+                owners = {key.owner for key in await topic.read()}
+                return not owners & {thread_id, copy["thread_id"]}
+
+            await eventually(deleted, says=lambda: "the topic of keys has a tombstone for each")
 
 
 def _key_ids(value: bytes) -> set[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import asyncpg
 import orjson
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from threadlog.engine.encryption.cipher import MasterKeys
 from threadlog.engine.encryption.connection import ContentLost, opening
 from threadlog.engine.encryption.key_table import PostgresKeys
-from threadlog.engine.encryption.keys import Keyring
+from threadlog.engine.encryption.key_topic import KeyTopicKeeper, LoggedKeys
+from threadlog.engine.encryption.keys import Keyring, WrappedKey
+from threadlog.engine.log.port import LogUnavailable
 from threadlog.projections.schema import migrate
 
 T, OTHER = "0198c0de-0000-7000-8000-000000000001", "0198c0de-0000-7000-8000-000000000002"
@@ -30,6 +34,11 @@ async def pool(empty_database: str):
         yield pool
 
 
+async def delete(pool: asyncpg.Pool, thread_id: str) -> None:
+    """As a fold does that deletes it."""
+    await pool.execute("SELECT project_removals($1::uuid[], '{}', '{}')", [thread_id])
+
+
 async def owners(pool: asyncpg.Pool) -> list[str]:
     return [row[0] for row in await pool.fetch("SELECT owner FROM data_keys ORDER BY owner")]
 
@@ -39,8 +48,14 @@ async def test_a_key_goes_with_its_thread(pool: asyncpg.Pool) -> None:
     for thread in (T, OTHER):
         await pool.execute(_THREAD, thread)
         await keyring.ensure(thread)
-    await pool.execute("DELETE FROM threads WHERE thread_id = $1", T)
+    await delete(pool, T)
     assert await owners(pool) == [OTHER]
+
+
+async def test_so_it_does_with_a_thread_that_begins_and_ends_in_one_fold(pool: asyncpg.Pool) -> None:
+    await Keyring(MASTER, PostgresKeys(pool)).ensure(T)
+    await delete(pool, T)
+    assert await owners(pool) == []
 
 
 async def test_a_webhook_that_waits_keeps_it_until_it_is_over(pool: asyncpg.Pool) -> None:
@@ -48,7 +63,7 @@ async def test_a_webhook_that_waits_keeps_it_until_it_is_over(pool: asyncpg.Pool
     await pool.execute(_THREAD, T)
     await keyring.ensure(T)
     await pool.execute(_WEBHOOK, RUN, T)
-    await pool.execute("DELETE FROM threads WHERE thread_id = $1", T)
+    await delete(pool, T)
     assert await owners(pool) == [T]
     await pool.execute("DELETE FROM webhooks WHERE run_id = $1", RUN)
     assert await owners(pool) == []
@@ -93,3 +108,69 @@ async def test_content_is_read_decrypted_and_a_clients_text_is_not(pool: asyncpg
             await blind.close()
     finally:
         await connection.close()
+
+
+# --- with the log in Kafka --------------------------------------------------------------------------------------------
+
+
+class TopicInMemory:
+    def __init__(self) -> None:
+        self.records: dict[bytes, WrappedKey] = {}
+        self.tombstones: list[bytes] = []
+
+    async def add(self, key: WrappedKey) -> None:
+        self.records[key.id] = key
+
+    async def delete(self, ids: Iterable[bytes]) -> None:
+        for id in ids:
+            self.records.pop(id, None)
+            self.tombstones.append(id)
+
+    async def read(self) -> list[WrappedKey]:
+        return list(self.records.values())
+
+
+async def test_a_key_is_in_the_topic_before_it_is_used_and_is_deleted_there_after_its_thread(
+    pool: asyncpg.Pool,
+) -> None:
+    topic = TopicInMemory()
+    key = await Keyring(MASTER, LoggedKeys(pool, topic)).ensure(T)
+    assert key is not None and [kept.owner for kept in topic.records.values()] == [T]
+    keeper = KeyTopicKeeper(pool, topic, late_seconds=300)
+    await keeper.follow_up()
+    assert topic.records and not topic.tombstones
+    await delete(pool, T)
+    await keeper.follow_up()
+    assert not topic.records
+    await topic.add(WrappedKey(T, key.id, b"", ""))  # it was on its way, its sender slow
+    await KeyTopicKeeper(pool, topic, late_seconds=0).follow_up()
+    assert not topic.records and await pool.fetchval("SELECT count(*) FROM destroyed_keys") == 0
+
+
+async def test_a_process_that_dies_between_row_and_record_leaves_the_record_to_the_next(pool: asyncpg.Pool) -> None:
+    class Away(TopicInMemory):
+        async def add(self, key: WrappedKey) -> None:
+            raise LogUnavailable("not now")
+
+    with pytest.raises(LogUnavailable):
+        await Keyring(MASTER, LoggedKeys(pool, Away())).ensure(T)
+    topic = TopicInMemory()
+    key = await Keyring(MASTER, LoggedKeys(pool, topic)).ensure(T)
+    assert key is not None and list(topic.records) == [key.id]
+
+
+async def test_a_new_database_has_its_keys_from_the_topic_but_for_those_of_deleted_threads(pool: asyncpg.Pool) -> None:
+    topic = TopicInMemory()
+    keyring = Keyring(MASTER, LoggedKeys(pool, topic))
+    kept, gone = await keyring.ensure(T), await keyring.ensure(OTHER)
+    assert kept is not None and gone is not None
+    await pool.execute("DELETE FROM data_keys")  # as if it was lost
+    await pool.execute("INSERT INTO aggregates (key, p, state, deleted_at) VALUES ($1, 0, '{}', now())", OTHER)
+    keeper = KeyTopicKeeper(pool, topic)
+    await keeper.restore()
+    assert await owners(pool) == [T]
+    assert await Keyring(MASTER, LoggedKeys(pool, topic)).ensure(T) == kept
+    await keeper.follow_up()
+    assert list(topic.records) == [kept.id] and topic.tombstones == [gone.id]
+    await keeper.restore()
+    assert await owners(pool) == [T]

@@ -124,7 +124,7 @@ class KafkaLog:
                         )
                         for topic, name in missing.items()
                     }
-                    await _create_topics(client, settings, partitions, replication_factor)
+                    await create_topics(client, settings, partitions, replication_factor)
                 while not all(_complete(client, name, partitions) for name in names.values()):
                     await client.force_metadata_update()
                     await asyncio.sleep(RETRY_SECONDS)
@@ -254,9 +254,10 @@ async def _default_copies(client: AIOKafkaClient) -> int:
     return int(entries[0][1]) if code == 0 and entries else 0
 
 
-async def _create_topics(
+async def create_topics(
     client: AIOKafkaClient, topics: Mapping[str, Mapping[str, str]], partitions: int, replication_factor: int
 ) -> None:
+    """Creates topics, by name with their settings. Raises `LogUnavailable`, and `KafkaError`s."""
     # aiokafka's own admin client does not let the brokers choose the replication factor.
     request = CreateTopicsRequest(
         [(name, partitions, replication_factor, [], list(settings.items())) for name, settings in topics.items()],
