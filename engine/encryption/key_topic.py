@@ -51,7 +51,7 @@ INSERT INTO destroyed_keys (owner, key_id) SELECT owner, key_id FROM gone ON CON
 """
 
 
-class Topic(Protocol):
+class KeyLog(Protocol):
     """The topic of data keys (`engine.log.kafka.keys.KeyTopic`). Raises `LogUnavailable`."""
 
     async def add(self, key: WrappedKey) -> None: ...
@@ -64,7 +64,7 @@ class Topic(Protocol):
 class LoggedKeys:
     """`engine.encryption.keys.KeyStore`. `current` and `add` return keys that are in the topic."""
 
-    def __init__(self, pool: asyncpg.Pool, topic: Topic) -> None:
+    def __init__(self, pool: asyncpg.Pool, topic: KeyLog) -> None:
         self._pool, self._topic = pool, topic
         self._table = PostgresKeys(pool, topic="coming")
 
@@ -93,7 +93,7 @@ class LoggedKeys:
 class KeyTopicKeeper:
     """Of an engine: restores keys that Postgres has lost, and deletes from the topic those that were destroyed."""
 
-    def __init__(self, pool: asyncpg.Pool, topic: Topic, *, late_seconds: float = LATE_SECONDS) -> None:
+    def __init__(self, pool: asyncpg.Pool, topic: KeyLog, *, late_seconds: float = LATE_SECONDS) -> None:
         self._pool, self._topic, self._late = pool, topic, late_seconds
         self._task: asyncio.Task[None] | None = None
 
