@@ -3,6 +3,7 @@
 # make test             linters, types, import contracts, all tests
 # make test-containers  the image and the compose file in a Docker Engine (CONTAINERS=folder of scripts that start one)
 # make test-lowest      the tests with the oldest versions that pyproject.toml allows; test-newest: with the newest
+# make docs             the documentation as a site, in build/docs
 # make lock             renews requirements.lock, the versions that everything above installs
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -24,7 +25,7 @@ WORKERS ?= auto
 # What starts a Docker Engine where none answers: a folder with docker-up.sh, base-image.sh, in.sh, docker-down.sh.
 export CONTAINERS ?= $(abspath ../shared/containers)
 
-.PHONY: help run check unit test test-containers test-lowest test-newest lock lint all-tests kafka bench fmt clean install
+.PHONY: docs help run check unit test test-containers test-lowest test-newest lock lint all-tests kafka bench fmt clean install
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -101,6 +102,9 @@ test-newest: $(VENV)/.dev
 	$(VENV)/bin/uv venv --quiet --allow-existing --python $(PY) $(VENV)-newest
 	$(VENV)/bin/uv pip install --quiet --upgrade --refresh --python $(VENV)-newest/bin/python -e '.[dev]'
 	$(VENV)-newest/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+docs: $(VENV)/.dev
+	$(PY) -m mkdocs build --strict -f deploy/docs/mkdocs.yml
 
 lock: $(VENV)/.dev
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
