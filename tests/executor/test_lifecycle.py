@@ -131,8 +131,8 @@ async def test_an_attempt_stopped_before_its_first_step_still_reports(
 ) -> None:
     begin = Executor._begin
 
-    def begin_cancelled(executor: Executor, claim: Claim) -> None:
-        begin(executor, claim)
+    def begin_cancelled(executor: Executor, claim: Claim, *more: Any) -> None:
+        begin(executor, claim, *more)
         executor.attempts[claim.run_id].cancel("interrupt")
 
     monkeypatch.setattr(Executor, "_begin", begin_cancelled)
