@@ -59,7 +59,6 @@ from threadlog.engine.user_code.importing import extend_sys_path
 from threadlog.engine.user_code.langgraph_json import LanggraphJson, ThreadTtl
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.engine.user_code.store_config import StoreConfig
-from threadlog.engine.user_code.webhook_rules import WebhookRules
 from threadlog.projections.commit.applied import PostgresApplied
 from threadlog.projections.commit.crons import PostgresCronStore
 
@@ -69,7 +68,7 @@ _API_STOP_SECONDS = 3.0  # for responses under way; streams end at once, their c
 # The committer keeps one, coordination uses up to three, retention one, webhooks two, crons one.
 _ENGINE_CONNECTIONS = 9
 _API_CONNECTIONS = 16
-_WEBHOOK_CONNECTIONS = 2
+_READING_CONNECTIONS = 3
 
 
 async def run_api_and_engine(settings: Settings, *, alone: bool = False) -> None:
@@ -104,7 +103,10 @@ async def run_engine(settings: Settings) -> None:
         pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
         await parts.enter_async_context(keeping_the_topic(settings, pool))
         processor = await _processor(parts, settings, pool, source, store=_store(settings))
-        await _deliver_webhooks(parts, settings, uri, pool, keyring, rules, processor, settings.url_of_the_api)
+        reading = await _reading_pool(parts, settings, uri, pool, keyring)
+        await parts.enter_async_context(
+            delivering_webhooks(settings, reading, rules, processor, own_url=settings.url_of_the_api)
+        )
 
         async def through_log() -> Gateway:
             gateway = LogGateway(source)
@@ -112,7 +114,7 @@ async def run_engine(settings: Settings) -> None:
             return gateway
 
         gateway = sealing(GatewayOnDemand(through_log), keyring)
-        await _fire_crons(parts, settings, pool, source, processor, gateway)
+        await _fire_crons(parts, settings, reading, source, processor, gateway)
         await parts.enter_async_context(probed(settings, uri, source, trouble=lambda: processor.trouble))
         parts.enter_context(exposed_metrics(settings))
         log.info("engine %s owns partitions %s", processor.owner, processor.owned)
@@ -160,7 +162,10 @@ async def api_and_engine(
         processor = await _processor(
             parts, settings, of_engine, source, store=options.store, notify_applied=not alone, executors=link
         )
-        await _deliver_webhooks(parts, settings, uri, of_engine, keyring, options.webhooks, processor, options.own_url)
+        reading = await _reading_pool(parts, settings, uri, of_engine, keyring)
+        await parts.enter_async_context(
+            delivering_webhooks(settings, reading, options.webhooks, processor, own_url=options.own_url)
+        )
         readable = readable_log(source, keyring)
         hub = StreamHub(readable, keyring)
         if alone:
@@ -174,7 +179,7 @@ async def api_and_engine(
             await _follow_events(parts, settings, uri, source, hub, through_log)
             gateway = LocalGateway(processor, through_log)
         gateway = sealing(gateway, keyring)
-        await _fire_crons(parts, settings, of_engine, source, processor, gateway)
+        await _fire_crons(parts, settings, reading, source, processor, gateway)
         pool = await parts.enter_async_context(_pool(settings, uri, "api", _API_CONNECTIONS, keyring))
         yield ApiDeps(
             pool=pool, gateway=gateway, log=readable, hub=hub, settings=options, single_process=alone,
@@ -245,20 +250,14 @@ def _pool(
     return pool_of(uri, name=name, size=size, seconds=settings.database_timeout_seconds, keyring=keyring)
 
 
-async def _deliver_webhooks(
-    parts: AsyncExitStack,
-    settings: Settings,
-    uri: str,
-    pool: asyncpg.Pool,
-    keyring: Keyring | None,
-    rules: WebhookRules,
-    processor: Processor,
-    own_url: str,
-) -> None:
-    """What they tell of runs is read on the engine's connections, or on others that decrypt it."""
-    if keyring is not None:
-        pool = await parts.enter_async_context(_pool(settings, uri, "webhooks", _WEBHOOK_CONNECTIONS, keyring))
-    await parts.enter_async_context(delivering_webhooks(settings, pool, rules, processor, own_url=own_url))
+async def _reading_pool(
+    parts: AsyncExitStack, settings: Settings, uri: str, pool: asyncpg.Pool, keyring: Keyring | None
+) -> asyncpg.Pool:
+    """Where an engine reads what webhooks tell of runs, and what crons ask of theirs: its own connections, or others
+    that decrypt what they read."""
+    if keyring is None:
+        return pool
+    return await parts.enter_async_context(_pool(settings, uri, "decrypting", _READING_CONNECTIONS, keyring))
 
 
 async def _follow_events(

@@ -15,7 +15,15 @@ from typing import Any
 import orjson
 
 from threadlog.engine.compression.codec import pack_value
-from threadlog.engine.domain.commands import Command, CreateRun, CreateThread, ImportCheckpoints, UpdateState
+from threadlog.engine.domain.commands import (
+    Command,
+    CreateCron,
+    CreateRun,
+    CreateThread,
+    ImportCheckpoints,
+    UpdateCron,
+    UpdateState,
+)
 from threadlog.engine.domain.text import text_to_data
 from threadlog.engine.domain.thread import ERROR_LIMIT
 from threadlog.engine.encryption.cipher import DataKey, has_token
@@ -23,6 +31,7 @@ from threadlog.engine.encryption.cipher import DataKey, has_token
 JsonObject = dict[str, Any]
 _OF_RUN = ("input", "command", "config", "context")
 _OF_UPDATE = ("values", "command")
+_OF_CRON = (*_OF_RUN, "caller")
 
 
 def has_content(command: Command) -> str | None:
@@ -32,15 +41,21 @@ def has_content(command: Command) -> str | None:
             return command.thread_id
         case CreateThread() if command.interrupts or command.error:
             return command.thread_id
+        case CreateCron() | UpdateCron() if command.payload:
+            return command.cron_id
     return None
 
 
 def reserved(command: Command) -> str | None:
     """Why a command can't be encrypted: a text of its plain part looks like one that is. None: it can."""
-    if isinstance(command, CreateRun) and isinstance(kwargs := command.run.get("kwargs"), dict):
-        rest = orjson.dumps({name: value for name, value in kwargs.items() if name not in _OF_RUN})
-        if has_token(rest):
-            return "a text that begins with ~enc1: stands for an encrypted value, and can't be sent"
+    plain: Any = None
+    match command:
+        case CreateRun():
+            plain = _rest(command.run.get("kwargs"), _OF_RUN)
+        case CreateCron() | UpdateCron():
+            plain = _rest(command.payload, _OF_CRON)
+    if plain and has_token(orjson.dumps(plain)):
+        return "a text that begins with ~enc1: stands for an encrypted value, and can't be sent"
     return None
 
 
@@ -60,6 +75,8 @@ def sealed(command: Command, key: DataKey) -> Command:
             return replace(command, supersteps=steps, config=config)
         case ImportCheckpoints():
             return replace(command, items=[sealed_item(item, key) for item in command.items])
+        case CreateCron() | UpdateCron():
+            return replace(command, payload=_fields(command.payload, _OF_CRON, key))
         case CreateThread():
             error = None if command.error is None else sealed_error(command.error, key)
             return replace(command, interrupts=sealed_interrupts(command.interrupts, key), error=error)
@@ -106,6 +123,10 @@ def sealed_error(error: JsonObject, key: DataKey) -> JsonObject:
         return error
     short = message if len(message) <= ERROR_LIMIT else f"{message[:ERROR_LIMIT]}…"
     return {**error, "message": key.token(short)}
+
+
+def _rest(holder: Any, names: tuple[str, ...]) -> Any:
+    return {name: value for name, value in holder.items() if name not in names} if isinstance(holder, dict) else None
 
 
 def _fields(holder: Any, names: tuple[str, ...], key: DataKey) -> Any:

@@ -10,6 +10,7 @@ import asyncpg
 import orjson
 
 from threadlog.engine.crons.ports import DueCron, Firing, FiringContext, FiringCron
+from threadlog.engine.encryption.cipher import has_token
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.connection import CONNECT_SECONDS
 from threadlog.engine.postgres.errors import PASSING
@@ -69,7 +70,8 @@ class PostgresCronStore:
 
     async def contexts(self, firings: Sequence[Firing]) -> list[FiringContext]:
         rows = await self._fetch(_CONTEXTS, [firing.cron_id for firing in firings])
-        contexts = {row["cron_id"]: _context(row) for row in rows}
+        # Encrypted still: the cron was deleted while this was read, and its key with it.
+        contexts = {row["cron_id"]: _context(row) for row in rows if not has_token(row["payload"].encode())}
         return [contexts.get(firing.cron_id, FiringContext(None, None, None)) for firing in firings]
 
     async def orphans(self, partitions: Sequence[int]) -> list[str]:

@@ -180,6 +180,32 @@ async def test_a_stateless_run_leaves_no_key(encrypted: Server) -> None:
         await connection.close()
 
 
+async def test_what_a_cron_asks_is_encrypted_until_it_is_deleted(encrypted: Server) -> None:
+    client = get_client(url=encrypted.url)
+    canary = f"{CANARY}-cron"
+    thread = await client.threads.create()
+    cron = await client.crons.create_for_thread(
+        thread["thread_id"], "ask", schedule="* * * * * *", input={"items": [canary]}
+    )
+
+    async def asked() -> bool:
+        runs = await client.runs.list(thread["thread_id"])
+        return any(run["kwargs"]["input"] == {"items": [canary]} and run["status"] == "success" for run in runs)
+
+    await eventually(asked, says=lambda: f"the cron's run ends:\n{encrypted.output}")
+    (found,) = await client.crons.search(thread_id=thread["thread_id"])
+    assert found["payload"]["input"] == {"items": [canary]}
+    assert not [value[:200] for value in await stored(encrypted) if canary.encode() in value]
+    await client.crons.delete(cron["cron_id"])
+    await client.threads.delete(thread["thread_id"])
+    connection = await asyncpg.connect(encrypted.database_uri)
+    try:
+        owners = {row[0] for row in await connection.fetch("SELECT owner FROM data_keys")}
+        assert not owners & {cron["cron_id"], thread["thread_id"]}
+    finally:
+        await connection.close()
+
+
 async def test_the_read_models_are_those_of_the_log(encrypted: Server) -> None:
     client = get_client(url=encrypted.url)
     thread = await client.threads.create()
