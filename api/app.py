@@ -32,7 +32,7 @@ from threadlog.api.store import routes as store
 from threadlog.api.studio import routes as studio
 from threadlog.api.system import asyncapi
 from threadlog.api.system import routes as system
-from threadlog.api.threads import copy, search
+from threadlog.api.threads import copy, event_log, search
 from threadlog.api.threads import routes as threads
 from threadlog.api.threads import state as thread_state
 from threadlog.engine.user_code.http_section import FLAGS
@@ -49,6 +49,7 @@ ROUTES: tuple[Route, ...] = (
     *threads.routes,
     *thread_state.routes,
     *copy.routes,
+    *event_log.routes,
     *thread_stream.routes,
     *events.routes,
     *assistants.routes,

@@ -4,59 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from threadlog.deploy.command_options import (
+    Readable,
+    application_of,
+    call,
+    config_option,
+    data_dir_option,
+    host_option,
+    on_asyncio,
+    option,
+    port_option,
+    reachable,
+    run_to_end,
+    serve,
+    settings_of,
+    settings_of_part,
+    work_as,
+)
+from threadlog.deploy.log_cli import LOG_COMMANDS
+
 if TYPE_CHECKING:
     from threadlog.deploy.commands.image import Image
-    from threadlog.deploy.settings import Settings
-    from threadlog.engine.user_code.langgraph_json import LanggraphJson
-
-F = TypeVar("F", bound=Callable[..., Any])
-Work = Callable[[], Any]  # a coroutine, but for executors
-
-
-def _option(*names: str, env: str, help: str, **options: Any) -> Callable[[F], F]:
-    """An option that wins over its variable. `Settings` reads that, after the application's `env` was put over it."""
-    return click.option(*names, default=None, help=f"{help}  [env var: {env}]", **options)
-
-
-config_option = click.option(
-    "--config",
-    envvar="THREADLOG_CONFIG",
-    show_envvar=True,
-    default=None,
-    type=click.Path(path_type=Path),
-    help="The application.  [default: langgraph.json]",
-)
-data_dir_option = _option(
-    "--data-dir",
-    env="THREADLOG_DATA_DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of the embedded Postgres.  [default: .threadlog]",
-)
-host_option = _option("--host", env="THREADLOG_HOST", help="Address to listen on.  [default: 127.0.0.1]")
-port_option = _option(
-    "--port", env="THREADLOG_PORT", type=click.IntRange(0, 65_535), help="Port to listen on.  [default: 2024]"
-)
-
-
-class Readable(click.ClickException):
-    """A problem the user can do something about: its sentence, and no traceback."""
-
-    def __init__(self, message: str, *, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-    def show(self, file: Any = None) -> None:
-        from threadlog.deploy.logs import report_failure
-
-        report_failure(self.message)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -69,22 +42,26 @@ def main() -> None:
     """
 
 
+for command in LOG_COMMANDS:
+    main.add_command(command)
+
+
 @main.command()
 @host_option
 @port_option
 @config_option
 @data_dir_option
-@_option(
+@option(
     "--executors", env="THREADLOG_EXECUTORS", type=click.IntRange(0),
     help="Executor processes.  [default: 1; one per core when runs overlap]",
 )  # fmt: skip
-@_option("--reload/--no-reload", env="THREADLOG_RELOAD", help="Load the application anew when its files change.")
+@option("--reload/--no-reload", env="THREADLOG_RELOAD", help="Load the application anew when its files change.")
 def up(**given: Any) -> None:
     """Start the whole server here, and keep it running."""
     from threadlog.deploy.parent import end_with_parent
 
     end_with_parent()
-    app, settings = _application(given), _settings(given)
+    app, settings = application_of(given), settings_of(given)
     from threadlog.deploy.logs import configure_logging
     from threadlog.deploy.supervise.fork_server import fork_here
     from threadlog.deploy.supervise.supervisor import forked_roles
@@ -95,7 +72,7 @@ def up(**given: Any) -> None:
         main(server, prog_name="threadlog")
         return
     configure_logging(settings)
-    sys.exit(_run(lambda: run(settings, app, server), _on_asyncio))
+    sys.exit(run_to_end(lambda: run(settings, app, server), on_asyncio))
 
 
 @main.command()
@@ -104,13 +81,13 @@ def up(**given: Any) -> None:
 @config_option
 def api(**given: Any) -> None:
     """Start one api process (needs DATABASE_URI)."""
-    _serve("run_api", given)
+    serve("run_api", given)
 
 
 @main.command()
 def engine(**given: Any) -> None:
     """Start one engine process (needs DATABASE_URI)."""
-    _serve("run_engine", given)
+    serve("run_engine", given)
 
 
 @main.command(name="api-and-engine", hidden=True)
@@ -120,7 +97,7 @@ def engine(**given: Any) -> None:
 @click.option("--alone", is_flag=True, help="No other engine works on this database.")
 def api_and_engine(alone: bool, **given: Any) -> None:
     """Start api and engine in one process, as `up` does when the log is in Postgres."""
-    _serve("run_api_and_engine", given, alone=alone)
+    serve("run_api_and_engine", given, alone=alone)
 
 
 @main.command()
@@ -129,8 +106,8 @@ def executor(**given: Any) -> None:
     """Start one executor process (needs DATABASE_URI)."""
     from threadlog.deploy.supervise.pulse import PULSE
 
-    _application(given)
-    settings = _settings_of_part(given)
+    application_of(given)
+    settings = settings_of_part(given)
     if PULSE not in os.environ:  # this process has no parent that watches it
         from threadlog.deploy.logs import configure_logging
         from threadlog.deploy.supervise.watched import fork_executor
@@ -140,7 +117,7 @@ def executor(**given: Any) -> None:
         code = fork_executor(settings.database_uri, hang_seconds=settings.hang_seconds)
         if code is not None:
             sys.exit(code)
-    _work_as("run_executor", settings, given)
+    work_as("run_executor", settings, given)
 
 
 @main.command(name="fork-server", hidden=True)
@@ -154,24 +131,6 @@ def fork_server(control: int, roles: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.option("--thread", "thread_id", help="Only the events of this thread.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per event, complete.")
-@click.option("--verify", is_flag=True, help="Rebuild the read models from the log, compare with the live ones.")
-@config_option
-@data_dir_option
-def events(thread_id: str | None, follow: bool, as_json: bool, verify: bool, **given: Any) -> None:
-    """List what happened, from the log."""
-    _environment_of_application(given)
-    settings = _reachable(_settings(given))
-    from threadlog.deploy.commands import events as listing
-
-    if verify:
-        sys.exit(_run(lambda: listing.verify(settings, as_json=as_json)))
-    sys.exit(_run(lambda: listing.show(settings, thread_id=thread_id, follow=follow, as_json=as_json)))
-
-
-@main.command()
 @click.option("--check", is_flag=True, help="Try the migrations of `langgraph.json` on every thread; write nothing.")
 @click.option("--graph", "graph_ids", multiple=True, help="Only threads of this graph. May be given several times.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object, with every problem.")
@@ -181,11 +140,11 @@ def migrate(check: bool, graph_ids: tuple[str, ...], as_json: bool, **given: Any
     """Check whether the states of all threads can be brought to the present version of their graphs."""
     if not check:
         raise Readable("states are migrated when a run reads them: there is only `threadlog migrate --check`")
-    application = _application(given)
-    settings = _reachable(_settings(given))
+    application = application_of(given)
+    settings = reachable(settings_of(given))
     from threadlog.deploy.commands import migrate as checking
 
-    sys.exit(_run(lambda: checking.check(settings, application.path, graph_ids=graph_ids, as_json=as_json), _call))
+    sys.exit(run_to_end(lambda: checking.check(settings, application.path, graph_ids=graph_ids, as_json=as_json), call))
 
 
 @main.command()
@@ -208,8 +167,8 @@ def rerun(
     """
     if not run_ids and since is None:
         raise Readable("name runs, or a time: `threadlog rerun RUN`, `threadlog rerun --since 7d`")
-    application = _application(given)
-    settings = _reachable(_settings(given))
+    application = application_of(given)
+    settings = reachable(settings_of(given))
     from threadlog.deploy.commands import rerun as comparing
 
     try:
@@ -217,12 +176,12 @@ def rerun(
     except ValueError as error:
         raise Readable(str(error)) from None
     sys.exit(
-        _run(
+        run_to_end(
             lambda: comparing.run_again(
                 settings, application.path, run_ids=run_ids, since_seconds=seconds, graph_ids=graph_ids, limit=limit,
                 ignored=ignored, strict=strict, as_json=as_json,
             ),
-            _call,
+            call,
         )
     )  # fmt: skip
 
@@ -230,12 +189,12 @@ def rerun(
 @main.command()
 @host_option
 @port_option
-@_option("--health-port", env="THREADLOG_HEALTH_PORT", type=click.IntRange(1, 65_535), help="Ask this port instead.")
+@option("--health-port", env="THREADLOG_HEALTH_PORT", type=click.IntRange(1, 65_535), help="Ask this port instead.")
 def health(**given: Any) -> None:
     """Ask a process on this machine whether it can do its work; the exit code says it."""
     from threadlog.deploy.health import ask
 
-    ready, words = ask(_settings(given))
+    ready, words = ask(settings_of(given))
     click.echo(words, err=not ready)
     sys.exit(0 if ready else 1)
 
@@ -249,7 +208,7 @@ def doctor(**given: Any) -> None:
     """Check what `threadlog up` needs here, and say what to do about what is missing."""
     from threadlog.deploy.commands.doctor import examine
 
-    sys.exit(_run(lambda: examine(given)))
+    sys.exit(run_to_end(lambda: examine(given)))
 
 
 _base_image_option = click.option(
@@ -294,7 +253,7 @@ def build(
     from threadlog.engine.user_code.langgraph_json import ConfigError
 
     image = _image(given, base_image, requirement)
-    if not with_env_file and (file := secrets_in_context(_application(given))) is not None:
+    if not with_env_file and (file := secrets_in_context(application_of(given))) is not None:
         raise Readable(
             f"{file} would become part of the image, with the secrets in it. Name it in "
             f"{image.context / '.dockerignore'}, and give the variables to `docker run --env-file`; or build "
@@ -311,147 +270,12 @@ def _image(given: dict[str, Any], base_image: str | None, requirement: str | Non
     from threadlog.engine.user_code.langgraph_json import ConfigError
 
     try:
-        image = image_of(_application(given), base_image=base_image, requirement=requirement)
+        image = image_of(application_of(given), base_image=base_image, requirement=requirement)
     except ConfigError as error:
         raise Readable(str(error)) from None
     for notice in image.notices:
         click.echo(f"threadlog: {notice}", err=True)
     return image
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    from threadlog.deploy.settings import BadSettings, Settings
-
-    _environment_of_application(given)
-    try:
-        return Settings.load(**given)
-    except BadSettings as error:
-        raise Readable(str(error), exit_code=_cannot_run()) from None
-
-
-def _application(given: dict[str, Any]) -> LanggraphJson:
-    from threadlog.engine.user_code.langgraph_json import ConfigError, load
-
-    try:
-        return load(given.get("config") or "langgraph.json")
-    except ConfigError as error:
-        raise Readable(str(error), exit_code=_cannot_run()) from None
-
-
-def _environment_of_application(given: dict[str, Any]) -> None:
-    """The application's `env` wins over the real environment, for settings too. No file, no matter."""
-    from threadlog.deploy.compose.environment import apply
-    from threadlog.engine.user_code.langgraph_json import ConfigError, load
-
-    with suppress(ConfigError):  # a command that needs the file reports it
-        apply(load(given.get("config") or "langgraph.json"))
-
-
-def _tell_notices(given: dict[str, Any]) -> None:
-    """What a user should know of the application's file; under a supervisor, that has said it."""
-    import logging
-
-    from threadlog.deploy.compose.environment import supervised
-    from threadlog.engine.user_code.langgraph_json import ConfigError, load
-
-    if not supervised():
-        with suppress(ConfigError):
-            for notice in load(given.get("config") or "langgraph.json").notices:
-                logging.getLogger("threadlog").warning("%s", notice)
-
-
-def _warn_of_openness(settings: Settings) -> None:
-    import logging
-
-    from threadlog.deploy.compose.environment import supervised
-    from threadlog.deploy.supervise.announce import warning_of_openness
-
-    if not supervised() and (warning := warning_of_openness(settings)):
-        logging.getLogger("threadlog").warning("%s", warning)
-
-
-def _reachable(settings: Settings) -> Settings:
-    """With the DSN of the embedded Postgres that runs over the data folder, when none is given."""
-    if settings.database_uri:
-        return settings
-    from threadlog.deploy.postgres import running_uri
-
-    uri = running_uri(settings.data_dir / "postgres")
-    if uri is None:
-        raise Readable(
-            f"no server runs over {settings.data_dir.absolute()}: start one with `threadlog up`, name its folder with "
-            "--data-dir, or set DATABASE_URI"
-        )
-    return settings.model_copy(update={"database_uri": uri})
-
-
-def _serve(role: str, given: dict[str, Any], **options: Any) -> None:
-    _work_as(role, _settings_of_part(given), given, **options)
-
-
-def _settings_of_part(given: dict[str, Any]) -> Settings:
-    """Of a process that is one part of a server, and ends with its parent."""
-    from threadlog.deploy.parent import end_with_parent
-
-    end_with_parent()
-    settings = _settings(given)
-    if not settings.database_uri:
-        raise Readable(
-            "DATABASE_URI is not set: this command is one part of a server on a shared Postgres. For a server on this "
-            "machine alone use `threadlog up`.",
-            exit_code=_cannot_run(),
-        )
-    return settings
-
-
-def _work_as(role: str, settings: Settings, given: dict[str, Any], **options: Any) -> None:
-    from threadlog.deploy.logs import configure_logging
-
-    configure_logging(settings)
-    _tell_notices(given)
-    if role in ("run_api", "run_api_and_engine"):
-        _warn_of_openness(settings)
-    executes = role == "run_executor"
-    # Only what the role needs: half of the time a process takes to start are its imports.
-    root = import_module("threadlog.deploy.compose.executor" if executes else "threadlog.deploy.compose.api_engine")
-    _run(lambda: getattr(root, role)(settings, **options), _call if executes else None)
-
-
-def _run(work: Work, run: Callable[[Work], Any] | None = None) -> Any:
-    """Run to the end, by `run` or else on uvloop; a failure that the user can mend ends in its sentence."""
-    from threadlog.deploy.failures import readable
-
-    try:
-        return (run or _on_uvloop)(work)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        known = readable(error)
-        if known is None:
-            raise
-        raise Readable(known.sentence, exit_code=_cannot_run() if known.hopeless else 1) from None
-
-
-def _on_uvloop(work: Work) -> Any:
-    import uvloop
-
-    return uvloop.run(work())
-
-
-def _on_asyncio(work: Work) -> Any:
-    import asyncio
-
-    return asyncio.run(work())
-
-
-def _call(work: Work) -> Any:
-    return work()  # an executor imports the application before it has a loop
-
-
-def _cannot_run() -> int:
-    from threadlog.deploy.supervise.children import CANNOT_RUN
-
-    return CANNOT_RUN
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import orjson
 from aiohttp import web
@@ -11,7 +11,9 @@ from aiohttp import web
 from threadlog.api.http.disconnects import Disconnects, abort_connection, client_gone, end_stream
 from threadlog.api.http.errors import is_unavailable
 from threadlog.api.streaming.cursor import EventId
-from threadlog.api.streaming.subscriptions import Item, NewFrames, RunSubscription, Subscription
+from threadlog.api.streaming.subscriptions import Item, NewFrames, RunSubscription
+
+T = TypeVar("T")
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -141,10 +143,24 @@ class RunView:
         return b"".join(parts)
 
 
-class View(Protocol):
-    """How the items of a subscription look as server-sent events."""
+class Source(Protocol[T]):
+    """What a stream is made of, such as a `Subscription`."""
 
-    def render(self, items: list[Item]) -> bytes | Awaitable[bytes]:
+    closed: bool
+
+    def close(self) -> None:
+        """End now, because the client has disconnected."""
+        ...
+
+    async def next(self, heartbeat_seconds: float) -> list[T] | None:
+        """The next items; an empty list after so many seconds without any; None at the end."""
+        ...
+
+
+class View(Protocol[T]):
+    """How the items of a source look as server-sent events."""
+
+    def render(self, items: list[T]) -> bytes | Awaitable[bytes]:
         """The items as SSE; empty if the client sees none of them."""
         ...
 
@@ -156,8 +172,8 @@ class View(Protocol):
 async def stream_to(
     request: web.Request,
     headers: dict[str, str],
-    subscription: Subscription,
-    view: View,
+    subscription: Source[T],
+    view: View[T],
     *,
     disconnects: Disconnects,
     heartbeat_seconds: float,

@@ -40,3 +40,30 @@ class Acceptance:
                 return False  # an orphan: the record it was decided after did not get into the log
         self.cmd_off = record.cmd_off
         return True
+
+
+class MidwayAcceptance(Acceptance):
+    """The rule for a reader that begins somewhere in the middle of a partition, where nothing tells it what was last.
+
+    It takes a record as it comes until one follows that was decided after it. Until it sees an announcement, a record
+    of a higher epoch shows that those before were a zombie's. Begin some records before those that matter.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(0, None)
+        self._confirmed = False
+        self._announced = False
+
+    def accepts(self, record: EventRecord | None) -> TypeGuard[EventRecord]:
+        if record is not None and record.start:
+            self._announced = self._announced or record.epoch > self.epoch
+        elif record is not None and record.epoch >= self.epoch:
+            if record.epoch > self.epoch and not self._announced:
+                self._confirmed = False
+            if not self._confirmed and self.cmd_off is not None:
+                self._confirmed = record.after == self.cmd_off or (
+                    record.after is None and record.epoch == self.epoch and record.cmd_off > self.cmd_off
+                )
+                if not self._confirmed:
+                    self.cmd_off = None
+        return super().accepts(record)

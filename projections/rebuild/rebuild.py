@@ -1,4 +1,4 @@
-"""Rebuild: folds the log into empty tables, as fast as one process can; `threadlog events --verify` compares with them.
+"""Rebuild: folds the log into empty tables, as fast as one process can; `threadlog verify` compares with them.
 
 Much larger folds than the live projection's, with the records of each key together (keys have no rows in common), so
 that most rows are written once, as they are in the end; records are read and decoded while Postgres writes.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -30,14 +29,13 @@ from threadlog.projections.fold.project import add_skip, fold_by_key, project_si
 FOLD_RECORDS = 4_000
 FOLD_BYTES = 16 * 1024 * 1024
 FOLD_VALUES = 100
-REPORT_SECONDS = 5.0
 _YIELD_RECORDS = 32
 
 Skip = tuple[Any, ...]
 """A row of `projection_skips`."""
 
-Progress = Callable[[str], None]
-"""Receives lines of text."""
+Progress = Callable[[int, int], None]
+"""Receives how many records are done, and how many there are, with every fold."""
 
 
 def reader_of_values(source: Log) -> ReadValue:
@@ -59,13 +57,12 @@ async def rebuild(
     upto: Mapping[int, int],
     *,
     progress: Progress | None = None,
-    progress_seconds: float = REPORT_SECONDS,
     fold_records: int = FOLD_RECORDS,
     skips: Sequence[Skip] = (),
 ) -> None:
     """Fill the empty tables in the connection's search_path from the log, up to these offsets of each partition.
 
-    `progress` receives a line every `progress_seconds`; `fold_records`: at most so many records are folded at a time.
+    `fold_records`: at most so many records are folded at a time.
     `skips`: rows of `projection_skips`: these events are left out, besides others that can't be projected. Whether one
     can may depend on what was in the tables when it came, and records are folded here that came one after the other.
 
@@ -73,7 +70,7 @@ async def rebuild(
         LookupError: the log lacks records before these offsets, or values they point at.
     """
     read_value = reader_of_values(source)
-    report = _Report(progress, progress_seconds, sum(end + 1 for end in upto.values()))
+    done, total = 0, sum(end + 1 for end in upto.values())
     positions: list[tuple[int, int, int | None, int]] = []
     writing: asyncio.Task[None] | None = None
     try:
@@ -93,7 +90,9 @@ async def rebuild(
                         if writing is not None:
                             await writing
                         writing = asyncio.create_task(_write(conn, p, accepted, folds, read_value))
-                        report.done(len(records))
+                        done += len(records)
+                        if progress is not None:
+                            progress(done, total)
                 positions.append((p, end, acceptance.cmd_off, acceptance.epoch))
             if writing is not None:
                 await writing
@@ -201,25 +200,3 @@ def _without_cyclic_gc() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
-
-
-@dataclass(slots=True)
-class _Report:
-    """Reports progress every so many `seconds`."""
-
-    report: Progress | None
-    seconds: float
-    total: int
-    records: int = 0
-    begun: float = field(default_factory=time.monotonic)
-    reported_at: float = field(default_factory=time.monotonic)
-
-    def done(self, records: int) -> None:
-        now = time.monotonic()
-        self.records += records
-        if self.report is not None and now - self.reported_at >= self.seconds:
-            self.reported_at = now
-            self.report(
-                f"{self.records:,} of {self.total:,} event records rebuilt, "
-                f"{self.records / (now - self.begun):,.0f} per second"
-            )

@@ -16,7 +16,7 @@ import orjson
 
 from threadlog.engine.compression.codec import unpack_value
 from threadlog.engine.log.port import Log
-from threadlog.projections.rebuild.rebuild import FOLD_RECORDS, REPORT_SECONDS, Progress, rebuild
+from threadlog.projections.rebuild.rebuild import FOLD_RECORDS, Progress, rebuild
 from threadlog.projections.schema import create_beside
 
 # Per table its key, and the columns that are leases, not history.
@@ -62,12 +62,11 @@ async def verify(
     schema: str = "public",
     limit: int = 100,
     progress: Progress | None = None,
-    progress_seconds: float = REPORT_SECONDS,
     fold_records: int = FOLD_RECORDS,
 ) -> list[Difference]:
     """Rebuild the read models and compare; returns at most `limit` differences per table, none if all is well.
 
-    `progress`, `progress_seconds`, `fold_records`: see `rebuild`. Autovacuum can't remove rows that change
+    `progress`, `fold_records`: see `rebuild`. Autovacuum can't remove rows that change
     while this runs.
     """
     conn = await asyncpg.connect(dsn)
@@ -85,7 +84,6 @@ async def verify(
                 source,
                 upto,
                 progress=progress,
-                progress_seconds=progress_seconds,
                 fold_records=fold_records,
                 skips=skips,
             )

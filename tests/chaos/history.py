@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from threadlog.deploy.commands.events import LoggedEvent, LoggedHistory
+from threadlog.engine.log.history import LoggedEvent, LoggedHistory
 from threadlog.engine.log.port import Log, Record, Topic
 from threadlog.engine.log.records import Frames
 
@@ -111,7 +111,7 @@ class Told:
 async def told(log: Log) -> Told:
     """Read all of `events`, and the frames of `stream`."""
     result = Told()
-    async with aclosing(LoggedHistory(log, range(log.partitions), None).until_now()) as past:  # type: ignore[type-var]
+    async with aclosing(LoggedHistory(log, range(log.partitions)).until_now()) as past:
         async for happened in past:
             result.add(happened)
     for partition in range(log.partitions):

@@ -12,7 +12,7 @@ from langgraph_sdk.schema import StreamPart
 from tests.chaos import checks
 from tests.chaos.history import Event, Run, Stay, Told
 from tests.chaos.load import Seen
-from threadlog.deploy.commands.events import LoggedEvent
+from threadlog.engine.log.history import LoggedEvent
 from threadlog.engine.log.records import EventRecord
 
 FIRST: list[Event] = [(1, 0, n) for n in range(3)]  # of an attempt that was killed in its second step

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import click
 import orjson
 import pytest
 
-from threadlog.deploy.commands.events import LoggedEvent, LoggedHistory, lines_of, verify
+from threadlog.deploy.commands.events import Selection, lines_of
+from threadlog.deploy.commands.verify import verify
 from threadlog.deploy.compose.storage import opened_log
+from threadlog.deploy.log_cli import Time
 from threadlog.deploy.settings import Settings
+from threadlog.engine.log.history import LoggedEvent, LoggedHistory
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import EventRecord
@@ -44,13 +49,13 @@ async def test_what_zombies_wrote_and_what_was_written_twice_is_not_shown() -> N
         record(1, 1, "t", {"type": "of a zombie"}),
         record(2, 1, "t", {"type": "b"}, {"type": "c"}),
     )
-    assert await types(LoggedHistory(log, [0], None)) == ["a", "b", "c"]
+    assert await types(LoggedHistory(log, [0])) == ["a", "b", "c"]
 
 
 async def test_one_thread_is_shown_alone() -> None:
     log = MemoryLog(1)
     await append(log, 0, record(1, 0, "mine", {"type": "a"}), record(1, 1, "other", {"type": "b"}))
-    assert await types(LoggedHistory(log, [0], "mine")) == ["a"]
+    assert await types(LoggedHistory(log, [0], wanted=Selection(thread_id="mine").wants)) == ["a"]
 
 
 async def test_partitions_are_shown_in_the_order_of_the_clock() -> None:
@@ -58,13 +63,13 @@ async def test_partitions_are_shown_in_the_order_of_the_clock() -> None:
     for number, partition in enumerate([0, 1, 1, 0, 1]):
         await append(log, partition, record(1, number, "t", {"type": str(number)}))
         await asyncio.sleep(0.002)  # the log's clock has milliseconds
-    assert await types(LoggedHistory(log, [0, 1], None)) == ["0", "1", "2", "3", "4"]
+    assert await types(LoggedHistory(log, [0, 1])) == ["0", "1", "2", "3", "4"]
 
 
 async def test_following_goes_on_where_the_list_ended() -> None:
     log = MemoryLog(1)
     await append(log, 0, record(1, 0, "t", {"type": "before"}))
-    history = LoggedHistory(log, [0], "t")
+    history = LoggedHistory(log, [0], wanted=Selection(thread_id="t").wants)
     assert await types(history) == ["before"]
     async with aclosing(history.from_now()) as future:
         await append(log, 0, record(1, 0, "t", {"type": "repeated"}), record(1, 1, "t", {"type": "after"}))
@@ -86,6 +91,39 @@ def test_a_line_says_when_where_what_and_the_short_of_it() -> None:
     assert lines_of(happened, as_json=False, with_key=False) == [
         "03:04:05.678     3@17  run.failed             run=…deadbeef attempt=2 error=ValueError: no such order frames=0"
     ]
+
+
+def test_events_are_selected_by_what_they_say() -> None:
+    run = "0199b2c1-0000-7000-8000-0000deadbeef"
+    about = EventRecord(
+        1, 5, "c", "key", AT, [{"type": "run.ready", "run_id": run}, {"type": "thread.updated"}], actor="user:ada"
+    )
+    early = datetime.fromisoformat("2026-01-02T00:00:00+00:00")
+    late = datetime.fromisoformat("2026-01-02T04:04:06+01:00")
+    for right in (
+        Selection(), Selection(run_id=run), Selection(types=("run.*",)), Selection(types=("thread.updated",)),
+        Selection(actor="user:*"), Selection(since=early, until=late), Selection(thread_id="key", since=early),
+    ):  # fmt: skip
+        assert right.wants(about), right
+    for wrong in (
+        Selection(run_id="0" * 36), Selection(types=("run.",)), Selection(actor="engine"), Selection(since=late),
+        Selection(until=early), Selection(thread_id="other"),
+    ):  # fmt: skip
+        assert not wrong.wants(about), wrong
+    lines = lines_of(LoggedEvent(3, 17, 0, about), as_json=True, with_key=False, types=("thread.*",))
+    assert [orjson.loads(line)["event"]["type"] for line in lines] == ["thread.updated"]
+
+
+@pytest.mark.parametrize("value", ["yesterday", "7y", "2026-13-01", "99999999999999d", ""])
+def test_a_time_that_is_none_is_refused_in_a_sentence(value: str) -> None:
+    with pytest.raises(click.BadParameter, match="neither a time"):
+        Time().convert(value, None, None)
+
+
+def test_times_are_iso_or_how_long_ago() -> None:
+    assert Time().convert("2026-01-31", None, None) == datetime(2026, 1, 31, tzinfo=UTC)
+    assert Time().convert("2026-01-31T12:00:00+02:00", None, None).utcoffset() == timedelta(hours=2)
+    assert timedelta(days=6) < datetime.now(UTC) - Time().convert("7d", None, None) < timedelta(days=8)
 
 
 def test_json_lines_are_complete() -> None:

@@ -14,11 +14,11 @@ import zstandard
 from tests.engine.engine_harness import PARTITIONS, EngineHarness, Heard, create_run, finish, new_id
 from tests.engine.test_take_over import TABLES, taken
 from tests.waiting import eventually
-from threadlog.deploy.commands.events import LoggedHistory
 from threadlog.engine.compression.codec import pack_record, unpack_record
 from threadlog.engine.gateway.event_tail import Applied, EventTail
 from threadlog.engine.log import unreadable
 from threadlog.engine.log.acceptance import Acceptance
+from threadlog.engine.log.history import LoggedHistory
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Record, Topic
 from threadlog.engine.log.records import EventRecord, Frames
@@ -164,7 +164,7 @@ async def test_tails_and_the_history_pass_it_over() -> None:
 
     await eventually(both)
     await tail.stop()
-    async with aclosing(LoggedHistory(log, [0], None).until_now()) as past:
+    async with aclosing(LoggedHistory(log, [0]).until_now()) as past:
         assert [happened.record async for happened in past] == [LAST, after]
 
 

@@ -1,0 +1,129 @@
+"""Commands that read the log: `events`, `explain`, `lag`, `verify`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from threadlog.deploy.command_options import (
+    config_option,
+    data_dir_option,
+    environment_of_application,
+    reachable,
+    run_to_end,
+    settings_of,
+)
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Time(click.ParamType):
+    """A time: ISO-8601, in UTC unless it says another zone, or how long ago, such as `7d`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            if ago := re.fullmatch(r"(\d+)([smhdw])", value):
+                return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            time = datetime.fromisoformat(value)
+            return time if time.tzinfo else time.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is neither a time, such as 2026-01-31T12:00, nor how long ago, such as 7d, 12h, 30m")
+
+
+class Id(click.ParamType):
+    """A UUID, in its canonical form."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from threadlog.engine.ids import as_uuid
+
+        return as_uuid(str(value)) or self.fail(f"{value!r} is not a UUID")
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, complete, a line for each.")
+since_option = click.option("--since", type=Time(), help="From this time on: ISO-8601, or how long ago (7d, 12h, 30m).")
+until_option = click.option("--until", type=Time(), help="Before this time.")
+
+
+@click.command()
+@click.option("--thread", "thread_id", type=Id(), help="Only the events of this thread.")
+@click.option("--run", "run_id", type=Id(), help="Only what is about this run.")
+@click.option(
+    "--type", "types", multiple=True, help="Only events of this type; `run.*` is all that begin so. Repeatable."
+)
+@click.option("--actor", help="Only what this actor wanted, `*` for anything: user:ada, 'user:*', engine, server.")
+@since_option
+@until_option
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
+@json_option
+@click.option("--verify", "verifies", is_flag=True, help="The same as `threadlog verify`.")
+@config_option
+@data_dir_option
+def events(follow: bool, as_json: bool, verifies: bool, **given: Any) -> None:
+    """List what happened, from the log."""
+    from threadlog.deploy.commands import events as listing
+
+    names = ("thread_id", "run_id", "types", "actor", "since", "until")
+    selection = listing.Selection(**{name: given.pop(name) for name in names})
+    if verifies:
+        _verify(as_json, given)
+    settings = _settings(given)
+    sys.exit(run_to_end(lambda: listing.show(settings, selection, follow=follow, as_json=as_json)))
+
+
+@click.command()
+@json_option
+@config_option
+@data_dir_option
+def verify(as_json: bool, **given: Any) -> None:
+    """Rebuild the read models from the log, and compare with the live ones; exit code 1 tells of a difference."""
+    _verify(as_json, given)
+
+
+def _verify(as_json: bool, given: dict[str, Any]) -> None:
+    from threadlog.deploy.commands.verify import verify as compare
+
+    settings = _settings(given)
+    sys.exit(run_to_end(lambda: compare(settings, as_json=as_json)))
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN", type=Id())
+@json_option
+@config_option
+@data_dir_option
+def explain(run_id: str, as_json: bool, **given: Any) -> None:
+    """Tell the story of a run: who asked, what was decided and why, attempts, steps, tokens, durations."""
+    from threadlog.deploy.commands import explain as explaining
+
+    settings = _settings(given)
+    sys.exit(run_to_end(lambda: explaining.explain(settings, run_id, as_json=as_json)))
+
+
+@click.command()
+@json_option
+@config_option
+@data_dir_option
+def lag(as_json: bool, **given: Any) -> None:
+    """Show how far engines and read models are behind the log; exit code 1 tells of a partition without an engine."""
+    from threadlog.deploy.commands import lag as lagging
+
+    settings = _settings(given)
+    sys.exit(run_to_end(lambda: lagging.show(settings, as_json=as_json)))
+
+
+def _settings(given: dict[str, Any]) -> Any:
+    environment_of_application(given)
+    return reachable(settings_of(given))
+
+
+LOG_COMMANDS = (events, explain, lag, verify)
