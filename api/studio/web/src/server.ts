@@ -83,8 +83,7 @@ export class ServerError extends Error {
   }
 }
 
-/** One request that the client has no method for. */
-export async function ask<T = any>(method: string, path: string, body?: unknown): Promise<T> {
+async function send(method: string, path: string, body?: unknown): Promise<{ value: any; headers: Headers }> {
   const answer = await watchedFetch(API_URL + path, {
     method,
     headers: body === undefined ? {} : { "Content-Type": "application/json" },
@@ -98,7 +97,18 @@ export async function ask<T = any>(method: string, path: string, body?: unknown)
     // shown as it is
   }
   if (!answer.ok) throw new ServerError(answer.status, (value && value.detail) || text || answer.statusText);
-  return value;
+  return { value, headers: answer.headers };
+}
+
+/** One request that the client has no method for. */
+export async function ask<T = any>(method: string, path: string, body?: unknown): Promise<T> {
+  return (await send(method, path, body)).value;
+}
+
+/** A page of rows, and where the next one begins; null: this is the last. */
+export async function askPage<T>(path: string): Promise<{ rows: T; next: string | null }> {
+  const { value, headers } = await send("GET", path);
+  return { rows: value, next: headers.get("X-Pagination-Next") };
 }
 
 /** What went wrong, as one sentence for a person. */

@@ -21,13 +21,21 @@ const validator: ValidatorType = {
   rawValidation: (schema, value) => ({ errors: check(schema, value) as any }),
 };
 
+const button = (text: string) => ({ icon, iconType, uiSchema, registry, ...rest }: any) => <button type="button" {...rest}>{text}</button>;
+const TEMPLATES = {
+  ButtonTemplates: {
+    AddButton: button("Add"), RemoveButton: button("Remove"), MoveUpButton: button("Up"), MoveDownButton: button("Down"),
+    CopyButton: button("Copy"), ClearButton: button("Clear"),
+  },
+} as any;
+
 /** A form made from a JSON schema. `submit` gets what passes it. */
 export default function SchemaForm({ schema, value, change, submit, action, busy }: {
   schema: RJSFSchema; value?: unknown; change?: (value: any) => void; submit?: (value: any) => void; action?: string; busy?: boolean;
 }) {
   return (
     <div className="form">
-      <Form schema={schema} formData={value} validator={validator} showErrorList="top" disabled={busy} tagName={submit ? "form" : "div"}
+      <Form schema={schema} formData={value} validator={validator} showErrorList="top" templates={TEMPLATES} disabled={busy} tagName={submit ? "form" : "div"}
         onChange={(event: any) => change?.(event.formData)} onSubmit={(event: any) => submit?.(event.formData)}>
         {submit ? <button className="main" type="submit" disabled={busy}>{action ?? "Send"}</button> : <></>}
       </Form>

@@ -119,24 +119,3 @@ export function StateView({ threadId, state, states, run, changed }: {
     </section>
   );
 }
-
-/** A slider over the thread's checkpoints, in the order they were made. */
-export function Scrubber({ states, at, move }: { states: State[]; at: string; move: (id: string) => void }) {
-  const inOrder = [...states].reverse();
-  const index = at ? inOrder.findIndex((state) => checkpointOf(state) === at) : inOrder.length - 1;
-  if (inOrder.length < 2) return null;
-  return (
-    <div className="bar">
-      <label style={{ flex: 1, display: "flex", gap: 8 }}>Moment
-        <input type="range" style={{ flex: 1 }} min={0} max={inOrder.length - 1} value={Math.max(0, index)}
-          aria-valuetext={`checkpoint ${index + 1} of ${inOrder.length}`}
-          onChange={(event) => {
-            const chosen = Number(event.target.value);
-            move(chosen === inOrder.length - 1 ? "" : checkpointOf(inOrder[chosen]));
-          }} />
-      </label>
-      <span>{index + 1} / {inOrder.length}</span>
-      {at && <button onClick={() => move("")}>Back to now</button>}
-    </div>
-  );
-}

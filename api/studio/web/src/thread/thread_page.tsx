@@ -5,17 +5,26 @@ import { isMessages, Message, type ChatMessage } from "../parts/message";
 import { link, useLoad } from "../hooks";
 import { ask, client, reason } from "../server";
 import { Composer, type Settings } from "./composer";
-import { checkpointOf, HistoryTree, Scrubber, StateView } from "./history";
+import { checkpointOf, HistoryTree, StateView } from "./history";
 import { Interrupts, type Interrupt } from "./interrupts";
 import { useRun } from "./use_run";
 import type { Stops } from "./graph";
-import { Waterfall } from "./waterfall";
+import { Scrubber } from "./scrubber";
+import { barsOf, checkpointAt, tokensOf, useEvents } from "./use_events";
+import { barsOfNodes, Waterfall } from "./waterfall";
 
 const GraphView = lazy(() => import("./graph"));
 const EventLog = lazy(() => import("./event_log"));
 
+/** Before the first checkpoint. */
+const EMPTY = { values: {}, next: [], tasks: [], metadata: {} };
 const VIEWS = ["Graph", "State", "Log", "Steps"];
 const MOST_STATES = 1000;
+const MOST_BARS = 300;
+
+/** What is looked at: an event of the log, or a checkpoint of the tree. */
+type Moment = { event: number | null; checkpoint: string };
+const NOW: Moment = { event: null, checkpoint: "" };
 const SHOWN_MESSAGES = 100;
 
 export default function ThreadPage({ id }: { id: string }) {
@@ -27,7 +36,7 @@ export default function ThreadPage({ id }: { id: string }) {
   const [view, setView] = useState(VIEWS[0]);
   const [stops, setStops] = useState<Stops>({ before: [], after: [] });
   const [settings, setSettings] = useState<Settings>({ context: {}, strategy: "enqueue" });
-  const [moment, setMoment] = useState("");
+  const [moment, setMoment] = useState<Moment>(NOW);
   const [error, setError] = useState("");
   const reload = () => {
     thread.reload();
@@ -45,12 +54,19 @@ export default function ThreadPage({ id }: { id: string }) {
     client.runs.list(id, { status: "running", limit: 1 } as any).then(([run]) => run && watch(run.run_id), () => {});
   }, [id]);
 
-  const past = moment ? history.value?.find((one) => checkpointOf(one) === moment) : undefined;
+  const log = useEvents(id);
+  const bars = useMemo(() => (view === "Steps" ? barsOf(log.events) : []), [view, log.events]);
+  const tokens = useMemo(() => tokensOf(log.events), [log.events]);
+  const lookedAt = moment !== NOW;
+  const known = lookedAt ? history.value?.find((one) => checkpointOf(one) === moment.checkpoint) : undefined;
+  const fetched = useLoad(async () => (lookedAt && !known && moment.checkpoint ? ask("GET", `/threads/${id}/state/${moment.checkpoint}`) : undefined), [moment.checkpoint, !known]);
+  const past: any = lookedAt ? (known ?? fetched.value ?? EMPTY) : undefined;
+  const goTo = (event: number | null) => setMoment(event === null ? NOW : { event, checkpoint: checkpointAt(log.events, event) });
   const values: any = past ? past.values : live.running && live.values !== undefined ? live.values : state.value?.values;
   const waiting: Interrupt[] = useMemo(() => (state.value?.tasks ?? []).flatMap((task: any) => task.interrupts ?? []), [state.value]);
   const run = async (payload: any) => {
     setError("");
-    setMoment("");
+    setMoment(NOW);
     const limits = { interruptBefore: stops.before, interruptAfter: stops.after };
     const given = Object.keys(settings.context ?? {}).length ? { context: settings.context } : {};
     await start(chosen, { ...payload, ...given, ...limits, multitaskStrategy: settings.strategy });
@@ -68,9 +84,9 @@ export default function ThreadPage({ id }: { id: string }) {
           {(assistants.value ?? []).map((one) => <option key={one.assistant_id} value={one.assistant_id}>{one.name ?? one.graph_id} · v{one.version}</option>)}
         </select></label>
         {assistants.value?.length === 0 && <label>Graph <input aria-label="Graph name" value={assistant} placeholder={of?.graph_id} onChange={(event) => setAssistant(event.target.value)} /></label>}
-        <span className="push">{live.began ? `${live.tokens} chunks · ${live.seen} events · ${duration((live.ended ?? performance.now()) - live.began)}` : ""}</span>
+        <span className="push">{tokens ? `${tokens} tokens · ` : ""}{live.began ? `${live.tokens} chunks · ${live.seen} events · ${duration((live.ended ?? performance.now()) - live.began)}` : ""}</span>
       </div>
-      <Scrubber states={history.value ?? []} at={moment} move={setMoment} />
+      <Scrubber events={log.events} at={moment.event} move={goTo} />
       <div className="work">
         <section className="side" aria-label="Conversation">
           <Fallback raw={values}><Chat values={values} live={past ? [] : live.messages} running={live.running} /></Fallback>
@@ -79,7 +95,7 @@ export default function ThreadPage({ id }: { id: string }) {
           {!past && paused && <div className="ask bar">Stopped before {state.value!.next.join(", ")}. <button className="main" onClick={() => run({ input: null })}>Go on</button></div>}
           {chosen && !past && <Composer key={chosen} assistant={chosen} chat={!values || isMessages(values.messages) || Object.keys(values).length === 0 || "messages" in values}
             running={live.running} send={(input) => run({ input })} cancel={cancel} settings={settings} setSettings={setSettings} />}
-          {past && <div className="ask">This is the past. <button onClick={() => setMoment("")}>Back to now</button></div>}
+          {past && <div className="ask">This is the past. <button onClick={() => setMoment(NOW)}>Back to now</button></div>}
         </section>
         <section className="side" aria-label="Inspector">
           <Tabs names={VIEWS} chosen={view} choose={setView} />
@@ -88,13 +104,15 @@ export default function ThreadPage({ id }: { id: string }) {
               {view === "Graph" && chosen && <GraphView assistant={chosen} spans={past ? [] : live.spans} next={past ? past.next : live.running ? [] : (state.value?.next ?? [])} stops={stops} setStops={setStops} />}
               {view === "State" && <Fallback raw={history.value}>
                 <Failure text={history.error} />
-                {history.value && <HistoryTree states={history.value} chosen={moment || checkpointOf(history.value[0])} choose={(one) => setMoment(one === checkpointOf(history.value![0]) ? "" : one)} />}
-                {(past ?? history.value?.[0]) && <StateView key={checkpointOf(past ?? history.value![0])} threadId={id} state={past ?? history.value![0]} states={history.value ?? []} changed={() => { setMoment(""); reload(); }}
+                {history.value && <HistoryTree states={history.value} chosen={moment.checkpoint || checkpointOf(history.value[0])} choose={(one) => setMoment(one === checkpointOf(history.value![0]) ? NOW : { event: null, checkpoint: one })} />}
+                {(past ?? history.value?.[0]) && <StateView key={checkpointOf(past ?? history.value![0])} threadId={id} state={past ?? history.value![0]} states={history.value ?? []} changed={() => { setMoment(NOW); reload(); }}
                   run={(checkpoint) => run({ input: null, checkpointId: checkpoint })} />}
               </Fallback>}
-              {view === "Log" && <EventLog threadId={id} running={live.running} showState={(checkpoint) => { setMoment(checkpoint); setView("State"); }} />}
+              {view === "Log" && <EventLog log={log} show={(event) => { goTo(event); setView("State"); }} />}
               {view === "Steps" && <>
-                <Waterfall spans={live.spans} began={live.began} ended={live.ended} />
+                {live.spans.length > 0 && <><h2>Nodes of the run that was watched</h2><Waterfall label="Nodes in time" bars={barsOfNodes(live.spans)} /></>}
+                <h2>Runs, from the log</h2>
+                <Waterfall label="Steps in time" bars={bars.slice(-MOST_BARS)} />
                 {live.custom.length > 0 && <><h2>Custom events</h2>{live.custom.map((one, index) => <JsonView key={index} value={one} open={1} />)}</>}
               </>}
             </Suspense>

@@ -1,22 +1,27 @@
 import { duration } from "../parts/basic";
+import type { Bar } from "./use_events";
 import type { Span } from "./use_run";
 
-/** The run's nodes in time. */
-export function Waterfall({ spans, began, ended }: { spans: Span[]; began: number; ended?: number }) {
-  if (!spans.length) return <p className="empty">Start a run, or open one that is running, to see its steps in time.</p>;
-  const until = ended ?? performance.now();
+/** What took how long, one line each. Times are in milliseconds, from any zero. */
+export function Waterfall({ label, bars }: { label: string; bars: Bar[] }) {
+  if (!bars.length) return null;
+  const began = Math.min(...bars.map((bar) => bar.begin));
+  const until = Math.max(...bars.map((bar) => bar.end ?? bar.begin));
   const whole = Math.max(1, until - began);
   return (
-    <div className="fall" role="list" aria-label="Steps in time">
-      {spans.map((span) => (
-        <div className="step" role="listitem" key={span.id}>
-          <span title={span.node}>{span.node}</span>
-          <div className="lane"><i className={span.failed ? "error" : ""} style={{
-            left: `${((span.begin - began) / whole) * 100}%`, width: `${(((span.end ?? until) - span.begin) / whole) * 100}%`,
+    <div className="fall" role="list" aria-label={label}>
+      {bars.map((bar) => (
+        <div className="step" role="listitem" key={bar.key}>
+          <span title={bar.label}>{bar.label}</span>
+          <div className="lane"><i className={bar.failed ? "error" : ""} style={{
+            left: `${((bar.begin - began) / whole) * 100}%`, width: `${(((bar.end ?? until) - bar.begin) / whole) * 100}%`,
           }} /></div>
-          <span>{duration((span.end ?? until) - span.begin)}</span>
+          <span>{duration((bar.end ?? until) - bar.begin)}</span>
         </div>
       ))}
     </div>
   );
 }
+
+export const barsOfNodes = (spans: Span[]): Bar[] =>
+  spans.map((span) => ({ key: span.id, label: span.node, begin: span.begin, end: span.end ?? performance.now(), failed: span.failed }));
