@@ -62,7 +62,7 @@ def test_all_that_an_environment_gets_is_one_package(files: set[str]) -> None:
     assert {name.split("/")[0].split("-")[0] for name in files} == {"threadlog"}
 
 
-def test_every_module_and_data_file_is_in_it_but_no_examples_and_no_dashboard(files: set[str]) -> None:
+def test_every_module_and_data_file_is_in_it_but_no_examples_and_no_sources_of_the_studio(files: set[str]) -> None:
     there = {
         f"threadlog/{path.relative_to(ROOT).as_posix()}"
         for folder in FOLDERS[:-1]
@@ -74,11 +74,12 @@ def test_every_module_and_data_file_is_in_it_but_no_examples_and_no_dashboard(fi
         for path in (ROOT / "src" / "threadlog" / "testing").iterdir()
         if path.suffix == ".py"
     }
-    left_out = ("threadlog/deploy/examples/", "threadlog/deploy/monitoring/")
+    bundle = {f"threadlog/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "api/studio/bundle").iterdir()}
+    left_out = ("threadlog/deploy/examples/", "threadlog/deploy/monitoring/", "threadlog/api/studio/web/")
     examples = {name for name in there if name.startswith(left_out)}
     assert examples and {Path(name).suffix for name in there} == DATA | {".py"}
     assert {name for name in files if ".dist-info/" not in name} == (
-        (there - examples) | kit | {"threadlog/__init__.py", "threadlog/py.typed"}
+        (there - examples) | kit | bundle | {"threadlog/__init__.py", "threadlog/py.typed"}
     )
 
 
