@@ -18,7 +18,9 @@ import asyncpg
 import click
 
 from threadlog.deploy import extras
+from threadlog.deploy.compose.encryption import check_keys, master_keys
 from threadlog.deploy.compose.environment import apply
+from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
 from threadlog.deploy.settings import BadSettings, Settings, without_password
 from threadlog.engine.postgres.errors import FAILED
@@ -76,15 +78,21 @@ async def findings(given: dict[str, Any]) -> AsyncIterator[Finding]:
     for extra in extras.needed(settings):
         found = f"extra {extra.name}: {extra.module}"
         yield Finding(True, f"{found} is installed") if extra.installed else Finding(False, extra.missing)
-    stored = "encrypted with LANGGRAPH_AES_KEY" if settings.aes_key else "readable: LANGGRAPH_AES_KEY is not set"
-    yield Finding(None, f"content of threads is stored {stored}")
     if settings.database_uri:
-        yield await _postgres(settings.database_uri)
+        async for finding in database(settings, settings.database_uri):
+            yield finding
     else:
         for finding in _embedded(settings) if extras.EMBEDDED.installed else ():
             yield finding
     if settings.kafka_bootstrap_servers and extras.KAFKA.installed:
         yield await _kafka(settings.kafka_bootstrap_servers)
+
+
+async def database(settings: Settings, uri: str) -> AsyncIterator[Finding]:
+    """Whether it answers, and what it holds can be decrypted."""
+    yield (found := await _postgres(uri))
+    if found.ok and (not settings.aes_key or extras.ENCRYPTION.installed):
+        yield await _keys(settings, uri)
 
 
 def _python() -> Finding:
@@ -194,6 +202,15 @@ async def _postgres(uri: str) -> Finding:
         return Finding(True, f"Postgres {shown} answers")
     finally:
         await connection.close()
+
+
+async def _keys(settings: Settings, uri: str) -> Finding:
+    try:
+        await check_keys(uri, master_keys(settings))
+    except CannotRun as error:
+        return Finding(False, f"encryption: {error}")
+    stored = "encrypted with LANGGRAPH_AES_KEY" if settings.aes_key else "readable: LANGGRAPH_AES_KEY is not set"
+    return Finding(None, f"content of threads is stored {stored}")
 
 
 async def _kafka(servers: str) -> Finding:

@@ -34,7 +34,7 @@ async def keyring_of(settings: Settings, uri: str, *, name: str) -> AsyncIterato
         CannotRun: the database holds content that the installation's keys can't decrypt.
     """
     master = master_keys(settings)
-    await _check(uri, master)
+    await check_keys(uri, master)
     if master is None:
         yield None
         return
@@ -92,7 +92,8 @@ def master_keys(settings: Settings) -> MasterKeys | None:
     return MasterKeys(settings.aes_key, settings.aes_old_keys)
 
 
-async def _check(uri: str, master: MasterKeys | None) -> None:
+async def check_keys(uri: str, master: MasterKeys | None) -> None:
+    """Raises `CannotRun` when the database holds data keys that these keys can't decrypt."""
     known = [] if master is None else master.names
     connection = await asyncpg.connect(uri)
     try:

@@ -16,6 +16,7 @@ from langgraph_sdk import get_client
 
 from tests.servers import Server
 from tests.waiting import eventually
+from threadlog.deploy.commands import doctor
 from threadlog.deploy.compose.encryption import keyring_of
 from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.failures import CannotRun
@@ -233,3 +234,5 @@ async def test_a_server_without_the_right_key_does_not_start(encrypted: Server, 
     with pytest.raises(CannotRun, match=sentence):
         async with keyring_of(settings, encrypted.database_uri, name="test"):
             pass
+    findings = [finding async for finding in doctor.database(settings, encrypted.database_uri)]
+    assert any(finding.ok is False and sentence in finding.what for finding in findings)

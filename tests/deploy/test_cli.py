@@ -150,6 +150,11 @@ def test_doctor_names_file_and_line_of_a_broken_graph_and_goes_on(app: Path, bus
     assert "BAD  Postgres" in done.stdout
 
 
+def test_doctor_refuses_a_key_of_another_size_and_does_not_show_it(app: Path) -> None:
+    done = threadlog(app, "doctor", LANGGRAPH_AES_KEY="a-secret")
+    assert done.returncode == 1 and "16, 24 or 32 bytes" in done.stdout and "a-secret" not in done.stdout
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_doctor_sees_a_folder_it_cannot_write(app: Path) -> None:
     (app / "closed").mkdir(mode=0o500)

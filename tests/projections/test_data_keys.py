@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import asyncpg
 import orjson
 import pytest
 
-from threadlog.engine.encryption.cipher import MasterKeys
+from tests.waiting import eventually
+from threadlog.engine.encryption.cipher import DataKey, MasterKeys
 from threadlog.engine.encryption.connection import ContentLost, opening
 from threadlog.engine.encryption.key_table import PostgresKeys
 from threadlog.engine.encryption.key_topic import KeyTopicKeeper, LoggedKeys
@@ -80,6 +82,33 @@ async def test_an_executor_makes_none_for_a_thread_that_is_gone(pool: asyncpg.Po
     assert await keyring.ensure(T, of_thread=True) is None
     await pool.execute(_THREAD, T)
     assert await keyring.ensure(T, of_thread=True) is not None
+
+
+async def test_a_key_that_is_made_while_its_thread_is_deleted_goes_with_it(
+    pool: asyncpg.Pool, empty_database: str
+) -> None:
+    await pool.execute(_THREAD, T)
+    maker = await asyncpg.connect(empty_database)
+    try:
+        transaction = maker.transaction()
+        await transaction.start()
+        new = DataKey.new(T)
+        wrapped = WrappedKey(T, new.id, MASTER.wrap(new), MASTER.name)
+        assert await PostgresKeys(maker).add(wrapped, of_thread=True) is not None  # and is slow to commit
+        deleting = asyncio.create_task(delete(pool, T))
+
+        async def waits() -> bool:
+            return await pool.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event_type = 'Lock')"
+            )
+
+        await eventually(waits, says="the deletion waits for the thread's row")
+        await transaction.commit()
+        await deleting
+    finally:
+        await maker.close()
+    assert await owners(pool) == []
 
 
 async def test_content_is_read_decrypted_and_a_clients_text_is_not(pool: asyncpg.Pool, empty_database: str) -> None:

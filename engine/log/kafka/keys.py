@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
@@ -22,7 +22,7 @@ from threadlog.engine.log.port import LogUnavailable
 
 REQUEST_SECONDS = 10.0
 _HOUR_MS = 3_600_000
-_SETTINGS = {
+SETTINGS = {
     "cleanup.policy": "compact",
     # What is deleted leaves the brokers' files in a matter of hours, however little is written: a segment is closed
     # after one, and compacted after another; tombstones stay for a day, so that every reader sees them.
@@ -37,7 +37,11 @@ _SETTINGS = {
 class KeyTopic:
     """Appends to and reads from the topic; made when it is first used. Raises `LogUnavailable`."""
 
-    def __init__(self, bootstrap: str, *, prefix: str, replication_factor: int) -> None:
+    def __init__(
+        self, bootstrap: str, *, prefix: str, replication_factor: int, settings: Mapping[str, str] = SETTINGS
+    ) -> None:
+        """`settings`: that it is made with, if it does not exist."""
+        self._settings = settings
         self.name = f"{prefix}keys"
         self._bootstrap, self._copies = bootstrap, replication_factor
         self._producer: AIOKafkaProducer | None = None
@@ -107,7 +111,7 @@ class KeyTopic:
             async with asyncio.timeout(CREATE_SECONDS):
                 await client.set_topics([self.name])
                 if client.cluster.partitions_for_topic(self.name) is None:
-                    await create_topics(client, {self.name: _SETTINGS}, 1, self._copies)
+                    await create_topics(client, {self.name: self._settings}, 1, self._copies)
                 while client.cluster.available_partitions_for_topic(self.name) != {0}:
                     await asyncio.sleep(RETRY_SECONDS)
                     await client.force_metadata_update()
