@@ -27,6 +27,7 @@ from threadlog.deploy.command_options import (
     work_as,
 )
 from threadlog.deploy.log_cli import LOG_COMMANDS
+from threadlog.deploy.usage_cli import USAGE_COMMANDS
 
 if TYPE_CHECKING:
     from threadlog.deploy.commands.image import Image
@@ -42,7 +43,7 @@ def main() -> None:
     """
 
 
-for command in LOG_COMMANDS:
+for command in (*LOG_COMMANDS, *USAGE_COMMANDS):
     main.add_command(command)
 
 

@@ -44,7 +44,7 @@ TRACING = Extra(
 KAFKA = Extra("kafka", "aiokafka", "the client for Apache Kafka", "unset KAFKA_BOOTSTRAP_SERVERS")
 
 ENCRYPTION = Extra("encryption", "cryptography", "what LANGGRAPH_AES_KEY needs", "unset LANGGRAPH_AES_KEY")
-STREAMS = Extra("streams", "faust", "Faust, for stream processors", "do without subscribers")
+STREAMS = Extra("streams", "faust", "Faust, which subscribers need", "do without them and unset THREADLOG_DERIVE")
 
 
 def needed(settings: Settings) -> Iterator[Extra]:
@@ -55,6 +55,8 @@ def needed(settings: Settings) -> Iterator[Extra]:
         yield KAFKA
     if settings.aes_key:
         yield ENCRYPTION
+    if settings.derive:
+        yield STREAMS
 
 
 def require(settings: Settings) -> None:

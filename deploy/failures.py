@@ -33,6 +33,8 @@ def readable(error: BaseException) -> Failure | None:
     from threadlog.engine.user_code.langgraph_json import ConfigError
     from threadlog.projections.schema import PartitionsFixed, SchemaTooNew
 
+    if type(error).__name__ == "BadPrices":
+        return Failure(f"THREADLOG_PRICES: {error}", hopeless=False)
     match error:
         case CannotRun() | PostgresFailed() | ConfigError() | BadSettings():
             return Failure(str(error), hopeless=True)

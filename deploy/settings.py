@@ -272,6 +272,25 @@ class Settings(BaseSettings):
         description="Seconds before the second attempt; each further wait is four times as long, an hour at most.",
     )
 
+    # what is derived from the log
+    derive: bool = Field(
+        False,
+        validation_alias="THREADLOG_DERIVE",
+        description="Under `threadlog up`: also count usage and runs, see docs/usage.md. Needs `threadlog[streams]`.",
+    )
+    prices: Path | None = Field(
+        None,
+        validation_alias="THREADLOG_PRICES",
+        description="File with what models cost, for the cost of usage: see docs/usage.md. Unset: costs are 0.",
+    )
+    derived_runs_days: float = Field(
+        90,
+        validation_alias="THREADLOG_DERIVED_RUNS_DAYS",
+        gt=0,
+        le=36_500,
+        description="Days that single runs are kept for `threadlog usage --runs` after their end; sums are kept.",
+    )
+
     # retention of the log in Postgres (in Kafka: the topics' settings when threadlog creates them)
     commands_retention_hours: float = Field(
         168,

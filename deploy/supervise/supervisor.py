@@ -169,6 +169,8 @@ class Supervisor:
         # One executor is enough to be ready: the others would only take the processor from it meanwhile.
         await self._until_ready()
         await self._start_executors()
+        if self._settings.derive and self._ready:
+            await self._children.start("derive", "derive")
 
     async def _start_executors(self) -> None:
         """Those that are to be there and are not (those that died are started again by themselves)."""

@@ -1,0 +1,161 @@
+"""The derived tables in Postgres: a batch of records is counted in one transaction with its positions, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+
+from threadlog.engine.postgres.connection import CONNECT_SECONDS, leave_as_it_is
+from threadlog.projections.derived.prices import PriceTable
+from threadlog.projections.derived.usage import TOKENS, Counts, RunFacts
+from threadlog.projections.subscribers.accepted import AcceptedRecord
+
+_SCHEMA = Path(__file__).with_name("tables.sql")
+_SCHEMA_LOCK = 0x7468_6465  # "thde"
+_STATEMENT_SECONDS = 60.0
+
+
+class DerivedTables:
+    """Counts records, with connections of its own. Methods raise what asyncpg raises."""
+
+    def __init__(self, pool: asyncpg.Pool, prices: PriceTable) -> None:
+        self._pool, self._prices = pool, prices
+
+    @classmethod
+    async def open(cls, dsn: str, prices: PriceTable, *, anew: bool = False) -> DerivedTables:
+        """Creates the tables if they are absent. `anew`: after dropping them."""
+        pool = await asyncpg.create_pool(
+            dsn, min_size=0, max_size=2, reset=leave_as_it_is, timeout=CONNECT_SECONDS,
+            command_timeout=_STATEMENT_SECONDS, server_settings={"application_name": "threadlog-derive"},
+        )  # fmt: skip
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+                if anew:
+                    await connection.execute("DROP SCHEMA IF EXISTS threadlog_derived CASCADE")
+                await connection.execute(_SCHEMA.read_text())
+        except BaseException:
+            pool.terminate()
+            raise
+        return cls(pool, prices)
+
+    async def aclose(self) -> None:
+        await self._pool.close()
+
+    async def count(self, records: Sequence[AcceptedRecord]) -> int:
+        """Count these records, but those that were counted before; returns how many were new."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            partitions = sorted({record.partition for record in records})
+            # Rows of all, so that two workers that have a partition in turn wait for each other, in order.
+            await connection.execute(
+                "INSERT INTO threadlog_derived.positions SELECT unnest($1::int[]), 0 ON CONFLICT DO NOTHING", partitions
+            )
+            rows = await connection.fetch(
+                "SELECT partition, next FROM threadlog_derived.positions WHERE partition = ANY ($1::int[]) "
+                "ORDER BY partition FOR UPDATE",
+                partitions,
+            )
+            at: dict[int, int] = {row["partition"]: row["next"] for row in rows}
+            fresh: list[AcceptedRecord] = []
+            for record in records:
+                if record.offset >= at[record.partition]:
+                    at[record.partition] = record.offset + 1
+                    fresh.append(record)
+            if not fresh:
+                return 0
+            counts = Counts(self._prices, await _runs_of(connection, fresh))
+            for record in fresh:
+                counts.add(record.events, at=record.at, actor=record.actor)
+            await _write(connection, counts)
+            await connection.execute(
+                "UPDATE threadlog_derived.positions p SET next = n.next "
+                "FROM unnest($1::int[], $2::bigint[]) AS n (partition, next) WHERE p.partition = n.partition",
+                list(at), list(at.values()),
+            )  # fmt: skip
+        return len(fresh)
+
+    async def forget_runs(self, older_than: timedelta) -> None:
+        """Forget runs that ended this long ago; windows stay."""
+        await self._pool.execute("DELETE FROM threadlog_derived.runs WHERE ended_at < now() - $1::interval", older_than)
+
+
+async def _runs_of(connection: Any, records: Iterable[AcceptedRecord]) -> dict[str, RunFacts]:
+    """The runs that these records are about, created before them, and all in flight of threads they delete."""
+    runs: set[str] = set()
+    threads: set[str] = set()
+    for record in records:
+        for event in record.events:
+            if event["type"] == "thread.deleted":
+                threads.add(event["thread_id"])
+            elif isinstance(event.get("run_id"), str):
+                runs.add(event["run_id"])
+    rows = await connection.fetch(
+        "SELECT * FROM threadlog_derived.runs WHERE run_id = ANY ($1::text[]) "
+        "UNION SELECT * FROM threadlog_derived.runs WHERE thread_id = ANY ($2::text[]) AND ended_at IS NULL",
+        list(runs), list(threads),
+    )  # fmt: skip
+    return {row["run_id"]: RunFacts(**{**row, "usage": orjson.loads(row["usage"])}) for row in rows}
+
+
+async def _write(connection: Any, counts: Counts) -> None:
+    # In the order of their keys everywhere: two workers that count the same windows can't deadlock.
+    runs = [counts.runs[run_id] for run_id in sorted(counts.changed)]
+    if runs:
+        await connection.executemany(
+            _PUT_RUN,
+            [
+                (
+                    run.run_id, run.thread_id, run.graph_id, run.assistant_id, run.actor, run.tags, run.created_at,
+                    run.started_at, run.ended_at, run.status, run.attempts, orjson.dumps(run.usage).decode(), run.cost,
+                )
+                for run in runs
+            ],
+        )  # fmt: skip
+    if counts.of_runs:
+        await connection.executemany(
+            _ADD_RUNS,
+            [
+                (start, dimension, value, *(sums[name] for name in _RUN_SUMS))
+                for (start, dimension, value), sums in sorted(counts.of_runs.items())
+            ],
+        )
+    if counts.of_usage:
+        await connection.executemany(
+            _ADD_USAGE,
+            [
+                (*key, model, *(sums[name] for name in _USAGE_SUMS), counts.costs[key, model])
+                for (key, model), sums in sorted(counts.of_usage.items())
+            ],
+        )
+
+
+_RUN_SUMS = ("runs", "succeeded", "failed", "attempts", "wait_seconds", "run_seconds")
+_USAGE_SUMS = ("calls", *TOKENS, "unpriced_calls")
+
+_PUT_RUN = """
+INSERT INTO threadlog_derived.runs (
+    run_id, thread_id, graph_id, assistant_id, actor, tags, created_at, started_at, ended_at, status, attempts, usage,
+    cost
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, ended_at = excluded.ended_at,
+    status = excluded.status, attempts = excluded.attempts, usage = excluded.usage, cost = excluded.cost
+"""
+
+
+def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> str:
+    columns = [*key, *sums]
+    values = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
+    added = ", ".join(f"{name} = w.{name} + excluded.{name}" for name in sums)
+    return (
+        f"INSERT INTO threadlog_derived.{table} AS w ({', '.join(columns)}) VALUES ({values}) "
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
+    )
+
+
+_ADD_RUNS = _adding("run_windows", ("start", "dimension", "value"), _RUN_SUMS)
+_ADD_USAGE = _adding("usage_windows", ("start", "dimension", "value", "model"), (*_USAGE_SUMS, "cost"))
