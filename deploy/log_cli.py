@@ -1,4 +1,4 @@
-"""Commands that read the log: `events`, `explain`, `lag`, `verify`."""
+"""Commands that read the log: `events`, `explain`, `lag`, `rebuild`, `verify`."""
 
 from __future__ import annotations
 
@@ -97,6 +97,24 @@ def _verify(as_json: bool, given: dict[str, Any]) -> None:
 
 
 @click.command()
+@click.option("--table", "tables", multiple=True, help="Only this table of the read models. Repeatable.")
+@click.option("--swap", "swaps", is_flag=True, help="Replace the live rows that differ, while the server goes on.")
+@json_option
+@config_option
+@data_dir_option
+def rebuild(tables: tuple[str, ...], swaps: bool, as_json: bool, **given: Any) -> None:
+    """Rebuild read models from the log beside the live ones, and show what differs, or replace it."""
+    from threadlog.deploy.commands import verify as rebuilding
+    from threadlog.projections.rebuild.swap import SWAPPED
+
+    if unknown := [table for table in tables if table not in SWAPPED]:
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(SWAPPED)}", param_hint="--table")
+    settings = _settings(given)
+    work = rebuilding.swap if swaps else rebuilding.verify
+    sys.exit(run_to_end(lambda: work(settings, tables=tables, as_json=as_json)))
+
+
+@click.command()
 @click.argument("run_id", metavar="RUN", type=Id())
 @json_option
 @config_option
@@ -126,4 +144,4 @@ def _settings(given: dict[str, Any]) -> Any:
     return reachable(settings_of(given))
 
 
-LOG_COMMANDS = (events, explain, lag, verify)
+LOG_COMMANDS = (events, explain, lag, rebuild, verify)

@@ -10,7 +10,7 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -51,11 +51,22 @@ def reader_of_values(source: Log) -> ReadValue:
     return read_value
 
 
+@dataclass(slots=True)
+class Rebuilt:
+    """How far a rebuild has come, so that it can go on: by partition the last offset, the acceptance rule, and the
+    decider states by key."""
+
+    upto: dict[int, int] = field(default_factory=dict)
+    acceptance: dict[int, Acceptance] = field(default_factory=dict)
+    states: dict[int, dict[str, States]] = field(default_factory=dict)
+
+
 async def rebuild(
     conn: asyncpg.Connection,
     source: Log,
     upto: Mapping[int, int],
     *,
+    rebuilt: Rebuilt | None = None,
     progress: Progress | None = None,
     fold_records: int = FOLD_RECORDS,
     skips: Sequence[Skip] = (),
@@ -65,12 +76,14 @@ async def rebuild(
     `fold_records`: at most so many records are folded at a time.
     `skips`: rows of `projection_skips`: these events are left out, besides others that can't be projected. Whether one
     can may depend on what was in the tables when it came, and records are folded here that came one after the other.
+    `rebuilt`: go on from there, and remember where this ended.
 
     Raises:
         LookupError: the log lacks records before these offsets, or values they point at.
     """
     read_value = reader_of_values(source)
-    done, total = 0, sum(end + 1 for end in upto.values())
+    begin = {} if rebuilt is None else {p: end + 1 for p, end in rebuilt.upto.items()}
+    done, total = 0, sum(end + 1 - begin.get(p, 0) for p, end in upto.items())
     positions: list[tuple[int, int, int | None, int]] = []
     writing: asyncio.Task[None] | None = None
     try:
@@ -78,8 +91,12 @@ async def rebuild(
             for p, end in upto.items():
                 acceptance = Acceptance()
                 states: dict[str, States] = {}
+                if rebuilt is not None:
+                    acceptance = rebuilt.acceptance.setdefault(p, acceptance)
+                    states = rebuilt.states.setdefault(p, states)
+                    rebuilt.upto[p] = end
                 left_out = {(row[1], row[2]) for row in skips if row[0] == p}
-                async with aclosing(_chunks(source, p, end, fold_records)) as chunks:
+                async with aclosing(_chunks(source, p, begin.get(p, 0), end, fold_records)) as chunks:
                     async for records in chunks:
                         accepted = await _accepted(records, acceptance, states, left_out)
                         try:
@@ -157,9 +174,9 @@ async def _accepted(
     ]
 
 
-async def _chunks(source: Log, p: int, end: int, fold_records: int) -> AsyncGenerator[list[Record], None]:
-    """The records of a partition up to `end`, so many as are to be folded at a time; the next are read meanwhile."""
-    start = 0
+async def _chunks(source: Log, p: int, start: int, end: int, fold_records: int) -> AsyncGenerator[list[Record], None]:
+    """The records of a partition from `start` to `end`, so many as are to be folded at a time; the next are read
+    meanwhile."""
     chunk: list[Record] = []
     size = values = 0
     reading: asyncio.Task[list[Record]] | None = None

@@ -7,7 +7,7 @@ with the offsets they were projected up to, while the engine goes on; the rebuil
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
 }
 
 
-_SKIPS = 'SELECT p, ev_off, idx, key, type, error, at FROM "{schema}".projection_skips ORDER BY p, ev_off, idx'
+SKIPS = 'SELECT p, ev_off, idx, key, type, error, at FROM "{schema}".projection_skips ORDER BY p, ev_off, idx'
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,13 @@ async def verify(
     source: Log,
     *,
     schema: str = "public",
+    tables: Sequence[str] = tuple(TABLES),
     limit: int = 100,
     progress: Progress | None = None,
     fold_records: int = FOLD_RECORDS,
 ) -> list[Difference]:
-    """Rebuild the read models and compare; returns at most `limit` differences per table, none if all is well.
+    """Rebuild the read models and compare these tables; returns at most `limit` differences per table, none if all is
+    well.
 
     `progress`, `fold_records`: see `rebuild`. Autovacuum can't remove rows that change
     while this runs.
@@ -76,7 +78,7 @@ async def verify(
         try:
             rows = await conn.fetch(f'SELECT p, ev_off FROM "{schema}".partitions ORDER BY p')
             beside = f"rebuild_{uuid.uuid4().hex[:12]}"
-            skips = [tuple(row) for row in await conn.fetch(_SKIPS.format(schema=schema))]
+            skips = [tuple(row) for row in await conn.fetch(SKIPS.format(schema=schema))]
             await create_beside(conn, beside, len(rows))
             upto = {row["p"]: row["ev_off"] for row in rows}
             await rebuild(
@@ -87,7 +89,7 @@ async def verify(
                 fold_records=fold_records,
                 skips=skips,
             )
-            return [difference for table in TABLES for difference in await _compare(conn, table, schema, beside, limit)]
+            return [difference for table in tables for difference in await _compare(conn, table, schema, beside, limit)]
         finally:
             await transaction.rollback()
     finally:
@@ -98,7 +100,7 @@ async def skipped(dsn: str, *, schema: str = "public") -> list[Mapping[str, Any]
     """The rows of `projection_skips`: events of the log that the read models could not take."""
     conn = await asyncpg.connect(dsn)
     try:
-        return [dict(row) for row in await conn.fetch(_SKIPS.format(schema=schema))]
+        return [dict(row) for row in await conn.fetch(SKIPS.format(schema=schema))]
     finally:
         await conn.close()
 

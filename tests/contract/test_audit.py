@@ -88,6 +88,11 @@ async def test_what_can_not_be_shown_is_said_in_a_sentence(
     assert sentence in await printed(own, *arguments, code=code)
 
 
+async def test_read_models_are_rebuilt_beside_a_server(own: Server) -> None:
+    assert "rows written" not in await printed(own, "rebuild", "--table", "assistants", "--table", "threads", "--swap")
+    assert "is not one of aggregates" in await printed(own, "rebuild", "--table", "pg_class", code=2)
+
+
 async def test_the_snippet_of_the_page_runs(http: httpx.AsyncClient, client: LangGraphClient, thread_id: str) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names: dict[str, Any] = {}

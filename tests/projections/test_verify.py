@@ -16,9 +16,17 @@ from tests.engine.engine_harness import (
     new_id,
 )
 from tests.projections.run_script import ckpt
-from threadlog.engine.domain.commands import CreateAssistant, DeleteRun, DeleteThread, ReportRun, UpdateAssistant
+from threadlog.engine.domain.commands import (
+    CreateAssistant,
+    DeleteRun,
+    DeleteThread,
+    ReportRun,
+    UpdateAssistant,
+    UpdateThread,
+)
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import partition_of
+from threadlog.projections.rebuild.swap import swap
 from threadlog.projections.rebuild.verify import Difference, verify
 
 
@@ -147,3 +155,55 @@ async def test_nothing_differs_while_the_engine_is_at_work(harness: EngineHarnes
     done = True
     await asyncio.gather(*workers)
     assert found == []
+
+
+async def test_a_swap_makes_the_live_rows_what_the_log_says(harness: EngineHarness) -> None:
+    thread_id = await some_history(harness)
+    for damage in (
+        "UPDATE threads SET metadata = '{\"x\": 1}'", "DELETE FROM runs", "DELETE FROM checkpoints",
+        "UPDATE aggregates SET state = '{}'", "UPDATE channel_values SET data = 'x'",
+        "INSERT INTO graphs VALUES ('never', 'd', '{}', now())",
+    ):  # fmt: skip
+        await harness.pool.execute(damage)
+    assert {d.table for d in await verify(harness.dsn, harness.log)} == {
+        "threads", "runs", "checkpoints", "aggregates", "channel_values", "graphs"
+    }  # fmt: skip
+    only = await swap(harness.dsn, harness.log, ["graphs"])
+    assert [(each.table, each.removed, each.written) for each in only] == [("graphs", 1, 0)]
+    assert {each.table for each in await swap(harness.dsn, harness.log, fold_records=3)} == {
+        "threads", "runs", "checkpoints", "aggregates", "channel_values"
+    }  # fmt: skip
+    assert await verify(harness.dsn, harness.log) == []
+    assert await swap(harness.dsn, harness.log) == []
+    assert await harness.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'") == []
+    await harness.engines[0].submit(UpdateThread(thread_id=thread_id, metadata={"goes": "on"}))
+    assert await harness.verify() == []
+
+
+async def test_a_swap_keeps_leases_and_what_happens_meanwhile(harness: EngineHarness) -> None:
+    await some_history(harness)
+    engine = harness.engines[0]
+    waiting = create_run(new_id())
+    await engine.submit(waiting)
+    await harness.pool.execute("INSERT INTO executors VALUES ('x', now() + interval '1 hour', 10)")
+    await harness.pool.execute(
+        "UPDATE run_queue SET owner = 'x', graph_id = 'damaged' WHERE run_id = $1", waiting.run_id
+    )
+    going_on = True
+
+    async def more() -> int:
+        count = 0
+        while going_on:
+            await engine.submit(create_thread())
+            count += 1
+        return count
+
+    work = asyncio.create_task(more())
+    try:
+        await swap(harness.dsn, harness.log, fold_records=3)
+    finally:
+        going_on = False
+        assert await work
+    (row,) = await harness.rows(f"SELECT owner, graph_id FROM run_queue WHERE run_id = '{waiting.run_id}'")
+    assert row["owner"] == "x" and row["graph_id"] != "damaged"
+    assert await harness.verify() == []
