@@ -107,6 +107,7 @@ def lines_of(happened: LoggedEvent, *, as_json: bool, with_key: bool, types: tup
     if as_json:
         place = {"partition": happened.partition, "offset": happened.offset, "at": record.at, "key": record.key}
         place |= {"epoch": record.epoch, "command_id": record.cmd_id, "actor": record.actor}
+        place |= {} if record.trace is None else {"trace": record.trace}
         return [orjson.dumps({**place, "event": event}).decode() for event in events]
     where = f"{happened.partition}@{happened.offset}"
     key = f"{record.key}  " if with_key else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -133,6 +134,12 @@ def test_json_lines_are_complete() -> None:
         "partition": 3, "offset": 17, "at": AT, "key": "key", "epoch": 1, "command_id": "cmd-5", "actor": None,
         "event": event,
     }  # fmt: skip
+
+
+def test_a_json_line_has_the_trace_if_there_is_one() -> None:
+    traced = replace(record(1, 5, "key", {"type": "run.failed"}), trace="00-a-b-01")
+    [line] = lines_of(LoggedEvent(3, 17, 0, traced), as_json=True, with_key=False)
+    assert orjson.loads(line)["trace"] == "00-a-b-01"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
