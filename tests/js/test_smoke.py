@@ -73,7 +73,7 @@ def test_a_react_page_in_a_browser(browser_page: Path, chromium: str, server: An
     done = subprocess.run(command, cwd=browser_page, capture_output=True, text=True, check=False, timeout=350)
     said = getattr(server, "output", "")[-4000:]  # of one that was given, nothing is known
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\nthe server: {said}"
-    assert len(re.findall(r"^ok ", done.stdout, re.M)) == 10
+    assert len(re.findall(r"^ok ", done.stdout, re.M)) == 17
 
 
 def test_the_event_streaming_protocol_works(installed: Path, server: Any) -> None:

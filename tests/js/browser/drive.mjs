@@ -1,9 +1,12 @@
 // Drives the chat page in a headless Chromium: node drive.mjs <server's url> <chromium> <folder for its profile and gate>
-// Over both transports: a conversation, tool calls, an interrupt that outlives a reload, an error, a stop seen in two tabs.
+// @langchain/react over both transports: a conversation, tool calls, an interrupt that outlives a reload, an error, a stop seen
+// in two tabs, a line that breaks in mid-frame. The older useStream, and assistant-ui, each as far as they go.
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { buildSync } from "esbuild";
 import puppeteer from "puppeteer-core";
+import { Line } from "./line.mjs";
 
 const [api, executablePath, folder] = process.argv.slice(2);
 const LONGEST = 60_000;
@@ -95,7 +98,9 @@ class Tab {
 
 const say = (content) => JSON.stringify({ messages: [{ type: "human", content }] });
 
-const steps = {
+const line = await new Line(api).open();
+
+const protocol = {
   async "a conversation goes on and is there after a reload"(transport) {
     const tab = await Tab.open({ transport, input: say("hello from react") });
     const turn = ["human: hello from react", "ai: You said: hello from react"];
@@ -150,16 +155,87 @@ const steps = {
     await tab.loading(false);
     await other.loading(false);
   },
+
+  async "a line that breaks in mid-frame loses and doubles nothing"(transport) {
+    const tab = await Tab.open({ transport, url: line.url, input: say("hello over a bad line") });
+    const turn = ["human: hello over a bad line", "ai: You said: hello over a bad line"];
+    await tab.click("say");
+    await tab.idleWith(turn);
+    const broken = line.broken;
+    // Over a WebSocket once: what the client is about to subscribe to again when the line breaks anew, it forgets.
+    line.cutIn('"message-finish"', ...(transport === "sse" ? ['"content-block-delta"', '"completed"'] : []));
+    await tab.click("say");
+    await tab.idleWith([...turn, ...turn]);
+    assert.ok(line.broken > broken, "it broke");
+    line.cutIn();
+  },
+};
+
+const runs = {
+  async "a conversation goes on and is there after a reload"(library) {
+    const tab = await Tab.open({ library, input: say("hello from react") });
+    const turn = ["human: hello from react", "ai: You said: hello from react"];
+    await tab.click("say");
+    await tab.idleWith(turn);
+    await tab.click("say");
+    await tab.idleWith([...turn, ...turn]);
+    await tab.reload();
+    await tab.idleWith([...turn, ...turn]);
+  },
+
+  async "an interrupt is answered after a reload"(library) {
+    const tab = await Tab.open({ library, graph: "ask", input: JSON.stringify({ items: ["a"] }) });
+    await tab.click("say");
+    await tab.asks(1);
+    await tab.loading(false);
+    await tab.reload();
+    await tab.asks(1);
+    await tab.click("answer");
+    await tab.shows("done");
+    await tab.asks(0);
+    assert.deepEqual(JSON.parse(await tab.text("values")).items, ["a", "yes", "done"]);
+  },
+
+  async "a reload in mid-run joins the run"(library) {
+    const gate = `${folder}/gate-of-runs`;
+    mkdirSync(gate);
+    const tab = await Tab.open({ library, graph: "gated", input: JSON.stringify({ items: ["mine"], gate }) });
+    await tab.click("say");
+    await tab.shows("first");
+    await tab.reload();
+    await tab.loading(true);
+    writeFileSync(`${gate}/open`, "");
+    await tab.shows("last");
+    await tab.loading(false);
+  },
+};
+
+const assistant = {
+  async "a conversation goes on"(library) {
+    const tab = await Tab.open({ library, input: say("hello from react") });
+    const turn = ["human: hello from react", "ai: You said: hello from react"];
+    await tab.click("say");
+    await tab.idleWith(turn);
+    await tab.click("say");
+    await tab.idleWith([...turn, ...turn]);
+  },
+
+  async "tool calls are part of what the model says"(library) {
+    const tab = await Tab.open({ library, graph: "agent", input: say("add 2 3") });
+    await tab.click("say");
+    await tab.idleWith(["human: add 2 3", "ai: Let me see add {\"left\":2,\"right\":3} 5 The sum is 5"]);
+  },
 };
 
 try {
-  for (const transport of ["sse", "websocket"]) {
+  const stories = { sse: protocol, websocket: protocol, runs, assistant };
+  for (const [by, steps] of Object.entries(stories)) {
     for (const [name, step] of Object.entries(steps)) {
       try {
-        await step(transport);
-        console.log(`ok ${name} (${transport})`);
+        await step(by);
+        console.log(`ok ${name} (${by})`);
       } catch (error) {
-        console.log(`not ok ${name} (${transport})\n${error.stack}`);
+        console.log(`not ok ${name} (${by})\n${error.stack}`);
         process.exitCode = 1;
       } finally {
         await Tab.closeAll();
@@ -169,4 +245,5 @@ try {
 } finally {
   await browser.close();
   site.close();
+  line.close();
 }
