@@ -61,7 +61,7 @@ class InPostgres:
         broker = broker_url(self.dsn, topic_prefix=PREFIX)
         return SubscriberApp(
             name, broker=broker, topic_prefix=PREFIX, partitions=PARTITIONS, folder=self._folder,
-            broker_commit_interval=0.1, **options,
+            **{"broker_commit_interval": 0.1, **options},
         )  # fmt: skip
 
     async def declare(self, topic: str) -> str:
@@ -100,7 +100,7 @@ class InKafka:
     def app(self, name: str = "app", **options: Any) -> SubscriberApp:
         return SubscriberApp(
             f"{self.prefix}{name}", broker=f"kafka://{self.bootstrap}", topic_prefix=self.prefix, partitions=PARTITIONS,
-            folder=self._folder, broker_commit_interval=0.1, **options,
+            folder=self._folder, **{"broker_commit_interval": 0.1, **options},
         )  # fmt: skip
 
     async def declare(self, topic: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -15,6 +16,7 @@ from tests.waiting import eventually
 from threadlog.engine.log.port import Topic
 from threadlog.projections.subscribers.app import SubscriberApp
 from threadlog.projections.subscribers.transport.topics import NotAppendable
+from threadlog.projections.subscribers.transport.transport import broker_url, dsn_of
 
 
 def collecting(app: SubscriberApp, topic: str) -> list[tuple[int, int, bytes | None, bytes]]:
@@ -249,6 +251,27 @@ async def test_connections_that_are_lost_are_opened_again(postgres: InPostgres) 
         await send(app, topic, *range(10, 20))
         await eventually(lambda: set(values(got)) == {b"%d" % n for n in range(20)})
         await eventually(lambda: postgres.committed(topic), lambda offsets: sum(offsets.values()) == 20 + len(offsets))
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://ann:s3cret%40@db.example:5433/log?sslmode=require",
+        "postgresql://ann@/log?host=/tmp/a,%20folder&password=s3cret",
+        "postgresql://postgres:@/postgres?host=/tmp/x",
+    ],
+)
+def test_a_broker_url_that_a_worker_prints_has_no_password(dsn: str, tmp_path: Path) -> None:
+    url = broker_url(dsn, topic_prefix="t.")
+    app = SubscriberApp("app", broker=url, topic_prefix="t.", partitions=4, folder=tmp_path)
+    assert "s3cret" not in f"{url} {app.conf.broker}"
+    assert dsn_of(str(app.conf.broker[0])) == (dsn, "t.")
+
+
+def test_a_broker_url_of_a_plain_faust_app_is_a_dsn_with_another_scheme() -> None:
+    dsn, prefix = dsn_of("threadlog://ann:pw@db.example:5433/log?sslmode=require")
+    assert (dsn, prefix) == ("postgresql://ann:pw@db.example:5433/log?sslmode=require", "threadlog.")
+    assert dsn_of("threadlog://ann@localhost/log?host=/tmp/x")[0] == "postgresql://ann@/log?host=%2Ftmp%2Fx"
 
 
 async def test_nothing_but_threadlog_appends_to_its_topics(postgres: InPostgres) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 from faust.transport import base
+from yarl import URL
 
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.postgres.log import PostgresLog
@@ -27,13 +28,21 @@ SCHEME = "threadlog"
 DEFAULT_TOPIC_PREFIX = "threadlog."
 
 
+_with_passwords: dict[str, str] = {}
+"""DSNs of this process by their broker URLs: Faust prints URLs when a worker starts, so these have no password."""
+
+
 def broker_url(dsn: str, *, topic_prefix: str = DEFAULT_TOPIC_PREFIX) -> str:
-    """The broker of a log in the Postgres of this DSN."""
+    """The broker of a log in the Postgres of this DSN, for this process; without the password of the DSN."""
     parts = urlsplit(dsn)
     user, _, host = parts.netloc.rpartition("@")
-    query = urlencode([*parse_qsl(parts.query), ("topic_prefix", topic_prefix)])  # commas too: Faust splits URLs there
-    netloc = f"{user.removesuffix(':')}@{host or 'localhost'}" if user else host or "localhost"
-    return urlunsplit((SCHEME, netloc, parts.path or "/", query, ""))
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name != "password"]
+    query.append(("topic_prefix", topic_prefix))
+    netloc = f"{user.partition(':')[0]}@{host or 'localhost'}" if user else host or "localhost"
+    # Percent-encoded, commas too: Faust splits URLs there.
+    url = urlunsplit((SCHEME, netloc, parts.path or "/", urlencode(query), ""))
+    _with_passwords[str(URL(url))] = dsn
+    return url
 
 
 def dsn_of(url: str) -> tuple[str, str]:
@@ -41,6 +50,8 @@ def dsn_of(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     prefix = query.pop("topic_prefix", DEFAULT_TOPIC_PREFIX)
+    if (dsn := _with_passwords.get(str(URL(url)))) is not None:
+        return dsn, prefix
     netloc = parts.netloc
     if "host" in query:
         user, at, _ = netloc.rpartition("@")
