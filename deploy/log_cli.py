@@ -1,10 +1,11 @@
-"""Commands that read the log: `events`, `explain`, `lag`, `rebuild`, `verify`."""
+"""Commands that read the log: `events`, `explain`, `export`, `lag`, `rebuild`, `verify`."""
 
 from __future__ import annotations
 
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -128,6 +129,26 @@ def explain(run_id: str, as_json: bool, **given: Any) -> None:
 
 
 @click.command()
+@click.argument("path", metavar="[FILE]", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--thread", "thread_id", type=Id(), help="Only the events of this thread.")
+@since_option
+@until_option
+@config_option
+@data_dir_option
+def export(path: Path | None, thread_id: str | None, since: Any, until: Any, **given: Any) -> None:
+    """Write event records to FILE, or to the output: a JSON line each, with the large values that they refer to.
+
+    A FILE that ends in .gz is compressed.
+    """
+    from threadlog.deploy.commands import export as exporting
+    from threadlog.deploy.commands.events import Selection
+
+    settings = _settings(given)
+    selection = Selection(thread_id=thread_id, since=since, until=until)
+    sys.exit(run_to_end(lambda: exporting.export(settings, selection, path)))
+
+
+@click.command()
 @json_option
 @config_option
 @data_dir_option
@@ -144,4 +165,4 @@ def _settings(given: dict[str, Any]) -> Any:
     return reachable(settings_of(given))
 
 
-LOG_COMMANDS = (events, explain, lag, rebuild, verify)
+LOG_COMMANDS = (events, explain, export, lag, rebuild, verify)

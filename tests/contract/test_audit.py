@@ -68,6 +68,13 @@ async def test_a_run_is_explained_from_the_log(
     assert gone["attempts"] and gone["chapters"][-1]["type"] == "thread.deleted"
 
 
+async def test_a_thread_is_exported(own: Server, client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "noop", input={"items": ["a"]})
+    lines = [json.loads(line) for line in (await printed(own, "export", "--thread", thread_id)).splitlines()]
+    assert {line["key"] for line in lines} == {thread_id}
+    assert [line["events"][0]["type"] for line in lines][:2] == ["thread.created", "run.created"]
+
+
 async def test_lag_shows_every_partition_with_its_owner(own: Server) -> None:
     lags = await objects(own, "lag")
     assert [lag["partition"] for lag in lags] == list(range(len(lags))) and all(lag["owner"] for lag in lags)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
+import os
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import click
@@ -13,8 +17,10 @@ import orjson
 import pytest
 
 from threadlog.deploy.commands.events import Selection, lines_of
+from threadlog.deploy.commands.export import export, exported
 from threadlog.deploy.commands.verify import verify
 from threadlog.deploy.compose.storage import opened_log
+from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.log_cli import Time
 from threadlog.deploy.settings import Settings
 from threadlog.engine.log.history import LoggedEvent, LoggedHistory
@@ -161,3 +167,34 @@ async def test_verify_says_what_is_not_in_the_read_models(
         assert orjson.loads(first)["not_projected"]["error"] == "DataError: no"
     else:
         assert first == "3@17: assistant.created of key is not in the read models: DataError: no"
+
+
+async def test_an_export_has_what_counts_and_its_large_values() -> None:
+    log = MemoryLog(1)
+    (at,) = await log.append([Append(Topic.VALUES, 0, "t", b"large")])
+    saved = {
+        "type": "checkpoint.saved",
+        "blobs": [{"h": "x", "t": "msgpack", "at": at}, {"h": "y", "t": "null", "b": ""}],
+    }
+    await append(log, 0, record(1, 0, "t", saved), record(1, 0, "t", {"type": "b"}), record(1, 1, "u", {"type": "b"}))
+    lines = [line async for line in exported(log, Selection())]
+    assert [(line["offset"], line["key"], line["events"]) for line in lines] == [
+        (0, "t", [saved]),
+        (2, "u", [{"type": "b"}]),
+    ]
+    assert lines[0]["values"] == {str(at): base64.b64encode(b"large").decode()} and "values" not in lines[1]
+    assert [line["key"] async for line in exported(log, Selection(thread_id="u"))] == ["u"]
+
+
+async def test_an_exported_file_is_whole_or_not_there(database: str, tmp_path: Path) -> None:
+    settings = Settings.load(database_uri=database)
+    async with opened_log(settings) as log:
+        await log.append([Append(Topic.EVENTS, 0, "t", record(1, 0, "t", {"type": "a"}).encode())])
+    file = tmp_path / "all.jsonl.gz"
+    assert await export(settings, Selection(), file) == 0
+    assert [orjson.loads(line)["key"] for line in gzip.decompress(file.read_bytes()).splitlines()] == ["t"]
+    with pytest.raises(CannotRun, match="is there already"):
+        await export(settings, Selection(), file)
+    with pytest.raises(CannotRun, match="can't be written"):
+        await export(settings, Selection(), tmp_path / "nowhere" / "all.jsonl")
+    assert os.listdir(tmp_path) == ["all.jsonl.gz"]
