@@ -10,6 +10,7 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from .gate import Gate
 from .test_assistants import default_assistant
 
 
@@ -100,6 +101,7 @@ async def test_a_stream_tells_of_the_task_what_is_said_and_the_end(http: httpx.A
         ("message/send", {"message": {"parts": [{"kind": "file", "file": {"uri": "file:///etc"}}]}}, -32005),
         ("tasks/get", {"id": "x"}, -32001),
         ("tasks/get", {"id": f"{uuid4()}:{uuid4()}"}, -32001),
+        ("tasks/resubscribe", {"id": f"{uuid4()}:{uuid4()}"}, -32001),
         ("ListTasks", {}, -32602),
         ("ListTasks", {"contextId": str(uuid4()), "pageSize": "x"}, -32602),
     ],
@@ -144,3 +146,31 @@ async def test_the_public_client_speaks_1_0(url: str, chat: str) -> None:
             listed = await client.list_tasks(types.ListTasksRequest(context_id=task.context_id))
             assert [one.id for one in listed.tasks] == [task_id]
             await client.close()
+
+
+async def test_a_task_that_goes_on_can_be_followed_from_its_beginning(
+    url: str, http: httpx.AsyncClient, client: LangGraphClient, gate: Gate
+) -> None:
+    a2a = pytest.importorskip("a2a.client")
+    types = pytest.importorskip("a2a.types")
+    gated = default_assistant("gated")
+    message = {"kind": "data", "data": gate.input}
+    begun = saying("go on") | {"configuration": {"blocking": False}}
+    begun["message"]["parts"].append(message)
+    task = (await rpc(http, gated, "message/send", begun))["result"]
+    run_id = task["id"].partition(":")[2]
+    await gate.entered(run_id)
+    path = f"/.well-known/agent-card.json?assistant_id={gated}"
+    async with httpx.AsyncClient(timeout=60) as plain:
+        config = a2a.ClientConfig(streaming=True, httpx_client=plain)
+        agent = await a2a.create_client(url, client_config=config, relative_card_path=path)
+        seen = []
+        async for item in agent.subscribe(types.SubscribeToTaskRequest(id=task["id"])):
+            seen.append(item)
+            gate.open()
+        assert seen[0].task.id == task["id"]
+        assert seen[0].task.status.state == types.TaskState.TASK_STATE_WORKING
+        assert seen[-1].status_update.status.state == types.TaskState.TASK_STATE_COMPLETED
+        await agent.close()
+    over = await rpc(http, gated, "tasks/resubscribe", {"id": task["id"]})
+    assert over["error"]["code"] == -32004

@@ -19,7 +19,7 @@ from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.protocols.a2a.card import HISTORY_SCOPE, card_of
 from threadlog.api.protocols.a2a.dialect import as_1_0, event_1_0, state_named
 from threadlog.api.protocols.a2a.incoming import Incoming, incoming
-from threadlog.api.protocols.a2a.streaming import Shape, stream_run
+from threadlog.api.protocols.a2a.streaming import Shape, stream_run, stream_task
 from threadlog.api.protocols.a2a.tasks import (
     ENDED,
     LONGEST_HISTORY,
@@ -101,7 +101,7 @@ def _failed(request: web.Request, id_: str | int | None, error: RpcError) -> web
 
 async def _respond(request: web.Request, api: Api, call: RpcCall) -> web.StreamResponse:
     known = _METHODS.get(str(call.method))
-    if known is None and call.method not in _STREAMS:
+    if known is None and call.method not in (*_STREAMS, *_RESUBSCRIBES):
         raise RpcError(METHOD_NOT_FOUND, f"Method not found: {call.method}")
     assistant = await runnable_assistant(request, api, path_text(request, "assistant_id"))
     if call.method in _STREAMS:
@@ -110,6 +110,8 @@ async def _respond(request: web.Request, api: Api, call: RpcCall) -> web.StreamR
         scope = _scope(request, call.params)
         run, thread_id = await _run_of(api, assistant, incoming(call.params), modes=["messages-tuple", "values"])
         return await stream_run(request, api, run, thread_id, scope, lambda item: succeeded(call.id, shape(item)))
+    if call.method in _RESUBSCRIBES:
+        return await _resubscribe(request, api, assistant, call)
     assert known is not None
     answer, shaped = known
     return reply(succeeded(call.id, shaped(await answer(request, api, assistant, call.params))))
@@ -161,6 +163,19 @@ async def _get(request: web.Request, api: Api, assistant: AssistantDefaults, par
     _needs(request, "threads.read")
     only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": run_id})
     return await task_of(api, assistant.assistant_id, thread_id, run_id, _scope(request, params), only)
+
+
+async def _resubscribe(
+    request: web.Request, api: Api, assistant: AssistantDefaults, call: RpcCall
+) -> web.StreamResponse:
+    thread_id, run_id = parse_task_id(call.params.get("id"))
+    scope = _scope(request, call.params)
+    _needs(request, "threads.read")
+    only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": run_id})
+    await task_of(api, assistant.assistant_id, thread_id, run_id, scope, only)
+    shape: Shape = event_1_0 if call.method == "SubscribeToTask" else dict
+    place = (assistant.assistant_id, thread_id, run_id)
+    return await stream_task(request, api, *place, scope, lambda item: succeeded(call.id, shape(item)))
 
 
 async def _cancel(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
@@ -232,6 +247,7 @@ def _number(params: dict[str, Any], name: str, default: int) -> int:
 
 
 _STREAMS = ("message/stream", "SendStreamingMessage")
+_RESUBSCRIBES = ("tasks/resubscribe", "SubscribeToTask")
 _METHODS: dict[str, tuple[Answer, Callable[[Any], Any]]] = {
     "message/send": (_send, dict),
     "tasks/get": (_get, dict),

@@ -10,13 +10,18 @@ from aiohttp import web
 
 from threadlog.api.context import Api
 from threadlog.api.http.disconnects import CREATOR_LEFT
-from threadlog.api.protocols.a2a.tasks import HistoryScope, task_id_of, task_of, text_of, working
+from threadlog.api.protocols.a2a.tasks import TASK_NOT_FOUND, HistoryScope, task_id_of, task_of, text_of, working
+from threadlog.api.protocols.json_rpc import RpcError
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.cancel import cancelled_on_disconnect
 from threadlog.api.runs.create import create_run, prepare
+from threadlog.api.streaming.cursor import run_end_of_row
 from threadlog.api.streaming.sse import block, stream_to
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunSubscription
 from threadlog.engine.clock import utc_now
+from threadlog.projections.queries import runs
+
+UNSUPPORTED_OPERATION = -32004
 
 Shape = Callable[[dict[str, Any]], Any]
 
@@ -30,15 +35,7 @@ async def stream_run(
         ApiError: the run can't be created.
     """
     new = await prepare(request, api, params, thread_id, streamed=True)
-    subscription = RunSubscription(
-        api.hub,
-        api.log,
-        new.thread_id,
-        new.run_id,
-        buffer_bytes=api.settings.client_buffer_bytes,
-        frame_wait_seconds=api.settings.frame_wait_seconds,
-    )
-    with subscription:
+    with _subscription_to(api, new.thread_id, new.run_id) as subscription:
         subscription.start()
         await create_run(api, new)
         view = _TaskView(api, params.assistant_id, new.thread_id, new.run_id, scope, shape)
@@ -54,6 +51,45 @@ async def stream_run(
             )
 
 
+async def stream_task(
+    request: web.Request, api: Api, assistant_id: str, thread_id: str, run_id: str, scope: HistoryScope, shape: Shape
+) -> web.StreamResponse:
+    """Stream a task that goes on, what was said before included, until it ends or the client leaves.
+
+    Raises:
+        RpcError: there is no such task any more, or it has ended.
+    """
+    with _subscription_to(api, thread_id, run_id) as subscription:
+        row = await runs.progress(api.pool, run_id, thread_id)
+        if row is None:
+            raise RpcError(TASK_NOT_FOUND, f"Task not found: {task_id_of(thread_id, run_id)}")
+        if run_end_of_row(row) is not None:
+            raise RpcError(UNSUPPORTED_OPERATION, "The task has ended, or waits for a message: nothing is to come")
+        subscription.from_start()
+        subscription.start_at(row["stream_from"])
+        view = _TaskView(api, assistant_id, thread_id, run_id, scope, shape)
+        return await stream_to(
+            request,
+            {},
+            subscription,
+            view,
+            disconnects=api.disconnects,
+            heartbeat_seconds=api.settings.heartbeat_seconds,
+            first=await view.now(),
+        )
+
+
+def _subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:
+    return RunSubscription(
+        api.hub,
+        api.log,
+        thread_id,
+        run_id,
+        buffer_bytes=api.settings.client_buffer_bytes,
+        frame_wait_seconds=api.settings.frame_wait_seconds,
+    )
+
+
 class _TaskView:
     """What a client is told: the task, what the agent has said so far with each batch of frames, how it ended."""
 
@@ -67,6 +103,10 @@ class _TaskView:
     async def began(self) -> bytes:
         task = await task_of(self._api, *self._place, self._scope)
         return self._blocks([{**task, "status": {**task["status"], "state": "submitted"}}])
+
+    async def now(self) -> bytes:
+        """The task as it stands."""
+        return self._blocks([await task_of(self._api, *self._place, self._scope)])
 
     def render(self, items: list[Item]) -> bytes:
         said = dict(self._said)
