@@ -6,13 +6,16 @@ nothing that was encrypted with it can be read, wherever copies of it are. Not h
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from threadlog.engine.encryption.cipher import DataKey, MasterKeys
+from threadlog.engine.encryption.cipher import DataKey, MasterKeys, WrongKey
+
+logger = logging.getLogger(__name__)
 
 KEPT_SECONDS = 120.0
 """A process remembers a key for so long: it may still show what it has, so long after its destruction."""
@@ -70,11 +73,31 @@ class Keyring:
             else:
                 self._unwrapped(kept)
 
-    async def ensure(self, owner: str, *, of_thread: bool = False) -> DataKey | None:
-        """The owner's key, made if it has none; as it is kept now, whatever this process remembers. None: `of_thread`
-        is given and there is no such thread."""
+    async def ensure(self, owner: str) -> DataKey:
+        """The owner's key, made if it has none; as it is kept now, whatever this process remembers."""
         for kept in await self._store.current([owner]):
             return self._unwrapped(kept)
+        key = await self._make(owner, of_thread=False)
+        assert key is not None
+        return key
+
+    async def of_threads(self, thread_ids: Collection[str]) -> dict[str, DataKey]:
+        """The keys of these threads, made for those that have none; without the threads that do not exist (any more),
+        and those whose key this installation can't decrypt."""
+        keys: dict[str, DataKey] = {}
+        kept_keys = {kept.owner: kept for kept in await self._store.current(thread_ids)}
+        for thread_id in thread_ids:
+            try:
+                kept = kept_keys.get(thread_id)
+                key = await self._make(thread_id, of_thread=True) if kept is None else self._unwrapped(kept)
+            except WrongKey as error:
+                logger.error("thread %s: %s", thread_id, error)
+            else:
+                if key is not None:
+                    keys[thread_id] = key
+        return keys
+
+    async def _make(self, owner: str, *, of_thread: bool) -> DataKey | None:
         new = DataKey.new(owner)
         wrapped = WrappedKey(owner, new.id, self._master.wrap(new), self._master.name)
         added = await self._store.add(wrapped, of_thread=of_thread)

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from threadlog.engine.backoff import Backoff
-from threadlog.engine.encryption.cipher import DataKey, WrongKey
+from threadlog.engine.encryption.cipher import DataKey
 from threadlog.engine.encryption.connection import opening
 from threadlog.engine.executor import errors
 from threadlog.engine.executor.admission import AT_MOST, AdmissionControl
@@ -31,7 +31,7 @@ from threadlog.engine.executor.run.attempt import RunAttempt
 from threadlog.engine.executor.run.config import ServerFacts
 from threadlog.engine.executor.store.graph_store import GraphStore
 from threadlog.engine.link.client import ExecutorChannel
-from threadlog.engine.log.port import Log
+from threadlog.engine.log.port import Log, LogUnavailable
 from threadlog.engine.metrics import METRICS
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.processor.ports import Stop
@@ -267,22 +267,16 @@ class Executor:
 
     async def _keys_of(self, claims: Sequence[Claim]) -> dict[str, DataKey]:
         """The data keys of their threads; none of a thread that is gone, or without encryption."""
-        keyring, keys = self.options.keyring, dict[str, DataKey]()
-        for thread_id in {claim.thread_id for claim in claims} if keyring is not None else ():
-            assert keyring is not None
-            backoff = Backoff()
-            while True:
-                try:
-                    if (key := await keyring.ensure(thread_id, of_thread=True)) is not None:
-                        keys[thread_id] = key
-                    break
-                except FAILED as error:
-                    logger.warning("cannot read data keys: %s", error)
-                    await backoff.wait()
-                except WrongKey as error:  # the run can't be executed here, as it will find
-                    logger.error("thread %s: %s", thread_id, error)
-                    break
-        return keys
+        keyring = self.options.keyring
+        if keyring is None or not claims:
+            return {}
+        backoff = Backoff()
+        while True:
+            try:
+                return await keyring.of_threads({claim.thread_id for claim in claims})
+            except (*FAILED, LogUnavailable) as error:
+                logger.warning("cannot read data keys: %s", error)
+                await backoff.wait()
 
     def _begin(self, claim: Claim, key: DataKey | None = None) -> None:
         # Whoever is still at work on that thread here has lost it: this claim says so before anybody else does.
@@ -305,6 +299,7 @@ class Executor:
             cancel_again_seconds=self.options.cancel_again_seconds,
             after=before.task if before is not None and before.working else None,
             key=key,
+            encrypts=self.options.keyring is not None,
         )
         self._known[(claim.run_id, claim.attempt)] = None
         while len(self._known) > _KNOWN_ATTEMPTS:

@@ -23,7 +23,5 @@ class SealingGateway:
             if (reason := reserved(command)) is not None:
                 rejected = CommandRejected(code="invalid", detail=f"{command.type}: {reason}")
                 return Decided(-1, -1, [event_to_wire(rejected)], utc_now())
-            key = await self._keyring.ensure(owner)
-            assert key is not None  # no thread has to exist yet
-            command = sealed(command, key)
+            command = sealed(command, await self._keyring.ensure(owner))
         return await self._gateway.submit(command, id=id, actor=actor)

@@ -211,7 +211,7 @@ async def test_a_thread_has_one_key_in_all_processes_until_it_is_destroyed() -> 
     store.kept.clear()
     again = await one.ensure(THREAD)
     assert again is not None and again.id != first.id
-    assert await one.ensure(OTHER, of_thread=True) is None
+    assert await one.of_threads([THREAD, OTHER]) == {THREAD: again}
 
 
 async def test_a_destroyed_key_is_forgotten() -> None:

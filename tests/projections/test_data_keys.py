@@ -79,9 +79,9 @@ async def test_two_processes_make_one_key(pool: asyncpg.Pool) -> None:
 
 async def test_an_executor_makes_none_for_a_thread_that_is_gone(pool: asyncpg.Pool) -> None:
     keyring = Keyring(MASTER, PostgresKeys(pool))
-    assert await keyring.ensure(T, of_thread=True) is None
+    assert await keyring.of_threads([T, OTHER]) == {}
     await pool.execute(_THREAD, T)
-    assert await keyring.ensure(T, of_thread=True) is not None
+    assert (await keyring.of_threads([T, OTHER])).keys() == {T}
 
 
 async def test_a_key_that_is_made_while_its_thread_is_deleted_goes_with_it(

@@ -58,7 +58,7 @@ class RunAttempt:
 
     `run()` ends when its outcome is durably in the log. User code runs in its task, and can end that at any await:
     what is `unreported` then has to be `made_up` in another task.
-    `key`: encrypts what it says.
+    `key`: encrypts what it says; with `encrypts` and without a key nothing is run, as nothing could be said of it.
     `after`: an attempt on the same thread that has lost it and is still about to stop here: it is waited for.
     """
 
@@ -80,8 +80,10 @@ class RunAttempt:
         cancel_again_seconds: float = 5.0,
         after: asyncio.Task[None] | None = None,
         key: DataKey | None = None,
+        encrypts: bool = False,
     ) -> None:
         self._key = key
+        self._unreadable = claim.unreadable or (encrypts and key is None)
         self.claim, self._graph, self._after = claim, graph, after
         self._appender, self._log, self._pool = appender, log, pool
         self._store = store
@@ -280,7 +282,7 @@ class RunAttempt:
                 await asyncio.sleep(0)
             if self._after is not None:
                 await asyncio.wait([self._after])
-            if self.claim.unreadable:
+            if self._unreadable:
                 raise ContentUnreadable
             if self.claim.kind == "state_update":
                 result = await self._update_state()
