@@ -28,7 +28,7 @@ from threadlog.api.threads.state import read_state
 from threadlog.engine.log.records import EVENT_STREAMING, partition_of
 from threadlog.projections.queries import runs, state, threads
 from threadlog.projections.queries.metadata_filter import MetadataFilter
-from threadlog.projections.render.state import Selection
+from threadlog.projections.render.state import StateSelection
 
 JsonObject = dict[str, Any]
 Handler = Callable[["Commands", JsonObject], Awaitable[JsonObject]]
@@ -42,7 +42,7 @@ OPAQUE = ("params.input", "params.response", "params.responses.response", "param
 _DECIDED = {"stream_mode", "stream_subgraphs", "stream_resumable", "if_not_exists", "on_disconnect", "on_completion"}
 _FIELDS = RunCreate.model_fields.keys() - _DECIDED - {"assistant_id", "command", "strict_resume"}
 _MOST_CHECKPOINTS = 1000
-_SUMMARY = Selection(frozenset(("checkpoint", "metadata", "created_at", "next")))
+_SUMMARY = StateSelection(frozenset(("checkpoint", "metadata", "created_at", "next")))
 
 
 def is_command(value: Any) -> bool:
@@ -216,7 +216,7 @@ class Commands:
         keys = params.get("keys")
         if keys is not None and not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
             raise ProtocolError("invalid_argument", "keys must be an array of strings")
-        selection = Selection(frozenset(("values", "checkpoint")), frozenset(keys) if keys is not None else None)
+        selection = StateSelection(frozenset(("values", "checkpoint")), frozenset(keys) if keys is not None else None)
         state_json = await read_state(self._api, self._thread_id, ns=ns, selection=selection)
         if state_json["checkpoint"] is None:
             if ns:

@@ -21,13 +21,13 @@ from threadlog.api.threads.lookup import readable, require_thread, thread_not_fo
 from threadlog.api.threads.routes import merge_metadata
 from threadlog.api.threads.state_updates import UpdateFailed, update_state
 from threadlog.projections.queries import state, threads
-from threadlog.projections.render.state import EVERYTHING, Selection
+from threadlog.projections.render.state import EVERYTHING, StateSelection
 
 _FIELDS = fields_of(ThreadStateResponse)
 _KEY = "values."
 
 
-def parse_selection(names: list[str] | None) -> Selection:
+def parse_selection(names: list[str] | None) -> StateSelection:
     """The fields a client asks for, `values.<key>` for one key of the values; 422 names what is not a field."""
     if not names:
         return EVERYTHING
@@ -41,8 +41,8 @@ def parse_selection(names: list[str] | None) -> Selection:
             allowed = ", ".join([*sorted(_FIELDS), "values.<key>"])
             raise ApiError(422, f"select: {shown(name)} is not one of {allowed}")
     if "values" in fields or not keys:
-        return Selection(frozenset(fields))
-    return Selection(frozenset(fields | {"values"}), frozenset(keys))
+        return StateSelection(frozenset(fields))
+    return StateSelection(frozenset(fields | {"values"}), frozenset(keys))
 
 
 @requires("threads.read")
@@ -179,12 +179,12 @@ async def post_history(request: web.Request) -> web.Response:
 
 
 async def _state(
-    request: web.Request, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool, selection: Selection
+    request: web.Request, *, checkpoint_id: str | None = None, ns: str = "", subgraphs: bool, selection: StateSelection
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     await readable(request, api, thread_id)
-    read = Selection(selection.fields | {"checkpoint"}, selection.keys)
+    read = StateSelection(selection.fields | {"checkpoint"}, selection.keys)
     thread_state = await read_state(
         api, thread_id, checkpoint_id=checkpoint_id, ns=ns, subgraphs=subgraphs, selection=read
     )
@@ -202,7 +202,7 @@ async def read_state(
     checkpoint_id: str | None = None,
     ns: str = "",
     subgraphs: bool = False,
-    selection: Selection = EVERYTHING,
+    selection: StateSelection = EVERYTHING,
 ) -> dict[str, Any]:
     """A state in one snapshot, so that its parts fit together."""
     async with api.snapshot() as connection:
@@ -212,7 +212,13 @@ async def read_state(
 
 
 async def _history(
-    request: web.Request, *, limit: int, before: str | None, metadata: Any = None, ns: str = "", selection: Selection
+    request: web.Request,
+    *,
+    limit: int,
+    before: str | None,
+    metadata: Any = None,
+    ns: str = "",
+    selection: StateSelection,
 ) -> web.Response:
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")

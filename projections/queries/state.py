@@ -18,7 +18,7 @@ from threadlog.engine.stored.row_codec import COLUMNS, VALUE_COLUMNS, decode, de
 from threadlog.engine.stored.tasks import statuses
 from threadlog.engine.stored.value_refs import needed
 from threadlog.projections.queries.connection import Reader
-from threadlog.projections.render.state import EVERYTHING, Selection, State, references, rendered, visible
+from threadlog.projections.render.state import EVERYTHING, State, StateSelection, references, rendered, visible
 from threadlog.projections.render.values import BlobMissing, Blobs, StoredBlob
 
 JsonObject = dict[str, Any]
@@ -54,7 +54,7 @@ async def get_state(
     checkpoint_id: str | None = None,
     ns: str = "",
     subgraphs: bool = False,
-    selection: Selection = EVERYTHING,
+    selection: StateSelection = EVERYTHING,
 ) -> JsonObject:
     """The state of a thread (or of a subgraph's namespace) as it stands now, or the record of one checkpoint.
 
@@ -90,7 +90,7 @@ async def get_history(
     before: str | None = None,
     metadata: JsonObject | None = None,
     ns: str = "",
-    selection: Selection = EVERYTHING,
+    selection: StateSelection = EVERYTHING,
 ) -> list[JsonObject]:
     """The states of a namespace, newest first: below checkpoint `before`, with this in their metadata. Two queries.
 
@@ -156,7 +156,7 @@ async def _rendered(blobs: Iterable[Blobs], render: Callable[[], T]) -> T:
     return await asyncio.to_thread(render)
 
 
-async def _blobs(conn: Reader, thread_id: str, states: Collection[State], selection: Selection) -> Blobs:
+async def _blobs(conn: Reader, thread_id: str, states: Collection[State], selection: StateSelection) -> Blobs:
     names = needed(ref for state in states for ref in state.references(selection))
     rows = await conn.fetch(_BLOBS, thread_id, list(names)) if names else ()
     return Blobs((name, StoredBlob(type_, data)) for name, type_, data in rows)

@@ -13,7 +13,7 @@ from threadlog.engine.clock import utc_now
 from threadlog.engine.webhooks.ports import DueWebhook, Look, WebhookMessage
 from threadlog.projections.queries import runs, state
 from threadlog.projections.queries.connection import Reader
-from threadlog.projections.render.state import Selection
+from threadlog.projections.render.state import StateSelection
 
 BODY_BYTES = 16 * 1024 * 1024
 """Of a larger body, values and then `kwargs` are left out, and `omitted` names them."""
@@ -42,7 +42,7 @@ SELECT w.*, w.kwargs->>'trace' AS trace FROM webhooks w JOIN partitions o USING 
 WHERE w.run_id = $1 AND w.attempt = $2 AND o.owner = $3 AND o.log_epoch = o.epoch
     AND EXISTS (SELECT FROM processors e WHERE e.owner = o.owner AND e.lease_until > now())
 """
-_VALUES = Selection(fields=frozenset({"values"}))
+_VALUES = StateSelection(fields=frozenset({"values"}))
 
 
 class PostgresWebhookStore:

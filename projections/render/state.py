@@ -36,7 +36,7 @@ def visible(channels: Channels, out: Any, shown: Mapping[str, Channels] | None, 
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class StateSelection:
     """The part of a state that a client asks for: these fields, and of `values` these keys (None: all of them).
 
     Where `values` is a single channel's value, its keys are that object's; of a value without keys nothing is returned.
@@ -70,7 +70,7 @@ class Selection:
         )
 
 
-EVERYTHING = Selection()
+EVERYTHING = StateSelection()
 
 
 def references(values: Visible) -> Iterable[Reference]:
@@ -107,7 +107,7 @@ class State:
     live: bool
     below: dict[str, State] = field(default_factory=dict)
 
-    def references(self, selection: Selection = EVERYTHING) -> Iterable[Reference]:
+    def references(self, selection: StateSelection = EVERYTHING) -> Iterable[Reference]:
         """What `to_json` needs."""
         yield from references(selection.visible(self.values))
         tasks = "tasks" in selection.fields
@@ -135,7 +135,7 @@ class State:
                 state.nest(states)
                 self.below[ns] = state
 
-    def to_json(self, blobs: Blobs, *, subgraphs: bool, selection: Selection = EVERYTHING) -> JsonObject:
+    def to_json(self, blobs: Blobs, *, subgraphs: bool, selection: StateSelection = EVERYTHING) -> JsonObject:
         """The selected part of the state; states of subgraphs are nested whole.
 
         Raises `BlobMissing` when `blobs` lacks a value of it.

@@ -17,7 +17,7 @@ from tests.checkpointer.checkpointer_harness import CheckpointerHarness, Run
 from tests.installed import delta_channels, needs
 from threadlog.engine.executor.reporting.jsonable import dumps
 from threadlog.projections.queries.state import get_history, get_state, get_values
-from threadlog.projections.render.state import Selection
+from threadlog.projections.render.state import StateSelection
 from threadlog.projections.render.values import BlobMissing
 
 # Before, LangGraph's own `get_state`, which these tests compare with, left out tasks that had been answered once.
@@ -154,7 +154,7 @@ async def test_a_graph_that_just_runs(harness: CheckpointerHarness, flush: bool)
 async def test_values_that_are_not_selected_are_not_read(harness: CheckpointerHarness) -> None:
     thread = Thread(harness, graphs.noop())
     await thread.run({"items": [token_hex(20_000)]})
-    wanted = Selection(frozenset(("values", "next")), frozenset(("note",)))
+    wanted = StateSelection(frozenset(("values", "next")), frozenset(("note",)))
     async with harness.pool.acquire() as conn:
         await conn.execute("DELETE FROM channel_values WHERE length(data) > 10000")
         with pytest.raises(BlobMissing):
