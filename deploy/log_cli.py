@@ -74,7 +74,7 @@ def events(follow: bool, as_json: bool, verifies: bool, **given: Any) -> None:
     from threadlog.deploy.commands import events as listing
 
     names = ("thread_id", "run_id", "types", "actor", "since", "until")
-    selection = listing.Selection(**{name: given.pop(name) for name in names})
+    selection = listing.EventSelection(**{name: given.pop(name) for name in names})
     if verifies:
         _verify(as_json, given)
     settings = _settings(given)
@@ -141,10 +141,10 @@ def export(path: Path | None, thread_id: str | None, since: Any, until: Any, **g
     A FILE that ends in .gz is compressed.
     """
     from threadlog.deploy.commands import export as exporting
-    from threadlog.deploy.commands.events import Selection
+    from threadlog.deploy.commands.events import EventSelection
 
     settings = _settings(given)
-    selection = Selection(thread_id=thread_id, since=since, until=until)
+    selection = EventSelection(thread_id=thread_id, since=since, until=until)
     sys.exit(run_to_end(lambda: exporting.export(settings, selection, path)))
 
 

@@ -26,7 +26,7 @@ _BULKY = ("checkpoint", "metadata", "blobs", "out", "task_path", "info", "digest
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class EventSelection:
     """Which events are listed; None, and no type: all."""
 
     thread_id: str | None = None
@@ -52,10 +52,10 @@ class Selection:
 
     @property
     def is_all(self) -> bool:
-        return self == Selection()
+        return self == EventSelection()
 
 
-async def show(settings: Settings, selection: Selection, *, follow: bool, as_json: bool) -> int:
+async def show(settings: Settings, selection: EventSelection, *, follow: bool, as_json: bool) -> int:
     """Print the selected events; with `follow` until interrupted. Returns the exit code."""
     async with existing_log(settings) as log:
         since = selection.since
@@ -94,7 +94,7 @@ async def show(settings: Settings, selection: Selection, *, follow: bool, as_jso
         return 0
 
 
-def _of(selection: Selection) -> str:
+def _of(selection: EventSelection) -> str:
     if selection.run_id is not None:
         return f" of run {selection.run_id}"
     return "" if selection.thread_id is None else f": it knows nothing of thread {selection.thread_id}"

@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 import click
 import orjson
 
-from threadlog.deploy.commands.events import Selection
+from threadlog.deploy.commands.events import EventSelection
 from threadlog.deploy.commands.terminal import closed_pipe, progress_bar
 from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.failures import CannotRun
@@ -25,7 +25,7 @@ from threadlog.engine.log.port import Log, Topic
 from threadlog.engine.log.records import partition_of
 
 
-async def export(settings: Settings, selection: Selection, path: Path | None) -> int:
+async def export(settings: Settings, selection: EventSelection, path: Path | None) -> int:
     """Write the selected records to a new file, gzip'ed if it is called so, or to the output. Returns the exit code, 1
     when there are none."""
     count = 0
@@ -42,7 +42,7 @@ async def export(settings: Settings, selection: Selection, path: Path | None) ->
     return 0 if count else 1
 
 
-async def exported(log: Log, selection: Selection) -> AsyncGenerator[dict[str, Any], None]:
+async def exported(log: Log, selection: EventSelection) -> AsyncGenerator[dict[str, Any], None]:
     """The records as objects, in the order of the log's clock."""
     thread_id = selection.thread_id
     partitions = range(log.partitions) if thread_id is None else [partition_of(thread_id, log.partitions)]

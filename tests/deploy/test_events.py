@@ -16,7 +16,8 @@ import click
 import orjson
 import pytest
 
-from threadlog.deploy.commands.events import Selection, lines_of
+from threadlog.deploy.commands.events import EventSelection as Selection
+from threadlog.deploy.commands.events import lines_of
 from threadlog.deploy.commands.export import export, exported
 from threadlog.deploy.commands.verify import verify
 from threadlog.deploy.compose.storage import opened_log
