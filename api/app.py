@@ -23,6 +23,7 @@ from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.middleware import make_middleware, make_response_hook, respond
 from threadlog.api.http.routes import Route
+from threadlog.api.idempotency.door import guarded
 from threadlog.api.protocols import mcp
 from threadlog.api.protocols.a2a import routes as a2a
 from threadlog.api.runs import routes as runs
@@ -98,7 +99,8 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     prefix = api.settings.mount_prefix
     for route in served:
         for path in {f"{prefix}{route.path}", "/ok"} if route.path == "/ok" else {f"{prefix}{route.path}"}:
-            added = [app.router.add_route(route.method, path, route.handler)]
+            handler = guarded(route.handler, joins=route.joins) if route.writes else route.handler
+            added = [app.router.add_route(route.method, path, handler)]
             if route.method == "GET" and not route.stream:
                 added.append(app.router.add_route("HEAD", path, route.handler))
             if gate is not None:

@@ -11,6 +11,7 @@ from threadlog.api.auth.caller import ACTOR
 from threadlog.api.context import Api
 from threadlog.api.http.errors import ApiError, ErrorCode
 from threadlog.api.http.limits import AT_A_TIME
+from threadlog.api.idempotency.keyed import KEYED
 from threadlog.engine.domain.commands import (
     CancelRun,
     Command,
@@ -88,4 +89,6 @@ async def gather_in_batches(call: Callable[[T], Awaitable[R]], items: Sequence[T
 
 
 async def _send(api: Api, command: Command) -> Decided:
+    if (keyed := KEYED.get()) is not None:
+        return await keyed.submit(api, command)
     return await api.gateway.submit(command, actor=ACTOR.get())

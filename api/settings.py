@@ -99,6 +99,11 @@ class ApiSettings:
     """Where this server is reached from its own machine: webhooks that are paths, when allowed, are sent there."""
     graphs: tuple[str, ...] = ()
     """Graphs that an executor must have registered before `/ok` first returns 200; none by default."""
+    idempotency_ttl_seconds: float = 86_400.0
+    """Seconds that a request with an `Idempotency-Key` is recognised when it is sent again."""
+    idempotency_wait_seconds: float = 15.0
+    """Seconds after its begin that such a request, sent again, waits for the first one's answer, before it is carried
+    out to its end in the first one's place: longer than commands take."""
     security: Mapping[str, Any] | None = None
     """`securitySchemes`, `security` and `paths` (path, method, requirements) for `/openapi.json`; None: nobody
     has to authenticate."""

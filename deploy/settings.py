@@ -164,6 +164,13 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds a run's stream can at least be replayed after it was written.",
     )
+    idempotency_hours: float = Field(
+        24,
+        validation_alias="THREADLOG_IDEMPOTENCY_HOURS",
+        gt=0,
+        le=8760,
+        description="Hours a request with an Idempotency-Key is recognised when it is sent again.",
+    )
     http_max_request_body_bytes: int = Field(
         300 * 1024 * 1024,
         validation_alias="HTTP_MAX_REQUEST_BODY_BYTES",

@@ -50,6 +50,12 @@ def fired_run_id(cron_id: str, due: str) -> str:
     return _derived(milliseconds.to_bytes(6, "big"), f"{cron_id} {due}".encode(), b"cron")
 
 
+def keyed_id(request_id: str, begun_at: datetime, n: int) -> str:
+    """The id of the n-th object that a request with an idempotency key makes: a UUIDv7 of the time it began."""
+    milliseconds = int(begun_at.timestamp() * 1000)
+    return _derived(milliseconds.to_bytes(6, "big"), f"{request_id} {begun_at.isoformat()} {n}".encode(), b"keyed")
+
+
 def _derived(milliseconds: bytes, source: bytes, purpose: bytes) -> str:
     """A UUIDv7 of this time, the rest of it a digest."""
     made = bytearray(milliseconds + blake2b(source, digest_size=10, person=purpose).digest())

@@ -27,6 +27,7 @@ from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
 from threadlog.api.http.responses import no_content, page, reply, select_fields
 from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.idempotency.keyed import make_id
 from threadlog.engine.domain.commands import (
     CancelRun,
     CreateAssistant,
@@ -52,7 +53,7 @@ async def create(request: web.Request) -> web.Response:
     params = await body(request, AssistantCreate)
     await _require_graph(api, params.graph_id)
     config, context = sync_config_and_context(params.config, params.context)
-    assistant_id = params.assistant_id or str(uuid4())
+    assistant_id = params.assistant_id or make_id(uuid4)
     value: JsonObject = {
         "assistant_id": assistant_id,
         "graph_id": params.graph_id,

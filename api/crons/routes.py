@@ -18,6 +18,7 @@ from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, path_uuid, select_of
 from threadlog.api.http.responses import no_content, page, reply
 from threadlog.api.http.routes import Route, requires
+from threadlog.api.idempotency.keyed import make_id
 from threadlog.api.runs.bodies import RunOptions
 from threadlog.api.runs.create import check_webhook, runnable_assistant
 from threadlog.engine.clock import now
@@ -63,7 +64,7 @@ async def _create(request: web.Request, params: ThreadCronCreate, thread_id: str
     assistant = await runnable_assistant(request, api, params.assistant_id)
     end_time = None if params.end_time is None else _end(params.end_time)
     enabled = params.enabled is not False
-    cron_id = new_id()
+    cron_id = make_id(new_id)
     payload = _payload(params)
     value: JsonObject = {
         "cron_id": cron_id,

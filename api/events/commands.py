@@ -22,6 +22,7 @@ from threadlog.api.events.subscription import sequence_at
 from threadlog.api.events.tree import agent_tree
 from threadlog.api.http.errors import ApiError, invalid
 from threadlog.api.http.limits import shown
+from threadlog.api.idempotency.keyed import has_done_something
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.threads.state import read_state
@@ -132,8 +133,9 @@ class Commands:
         responses = _responses(params)
         last = await self._last_assistant()
         waiting = await self._waiting()
+        answered = await has_done_something(self._api)  # by this request, sent before
         for interrupt_id in responses:
-            if interrupt_id not in waiting:
+            if interrupt_id not in waiting and not answered:
                 raise ProtocolError(
                     "no_such_interrupt", f"Unknown or already-consumed interrupt: {shown(interrupt_id)}"
                 )

@@ -19,13 +19,14 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import header, json_body, path_uuid
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Route, requires
+from threadlog.api.http.routes import Route, joins, requires
 from threadlog.api.http.websockets import is_handshake, refuse
 from threadlog.api.threads.lookup import require_thread
 from threadlog.projections.queries import threads
 from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 
+@joins
 @requires("threads.read")
 async def command(request: web.Request) -> web.Response:
     """Carry out one command of the protocol.

@@ -132,6 +132,8 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     }
     parameters = [_path_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]
     parameters += [_query_parameter(query) for query in route.query]
+    if route.writes:
+        parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
@@ -140,6 +142,15 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
             schema = {"type": "array", "items": schema, "minItems": 1}
         operation["requestBody"] = {"required": not route.body_optional, "content": _json(schema)}
     return operation
+
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+( +[!-~]+)*$"},
+    "description": "Sent again with the same key, the request is carried out once and answered as the first time.",
+}
 
 
 def _operation_id(method: str, path: str) -> str:
@@ -172,6 +183,8 @@ def _responses(route: Route, schemas: Schemas) -> dict[str, Any]:
         wrong |= {408, 413, 415, 422}
     elif "{" in route.path or route.query:
         wrong.add(422)
+    if route.writes:
+        wrong |= {409, 422}
     error = _json(schemas.of("serialization", ErrorResponse))
     for status in wrong - responses.keys():
         responses[status] = _response(_DESCRIPTIONS[status], error)

@@ -15,6 +15,8 @@ Access = tuple[str, ...]
 """What the caller has to be allowed, as `resource.action` of contract 8; empty: nobody has to be authenticated."""
 
 _ACCESS = "__access__"
+_JOINS = "__joins__"
+_READS = frozenset({"read", "get", "search", "list_namespaces"})
 
 
 def requires(*access: str) -> Callable[[H], H]:
@@ -26,6 +28,13 @@ def requires(*access: str) -> Callable[[H], H]:
         return handler
 
     return declare
+
+
+def joins(handler: H) -> H:
+    """Declare that the handler follows a run that its request creates: sent again with its idempotency key, the request
+    follows the same run."""
+    setattr(handler, _JOINS, True)
+    return handler
 
 
 public = requires()
@@ -66,3 +75,15 @@ class Route:
     def access(self) -> Access | None:
         """What its handler declares with `requires` or `public`; None if it declares nothing."""
         return getattr(self.handler, _ACCESS, None)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something, so that it takes an idempotency key."""
+        if self.method == "GET":
+            return False
+        return self.joins or any(access.partition(".")[2] not in _READS for access in self.access or ())
+
+    @property
+    def joins(self) -> bool:
+        """Whether its handler declares it with `joins`."""
+        return getattr(self.handler, _JOINS, False)

@@ -18,7 +18,7 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import header, json_body
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Route, requires
+from threadlog.api.http.routes import Route, joins, requires
 from threadlog.api.protocols.json_rpc import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
@@ -48,6 +48,7 @@ class RefusedMessageResponse(TypedDict):
     detail: str
 
 
+@joins
 @requires("assistants.search", "assistants.read", "threads.create_run")
 async def message(request: web.Request) -> web.Response:
     """Answer one message of an MCP client.

@@ -12,9 +12,11 @@ from threadlog.api.http.errors import ServerStopping
 from threadlog.api.http.responses import exactly
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.cancel import cancelled_on_disconnect
-from threadlog.api.runs.create import NewRun, create_run, prepare
+from threadlog.api.runs.create import NewRun, create_run, prepare, was_created
 from threadlog.api.runs.wait import result
+from threadlog.api.streaming.cursor import RunEnd, run_end_of_row
 from threadlog.api.streaming.waiters import FinalValuesWaiter
+from threadlog.projections.queries import runs
 
 _A_WHILE = 60.0
 
@@ -31,12 +33,18 @@ async def run_to_end(
         ServerStopping: the server stops; the run goes on.
     """
     new = await prepare(request, api, params, thread_id)
+    repeated = await was_created(api, new)
     output = FinalValuesWaiter(
-        new.thread_id, new.run_id, from_start=True, frame_wait_seconds=api.settings.frame_wait_seconds
+        new.thread_id, new.run_id, from_start=not repeated, frame_wait_seconds=api.settings.frame_wait_seconds
     )
     api.hub.subscribe(output)
     try:
-        await create_run(api, new)
+        if not repeated:
+            await create_run(api, new)
+        elif (row := await runs.progress(api.pool, new.run_id)) is not None:
+            output.ended(run_end_of_row(row))
+        else:
+            output.ended(RunEnd("gone"))
         async with cancelled_on_disconnect(api, request, output, CREATOR_LEFT):
             with api.disconnects.watch(request, output.close):
                 while not await output.wait(_A_WHILE):

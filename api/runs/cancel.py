@@ -18,6 +18,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, query_text, thread_id_or_none
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.http.routes import requires
+from threadlog.api.idempotency.keyed import has_done_something
 from threadlog.api.runs.bodies import CancelMany
 from threadlog.api.streaming.cursor import RunEnd
 from threadlog.api.streaming.waiters import EventWaiter
@@ -49,6 +50,8 @@ async def cancel(request: web.Request) -> web.Response:
     only = await cancel_allowed(request, action, thread_id, [run_id])
     row = await runs.progress(api.pool, run_id, thread_id, only)
     if row is None:
+        if await has_done_something(api):  # rolled back
+            return web.Response(status=202)
         raise ApiError(404, _NONE_FOUND, code="run_not_found")
     thread_id = str(row["thread_id"])
     command = CancelRun(thread_id=thread_id, run_id=run_id, action=action, reason=reason)

@@ -24,6 +24,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.requests import configurable_headers
 from threadlog.api.http.responses import normalize_timestamp
+from threadlog.api.idempotency.keyed import make_id, was_done
 from threadlog.api.priority import settings_for
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.json import RunResponse, new_run_to_json
@@ -87,7 +88,7 @@ async def prepare(
     thread_config: JsonObject = {}
     prioritized = False
     stateless = thread_id is None
-    run_id = str(uuid7())
+    run_id = make_id(uuid7)
     asked = _requested(params, config or {}, context, configurable_headers(request))
     only = None
     if (caller := caller_of(request)) is not None:
@@ -150,6 +151,11 @@ async def create_run(api: Api, new: NewRun) -> RunResponse:
         decided = await submit(api, replace(new.command, new_thread=False))
     at = normalize_timestamp(decided.at) if decided.at else utc_now()
     return new_run_to_json(new.command, at)
+
+
+async def was_created(api: Api, new: NewRun) -> bool:
+    """Whether the run is there already, as its request was sent before with the same idempotency key."""
+    return await was_done(api, new.command)
 
 
 async def runnable_assistant(request: web.Request, api: Api, id_or_name: str) -> AssistantDefaults:

@@ -25,10 +25,10 @@ from threadlog.api.http.requests import (
     query_text,
     thread_id_or_none,
 )
-from threadlog.api.http.routes import requires
+from threadlog.api.http.routes import joins, requires
 from threadlog.api.runs.bodies import RunCreate, StreamMode
 from threadlog.api.runs.cancel import cancelled_on_disconnect, may_cancel
-from threadlog.api.runs.create import create_run, prepare
+from threadlog.api.runs.create import create_run, prepare, was_created
 from threadlog.api.runs.stateless import LOOK_BACK, find
 from threadlog.api.streaming.cursor import FROM_START, EventId, RunEnd, run_end_of_row
 from threadlog.api.streaming.sse import FrameFilter, RunView, id_block, open_stream, stream_to
@@ -42,6 +42,7 @@ from threadlog.projections.queries.metadata_filter import MetadataFilter
 _MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
 
 
+@joins
 @requires("threads.create_run", "assistants.read")
 async def create(request: web.Request) -> web.StreamResponse:
     """Create a run and stream its events. Subscribes before the run exists, so that no frame is missed.
@@ -52,11 +53,18 @@ async def create(request: web.Request) -> web.StreamResponse:
     thread_id = thread_id_or_none(request)
     namespaces = query_namespaces(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id, streamed=True)
+    repeated = await was_created(api, new)
+    frame_filter = FrameFilter((), namespaces)
     with _subscription_to(api, new.thread_id, new.run_id) as subscription:
-        subscription.start()
-        await create_run(api, new)
+        if not repeated:
+            subscription.start()
+            await create_run(api, new)
+        elif not await from_its_start(api, subscription, new.run_id):
+            return await _replay_deleted_run(
+                request, api, new.run_id, thread_id, frame_filter, None, "0", ids=new.resumable
+            )
         feedback = _feedback(api, new.run_id, new.params.feedback_keys)
-        view = RunView(subscription, FrameFilter((), namespaces), ids=new.resumable, new=True, feedback=feedback)
+        view = RunView(subscription, frame_filter, ids=new.resumable, new=True, feedback=feedback)
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
         # A client disconnected before the first event resumes with all events, not from the next one.
         first = id_block(b"0") if new.resumable else b""
@@ -77,16 +85,17 @@ async def join(request: web.Request) -> web.StreamResponse:
         if mode not in _MODES:
             raise ApiError(422, f"stream_mode: {shown(mode)} is not one of {', '.join(sorted(_MODES))}")
     frame_filter = FrameFilter(modes, query_namespaces(request))
+    last_event_id = header(request, "Last-Event-ID")
     leaves = query_flag(request, "cancel_on_disconnect")
     only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": run_id})
     cancels = JOINER_LEFT if leaves and await may_cancel(request, api, run_id, thread_id) else None
     row = await runs.progress(api.pool, run_id, thread_id, only)
     if row is None:
-        return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter, only)
+        return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter, only, last_event_id)
     with _subscription_to(api, str(row["thread_id"]), run_id) as subscription:
         row = await runs.progress(api.pool, run_id, thread_id, only)  # again, now that no event can be missed
         if row is None:
-            return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter, only)
+            return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter, only, last_event_id)
         end = run_end_of_row(row)
         resumable = row["resumable"] == "true"
         replays = await _seek(api, subscription, request, row) if resumable else False
@@ -102,6 +111,18 @@ async def join(request: web.Request) -> web.StreamResponse:
         return await _follow(api, request, headers, subscription, view, cancels=cancels)
 
 
+async def from_its_start(api: Api, subscription: RunSubscription, run_id: str) -> bool:
+    """Have the subscription begin with the first frame of a run that exists; False if it is deleted."""
+    row = await runs.progress(api.pool, run_id)
+    if row is None:
+        return False
+    subscription.from_start()
+    subscription.start_at(row["stream_from"])
+    if (end := run_end_of_row(row)) is not None:
+        subscription.ended(end)
+    return True
+
+
 async def _replay_deleted_run(
     request: web.Request,
     api: Api,
@@ -109,9 +130,11 @@ async def _replay_deleted_run(
     thread_id: str | None,
     frame_filter: FrameFilter,
     only: MetadataFilter | None,
+    last_event_id: str,
+    *,
+    ids: bool = True,
 ) -> web.StreamResponse:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
-    last_event_id = header(request, "Last-Event-ID")
     after = EventId.parse(last_event_id)
     run = None
     if thread_id is None and (after is not None or last_event_id in FROM_START):
@@ -125,7 +148,7 @@ async def _replay_deleted_run(
             subscription.continue_after(after)
         subscription.start_at(run.start)
         subscription.ended(RunEnd("gone"))
-        view = RunView(subscription, frame_filter, ids=True, new=False)
+        view = RunView(subscription, frame_filter, ids=ids, new=False)
         return await _follow(api, request, {"Location": path_of(request)}, subscription, view)
 
 

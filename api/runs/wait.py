@@ -12,13 +12,14 @@ from threadlog.api.auth.gate import allowed
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.disconnects import CREATOR_LEFT, JOINER_LEFT, abort_connection, client_gone
 from threadlog.api.http.errors import ApiError
+from threadlog.api.http.request_keys import ANSWER
 from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, thread_id_or_none
 from threadlog.api.http.responses import decoded, exactly, raw_reply
-from threadlog.api.http.routes import requires
+from threadlog.api.http.routes import joins, requires
 from threadlog.api.runs import stateless
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.cancel import cancelled_on_disconnect, may_cancel
-from threadlog.api.runs.create import create_run, prepare
+from threadlog.api.runs.create import create_run, prepare, was_created
 from threadlog.api.streaming.cursor import RunEnd, run_end_of_row
 from threadlog.api.streaming.waiters import FinalValuesWaiter
 from threadlog.projections.queries import runs, state
@@ -27,6 +28,7 @@ from threadlog.projections.queries.metadata_filter import MetadataFilter
 _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: Run not found"}})
 
 
+@joins
 @requires("threads.create_run", "assistants.read")
 async def create(request: web.Request) -> web.StreamResponse:
     """Create a run and return its final values.
@@ -36,12 +38,19 @@ async def create(request: web.Request) -> web.StreamResponse:
     api = api_of(request)
     thread_id = thread_id_or_none(request)
     new = await prepare(request, api, await body(request, RunCreate), thread_id)
+    repeated = await was_created(api, new)
     output = FinalValuesWaiter(
-        new.thread_id, new.run_id, from_start=True, frame_wait_seconds=api.settings.frame_wait_seconds
+        new.thread_id, new.run_id, from_start=not repeated, frame_wait_seconds=api.settings.frame_wait_seconds
     )
     api.hub.subscribe(output)
     try:
-        await create_run(api, new)
+        if repeated:
+            row = await runs.progress(api.pool, new.run_id)
+            if row is None:
+                return await _deleted_run_response(api, new.run_id, thread_id, None)
+            output.ended(run_end_of_row(row))
+        else:
+            await create_run(api, new)
         headers = new.headers("join")
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
         keys = new.params.feedback_keys
@@ -85,13 +94,13 @@ async def _deleted_run_response(
     api: Api, run_id: str, thread_id: str | None, only: MetadataFilter | None
 ) -> web.Response:
     """A stateless run may have ended, and been deleted, while its client was on the way back."""
-    values = await _logged_output(api, run_id, only) if thread_id is None else None
+    values = await logged_output(api, run_id, only) if thread_id is None else None
     if values is None:
         raise ApiError(404, "Run not found", code="run_not_found")
     return raw_reply(values)
 
 
-async def _logged_output(api: Api, run_id: str, only: MetadataFilter | None = None) -> bytes | None:
+async def logged_output(api: Api, run_id: str, only: MetadataFilter | None = None) -> bytes | None:
     """The response body, made of the frames of a stateless run that was deleted with its thread; None without one."""
     run = await stateless.find(api, run_id, None, only)
     if run is None:
@@ -138,7 +147,8 @@ async def _deliver(
         if output.closed:
             abort_connection(request)  # not an end the client may take for the result
         else:
-            await response.write_eof(await _with_feedback(api, output, feedback_keys))
+            body = request[ANSWER] = await _with_feedback(api, output, feedback_keys)
+            await response.write_eof(body)
     except Exception as error:
         if not (isinstance(error, ConnectionResetError) and client_gone(request)):
             abort_connection(request)  # it may as well be a connection to the database that was reset
@@ -195,7 +205,7 @@ async def _values_in_thread(api: Api, thread_id: str, run_id: str, end: RunEnd) 
     latest = await state.get_state(api.pool, thread_id, checkpoint_id=checkpoint_id)
     values = latest["values"]
     # The request joined a stateless run before its end: it has not seen all frames, and the thread is deleted.
-    if values == {} and (emitted := await _logged_output(api, run_id)) is not None:
+    if values == {} and (emitted := await logged_output(api, run_id)) is not None:
         return emitted
     if end.kind == "success" and latest["interrupts"]:
         values = decoded(values)

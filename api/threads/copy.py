@@ -17,6 +17,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import path_uuid
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Route, requires
+from threadlog.api.idempotency.keyed import KEYED, make_id
 from threadlog.api.threads.json import ThreadResponse, thread_to_json
 from threadlog.api.threads.lookup import values_of
 from threadlog.engine.domain.commands import CreateThread, DeleteThread, ImportCheckpoints
@@ -36,7 +37,7 @@ async def copy(request: web.Request) -> web.Response:
     """
     api = api_of(request)
     source = path_uuid(request, "thread_id", "thread")
-    target = str(uuid4())
+    target = make_id(uuid4)
     only = await allowed(request, "threads.read", {"thread_id": source})
     # Few copies run at a time: each holds a connection, for long if the thread is large; other requests need the rest.
     async with api.scans, api.snapshot() as connection:
@@ -48,9 +49,11 @@ async def copy(request: web.Request) -> web.Response:
         await submit(api, _creation(row, source, target, metadata_in(value)))
         try:
             await _import(api, connection, source, target)
-        except BaseException:
+        except BaseException as error:
             # Half a copy must not stay behind; the client receives the first error, whatever becomes of the deletion.
-            await submit_unless_rejected(api, DeleteThread(thread_id=target))
+            # With an idempotency key, what has failed for the moment is completed when the request is sent again.
+            if KEYED.get() is None or (isinstance(error, ApiError) and error.status < 500):
+                await submit_unless_rejected(api, DeleteThread(thread_id=target))
             raise
     copied = await threads.get(api.pool, target)
     if copied is None:

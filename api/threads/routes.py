@@ -19,6 +19,7 @@ from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import body, header, path_uuid, query_list
 from threadlog.api.http.responses import no_content, normalize_timestamp, reply, time_text
 from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.idempotency.keyed import make_id
 from threadlog.api.threads.bodies import ThreadCreate, ThreadPatch, ThreadPrune
 from threadlog.api.threads.json import (
     PrunedResponse,
@@ -46,7 +47,7 @@ async def create(request: web.Request) -> web.Response:
     """
     api = api_of(request)
     params = await body(request, ThreadCreate)
-    thread_id = params.thread_id or str(uuid7())
+    thread_id = params.thread_id or make_id(uuid7)
     ttl = params.ttl or api.settings.thread_ttl
     value = {
         "thread_id": thread_id,

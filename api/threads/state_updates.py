@@ -10,13 +10,20 @@ from threadlog.api.commands import submit
 from threadlog.api.context import Api
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError, ServerStopping
+from threadlog.api.idempotency.keyed import is_repeated, make_id
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.commands import UpdateState
+from threadlog.engine.log.port import Topic
+from threadlog.engine.log.unreadable import event_in
+from threadlog.engine.processor.ports import Decided
 from threadlog.engine.tracing import active as tracing
 
 NO_GRAPH = (
     "The thread has no graph yet: its metadata has no graph_id. Run a graph on it first, or set metadata.graph_id."
 )
+
+
+_OUTCOMES = ("state.updated", "state.update_failed", "thread.deleted")
 
 
 class UpdateFailed(Exception):
@@ -43,12 +50,12 @@ async def update_state(
         raise ApiError(
             400, f"The thread's graph '{graph_id}' is not registered. Is an executor running?", code="graph_not_found"
         )
-    job_id = str(uuid7())
+    job_id = make_id(uuid7)
     trace = tracing.current()
-    settled = EventWaiter(thread_id, "state.updated", "state.update_failed", "thread.deleted", job_id=job_id)
+    settled = EventWaiter(thread_id, *_OUTCOMES, job_id=job_id)
     api.hub.subscribe(settled)
     try:
-        await submit(
+        decided = await submit(
             api,
             UpdateState(
                 thread_id=thread_id,
@@ -60,7 +67,8 @@ async def update_state(
                 metadata=metadata,
             ),
         )
-        event = await settled.wait(api.settings.state_update_timeout_seconds)
+        event = await _past_outcome(api, decided, thread_id, job_id) if is_repeated(decided) else None
+        event = event or await settled.wait(api.settings.state_update_timeout_seconds)
     finally:
         api.hub.unsubscribe(settled)
     if event is None:
@@ -76,6 +84,19 @@ async def update_state(
         raise UpdateFailed(f"{error.get('error', 'Error')}: {error.get('message', '')}")
     result: dict[str, Any] = event.get("result") or {}
     return result
+
+
+async def _past_outcome(api: Api, decided: Decided, thread_id: str, job_id: str) -> dict[str, Any] | None:
+    """How a job ended that was submitted before, by a request that was sent again; None while it has not."""
+    at, end = decided.offset, (await api.log.bounds(Topic.EVENTS, decided.partition))[1]
+    while at < end and (records := await api.log.read(Topic.EVENTS, decided.partition, at, end=end)):
+        for record in records:
+            if record.key == thread_id and (event_record := event_in(record)) is not None:
+                for event in event_record.events:
+                    if event["type"] in _OUTCOMES and event.get("job_id", job_id) == job_id:
+                        return event
+        at = records[-1].offset + 1
+    return None
 
 
 async def apply_supersteps(api: Api, thread_id: str, metadata: JsonObject, supersteps: list[JsonObject]) -> str | None:

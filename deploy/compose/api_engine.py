@@ -331,6 +331,7 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         disabled=app.http.disabled,
         max_body_bytes=settings.http_max_request_body_bytes,
         read_timeout_seconds=settings.http_read_timeout_seconds,
+        idempotency_ttl_seconds=settings.idempotency_hours * 3600,
         resumable_seconds=settings.resumable_stream_ttl_seconds,
         graphs=tuple(app.graphs),
         store=app.store,

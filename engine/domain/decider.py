@@ -15,6 +15,7 @@ from threadlog.engine.domain import (
     attempt_decisions,
     cron,
     graph,
+    keyed_request,
     store_namespace,
     thread,
     thread_decisions,
@@ -23,6 +24,7 @@ from threadlog.engine.domain.commands import (
     ASSISTANT_COMMANDS,
     CRON_COMMANDS,
     GRAPH_COMMANDS,
+    REQUEST_COMMANDS,
     RUN_COMMANDS,
     STORE_COMMANDS,
     THREAD_COMMANDS,
@@ -36,6 +38,7 @@ from threadlog.engine.domain.events import (
     CHECKPOINT_EVENTS,
     CRON_EVENTS,
     GRAPH_EVENTS,
+    REQUEST_EVENTS,
     RUN_EVENTS,
     STORE_EVENTS,
     THREAD_EVENTS,
@@ -49,11 +52,16 @@ from threadlog.engine.domain.events import (
     ThreadPruned,
     WritesSaved,
 )
+from threadlog.engine.domain.keyed_request import KEYED
 from threadlog.engine.domain.text import storable
 from threadlog.engine.domain.wire import event_from_wire, is_time
 
 RECENT_COMMANDS = 8
 """How many command ids an aggregate remembers, to recognise a sender's retry."""
+
+RECENT_KEYED = 64
+"""How many ids of such commands an aggregate remembers besides: clients send these again after long. Of those that
+are in the read models, `keyed_commands` has all."""
 
 States = Mapping[str, Any]
 """What is kept under one key: the state of each aggregate that has one, by the aggregate's name. Treated as immutable.
@@ -108,7 +116,13 @@ CRON = Decider(
     cron.initial, cron.decide, cron.evolve, cron.dump, cron.load, lambda c: cron.PREFIX + c.cron_id,
 )  # fmt: skip
 
-DECIDERS = (THREAD, ASSISTANT, GRAPH, STORE, CRON)
+REQUEST = Decider(
+    "request", REQUEST_COMMANDS, REQUEST_EVENTS,
+    keyed_request.initial, keyed_request.decide, keyed_request.evolve, keyed_request.dump, keyed_request.load,
+    lambda c: keyed_request.PREFIX + c.request_id,
+)  # fmt: skip
+
+DECIDERS = (THREAD, ASSISTANT, GRAPH, STORE, CRON, REQUEST)
 
 _BY_NAME = {d.name: d for d in DECIDERS}
 _BY_COMMAND = {c.type: d for d in DECIDERS for c in d.commands}
@@ -169,8 +183,18 @@ def fold(states: States, key: str, cmd_id: str, at: str, events: Iterable[Event]
         state = decider.evolve(state, event, at)
     if decider is None:
         return states
-    state = state._replace(recent=(*state.recent[1 - RECENT_COMMANDS :], cmd_id))
-    return {**states, decider.name: state}
+    return {**states, decider.name: state._replace(recent=_remembered(state.recent, cmd_id))}
+
+
+def _remembered(recent: tuple[str, ...], cmd_id: str) -> tuple[str, ...]:
+    """The ids with this one: first the last ones of keyed requests, then the last ones of others."""
+    keyed = cmd_id.startswith(KEYED)
+    if not keyed and not (recent and recent[0].startswith(KEYED)):
+        return (*recent[1 - RECENT_COMMANDS :], cmd_id)
+    first = next((n for n, known in enumerate(recent) if not known.startswith(KEYED)), len(recent))
+    if keyed:
+        return (*recent[:first][1 - RECENT_KEYED :], cmd_id, *recent[first:])
+    return (*recent[:first], *recent[first:][1 - RECENT_COMMANDS :], cmd_id)
 
 
 def fold_wire(states: States, key: str, cmd_id: str, at: str, wire: Iterable[dict[str, Any]]) -> States:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from threadlog.engine.domain.commands import (
+    AnswerRequest,
+    BeginRequest,
     Command,
     CreateAssistant,
     CreateCron,
@@ -52,6 +54,9 @@ METADATA_KEYS = 10_000
 
 WEBHOOK_CHARACTERS = 65_536
 """A webhook's URL."""
+
+ANSWER_CHARACTERS = 256 * 1024
+"""Text of a response that is kept for a request's idempotency key."""
 
 LARGE_BYTES = 32 * 1024
 """What is no larger as a whole is within the limits of metadata, and need not be looked into."""
@@ -136,6 +141,15 @@ def _cron(command: CreateCron | UpdateCron) -> None:
             check_indexed(name, text)
 
 
+def _request(command: BeginRequest | AnswerRequest) -> None:
+    check_indexed("request_id", command.request_id)
+    check_indexed("fingerprint", command.fingerprint)
+    if isinstance(command, AnswerRequest):
+        size = sum(len(str(part)) for header in command.headers.items() for part in header)
+        if len(command.body or "") + size > ANSWER_CHARACTERS:
+            raise ValueError(f"`body` and `headers` have more than {ANSWER_CHARACTERS} characters")
+
+
 _INDEXED: dict[type[Command], Callable[[Any], None]] = {
     CreateThread: _ttl,
     UpdateThread: _ttl,
@@ -149,6 +163,8 @@ _INDEXED: dict[type[Command], Callable[[Any], None]] = {
     ExpireItems: check_store_command,
     CreateCron: _cron,
     UpdateCron: _cron,
+    BeginRequest: _request,
+    AnswerRequest: _request,
 }
 
 

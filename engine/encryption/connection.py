@@ -16,7 +16,7 @@ from threadlog.engine.encryption.keys import Keyring
 
 # Columns with tokens. In others (metadata, items of the store) a token is a client's text, and no client can have
 # another thread's ciphertext decrypted for it.
-_COLUMNS = frozenset({"kwargs", "payload", "error", "interrupts", "channels", "shown", "writes"})
+_COLUMNS = frozenset({"kwargs", "payload", "error", "interrupts", "channels", "shown", "writes", "answer"})
 
 
 class ContentLost(LookupError):

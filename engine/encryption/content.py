@@ -16,6 +16,7 @@ import orjson
 
 from threadlog.engine.compression.codec import pack_value
 from threadlog.engine.domain.commands import (
+    AnswerRequest,
     Command,
     CreateCron,
     CreateRun,
@@ -43,7 +44,14 @@ def has_content(command: Command) -> str | None:
             return command.thread_id
         case CreateCron() | UpdateCron() if command.payload:
             return command.cron_id
+        case AnswerRequest() if command.body is not None:
+            return command.thread_id
     return None
+
+
+def is_token(text: str) -> bool:
+    """Whether this is what stands in the place of an encrypted value."""
+    return has_token(orjson.dumps(text))
 
 
 def reserved(command: Command) -> str | None:
@@ -80,6 +88,8 @@ def sealed(command: Command, key: DataKey) -> Command:
         case CreateThread():
             error = None if command.error is None else sealed_error(command.error, key)
             return replace(command, interrupts=sealed_interrupts(command.interrupts, key), error=error)
+        case AnswerRequest():
+            return replace(command, body=key.token(command.body))
     return command
 
 

@@ -213,7 +213,9 @@ class ProjectionBatch:
     webhooks: dict[str, WebhookRow] = field(default_factory=dict)
     webhook_changes: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     webhooks_ended: set[str] = field(default_factory=set)
+    keyed: list[tuple[Any, ...]] = field(default_factory=list)  # see `project_keyed`
     touched_threads: set[str] = field(default_factory=set)  # threads with rows in this fold
+    offset: int = -1  # of the event record that is being folded
 
     def thread_change(self, thread_id: str) -> ThreadRow | ThreadChange:
         """What to set a thread's new values on: its new row, or the change of the one in the table."""
@@ -258,6 +260,17 @@ class ProjectionBatch:
         _forget(self.values, thread_id)
         _forget(self.deferred_values, thread_id)
         self.touched_threads.discard(thread_id)
+
+    def next(self) -> ProjectionBatch:
+        """The fold that goes on after this one, where the order of events divides them."""
+        following = ProjectionBatch()
+        self.hand_on(following)
+        return following
+
+    def hand_on(self, last: ProjectionBatch) -> None:
+        """What is to be written in the order of all folds together is written with the last of them."""
+        last.keyed += self.keyed
+        self.keyed = []
 
     def take(self, other: ProjectionBatch) -> None:
         """Add the rows of a fold of other keys."""
@@ -390,7 +403,7 @@ class ProjectionBatch:
         return [argument or None for argument in arguments]  # a null costs less than an empty array
 
 
-_FIELDS = tuple(f.name for f in fields(ProjectionBatch))
+_FIELDS = tuple(f.name for f in fields(ProjectionBatch) if f.name != "offset")
 
 
 def _forget(table: dict[Any, Any], thread_id: str) -> None:

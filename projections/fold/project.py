@@ -15,13 +15,14 @@ from typing import Any
 
 import asyncpg
 
+from threadlog.engine.domain.keyed_request import KEYED
 from threadlog.engine.domain.text import storable
 from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.postgres.staging import may_stage, staged
 from threadlog.engine.processor.ports import Accepted, Unprojectable
-from threadlog.projections.fold import assistants, checkpoints, crons, runs, store, threads, webhooks
+from threadlog.projections.fold import assistants, checkpoints, crons, keyed_requests, runs, store, threads, webhooks
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, time_of
 from threadlog.projections.fold.large_rows import without_large
 
@@ -37,6 +38,7 @@ _HANDLERS: dict[str, Handler] = {
     **assistants.HANDLERS,
     **store.HANDLERS,
     **crons.HANDLERS,
+    **keyed_requests.HANDLERS,
 }
 # Replies to a command, and what only the history tells; they change no read model.
 _SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced", "run.refused", "state.migrated"})
@@ -90,14 +92,17 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBa
                         and rows.must_flush_before_end(event["thread_id"]))
                     or (kind in store.HANDLERS and store.must_flush_before(rows, event))
                 ):  # fmt: skip
-                    rows = ProjectionBatch()
+                    rows = rows.next()
                     done.append(rows)
+                rows.offset = item.offset
                 handler = _HANDLERS.get(kind)
                 if handler is None:
                     raise UnknownEvent(f"{kind} in events[{p}] at offset {item.offset}")
                 handler(rows, event, at, p)
                 if kind in _TOMBSTONES:
                     deleted_at = at
+            if at is not None and record.cmd_id.startswith(KEYED):
+                keyed_requests.sent(rows, record, at, p)
             if item.state is not None:
                 rows.aggregates[record.key] = (p, item.state, deleted_at)
     return done
@@ -119,6 +124,8 @@ def fold_by_key(p: int, accepted: Sequence[Accepted]) -> list[ProjectionBatch]:
         for into, rows in zip(done, folds, strict=False):
             into.take(rows)
         done += folds[len(done) :]
+    for rows in done[:-1]:
+        rows.hand_on(done[-1])
     return done
 
 
@@ -202,7 +209,7 @@ def statements(
 ) -> list[tuple[str, list[Any]]]:
     """The statements that write a fold, with their arguments: one, before it `project_ends` if runs end in it and
     `project_webhooks` if webhooks change, and after it `project_priorities` if attempts have some and what the
-    store and crons write, if there is something of theirs."""
+    store, crons and keyed requests write, if there is something of theirs."""
     written = [(PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))]
     if rows.changes_webhooks:
         written.insert(0, (PROJECT_WEBHOOKS, rows.webhook_arguments()))
@@ -214,6 +221,8 @@ def statements(
         written.append((PROJECT_STORE, rows.store_arguments()))
     if rows.crons:
         written.append((crons.PROJECT_CRONS, [rows.crons]))
+    if rows.keyed:
+        written.append((keyed_requests.PROJECT_KEYED, [keyed_requests.in_order(rows.keyed)]))
     return written
 
 

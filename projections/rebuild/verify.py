@@ -38,6 +38,8 @@ TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
     "store_vectors": (("namespace", "key", "path"), frozenset()),
     "crons": (("cron_id",), frozenset()),
     "cron_firings": (("cron_id", "due_at"), frozenset()),
+    "keyed_requests": (("id",), frozenset()),
+    "keyed_commands": (("id",), frozenset()),
     "projection_skips": (("p", "ev_off", "idx"), frozenset({"error"})),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,15 +137,21 @@ class ApiHarness:
 
 @asynccontextmanager
 async def api_harness(
-    database: str, options: ApiSettings | None = None, custom: CustomApp | None = None, gate: Gate | None = None
+    database: str,
+    options: ApiSettings | None = None,
+    custom: CustomApp | None = None,
+    gate: Gate | None = None,
+    around: Callable[[Gateway], Gateway] | None = None,
 ) -> AsyncIterator[ApiHarness]:
-    """The api and the engine as one process of `threadlog up` has them; `options`: of the api.
+    """The api and the engine as one process of `threadlog up` has them; `options`: of the api; `around`: makes the
+    gateway that the api uses.
 
     What the api returns has to be as /openapi.json describes it, if nothing of the application's own is around it.
     """
     settings = Settings.load(database_uri=database)
     async with api_and_engine(settings, database, options or ApiSettings(), alone=True) as deps:
-        app = make_app(replace(deps, gate=gate), custom)
+        gateway = deps.gateway if around is None else around(deps.gateway)
+        app = make_app(replace(deps, gate=gate, gateway=gateway), custom)
         description = DESCRIPTION if gate is None else Description(describe(ROUTES, "tests", {}))
         undescribed: list[str] = []
 

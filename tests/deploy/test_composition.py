@@ -173,6 +173,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "THREADLOG_HANG_SECONDS": ("9", supervisor(lambda it: it._leases._hang)),
     "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": ("9", executor("grace_seconds")),
     "RESUMABLE_STREAM_TTL_SECONDS": ("9", api("resumable_seconds")),
+    "THREADLOG_IDEMPOTENCY_HOURS": ("9", api("idempotency_ttl_seconds")),
     "HTTP_MAX_REQUEST_BODY_BYTES": ("9", api("max_body_bytes")),
     "CORS_ALLOW_ORIGINS": ("https://a.example", api("cors")),
     "METRIC_PREFIX": ("other_", api("metric_prefix")),

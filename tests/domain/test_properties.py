@@ -15,6 +15,8 @@ from threadlog.engine.domain.cancelling import is_interrupt
 from threadlog.engine.domain.commands import (
     COMMANDS,
     CRON_COMMANDS,
+    AnswerRequest,
+    BeginRequest,
     CancelRun,
     Command,
     CreateAssistant,
@@ -112,6 +114,8 @@ other_commands = st.one_of(
     samples.of(TouchItems, namespace=st.just(["n"])),
     samples.of(ExpireItems, namespace=st.just(["n"])),
     *(samples.of(c, cron_id=st.just(KEY)) for c in CRON_COMMANDS if c is not UpdateCron),
+    samples.of(BeginRequest, request_id=st.just(KEY), fingerprint=st.sampled_from("ab")),
+    samples.of(AnswerRequest, request_id=st.just(KEY), fingerprint=st.sampled_from("ab")),
     samples.of(UpdateCron, cron_id=st.just(KEY), version=st.integers(0, 3), clears=st.just(["end_time"])),
 )  # fmt: skip
 steps = st.tuples(thread_commands, st.sampled_from(TIMES), st.integers(0, 40))
@@ -224,4 +228,11 @@ def test_a_refusal_changes_nothing(command: Command) -> None:
 
 
 def test_every_command_finds_its_decider() -> None:
-    assert {decider.aggregate_of(type_).name for type_ in COMMANDS} == {"thread", "assistant", "graph", "store", "cron"}
+    assert {decider.aggregate_of(type_).name for type_ in COMMANDS} == {
+        "thread",
+        "assistant",
+        "graph",
+        "store",
+        "cron",
+        "request",
+    }

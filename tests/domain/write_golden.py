@@ -14,6 +14,8 @@ import orjson
 from tests.domain.scenario import R1, R2, R3, R4, T, at, checkpoint, create, planned, report
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import (
+    AnswerRequest,
+    BeginRequest,
     CancelRun,
     Command,
     CreateAssistant,
@@ -89,6 +91,13 @@ STORIES: dict[str, list[Command]] = {
             reschedules=True,
         ),
         DeleteCron(cron_id=CRON),
+    ],
+    "keyed_requests": [
+        BeginRequest(request_id="a1", fingerprint="f", begun_at=at(1), expires_at=at(40)),
+        BeginRequest(request_id="a1", fingerprint="other", begun_at=at(2), expires_at=at(41)),
+        AnswerRequest(request_id="a1", fingerprint="f", status=200, headers={"Location": "/x"}, body="{}"),
+        BeginRequest(request_id="a2", fingerprint="f", begun_at=at(4), expires_at=at(40)),
+        AnswerRequest(request_id="a2", fingerprint="f", status=204, complete=False),
     ],
     "crons_ended": [
         CreateCron(cron_id=CRON, assistant_id=A, schedule="* * * * *", end_time=LONG_AGO, next_due_at=LONG_AGO),

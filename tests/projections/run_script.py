@@ -20,6 +20,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 TABLES = (
     "aggregates", "threads", "runs", "run_queue", "timers", "checkpoints", "checkpoint_writes", "channel_values",
     "graphs", "assistants", "assistant_versions", "store_items", "store_vectors", "webhooks", "crons", "cron_firings",
+    "keyed_requests", "keyed_commands",
 )  # fmt: skip
 
 

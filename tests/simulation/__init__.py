@@ -36,6 +36,8 @@ I16  A thread expires only when nothing is in flight on it and nothing has happe
      found when the command to do so was sent; after quiescence no thread is left whose time has passed.
 I17  A cron fires once per due time and in order; each firing has exactly one run, or is recorded as refused and has
      none, unless the cron is deleted before; no run is of a cron that has not fired.
+I18  A key belongs to one request until it expires, which has one answer; each of its commands takes effect once,
+     however often the request is sent, whichever apis carry it out and wherever they die.
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulation import crons, store, webhooks
+from tests.simulation import crons, keyed, store, webhooks
 from tests.simulation.simulated_world import (
     ACTIVITY,
     FINAL,
@@ -29,8 +29,8 @@ from threadlog.engine.processor.term import Term
 SILENT = {"command.rejected", "command.repeated", "report.fenced"}
 
 
-def check(world: SimulatedWorld, terms: dict[int, Term]) -> int:
-    """Returns the number of firings of crons."""
+def check(world: SimulatedWorld, terms: dict[int, Term]) -> tuple[int, int]:
+    """Returns the number of firings of crons, and of keyed requests that were answered."""
     for p in world.partitions:
         records = accepted(p)
         _decided_once(p, records)
@@ -45,7 +45,9 @@ def check(world: SimulatedWorld, terms: dict[int, Term]) -> int:
         _left_out(p)
         _items(p, records)
         webhooks.check(p.number, accepted_at(p), world.receivers.posts if world.receivers is not None else [])
-    return crons.check(record for p in world.partitions for record in accepted(p))
+    all_accepted = [record for p in world.partitions for record in accepted(p)]
+    answered = 0 if world.keyed_clients is None else keyed.check(all_accepted, world.keyed_clients)
+    return crons.check(all_accepted), answered
 
 
 def accepted(p: Partition) -> list[EventRecord]:
@@ -73,6 +75,7 @@ def _reference(p: Partition, records: list[EventRecord]) -> dict[str, States]:
     for record, (_, envelope) in zip(records, p.commands, strict=True):
         before = states.get(envelope.key, decider.EMPTY)
         assert record.trace == envelope.trace, f"I4: {envelope}: decided in the trace {record.trace}"
+        assert record.actor == envelope.actor, f"I4: {envelope}: decided for {record.actor}"
         if (refusal := _refusal(p, record, envelope, before)) is not None:
             wire = [event_to_wire(event) for event in refusal]
             shown = [{k: v for k, v in event.items() if k not in _SAYS_WHY} for event in record.events]

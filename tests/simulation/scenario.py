@@ -44,6 +44,8 @@ class Outcome:
     """Webhooks sent, each attempt."""
     firings: int
     """Of crons."""
+    answers: int
+    """Requests with an idempotency key that were answered."""
     skips: int
     """Events left out of the read models."""
     expired: int
@@ -125,6 +127,7 @@ class Scenario:
         world.now += 0.25
         world.use_store()
         world.use_crons()
+        world.use_keys()
         world.poison()
         world.poison_events()
         x = rnd.random()
@@ -172,6 +175,8 @@ class Scenario:
         world = self.world
         if world.cron_clients is not None:
             world.cron_clients.closing = True
+        if world.keyed_clients is not None:
+            world.keyed_clients.closing = True
         for owner in self.owners:
             owner.die("crash")
             while owner.wire:
@@ -187,6 +192,7 @@ class Scenario:
             executor.paused = False
         for i in range(600):
             world.now += LEASE / 6 if i % 4 == 0 else 0.01
+            world.use_keys()
             while world.command_net:
                 world.deliver_command()
             if world.poisoner is not None or world.receivers is not None:
@@ -209,6 +215,8 @@ class Scenario:
         return Owner(self.world, former.p, postgres=self.postgres, max_keys=self.max_keys)
 
     def _quiet(self) -> bool:
+        if self.world.keyed_clients is not None and self.world.keyed_clients.apis:
+            return False
         if self.world.command_net or any(executor.alive and executor.tasks for executor in self.executors):
             return False
         for owner in self.owners:
@@ -261,7 +269,7 @@ def run(
     pieces = sum(owner.pieces for owner in scenario.owners)
     given_up = sum(owner.pieces > 0 and not owner.alive and not owner.term.ready for owner in scenario.owners)
     scenario.quiesce()
-    firings = checks.check(world, {owner.p.number: owner.term for owner in scenario.owners})
+    firings, answers = checks.check(world, {owner.p.number: owner.term for owner in scenario.owners})
     return Outcome(
         commands=sum(len(p.commands) for p in world.partitions),
         records=sum(len(p.events) for p in world.partitions),
@@ -272,6 +280,7 @@ def run(
         unreadable=0 if world.poisoner is None else world.poisoner.unreadable,
         posts=0 if world.receivers is None else len(world.receivers.posts),
         firings=firings,
+        answers=answers,
         skips=sum(len(p.skips) for p in world.partitions),
         expired=checks.expired(world),
         too_early=checks.too_early(world),

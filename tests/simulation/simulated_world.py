@@ -14,10 +14,11 @@ from typing import Any
 
 import orjson
 
-from tests.simulation import crons, store
+from tests.simulation import crons, keyed, store
 from tests.simulation.webhooks import Receivers
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import key_of
+from threadlog.engine.domain.keyed_request import KEYED
 from threadlog.engine.log.port import OffsetGone, Record, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
 from threadlog.engine.log.unreadable import event_in
@@ -159,6 +160,7 @@ class Tables:
     items: store.Items = field(default_factory=dict)
     webhooks: dict[str, dict[str, Any]] = field(default_factory=dict)
     crons: crons.CronTables = field(default_factory=crons.CronTables)
+    keyed: keyed.KeyedTables = field(default_factory=keyed.KeyedTables)
     aggregates: dict[str, Any] = field(default_factory=dict)
     ttls: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -175,6 +177,7 @@ class Tables:
 
     def apply(self, record: EventRecord, *, without: Callable[[dict[str, Any]], bool] = lambda event: False) -> None:
         self.crons.decided(record)
+        self.keyed.decided(record, without)
         for e in record.events:
             if without(e):
                 continue
@@ -302,7 +305,7 @@ class Partition:
 class SimulatedWorld:
     """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
     records, `walled=False` the refusals, `owned=False` the look at the partition's owner before a POST: the controls,
-    which have to fail. `poisoned`: some commands are poison, the store and crons are
+    which have to fail. `poisoned`: some commands are poison, the store, crons and idempotency keys are
     used; `hooked`: some runs have
     webhooks; `expiring`: some threads have a ttl."""
 
@@ -325,6 +328,7 @@ class SimulatedWorld:
         self.receivers = Receivers(random.Random(f"webhooks {seed}"), owned) if hooked else None
         self.sweeper = random.Random(f"sweep {seed}") if expiring else None
         self.cron_clients = crons.CronClients(random.Random(f"crons {seed}")) if poisoned else None
+        self.keyed_clients = keyed.KeyedClients(random.Random(f"keyed {seed}")) if poisoned else None
         self.walled = walled
         self.guarded, self.chained = guarded, chained
         self.in_pieces = seed // 2 % 2 == 1  # take-overs; without drawing, so that older seeds stay what they were
@@ -370,8 +374,9 @@ class SimulatedWorld:
         """A command on its way into the log; those of one sender keep their order."""
         id = id or f"c{self.next_id()}"
         envelope = CommandEnvelope.of(
-            command, id=id, key=key_of(command), at=iso(self.now + skew), trace=f"of {id}" if len(id) % 2 else None
-        )
+            command, id=id, key=key_of(command), at=iso(self.now + skew), trace=f"of {id}" if len(id) % 2 else None,
+            actor=f"user:{id}" if len(id) % 3 else None,
+        )  # fmt: skip
         self.command_net.append((sender, envelope))
         self.sent.append(envelope)
 
@@ -392,6 +397,13 @@ class SimulatedWorld:
             if (command := self.cron_clients.command(START + timedelta(seconds=self.now), crons_now)) is not None:
                 self.send(None, command, skew=self.cron_clients.random.uniform(-1, 1))
 
+    def use_keys(self) -> None:
+        """Perhaps an api goes on with a request that has an idempotency key."""
+        if self.keyed_clients is not None:
+            tables = [p.tables.keyed for p in self.partitions]
+            for id, command in self.keyed_clients.step(tables, START + timedelta(seconds=self.now)):
+                self.send(None, command, id=id)
+
     def crons_want(self, p: Partition) -> list[crons.Sent]:
         """What the owner of this partition has to send for its crons."""
         if self.cron_clients is None:
@@ -408,8 +420,8 @@ class SimulatedWorld:
 
     def _too_late(self, envelope: CommandEnvelope) -> bool:
         """Whether this is a repetition after more commands of its aggregate than deciders remember."""
-        if envelope.id.startswith("cron:"):
-            return False  # crons and threads remember their last time, however many commands follow
+        if envelope.id.startswith(("cron:", KEYED)):
+            return False  # of keys deciders remember more; crons and threads their last time, whatever follows
         later, since_the_first = 0, None
         for _, other in reversed(self.partition(envelope.key).commands):
             if other.id == envelope.id:

@@ -50,6 +50,10 @@ def test_crons_fire_in_most_worlds(outcomes: list[Outcome]) -> None:
     assert sum(outcome.firings for outcome in outcomes) > 2 * CONTROLS
 
 
+def test_keyed_requests_are_answered_in_most_worlds(outcomes: list[Outcome]) -> None:
+    assert sum(outcome.answers for outcome in outcomes) > CONTROLS
+
+
 def test_take_overs_project_in_pieces_and_end_between_them(outcomes: list[Outcome]) -> None:
     assert sum(outcome.pieces for outcome in outcomes) > CONTROLS
     assert sum(outcome.given_up for outcome in outcomes) > CONTROLS // 20

@@ -15,7 +15,8 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import header, json_body, path_text, query_text
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.http.routes import Query, Route, joins, requires
+from threadlog.api.idempotency.keyed import make_id
 from threadlog.api.protocols.a2a.card import HISTORY_SCOPE, card_of
 from threadlog.api.protocols.a2a.dialect import as_1_0, event_1_0, state_named
 from threadlog.api.protocols.a2a.incoming import Incoming, incoming
@@ -69,6 +70,7 @@ async def card(request: web.Request) -> web.Response:
     return reply(await card_of(request, api, await runnable_assistant(request, api, named)))
 
 
+@joins
 @requires("assistants.read", "threads.create_run", "threads.read", "threads.update")
 async def call(request: web.Request) -> web.StreamResponse:
     """Answer one JSON-RPC call of an A2A client.
@@ -128,7 +130,7 @@ async def _run_of(
     api: Api, assistant: AssistantDefaults, message: Incoming, *, modes: list[Any] | None = None
 ) -> tuple[RunCreate, str]:
     """The run that a message begins, and its thread; on a thread that waits for an answer the message is that."""
-    thread_id = message.context_id or str(uuid4())
+    thread_id = message.context_id or make_id(uuid4)
     row = await threads.get(api.pool, thread_id) if message.context_id else None
     waits = row is not None and row["status"] == "interrupted" and orjson.loads(row["interrupts"] or b"{}")
     given: dict[str, Any] = (

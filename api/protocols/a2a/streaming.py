@@ -10,11 +10,13 @@ from aiohttp import web
 
 from threadlog.api.context import Api
 from threadlog.api.http.disconnects import CREATOR_LEFT
+from threadlog.api.http.errors import ApiError
 from threadlog.api.protocols.a2a.tasks import TASK_NOT_FOUND, HistoryScope, task_id_of, task_of, text_of, working
 from threadlog.api.protocols.json_rpc import RpcError
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.cancel import cancelled_on_disconnect
-from threadlog.api.runs.create import create_run, prepare
+from threadlog.api.runs.create import create_run, prepare, was_created
+from threadlog.api.runs.stream import from_its_start
 from threadlog.api.streaming.cursor import run_end_of_row
 from threadlog.api.streaming.sse import block, stream_to
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunSubscription
@@ -36,8 +38,11 @@ async def stream_run(
     """
     new = await prepare(request, api, params, thread_id, streamed=True)
     with _subscription_to(api, new.thread_id, new.run_id) as subscription:
-        subscription.start()
-        await create_run(api, new)
+        if not await was_created(api, new):
+            subscription.start()
+            await create_run(api, new)
+        elif not await from_its_start(api, subscription, new.run_id):
+            raise ApiError(404, "Run not found", code="run_not_found")
         view = _TaskView(api, params.assistant_id, new.thread_id, new.run_id, scope, shape)
         async with cancelled_on_disconnect(api, request, subscription, CREATOR_LEFT):
             return await stream_to(

@@ -25,6 +25,7 @@ from threadlog.engine.domain.commands.cron import (
     UpdateCron,
 )
 from threadlog.engine.domain.commands.graph import GRAPH_COMMANDS, RegisterGraph
+from threadlog.engine.domain.commands.request import REQUEST_COMMANDS, AnswerRequest, BeginRequest
 from threadlog.engine.domain.commands.run import (
     RUN_COMMANDS,
     CancelRun,
@@ -57,6 +58,7 @@ COMMANDS: dict[str, type[Command]] = {
         *GRAPH_COMMANDS,
         *STORE_COMMANDS,
         *CRON_COMMANDS,
+        *REQUEST_COMMANDS,
     )
 }
 
@@ -65,10 +67,13 @@ __all__ = [
     "COMMANDS",
     "CRON_COMMANDS",
     "GRAPH_COMMANDS",
+    "REQUEST_COMMANDS",
     "RUN_COMMANDS",
     "STORE_COMMANDS",
     "THREAD_COMMANDS",
     "WEBHOOK_COMMANDS",
+    "AnswerRequest",
+    "BeginRequest",
     "CancelAction",
     "CancelRun",
     "Command",

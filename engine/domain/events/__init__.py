@@ -46,6 +46,7 @@ from threadlog.engine.domain.events.cron import (
     CronUpdated,
 )
 from threadlog.engine.domain.events.graph import GRAPH_EVENTS, GraphRegistered
+from threadlog.engine.domain.events.request import REQUEST_EVENTS, RequestAnswered, RequestBegun
 from threadlog.engine.domain.events.run import (
     RUN_EVENTS,
     RunCreated,
@@ -93,6 +94,7 @@ EVENTS: dict[str, type[Event]] = {
         *GRAPH_EVENTS,
         *STORE_EVENTS,
         *CRON_EVENTS,
+        *REQUEST_EVENTS,
     )
 }
 
@@ -103,6 +105,7 @@ __all__ = [
     "CRON_EVENTS",
     "EVENTS",
     "GRAPH_EVENTS",
+    "REQUEST_EVENTS",
     "RUN_EVENTS",
     "STORE_EVENTS",
     "THREAD_EVENTS",
@@ -131,6 +134,8 @@ __all__ = [
     "Json",
     "JsonObject",
     "ReportFenced",
+    "RequestAnswered",
+    "RequestBegun",
     "RunCreated",
     "RunDeleted",
     "RunFailed",
