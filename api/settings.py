@@ -79,6 +79,8 @@ class ApiSettings:
     """Bytes of frames kept in memory per streaming client; one that reads slower is served from the log."""
     configurable_headers: HeaderRule = field(default_factory=HeaderRule)
     """Headers of requests that runs find in their `configurable`."""
+    logging_headers: HeaderRule = field(default_factory=HeaderRule)
+    """Headers of requests that lines of the log about them have, as the field `headers`."""
     mount_prefix: str = ""
     """Path below which all routes are, such as "/agents"."""
     disabled: frozenset[str] = frozenset()

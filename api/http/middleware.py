@@ -19,6 +19,7 @@ from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.request_keys import REQUEST_ID
 from threadlog.api.http.requests import header, path_text
 from threadlog.api.http.responses import reply
+from threadlog.api.settings import SETTINGS
 from threadlog.engine.domain.text import storable
 from threadlog.engine.logging_context import fields, set_fields
 from threadlog.engine.metrics import METRICS
@@ -37,7 +38,9 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
         request[REQUEST_ID] = request_id = header(request, _ID)[:_MAX_ID] or uuid4().hex
-        set_fields({"request_id": request_id, "method": request.method, "path": storable(request.path)})
+        of_request = {"request_id": request_id, "method": request.method, "path": storable(request.path)}
+        chosen = request.app[SETTINGS].logging_headers.chosen(request.headers)
+        set_fields({**of_request, "headers": {n: storable(v) for n, v in chosen.items()}} if chosen else of_request)
         resource = request.match_info.route.resource
         path = "unknown" if resource is None else resource.canonical
         span = None

@@ -327,6 +327,7 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
     return ApiSettings(
         cors=_cors(settings, app.http.cors),
         configurable_headers=app.http.configurable_headers,
+        logging_headers=app.http.logging_headers,
         mount_prefix=app.http.mount_prefix,
         disabled=app.http.disabled,
         max_body_bytes=settings.http_max_request_body_bytes,

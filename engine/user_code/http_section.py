@@ -68,6 +68,7 @@ class HttpSection:
     app: CodePlace | None = None
     cors: dict[str, Any] = field(default_factory=dict)
     configurable_headers: HeaderRule = field(default_factory=HeaderRule)
+    logging_headers: HeaderRule = field(default_factory=HeaderRule)
     middleware_order: Literal["middleware_first", "auth_first"] = "middleware_first"
     enable_custom_route_auth: bool = False
     mount_prefix: str = ""
@@ -104,7 +105,8 @@ def read_http(value: Any, folder: Path, environment: Mapping[str, str], wrong: R
     return HttpSection(
         app=place_of(value["app"], folder, "http.app", wrong) if value.get("app") else None,
         cors=_cors(value.get("cors"), wrong),
-        configurable_headers=_headers(value.get("configurable_headers"), wrong),
+        configurable_headers=_headers(value, "configurable_headers", wrong),
+        logging_headers=_headers(value, "logging_headers", wrong),
         middleware_order=order,
         enable_custom_route_auth=value.get("enable_custom_route_auth", False),
         mount_prefix=_mount_prefix(value.get("mount_prefix"), environment.get("MOUNT_PREFIX", ""), wrong),
@@ -121,17 +123,17 @@ def _mount_prefix(given: Any, variable: str, wrong: Raise) -> str:
     return prefix
 
 
-def _headers(value: Any, wrong: Raise) -> HeaderRule:
-    key = "http.configurable_headers"
+def _headers(section: dict[str, Any], name: str, wrong: Raise) -> HeaderRule:
+    key, value = f"http.{name}", section.get(name)
     if value is None:
         return HeaderRule()
     if not isinstance(value, dict) or set(value) - {"includes", "excludes", "include", "exclude"}:
         raise wrong(key, 'expected an object such as {"includes": ["x-tenant-*"], "excludes": ["x-secret"]}.')
     lists = []
-    for name in ("include", "exclude"):
-        patterns = value.get(f"{name}s", value.get(name)) or []
+    for kind in ("include", "exclude"):
+        patterns = value.get(f"{kind}s", value.get(kind)) or []
         if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-            raise wrong(f"{key}.{name}s", 'expected a list of names, with * for any text: ["x-tenant-*"].')
+            raise wrong(f"{key}.{kind}s", 'expected a list of names, with * for any text: ["x-tenant-*"].')
         lists.append(tuple(pattern.lower() for pattern in patterns))
     return HeaderRule(*lists)
 

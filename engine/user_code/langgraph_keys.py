@@ -55,7 +55,8 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
                     (Treatment.HONOURED, "Those endpoints are not there.")),
     "http.middleware_order": (Treatment.HONOURED, "Whether `auth` or the middleware of `http.app` comes first."),
     "http.enable_custom_route_auth": (Treatment.HONOURED, "Routes of `http.app` need a user, where there is `auth`."),
-    "http.logging_headers": (Treatment.IGNORED, "Requests are not logged."),
+    "http.logging_headers": (Treatment.HONOURED, "`includes`, `excludes`: the request headers that lines of "
+                             "the log about a request have, as the field `headers` of `LOG_JSON`."),
     "http.disable_webhooks": (Treatment.HONOURED, "A run with a webhook is refused, and nothing is sent."),
     "http": (Treatment.IGNORED, "Every other key of it."),
     "auth.path": (Treatment.HONOURED, "An `Auth` object of `langgraph_sdk`: [auth.md](auth.md)."),

@@ -21,6 +21,7 @@ from tests.waiting import eventually
 from threadlog.api.custom_app.lifespan import Lifespan, StartFailed
 from threadlog.api.custom_app.mount import CustomApp, CustomAppError, load, merged_openapi
 from threadlog.api.settings import ApiSettings
+from threadlog.engine import logging_context
 from threadlog.engine.user_code.auth_section import TOKEN_HEADER
 from threadlog.engine.user_code.http_section import CodePlace, HeaderRule
 
@@ -334,3 +335,17 @@ def test_headers_are_chosen_by_pattern_and_secrets_by_name_only() -> None:
     assert HeaderRule(("*",)).chosen(headers).keys() == {"x-tenant", "x-secret", "user-agent"}
     assert HeaderRule(("x-api-key",)).chosen(headers) == {"x-api-key": "k"}
     assert HeaderRule(("*", TOKEN_HEADER.lower())).chosen({TOKEN_HEADER: "of this server"}) == {}
+
+
+async def test_lines_about_a_request_have_the_headers_that_the_application_chose(database: str) -> None:
+    async def logs(_: web.Request) -> web.Response:
+        return web.json_response(dict(logging_context.fields()))
+
+    mine = web.Application()
+    mine.router.add_get("/logs", logs)
+    options = ApiSettings(logging_headers=HeaderRule(("x-tenant-*", "authorization*"), ("x-tenant-secret",)))
+    async with api_harness(database, options, CustomApp(aiohttp=mine)) as api:
+        headers = {"X-Tenant-Name": "acme", "X-Tenant-Secret": "s", "X-Other": "o", "Authorization": "Bearer x"}
+        fields = await api.call("GET", "/logs", headers=headers)
+        assert fields["headers"] == {"x-tenant-name": "acme"} and fields["path"] == "/logs"
+        assert "headers" not in await api.call("GET", "/logs")

@@ -94,6 +94,7 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
         "http.middleware_order": "auth_first",
         "http.enable_custom_route_auth": True,
         "http.configurable_headers": {"includes": ["x"]},
+        "http.logging_headers": {"includes": ["x"]},
         "webhooks": {"url": {"require_https": True}},
     }
     samples |= {
@@ -126,7 +127,7 @@ def test_a_value_that_asks_for_nothing_is_no_asking(tmp_path: Path, key: str, va
 
 def test_everything_not_acted_on_is_named_in_one_notice(tmp_path: Path) -> None:
     asks = {
-        "http": {"app": "./agent.py:graph", "cors": {"max_age": 1}, "logging_headers": {"a": 1}, "disable_a2a": False},
+        "http": {"app": "./agent.py:graph", "cors": {"max_age": 1}, "other": {"a": 1}, "disable_a2a": False},
         "store": {"other": {"dims": 3}},
         "checkpointer": {"ttl": {"default_ttl": 3}, "serde": {"allowed_json_modules": [["a"]]}, "backend": "default"},
         "unheard_of": 1,
@@ -134,7 +135,7 @@ def test_everything_not_acted_on_is_named_in_one_notice(tmp_path: Path) -> None:
     (notice,) = load(write(tmp_path, {**AGENT, **asks})).notices
     named = notice.removeprefix("not acted on: ").split(" (")[0].split(", ")
     serde = "checkpointer.serde.allowed_json_modules"
-    assert named == ["http.logging_headers", "store.other", serde, "unheard_of"]
+    assert named == ["http.other", "store.other", serde, "unheard_of"]
 
 
 def test_the_time_to_live_of_threads(tmp_path: Path) -> None:
