@@ -1,4 +1,4 @@
-"""Commands that read the log: `events`, `explain`, `export`, `lag`, `rebuild`, `verify`."""
+"""Commands that read the log: `events`, `explain`, `export`, `fork`, `lag`, `rebuild`, `verify`."""
 
 from __future__ import annotations
 
@@ -148,6 +148,31 @@ def export(path: Path | None, thread_id: str | None, since: Any, until: Any, **g
     sys.exit(run_to_end(lambda: exporting.export(settings, selection, path)))
 
 
+class Position(click.ParamType):
+    """A place in the log: `partition@offset`, or the offset alone."""
+
+    name = "position"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"([0-9]{1,9}@)?[0-9]{1,18}", value):
+            self.fail(f"{value!r} is not a position, such as 3@17 or 17")
+        return str(value)
+
+
+@click.command()
+@click.argument("thread_id", metavar="THREAD", type=Id())
+@click.option("--at", type=Position(), required=True, help="Position in the log, as `threadlog events` shows it.")
+@json_option
+@config_option
+@data_dir_option
+def fork(thread_id: str, at: str, as_json: bool, **given: Any) -> None:
+    """Make a new thread with the state and history that THREAD had at a position of the log; prints its id."""
+    from threadlog.deploy.commands.fork import fork as make
+
+    settings = _settings(given)
+    sys.exit(run_to_end(lambda: make(settings, thread_id, at, as_json=as_json)))
+
+
 @click.command()
 @json_option
 @config_option
@@ -165,4 +190,4 @@ def _settings(given: dict[str, Any]) -> Any:
     return reachable(settings_of(given))
 
 
-LOG_COMMANDS = (events, explain, export, lag, rebuild, verify)
+LOG_COMMANDS = (events, explain, export, fork, lag, rebuild, verify)

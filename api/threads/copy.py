@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from aiohttp import web
 
 from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.commands import submit, submit_unless_rejected
-from threadlog.api.context import Api, api_of
+from threadlog.api.context import api_of
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import path_uuid
@@ -46,9 +47,10 @@ async def copy(request: web.Request) -> web.Response:
         await allowed(request, "threads.create", value)
         if row is None:
             raise ApiError(409, "Conflict")
-        await submit(api, _creation(row, source, target, metadata_in(value)))
+        await submit(api, creation(row, source, target, metadata_in(value)))
         try:
-            await _import(api, connection, source, target)
+            async for command in imports(connection, source, target):
+                await submit(api, command)
         except BaseException as error:
             # Half a copy must not stay behind; the client receives the first error, whatever becomes of the deletion.
             # With an idempotency key, what has failed for the moment is completed when the request is sent again.
@@ -61,7 +63,8 @@ async def copy(request: web.Request) -> web.Response:
     return reply(thread_to_json(copied, (await values_of(api.pool, [copied])).get(target)))
 
 
-def _creation(row: asyncpg.Record, source: str, target: str, metadata: JsonObject) -> CreateThread:
+def creation(row: asyncpg.Record, source: str, target: str, metadata: JsonObject) -> CreateThread:
+    """The command that begins a copy of the thread with this row; `imports` follow."""
     interrupts = orjson.loads(row["interrupts"])
     # Runs in flight are not copied, so the copy has the status that the source has when none is.
     status: Any = row["status"] if row["status"] != "busy" else "interrupted" if interrupts else "idle"
@@ -78,17 +81,18 @@ def _creation(row: asyncpg.Record, source: str, target: str, metadata: JsonObjec
     )
 
 
-async def _import(api: Api, connection: Connection, source: str, target: str) -> None:
+async def imports(connection: Connection, source: str, target: str) -> AsyncGenerator[ImportCheckpoints, None]:
+    """The commands that copy what the connection sees of the thread's checkpoints."""
     chunk: list[JsonObject] = []
     size = 0
     async for item in state.export_items(connection, source, target):
         chunk.append(item)
         size += len(orjson.dumps(item))
         if size >= _CHUNK_BYTES:
-            await submit(api, ImportCheckpoints(thread_id=target, items=chunk))
+            yield ImportCheckpoints(thread_id=target, items=chunk)
             chunk, size = [], 0
     if chunk:
-        await submit(api, ImportCheckpoints(thread_id=target, items=chunk))
+        yield ImportCheckpoints(thread_id=target, items=chunk)
 
 
 routes = [

@@ -67,6 +67,7 @@ async def rebuild(
     upto: Mapping[int, int],
     *,
     rebuilt: Rebuilt | None = None,
+    only: str | None = None,
     progress: Progress | None = None,
     fold_records: int = FOLD_RECORDS,
     skips: Sequence[Skip] = (),
@@ -76,7 +77,7 @@ async def rebuild(
     `fold_records`: at most so many records are folded at a time.
     `skips`: rows of `projection_skips`: these events are left out, besides others that can't be projected. Whether one
     can may depend on what was in the tables when it came, and records are folded here that came one after the other.
-    `rebuilt`: go on from there, and remember where this ended.
+    `rebuilt`: go on from there, and remember where this ended. `only`: what has this key.
 
     Raises:
         LookupError: the log lacks records before these offsets, or values they point at.
@@ -98,7 +99,7 @@ async def rebuild(
                 left_out = {(row[1], row[2]) for row in skips if row[0] == p}
                 async with aclosing(_chunks(source, p, begin.get(p, 0), end, fold_records)) as chunks:
                     async for records in chunks:
-                        accepted = await _accepted(records, acceptance, states, left_out)
+                        accepted = await _accepted(records, acceptance, states, left_out, only)
                         try:
                             with unprojectable():
                                 folds = fold_by_key(p, accepted)
@@ -146,7 +147,11 @@ async def _write(
 
 
 async def _accepted(
-    records: list[Record], acceptance: Acceptance, states: dict[str, States], left_out: Collection[tuple[int, int]]
+    records: list[Record],
+    acceptance: Acceptance,
+    states: dict[str, States],
+    left_out: Collection[tuple[int, int]],
+    only: str | None,
 ) -> list[Accepted]:
     """The accepted records, without the events whose `(offset, index)` is left out; the last record of each key carries
     the decider state after it."""
@@ -156,7 +161,7 @@ async def _accepted(
         if n % _YIELD_RECORDS == 0:
             await asyncio.sleep(0)  # what is being sent to Postgres and read from the log goes on
         record = event_in(raw)
-        if not acceptance.accepts(record):
+        if not acceptance.accepts(record) or (only is not None and record.key != only):
             continue
         before = states.get(record.key, EMPTY)
         after = decider.fold_wire(before, record.key, record.cmd_id, record.at, record.events)

@@ -75,6 +75,25 @@ async def test_a_thread_is_exported(own: Server, client: LangGraphClient, thread
     assert [line["events"][0]["type"] for line in lines][:2] == ["thread.created", "run.created"]
 
 
+async def test_a_thread_is_forked_as_it_was(own: Server, client: LangGraphClient, thread_id: str) -> None:
+    await client.threads.update(thread_id, metadata={"name": "first"})
+    await client.runs.wait(thread_id, "noop", input={"items": ["a"]})
+    then = await client.threads.get_state(thread_id)
+    at = (await objects(own, "events", "--thread", thread_id))[-1]
+    await client.threads.update_state(thread_id, {"items": ["b"]}, as_node="a")
+    await client.threads.delete(thread_id)
+
+    forked = (await printed(own, "fork", thread_id, "--at", f"{at['partition']}@{at['offset']}")).strip()
+    state, thread = await client.threads.get_state(forked), await client.threads.get(forked)
+    assert state["values"] == then["values"]
+    assert state["checkpoint"]["checkpoint_id"] == then["checkpoint"]["checkpoint_id"]
+    assert thread["metadata"]["name"] == "first"
+    assert "there was no thread" in await printed(own, "fork", thread_id, "--at", "0", code=1)
+    other = (at["partition"] + 1) % 16
+    assert "events are in partition" in await printed(own, "fork", thread_id, "--at", f"{other}@1", code=78)
+    assert "is not a position" in await printed(own, "fork", thread_id, "--at", "then", code=2)
+
+
 async def test_lag_shows_every_partition_with_its_owner(own: Server) -> None:
     lags = await objects(own, "lag")
     assert [lag["partition"] for lag in lags] == list(range(len(lags))) and all(lag["owner"] for lag in lags)
