@@ -10,6 +10,7 @@ import tomllib
 import zipfile
 from email.message import Message
 from email.parser import BytesParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def metadata(wheel: Path, files: set[str]) -> Message:
 
 def test_all_that_an_environment_gets_is_one_package(files: set[str]) -> None:
     assert {name.split("/")[0].split("-")[0] for name in files} == {"threadlog"}
+
+
+def test_faust_finds_the_transport_by_its_entry_point(wheel: Path, files: set[str]) -> None:
+    (name,) = (name for name in files if name.endswith(".dist-info/entry_points.txt"))
+    with zipfile.ZipFile(wheel) as archive:
+        said = archive.read(name).decode()
+    target = said.split("[faust.transports]\nthreadlog = ", 1)[1].splitlines()[0]
+    module, _, attribute = target.partition(":")
+    assert getattr(import_module(module), attribute).Producer
 
 
 def test_every_module_and_data_file_is_in_it_but_no_examples_and_no_sources_of_the_studio(files: set[str]) -> None:
