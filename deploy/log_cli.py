@@ -148,7 +148,7 @@ def export(path: Path | None, thread_id: str | None, since: Any, until: Any, **g
     sys.exit(run_to_end(lambda: exporting.export(settings, selection, path)))
 
 
-class Position(click.ParamType):
+class LogPosition(click.ParamType):
     """A place in the log: `partition@offset`, or the offset alone."""
 
     name = "position"
@@ -161,7 +161,7 @@ class Position(click.ParamType):
 
 @click.command()
 @click.argument("thread_id", metavar="THREAD", type=Id())
-@click.option("--at", type=Position(), required=True, help="Position in the log, as `threadlog events` shows it.")
+@click.option("--at", type=LogPosition(), required=True, help="Position in the log, as `threadlog events` shows it.")
 @json_option
 @config_option
 @data_dir_option
