@@ -155,6 +155,8 @@ _IDEMPOTENCY_KEY = {
 
 def _operation_id(method: str, path: str) -> str:
     words = [part.strip("{}").removesuffix("_id") for part in path.split("/") if part]
+    if words and path.endswith("/"):  # beside the same path without it
+        words.append("index")
     return "_".join([method.lower(), *words]) or method.lower()
 
 

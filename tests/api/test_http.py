@@ -194,16 +194,20 @@ async def test_the_metrics_of_api_and_engine_are_those_that_the_docs_list(databa
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
     ]
-    listed = {
-        name.removesuffix("_total") for row in rows if row[3] != "executor" for name in re.findall(r"`(\w+)`", row[0])
-    }
+    metrics = [row for row in rows if len(row) > 3]
+
+    def named(rows: list[list[str]]) -> set[str]:
+        return {name.removesuffix("_total") for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+
+    listed = named([row for row in metrics if row[3] != "executor"])
+    executors = named([row for row in metrics if row[3] == "executor"])
     async with api_harness(database, ApiSettings(internal_metrics=True)) as opened:
         await opened.call("GET", "/info")
         async with opened.client.get("/metrics") as answer:
             text = await answer.text()
     families = {family.name for family in text_string_to_metric_families(text)}
     shown = {name.removeprefix("lg_api_") for name in families if name.startswith("lg_api_")}
-    assert shown - {"executor_attempts"} == listed  # an executor's, where a test of this process had one
+    assert shown - executors == listed  # some of an executor's begin with 0, or a test of this process had one
     assert 'lg_api_partition_lag{partition="0"} 0.0' in text
 
 
