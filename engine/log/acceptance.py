@@ -51,6 +51,7 @@ class MidwayAcceptance(Acceptance):
 
     def __init__(self) -> None:
         super().__init__(0, None)
+        self._certain = True  # what is taken on trust is found out here, by what follows it
         self._confirmed = False
         self._announced = False
 
