@@ -235,3 +235,18 @@ async def test_an_executor_that_is_told_to_stop_hands_its_runs_over(
         assert (await client.runs.get(thread_id, run_id))["status"] == "success"
         for name, pid in before.items():
             await asyncio.to_thread(started.wait_replaced, name, pid)
+
+
+@pytest.mark.star
+async def test_a_request_sent_again_to_another_api_has_the_first_answer(url: str, second_url: str) -> None:
+    headers = {"Idempotency-Key": f"two apis {os.urandom(8).hex()}"}
+    run = {"assistant_id": "noop", "input": {"items": ["a"]}}
+    async with httpx.AsyncClient(base_url=url) as one, httpx.AsyncClient(base_url=second_url) as other:
+        at_a_time = await asyncio.gather(*(api.post("/threads", json={}, headers=headers) for api in (one, other) * 3))
+        assert len({answer.text for answer in at_a_time}) == 1 and at_a_time[0].status_code == 200
+        path = f"/threads/{at_a_time[0].json()['thread_id']}/runs"
+        first = await one.post(path, json=run, headers={"Idempotency-Key": f"run {path}"})
+        again = await other.post(path, json=run, headers={"Idempotency-Key": f"run {path}"})
+        assert again.text == first.text and again.headers["Idempotent-Replayed"] == "true"
+        assert again.headers["Content-Location"] == first.headers["Content-Location"]
+        await ended(get_client(url=url, api_key=None), at_a_time[0].json()["thread_id"], first.json()["run_id"])
