@@ -161,6 +161,10 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
         "false",
         lambda settings, app: settings.fork_server,
     ),  # test_fork_server.py shows what it does
+    # What `threadlog derive` makes of them: tests/subscribers/test_usage.py.
+    "THREADLOG_DERIVE": ("true", lambda settings, app: settings.derive),
+    "THREADLOG_PRICES": ("prices.json", lambda settings, app: settings.prices),
+    "THREADLOG_DERIVED_RUNS_DAYS": ("9", lambda settings, app: settings.derived_runs_days),
     "THREADLOG_LOOP_YIELD": ("false", executor("loop_yield")),
     "THREADLOG_RELOAD": ("true", supervisor(hopeless)),
     "N_JOBS_PER_WORKER": ("9", executor("slots")),
