@@ -17,7 +17,7 @@ from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.errors import ApiError, error_body, is_unavailable, usual_code
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.request_keys import REQUEST_ID
-from threadlog.api.http.requests import header, path_text
+from threadlog.api.http.requests import chosen_headers, header, path_text
 from threadlog.api.http.responses import reply
 from threadlog.api.settings import SETTINGS
 from threadlog.engine.domain.text import storable
@@ -39,8 +39,8 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
         started = perf_counter()
         request[REQUEST_ID] = request_id = header(request, _ID)[:_MAX_ID] or uuid4().hex
         of_request = {"request_id": request_id, "method": request.method, "path": storable(request.path)}
-        chosen = request.app[SETTINGS].logging_headers.chosen(request.headers)
-        set_fields({**of_request, "headers": {n: storable(v) for n, v in chosen.items()}} if chosen else of_request)
+        chosen = chosen_headers(request, request.app[SETTINGS].logging_headers)
+        set_fields({**of_request, "headers": chosen} if chosen else of_request)
         resource = request.match_info.route.resource
         path = "unknown" if resource is None else resource.canonical
         span = None

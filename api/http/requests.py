@@ -23,6 +23,7 @@ from threadlog.api.settings import SETTINGS
 from threadlog.engine.domain.text import storable
 from threadlog.engine.ids import as_uuid
 from threadlog.engine.offload.process import LARGE_BYTES, OffloadFailed, call
+from threadlog.engine.user_code.http_section import HeaderRule
 
 M = TypeVar("M", bound=Body)
 
@@ -126,6 +127,11 @@ def configurable_headers(request: web.Request) -> dict[str, str]:
 def header(request: web.Request, name: str) -> str:
     """The header, stripped; "" when there is none."""
     return storable(request.headers.get(name, "")).strip()
+
+
+def chosen_headers(request: web.Request, rule: HeaderRule) -> dict[str, str]:
+    """The headers that the rule lets through, by name."""
+    return {name: storable(value) for name, value in rule.chosen(request.headers).items()}
 
 
 def path_text(request: web.Request, name: str) -> str:

@@ -26,13 +26,14 @@ RESOURCES = {
     "store": {"put", "get", "search", "delete", "list_namespaces"},
 }
 PUBLIC = {"/", "/ok", "/info", "/docs", "/openapi.json", "/asyncapi.json", "/metrics"}
+PAGE = {"/studio", "/studio/", "/studio/{file}"}  # without secrets; what it shows, it asks for like anybody
 TOKEN = "of-the-server"
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_every_route_declares_what_its_callers_have_to_be_allowed(route: Route) -> None:
     assert route.access is not None, f"{route.handler.__module__}: give {route.handler.__name__} @requires(…)"
-    assert (route.access == ()) == (route.path in PUBLIC)
+    assert (route.access == ()) == (route.path in PUBLIC | PAGE)
     for access in route.access:
         resource, _, action = access.partition(".")
         assert action in RESOURCES[resource], access
@@ -114,7 +115,9 @@ async def test_nobody_gets_past_the_gate_of_any_route(guarded: ApiHarness) -> No
         path = path.replace("{assistant_id}", ann.assistant_id).replace("{cron_id}", ann.cron_id)
         path = path.replace("{", "").replace("}", "")
         async with guarded.client.request(route.method, path, json={}) as answer:
-            if route.path in PUBLIC:
+            if route.path in PAGE:
+                assert answer.status == (404 if "{" in route.path else 200), route
+            elif route.path in PUBLIC:
                 assert answer.status == 200, route
             else:
                 assert answer.status == 401, route
