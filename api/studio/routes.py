@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from threadlog.api.http.errors import ApiError
+from threadlog.api.http.requests import header, path_text
 from threadlog.api.http.routes import Route, public
 
 _TYPES = {
@@ -68,10 +69,10 @@ async def _file(request: web.Request) -> web.Response:
 
     GET /studio/, GET /studio/{file} (docs/studio.md).
     """
-    file = _bundle().get(request.match_info.get("file") or "index.html")
+    file = _bundle().get(path_text(request, "file") or "index.html")
     if file is None:
         raise ApiError(404, "The Studio has no such file")
-    if request.headers.get("If-None-Match") == file.headers["ETag"]:
+    if header(request, "If-None-Match") == file.headers["ETag"]:
         return web.Response(status=304, headers=file.headers)
     return web.Response(body=file.body, headers=file.headers)
 
