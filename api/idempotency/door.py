@@ -24,7 +24,7 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError, error_body
 from threadlog.api.http.request_keys import ANSWER
 from threadlog.api.http.requests import buffered
-from threadlog.api.http.responses import no_content, reply
+from threadlog.api.http.responses import no_content, reply, time_text
 from threadlog.api.idempotency.keyed import KEYED, KeyedAttempt, Overtaken, reused
 from threadlog.engine.clock import now
 from threadlog.engine.domain.commands import AnswerRequest
@@ -125,6 +125,7 @@ async def _keep(
     answer = AnswerRequest(
         request_id=keyed.request_id,
         fingerprint=keyed.fingerprint,
+        begun_at=time_text(keyed.begun_at),
         status=response.status,
         headers=headers,
         body=text,

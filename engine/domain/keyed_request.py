@@ -26,6 +26,7 @@ class KeyedRequest(NamedTuple):
 
     request_id: str
     fingerprint: str | None = None
+    begun_at: str = ""
     expires_at: str = ""
     answered: bool = False
     recent: tuple[str, ...] = ()
@@ -42,6 +43,8 @@ def decide(s: KeyedRequest, command: Command, *, cmd_id: str, at: str) -> list[E
         return [CommandRepeated()]
     match command:
         case BeginRequest():
+            if not alive and datetime.fromisoformat(at) >= datetime.fromisoformat(command.expires_at):
+                return []  # it comes after its own time: sent again, of a use that is over
             if not alive:
                 return [
                     RequestBegun(
@@ -55,7 +58,8 @@ def decide(s: KeyedRequest, command: Command, *, cmd_id: str, at: str) -> list[E
                 return [CommandRejected(code="invalid", detail="The idempotency key belongs to another request")]
             return []
         case AnswerRequest():
-            if not alive or s.answered or command.fingerprint != s.fingerprint:
+            of_another = (command.fingerprint, command.begun_at) != (s.fingerprint, s.begun_at)
+            if not alive or s.answered or of_another:
                 return []
             return [
                 RequestAnswered(
@@ -73,7 +77,7 @@ def evolve(s: KeyedRequest, event: Event, at: str) -> KeyedRequest:
     match event:
         case RequestBegun():
             # Nothing of an earlier use is left: its row may be gone by now, or not yet.
-            return KeyedRequest(s.request_id, event.fingerprint, event.expires_at)
+            return KeyedRequest(s.request_id, event.fingerprint, event.begun_at, event.expires_at)
         case RequestAnswered():
             return s._replace(answered=True)
     return s
@@ -83,6 +87,7 @@ def dump(s: KeyedRequest) -> dict[str, Any]:
     """A small JSON object."""
     return {
         "fingerprint": s.fingerprint,
+        "begun_at": s.begun_at,
         "expires_at": s.expires_at,
         **({"answered": True} if s.answered else {}),
         "recent": list(s.recent),
@@ -93,6 +98,7 @@ def load(key: str, stored: dict[str, Any]) -> KeyedRequest:
     return KeyedRequest(
         request_id=key.removeprefix(PREFIX),
         fingerprint=stored["fingerprint"],
+        begun_at=stored["begun_at"],
         expires_at=stored["expires_at"],
         answered=stored.get("answered", False),
         recent=tuple(stored["recent"]),

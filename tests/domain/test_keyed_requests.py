@@ -27,14 +27,31 @@ def test_a_key_belongs_to_the_first_request() -> None:
 
 
 def test_the_first_answer_counts() -> None:
-    answer = AnswerRequest(request_id=R, fingerprint="f", status=200, headers={"Location": "/x"}, body="{}")
-    request = given(begun(), key=KEY).when(AnswerRequest(request_id=R, fingerprint="other", status=200)).then()
+    answer = AnswerRequest(
+        request_id=R, fingerprint="f", begun_at=at(0), status=200, headers={"Location": "/x"}, body="{}"
+    )
+    request = (
+        given(begun(), key=KEY)
+        .when(AnswerRequest(request_id=R, fingerprint="other", begun_at=at(0), status=200))
+        .then()
+    )
     request.when(answer).then(RequestAnswered(request_id=R, status=200, headers={"Location": "/x"}, body="{}"))
-    request.when(AnswerRequest(request_id=R, fingerprint="f", status=404)).then()
+    request.when(AnswerRequest(request_id=R, fingerprint="f", begun_at=at(0), status=404)).then()
+
+
+def test_what_is_sent_again_after_the_key_has_expired_is_not_of_its_next_use() -> None:
+    used = given(begun(expires_at=at(5)), key=KEY)
+    used.when(begin(expires_at=at(5)), at_=at(6)).then()
+    anew = given(
+        begun(expires_at=at(5)), RequestBegun(request_id=R, fingerprint="f", begun_at=at(7), expires_at=at(30)), key=KEY
+    )
+    anew.when(AnswerRequest(request_id=R, fingerprint="f", begun_at=at(0), status=200), at_=at(8)).then()
+    answer = AnswerRequest(request_id=R, fingerprint="f", begun_at=at(7), status=200)
+    anew.when(answer, at_=at(8)).then(RequestAnswered(request_id=R, status=200))
 
 
 def test_an_answer_to_a_request_that_never_began_is_none() -> None:
-    given(key=KEY).when(AnswerRequest(request_id=R, fingerprint="f", status=200)).then()
+    given(key=KEY).when(AnswerRequest(request_id=R, fingerprint="f", begun_at=at(0), status=200)).then()
 
 
 def test_an_expired_key_is_free_again_and_remembers_nothing() -> None:

@@ -80,6 +80,7 @@ _ttls = st.fixed_dictionaries({
     "strategy": st.sampled_from(["delete", "keep_latest"]), "ttl": st.sampled_from([0.05, 0.2, 1])
 })  # fmt: skip
 
+_keyed_use = {"fingerprint": st.sampled_from("ab"), "begun_at": st.sampled_from(TIMES)}
 thread_commands = st.one_of(
     samples.of(CreateThread, thread_id=st.just(KEY)),
     samples.of(CreateThread, thread_id=st.just(KEY), ttl=_ttls),
@@ -114,8 +115,8 @@ other_commands = st.one_of(
     samples.of(TouchItems, namespace=st.just(["n"])),
     samples.of(ExpireItems, namespace=st.just(["n"])),
     *(samples.of(c, cron_id=st.just(KEY)) for c in CRON_COMMANDS if c is not UpdateCron),
-    samples.of(BeginRequest, request_id=st.just(KEY), fingerprint=st.sampled_from("ab")),
-    samples.of(AnswerRequest, request_id=st.just(KEY), fingerprint=st.sampled_from("ab")),
+    samples.of(BeginRequest, request_id=st.just(KEY), **_keyed_use),
+    samples.of(AnswerRequest, request_id=st.just(KEY), **_keyed_use),
     samples.of(UpdateCron, cron_id=st.just(KEY), version=st.integers(0, 3), clears=st.just(["end_time"])),
 )  # fmt: skip
 steps = st.tuples(thread_commands, st.sampled_from(TIMES), st.integers(0, 40))

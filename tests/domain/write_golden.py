@@ -95,9 +95,11 @@ STORIES: dict[str, list[Command]] = {
     "keyed_requests": [
         BeginRequest(request_id="a1", fingerprint="f", begun_at=at(1), expires_at=at(40)),
         BeginRequest(request_id="a1", fingerprint="other", begun_at=at(2), expires_at=at(41)),
-        AnswerRequest(request_id="a1", fingerprint="f", status=200, headers={"Location": "/x"}, body="{}"),
+        AnswerRequest(
+            request_id="a1", fingerprint="f", begun_at=at(1), status=200, headers={"Location": "/x"}, body="{}",
+        ),
         BeginRequest(request_id="a2", fingerprint="f", begun_at=at(4), expires_at=at(40)),
-        AnswerRequest(request_id="a2", fingerprint="f", status=204, complete=False),
+        AnswerRequest(request_id="a2", fingerprint="f", begun_at=at(4), status=204, complete=False),
     ],
     "crons_ended": [
         CreateCron(cron_id=CRON, assistant_id=A, schedule="* * * * *", end_time=LONG_AGO, next_due_at=LONG_AGO),

@@ -144,7 +144,9 @@ class KeyedClients:
             begun_at = row["begun_at"]
             yield (
                 self._next_id(),
-                AnswerRequest(request_id=request_id, fingerprint="f", status=status, body=self._next_id()),
+                AnswerRequest(
+                    request_id=request_id, fingerprint="f", begun_at=begun_at, status=status, body=self._next_id()
+                ),
             )
             while row is not None and row["begun_at"] == begun_at and row["answer"] is None:
                 yield None

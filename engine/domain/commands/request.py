@@ -26,13 +26,15 @@ class BeginRequest(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRequest(Command):
-    """Record the response of a request: the first one counts. `body`: its text; None: there is none, or it is too large
-    to be kept (`complete` False), and is made anew. `thread_id`: the thread
-    whose content it may show; `other_content`: it may show more than that, which no one key encrypts."""
+    """Record the response of a request: the first one counts. `begun_at`: of the use of the key that it answers, as the
+    key may have expired and begun anew. `body`: its text; None: there is none, or it is too large to be kept
+    (`complete` False), and is made anew. `thread_id`: the thread whose content it may show;
+    `other_content`: it may show more than that, which no one key encrypts."""
 
     type: ClassVar[str] = "request.answer"
     request_id: str
     fingerprint: str
+    begun_at: str
     status: int
     headers: JsonObject = field(default_factory=dict)
     body: str | None = None
