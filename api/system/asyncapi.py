@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import orjson
 from aiohttp import web
 
@@ -19,7 +21,12 @@ async def describe(request: web.Request) -> web.Response:
     GET /asyncapi.json (threadlog's own, docs/audit.md).
     """
     api = api_of(request)
-    return raw_reply(orjson.dumps(asyncapi(api.settings.version, api.log.partitions)))
+    return raw_reply(_document(api.settings.version, api.log.partitions))
+
+
+@cache
+def _document(version: str, partitions: int) -> bytes:
+    return orjson.dumps(asyncapi(version, partitions))
 
 
 routes = [Route("GET", "/asyncapi.json", describe, "The log's messages, as AsyncAPI", returns=AnyObject)]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from langchain_core.callbacks import manager
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
 from tests.executor.executor_harness import ExecutorHarness
 from threadlog.engine.domain.usage import MODELS, OTHER_MODELS, usage_of
+from threadlog.engine.executor.run.tool_calls import ToolCallHandler
 from threadlog.engine.executor.run.usage import UsageCounter
 
 USED = {
@@ -28,6 +33,16 @@ async def test_an_outcome_adds_up_the_tokens_of_all_models(harness: ExecutorHarn
 async def test_a_run_without_models_tells_no_usage(harness: ExecutorHarness, serving) -> None:
     await serving("noop")
     assert "usage" not in await harness.outcome(await harness.enqueue("noop", {"items": []}))
+
+
+@pytest.mark.parametrize("handler", [UsageCounter(), ToolCallHandler(None, None)])
+async def test_a_model_call_makes_no_text_of_its_messages(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LangChain makes one for a handler without `on_chat_model_start`: the longer a chat, the dearer."""
+    monkeypatch.setattr(manager, "get_buffer_string", lambda _: pytest.fail("a text is made of all messages"))
+    model = GenericFakeChatModel(messages=iter([AIMessage("one"), AIMessage("two")]))
+    config = {"callbacks": [handler]}
+    assert model.invoke("hello", config).text == "one"
+    assert (await model.ainvoke("hello", config)).text == "two"
 
 
 def test_whatever_a_model_tells_is_an_outcome_that_can_be_taken() -> None:

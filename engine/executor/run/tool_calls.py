@@ -61,6 +61,9 @@ class ToolCallHandler(BaseCallbackHandler):
     """
 
     run_inline = True  # in the context the tool will run in, and before it does
+    # A handler that hears of models is called for each token; without `on_chat_model_start` LangChain makes one text of
+    # all messages for it. Tools are told under the name of agents.
+    ignore_llm = ignore_chat_model = ignore_chain = ignore_retriever = ignore_retry = ignore_custom_event = True
 
     def __init__(self, frame: PutFrame | None, observer: Observer | None) -> None:
         self._frame, self._observer = frame, observer

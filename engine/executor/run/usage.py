@@ -28,6 +28,9 @@ class UsageCounter(BaseCallbackHandler):
         self._lock = threading.Lock()
         self._models: dict[str, dict[str, int]] = {}
 
+    def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        """Nothing: without this method LangChain makes one text of all messages, for `on_llm_start`."""
+
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         for generations in response.generations:
             for generation in generations[:1]:  # of several candidates the first tells of all
