@@ -27,6 +27,7 @@ from threadlog.api.idempotency.door import guarded
 from threadlog.api.protocols import mcp
 from threadlog.api.protocols.a2a import routes as a2a
 from threadlog.api.runs import routes as runs
+from threadlog.api.runs import search as run_search
 from threadlog.api.runs import thread_stream
 from threadlog.api.settings import SETTINGS
 from threadlog.api.store import routes as store
@@ -45,6 +46,7 @@ _RESOLVER: web.AppKey[Resolver] = web.AppKey("resolver", Resolver)
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
 ROUTES: tuple[Route, ...] = (
     *crons.routes,
+    *run_search.routes,
     *runs.routes,
     *search.routes,
     *threads.routes,

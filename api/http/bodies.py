@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from threadlog.api.http.limits import FILTER_KEYS, NAME_CHARACTERS, NAMES, TEXT_CHARACTERS, AtMost, small
+from threadlog.api.http.limits import FILTER_KEYS, NAME_CHARACTERS, NAMES, TEXT_CHARACTERS, AtMost, shown, small
 from threadlog.engine.domain.limits import INDEXED_BYTES, METADATA_KEYS
 
 JsonObject = dict[str, Any]
@@ -21,6 +22,17 @@ def _uuid(value: str) -> str:
         raise ValueError("must be a UUID") from None
 
 
+def moment(text: Any) -> Any:
+    """A time of ISO-8601, in UTC where it has no offset. Raises `ValueError`, whose sentence follows a field's name."""
+    if not isinstance(text, str):
+        return text  # another sentence
+    try:
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"must be an ISO-8601 time, not {shown(text)}") from None
+
+
 CHARACTERS = "characters"
 Uuid = Annotated[str, AfterValidator(_uuid), AtMost(NAME_CHARACTERS, CHARACTERS)]
 Name = Annotated[str, AtMost(NAME_CHARACTERS, CHARACTERS)]
@@ -30,6 +42,9 @@ Names = Annotated[list[Name], AtMost(NAMES)]
 Metadata = Annotated[JsonObject, AfterValidator(small(METADATA_KEYS))]
 Filter = Annotated[JsonObject, AfterValidator(small(FILTER_KEYS))]
 Limit = Annotated[int, Field(ge=1, le=1000)]
+Moment = Annotated[
+    datetime, BeforeValidator(moment), WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 100})
+]
 Offset = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 

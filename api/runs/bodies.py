@@ -7,7 +7,19 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from threadlog.api.assistants.bodies import SmallConfig
-from threadlog.api.http.bodies import Body, Indexed, JsonObject, Metadata, Name, Uuid
+from threadlog.api.http.bodies import (
+    Body,
+    Filter,
+    Indexed,
+    JsonObject,
+    Limit,
+    Metadata,
+    Moment,
+    Name,
+    Names,
+    SortOrder,
+    Uuid,
+)
 from threadlog.api.http.limits import FEEDBACK_KEYS, NAMES, RUNS, AtMost
 from threadlog.api.threads.bodies import CheckpointRef, CheckpointText
 from threadlog.engine.domain.limits import WEBHOOK_CHARACTERS
@@ -32,6 +44,11 @@ def _nodes(value: Any) -> Any:
 
 _OneOrMore: Any = StreamMode | list[StreamMode]  # what a client may send, for the description
 StreamModes = Annotated[list[StreamMode], AtMost(NAMES), BeforeValidator(_listed, json_schema_input_type=_OneOrMore)]
+RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+_OneOrMoreStatuses: Any = RunStatus | list[RunStatus]
+RunStatuses = Annotated[
+    list[RunStatus], AtMost(NAMES), BeforeValidator(_listed, json_schema_input_type=_OneOrMoreStatuses)
+]
 Nodes = Annotated[Any, BeforeValidator(_nodes, json_schema_input_type=Literal["*"] | list[str] | None)]
 
 
@@ -122,3 +139,26 @@ class CancelMany(Body):
         elif not by_ids:
             raise ValueError("give either status, or thread_id and run_ids")
         return self
+
+
+class RunFilterBody(Body):
+    """Runs of all threads. `since` to before `until`: when they were created."""
+
+    status: RunStatuses | None = None
+    assistant_id: Uuid | None = None
+    graph_id: Indexed | None = None
+    thread_id: Uuid | None = None
+    run_ids: Annotated[list[Uuid], AtMost(RUNS)] | None = None
+    metadata: Filter | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+
+
+class RunSearch(RunFilterBody):
+    limit: Limit = 10
+    after: Annotated[
+        Name | None,
+        Field(description="`X-Pagination-Next` of the page before: what follows it, whatever was created since"),
+    ] = None
+    sort_order: SortOrder | None = None
+    select: Names | None = None

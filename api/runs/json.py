@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, NotRequired
 
 import asyncpg
 from pydantic import Field
@@ -10,9 +10,8 @@ from typing_extensions import TypedDict
 
 from threadlog.api.http.models import AnyObject, Id, Time
 from threadlog.api.http.responses import raw, time_text
+from threadlog.api.runs.bodies import RunStatus
 from threadlog.engine.domain.commands import CreateRun, MultitaskStrategy
-
-RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 
 
 class RunResponse(TypedDict):
@@ -29,6 +28,24 @@ class RunResponse(TypedDict):
     updated_at: Time
     cancel_reason: str | None
     langsmith_session_name: str | None
+
+
+class FoundRunResponse(TypedDict):
+    """A run that a search has found. `error`: what it failed with; `kwargs` where `select` names it."""
+
+    run_id: Id
+    thread_id: Id
+    assistant_id: Id | None
+    graph_id: str
+    metadata: AnyObject
+    status: RunStatus
+    error: AnyObject | None
+    attempt: int
+    multitask_strategy: MultitaskStrategy
+    created_at: Time
+    updated_at: Time
+    cancel_reason: str | None
+    kwargs: NotRequired[AnyObject]
 
 
 Output = Annotated[
@@ -51,6 +68,27 @@ def run_to_json(row: asyncpg.Record) -> RunResponse:
         "cancel_reason": row["cancel_reason"],
         "langsmith_session_name": None,
     }
+
+
+def found_run_to_json(row: asyncpg.Record, *, with_kwargs: bool) -> FoundRunResponse:
+    """`row`: of `projections.queries.run_search`."""
+    item: FoundRunResponse = {
+        "run_id": str(row["run_id"]),
+        "thread_id": str(row["thread_id"]),
+        "assistant_id": str(row["assistant_id"]) if row["assistant_id"] is not None else None,
+        "graph_id": row["graph_id"],
+        "metadata": raw(row["metadata"]),
+        "status": row["status"],
+        "error": raw(row["error"]),
+        "attempt": row["attempt"],
+        "multitask_strategy": row["multitask_strategy"],
+        "created_at": time_text(row["created_at"]),
+        "updated_at": time_text(row["updated_at"]),
+        "cancel_reason": row["cancel_reason"],
+    }
+    if with_kwargs:
+        item["kwargs"] = raw(row["kwargs"])
+    return item
 
 
 def new_run_to_json(command: CreateRun, at: str) -> RunResponse:

@@ -11,10 +11,8 @@ from threadlog.projections.queries.connection import Reader
 from threadlog.projections.queries.metadata_filter import MetadataFilter, of_thread_sql
 
 # `run.started` comes with an executor's first report, which may be its last; its claim of the queue row comes at once.
-STATUS = (
-    "CASE WHEN status = 'pending' AND EXISTS (SELECT 1 FROM run_queue q WHERE q.run_id = runs.run_id "
-    "AND q.owner IS NOT NULL) THEN 'running' ELSE status END"
-)
+CLAIMED = "EXISTS (SELECT 1 FROM run_queue q WHERE q.run_id = runs.run_id AND q.owner IS NOT NULL)"
+STATUS = f"CASE WHEN status = 'pending' AND {CLAIMED} THEN 'running' ELSE status END"
 _COLUMNS = (
     f"run_id, thread_id, assistant_id, metadata, {STATUS} AS status, kwargs, multitask_strategy, cancel_reason, "
     "created_at, updated_at"

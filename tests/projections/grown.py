@@ -6,6 +6,7 @@ For the plans' test and for `tests.benchmarks.growth`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,9 @@ import orjson
 
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
 from threadlog.projections.commit.coordination import EXPIRED
-from threadlog.projections.queries import assistants, runs, state, system, threads
+from threadlog.projections.queries import assistants, run_search, runs, state, system, threads
+from threadlog.projections.queries.metadata_filter import MetadataFilter
+from threadlog.projections.queries.run_search import RunFilter
 
 LARGE = ("threads", "runs", "checkpoints", "checkpoint_writes", "channel_values", "assistants", "aggregates",
          "store_items", "store_vectors")  # fmt: skip
@@ -32,8 +35,10 @@ FILL = (
     """INSERT INTO runs SELECT
         ('20000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
         ('10000000-0000-4000-8000-' || lpad(to_hex(CASE WHEN n % 100 = 0 THEN 1 ELSE n END), 12, '0'))::uuid,
-        ('30000000-0000-4000-8000-' || lpad(to_hex(n % 1000 + 1), 12, '0'))::uuid, 'g' || n % 10, t, t,
-        CASE WHEN n % 10000 = 0 THEN 'pending' WHEN n % 50 = 0 THEN 'error' ELSE 'success' END, 1, '{}',
+        ('30000000-0000-4000-8000-' || lpad(to_hex(n % 1000 + 1), 12, '0'))::uuid,
+        CASE WHEN n % 2000 = 7 THEN 'rare' ELSE 'g' || n % 10 END, t, t,
+        CASE WHEN n % 10000 = 0 THEN 'pending' WHEN n % 50 = 0 THEN 'error' ELSE 'success' END, 1,
+        jsonb_build_object('graph_id', 'g' || n % 10, 'user', 'u' || n % greatest($1::int / 50, 1)),
         '{"input": {"messages": [{"role": "user", "content": "hello"}]}}', 'enqueue', false, NULL, 3, 0
         FROM generate_series(1, $1::int) n, LATERAL (SELECT now() - make_interval(secs => $1::int - n) AS t) _""",
     """INSERT INTO assistants SELECT
@@ -67,6 +72,8 @@ THREAD = "10000000-0000-4000-8000-000000000001"
 RUN = "20000000-0000-4000-8000-000000000064"
 ASSISTANT = "30000000-0000-4000-8000-000000000005"
 
+LONG_AGO = datetime.now(UTC) - timedelta(hours=3)
+
 Query = Callable[[Any], Awaitable[Any]]
 
 
@@ -84,6 +91,17 @@ def assistant_search(**given: Any) -> Query:
         "offset": 0, **given,
     }  # fmt: skip
     return lambda db: assistants.search(db, **asked)
+
+
+def runs_search(only: dict[str, Any] | None = None, after: int | None = None, **given: Any) -> Query:
+    """`after`: so many seconds ago."""
+
+    async def asked(db: Any) -> Any:
+        place = None if after is None else (datetime.now(UTC) - timedelta(seconds=after), RUN)
+        wanted = RunFilter(**given, only=MetadataFilter.parse(only or {}))
+        return await run_search.search(db, wanted, after=place, limit=11)
+
+    return asked
 
 
 def checkpoint_id(n: int) -> str:
@@ -117,6 +135,26 @@ QUERIES: dict[str, Query] = {
     "runs of a thread, error": lambda db: runs.search(db, THREAD, status="error", limit=10, offset=0),
     "runs in flight": lambda db: runs.in_flight(db, ["pending", "running"]),
     "runs in flight of an assistant": lambda db: runs.in_flight_of_assistant(db, ASSISTANT),
+    "search runs, newest": runs_search(),
+    "search runs, page 100": runs_search(after=5000),
+    "search runs, error": runs_search(statuses=["error"]),
+    "search runs, in flight": runs_search(statuses=["pending", "running"]),
+    "search runs, running": runs_search(statuses=["running"]),
+    "search runs, of an assistant": runs_search(assistant_id=ASSISTANT),
+    "search runs, of a graph, success, page 100": runs_search(graph_id="g5", statuses=["success"], after=5000),
+    "search runs, of a rare graph": runs_search(graph_id="rare"),
+    "search runs, of a thread": runs_search(thread_id=THREAD),
+    "search runs, by ids": runs_search(run_ids=[RUN, THREAD]),
+    "search runs, of an hour": runs_search(since=LONG_AGO, until=LONG_AGO + timedelta(hours=1)),
+    "search runs, metadata of 50": runs_search(metadata={"user": "u77"}),
+    "search runs, metadata of a tenth": runs_search(metadata={"graph_id": "g3"}),
+    "search runs, metadata of none": runs_search(metadata={"user": "nobody"}),
+    "search runs, of threads of a user": runs_search(only={"user": "u77"}),
+    "search runs, of threads of a tenth": runs_search(only={"graph_id": "g3"}),
+    "search runs, errors of threads of a user": runs_search(only={"user": "u100"}, statuses=["error"]),
+    "count runs": lambda db: run_search.count(db, RunFilter()),
+    "count runs, error": lambda db: run_search.count(db, RunFilter(statuses=["error"])),
+    "count runs, of an assistant": lambda db: run_search.count(db, RunFilter(assistant_id=ASSISTANT)),
     "last checkpoint of a run": lambda db: runs.last_checkpoint(db, THREAD, RUN),
     "queue": system.queue,
     "expired threads": lambda db: db.fetch(EXPIRED, list(range(EMBEDDED_PARTITIONS)), 100, None, None),

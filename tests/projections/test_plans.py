@@ -24,6 +24,10 @@ MANY = {
     "count assistants": "counts every row, of an index alone",
     "search threads, metadata of 50": "walks an order until a page is full, where the metadata is not rare",
     "search threads, metadata by updated_at": "as above",
+    "count runs": "counts every row, of an index alone",
+    "search runs, metadata of 50": "walks the runs, newest first, while they are few enough for that",
+    "search runs, of threads of a user": "as above",
+    "search runs, of threads of a tenth": "as above, and a thread for each",
     "search assistants, name": "a part of a name: walks the assistants, newest first",
     "history, metadata of none": "walks the thread's history",
     "last checkpoint of a run": "walks the thread's history down to the run",
@@ -65,7 +69,8 @@ async def test_no_query_reads_a_table_whole(grown: asyncpg.Connection, name: str
 @pytest.mark.parametrize("name", [name for name in QUERIES if name.startswith("count") and "metadata" not in name])
 async def test_counting_reads_an_index_alone(grown: asyncpg.Connection, name: str) -> None:
     plans = (await explained(grown, name)).outline()
-    assert "Index Only Scan" in plans[1], plans
+    scans = [line for line in plans if "Scan" in line]
+    assert scans and all("Index Only Scan" in line for line in scans), plans
 
 
 async def test_every_index_is_needed(grown: asyncpg.Connection) -> None:
