@@ -184,10 +184,10 @@ class Supervisor:
 
     async def _check_services(self) -> None:
         """What is not ours to start has to be there: better to say so now than after a minute of waiting."""
-        from threadlog.deploy.compose.storage import database_ready
-
         settings = self._settings
         if self._postgres is None:
+            from threadlog.deploy.compose.storage import database_ready  # 9 MB that nothing else here needs
+
             assert settings.database_uri is not None
             await database_ready(settings.database_uri, patience_seconds=_SERVICE_SECONDS)
         if settings.kafka_bootstrap_servers:
