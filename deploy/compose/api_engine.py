@@ -67,6 +67,7 @@ log = logging.getLogger("threadlog")
 _API_STOP_SECONDS = 3.0  # for responses under way; streams end at once, their clients reconnect elsewhere
 # The committer keeps one, coordination uses up to three, retention one, webhooks two, crons one.
 _ENGINE_CONNECTIONS = 9
+_ENGINE_IDLE_SECONDS = 5.0  # those that only the start or a burst needed: 4 MB each
 _API_CONNECTIONS = 16
 _READING_CONNECTIONS = 3
 
@@ -100,7 +101,7 @@ async def run_engine(settings: Settings) -> None:
         uri = await prepared_database(settings)
         source = await parts.enter_async_context(opened_log(settings))
         keyring = await parts.enter_async_context(keyring_of(settings, uri, name="engine"))
-        pool = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
+        pool = await parts.enter_async_context(_engine_pool(settings, uri))
         await parts.enter_async_context(keeping_the_topic(settings, pool))
         processor = await _processor(parts, settings, pool, source, store=_store(settings))
         reading = await _reading_pool(parts, settings, uri, pool, keyring)
@@ -157,7 +158,7 @@ async def api_and_engine(
         link = None
         if alone and settings.link is not None and isinstance(source, PostgresLog):
             link = ExecutorChannelServer(source, settings.link)
-        of_engine = await parts.enter_async_context(_pool(settings, uri, "engine", _ENGINE_CONNECTIONS))
+        of_engine = await parts.enter_async_context(_engine_pool(settings, uri))
         await parts.enter_async_context(keeping_the_topic(settings, of_engine))
         processor = await _processor(
             parts, settings, of_engine, source, store=options.store, notify_applied=not alone, executors=link
@@ -248,6 +249,17 @@ def _pool(
     settings: Settings, uri: str, name: str, size: int, keyring: Keyring | None = None
 ) -> AbstractAsyncContextManager[asyncpg.Pool]:
     return pool_of(uri, name=name, size=size, seconds=settings.database_timeout_seconds, keyring=keyring)
+
+
+def _engine_pool(settings: Settings, uri: str) -> AbstractAsyncContextManager[asyncpg.Pool]:
+    """For what engines do every second, which keeps one connection in use; others are soon closed again."""
+    return pool_of(
+        uri,
+        name="engine",
+        size=_ENGINE_CONNECTIONS,
+        seconds=settings.database_timeout_seconds,
+        idle_seconds=_ENGINE_IDLE_SECONDS,
+    )
 
 
 async def _reading_pool(

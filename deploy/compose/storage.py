@@ -35,6 +35,7 @@ log = logging.getLogger("threadlog")
 PATIENCE_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
 _CONNECT_SECONDS = 10.0
+_IDLE_SECONDS = 300.0
 
 
 async def database_ready(uri: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -118,13 +119,14 @@ class BoundedPool(asyncpg.Pool):
         size: int,
         seconds: float,
         connection_class: type[asyncpg.Connection] = asyncpg.Connection,
+        idle_seconds: float = _IDLE_SECONDS,
     ) -> None:
         super().__init__(
             uri,
             min_size=1,
             max_size=size,
             max_queries=50_000,
-            max_inactive_connection_lifetime=300.0,
+            max_inactive_connection_lifetime=idle_seconds,
             connect=None,
             setup=None,
             init=None,
@@ -147,11 +149,19 @@ class BoundedPool(asyncpg.Pool):
 
 @asynccontextmanager
 async def pool_of(
-    uri: str, *, name: str, size: int, seconds: float, keyring: Keyring | None = None
+    uri: str,
+    *,
+    name: str,
+    size: int,
+    seconds: float,
+    keyring: Keyring | None = None,
+    idle_seconds: float = _IDLE_SECONDS,
 ) -> AsyncIterator[asyncpg.Pool]:
     """Connections for one purpose, `name`d in `pg_stat_activity`; see `BoundedPool`. `keyring`: decrypts what they
-    read."""
-    pool = await BoundedPool(uri, name=name, size=size, seconds=seconds, connection_class=opening(keyring))
+    read. One not used for `idle_seconds` is closed."""
+    pool = await BoundedPool(
+        uri, name=name, size=size, seconds=seconds, connection_class=opening(keyring), idle_seconds=idle_seconds
+    )
     try:
         yield pool
     finally:
@@ -196,7 +206,12 @@ async def opened_log(
 async def _open(settings: Settings, quiet: bool) -> Log:
     if settings.kafka_bootstrap_servers is None:
         assert settings.database_uri is not None
-        return await PostgresLog.create(settings.database_uri, settings.partition_count, quiet=quiet)
+        return await PostgresLog.create(
+            settings.database_uri,
+            settings.partition_count,
+            quiet=quiet,
+            commands_are_rare=settings.link is not None,  # else they go through the link and the processor
+        )
     from threadlog.engine.log.kafka.log import KafkaLog  # aiokafka takes time to import, and is not needed otherwise
 
     return await KafkaLog.create(

@@ -29,11 +29,12 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import FileIO, TextIOWrapper
+from types import ModuleType
 from typing import BinaryIO, NoReturn, TextIO, cast
 
 from setproctitle import setproctitle
@@ -167,9 +168,25 @@ def serve(control: int, roles: Sequence[str]) -> list[str]:
 
 
 def _import_for(role: str) -> None:
-    for name in _IMPORTS.get(role, ()):
-        with suppress(Exception):  # it fails again in the child, which says so
-            import_module(name)
+    with _left_out(
+        "httpx._main"
+    ):  # its command line, which brings `rich` and `pygments` where they are installed: 5 MB
+        for name in _IMPORTS.get(role, ()):
+            with suppress(Exception):  # it fails again in the child, which says so
+                import_module(name)
+
+
+@contextmanager
+def _left_out(optional: str) -> Iterator[None]:
+    """Modules imported here do without this one, as if it were not installed; later imports of it find it."""
+    if optional in sys.modules:
+        yield
+        return
+    sys.modules[optional] = cast(ModuleType, None)
+    try:
+        yield
+    finally:
+        del sys.modules[optional]
 
 
 def _receive(supervisor: socket.socket) -> _Request | None:

@@ -293,3 +293,20 @@ async def test_large_records_are_kept_for_no_tail_that_has_them(
         await eventually(lambda: not any(feed._records for feed in feeds.values()))
         await log.append([Append(STREAM, 0, "thread", b"next")])
         assert [record.value for record in await following] == [b"next"]
+
+
+async def test_where_commands_are_rare_their_connection_is_closed_and_opened_anew(
+    in_postgres: InPostgres, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(append, "_RARE_SECONDS", 0.05)
+    async with asyncpg.create_pool(in_postgres.dsn, min_size=0, max_size=4) as pool:
+        log = await PostgresLog.create(pool, PARTITIONS, commands_are_rare=True)
+        for value in range(3):
+            (offset,) = await log.append([event(str(value))])
+            assert offset == value
+            await eventually(lambda: pool.get_size() == pool.get_idle_size() == 0, says="the connection is closed")
+        appends = [asyncio.create_task(log.append([event(str(value))])) for value in range(3, 50)]
+        await asyncio.gather(*appends)  # the connection may close at any moment of these
+        values = [record.value for record in await log.read(EVENTS, 0, 0)]
+        assert values == [str(value).encode() for value in range(50)]
+        await log.aclose()

@@ -37,6 +37,9 @@ COMPRESSED = {Topic.COMMANDS: pack_record, Topic.EVENTS: pack_record, Topic.STRE
 # A transaction waits for the head's lock, which another process may hold for one of its own.
 APPEND_SECONDS = 15.0
 
+# How long a connection to append commands is kept unused where few are appended: it takes 4 MB of the server's memory.
+_RARE_SECONDS = 2.0
+
 
 class Appended(NamedTuple):
     """The records' offsets, in the caller's order, and their time in milliseconds, as the log has it."""
@@ -195,11 +198,19 @@ class Appender:
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, partitions: int, *, lost: Callable[[], None] = lambda: None, quiet: bool = False
+        self,
+        pool: asyncpg.Pool,
+        partitions: int,
+        *,
+        lost: Callable[[], None] = lambda: None,
+        quiet: bool = False,
+        commands_are_rare: bool = False,
     ) -> None:
         """`lost`: called when the database went away, before any append learns of it; `quiet`: nobody is notified of
-        appends, the caller does that."""
+        appends, the caller does that; `commands_are_rare`: see `PostgresLog.create`."""
         self._lost = lost
+        self._commands_are_rare = commands_are_rare
+        self._closing: asyncio.TimerHandle | None = None
         self._partitions = partitions
         self._queue: deque[_Call] = deque()
         self._control = _Lane(pool, waits_for_disk=True, quiet=quiet)
@@ -222,6 +233,8 @@ class Appender:
     async def aclose(self) -> None:
         """Waits for what is in flight; what was not sent yet fails with `LogUnavailable`."""
         self._closed = True
+        if self._closing is not None:
+            self._closing.cancel()
         for call in self._queue:
             if not call.done.done():
                 call.done.set_exception(LogUnavailable("the log was closed"))
@@ -235,6 +248,24 @@ class Appender:
         if lane.task is None:
             lane.task = asyncio.create_task(self._work(lane))
 
+    def _close_soon(self) -> None:
+        """Close the connection for commands in a moment, if none is appended until then."""
+        if self._closing is not None:
+            self._closing.cancel()
+        self._closing = asyncio.get_running_loop().call_later(_RARE_SECONDS, self._close_unused)
+
+    def _close_unused(self) -> None:
+        if self._control.task is None and not self._closed:
+            self._control.task = asyncio.create_task(self._drop(self._control))
+
+    async def _drop(self, lane: _Lane) -> None:
+        try:
+            await lane.connection.drop()
+        finally:
+            lane.task = None
+            if self._queue:  # it came meanwhile
+                self._start(lane)
+
     async def _work(self, lane: _Lane) -> None:
         try:
             while calls := self._take(lane):
@@ -244,6 +275,8 @@ class Appender:
                     self._start(self._stream if lane is self._control else self._control)
         finally:
             lane.task = None
+            if self._commands_are_rare and lane is self._control:
+                self._close_soon()
 
     def _take(self, lane: _Lane) -> list[_Call]:
         """The calls of the lane's next transaction: what is queued, unless it would overtake its topic-partition."""

@@ -39,22 +39,34 @@ class PostgresLog:
     decides, appends and projects in one.
     """
 
-    def __init__(self, pool: asyncpg.Pool, partitions: int, *, owns_pool: bool, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        partitions: int,
+        *,
+        owns_pool: bool,
+        quiet: bool = False,
+        commands_are_rare: bool = False,
+    ) -> None:
         self._pool = pool
         self._owns_pool = owns_pool
         self._partitions = partitions
         self._quiet = quiet
-        self._appender = Appender(pool, partitions, lost=self.lost, quiet=quiet)
+        self._appender = Appender(pool, partitions, lost=self.lost, quiet=quiet, commands_are_rare=commands_are_rare)
         self._when_lost: Callable[[], None] = lambda: None
         self._feeds = Feeds(pool)
         self._notices = BatchedNotifier(pool)
 
     @classmethod
-    async def create(cls, pool_or_dsn: asyncpg.Pool | str, partitions: int, *, quiet: bool = False) -> PostgresLog:
+    async def create(
+        cls, pool_or_dsn: asyncpg.Pool | str, partitions: int, *, quiet: bool = False, commands_are_rare: bool = False
+    ) -> PostgresLog:
         """Creates the tables if they are absent and opens the log.
 
         `quiet`: this process appends most of what there is and its own tails are what matters: those learn of it at
         once, other processes within 50 ms instead of with every transaction.
+        `commands_are_rare`: this process' commands and events reach the log another way (the link, `append_in`), so no
+        connection is kept for the few that don't.
         A pool given must have three connections to spare, which are kept: two to append, one to listen; `aclose` gives
         them back. Raises `ValueError` when the log exists with another number of partitions, `LogUnavailable`.
         """
@@ -84,7 +96,7 @@ class PostgresLog:
             if isinstance(error, PASSING):
                 raise LogUnavailable(f"the log's database can't be reached: {error!r}") from error
             raise
-        return cls(pool, partitions, owns_pool=owns_pool, quiet=quiet)
+        return cls(pool, partitions, owns_pool=owns_pool, quiet=quiet, commands_are_rare=commands_are_rare)
 
     @property
     def partitions(self) -> int:

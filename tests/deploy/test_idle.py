@@ -1,0 +1,104 @@
+"""What an idle server holds: each process of it has imported, and keeps connected, only what it needs to be ready.
+
+Memory itself is measured by `python -m tests.benchmarks --only idle`; here is what made it grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.servers import Server
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.server
+
+# Each takes megabytes; whatever needs one imports it when it is asked for.
+RARE = {
+    "rich",
+    "pygments",
+    "jsonschema",
+    "faust",
+    "aiokafka",
+    "mcp",
+    "a2a",
+    "fastapi",
+    "starlette",
+    "numpy",
+    "watchfiles",
+}
+OF_GRAPHS = {"langgraph", "langchain_core", "langsmith", "requests", "httpx", "opentelemetry"}
+# A process' native modules are files that it has mapped, so they can be seen from outside.
+NATIVE = ("asyncpg", "aiohttp", "uvloop", "orjson", "zstandard", "ormsgpack", "xxhash", "uuid_utils")
+
+GRAPH = """
+from langgraph.graph import START, MessagesState, StateGraph
+builder = StateGraph(MessagesState)
+builder.add_node("node", lambda state: {})
+builder.add_edge(START, "node")
+graph = builder.compile()
+"""
+
+
+def imported(code: str) -> set[str]:
+    """The packages that a new interpreter has after this code."""
+    code += "\nimport json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def native(pid: int) -> set[str]:
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    return {package for package in NATIVE if f"/site-packages/{package}/" in maps}
+
+
+def test_the_api_and_engine_import_neither_graphs_nor_what_is_rarely_used() -> None:
+    code = (
+        "from threadlog.deploy.supervise import fork_server\n"
+        "fork_server._import_for('api-and-engine')\n"
+        "import threadlog.deploy.compose.api_engine"
+    )
+    found = imported(code)
+    assert {"aiohttp", "asyncpg"} <= found
+    assert found & (RARE | OF_GRAPHS) == set()
+
+
+def test_executors_import_nothing_that_is_rarely_used() -> None:
+    found = imported("from threadlog.deploy.supervise import fork_server; fork_server._import_for('executor')")
+    assert {"langgraph", "httpx"} <= found
+    assert found & RARE == set()
+
+
+def test_what_executors_do_without_can_still_be_imported_by_applications() -> None:
+    code = (
+        "from threadlog.deploy.supervise import fork_server; fork_server._import_for('executor')\n"
+        "import httpx._main, rich"
+    )
+    assert "rich" in imported(code)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_an_idle_server_holds_what_it_needs(tmp_path: Path, up: Callable[..., Server]) -> None:
+    (tmp_path / "agent.py").write_text(GRAPH)
+    (tmp_path / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": {"a": "./agent.py:graph"}}))
+    server = await asyncio.to_thread(up, tmp_path / "langgraph.json", executors=1)
+    pids = server.pids
+    assert native(server.process.pid) == set(), "the supervisor needs no packages with native code but pydantic's"
+    assert "xxhash" not in native(pids["server"]), "LangSmith is for graphs"
+    assert "asyncpg" in native(pids["server"])
+
+    # The committer's and the engine's, the api's two from its start, those that look at the log, renew the executor's
+    # lease, listen, and claim. What only the start needed is closed.
+    connection = await asyncpg.connect(server.database_uri)
+    try:
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        await eventually(lambda: connection.fetchval(idle), lambda count: count <= 8)
+    finally:
+        await connection.close()
