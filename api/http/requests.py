@@ -225,3 +225,14 @@ def select_of(fields: list[str] | None, allowed: frozenset[str]) -> list[str] | 
         if name not in allowed:
             raise ApiError(422, f"select: {shown(name)} is not one of {', '.join(sorted(allowed))}")
     return fields
+
+
+def place_in_log(text: str | None) -> tuple[int, int] | None:
+    """The parameter `after` of the log: `offset-index` of an event, or `offset` of a record that is done."""
+    if not text:
+        return None
+    offset, _, index = text.partition("-")
+    numbers = (offset, index or str(2**31))
+    if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
+        raise ApiError(422, f"after: not the id of an event: {shown(text)}")
+    return int(offset), int(numbers[1])

@@ -27,7 +27,7 @@ from threadlog.api.http.requests import (
 )
 from threadlog.api.http.responses import no_content, reply, select_fields
 from threadlog.api.http.routes import Query, Route, requires
-from threadlog.api.runs import cancel, stream, wait
+from threadlog.api.runs import cancel, explain, stream, wait
 from threadlog.api.runs.bodies import CancelMany, RunCreate
 from threadlog.api.runs.create import create_run, prepare
 from threadlog.api.runs.json import Output, RunResponse, run_to_json
@@ -146,6 +146,10 @@ _JOIN_STREAM = (
     _LEAVE,
 )
 
+_STORY: dict[str, Any] = {
+    "returns": explain.StoryResponse, "text": ("text/plain",), "query": explain.QUERY, "errors": (400, 404),
+}  # fmt: skip
+
 
 def _created(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
     return Route(method, path, handler, summary, RunCreate, errors=(400, 404, 409), **more)
@@ -178,6 +182,7 @@ routes = [
     ),
     Route("GET", _RUN, get, "Get a run", returns=RunResponse, errors=(404,)),
     Route("DELETE", _RUN, delete, "Delete a run and its checkpoints", status=204, errors=(404,)),
+    Route("GET", f"{_RUN}/explain", explain.explain, "Explain a run: its story, from the log", **_STORY),
     Route("GET", f"{_RUN}/join", wait.join, "Wait for a run's output", returns=Output, query=(_LEAVE,),
           errors=(404,)),
     Route("GET", f"{_RUN}/stream", stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,
@@ -185,6 +190,7 @@ routes = [
     Route("POST", f"{_RUN}/cancel", cancel.cancel, "Cancel a run", status=202, also={200: EmptyResponse},
           query=_CANCEL, errors=(404,)),
     Route("GET", _STATELESS, get, "Get a run by its id alone", returns=RunResponse, errors=(404,)),
+    Route("GET", f"{_STATELESS}/explain", explain.explain, "Explain a run by its id alone", **_STORY),
     Route("GET", f"{_STATELESS}/join", wait.join, "Wait for a run's output", returns=Output, query=(_LEAVE,),
           errors=(404,)),
     Route("GET", f"{_STATELESS}/stream", stream.join, "Join a run's stream", stream=True, query=_JOIN_STREAM,

@@ -15,7 +15,7 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.models import AnyObject, Time
-from threadlog.api.http.requests import header, path_uuid, query_int, query_list, query_text
+from threadlog.api.http.requests import header, path_uuid, place_in_log, query_int, query_list, query_text
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.streaming.hub import WakeUp
@@ -98,7 +98,7 @@ async def read(request: web.Request) -> web.StreamResponse:
     wanted = _filter(request, thread_id)
     streamed = "text/event-stream" in header(request, "Accept")
     limit = query_int(request, "limit", 100, 1, LIMIT)
-    after = _place((header(request, "Last-Event-ID") if streamed else "") or query_text(request, "after"))
+    after = place_in_log((header(request, "Last-Event-ID") if streamed else "") or query_text(request, "after"))
     if streamed and ("limit" in request.query or wanted.until is not None):
         raise ApiError(422, "A stream has neither a limit nor an end: leave limit and until out")
     row = await threads.get(api.pool, thread_id, only)
@@ -216,17 +216,6 @@ def _time(request: web.Request, name: str) -> datetime | None:
     except ValueError:
         raise ApiError(422, f"{name}: must be an ISO-8601 time, not {shown(text)}") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _place(text: str | None) -> tuple[int, int] | None:
-    """`offset-index` of an event, or `offset` of a record that is done."""
-    if not text:
-        return None
-    offset, _, index = text.partition("-")
-    numbers = (offset, index or str(2**31))
-    if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
-        raise ApiError(422, f"after: not the id of an event: {shown(text)}")
-    return int(offset), int(numbers[1])
 
 
 def _milliseconds(at: datetime) -> int:

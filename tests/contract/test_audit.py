@@ -60,6 +60,9 @@ async def test_a_run_is_explained_from_the_log(
     assert {chapter["offset"] for chapter in story["chapters"]} <= {line["offset"] for line in listed}
     text = await printed(own, "explain", run_id)
     assert f"run      {run_id}  success" in text and "asks for graph noop" in text
+    path = f"/threads/{thread_id}/runs/{run_id}/explain"
+    assert (await http.get(path)).json() == story
+    assert (await http.get(path, headers={"Accept": "text/plain"})).text == text
 
     await client.runs.wait(None, "noop", input={"items": ["a"]})
     made = await objects(own, "events", "--type", "run.created", "--since", "1h")

@@ -9,12 +9,13 @@ import pytest
 
 from threadlog.deploy.commands.explain import story_of
 from threadlog.deploy.commands.places import Place
-from threadlog.deploy.commands.story import Story, heading, told
 from threadlog.engine.domain.events import EVENTS
 from threadlog.engine.log.history import LoggedEvent
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import EventRecord, partition_of
+from threadlog.engine.story.story import Story
+from threadlog.engine.story.text import heading, told
 
 T = "00000000-0000-4000-8000-0000000000aa"
 R = "0199b2c1-0000-7000-8000-0000deadbeef"
@@ -41,7 +42,7 @@ HISTORY = [
     EventRecord(1, 3, "c3", T, at(3), [
         event("run.started", attempt=1, executor="x:1", at=at(2.5)),
         event("checkpoint.saved", checkpoint_id="cp1", metadata={"step": 0, "source": "loop"}),
-        event("tasks.planned", checkpoint_id="cp1", tasks=[{"name": "model"}]),
+        event("tasks.planned", checkpoint_id="cp1", tasks=[{"id": "t1", "name": "model"}]),
     ]),
     EventRecord(1, 4, "c4", T, at(4), [
         event("run.lease_expired", attempt=1, executor="x:1"), event("run.scheduled", attempt=2)], actor="engine"),
@@ -84,6 +85,7 @@ def test_a_story_says_who_asked_what_was_decided_and_what_it_cost() -> None:
         "2.000 s 3@3 step 0 (loop) is checkpoint cp1",
     ]
     assert "3.000 s 3@4 the executor of attempt 1, x:1, is gone" in lines
+    assert "5.000 s 3@5 model asks a question and waits" in lines
     assert "5.000 s 3@5 it waits for an answer before ask: really?" in lines
     assert lines[-1] == "6.000 s 3@6 the webhook was delivered, attempt 1, HTTP 200"
     assert any(line.startswith("tokens") and "total_tokens 12" in line for line in heading(one))

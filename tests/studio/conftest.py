@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
 from playwright.async_api import Browser, Page, Request, async_playwright
 
 from tests.js.test_smoke import chromium, install
+from tests.servers import Server
 
 __all__ = ["chromium"]
 
@@ -36,6 +39,33 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         await browser.close()
+
+
+@pytest.fixture(scope="session")
+def url(server: Server) -> str:
+    return server.url
+
+
+@pytest.fixture(scope="session")
+async def api(url: str) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=url, api_key=None) as client:
+        yield client
+
+
+async def thread_of(api: LangGraphClient, graph: str, *inputs: dict[str, Any]) -> str:
+    """A thread on which this graph has run with these inputs."""
+    thread = (await api.threads.create(graph_id=graph))["thread_id"]
+    for given in inputs:
+        await api.runs.wait(thread, graph, input=given)
+    return thread
+
+
+async def assert_accessible(page: Page, web: Path) -> None:
+    """Raises for what axe finds against WCAG 2 A and AA."""
+    await page.evaluate((web / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    found = await page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa']})")
+    problems = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]]
+    assert not problems, problems
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,12 @@ from playwright.async_api import Page, expect
 
 from tests.contract.test_auth import APP as AUTH_APP
 from tests.servers import Server
-from tests.studio.conftest import WAIT_MS, Open
+from tests.studio.conftest import WAIT_MS, Open, assert_accessible, thread_of
 
 pytestmark = [pytest.mark.js, pytest.mark.timeout(240)]
 expect.set_options(timeout=WAIT_MS)
 
 PAGES = ["threads", "inbox", "runs", "assistants", "crons", "store", "system"]
-
-
-@pytest.fixture(scope="session")
-def url(server: Server) -> str:
-    return server.url
-
-
-@pytest.fixture(scope="session")
-async def api(url: str) -> AsyncIterator[LangGraphClient]:
-    async with get_client(url=url, api_key=None) as client:
-        yield client
-
-
-async def thread_of(api: LangGraphClient, graph: str, *inputs: dict[str, Any]) -> str:
-    """A thread on which this graph has run with these inputs."""
-    thread = (await api.threads.create(graph_id=graph))["thread_id"]
-    for given in inputs:
-        await api.runs.wait(thread, graph, input=given)
-    return thread
 
 
 async def choose(page: Page, graph: str) -> None:
@@ -302,15 +283,11 @@ async def test_where_there_is_auth_it_asks_who_one_is(open_page: Open, guarded: 
 async def test_pages_are_accessible(open_page: Open, url: str, api: LangGraphClient, web: Path, colours: Any) -> None:
     thread = await thread_of(api, "chat", {"messages": [{"role": "user", "content": "hello"}]})
     page = await open_page(url, color_scheme=colours)
-    axe = (web / "node_modules" / "axe-core" / "axe.min.js").read_text()
     for place in (*PAGES, f"threads/{thread}"):
         await page.goto(f"{url}/studio/#/{place}")
         await expect(page.get_by_role("main").get_by_role("heading", level=1)).to_be_visible()
         await page.wait_for_load_state("networkidle")
-        await page.evaluate(axe)
-        found = await page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa']})")
-        problems = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]]
-        assert not problems, (place, problems)
+        await assert_accessible(page, web)
 
 
 async def test_a_narrow_screen_and_the_keyboard(open_page: Open, url: str, api: LangGraphClient) -> None:

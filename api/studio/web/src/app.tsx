@@ -8,6 +8,7 @@ const ThreadPage = lazy(() => import("./thread/thread_page"));
 const AssistantsPage = lazy(() => import("./pages/assistants"));
 const CronsPage = lazy(() => import("./pages/crons"));
 const StorePage = lazy(() => import("./pages/store"));
+const ExplainPage = lazy(() => import("./pages/explain"));
 const InboxPage = lazy(() => import("./pages/inbox"));
 const RunsPage = lazy(() => import("./pages/runs"));
 const SystemPage = lazy(() => import("./pages/system"));
@@ -18,8 +19,9 @@ const PAGES: [string, string][] = [
 ];
 
 function Page() {
-  const { page, id } = usePlace();
-  if (page === "threads" && id) return <ThreadPage key={id} id={id} />;
+  const { page, id, tab, at } = usePlace();
+  if (page === "threads" && id && tab === "runs" && at) return <ExplainPage key={`${id} ${at}`} threadId={id} runId={at} />;
+  if (page === "threads" && id) return <ThreadPage key={id} id={id} tab={tab} at={at} />;
   switch (page) {
     case "threads": return <ThreadsPage />;
     case "inbox": return <InboxPage />;

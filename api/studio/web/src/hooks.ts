@@ -30,11 +30,20 @@ export function useLoad<T>(load: () => Promise<T>, inputs: unknown[]): Loaded<T>
   return { ...state, reload: useCallback(() => setAsked((n) => n + 1), []) };
 }
 
-export type Place = { page: string; id: string; tab: string };
+/** `#/<page>/<id>/<tab>/<at>`: what of the page's thing is looked at. */
+export type Place = { page: string; id: string; tab: string; at: string };
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // an address that was cut
+  }
+}
 
 function placeOf(hash: string): Place {
-  const [page = "", id = "", tab = ""] = hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
-  return { page: page || "threads", id, tab };
+  const [page = "", id = "", tab = "", at = ""] = hash.replace(/^#\/?/, "").split("/").map(decoded);
+  return { page: page || "threads", id, tab, at };
 }
 
 export function usePlace(): Place {

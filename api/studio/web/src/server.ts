@@ -83,13 +83,17 @@ export class ServerError extends Error {
   }
 }
 
-async function send(method: string, path: string, body?: unknown): Promise<{ value: any; headers: Headers }> {
+async function received(method: string, path: string, accept: string, body?: unknown): Promise<{ text: string; answer: Response }> {
   const answer = await watchedFetch(API_URL + path, {
     method,
-    headers: body === undefined ? {} : { "Content-Type": "application/json" },
+    headers: { Accept: accept, ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
-  const text = await answer.text();
+  return { text: await answer.text(), answer };
+}
+
+async function send(method: string, path: string, body?: unknown): Promise<{ value: any; headers: Headers }> {
+  const { text, answer } = await received(method, path, "application/json", body);
   let value: any = text;
   try {
     value = text ? JSON.parse(text) : null;
@@ -103,6 +107,13 @@ async function send(method: string, path: string, body?: unknown): Promise<{ val
 /** One request that the client has no method for. */
 export async function ask<T = any>(method: string, path: string, body?: unknown): Promise<T> {
   return (await send(method, path, body)).value;
+}
+
+/** The same as text, where the server has one for people. */
+export async function askText(path: string): Promise<string> {
+  const { text, answer } = await received("GET", path, "text/plain");
+  if (!answer.ok) throw new ServerError(answer.status, text);
+  return text;
 }
 
 /** A page of rows, and where the next one begins; null: this is the last. */

@@ -30,7 +30,7 @@ function Waiting({ thread, answered }: { thread: any; answered: () => void }) {
   const interrupts: Interrupt[] = Object.values(thread.interrupts).flat() as Interrupt[];
   return (
     <section aria-label={`Thread ${thread.thread_id}`}>
-      <div className="bar"><a href={link("threads", thread.thread_id)}><Id id={thread.thread_id} /></a><span>{thread.metadata?.graph_id}</span><span>since <When at={thread.updated_at} /></span></div>
+      <div className="bar"><a href={link("threads", thread.thread_id)}><Id id={thread.thread_id} /></a><span>{thread.metadata?.graph_id}</span><span>since <When at={thread.updated_at} /></span><a href={link("threads", thread.thread_id, "runs", "latest")}>Why?</a></div>
       <Failure text={error} />
       <Interrupts key={interrupts.map((one) => one.id).join()} waiting={interrupts} busy={busy} answer={async (resume) => {
         setBusy(true);

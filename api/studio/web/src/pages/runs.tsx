@@ -48,6 +48,7 @@ export default function RunsPage() {
         { title: "Graph", width: "120px", cell: (row) => String(row.metadata?.graph_id ?? row.kwargs?.config?.configurable?.graph_id ?? "") },
         { title: "Created", width: "180px", cell: (row) => <When at={row.created_at} /> },
         { title: "Took", width: "100px", cell: (row) => ["pending", "running"].includes(row.status) ? "" : duration(+new Date(row.updated_at) - +new Date(row.created_at)) },
+        { title: "Story", width: "80px", cell: (row) => <a href={link("threads", row.thread_id, "runs", row.run_id)} aria-label={`Explain run ${row.run_id}`}>Explain</a> },
       ]} />}
       {open && <Dialog title="Run" close={() => setOpen(null)}><JsonView value={open} open={2} /></Dialog>}
     </main>

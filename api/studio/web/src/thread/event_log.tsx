@@ -1,16 +1,21 @@
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
+import { link } from "../hooks";
 import { Dialog, Failure, Id } from "../parts/basic";
 import { CopyJson, JsonView } from "../parts/json";
 import { Table } from "../parts/table";
-import { checkpointAt, type Events, type LogEvent } from "./use_events";
+import { checkpointAt, indexOf, type Events, type LogEvent } from "./use_events";
 
 /** The thread's events, as they stand in the log. */
-export default function EventLog({ log, show }: { log: Events; show: (index: number) => void }) {
+export default function EventLog({ threadId, log, at: wanted, show }: { threadId: string; log: Events; at: string; show: (index: number) => void }) {
   const [types, setTypes] = useState("");
   const [run, setRun] = useState("");
   const [open, setOpen] = useState<LogEvent | null>(null);
   const runs = useMemo(() => [...new Set(log.events.map((one) => one.event.run_id).filter(Boolean))] as string[], [log.events]);
   const rows = useMemo(() => log.events.filter((one) => one.type.includes(types) && (!run || one.event.run_id === run)), [log.events, types, run]);
+  useEffect(() => {
+    const there = wanted ? indexOf(log.events, wanted) : -1;
+    if (there >= 0) setOpen(log.events[there]);
+  }, [wanted, log.complete]);
   const at = open ? log.events.indexOf(open) : -1;
   return (
     <>
@@ -19,6 +24,7 @@ export default function EventLog({ log, show }: { log: Events; show: (index: num
         <select aria-label="Run" value={run} onChange={(event) => setRun(event.target.value)}>
           <option value="">all runs</option>{runs.map((one) => <option key={one} value={one}>…{one.slice(-12)}</option>)}
         </select>
+        {wanted && log.complete && indexOf(log.events, wanted) < 0 && <Failure text={`The log of this thread has no event ${wanted}.`} />}
         <span className="badge">{rows.length} of {log.events.length}{log.complete ? "" : " …"}</span>
         <CopyJson value={rows} />
       </div>
@@ -27,7 +33,7 @@ export default function EventLog({ log, show }: { log: Events; show: (index: num
         { title: "Position", width: "110px", cell: (row) => <button className="bare mono" onClick={() => setOpen(row)}>{row.partition}/{row.id}</button> },
         { title: "Time", width: "130px", cell: (row) => <time dateTime={row.at} title={row.at}>{row.at.slice(11, 23)}</time> },
         { title: "Event", cell: (row) => row.type },
-        { title: "Run", width: "90px", cell: (row) => row.event.run_id ? <code>{row.event.run_id.slice(-6)}</code> : "" },
+        { title: "Run", width: "90px", cell: (row) => row.event.run_id ? <a className="mono" title={`Explain run ${row.event.run_id}`} href={link("threads", threadId, "runs", row.event.run_id)}>{row.event.run_id.slice(-6)}</a> : "" },
         { title: "By", width: "100px", cell: (row) => row.actor ?? "" },
       ]} />
       {open && (

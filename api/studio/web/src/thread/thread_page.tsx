@@ -10,7 +10,7 @@ import { Interrupts, type Interrupt } from "./interrupts";
 import { useRun } from "./use_run";
 import type { Stops } from "./graph";
 import { Scrubber } from "./scrubber";
-import { barsOf, checkpointAt, tokensOf, useEvents } from "./use_events";
+import { barsOf, checkpointAt, indexOf, tokensOf, useEvents } from "./use_events";
 import { barsOfNodes, Waterfall } from "./waterfall";
 
 const GraphView = lazy(() => import("./graph"));
@@ -27,7 +27,7 @@ type Moment = { event: number | null; checkpoint: string };
 const NOW: Moment = { event: null, checkpoint: "" };
 const SHOWN_MESSAGES = 100;
 
-export default function ThreadPage({ id }: { id: string }) {
+export default function ThreadPage({ id, tab, at }: { id: string; tab: string; at: string }) {
   const thread = useLoad(() => client.threads.get(id), [id]);
   const state = useLoad(() => client.threads.getState(id), [id]);
   const history = useLoad(() => ask<any[]>("POST", `/threads/${id}/history`, { limit: MOST_STATES }), [id]);
@@ -62,6 +62,15 @@ export default function ThreadPage({ id }: { id: string }) {
   const fetched = useLoad(async () => (lookedAt && !known && moment.checkpoint ? ask("GET", `/threads/${id}/state/${moment.checkpoint}`) : undefined), [moment.checkpoint, !known]);
   const past: any = lookedAt ? (known ?? fetched.value ?? EMPTY) : undefined;
   const goTo = (event: number | null) => setMoment(event === null ? NOW : { event, checkpoint: checkpointAt(log.events, event) });
+  // An address may lead to an event in the log, or to the moment when it had happened.
+  useEffect(() => {
+    if (tab === "log") setView("Log");
+    if (tab !== "moment" || !log.complete) return;
+    const there = indexOf(log.events, at);
+    if (there >= 0) goTo(there);
+    else setError(`The log of this thread has no event ${at}.`);
+    setView("State");
+  }, [tab, at, log.complete]);
   const values: any = past ? past.values : live.running && live.values !== undefined ? live.values : state.value?.values;
   const waiting: Interrupt[] = useMemo(() => (state.value?.tasks ?? []).flatMap((task: any) => task.interrupts ?? []), [state.value]);
   const run = async (payload: any) => {
@@ -84,6 +93,8 @@ export default function ThreadPage({ id }: { id: string }) {
           {(assistants.value ?? []).map((one) => <option key={one.assistant_id} value={one.assistant_id}>{one.name ?? one.graph_id} · v{one.version}</option>)}
         </select></label>
         {assistants.value?.length === 0 && <label>Graph <input aria-label="Graph name" value={assistant} placeholder={of?.graph_id} onChange={(event) => setAssistant(event.target.value)} /></label>}
+        {live.runId && <a href={link("threads", id, "runs", live.runId)}>Explain this run</a>}
+        {!live.runId && <a href={link("threads", id, "runs", "latest")}>Explain the last run</a>}
         <span className="push">{tokens ? `${tokens} tokens · ` : ""}{live.began ? `${live.tokens} chunks · ${live.seen} events · ${duration((live.ended ?? performance.now()) - live.began)}` : ""}</span>
       </div>
       <Scrubber events={log.events} at={moment.event} move={goTo} />
@@ -108,11 +119,11 @@ export default function ThreadPage({ id }: { id: string }) {
                 {(past ?? history.value?.[0]) && <StateView key={checkpointOf(past ?? history.value![0])} threadId={id} state={past ?? history.value![0]} states={history.value ?? []} changed={() => { setMoment(NOW); reload(); }}
                   run={(checkpoint) => run({ input: null, checkpointId: checkpoint })} />}
               </Fallback>}
-              {view === "Log" && <EventLog log={log} show={(event) => { goTo(event); setView("State"); }} />}
+              {view === "Log" && <EventLog threadId={id} log={log} at={tab === "log" ? at : ""} show={(event) => { goTo(event); setView("State"); }} />}
               {view === "Steps" && <>
                 {live.spans.length > 0 && <><h2>Nodes of the run that was watched</h2><Waterfall label="Nodes in time" bars={barsOfNodes(live.spans)} /></>}
                 <h2>Runs, from the log</h2>
-                <Waterfall label="Steps in time" bars={bars.slice(-MOST_BARS)} />
+                <Waterfall label="Steps in time" threadId={id} bars={bars.slice(-MOST_BARS)} />
                 {live.custom.length > 0 && <><h2>Custom events</h2>{live.custom.map((one, index) => <JsonView key={index} value={one} open={1} />)}</>}
               </>}
             </Suspense>

@@ -53,14 +53,18 @@ export function checkpointAt(events: LogEvent[], index: number): string {
   return "";
 }
 
-export type Bar = { key: string; label: string; begin: number; end?: number; failed?: boolean };
+/** Where an event with this id is; -1: it is not there (yet). */
+export const indexOf = (events: LogEvent[], id: string) => events.findIndex((one) => one.id === id);
+
+/** `run`: the run that it is of. */
+export type Bar = { key: string; label: string; begin: number; end?: number; failed?: boolean; run?: string };
 
 /** The runs of the thread in time: how long each waited, its attempts, and between which times it made each step. */
 export function barsOf(events: LogEvent[]): Bar[] {
   const bars: Bar[] = [];
   const open = new Map<string, Bar>();
   const begin = (key: string, label: string, at: number) => {
-    const bar: Bar = { key: `${key} ${bars.length}`, label, begin: at };
+    const bar: Bar = { key: `${key} ${bars.length}`, label, begin: at, run: key.split(" ")[1] };
     bars.push(bar);
     open.set(key, bar);
   };
