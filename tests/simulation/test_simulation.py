@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tests.simulation.mutants import MUTANTS, Mutate
 from tests.simulation.scenario import Outcome, run
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
@@ -86,6 +87,23 @@ def test_webhooks_are_sent_and_some_again_whose_first_report_was_lost(outcomes: 
 def test_an_owner_that_does_not_look_before_it_sends_sends_what_was_delivered() -> None:
     seeds = range(CONTROLS, 10 * CONTROLS)  # about one in fifty
     assert any(_violates(seed, owned=False) for seed in seeds), "no seed fails without the look"
+
+
+@pytest.mark.parametrize(("invariant", "mutate"), MUTANTS, ids=[mutate.__name__ for _, mutate in MUTANTS])
+def test_a_fault_is_noticed(invariant: str, mutate: Mutate, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+    assert any(_violated(seed) == invariant for seed in range(CONTROLS)), f"no seed violates {invariant}"
+
+
+def _violated(seed: int) -> str | None:
+    """The invariant that is found violated first."""
+    try:
+        run(seed)
+    except AssertionError as error:
+        return str(error).partition(":")[0]
+    except KeyError:
+        pass
+    return None
 
 
 def _holds(seed: int, *, poisoned: bool = True, hooked: bool = True, expiring: bool = True) -> None:
