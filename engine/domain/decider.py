@@ -60,8 +60,8 @@ RECENT_COMMANDS = 8
 """How many command ids an aggregate remembers, to recognise a sender's retry."""
 
 RECENT_KEYED = 64
-"""How many ids of such commands an aggregate remembers besides: clients send these again after long. Of those that
-are in the read models, `keyed_commands` has all."""
+"""How many ids of such commands an aggregate remembers besides: clients send these again after long. Who decides looks
+older ones up (`may_forget`): the read model `keyed_commands` has all."""
 
 States = Mapping[str, Any]
 """What is kept under one key: the state of each aggregate that has one, by the aggregate's name. Treated as immutable.
@@ -195,6 +195,12 @@ def _remembered(recent: tuple[str, ...], cmd_id: str) -> tuple[str, ...]:
     if keyed:
         return (*recent[:first][1 - RECENT_KEYED :], cmd_id, *recent[first:])
     return (*recent[:first], *recent[first:][1 - RECENT_COMMANDS :], cmd_id)
+
+
+def may_forget(states: States, more: int) -> bool:
+    """Whether an aggregate under this key has had so many commands of keyed requests, `more` included, that it does not
+    remember all of them."""
+    return any(more + sum(id.startswith(KEYED) for id in state.recent) > RECENT_KEYED for state in states.values())
 
 
 def fold_wire(states: States, key: str, cmd_id: str, at: str, wire: Iterable[dict[str, Any]]) -> States:

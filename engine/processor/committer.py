@@ -71,9 +71,9 @@ class Turn:
     local: list[Submission] = field(default_factory=list)
 
     @property
-    def keys(self) -> list[str]:
-        """Of the aggregates it is about, in order, repeated as they are."""
-        return [envelope.key for _, envelope in self.commands] + [one.envelope.key for one in self.local]
+    def envelopes(self) -> list[CommandEnvelope]:
+        """All of them, in order."""
+        return [envelope for _, envelope in self.commands] + [one.envelope for one in self.local]
 
 
 OnProjected = Callable[[Batch, Mapping[int, Submission]], None]
@@ -124,11 +124,17 @@ MakeCommitter = Callable[[OnProjected, OnFailed], Committer]
 
 async def provide_states(coordination: CoordinationStore, turns: Sequence[Turn]) -> None:
     """Load what the terms lack to decide these turns. Raises `LogUnavailable`."""
-    lacking = [(turn.term, key) for turn in turns for key in turn.term.missing(turn.keys)]
+    envelopes = [(turn.term, turn.envelopes) for turn in turns]
+    lacking = [(term, key) for term, some in envelopes for key in term.missing(one.key for one in some)]
     if lacking:
         stored = await coordination.load([key for _, key in lacking])
         for term, key in lacking:
             term.provide(key, stored.get(key))
+    doubted = [(term, ids) for term, some in envelopes if (ids := term.doubted(some))]
+    if doubted:
+        known = await coordination.carried_out([id for _, ids in doubted for id in ids])
+        for term, ids in doubted:
+            term.recognise(known.intersection(ids))
 
 
 async def take_over(

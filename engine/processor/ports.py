@@ -205,6 +205,10 @@ class CoordinationStore(Protocol):
         """Stored decider states by key; unknown keys are left out."""
         ...
 
+    async def carried_out(self, ids: Sequence[str]) -> set[str]:
+        """Those of these commands of keyed requests that have changed something, as far as is projected."""
+        ...
+
     async def timers(self, partitions: Sequence[int], within_seconds: float) -> list[Timer]:
         """Timers due within this time."""
         ...

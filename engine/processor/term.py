@@ -9,7 +9,8 @@ The processor does the I/O in this order (in the Postgres mode several steps sha
         for key in term.needed(): term.provide(key, stored state or None)
         project term.batch() as below, until there is none
     repeat
-        commands in offset order: provide term.missing(keys), then record = term.decide(offset, envelope)
+        commands in offset order: provide term.missing(keys), term.recognise(those of term.doubted(commands) that the
+            read models know), then record = term.decide(offset, envelope)
         append the records; each is term.acked(offset, record) in the order decided
         batch = term.batch(); project it, guarded by the epoch; term.projected(batch)
 
@@ -19,7 +20,7 @@ Whatever fails or stays unknown (an append, a projection) ends the term: `fail()
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -30,7 +31,8 @@ import orjson
 from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.commands import Command
 from threadlog.engine.domain.decider import States
-from threadlog.engine.domain.events import CommandRejected, Event
+from threadlog.engine.domain.events import CommandRejected, CommandRepeated, Event
+from threadlog.engine.domain.keyed_request import KEYED
 from threadlog.engine.domain.text import storable, without_nul
 from threadlog.engine.domain.wire import command_from_wire, event_to_wire, is_time
 from threadlog.engine.log.acceptance import Acceptance
@@ -80,6 +82,10 @@ class Term:
         self._backlog: dict[str, list[_Entry]] = {}
         self._in_flight: deque[_Entry] = deque()
         self._pending: deque[_Entry] = deque()
+        # Ids of commands of keyed requests: that have changed something and are not projected; that are to be decided
+        # next, and have changed something before.
+        self._keyed: set[str] = set()
+        self._recognised: set[str] = set()
 
     # --- taking over -------------------------------------------------------------------------------------------------
 
@@ -145,6 +151,24 @@ class Term:
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
+    def doubted(self, envelopes: Iterable[CommandEnvelope]) -> list[str]:
+        """Of these commands, which are decided next and whose states have been provided, the ids that may have been
+        carried out without being known here: of keyed requests, on aggregates that have had more such commands than
+        they remember. Whether the read models have them must be found out after this call."""
+        keyed = [envelope for envelope in envelopes if envelope.id.startswith(KEYED)]
+        self._recognised = {envelope.id for envelope in keyed} & self._keyed
+        coming = Counter(envelope.key for envelope in keyed)
+        return [
+            envelope.id
+            for envelope in keyed
+            if envelope.id not in self._recognised
+            and decider.may_forget(self._states[envelope.key], coming[envelope.key])
+        ]
+
+    def recognise(self, ids: Iterable[str]) -> None:
+        """The `doubted` commands that have changed something: they are repeated."""
+        self._recognised.update(ids)
+
     def decide(self, offset: int, envelope: CommandEnvelope) -> EventRecord | None:
         """Decide a command into the record to append; None when it has been decided before. Never refuses to decide:
         what can't be understood, decided or encoded is refused, so that it does not hold up the partition.
@@ -158,7 +182,8 @@ class Term:
             return None
         key, before = envelope.key, self._states.pop(envelope.key)
         try:
-            command, events = _decide(before, envelope)
+            repeated = envelope.id in self._keyed or envelope.id in self._recognised
+            command, events = _decide(before, envelope, repeated=repeated)
             after = decider.fold(before, key, envelope.id, envelope.at, events)
             record = self._record(offset, envelope, events)
             if len(record.encode()) > limits.LARGE_BYTES:
@@ -168,7 +193,9 @@ class Term:
             after, record = self._refuse(offset, envelope, before, error)
         self._states[key] = after  # last in the dict: used most recently
         self._pin(key)
-        self._in_flight.append(_Entry(-1, record, after, after is not before, self.epoch, offset, before))
+        entry = _Entry(-1, record, after, after is not before, self.epoch, offset, before)
+        self._in_flight.append(entry)
+        self._remember(entry)
         self._decided = offset
         return record
 
@@ -235,6 +262,7 @@ class Term:
                 raise RuntimeError("what was read back can't be retracted")
             self._states[entry.record.key] = entry.before
             self._unpin(entry.record.key)
+            self._keyed.discard(entry.record.cmd_id)
         self._pending.clear()
         self._in_flight.clear()
         self._last_offset, self._decided = self._settled
@@ -284,6 +312,7 @@ class Term:
             entry = self._pending.popleft()
             if entry.record is not None:
                 self._unpin(entry.record.key)
+                self._keyed.discard(entry.record.cmd_id)
         self._settled = (batch.ev_off, batch.cmd_off)
         excess = len(self._states) - self._max_keys
         if excess > 0:
@@ -333,6 +362,11 @@ class Term:
         entry.states = decider.fold_wire(before, record.key, record.cmd_id, record.at, record.events)
         entry.changed = entry.states is not before
         self._states[record.key] = entry.states
+        self._remember(entry)
+
+    def _remember(self, entry: _Entry) -> None:
+        if entry.changed and entry.record is not None and entry.record.cmd_id.startswith(KEYED):
+            self._keyed.add(entry.record.cmd_id)
 
 
 def envelope_of(value: bytes, key: str, place: tuple[int, int] | None = None) -> CommandEnvelope:
@@ -406,7 +440,7 @@ def _too_long(envelope: CommandEnvelope) -> RefusedEnvelope | None:
     return RefusedEnvelope(short[0], short[1], key, short[2], {}, reason=reason)
 
 
-def _decide(states: States, envelope: CommandEnvelope) -> tuple[Command, list[Event]]:
+def _decide(states: States, envelope: CommandEnvelope, *, repeated: bool) -> tuple[Command, list[Event]]:
     if type(envelope) is RefusedEnvelope:
         raise ValueError(envelope.reason)
     try:
@@ -420,4 +454,6 @@ def _decide(states: States, envelope: CommandEnvelope) -> tuple[Command, list[Ev
         raise ValueError("the envelope's key is not the id in the body")
     if not is_time(envelope.at):
         raise ValueError("`at` must be a time in UTC")
+    if repeated:
+        return command, [CommandRepeated()]
     return command, decider.decide(states, envelope.key, command, cmd_id=envelope.id, at=envelope.at)

@@ -73,6 +73,7 @@ WHERE p = ANY ($3::int[]) RETURNING p, epoch, log_epoch, ev_off, cmd_off
 _RELEASE = "UPDATE partitions SET owner = NULL WHERE p = ANY ($1::int[])"
 _LEAVE = "DELETE FROM processors WHERE owner = $1"
 _LOAD = "SELECT key, state FROM aggregates WHERE key = ANY ($1::text[])"
+_CARRIED_OUT = "SELECT id FROM keyed_commands WHERE id = ANY ($1::text[])"
 _TIMERS = """
 SELECT id, p, key, type, body, extract(epoch FROM due_at - now())::float8 AS in_seconds FROM timers
 WHERE p = ANY ($1::int[]) AND due_at <= now() + make_interval(secs => $2) ORDER BY due_at LIMIT 1000
@@ -167,6 +168,11 @@ class PostgresCoordinationStore:
         async with self._connection() as conn:
             rows = await conn.fetch(_LOAD, list(keys), timeout=STATEMENT_SECONDS)
         return {row["key"]: orjson.loads(row["state"]) for row in rows}
+
+    async def carried_out(self, ids: Sequence[str]) -> set[str]:
+        async with self._connection() as conn:
+            rows = await conn.fetch(_CARRIED_OUT, list(ids), timeout=STATEMENT_SECONDS)
+        return {row["id"] for row in rows}
 
     async def timers(self, partitions: Sequence[int], within_seconds: float) -> list[Timer]:
         async with self._connection() as conn:

@@ -12,6 +12,7 @@ import pytest
 from tests.domain.scenario import R1, R2, T, at, checkpoint, create, report
 from threadlog.engine.domain import decider
 from threadlog.engine.domain.commands import Command, CreateThread, DeleteThread, UpdateThread
+from threadlog.engine.domain.keyed_request import keyed_command_id
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
 from threadlog.engine.processor.ports import Fenced, Position
 from threadlog.engine.processor.term import Term, envelope_of
@@ -447,3 +448,38 @@ def test_even_a_refusal_that_fails_is_decided(monkeypatch: pytest.MonkeyPatch) -
     assert types(record) == ["command.rejected"]
     monkeypatch.undo()
     assert types(decide(term, 1, CreateThread(thread_id=T))) == ["thread.created"]
+
+
+# --- commands of keyed requests --------------------------------------------------------------------------------------
+
+
+def keyed(n: int) -> CommandEnvelope:
+    return envelope(UpdateThread(thread_id=T), keyed_command_id(f"r{n}", 9, "thread.update"))
+
+
+def test_what_an_aggregate_has_forgotten_is_known_until_it_is_projected_and_doubted_from_then_on() -> None:
+    term = fresh()
+    decide(term, 0, CreateThread(thread_id=T))
+    records = [decide(term, 1 + n, keyed(n)) for n in range(decider.RECENT_KEYED + 1)]
+    assert term.doubted([keyed(0), keyed(99)]) == [keyed(99).id], "the first is not projected yet"
+    assert types(decide(term, 100, keyed(0))) == ["command.repeated"]
+    for offset, entry in enumerate(list(term._in_flight), 1):
+        assert entry.record is not None
+        term.acked(offset, entry.record)
+    batch = term.batch()
+    assert batch is not None
+    term.projected(batch)
+    assert records[0].events[0]["type"] == "thread.updated"
+    assert term.doubted([keyed(0), keyed(99), envelope(UpdateThread(thread_id=T))]) == [keyed(0).id, keyed(99).id]
+    term.recognise([keyed(0).id])
+    assert types(decide(term, 101, keyed(0))) == ["command.repeated"]
+    assert types(decide(term, 102, keyed(99))) == ["thread.updated"]
+
+
+def test_nothing_is_doubted_that_the_aggregate_would_remember() -> None:
+    term = fresh()
+    decide(term, 0, CreateThread(thread_id=T))
+    for n in range(10):
+        decide(term, 1 + n, keyed(n))
+    assert term.doubted([keyed(n) for n in range(10, decider.RECENT_KEYED)]) == []
+    assert len(term.doubted([keyed(n) for n in range(10, decider.RECENT_KEYED + 1)])) == decider.RECENT_KEYED - 9

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 
 from tests.engine.engine_harness import PARTITIONS, EngineHarness, create_run, create_thread, finish, new_id, thread_in
 from tests.waiting import eventually
-from threadlog.engine.domain.commands import CancelRun, ReportRun
+from threadlog.engine.domain import decider
+from threadlog.engine.domain.commands import CancelRun, ReportRun, WriteItems
+from threadlog.engine.domain.keyed_request import keyed_command_id
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.postgres.append import Appended
@@ -248,3 +251,24 @@ async def test_a_rollback_in_the_batch_that_saved_what_it_removes(embedded: Engi
     )
     assert await embedded.rows("SELECT * FROM checkpoints") == await embedded.rows("SELECT * FROM channel_values") == []
     assert await embedded.verify() == []
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["while the engine is away", "while it decides"])
+async def test_a_keyed_request_sent_again_after_more_others_than_an_aggregate_remembers_counts_once(
+    harness: EngineHarness, before: bool
+) -> None:
+    others = decider.RECENT_KEYED + 6
+    until = int(datetime.now(UTC).timestamp()) + 3600
+    ids = [keyed_command_id(f"r{n}", until, "store.write") for n in range(others + 1)]
+    engine = None if before else await harness.engine()
+    for n in (*range(others + 1), 0):
+        await harness.append(WriteItems(namespace=["n"], ops=[{"key": "x", "value": {"n": n}}]), id=ids[n])
+    if engine is None:
+        engine = await harness.engine()
+    await harness.until("SELECT count(*) = $1 FROM keyed_commands", others + 1)
+    (row,) = await harness.rows("SELECT value FROM store_items")
+    assert orjson.loads(row["value"]) == {"n": others}
+    again = await engine.submit(WriteItems(namespace=["n"], ops=[{"key": "x", "value": {"n": 1}}]), id=ids[1])
+    assert again.events == [{"type": "command.repeated"}]
+    assert engine.heard.events() == [*["store.item_put"] * (others + 1), *["command.repeated"] * 2]
+    assert await harness.verify() == []

@@ -169,6 +169,7 @@ class Owner:
             offset, envelope = command
             for key in term.missing([envelope.key]):
                 term.provide(key, self.p.tables.aggregates.get(key))
+            term.recognise(id for id in term.doubted([envelope]) if id in self.p.tables.keyed.commands)
             if offset in self.p.refused and type(envelope) is not RefusedEnvelope:
                 envelope = RefusedEnvelope.instead_of(envelope, "it can't be stored")
             record = term.decide(offset, envelope)

@@ -20,7 +20,7 @@ from tests.simulation.simulated_world import (
 )
 from threadlog.engine.domain import decider, limits
 from threadlog.engine.domain.decider import States
-from threadlog.engine.domain.events import Event
+from threadlog.engine.domain.events import CommandRepeated, Event
 from threadlog.engine.domain.keyed_request import KEYED
 from threadlog.engine.domain.wire import command_from_wire, event_to_wire
 from threadlog.engine.log.acceptance import Acceptance
@@ -32,6 +32,8 @@ SILENT = {"command.rejected", "command.repeated", "report.fenced"}
 
 def check(world: SimulatedWorld, terms: dict[int, Term]) -> tuple[int, int]:
     """Returns the number of firings of crons, and of keyed requests that were answered."""
+    all_accepted = [record for p in world.partitions for record in accepted(p)]
+    answered = 0 if world.keyed_clients is None else keyed.check(all_accepted, world.keyed_clients)
     for p in world.partitions:
         records = accepted(p)
         _decided_once(p, records)
@@ -46,8 +48,6 @@ def check(world: SimulatedWorld, terms: dict[int, Term]) -> tuple[int, int]:
         _left_out(p)
         _items(p, records)
         webhooks.check(p.number, accepted_at(p), world.receivers.posts if world.receivers is not None else [])
-    all_accepted = [record for p in world.partitions for record in accepted(p)]
-    answered = 0 if world.keyed_clients is None else keyed.check(all_accepted, world.keyed_clients)
     return crons.check(all_accepted), answered
 
 
@@ -73,6 +73,7 @@ def _decided_once(p: Partition, records: list[EventRecord]) -> None:
 def _reference(p: Partition, records: list[EventRecord]) -> dict[str, States]:
     """The commands, decided one after the other as if there were no log; what is kept per key afterwards."""
     states: dict[str, States] = {}
+    by_key: set[str] = set()  # commands of requests with idempotency keys that have changed something
     for record, (_, envelope) in zip(records, p.commands, strict=True):
         before = states.get(envelope.key, decider.EMPTY)
         assert record.trace == envelope.trace, f"I4: {envelope}: decided in the trace {record.trace}"
@@ -86,11 +87,15 @@ def _reference(p: Partition, records: list[EventRecord]) -> dict[str, States]:
             continue
         command = command_from_wire(envelope.type, envelope.body)
         events = decider.decide(before, envelope.key, command, cmd_id=envelope.id, at=envelope.at)
+        if envelope.id in by_key:
+            events = [CommandRepeated()]
         wire = [event_to_wire(event) for event in events]
         assert record.events == wire, f"I4: {envelope}: {record.events} instead of {wire}"
         states[envelope.key] = decider.fold(before, envelope.key, envelope.id, envelope.at, events)
         if all(event["type"] in SILENT for event in wire):
             assert states[envelope.key] is before, f"I8: {envelope} changed something"
+        elif envelope.id.startswith(KEYED):
+            by_key.add(envelope.id)
     return states
 
 

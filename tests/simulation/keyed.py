@@ -24,7 +24,8 @@ from threadlog.engine.domain.keyed_request import KEYED, keyed_command_id, keyed
 from threadlog.engine.ids import keyed_id
 from threadlog.engine.log.records import EventRecord
 
-REQUESTS = 12
+REQUESTS = 24
+MARGIN = 3600  # seconds after its time that a command is kept in the read model
 STEP_CHANCE = 0.5  # of an api's per step of the scenario
 DEATH_CHANCE = 0.04
 THREADS = 5
@@ -62,7 +63,8 @@ class KeyedTables:
             if not SILENT.issuperset(counted):
                 expires_at = keyed_expiry(record.cmd_id)
                 assert expires_at is not None
-                self.commands = {id: until for id, until in self.commands.items() if until > now.timestamp()}
+                over = now.timestamp() - MARGIN
+                self.commands = {id: until for id, until in self.commands.items() if until > over}
                 self.commands[record.cmd_id] = expires_at
 
 
@@ -93,7 +95,7 @@ class KeyedClients:
             if self.made < REQUESTS and rnd.random() < 0.5:
                 self.made += 1
             if self.made:
-                request_id = f"r{rnd.randrange(self.made)}"
+                request_id = f"r{rnd.randrange(max(0, self.made - 6) if rnd.random() < 0.5 else 0, self.made)}"
                 self.apis.append((request_id, self._carried_out(request_id)))
         if self.apis:
             api = rnd.choice(self.apis)
@@ -167,7 +169,7 @@ class KeyedClients:
                 UpdateThread(thread_id=made, metadata={"n": n}),
                 DeleteThread(thread_id=made),
             ],
-            [WriteItems(namespace=["keyed"], ops=[{"key": request_id, "value": {"n": n}}])],
+            *[[WriteItems(namespace=["keyed"], ops=[{"key": request_id, "value": {"n": n}}])]] * 3,
         ]
         until = int(datetime.fromisoformat(row["expires_at"]).timestamp())
         return [(keyed_command_id(request_id, until, c.type), c) for c in effects[n % len(effects)]]

@@ -124,6 +124,11 @@ def the_commands_of_a_key_are_forgotten(patch: MonkeyPatch) -> None:
     patch.setattr(decider, "_remembered", lambda recent, id: recent if id.startswith(KEYED) else remembered(recent, id))
 
 
+def what_aggregates_forget_is_not_looked_up(patch: MonkeyPatch) -> None:
+    patch.setattr(Term, "_remember", lambda self, entry: None)
+    patch.setattr(Term, "doubted", lambda self, envelopes: [])
+
+
 def a_key_is_claimed_twice(patch: MonkeyPatch) -> None:
     def begun(s: KeyedRequest, command: Command, *, cmd_id: str, at: str) -> list[Event]:
         return keyed_request.decide(KeyedRequest(s.request_id), command, cmd_id=cmd_id, at=at)
@@ -153,6 +158,7 @@ MUTANTS: tuple[tuple[str, Mutate], ...] = (
     ("I16", a_thread_expires_when_asked_to),
     ("I17", a_cron_fires_whenever_it_is_told_to),
     ("I18", the_commands_of_a_key_are_forgotten),
+    ("I18", what_aggregates_forget_is_not_looked_up),
     ("I18", a_key_is_claimed_twice),
     ("I18", a_request_is_answered_twice),
 )
