@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 import pytest
 
+from tests.waiting import eventually
 from threadlog.api.app import ROUTES
 from threadlog.api.settings import ApiSettings
 from threadlog.engine.domain.commands import Command, ReportRun
@@ -53,6 +54,7 @@ class World:
 
     def __init__(self, api: ApiHarness, failing: FailingGateway) -> None:
         self.api, self.failing = api, failing
+        self.asks = False  # what runs do instead of ending
 
     async def send(self, request: Request, key: str | None, **headers: str) -> Answer:
         method, path, body = request
@@ -90,6 +92,8 @@ class World:
                     "status": "success", "next": [], "interrupts": {}, "checkpoint_id": None, "frames": 1,
                     "result": {"checkpoint": place, "configurable": place},
                 }  # fmt: skip
+                if self.asks:
+                    outcome |= {"next": ["n"], "interrupts": {"task": [{"id": "question", "value": 1}]}}
                 report = ReportRun(
                     thread_id=row["thread_id"], run_id=row["run_id"], attempt=row["attempt"], items=items,
                     outcome=outcome,
@@ -196,6 +200,17 @@ async def _prune(world: World) -> Request:
     return "POST", "/threads/prune", {"thread_ids": [await _thread(world), await _thread(world)], "strategy": "delete"}
 
 
+async def _respond(world: World) -> Request:
+    """To a thread that waits for an answer."""
+    thread_id, world.asks = await _thread(world), True
+    await world.api.run(thread_id)
+    path = f"/threads/{thread_id}"
+    await eventually(lambda: world.api.call("GET", path), lambda thread: thread["status"] == "interrupted")
+    world.asks = False
+    params = {"namespace": [], "interrupt_id": "question", "response": "yes"}
+    return "POST", f"{path}/commands", {"id": 1, "method": "input.respond", "params": params}
+
+
 def _at(method: str, path: str, body: Any = None, **made: Callable[[World], Awaitable[str]]) -> Make:
     async def make(world: World) -> Request:
         return method, path.format(**{name: await maker(world) for name, maker in made.items()}), body
@@ -248,7 +263,7 @@ def test_every_write_is_listed_here() -> None:
     assert {(route.method, route.path) for route in ROUTES if route.writes} == WRITES.keys()
 
 
-@pytest.mark.parametrize("write", WRITES.values(), ids=map(" ".join, WRITES))
+@pytest.mark.parametrize("write", [*WRITES.values(), _respond], ids=[*map(" ".join, WRITES), "input.respond"])
 @pytest.mark.parametrize("late", [False, True], ids=["before a command", "before its reply"])
 async def test_a_write_cut_off_at_each_of_its_commands_takes_effect_once(world: World, write: Make, late: bool) -> None:
     request = await write(world)

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -84,6 +85,21 @@ async def test_a_foreign_thread_is_not_there(ann: LangGraphClient, bob: LangGrap
     assert await bob.threads.count(metadata={"topic": "cats"}) == 0
     assert await ann.threads.count(metadata={"topic": "cats"}) == 1
     assert (await ann.threads.get(thread_id))["metadata"]["topic"] == "cats"
+
+
+async def test_an_idempotency_key_is_its_callers_own(guarded: Server) -> None:
+    body, key = {"metadata": {"topic": "cats"}}, {"Idempotency-Key": f"same {uuid4()}"}
+    async with httpx.AsyncClient(base_url=guarded.url, headers=key) as http:
+        made = {
+            name: [
+                await http.post("/threads", json=body, headers={"Authorization": f"Bearer {name}"}) for _ in range(2)
+            ]
+            for name in ("ann", "bob")
+        }
+    ids = {name: [answer.json()["thread_id"] for answer in answers] for name, answers in made.items()}
+    assert [len(set(mine)) for mine in ids.values()] == [1, 1] and ids["ann"][0] != ids["bob"][0]
+    assert [answer.headers.get("idempotent-replayed") for answer in made["bob"]] == [None, "true"]
+    assert made["bob"][0].json()["metadata"]["owner"] == "bob"
 
 
 @pytest.mark.contract(158)

@@ -188,6 +188,23 @@ async def test_an_interrupt_is_answered_once(thread: EventClient, client: LangGr
     assert again["error"] == "no_such_interrupt"
 
 
+async def test_an_answer_with_an_idempotency_key_counts_once_however_often_it_is_sent(
+    thread: EventClient, client: LangGraphClient, http: httpx.AsyncClient
+) -> None:
+    await thread.start("ask", {"items": []})
+    params = {"namespace": [], "interrupt_id": await question_of(thread), "response": "yes"}
+    await settled(client, thread.thread_id)
+    body = {"id": 1, "method": "input.respond", "params": params}
+    path, headers = f"/threads/{thread.thread_id}/commands", {"Idempotency-Key": f"answer {thread.thread_id}"}
+    answers = await asyncio.gather(*(http.post(path, json=body, headers=headers) for _ in range(3)))
+    assert (await settled(client, thread.thread_id))["values"] == {"items": ["yes", "done"]}
+    answers.append(await http.post(path, json=body, headers=headers))
+    assert [answer.json()["type"] for answer in answers] == ["success"] * 4, [answer.text for answer in answers]
+    assert len(await client.runs.list(thread.thread_id)) == 2
+    other = await http.post(path, json=body, headers={"Idempotency-Key": f"another {thread.thread_id}"})
+    assert other.json()["error"] == "no_such_interrupt"
+
+
 @pytest.mark.contract(141)
 @pytest.mark.parametrize(
     "body", ["[]", "{}", '{"id": 1}', '{"method": "run.start"}', '{"id": "a", "method": "x"}', "no"]
