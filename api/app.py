@@ -6,7 +6,6 @@ from dataclasses import fields
 
 from aiohttp import web
 
-from threadlog.api import encryption_context
 from threadlog.api.assistants import graphs
 from threadlog.api.assistants import routes as assistants
 from threadlog.api.auth.gate import GATE
@@ -29,11 +28,11 @@ from threadlog.api.protocols import mcp
 from threadlog.api.protocols.a2a import routes as a2a
 from threadlog.api.runs import routes as runs
 from threadlog.api.runs import search as run_search
-from threadlog.api.runs import thread_stream
+from threadlog.api.runs import thread_stream, webhooks
 from threadlog.api.settings import SETTINGS
 from threadlog.api.store import routes as store
 from threadlog.api.studio import routes as studio
-from threadlog.api.system import asyncapi
+from threadlog.api.system import asyncapi, overview, usage
 from threadlog.api.system import routes as system
 from threadlog.api.threads import copy, event_log, search
 from threadlog.api.threads import routes as threads
@@ -48,6 +47,7 @@ _RESOLVER: web.AppKey[Resolver] = web.AppKey("resolver", Resolver)
 ROUTES: tuple[Route, ...] = (
     *crons.routes,
     *run_search.routes,
+    *webhooks.routes,
     *runs.routes,
     *search.routes,
     *threads.routes,
@@ -61,11 +61,16 @@ ROUTES: tuple[Route, ...] = (
     *store.routes,
     *system.routes,
     *asyncapi.routes,
+    *usage.routes,
+    *overview.routes,
     *mcp.routes,
     *a2a.routes,
     *studio.routes,
     *openapi.routes,
 )
+
+_YIELDING = frozenset({"/usage", "/system"})
+"""Paths of threadlog's own that an application may well have, which then has them."""
 
 
 def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
@@ -76,9 +81,7 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     api = Api(
         **parts,
         assistant_cache=AssistantCache(),
-        thread_defaults=ThreadDefaultsCache(
-            deps.pool, with_priority=deps.priority is not None, with_encrypted=deps.encrypts
-        ),
+        thread_defaults=ThreadDefaultsCache(deps.pool, with_priority=deps.priority is not None),
         disconnects=Disconnects(),
         metrics=HttpMetrics(),
         webhooks=UrlGuard(deps.settings.webhooks, resolver, own_url=deps.settings.own_url),
@@ -99,6 +102,8 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
         if gate.comes_first:
             app.middlewares.append(gate.middleware())
     served = [route for route in ROUTES if group_of(route.path) not in api.settings.disabled]
+    if custom is not None:
+        served = [route for route in served if not (route.path in _YIELDING and custom.serves(route.path))]
     described = openapi.describe(served, api.settings.version, api.settings.security)
     openapi.serve(app, described if custom is None else merged_openapi(described, custom))
     prefix = api.settings.mount_prefix
@@ -119,8 +124,6 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
             app.middlewares.append(through)
     if gate is not None and not gate.comes_first:
         app.middlewares.append(gate.middleware())
-    if deps.encryption is not None:
-        app.middlewares.append(encryption_context.middleware(deps.encryption))
     app.on_response_prepare.append(make_response_hook(cors))
     api.hub.on_shared(api.assistant_cache.changed)
     if api.single_process:

@@ -56,12 +56,20 @@ def derive(anew: bool, **given: Any) -> None:
 )  # fmt: skip
 @click.option("--since", type=Time(), help=f"From this time on: ISO-8601, or how long ago.  [default: {DAYS}d]")
 @click.option("--until", type=Time(), help="Before this time.  [default: now]")
+@click.option("--metrics", is_flag=True, help="How runs ended, waited and executed, instead of tokens and cost.")
 @click.option("--runs", is_flag=True, help="The runs that ended, a JSON object per line, instead of sums.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with the tokens of each model.")
 @config_option
 @data_dir_option
 def usage(
-    by: str, window: str, since: datetime | None, until: datetime | None, runs: bool, as_json: bool, **given: Any
+    by: str,
+    window: str,
+    since: datetime | None,
+    until: datetime | None,
+    metrics: bool,
+    runs: bool,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Show runs, tokens and cost, as `threadlog derive` has counted them."""
     from threadlog.deploy.commands import usage as report
@@ -72,7 +80,8 @@ def usage(
     settings = reachable(settings_of(given))
     if runs:
         sys.exit(run_to_end(lambda: report.export(settings, since=start, until=end)))
-    sys.exit(run_to_end(lambda: report.show(settings, by=by, window=window, since=start, until=end, as_json=as_json)))
+    asked: dict[str, Any] = {"by": by, "window": window, "since": start, "until": end}
+    sys.exit(run_to_end(lambda: report.show(settings, **asked, as_json=as_json, metrics=metrics)))
 
 
 USAGE_COMMANDS = (derive, usage)

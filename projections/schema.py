@@ -11,7 +11,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x7468_7264_6C6F_6701  # any number: "thrdlog", 1
 
 # Secondary indexes by which project_removals finds the rows that are deleted with a thread, project_store what expires.
-_READ_BY_REMOVALS = ["runs_thread", "run_queue_thread", "store_items_expiring"]
+_READ_BY_REMOVALS = ["runs_thread", "run_queue_thread", "store_items_expiring", "webhook_failures_thread"]
 
 
 class SchemaTooNew(Exception):

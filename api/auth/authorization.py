@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 Handler = Callable[..., Awaitable[Any]]
 
+OF_ALL_USERS = frozenset({"usage", "system"})
+"""Resources of threadlog's own that are about everybody: without a handler for them nothing of others is shown, as an
+application that was written before them would allow them to all."""
+NOTHING = MetadataFilter.parse({"$or": []})
+
 _IDS = ("thread_id", "run_id", "assistant_id", "cron_id")
 
 
@@ -27,7 +32,8 @@ class Authorizer:
         self._found: dict[tuple[str, str], Handler | None] = {}
 
     async def decide(self, caller: Caller, resource: str, action: str, value: dict[str, Any]) -> MetadataFilter | None:
-        """Returns which rows the caller may touch (None: all). The handler may change `value`, in place.
+        """Returns which rows the caller may touch (None: all); of `OF_ALL_USERS` none, where no handler decides.
+        The handler may change `value`, in place.
 
         Ids are handed over as UUIDs, as in `langgraph_sdk.auth.types`, and are strings again afterwards.
 
@@ -36,7 +42,7 @@ class Authorizer:
         """
         handler = self._handler(resource, action)
         if handler is None:
-            return None
+            return NOTHING if resource in OF_ALL_USERS else None
         from langgraph_sdk.auth.types import AuthContext
 
         for name in _IDS:

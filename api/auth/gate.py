@@ -23,7 +23,6 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.request_keys import RequestKey
 from threadlog.api.http.routes import Access
 from threadlog.api.http.websockets import Refusal, is_handshake, refuse
-from threadlog.engine.encryption_context import PROTECTED
 from threadlog.engine.user_code.auth_section import TOKEN_HEADER, AuthSection
 from threadlog.projections.queries.metadata_filter import MetadataFilter
 
@@ -105,10 +104,7 @@ class Gate:
         if caller.trusted:
             return None
         resource, _, action = access.partition(".")
-        only = await self._authorizer.decide(caller, resource, action, value)
-        if only is not None:
-            PROTECTED.set(PROTECTED.get() | only.names)
-        return only
+        return await self._authorizer.decide(caller, resource, action, value)
 
     async def _caller(self, request: web.Request) -> Caller:
         token = request.headers.get(TOKEN_HEADER)

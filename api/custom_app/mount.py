@@ -40,6 +40,15 @@ class CustomApp:
         """Whether its middleware can be around our routes: aiohttp's, Starlette's and FastAPI's can."""
         return self.aiohttp is not None or _is_starlette(self.asgi)
 
+    def serves(self, path: str) -> bool:
+        """Whether it has a route of exactly this path; ASGI applications that are no Starlette do not tell."""
+        if self.aiohttp is not None:
+            return any(resource.canonical == path for resource in self.aiohttp.router.resources())
+        return _is_starlette(self.asgi) and any(
+            getattr(route, "path", None) == path
+            for route in self.asgi.router.routes  # type: ignore[union-attr]
+        )
+
 
 def load(place: CodePlace) -> CustomApp:
     """Import the application. To be called in a thread without an event loop: modules may run one when imported.

@@ -22,15 +22,17 @@ def _uuid(value: str) -> str:
         raise ValueError("must be a UUID") from None
 
 
-def moment(text: Any) -> Any:
+def moment(text: str) -> datetime:
     """A time of ISO-8601, in UTC where it has no offset. Raises `ValueError`, whose sentence follows a field's name."""
-    if not isinstance(text, str):
-        return text  # another sentence
     try:
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"must be an ISO-8601 time, not {shown(text)}") from None
+
+
+def _moment(value: Any) -> Any:
+    return moment(value) if isinstance(value, str) else value  # pydantic has the sentence
 
 
 CHARACTERS = "characters"
@@ -43,7 +45,7 @@ Metadata = Annotated[JsonObject, AfterValidator(small(METADATA_KEYS))]
 Filter = Annotated[JsonObject, AfterValidator(small(FILTER_KEYS))]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Moment = Annotated[
-    datetime, BeforeValidator(moment), WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 100})
+    datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 100})
 ]
 Offset = Annotated[int, Field(ge=0, le=2**31 - 1)]
 

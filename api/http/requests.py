@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
@@ -14,7 +15,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from threadlog.api.http import json_text
-from threadlog.api.http.bodies import Body
+from threadlog.api.http.bodies import Body, moment
 from threadlog.api.http.connections import received, too_large
 from threadlog.api.http.errors import ApiError, invalid
 from threadlog.api.http.limits import shown
@@ -168,6 +169,29 @@ def query_int(request: web.Request, name: str, default: int, low: int, high: int
     if not low <= value <= high:
         raise ApiError(422, f"{name}: must be between {low} and {high}")
     return value
+
+
+def query_moment(request: web.Request, name: str) -> datetime | None:
+    """A time of ISO-8601, in UTC unless it has an offset."""
+    text = query_text(request, name)
+    if text is None:
+        return None
+    try:
+        return moment(text.replace(" ", "+"))  # a `+` that was not encoded
+    except ValueError as error:
+        raise ApiError(422, f"{name}: {error}") from None
+
+
+def place_after(text: str) -> tuple[datetime, str]:
+    """Where a page of rows in the order of a time and their ids ended: `<time>/<id>`."""
+    at, _, id = text.partition("/")
+    canonical = as_uuid(id)
+    try:
+        if canonical is not None:
+            return moment(at.replace(" ", "+")), canonical
+    except ValueError:
+        pass
+    raise ApiError(422, f"after: is not the X-Pagination-Next of a page: {shown(text)}")
 
 
 def query_flag(request: web.Request, name: str, default: bool = False) -> bool:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
 from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.context import api_of
-from threadlog.api.http.bodies import moment
 from threadlog.api.http.errors import ApiError
-from threadlog.api.http.limits import shown
 from threadlog.api.http.models import Count, fields_of, list_of_selected
-from threadlog.api.http.requests import body, select_of
+from threadlog.api.http.requests import body, place_after, select_of
 from threadlog.api.http.responses import reply, select_fields
 from threadlog.api.http.routes import Route, requires
 from threadlog.api.runs.bodies import RunFilterBody, RunSearch
 from threadlog.api.runs.json import FoundRunResponse, found_run_to_json
-from threadlog.engine.ids import as_uuid
 from threadlog.projections.queries import run_search
 from threadlog.projections.queries.run_search import STATUSES, RunFilter
 
@@ -36,7 +32,7 @@ async def search(request: web.Request) -> web.Response:
     api = api_of(request)
     params = await body(request, RunSearch)
     select = select_of(params.select, _SELECTABLE)
-    after = None if params.after is None else _place(params.after)
+    after = None if params.after is None else place_after(params.after)
     wanted = await _wanted(request, params, params.limit)
     with_kwargs = select is not None and "kwargs" in select
     rows = await run_search.search(
@@ -95,18 +91,6 @@ def _statuses(value: Mapping[str, Any]) -> list[str] | None:
 
 def _after(item: FoundRunResponse) -> str:
     return f"{item['created_at']}/{item['run_id']}"
-
-
-def _place(text: str) -> tuple[datetime, str]:
-    """Where a page ended. Raises `ApiError` 422."""
-    at, _, run_id = text.partition("/")
-    canonical = as_uuid(run_id)
-    try:
-        if canonical is not None:
-            return moment(at), canonical
-    except ValueError:
-        pass
-    raise ApiError(422, f"after: is not the X-Pagination-Next of a page: {shown(text)}")
 
 
 routes = [

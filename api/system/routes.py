@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
@@ -24,8 +23,8 @@ from threadlog.api.system.json import (
     RequestCountResponse,
     ServiceResponse,
 )
+from threadlog.api.system.lag import lag_of
 from threadlog.engine.ids import default_assistant_id
-from threadlog.engine.log.port import LogUnavailable, Topic
 from threadlog.engine.log.unreadable import UNREADABLE, UNREADABLE_FRAMES
 from threadlog.engine.postgres.listener import deaf_listeners
 from threadlog.projections.health import Services
@@ -164,8 +163,8 @@ async def metrics(request: web.Request) -> web.Response:
         "pg_pool_available": api.pool.get_idle_size(),
     }
     labelled: dict[str, dict[str, float]] = {"stream_clients": {"": api.hub.subscriber_count}}
-    if lag := await _lag(api):
-        labelled["partition_lag"] = lag
+    if lag := await lag_of(api, {one.partition: one.decided for one in await queries.positions(api.pool)}):
+        labelled["partition_lag"] = {str(partition): behind for partition, behind in lag.items()}
     prefix = api.settings.metric_prefix
     registry = CollectorRegistry(target_info={"service_name": "threadlog", "version": api.settings.version})
     ProcessCollector(registry=registry)
@@ -175,18 +174,6 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _lag(api: Api) -> dict[str, float]:
-    """By partition; nothing while the log is away or does not answer: a scrape tells the rest all the same."""
-    positions = await queries.positions(api.pool)
-    try:
-        async with asyncio.timeout(_LAG_SECONDS):
-            bounds = await asyncio.gather(*(api.log.bounds(Topic.COMMANDS, one.partition) for one in positions))
-    except (LogUnavailable, TimeoutError):
-        return {}
-    return {str(one.partition): max(0, end - 1 - one.decided) for one, (_, end) in zip(positions, bounds, strict=True)}
-
-
-_LAG_SECONDS = 5.0  # a scraper waits for 10 s; the log, when its Postgres stalls, for 35
 _CHECK = (Query("check_db", "boolean", "also ask the database, the log and the engine"),)
 _UNHEALTHY = {500: HealthResponse, 503: HealthResponse | ErrorResponse}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -13,9 +13,8 @@ from typing_extensions import TypedDict
 from threadlog.api.auth.gate import allowed
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
-from threadlog.api.http.limits import shown
 from threadlog.api.http.models import AnyObject, Time
-from threadlog.api.http.requests import header, path_uuid, place_in_log, query_int, query_list, query_text
+from threadlog.api.http.requests import header, path_uuid, place_in_log, query_int, query_list, query_moment, query_text
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route, requires
 from threadlog.api.streaming.hub import WakeUp
@@ -204,18 +203,7 @@ def _filter(request: web.Request, thread_id: str) -> Filter:
     if run_id is not None and (run_id := as_uuid(run_id)) is None:
         raise ApiError(422, "run_id: must be a UUID")
     types = tuple(query_list(request, "type"))
-    return Filter(thread_id, run_id, types, _time(request, "since"), _time(request, "until"))
-
-
-def _time(request: web.Request, name: str) -> datetime | None:
-    text = query_text(request, name)
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text.replace(" ", "+"))  # a `+` that was not encoded
-    except ValueError:
-        raise ApiError(422, f"{name}: must be an ISO-8601 time, not {shown(text)}") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return Filter(thread_id, run_id, types, query_moment(request, "since"), query_moment(request, "until"))
 
 
 def _milliseconds(at: datetime) -> int:

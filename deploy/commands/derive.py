@@ -45,6 +45,7 @@ async def derive(settings: Settings, *, anew: bool = False) -> None:
             raise CannotRun(str(error)) from None
     tables = await DerivedTables.open(settings.database_uri, prices, anew=anew)
     try:
+        await tables.alive()
         counting(app, tables, keep_runs=timedelta(days=settings.derived_runs_days))
         await _until_told_to_stop(app)
     finally:

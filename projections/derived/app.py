@@ -18,6 +18,8 @@ APP = "threadlog-derive"
 BATCH_RECORDS = 200
 """One transaction for so many records at most: 200 take some 20 ms."""
 FORGET_SECONDS = 3600.0
+ALIVE_SECONDS = 10.0
+"""How often a worker says that it is there (`queries.COUNTING_SECONDS`)."""
 
 
 class AtWork(Exception):
@@ -38,6 +40,13 @@ def counting(app: SubscriberApp, tables: DerivedTables, *, keep_runs: timedelta)
                 except PASSING as error:
                     log.warning("can't count, trying again: %r", error)
                 await backoff.wait()
+
+    @app.timer(ALIVE_SECONDS, on_leader=False)  # type: ignore[untyped-decorator]
+    async def alive() -> None:
+        try:
+            await tables.alive()
+        except PASSING as error:
+            log.warning("can't say that this worker counts, trying again: %r", error)
 
     @app.timer(FORGET_SECONDS)  # type: ignore[untyped-decorator]
     async def forget() -> None:

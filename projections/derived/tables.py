@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,12 @@ class DerivedTables:
                 partitions,
             )
             at: dict[int, int] = {row["partition"]: row["next"] for row in rows}
+            times: dict[int, datetime] = {}
             fresh: list[AcceptedRecord] = []
             for record in records:
                 if record.offset >= at[record.partition]:
                     at[record.partition] = record.offset + 1
+                    times[record.partition] = datetime.fromisoformat(record.at)
                     fresh.append(record)
             if not fresh:
                 return 0
@@ -73,11 +75,18 @@ class DerivedTables:
                 counts.add(record.events, at=record.at, actor=record.actor)
             await _write(connection, counts)
             await connection.execute(
-                "UPDATE threadlog_derived.positions p SET next = n.next "
-                "FROM unnest($1::int[], $2::bigint[]) AS n (partition, next) WHERE p.partition = n.partition",
-                list(at), list(at.values()),
+                "UPDATE threadlog_derived.positions p SET next = n.next, at = greatest(p.at, n.at) "
+                "FROM unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS n (partition, next, at) "
+                "WHERE p.partition = n.partition",
+                list(at), list(at.values()), [times.get(partition) for partition in at],
             )  # fmt: skip
         return len(fresh)
+
+    async def alive(self) -> None:
+        """Note that a worker counts."""
+        await self._pool.execute(
+            "INSERT INTO threadlog_derived.worker (alive) VALUES (now()) ON CONFLICT (one) DO UPDATE SET alive = now()"
+        )
 
     async def forget_runs(self, older_than: timedelta) -> None:
         """Forget runs that ended this long ago; windows stay."""
@@ -120,9 +129,14 @@ async def _write(connection: Any, counts: Counts) -> None:
         await connection.executemany(
             _ADD_RUNS,
             [
-                (start, dimension, value, *(sums[name] for name in _RUN_SUMS))
+                (start, dimension, value, *(sums[name] for name in (*_RUN_SUMS, *_RUN_MAXIMA)))
                 for (start, dimension, value), sums in sorted(counts.of_runs.items())
             ],
+        )
+    if counts.durations:
+        await connection.executemany(
+            _ADD_DURATIONS,
+            [(*key, kind, bucket, runs) for (key, kind, bucket), runs in sorted(counts.durations.items())],
         )
     if counts.of_usage:
         await connection.executemany(
@@ -134,7 +148,8 @@ async def _write(connection: Any, counts: Counts) -> None:
         )
 
 
-_RUN_SUMS = ("runs", "succeeded", "failed", "attempts", "wait_seconds", "run_seconds")
+_RUN_SUMS = ("runs", "succeeded", "failed", "timed_out", "interrupted", "attempts", "wait_seconds", "run_seconds")
+_RUN_MAXIMA = ("wait_max", "run_max")
 _USAGE_SUMS = ("calls", *TOKENS, "unpriced_calls")
 
 _PUT_RUN = """
@@ -147,15 +162,18 @@ ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, ended_at = 
 """
 
 
-def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> str:
-    columns = [*key, *sums]
+def _adding(table: str, key: Sequence[str], sums: Sequence[str], maxima: Sequence[str] = ()) -> str:
+    columns = [*key, *sums, *maxima]
     values = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
-    added = ", ".join(f"{name} = w.{name} + excluded.{name}" for name in sums)
+    changes = [f"{name} = w.{name} + excluded.{name}" for name in sums]
+    changes += [f"{name} = greatest(w.{name}, excluded.{name})" for name in maxima]
+    added = ", ".join(changes)
     return (
         f"INSERT INTO threadlog_derived.{table} AS w ({', '.join(columns)}) VALUES ({values}) "
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
     )
 
 
-_ADD_RUNS = _adding("run_windows", ("start", "dimension", "value"), _RUN_SUMS)
+_ADD_RUNS = _adding("run_windows", ("start", "dimension", "value"), _RUN_SUMS, _RUN_MAXIMA)
+_ADD_DURATIONS = _adding("duration_windows", ("start", "dimension", "value", "kind", "bucket"), ("runs",))
 _ADD_USAGE = _adding("usage_windows", ("start", "dimension", "value", "model"), (*_USAGE_SUMS, "cost"))

@@ -9,6 +9,14 @@ CREATE TABLE IF NOT EXISTS threadlog_derived.positions (
     next      bigint NOT NULL
 );
 
+ALTER TABLE threadlog_derived.positions ADD COLUMN IF NOT EXISTS at timestamptz;      -- of the last record counted
+
+-- When a worker was last alive: sums are complete up to then, not just up to the last event.
+CREATE TABLE IF NOT EXISTS threadlog_derived.worker (
+    one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+    alive timestamptz NOT NULL
+);
+
 -- Every run: while it is in flight, to know at its end whose it was; then for `threadlog usage --runs`.
 CREATE TABLE IF NOT EXISTS threadlog_derived.runs (
     run_id       text PRIMARY KEY,
@@ -40,6 +48,23 @@ CREATE TABLE IF NOT EXISTS threadlog_derived.run_windows (
     wait_seconds double precision NOT NULL,
     run_seconds  double precision NOT NULL,
     PRIMARY KEY (dimension, value, start)
+);
+
+ALTER TABLE threadlog_derived.run_windows
+    ADD COLUMN IF NOT EXISTS timed_out bigint NOT NULL DEFAULT 0,     -- of those that failed
+    ADD COLUMN IF NOT EXISTS interrupted bigint NOT NULL DEFAULT 0,   -- cancelled
+    ADD COLUMN IF NOT EXISTS wait_max double precision NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS run_max double precision NOT NULL DEFAULT 0;
+
+-- How long the runs of a window waited and executed, counted in buckets (projections.derived.usage.bucket_of).
+CREATE TABLE IF NOT EXISTS threadlog_derived.duration_windows (
+    start     timestamptz NOT NULL,
+    dimension text NOT NULL,
+    value     text NOT NULL,
+    kind      text NOT NULL,                      -- wait: from its creation to its start; run: from there to its end
+    bucket    int NOT NULL,
+    runs      bigint NOT NULL,
+    PRIMARY KEY (dimension, value, start, kind, bucket)
 );
 
 CREATE TABLE IF NOT EXISTS threadlog_derived.usage_windows (

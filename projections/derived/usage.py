@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,11 @@ VALUE_CHARACTERS = 200
 TOKENS = ("input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "reasoning_tokens")
 _ENDS = {"run.succeeded": "success", "run.failed": "error", "run.timed_out": "timeout"}
 _STOPS = {"run.interrupted": "interrupted", "run.rolled_back": "rolled_back", "run.deleted": "deleted"}
+
+BUCKET_GROWTH = 1.2
+"""Durations are counted in buckets, each a fifth longer than the one before, so a quantile is right to a tenth."""
+BUCKET_SECONDS = 0.001
+"""What the first bucket holds; all together reach for a year."""
 
 Key = tuple[datetime, str, str]
 """Start of a window, dimension, value."""
@@ -55,6 +61,8 @@ class Counts:
         self.runs = dict(runs)
         self.changed: set[str] = set()
         self.of_runs: dict[Key, Counter[str]] = {}
+        self.durations: dict[tuple[Key, str, int], int] = {}
+        """How many runs waited (`wait`) and executed (`run`) so long, by bucket."""
         self.of_usage: dict[tuple[Key, str], Counter[str]] = {}
         self.costs: dict[tuple[Key, str], Decimal] = {}
 
@@ -125,13 +133,30 @@ class Counts:
         sums: Counter[str] = Counter(runs=1, attempts=run.attempts)
         sums["succeeded"] = int(status == "success")
         sums["failed"] = int(status in ("error", "timeout"))
+        sums["timed_out"] = int(status == "timeout")
+        sums["interrupted"] = int(status == "interrupted")
         began = run.started_at or when
-        seconds: dict[str, Any] = {
-            "wait_seconds": max(0.0, (began - run.created_at).total_seconds()),
-            "run_seconds": max(0.0, (when - began).total_seconds()),
+        durations = {
+            "wait": max(0.0, (began - run.created_at).total_seconds()),
+            "run": max(0.0, (when - began).total_seconds()),
         }
+        seconds: dict[str, Any] = {f"{kind}_seconds": duration for kind, duration in durations.items()}
         for key in _keys(run, when):
-            self.of_runs.setdefault(key, Counter()).update({**sums, **seconds})
+            added = self.of_runs.setdefault(key, Counter())
+            added.update({**sums, **seconds})
+            for kind, duration in durations.items():
+                added[f"{kind}_max"] = max(added[f"{kind}_max"], duration)  # type: ignore[assignment]
+                place = (key, kind, bucket_of(duration))
+                self.durations[place] = self.durations.get(place, 0) + 1
+
+
+def bucket_of(seconds: float) -> int:
+    """The bucket of a duration; `seconds_of` is the longest that it holds."""
+    return 0 if seconds <= BUCKET_SECONDS else math.ceil(round(math.log(seconds / BUCKET_SECONDS, BUCKET_GROWTH), 9))
+
+
+def seconds_of(bucket: int) -> float:
+    return BUCKET_SECONDS * BUCKET_GROWTH**bucket
 
 
 def _keys(run: RunFacts, when: datetime) -> list[Key]:

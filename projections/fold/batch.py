@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -145,6 +145,16 @@ class WebhookRow:
     attempt: int = 1
 
 
+class WebhookFailureRow(NamedTuple):
+    """The last failure of a webhook; `due_at` None: it is dead."""
+
+    attempt: int
+    http_status: int | None
+    reason: str | None
+    failed_at: datetime
+    due_at: datetime | None
+
+
 @dataclass(slots=True)
 class CheckpointRow:
     """A checkpoint saved in this batch."""
@@ -213,6 +223,8 @@ class ProjectionBatch:
     webhooks: dict[str, WebhookRow] = field(default_factory=dict)
     webhook_changes: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     webhooks_ended: set[str] = field(default_factory=set)
+    webhook_failures: dict[str, WebhookFailureRow] = field(default_factory=dict)
+    webhook_ages: dict[int, datetime] = field(default_factory=dict)
     keyed: list[tuple[Any, ...]] = field(default_factory=list)  # see `project_keyed`
     touched_threads: set[str] = field(default_factory=set)  # threads with rows in this fold
     offset: int = -1  # of the event record that is being folded
@@ -356,6 +368,8 @@ class ProjectionBatch:
             [_webhook_row(run_id, row) for run_id, row in self.webhooks.items()],
             [(run_id, *change) for run_id, change in self.webhook_changes.items()],
             list(self.webhooks_ended),
+            [(run_id, *failure) for run_id, failure in self.webhook_failures.items()],
+            list(self.webhook_ages.items()),
         ]
 
     def arguments(self, applied: str | None, *, quiet: bool = False, wakes: bool = True) -> list[Any]:

@@ -48,7 +48,7 @@ PROJECT_PRIORITIES = "SELECT project_priorities($1, $2, $3)"
 PROJECT_ENDS = "SELECT project_ends($1)"
 STORE_ARGUMENTS = 9
 PROJECT_STORE = "SELECT project_store(" + ", ".join(f"${i}" for i in range(1, STORE_ARGUMENTS + 1)) + ")"
-PROJECT_WEBHOOKS = "SELECT project_webhooks($1, $2, $3)"
+PROJECT_WEBHOOKS = "SELECT project_webhooks($1, $2, $3, $4, $5)"
 PROJECT_ROWS = "SELECT project_rows(" + ", ".join(f"${i}" for i in range(1, 21)) + ")"
 ARGUMENTS = 20
 

@@ -1,4 +1,4 @@
-"""What the events of webhooks change in `webhooks`."""
+"""What the events of webhooks change in `webhooks` and `webhook_failures`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from threadlog.projections.fold.batch import ProjectionBatch, WebhookRow, time_of
+from threadlog.engine.domain.text import storable
+from threadlog.projections.fold.batch import ProjectionBatch, WebhookFailureRow, WebhookRow, time_of
 
 _RECEIVER_CHARACTERS = 300
 
@@ -33,12 +34,28 @@ def failed(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -
         row.attempt, row.due_at = attempt, due_at
     else:
         rows.webhook_changes[event["run_id"]] = (attempt, due_at)
+    _failure(rows, event, at, p, due_at)
 
 
-def ended(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    rows.webhooks.pop(event["run_id"], None)
+def dead(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
     rows.webhook_changes.pop(event["run_id"], None)
     rows.webhooks_ended.add(event["run_id"])
+    _failure(rows, event, at, p, None)
+
+
+def delivered(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
+    rows.webhooks.pop(event["run_id"], None)
+    rows.webhook_changes.pop(event["run_id"], None)
+    rows.webhook_failures.pop(event["run_id"], None)
+    rows.webhooks_ended.add(event["run_id"])
+
+
+def _failure(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int, due_at: datetime | None) -> None:
+    reason = event.get("reason")
+    rows.webhook_failures[event["run_id"]] = WebhookFailureRow(
+        event["attempt"], event.get("status"), None if reason is None else storable(reason), at, due_at
+    )
+    rows.webhook_ages[p] = max(at, rows.webhook_ages.get(p, at))
 
 
 def receiver_of(url: str) -> str:
@@ -52,6 +69,6 @@ def receiver_of(url: str) -> str:
 HANDLERS = {
     "webhook.requested": requested,
     "webhook.failed": failed,
-    "webhook.delivered": ended,
-    "webhook.dead": ended,
+    "webhook.delivered": delivered,
+    "webhook.dead": dead,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import asyncpg
+
 from threadlog.projections.queries.connection import Reader
 from threadlog.projections.queries.runs import STATUS
 
@@ -84,6 +86,71 @@ async def positions(db: Reader) -> list[PartitionPosition]:
         "AND e.lease_until > now()) AS owned FROM partitions ORDER BY p"
     )
     return [PartitionPosition(row["p"], row["cmd_off"], row["owned"]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedPartition:
+    """`owner`: the living engine that has the partition, None: none has; `decided`, `projected`: the last command and
+    event record in the read models."""
+
+    partition: int
+    owner: str | None
+    epoch: int
+    decided: int
+    projected: int
+
+
+async def partitions(db: Reader) -> list[OwnedPartition]:
+    rows = await db.fetch(
+        "SELECT p, e.owner, epoch, cmd_off, ev_off FROM partitions LEFT JOIN processors e "
+        "ON e.owner = partitions.owner AND e.lease_until > now() ORDER BY p"
+    )
+    return [OwnedPartition(row["p"], row["owner"], row["epoch"], row["cmd_off"], row["ev_off"]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSlots:
+    """A living executor: its slots, how many are taken, nodes left behind, and the graphs it has loaded."""
+
+    executor_id: str
+    slots: int
+    active: int
+    left_behind: int
+    graphs: list[str]
+
+
+async def executors(db: Reader) -> list[ExecutorSlots]:
+    rows = await db.fetch(
+        "SELECT executor_id, slots, left_behind, graphs, "
+        "(SELECT count(*) FROM run_queue q WHERE q.owner = executor_id) AS active "
+        "FROM executors WHERE lease_until > now() ORDER BY executor_id"
+    )
+    return [
+        ExecutorSlots(row["executor_id"], row["slots"], row["active"], row["left_behind"], list(row["graphs"]))
+        for row in rows
+    ]
+
+
+async def skips(db: Reader, limit: int) -> list[asyncpg.Record]:
+    """Events that the read models do not hold, the newest first."""
+    return await db.fetch(
+        "SELECT p, ev_off, idx, key, type, error, at FROM projection_skips ORDER BY at DESC, p, ev_off DESC LIMIT $1",
+        limit,
+    )
+
+
+_WEBHOOKS = """
+SELECT (SELECT count(*) FROM webhooks) AS waiting,
+    (SELECT count(*) FROM webhook_failures WHERE due_at IS NOT NULL) AS failed,
+    (SELECT count(*) FROM webhook_failures WHERE due_at IS NULL) AS dead
+"""
+
+
+async def webhooks(db: Reader) -> asyncpg.Record:
+    """`waiting`, of which `failed` have failed before; `dead`, of the last 30 days."""
+    row = await db.fetchrow(_WEBHOOKS)
+    assert row is not None
+    return row
 
 
 async def executor_lives(db: Reader, executor_id: str) -> bool:

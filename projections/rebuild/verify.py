@@ -30,6 +30,7 @@ TABLES: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
     "checkpoints": (("thread_id", "ns", "checkpoint_id"), frozenset()),
     "checkpoint_writes": (("thread_id", "ns", "checkpoint_id", "task_id", "idx"), frozenset()),
     "webhooks": (("run_id",), frozenset()),
+    "webhook_failures": (("run_id",), frozenset()),
     "channel_values": (("thread_id", "hash"), frozenset()),
     "graphs": (("graph_id",), frozenset()),
     "assistants": (("assistant_id",), frozenset()),

@@ -280,6 +280,25 @@ async def test_an_asgi_application_of_another_kind_has_its_routes_and_no_say_in_
             assert "x-plain" not in answer.headers
 
 
+async def test_an_application_keeps_its_own_usage_and_system(database: str) -> None:
+    asgi, own = FastAPI(), web.Application()
+
+    @asgi.get("/usage")
+    async def usage() -> str:
+        return "mine"
+
+    async def mine(request: web.Request) -> web.Response:
+        return web.json_response("mine")
+
+    own.router.add_get("/system", mine)
+    async with api_harness(database, custom=CustomApp(asgi=asgi)) as api:
+        assert await api.call("GET", "/usage") == "mine"
+        assert "partitions" in await api.call("GET", "/system")
+    async with api_harness(database, custom=CustomApp(aiohttp=own)) as api:
+        assert await api.call("GET", "/system") == "mine"
+        assert (await api.ask("GET", "/usage"))[1]["code"] == "usage_not_counted"
+
+
 async def test_groups_of_routes_can_be_left_out(database: str) -> None:
     async with api_harness(database, ApiSettings(disabled=frozenset(("runs", "meta")))) as api:
         thread = await api.thread()

@@ -24,6 +24,8 @@ RESOURCES = {
     "assistants": {"create", "read", "update", "delete", "search"},
     "crons": {"create", "read", "update", "delete", "search"},
     "store": {"put", "get", "search", "delete", "list_namespaces"},
+    "usage": {"read"},
+    "system": {"read"},
 }
 PUBLIC = {"/", "/ok", "/info", "/docs", "/openapi.json", "/asyncapi.json", "/metrics"}
 PAGE = {"/studio", "/studio/", "/studio/{file}"}  # without secrets; what it shows, it asks for like anybody
@@ -184,10 +186,11 @@ async def test_searches_and_counts_leave_out_what_is_others(guarded: ApiHarness)
         crons = await guarded.call("POST", "/runs/crons/search", {}, **of(identity))
         assert [cron["cron_id"] for cron in crons] == ([ann.cron_id] if found else [])
         assert await guarded.call("POST", "/runs/crons/count", {}, **of(identity)) == len(found)
-        for query in ({}, {"thread_id": ann.thread_id}, {"run_ids": [ann.run_id]}, {"metadata": {"owner": "ann"}}):
-            runs = await guarded.call("POST", "/runs/search", query, **of(identity))
+        wanted: list[dict[str, Any]] = [{}, {"thread_id": ann.thread_id}, {"run_ids": [ann.run_id]}]
+        for of_runs in (*wanted, {"metadata": {"owner": "ann"}}):
+            runs = await guarded.call("POST", "/runs/search", of_runs, **of(identity))
             assert [run["run_id"] for run in runs] == ([ann.run_id] if found else [])
-            assert await guarded.call("POST", "/runs/count", query, **of(identity)) == len(found)
+            assert await guarded.call("POST", "/runs/count", of_runs, **of(identity)) == len(found)
 
 
 async def test_bulk_changes_reach_only_what_is_the_callers(guarded: ApiHarness) -> None:

@@ -19,8 +19,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 TABLES = (
     "aggregates", "threads", "runs", "run_queue", "timers", "checkpoints", "checkpoint_writes", "channel_values",
-    "graphs", "assistants", "assistant_versions", "store_items", "store_vectors", "webhooks", "crons", "cron_firings",
-    "keyed_requests", "keyed_commands",
+    "graphs", "assistants", "assistant_versions", "store_items", "store_vectors", "webhooks", "webhook_failures",
+    "crons", "cron_firings", "keyed_requests", "keyed_commands",
 )  # fmt: skip
 
 
@@ -73,10 +73,13 @@ class RunScript:
 
     def __init__(self) -> None:
         self.accepted: list[Accepted] = []
+        self.begins = 0.0  # second at which the first record was written
 
     def then(self, *events: dict[str, Any], key: str = T, cmd_id: str = "", state: Any = None) -> RunScript:
         n = len(self.accepted)
-        record = EventRecord(epoch=1, cmd_off=n, cmd_id=cmd_id or f"c{n}", key=key, at=at(n), events=list(events))
+        record = EventRecord(
+            epoch=1, cmd_off=n, cmd_id=cmd_id or f"c{n}", key=key, at=at(self.begins + n), events=list(events)
+        )
         self.accepted.append(Accepted(n, record, {"n": n} if state is None else state))
         return self
 

@@ -34,7 +34,7 @@ from threadlog.projections.derived import queries
 from threadlog.projections.derived.app import AtWork, counting, reset
 from threadlog.projections.derived.prices import BadPrices, PriceTable
 from threadlog.projections.derived.tables import DerivedTables
-from threadlog.projections.derived.usage import Counts
+from threadlog.projections.derived.usage import BUCKET_GROWTH, BUCKET_SECONDS, Counts, bucket_of, seconds_of
 from threadlog.projections.subscribers.accepted import AcceptedRecord
 
 T, R1, R2, R3, R4 = (f"00000000-0000-4000-8000-00000000000{n}" for n in range(5))
@@ -106,11 +106,25 @@ def test_a_story_adds_up(tmp_path: Path) -> None:
     assert runs[R1].cost == Decimal("6.00002") and runs[R1].tags == ["blue", "red"] and runs[R1].actor == "user:ann"
     hour = counts.of_runs[NOON, "all", ""]
     assert (hour["runs"], hour["succeeded"], hour["failed"], hour["attempts"]) == (2, 1, 1, 3)
-    assert (hour["wait_seconds"], hour["run_seconds"]) == (20, 60)
+    assert (hour["wait_seconds"], hour["run_seconds"], hour["wait_max"], hour["run_max"]) == (20, 60, 10, 60)
+    assert (hour["timed_out"], hour["interrupted"]) == (0, 0)
+    assert counts.of_runs[NOON + timedelta(hours=1), "all", ""]["interrupted"] == 1
+    waits = {bucket: n for ((_, *of), kind, bucket), n in _hours(counts) if kind == "wait" and of == ["all", ""]}
+    assert waits == {bucket_of(10): 2}
     assert counts.of_runs[NOON + timedelta(hours=1), "all", ""]["runs"] == 2
     assert counts.of_runs[NOON, "tag", "red"]["runs"] == 2 and counts.of_runs[NOON, "graph", "h"]["failed"] == 1
     assert counts.of_usage[(NOON, "tag", "blue"), "gpt-5"]["calls"] == 2
     assert counts.of_usage[(NOON, "all", ""), "free"]["unpriced_calls"] == 1
+
+
+def _hours(counts: Counts) -> Any:
+    return [item for item in counts.durations.items() if item[0][0][0] == NOON]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001, 0.0011, 0.02, 0.9999, 1, 1.0001, 59, 3600, 86400 * 30])
+def test_a_bucket_is_right_to_a_fifth(seconds: float) -> None:
+    longest = seconds_of(bucket_of(seconds))
+    assert longest / BUCKET_GROWTH - 1e-9 <= max(seconds, BUCKET_SECONDS) <= longest + 1e-9
 
 
 def test_cached_tokens_have_their_price(tmp_path: Path) -> None:
@@ -160,6 +174,8 @@ async def test_records_are_counted_once_however_they_are_cut_and_repeated(
     assert (row["runs"], row["succeeded"], row["failed"], row["calls"], row["unpriced_calls"]) == (4, 1, 1, 4, 1)
     assert (row["total_tokens"], round(row["cost"], 5)) == (3_000_016, 6.00004)
     assert row["models"]["free"]["total_tokens"] == 8
+    assert (row["wait_median"], row["wait_max"], row["run_max"]) == (pytest.approx(5, rel=0.2), 10, 60)
+    assert row["run_p95"] == pytest.approx(60, rel=0.2) and row["interrupted"] == 1
     hours = await report(empty_database, window="hour")
     assert [(hour["start"], hour["runs"]) for hour in hours] == [(NOON, 2), (NOON + timedelta(hours=1), 2)]
     assert {row["value"]: row["runs"] for row in await report(empty_database, by="tag")} == {"red": 2, "blue": 1}
