@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from aiohttp import web
 
+from threadlog.api import encryption_context
 from threadlog.api.assistants import graphs
 from threadlog.api.assistants import routes as assistants
 from threadlog.api.auth.gate import GATE
@@ -81,7 +82,9 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     api = Api(
         **parts,
         assistant_cache=AssistantCache(),
-        thread_defaults=ThreadDefaultsCache(deps.pool, with_priority=deps.priority is not None),
+        thread_defaults=ThreadDefaultsCache(
+            deps.pool, with_priority=deps.priority is not None, with_encrypted=deps.encrypts
+        ),
         disconnects=Disconnects(),
         metrics=HttpMetrics(),
         webhooks=UrlGuard(deps.settings.webhooks, resolver, own_url=deps.settings.own_url),
@@ -124,6 +127,8 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
             app.middlewares.append(through)
     if gate is not None and not gate.comes_first:
         app.middlewares.append(gate.middleware())
+    if deps.encryption is not None:
+        app.middlewares.append(encryption_context.middleware(deps.encryption))
     app.on_response_prepare.append(make_response_hook(cors))
     api.hub.on_shared(api.assistant_cache.changed)
     if api.single_process:

@@ -19,6 +19,7 @@ from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.priority import Assign
 from threadlog.api.settings import ApiSettings
 from threadlog.api.streaming.hub import StreamHub
+from threadlog.engine.encryption.handlers import EncryptionHandlers
 from threadlog.engine.log.port import Log
 from threadlog.engine.processor.ports import Gateway
 from threadlog.engine.store.embedding import Embedder
@@ -36,7 +37,8 @@ class ApiDeps:
     `single_process`: every event reaches `hub` before a reply is sent, so caches fed by events are never stale.
     `gate`: in front of every handler; None: nobody has to authenticate.
     `priority`: the application's function. `trouble`: returns what the engine of this process fails at, None
-    while it works. `embedder`: of `store.index`, if the application has one.
+    while it works. `embedder`: of `store.index`, `encryption`: the handlers, if the application has them;
+    `encrypts`: content is encrypted, and so may be fields of objects.
     """
 
     pool: asyncpg.Pool
@@ -49,6 +51,8 @@ class ApiDeps:
     trouble: Callable[[], str | None] | None = None
     gate: Gate | None = None
     embedder: Embedder | None = None
+    encryption: EncryptionHandlers | None = None
+    encrypts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

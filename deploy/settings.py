@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from threadlog.engine.encryption.system_fields import NEVER_ENCRYPTED
 from threadlog.engine.webhooks.signing import keys_of
 
 EMBEDDED_PARTITIONS = 16
@@ -249,6 +250,11 @@ class Settings(BaseSettings):
         validation_alias="THREADLOG_AES_OLD_KEYS",
         description="Keys (comma-separated) that `LANGGRAPH_AES_KEY` was before: what they encrypted can be read.",
     )
+    aes_json_keys: Annotated[list[str], NoDecode] = Field(
+        [],
+        validation_alias="LANGGRAPH_AES_JSON_KEYS",
+        description="Fields (comma-separated names) to encrypt in metadata, configs, contexts and items of the store.",
+    )
 
     # webhooks
     webhook_secret: str | None = Field(
@@ -339,9 +345,9 @@ class Settings(BaseSettings):
     def _level_in_any_case(cls, value: Any) -> Any:
         return {"WARN": "WARNING"}.get(value.upper(), value.upper()) if isinstance(value, str) else value
 
-    @field_validator("cors_allow_origins", mode="before")
+    @field_validator("cors_allow_origins", "aes_json_keys", mode="before")
     @classmethod
-    def _origins_by_comma(cls, value: Any) -> Any:
+    def _texts_by_comma(cls, value: Any) -> Any:
         return [o.strip() for o in value.split(",") if o.strip()] if isinstance(value, str) else value
 
     @field_validator("aes_old_keys", mode="before")
@@ -355,6 +361,13 @@ class Settings(BaseSettings):
         for key in [value] if isinstance(value, str) else value or ():
             if (size := len(key.encode())) not in (16, 24, 32):
                 raise ValueError(f"a key has to be 16, 24 or 32 bytes long, this one has {size}")
+        return value
+
+    @field_validator("aes_json_keys")
+    @classmethod
+    def _not_of_the_server(cls, value: list[str]) -> list[str]:
+        if never := [name for name in value if name in NEVER_ENCRYPTED]:
+            raise ValueError(f"{never[0]} is a field of the server's own, which has to stay readable")
         return value
 
     @field_validator("webhook_secret")

@@ -23,6 +23,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.request_keys import RequestKey
 from threadlog.api.http.routes import Access
 from threadlog.api.http.websockets import Refusal, is_handshake, refuse
+from threadlog.engine.encryption_context import PROTECTED
 from threadlog.engine.user_code.auth_section import TOKEN_HEADER, AuthSection
 from threadlog.projections.queries.metadata_filter import MetadataFilter
 
@@ -104,7 +105,10 @@ class Gate:
         if caller.trusted:
             return None
         resource, _, action = access.partition(".")
-        return await self._authorizer.decide(caller, resource, action, value)
+        only = await self._authorizer.decide(caller, resource, action, value)
+        if only is not None:
+            PROTECTED.set(PROTECTED.get() | only.names)
+        return only
 
     async def _caller(self, request: web.Request) -> Caller:
         token = request.headers.get(TOKEN_HEADER)

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from threadlog.engine.encryption.field_cipher import has_field_token
 from threadlog.projections.fold.threads import left_on_thread, merged
 from threadlog.projections.queries import threads
 
@@ -41,6 +42,11 @@ class ThreadDefaults:
         )
 
 
+def _has_encrypted(event: dict[str, Any]) -> bool:
+    fields = ("metadata", "config", "thread_metadata", "thread_config")
+    return has_field_token(orjson.dumps([event.get(field) for field in fields]))
+
+
 _MAX_THREADS = 4096
 _Waiting = dict[str, list["asyncio.Future[ThreadDefaults | None]"]]
 
@@ -51,9 +57,10 @@ class ThreadDefaultsCache:
     Where `changed` receives every projected event (`ApiDeps.single_process`), threads with recent events need no query.
     """
 
-    def __init__(self, pool: asyncpg.Pool, *, with_priority: bool = False) -> None:
-        """`with_priority`: whether the application sets priorities; else no thread is looked at for its own."""
-        self._pool, self._with_priority = pool, with_priority
+    def __init__(self, pool: asyncpg.Pool, *, with_priority: bool = False, with_encrypted: bool = False) -> None:
+        """`with_priority`: whether the application sets priorities; else no thread is looked at for its own.
+        `with_encrypted`: fields of events may be encrypted, which the pool decrypts and this does not."""
+        self._pool, self._with_priority, self._with_encrypted = pool, with_priority, with_encrypted
         self._cached: OrderedDict[str, ThreadDefaults] = OrderedDict()
         self._connection: Any = None
         self._waiting: _Waiting = {}
@@ -71,6 +78,9 @@ class ThreadDefaultsCache:
 
     def changed(self, thread_id: str, events: list[dict[str, Any]]) -> None:
         """Fold these projected events of a thread."""
+        if self._with_encrypted and any(map(_has_encrypted, events)):
+            self._cached.pop(thread_id, None)
+            return
         defaults = before = self._cached.get(thread_id)
         for event in events:
             match event["type"]:

@@ -35,7 +35,8 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 ErrorCode = Literal[
-    "assistant_not_found", "body_too_large", "conflict", "cron_not_found", "forbidden", "graph_not_found",
+    "assistant_not_found", "body_too_large", "conflict", "cron_not_found",
+    "encryption_context_invalid", "encryption_failed", "forbidden", "graph_not_found",
     "idempotency_key_invalid", "idempotency_key_reused", "internal_error",
     "invalid_json", "invalid_request", "limit_exceeded", "method_not_allowed", "no_executor", "not_found",
     "origin_not_allowed", "request_timeout", "run_not_found", "thread_not_found", "unauthenticated", "unavailable",

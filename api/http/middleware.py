@@ -21,6 +21,7 @@ from threadlog.api.http.requests import chosen_headers, header, path_text
 from threadlog.api.http.responses import reply
 from threadlog.api.settings import SETTINGS
 from threadlog.engine.domain.text import storable
+from threadlog.engine.encryption.handlers import HandlerFailed
 from threadlog.engine.logging_context import fields, set_fields
 from threadlog.engine.metrics import METRICS
 from threadlog.engine.tracing import active as tracing
@@ -107,6 +108,8 @@ def _error_response(request: web.Request, error: Exception) -> web.StreamRespons
         if error.status == 408:
             response.force_close()  # the rest of the body is not waited for
         return response
+    if isinstance(error, HandlerFailed):  # which has logged its reason
+        return reply(error_body(str(error), "encryption_failed"), error.status)
     if isinstance(error, web.HTTPException):
         return reply(error_body(error.reason, usual_code(error.status)), error.status)
     if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):

@@ -18,11 +18,12 @@ import asyncpg
 import click
 
 from threadlog.deploy import extras
-from threadlog.deploy.compose.encryption import check_keys, master_keys
+from threadlog.deploy.compose.encryption import check_keys, wrapper_of
 from threadlog.deploy.compose.environment import apply
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.postgres import MAJOR_VERSION, EmbeddedPostgres, PostgresFailed, binaries, running_uri
 from threadlog.deploy.settings import BadSettings, Settings, without_password
+from threadlog.engine.encryption.wrapping import WithHandlers
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.user_code.langgraph_json import ConfigError, LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
@@ -206,10 +207,14 @@ async def _postgres(uri: str) -> Finding:
 
 async def _keys(settings: Settings, uri: str) -> Finding:
     try:
-        await check_keys(uri, master_keys(settings))
-    except CannotRun as error:
+        wrapper, _ = await wrapper_of(settings)
+        await check_keys(uri, wrapper)
+    except (CannotRun, ConfigError) as error:
         return Finding(False, f"encryption: {error}")
-    stored = "encrypted with LANGGRAPH_AES_KEY" if settings.aes_key else "readable: LANGGRAPH_AES_KEY is not set"
+    if isinstance(wrapper, WithHandlers):
+        stored = "encrypted, with keys that the application's handlers encrypt"
+    else:
+        stored = "encrypted with LANGGRAPH_AES_KEY" if settings.aes_key else "readable: LANGGRAPH_AES_KEY is not set"
     return Finding(None, f"content of threads is stored {stored}")
 
 

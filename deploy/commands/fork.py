@@ -17,6 +17,7 @@ import orjson
 
 from threadlog.api.threads.copy import creation, imports
 from threadlog.deploy.commands.terminal import RebuildProgress, write
+from threadlog.deploy.compose.encryption import wrapper_of
 from threadlog.deploy.compose.storage import existing_log, pool_of
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.settings import Settings
@@ -48,7 +49,7 @@ async def fork(settings: Settings, thread_id: str, at: str, *, as_json: bool) ->
         transaction = connection.transaction()
         await transaction.start()
         try:
-            if settings.aes_key or await connection.fetchval("SELECT EXISTS (SELECT FROM data_keys)"):
+            if (await wrapper_of(settings))[0] or await connection.fetchval("SELECT EXISTS (SELECT FROM data_keys)"):
                 raise CannotRun("threads are encrypted here, each with a key of its own: they can't be forked")
             plain = cast(asyncpg.Connection, connection)
             await create_beside(plain, f"fork_{uuid.uuid4().hex[:12]}", log.partitions)

@@ -102,7 +102,7 @@ async def run_engine(settings: Settings) -> None:
         source = await parts.enter_async_context(opened_log(settings))
         keyring = await parts.enter_async_context(keyring_of(settings, uri, name="engine"))
         pool = await parts.enter_async_context(_engine_pool(settings, uri))
-        await parts.enter_async_context(keeping_the_topic(settings, pool))
+        await parts.enter_async_context(keeping_the_topic(settings, pool, keyring))
         processor = await _processor(parts, settings, pool, source, store=_store(settings))
         reading = await _reading_pool(parts, settings, uri, pool, keyring)
         await parts.enter_async_context(
@@ -140,7 +140,8 @@ async def run_api(settings: Settings) -> None:
         priority = await priority_of(settings, application)
         deps = ApiDeps(
             pool=pool, gateway=sealing(gateway, keyring), log=readable, hub=hub, settings=options, priority=priority,
-            embedder=embedder_of(application)
+            embedder=embedder_of(application), encryption=None if keyring is None else keyring.handlers,
+            encrypts=keyring is not None,
         )  # fmt: skip
         await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
@@ -159,7 +160,7 @@ async def api_and_engine(
         if alone and settings.link is not None and isinstance(source, PostgresLog):
             link = ExecutorChannelServer(source, settings.link)
         of_engine = await parts.enter_async_context(_engine_pool(settings, uri))
-        await parts.enter_async_context(keeping_the_topic(settings, of_engine))
+        await parts.enter_async_context(keeping_the_topic(settings, of_engine, keyring))
         processor = await _processor(
             parts, settings, of_engine, source, store=options.store, notify_applied=not alone, executors=link
         )
@@ -185,6 +186,8 @@ async def api_and_engine(
         yield ApiDeps(
             pool=pool, gateway=gateway, log=readable, hub=hub, settings=options, single_process=alone,
             trouble=lambda: processor.trouble, embedder=embedder,
+            encryption=None if keyring is None else keyring.handlers,
+            encrypts=keyring is not None,
         )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from threadlog.engine.crons.ports import CronStore, DueCron, Firing
 from threadlog.engine.crons.runs import NoRun, command_id, run_of
 from threadlog.engine.domain.commands import Command, CreateRun, DeleteCron, FireCron, JsonObject, RecordCronRun
 from threadlog.engine.domain.events import CommandRejected, RunRefused
+from threadlog.engine.encryption.handlers import HandlerFailed
 from threadlog.engine.ids import fired_run_id, stateless_thread_id
 from threadlog.engine.log.port import Log, LogUnavailable, Topic
 from threadlog.engine.log.records import EventRecord, partition_of
@@ -222,9 +223,12 @@ class CronService:
                 error = {"error": "NoRun", "message": command}
             else:
                 command = command if span is None else span.carried(command)
-                decided = await self._gateway.submit(command, id=command_id(firing))
-                if (refusal := refusal_of(decided.events)) is not None:
-                    error = {"error": refusal["code"], "message": refusal["detail"]}
+                try:
+                    decided = await self._gateway.submit(command, id=command_id(firing))
+                    if (refusal := refusal_of(decided.events)) is not None:
+                        error = {"error": refusal["code"], "message": refusal["detail"]}
+                except HandlerFailed as failed:  # a handler of the application's, which fails for this cron alone
+                    error = {"error": "HandlerFailed", "message": str(failed)}
             if error is not None:
                 log.warning("cron %s has no run for %s: %s", firing.cron_id, firing.due_at, error["message"])
             record = RecordCronRun(cron_id=firing.cron_id, due_at=firing.due_at, error=error)

@@ -19,6 +19,8 @@ import re
 
 SEALED = "~enc1:"
 """What a JSON string begins with that stands for an encrypted value (`engine.encryption.cipher`)."""
+SEALED_FIELD = "~encj1:"
+"""The same of one field of an object that is otherwise readable (`engine.encryption.field_cipher`)."""
 
 _LOST = "\ufffd"
 _NUL_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escape that is not itself escaped

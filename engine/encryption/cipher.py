@@ -18,9 +18,10 @@ from typing import Any
 import orjson
 
 from threadlog.engine.domain.text import SEALED
+from threadlog.engine.encryption_context import Context
 
 MAGIC = b"\x00~enc1:\x00"
-KEY_ID_BYTES, _NONCE_BYTES, _DATA_KEY_BYTES = 8, 12, 32
+KEY_ID_BYTES, _NONCE_BYTES, DATA_KEY_BYTES = 8, 12, 32
 _HEAD = len(MAGIC)
 _MARK = f'"{SEALED}'
 _MARK_BYTES = _MARK.encode()
@@ -36,20 +37,22 @@ class WrongKey(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DataKey:
-    """The key of one thread's content (or another aggregate's). `owner`: the aggregate's id; `id`: names the key."""
+    """The key of one thread's content (or another aggregate's). `owner`: the aggregate's id; `id`: names the key;
+    `context`: the encryption context in which it was made."""
 
     owner: str
     id: bytes
     secret: bytes = field(repr=False)
     _aes: Any = field(repr=False, compare=False)
+    context: Context | None = field(default=None, compare=False)
 
     @staticmethod
-    def of(owner: str, id: bytes, secret: bytes) -> DataKey:
-        return DataKey(owner, id, secret, _aes_gcm(secret))
+    def of(owner: str, id: bytes, secret: bytes, context: Context | None = None) -> DataKey:
+        return DataKey(owner, id, secret, _aes_gcm(secret), context)
 
     @staticmethod
-    def new(owner: str) -> DataKey:
-        return DataKey.of(owner, os.urandom(KEY_ID_BYTES), os.urandom(_DATA_KEY_BYTES))
+    def new(owner: str, context: Context | None = None) -> DataKey:
+        return DataKey.of(owner, os.urandom(KEY_ID_BYTES), os.urandom(DATA_KEY_BYTES), context)
 
     @property
     def naming_key(self) -> bytes:
@@ -58,24 +61,25 @@ class DataKey:
 
     def seal(self, data: bytes) -> bytes:
         """Bytes as they are stored."""
-        return MAGIC + self._encrypted(data)
+        return MAGIC + self.encrypted(data)
 
     def seal_json(self, json: bytes) -> bytes:
         """The token, in quotes, of a JSON value."""
-        return b'"%b%b"' % (_PREFIX, urlsafe_b64encode(self._encrypted(json)).rstrip(b"="))
+        return b'"%b%b"' % (_PREFIX, urlsafe_b64encode(self.encrypted(json)).rstrip(b"="))
 
     def token(self, value: Any) -> str:
         """The token of a value that orjson can write."""
         return self.seal_json(orjson.dumps(value))[1:-1].decode("ascii")
 
-    def open(self, sealed: bytes) -> bytes:
-        """What `sealed` (key id, nonce, ciphertext) holds. Raises `WrongKey`."""
+    def open(self, sealed: bytes, use: bytes = b"") -> bytes:
+        """What `sealed` (key id, nonce, ciphertext) holds, if it was encrypted for this use. Raises `WrongKey`."""
         start = KEY_ID_BYTES + _NONCE_BYTES
-        return _decrypted(self._aes, sealed[KEY_ID_BYTES:start], sealed[start:], self.id)
+        return _decrypted(self._aes, sealed[KEY_ID_BYTES:start], sealed[start:], self.id + use)
 
-    def _encrypted(self, data: bytes) -> bytes:
+    def encrypted(self, data: bytes, use: bytes = b"") -> bytes:
+        """Key id, nonce and ciphertext."""
         nonce = os.urandom(_NONCE_BYTES)
-        encrypted: bytes = self._aes.encrypt(nonce, data, self.id)
+        encrypted: bytes = self._aes.encrypt(nonce, data, self.id + use)
         return self.id + nonce + encrypted
 
 

@@ -6,17 +6,24 @@ deciders' states and read models are written as the log has them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Sequence
 from typing import Any, cast
 
 import asyncpg
+import orjson
 
 from threadlog.engine.encryption.cipher import key_ids, may_be_sealed, open_bytes, open_text
+from threadlog.engine.encryption.field_cipher import field_key_ids, field_names, has_field_token, open_fields
 from threadlog.engine.encryption.keys import Keyring
 
 # Columns with tokens. In others (metadata, items of the store) a token is a client's text, and no client can have
 # another thread's ciphertext decrypted for it.
 _COLUMNS = frozenset({"kwargs", "payload", "error", "interrupts", "channels", "shown", "writes", "answer"})
+# Columns with encrypted fields, whose tokens no client can send (`engine.encryption.content.reserved`).
+_FIELDS = frozenset((
+    "metadata", "config", "context", "value", "payload", "assistant_metadata", "thread_metadata", "thread_config",
+))  # fmt: skip
 
 
 class ContentLost(LookupError):
@@ -27,6 +34,8 @@ class OpenedRow(tuple[Any, ...]):
     """A row with decrypted values, used as `asyncpg.Record` is."""
 
     _names: dict[str, int]
+    encrypted_fields: frozenset[str] = frozenset()
+    """Names of fields of its objects that are encrypted where the row is stored, and of those that they are in."""
 
     @staticmethod
     def of(names: dict[str, int], values: Sequence[Any]) -> OpenedRow:
@@ -67,12 +76,19 @@ class RowOpener:
             WrongKey: content does not fit its key.
         """
         places = {n: columns for n, row in enumerate(rows) if (columns := _sealed_columns(row))}
-        if not places:
+        objects = {n: found for n, row in enumerate(rows) if (found := _with_fields(row))}
+        if not places and not objects:
             return rows
         ids = {id for n, columns in places.items() for column in columns for id in key_ids(rows[n][column])}
+        ids |= {id for found in objects.values() for value in found.values() for id in field_key_ids(value)}
         if missing := self._keyring.missing(ids):
             await self._keyring.load(missing)
-        return [self._opened(row, places[n]) if n in places else row for n, row in enumerate(rows)]
+        opened = [self._opened(row, places[n]) if n in places else row for n, row in enumerate(rows)]
+        if objects:
+            whole = [self._with_open_fields(opened[n], found) for n, found in objects.items()]
+            for n, row in zip(objects, await asyncio.gather(*whole), strict=True):
+                opened[n] = row
+        return opened
 
     def _opened(self, row: asyncpg.Record, columns: list[int]) -> OpenedRow:
         values = list(row)
@@ -86,6 +102,15 @@ class RowOpener:
                 raise ContentLost("a stored value can't be decrypted: its key was destroyed with its thread")
         return OpenedRow.of({name: n for n, name in enumerate(row.keys())}, values)
 
+    async def _with_open_fields(self, row: Any, objects: dict[int, Any]) -> OpenedRow:
+        values = list(row)
+        for column in objects:
+            value = await open_fields(orjson.loads(values[column]), self._keyring.known, self._keyring.handlers)
+            values[column] = orjson.dumps(value).decode()
+        opened = OpenedRow.of({name: n for n, name in enumerate(row.keys())}, values)
+        opened.encrypted_fields = frozenset(name for value in objects.values() for name in field_names(value))
+        return opened
+
 
 def _sealed_columns(row: asyncpg.Record) -> list[int]:
     return [
@@ -93,6 +118,15 @@ def _sealed_columns(row: asyncpg.Record) -> list[int]:
         for n, (name, value) in enumerate(row.items())
         if may_be_sealed(value) and (type(value) is bytes or name in _COLUMNS)
     ]
+
+
+def _with_fields(row: asyncpg.Record) -> dict[int, Any]:
+    """The columns with encrypted fields, as objects."""
+    return {
+        n: orjson.loads(value)
+        for n, (name, value) in enumerate(row.items())
+        if name in _FIELDS and type(value) is str and has_field_token(value)
+    }
 
 
 class _OpeningCursor:

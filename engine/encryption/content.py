@@ -18,21 +18,27 @@ from threadlog.engine.compression.codec import pack_value
 from threadlog.engine.domain.commands import (
     AnswerRequest,
     Command,
+    CreateAssistant,
     CreateCron,
     CreateRun,
     CreateThread,
     ImportCheckpoints,
+    UpdateAssistant,
     UpdateCron,
     UpdateState,
+    UpdateThread,
+    WriteItems,
 )
 from threadlog.engine.domain.text import text_to_data
 from threadlog.engine.domain.thread import ERROR_LIMIT
 from threadlog.engine.encryption.cipher import DataKey, has_token
+from threadlog.engine.encryption.field_cipher import has_field_token
 
 JsonObject = dict[str, Any]
 _OF_RUN = ("input", "command", "config", "context")
 _OF_UPDATE = ("values", "command")
 _OF_CRON = (*_OF_RUN, "caller")
+_CANT_BE_SENT = "a text that begins with {} stands for an encrypted value, and can't be sent"
 
 
 def has_content(command: Command) -> str | None:
@@ -63,7 +69,29 @@ def reserved(command: Command) -> str | None:
         case CreateCron() | UpdateCron():
             plain = _rest(command.payload, _OF_CRON)
     if plain and has_token(orjson.dumps(plain)):
-        return "a text that begins with ~enc1: stands for an encrypted value, and can't be sent"
+        return _CANT_BE_SENT.format("~enc1:")
+    return _CANT_BE_SENT.format("~encj1:") if has_field_token(orjson.dumps(readable(command))) else None
+
+
+def readable(command: Command) -> Any:
+    """What of a command is stored readable but for its encrypted fields (`engine.encryption.fields`)."""
+    match command:
+        case CreateRun():
+            return [command.run.get("metadata"), command.create_thread, command.thread_config]
+        case CreateAssistant() | UpdateAssistant():
+            return [command.metadata, command.config, command.context]
+        case CreateThread():
+            return [command.metadata, command.config]
+        case UpdateThread():
+            return command.metadata
+        case UpdateState():
+            return [command.metadata, command.config.get("metadata")]
+        case CreateCron() | UpdateCron():
+            return [command.metadata, _rest(command.payload, _OF_CRON)]
+        case ImportCheckpoints():
+            return [item.get("metadata") for item in command.items]
+        case WriteItems():
+            return [op.get("value") for op in command.ops if isinstance(op, dict)]
     return None
 
 

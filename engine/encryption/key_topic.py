@@ -14,7 +14,7 @@ from typing import Protocol
 
 import asyncpg
 
-from threadlog.engine.encryption.key_table import PostgresKeys
+from threadlog.engine.encryption.key_table import PostgresKeys, context_json
 from threadlog.engine.encryption.keys import WrappedKey
 
 logger = logging.getLogger(__name__)
@@ -36,13 +36,15 @@ UPDATE destroyed_keys SET told = true WHERE key_id = ANY ($1) AND NOT told
 # A key without a row: Postgres was lost, unless it knows that the thread is deleted: the record is deleted then.
 _RESTORE = """
 WITH found AS (
-    SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[]) f (owner, key_id, wrapped, wrapped_by)
+    SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[])
+        f (owner, key_id, wrapped, wrapped_by, context)
 ), gone AS (
-    SELECT f.owner, f.key_id FROM found f JOIN aggregates a ON a.key = f.owner AND a.deleted_at IS NOT NULL
+    SELECT f.owner, f.key_id FROM found f
+    JOIN aggregates a ON a.key = regexp_replace(f.owner, '^assistant:', '') AND a.deleted_at IS NOT NULL
     WHERE NOT EXISTS (SELECT FROM data_keys k WHERE k.key_id = f.key_id)
 ), restored AS (
-    INSERT INTO data_keys (owner, key_id, wrapped, wrapped_by, topic)
-    SELECT owner, key_id, wrapped, wrapped_by, 'there' FROM found f
+    INSERT INTO data_keys (owner, key_id, wrapped, wrapped_by, topic, context)
+    SELECT owner, key_id, wrapped, wrapped_by, 'there', context::json FROM found f
     WHERE NOT EXISTS (SELECT FROM gone g WHERE g.key_id = f.key_id)
         AND NOT EXISTS (SELECT FROM destroyed_keys d WHERE d.key_id = f.key_id)
     ON CONFLICT DO NOTHING
@@ -85,6 +87,10 @@ class LoggedKeys:
             await self._write(kept)
         return kept
 
+    async def replace(self, key: WrappedKey, new: WrappedKey) -> None:
+        if await self._table.replaced(key, new):
+            await self._topic.add(new)
+
     async def _write(self, key: WrappedKey) -> None:
         await self._topic.add(key)
         await self._pool.execute(_COMING, key.id)
@@ -111,7 +117,8 @@ class KeyTopicKeeper:
     async def restore(self) -> None:
         keys = await self._topic.read()
         if keys:
-            columns = zip(*((key.owner, key.id, key.wrapped, key.wrapped_by) for key in keys), strict=True)
+            rows = ((k.owner, k.id, k.wrapped, k.wrapped_by, context_json(k.context)) for k in keys)
+            columns = zip(*rows, strict=True)
             await self._pool.execute(_RESTORE, *map(list, columns))
 
     async def follow_up(self) -> None:

@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 
 from threadlog.engine.encryption.cipher import is_token
+from threadlog.engine.encryption.field_cipher import has_field_token
 from threadlog.engine.postgres.connection import PinnedConnection
 from threadlog.engine.postgres.listener import NOTIFY, Listener
 
@@ -60,6 +61,8 @@ class Claim:
     kwargs: dict[str, Any]
     metadata: dict[str, Any]
     temporary: bool
+    encrypted_fields: frozenset[str] = frozenset()
+    """Names of its fields that are encrypted where they are stored."""
 
     @property
     def trace(self) -> str | None:
@@ -72,13 +75,16 @@ class Claim:
     def unreadable(self) -> bool:
         """Its content is encrypted, and the key is not there."""
         updates = (u for step in self.payload.get("supersteps") or () for u in step.get("updates") or ())
-        return any(is_token(value) for fields in (self.kwargs, *updates) for value in fields.values())
+        if any(is_token(value) for fields in (self.kwargs, *updates) for value in fields.values()):
+            return True
+        return bool(self.encrypted_fields and has_field_token(orjson.dumps([self.metadata, self.payload])))
 
     @property
     def metadata_names(self) -> set[str]:
-        """Names of the metadata that clients have given, which are stored readable in any case."""
+        """Names of the metadata that clients have given, and that are stored readable in any case."""
         of_update = self.payload.get("metadata") or {}
-        return {*self.metadata, *of_update, *((self.payload.get("config") or {}).get("metadata") or {})}
+        names = {*self.metadata, *of_update, *((self.payload.get("config") or {}).get("metadata") or {})}
+        return names - self.encrypted_fields
 
     @property
     def log_fields(self) -> dict[str, object]:
@@ -235,6 +241,7 @@ def _claim(row: asyncpg.Record) -> Claim:
         kwargs=_json(row[10]),
         metadata=_json(row[11]),
         temporary=bool(row[12]),
+        encrypted_fields=getattr(row, "encrypted_fields", frozenset()),
     )
 
 

@@ -54,8 +54,9 @@ class ThreadTtl:
 class LanggraphJson:
     """A checked file. Paths are absolute; `env` is what the file asks to have in the environment.
 
-    `thread_ttl`: the keys of `checkpointer.ttl`; `priority`: where the application's `Priority` is; `auth`: None where
-    nothing asks for authentication. `notices`: sentences that a user should read when a server starts.
+    `thread_ttl`: the keys of `checkpointer.ttl`; `priority`, `encryption`: where the application's `Priority` and
+    `Encryption` are; `auth`: None where nothing asks for authentication. `notices`: sentences that a user should read
+    when a server starts.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class LanggraphJson:
     webhooks: WebhookRules = field(default_factory=WebhookRules)
     migrations: Mapping[str, tuple[MigrationStep, ...]] = field(default_factory=dict)
     auth: AuthSection | None = None
+    encryption: CodePlace | None = None
     notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
 
@@ -137,13 +139,14 @@ def _checked(file: Path, raw: dict[str, Any]) -> LanggraphJson:
             environment,
             lambda key, problem: ConfigError(file, key, problem),
         ),
-        priority=_priority(file, raw.get("priority", sections.get("LANGGRAPH_PRIORITY"))),
+        priority=_code_place(file, "priority", raw.get("priority", sections.get("LANGGRAPH_PRIORITY"))),
         thread_ttl=_thread_ttl(file, raw.get("checkpointer", sections.get("LANGGRAPH_CHECKPOINTER"))),
         webhooks=_webhooks(file, raw.get("webhooks", sections.get("LANGGRAPH_WEBHOOKS")), http, environment),
         migrations=read_migrations(
             raw.get("migrations"), graphs, file.parent, lambda key, problem: ConfigError(file, key, problem)
         ),
         auth=_auth(file, raw.get("auth") or sections.get("LANGGRAPH_AUTH")),
+        encryption=_code_place(file, "encryption", raw.get("encryption") or sections.get("LANGGRAPH_ENCRYPTION")),
         notices=notices,
         raw=raw,
     )
@@ -178,14 +181,15 @@ def _store(file: Path, section: Any) -> StoreConfig:
         raise ConfigError(file, error.key, str(error)) from None
 
 
-def _priority(file: Path, section: Any) -> CodePlace | None:
+def _code_place(file: Path, key: str, section: Any) -> CodePlace | None:
+    """The object that `path` of a section names."""
     if section is None:
         return None
     if not isinstance(section, dict):
-        raise ConfigError(file, "priority", 'expected an object such as {"path": "./priority.py:priority"}.')
+        raise ConfigError(file, key, f'expected an object such as {{"path": "./{key}.py:{key}"}}.')
     if not section.get("path"):
         return None
-    return place_of(section["path"], file.parent, "priority.path", lambda key, what: ConfigError(file, key, what))
+    return place_of(section["path"], file.parent, f"{key}.path", lambda key, what: ConfigError(file, key, what))
 
 
 _CENTURY = 100 * 365 * 24 * 60  # minutes, as `engine.domain.expiry`

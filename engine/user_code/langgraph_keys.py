@@ -27,14 +27,6 @@ _NO_CUSTOM_STORE = (
     "Items are kept in threadlog's own log and tables, which a store of the application's own would pass by. Use that "
     "store in the graphs by another name than `runtime.store`."
 )
-_NO_HANDLERS = (
-    "Encryption handlers of the application's own are not called: what they are to protect would be stored as it is. "
-    "`LANGGRAPH_AES_KEY` encrypts content."
-)
-_NO_JSON_KEYS = (
-    "Metadata is stored as it is, whatever its keys. `LANGGRAPH_AES_KEY` encrypts content; put there what has to be."
-)
-
 # A dotted key is inside of another one; an object whose own key is not here is looked into.
 KEYS: Mapping[str, tuple[Treatment, str]] = {
     "$schema": (Treatment.BUILD, "For editors."),
@@ -65,7 +57,9 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "auth.openapi": (Treatment.HONOURED, "`securitySchemes`, `security` and `paths` of the api's description."),
     "auth.allow_langsmith_api_keys": (Treatment.REFUSED, "Keys of LangSmith can't be checked here."),
     "auth": (Treatment.REFUSED, "Every other key of it: it is not known, and what it asks for might protect data."),
-    "encryption": (Treatment.REFUSED, _NO_HANDLERS),
+    "encryption.path": (Treatment.HONOURED, "An `Encryption` object of `langgraph_sdk`: "
+                        "[encryption](encryption.md#handlers-of-your-own)."),
+    "encryption": (Treatment.REFUSED, "Every other key of it: it is not known, and what it asks for protects data."),
     "store.index": (Treatment.HONOURED, "`dims`, `embed`, `fields`: semantic search, with pgvector in Postgres."),
     "store.ttl": (Treatment.HONOURED, "`default_ttl`, `refresh_on_read`, `sweep_interval_minutes`."),
     "store.path": (Treatment.REFUSED, _NO_CUSTOM_STORE),
@@ -109,7 +103,7 @@ VARIABLES: Mapping[str, tuple[Treatment, str]] = {
         "Authentication is what `auth.path` names, whatever this says. `noop` and `custom` ask for nothing else.",
     ),
     "LANGGRAPH_AES_KEY": (Treatment.HONOURED, "Content is encrypted with it: docs/encryption.md."),
-    "LANGGRAPH_AES_JSON_KEYS": (Treatment.REFUSED, _NO_JSON_KEYS),
+    "LANGGRAPH_AES_JSON_KEYS": (Treatment.HONOURED, "Fields of these names are encrypted: docs/encryption.md."),
     "LANGSERVE_GRAPHS": (
         Treatment.HONOURED,
         "The graphs, where there is no `langgraph.json`.",

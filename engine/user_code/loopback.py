@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+from threadlog.engine.encryption_context import CONTEXT, HEADER, header_of
 from threadlog.engine.tracing import active as tracing
 from threadlog.engine.user_code.auth_section import TOKEN_HEADER
 
@@ -69,14 +70,16 @@ def _sync_client_of(original: Any, api_url: str) -> Any:
         if _token is not None:
             options["headers"] = {**(options.get("headers") or {}), TOKEN_HEADER: _token}
         client = original(url=api_url, **options)
-        client.http.client.event_hooks["request"].append(_continue_trace)
+        client.http.client.event_hooks["request"].append(_continue)
         return client
 
     return get_sync_client
 
 
-def _continue_trace(request: httpx.Request) -> None:
-    """Where traces are made, what a node asks for is below its span."""
+def _continue(request: httpx.Request) -> None:
+    """What a node asks for is asked in its encryption context and, where traces are made, below its span."""
+    if (context := CONTEXT.get()) and HEADER not in request.headers:
+        request.headers[HEADER] = header_of(context)
     if (spans := tracing.active()) is not None:
         for name, value in spans.headers().items():
             request.headers.setdefault(name, value)
@@ -101,7 +104,7 @@ class LoopbackTransport(httpx.AsyncBaseTransport):
         request.headers["host"] = self._api.netloc.decode("ascii")
         if _token is not None:
             request.headers[TOKEN_HEADER] = _token
-        _continue_trace(request)
+        _continue(request)
         try:
             return await _connections().handle_async_request(request)
         except httpx.ConnectError as error:

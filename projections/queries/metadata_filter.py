@@ -7,7 +7,7 @@ Both readings of a filter agree on every metadata (tests/projections/test_metada
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,12 +83,25 @@ class MetadataFilter:
         """Returns None for an empty filter. Raises `InvalidMetadataFilter`."""
         return MetadataFilter(_all_of(value, _LEVELS)) if value else None
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the fields of metadata that it looks at."""
+        return frozenset(_names(self._root))
+
     def sql(self, column: str, args: list[Any]) -> str:
         """A condition on a jsonb column; appends its parameters to `args`, in whose order they are numbered."""
         return self._root.sql(column, args)
 
     def matches(self, metadata: Mapping[str, Any]) -> bool:
         return self._root.matches(metadata)
+
+
+def _names(part: _Part) -> Iterator[str]:
+    if isinstance(part, _Several):
+        for inner in part.parts:
+            yield from _names(inner)
+    else:
+        yield part.key
 
 
 def _all_of(value: Any, levels: int) -> _Part:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,17 @@ from tests.servers import Server
 from tests.waiting import eventually
 from threadlog.deploy.commands import doctor
 from threadlog.deploy.compose.encryption import keyring_of
-from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.failures import CannotRun
 from threadlog.deploy.settings import Settings
-from threadlog.engine.compression.codec import unpack_record
 from threadlog.engine.encryption import cipher
 from threadlog.engine.encryption.cipher import MAGIC, MasterKeys
 from threadlog.engine.encryption.key_table import PostgresKeys
 from threadlog.engine.encryption.keys import Keyring
+from threadlog.engine.encryption.wrapping import WithInstallationKey
 from threadlog.engine.log.kafka.keys import KeyTopic
-from threadlog.engine.log.port import Log, Topic
 
 from .conftest import APP
+from .stored import settings_of, stored
 
 PAGE = Path(__file__).parents[2] / "docs" / "encryption.md"
 KEY = "an AES key of 32 characters long"
@@ -44,57 +42,9 @@ def encrypted(start_server: Callable[..., Server]) -> Iterator[Server]:
     server.stop()
 
 
-async def stored(server: Server) -> list[bytes]:
-    """Every value of every table, and every record of every topic, as readable as one can have them without keys."""
-    everything: list[bytes] = []
-    connection = await asyncpg.connect(server.database_uri)
-    try:
-        for (table,) in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-            for row in await connection.fetch(f'SELECT * FROM "{table}"'):
-                for value in row.values():
-                    everything.append(_readable(value) if isinstance(value, bytes) else str(value).encode())
-    finally:
-        await connection.close()
-    async with existing_log(_settings(server)) as log:
-        for topic in Topic:
-            for p in range(log.partitions):
-                everything += [record.value for record in await _records(log, topic, p)]
-    for texts in list(everything):  # base64, as values stand in records
-        for found in re.findall(rb'"b":"([A-Za-z0-9+/=]{8,})"', texts):
-            with suppress(ValueError):
-                everything.append(b64decode(found))
-    return everything
-
-
-def _readable(value: bytes) -> bytes:
-    try:
-        return unpack_record(value)
-    except ValueError:
-        return value
-
-
-async def _records(log: Log, topic: Topic, p: int) -> list[Any]:
-    at, end = await log.bounds(topic, p)
-    records: list[Any] = []
-    while at < end and (read := await log.read(topic, p, at, end=end)):
-        records += read
-        at = read[-1].offset + 1
-    return records
-
-
-def _settings(server: Server) -> Settings:
-    environment = server._environment()
-    return Settings.load(
-        database_uri=server.database_uri,
-        kafka_bootstrap_servers=environment.get("KAFKA_BOOTSTRAP_SERVERS"),
-        topic_prefix=environment.get("THREADLOG_TOPIC_PREFIX"),
-        aes_key=KEY,
-    )
-
-
 @asynccontextmanager
 async def topic_of_keys(server: Server) -> AsyncIterator[KeyTopic]:
-    settings = _settings(server)
+    settings = settings_of(server, aes_key=KEY)
     assert settings.kafka_bootstrap_servers is not None
     topic = KeyTopic(settings.kafka_bootstrap_servers, prefix=settings.topic_prefix, replication_factor=-1)
     try:
@@ -143,7 +93,7 @@ async def test_content_is_never_stored_readable_and_is_gone_with_its_thread(encr
     # What is left in the log, and was in the tables, is asked of the product with the installation's own key.
     connection_pool = await asyncpg.create_pool(encrypted.database_uri, min_size=1, max_size=1)
     try:
-        keyring = Keyring(MasterKeys(KEY), PostgresKeys(connection_pool))
+        keyring = Keyring(WithInstallationKey(MasterKeys(KEY)), PostgresKeys(connection_pool))
         ids = {id for value in before + after for id in _key_ids(value)}
         assert ids
         await keyring.load(ids)
@@ -216,7 +166,7 @@ async def test_the_read_models_are_those_of_the_log(encrypted: Server) -> None:
 
 
 async def test_the_snippet_of_the_page_runs(encrypted: Server) -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    snippet, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(snippet.replace('"agent"', '"ask"'), names)
     assert (await names["shredded"](get_client(url=encrypted.url)))["items"] == ["a secret"]

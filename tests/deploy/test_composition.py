@@ -17,7 +17,7 @@ import pytest
 from threadlog.deploy import health
 from threadlog.deploy.compose import api_engine
 from threadlog.deploy.compose.api_engine import api_settings
-from threadlog.deploy.compose.encryption import master_keys
+from threadlog.deploy.compose.encryption import keyring_options, master_keys
 from threadlog.deploy.compose.engine import engine_of
 from threadlog.deploy.compose.environment import apply
 from threadlog.deploy.compose.executor import executor_options, run_executor
@@ -192,6 +192,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
         f"{'k' * 16},{'l' * 32}",
         lambda settings, app: master_keys(settings.model_copy(update={"aes_key": "n" * 24})).names,
     ),
+    "LANGGRAPH_AES_JSON_KEYS": ("email,ssn", lambda settings, app: keyring_options(settings, None)["field_names"]),
     "THREADLOG_WEBHOOK_SECRET": ("whsec_" + "A" * 32, lambda settings, app: sender_of(settings, Mock())._keys),
     "THREADLOG_WEBHOOK_TIMEOUT_SECONDS": ("9", lambda settings, app: sender_of(settings, Mock())._seconds),
     "THREADLOG_WEBHOOK_ATTEMPTS": ("9", lambda settings, app: schedule_of(settings).attempts),

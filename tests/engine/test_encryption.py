@@ -16,6 +16,7 @@ from threadlog.engine.encryption import cipher
 from threadlog.engine.encryption.cipher import DataKey, MasterKeys, WrongKey
 from threadlog.engine.encryption.content import reserved, sealed, sealed_item, sealed_outcome
 from threadlog.engine.encryption.keys import KEPT_SECONDS, Keyring, WrappedKey
+from threadlog.engine.encryption.wrapping import WithInstallationKey
 from threadlog.engine.gateway.sealing import SealingGateway
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.opening import OpeningLog
@@ -25,6 +26,7 @@ from threadlog.engine.log.unreadable import frames_in
 
 THREAD, OTHER, RUN = "0198c0de-0000-7000-8000-000000000001", "0198c0de-0000-7000-8000-000000000002", "r"
 MASTER = MasterKeys("0123456789abcdef")
+WRAPPER = WithInstallationKey(MASTER)
 SECRET = "the canary sings"
 
 
@@ -46,6 +48,10 @@ class KeysInMemory:
 
     async def add(self, key: WrappedKey, *, of_thread: bool) -> WrappedKey | None:
         return None if of_thread else self.kept.setdefault(key.owner, key)
+
+    async def replace(self, key: WrappedKey, new: WrappedKey) -> None:
+        if self.kept.get(key.owner) == key:
+            self.kept[key.owner] = new
 
 
 # --- the cipher -------------------------------------------------------------------------------------------------------
@@ -195,7 +201,7 @@ async def test_the_gateway_refuses_one() -> None:
         async def submit(self, *_: Any, **__: Any) -> Any:
             raise AssertionError("it was sent")
 
-    keyring = Keyring(MASTER, KeysInMemory())
+    keyring = Keyring(WRAPPER, KeysInMemory())
     decided = await SealingGateway(Nowhere(), keyring).submit(run(interrupt_before=[DataKey.new(OTHER).token(1)]))
     assert decided.rejection is not None and decided.rejection.code == "invalid"
 
@@ -205,7 +211,7 @@ async def test_the_gateway_refuses_one() -> None:
 
 async def test_a_thread_has_one_key_in_all_processes_until_it_is_destroyed() -> None:
     store = KeysInMemory()
-    one, two = Keyring(MASTER, store), Keyring(MASTER, store)
+    one, two = Keyring(WRAPPER, store), Keyring(WRAPPER, store)
     first = await one.ensure(THREAD)
     assert first is not None and await two.ensure(THREAD) == first
     store.kept.clear()
@@ -214,10 +220,19 @@ async def test_a_thread_has_one_key_in_all_processes_until_it_is_destroyed() -> 
     assert await one.of_threads([THREAD, OTHER]) == {THREAD: again}
 
 
+async def test_a_key_that_an_old_key_has_encrypted_is_encrypted_anew_when_it_is_read() -> None:
+    store = KeysInMemory()
+    key = await Keyring(WRAPPER, store).ensure(THREAD)
+    new = WithInstallationKey(MasterKeys("x" * 32, ["0123456789abcdef"]))
+    assert await Keyring(new, store).ensure(THREAD) == key
+    assert store.kept[THREAD].wrapped_by == MasterKeys("x" * 32).name
+    assert await Keyring(WithInstallationKey(MasterKeys("x" * 32)), store).ensure(THREAD) == key
+
+
 async def test_a_destroyed_key_is_forgotten() -> None:
     now = 0.0
     store = KeysInMemory()
-    keyring = Keyring(MASTER, store, clock=lambda: now)
+    keyring = Keyring(WRAPPER, store, clock=lambda: now)
     key = await keyring.ensure(THREAD)
     assert key is not None and not keyring.missing([key.id])
     store.kept.clear()
@@ -229,7 +244,7 @@ async def test_a_destroyed_key_is_forgotten() -> None:
 
 async def test_frames_come_decrypted_and_those_of_a_destroyed_key_are_null() -> None:
     store = KeysInMemory()
-    keyring = Keyring(MASTER, store)
+    keyring = Keyring(WRAPPER, store)
     key = await keyring.ensure(THREAD)
     assert key is not None
     log = MemoryLog(1)
@@ -239,6 +254,6 @@ async def test_frames_come_decrypted_and_those_of_a_destroyed_key_are_null() -> 
     (read,) = await OpeningLog(log, keyring).read(Topic.STREAM, 0, 0)
     assert frames_in(read) == Frames(RUN, THREAD, 1, 0, [(b"values", b'{"a":1}'), (CHECKPOINT, b'"c"')])
     store.kept.clear()
-    (read,) = await OpeningLog(log, Keyring(MASTER, store)).read(Topic.STREAM, 0, 0)
+    (read,) = await OpeningLog(log, Keyring(WRAPPER, store)).read(Topic.STREAM, 0, 0)
     lost = frames_in(read)
     assert lost is not None and lost.frames[0] == (b"values", b"null")

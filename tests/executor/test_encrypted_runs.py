@@ -13,15 +13,17 @@ from tests.executor.executor_harness import ExecutorHarness
 from threadlog.engine.encryption.cipher import DataKey, MasterKeys, open_text
 from threadlog.engine.encryption.key_table import PostgresKeys
 from threadlog.engine.encryption.keys import Keyring
+from threadlog.engine.encryption.wrapping import WithInstallationKey
 
 CANARY = "canary-77"
 MASTER = MasterKeys("0123456789abcdef")
+WRAPPER = WithInstallationKey(MASTER)
 
 
 @pytest.fixture
 async def keyring(harness: ExecutorHarness) -> AsyncIterator[Keyring]:
     async with asyncpg.create_pool(harness.database, min_size=1, max_size=1) as pool:
-        yield Keyring(MASTER, PostgresKeys(pool))
+        yield Keyring(WRAPPER, PostgresKeys(pool))
 
 
 async def test_a_run_from_before_encryption_is_executed_and_what_it_leaves_is_encrypted(

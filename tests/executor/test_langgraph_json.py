@@ -86,7 +86,7 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
     samples: dict[str, Any] = {"graphs": AGENT["graphs"], "dependencies": ["."], "env": {"A": "1"}, "http.cors": {}}
     samples |= {"store.ttl": {"default_ttl": 5}, "store.index": {"dims": 2, "embed": "test:model"}}
     samples["checkpointer.ttl"] = {"default_ttl": 1}
-    samples["priority.path"] = "./agent.py:priority"
+    samples["priority.path"] = samples["encryption.path"] = "./agent.py:priority"
     samples["migrations"] = {"a": [{"from": 1, "to": 2, "path": "./agent.py:to_2"}]}
     samples |= {
         "http.app": "./agent.py:graph",

@@ -15,12 +15,14 @@ from threadlog.engine.encryption.connection import ContentLost, opening
 from threadlog.engine.encryption.key_table import PostgresKeys
 from threadlog.engine.encryption.key_topic import KeyTopicKeeper, LoggedKeys
 from threadlog.engine.encryption.keys import Keyring, WrappedKey
+from threadlog.engine.encryption.wrapping import WithInstallationKey
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.projections.schema import migrate
 
 T, OTHER = "0198c0de-0000-7000-8000-000000000001", "0198c0de-0000-7000-8000-000000000002"
 RUN = "0198c0de-0000-7000-8000-00000000000a"
 MASTER = MasterKeys("0123456789abcdef")
+WRAPPER = WithInstallationKey(MASTER)
 _THREAD = "INSERT INTO threads (thread_id, created_at, updated_at, state_updated_at) VALUES ($1, now(), now(), now())"
 _WEBHOOK = """
 INSERT INTO webhooks (run_id, thread_id, p, url, receiver, status, ended_at, attempt, due_at, created_at, metadata,
@@ -46,7 +48,7 @@ async def owners(pool: asyncpg.Pool) -> list[str]:
 
 
 async def test_a_key_goes_with_its_thread(pool: asyncpg.Pool) -> None:
-    keyring = Keyring(MASTER, PostgresKeys(pool))
+    keyring = Keyring(WRAPPER, PostgresKeys(pool))
     for thread in (T, OTHER):
         await pool.execute(_THREAD, thread)
         await keyring.ensure(thread)
@@ -55,13 +57,13 @@ async def test_a_key_goes_with_its_thread(pool: asyncpg.Pool) -> None:
 
 
 async def test_so_it_does_with_a_thread_that_begins_and_ends_in_one_fold(pool: asyncpg.Pool) -> None:
-    await Keyring(MASTER, PostgresKeys(pool)).ensure(T)
+    await Keyring(WRAPPER, PostgresKeys(pool)).ensure(T)
     await delete(pool, T)
     assert await owners(pool) == []
 
 
 async def test_a_webhook_that_waits_keeps_it_until_it_is_over(pool: asyncpg.Pool) -> None:
-    keyring = Keyring(MASTER, PostgresKeys(pool))
+    keyring = Keyring(WRAPPER, PostgresKeys(pool))
     await pool.execute(_THREAD, T)
     await keyring.ensure(T)
     await pool.execute(_WEBHOOK, RUN, T)
@@ -72,13 +74,13 @@ async def test_a_webhook_that_waits_keeps_it_until_it_is_over(pool: asyncpg.Pool
 
 
 async def test_two_processes_make_one_key(pool: asyncpg.Pool) -> None:
-    one, two = Keyring(MASTER, PostgresKeys(pool)), Keyring(MASTER, PostgresKeys(pool))
+    one, two = Keyring(WRAPPER, PostgresKeys(pool)), Keyring(WRAPPER, PostgresKeys(pool))
     first, second = await one.ensure(T), await two.ensure(T)
     assert first is not None and first == second
 
 
 async def test_an_executor_makes_none_for_a_thread_that_is_gone(pool: asyncpg.Pool) -> None:
-    keyring = Keyring(MASTER, PostgresKeys(pool))
+    keyring = Keyring(WRAPPER, PostgresKeys(pool))
     assert await keyring.of_threads([T, OTHER]) == {}
     await pool.execute(_THREAD, T)
     assert (await keyring.of_threads([T, OTHER])).keys() == {T}
@@ -112,7 +114,7 @@ async def test_a_key_that_is_made_while_its_thread_is_deleted_goes_with_it(
 
 
 async def test_content_is_read_decrypted_and_a_clients_text_is_not(pool: asyncpg.Pool, empty_database: str) -> None:
-    keyring = Keyring(MASTER, PostgresKeys(pool))
+    keyring = Keyring(WRAPPER, PostgresKeys(pool))
     await pool.execute(_THREAD, T)
     key = await keyring.ensure(T)
     assert key is not None
@@ -120,7 +122,7 @@ async def test_content_is_read_decrypted_and_a_clients_text_is_not(pool: asyncpg
     text = orjson.dumps({"x": token}).decode()
     await pool.execute("UPDATE threads SET interrupts = $2, metadata = $3 WHERE thread_id = $1", T, text, text)
     await pool.execute("INSERT INTO channel_values VALUES ($1, 'h', 'msgpack', $2)", T, key.seal(b"data"))
-    reader = Keyring(MASTER, PostgresKeys(pool))  # of another process
+    reader = Keyring(WRAPPER, PostgresKeys(pool))  # of another process
     connection = await asyncpg.connect(empty_database, connection_class=opening(reader))
     try:
         row = await connection.fetchrow("SELECT interrupts, metadata FROM threads")
@@ -128,7 +130,7 @@ async def test_content_is_read_decrypted_and_a_clients_text_is_not(pool: asyncpg
         ((name, data),) = await connection.fetch("SELECT hash, data FROM channel_values")
         assert (name, data) == ("h", b"data")
         await pool.execute("DELETE FROM data_keys")
-        forgetful = Keyring(MASTER, PostgresKeys(pool))
+        forgetful = Keyring(WRAPPER, PostgresKeys(pool))
         blind = await asyncpg.connect(empty_database, connection_class=opening(forgetful))
         try:
             with pytest.raises(ContentLost):
@@ -163,7 +165,7 @@ async def test_a_key_is_in_the_topic_before_it_is_used_and_is_deleted_there_afte
     pool: asyncpg.Pool,
 ) -> None:
     topic = TopicInMemory()
-    key = await Keyring(MASTER, LoggedKeys(pool, topic)).ensure(T)
+    key = await Keyring(WRAPPER, LoggedKeys(pool, topic)).ensure(T)
     assert key is not None and [kept.owner for kept in topic.records.values()] == [T]
     keeper = KeyTopicKeeper(pool, topic, late_seconds=300)
     await keeper.follow_up()
@@ -182,15 +184,15 @@ async def test_a_process_that_dies_between_row_and_record_leaves_the_record_to_t
             raise LogUnavailable("not now")
 
     with pytest.raises(LogUnavailable):
-        await Keyring(MASTER, LoggedKeys(pool, Away())).ensure(T)
+        await Keyring(WRAPPER, LoggedKeys(pool, Away())).ensure(T)
     topic = TopicInMemory()
-    key = await Keyring(MASTER, LoggedKeys(pool, topic)).ensure(T)
+    key = await Keyring(WRAPPER, LoggedKeys(pool, topic)).ensure(T)
     assert key is not None and list(topic.records) == [key.id]
 
 
 async def test_a_new_database_has_its_keys_from_the_topic_but_for_those_of_deleted_threads(pool: asyncpg.Pool) -> None:
     topic = TopicInMemory()
-    keyring = Keyring(MASTER, LoggedKeys(pool, topic))
+    keyring = Keyring(WRAPPER, LoggedKeys(pool, topic))
     kept, gone = await keyring.ensure(T), await keyring.ensure(OTHER)
     assert kept is not None and gone is not None
     await pool.execute("DELETE FROM data_keys")  # as if it was lost
@@ -198,7 +200,7 @@ async def test_a_new_database_has_its_keys_from_the_topic_but_for_those_of_delet
     keeper = KeyTopicKeeper(pool, topic)
     await keeper.restore()
     assert await owners(pool) == [T]
-    assert await Keyring(MASTER, LoggedKeys(pool, topic)).ensure(T) == kept
+    assert await Keyring(WRAPPER, LoggedKeys(pool, topic)).ensure(T) == kept
     await keeper.follow_up()
     assert list(topic.records) == [kept.id] and topic.tombstones == [gone.id]
     await keeper.restore()

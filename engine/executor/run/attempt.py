@@ -13,6 +13,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command
 
 from threadlog.engine.encryption.cipher import DataKey
+from threadlog.engine.encryption_context import CONTEXT
 from threadlog.engine.executor.cancels import CANCELS
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.errors import ContentUnreadable, describe_error
@@ -174,6 +175,8 @@ class RunAttempt:
     async def run(self) -> None:
         self._begun = True
         set_fields(self.claim.log_fields)  # of what the graph logs
+        if self._key is not None and self._key.context:
+            CONTEXT.set(self._key.context)
         self._begin_span()
         self._given_up.track()
         limit = self._loop.call_later(self._timeout, self._stop, "timeout", "Timeout")

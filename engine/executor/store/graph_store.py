@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 Refusal = Callable[[int, int, str, str], Awaitable[str | None]]
 """`(partition, offset, key, id)` of a command: waits until it is in the read models; why it was refused, if it was."""
 
+Seal = Callable[[Command], Awaitable[Command]]
+"""The command with its fields encrypted (`engine.encryption.fields`)."""
+
 _BLOCKED_SECONDS = 60.0
 
 
@@ -72,10 +75,12 @@ class GraphStore(BaseStore):
         config: StoreConfig,
         run: Run,
         embedder: Embedder | None = None,
+        seal: Seal | None = None,
     ) -> None:
-        """`db`, and `run` with a connection of its own: the read models. `embedder`: of `store.index`, if any."""
+        """`db`, and `run` with a connection of its own: the read models. `embedder`: of `store.index`, if any. `seal`:
+        encrypts fields of items, in the context of the node that puts them."""
         super().__init__()
-        self._run, self._embedder = run, embedder
+        self._run, self._embedder, self._seal = run, embedder, seal
         self._db, self._appender, self._partitions, self._refusal = db, appender, partitions, refusal
         self.ttl_config = TTLConfig(default_ttl=config.default_ttl, refresh_on_read=config.refresh_on_read)
         self._loop = asyncio.get_running_loop()
@@ -130,7 +135,13 @@ class GraphStore(BaseStore):
         if writes:
             embedded = [self._with_vectors(write, texts) for write, texts in writes.values() if texts]
             plain = [write for write, texts in writes.values() if not texts]
-            await self._writes.ask([*plain, *await _all(embedded)])
+            together = [*plain, *await _all(embedded)]
+            if self._seal is None:
+                await self._writes.ask(together)
+            else:  # not with what nodes of other runs put, who are other tenants perhaps
+                for error in await self._write(together):
+                    if error is not None:
+                        raise error
         return results
 
     async def _result(self, op: Op) -> Result:
@@ -204,6 +215,8 @@ class GraphStore(BaseStore):
         Raises ValueError when the engine, or the log, has refused it.
         """
         key = key_of(command)
+        if self._seal is not None:
+            command = await self._seal(command)
         partition = partition_of(key, self._partitions)
         envelope = CommandEnvelope.of(command, id=new_id(), key=key, at=utc_now())
         offset = await self._appender.command(partition, key, envelope.encode())

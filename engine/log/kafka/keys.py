@@ -1,7 +1,7 @@
 """The topic of data keys: the only one that is compacted, so that a record can be deleted, by a tombstone.
 
-A record's key is the data key's id in hexadecimal; its value JSON, `{owner, wrapped, wrapped_by}`. Not a topic of the
-log: it has one partition, and nothing rests on the order of its records.
+A record's key is the data key's id in hexadecimal; its value JSON, `{owner, wrapped, wrapped_by, context?}`. Not a
+topic of the log: it has one partition, and nothing rests on the order of its records.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
@@ -49,7 +50,10 @@ class KeyTopic:
 
     async def add(self, key: WrappedKey) -> None:
         """Durable when it returns."""
-        value = {"owner": key.owner, "wrapped": b64encode(key.wrapped).decode(), "wrapped_by": key.wrapped_by}
+        wrapped = b64encode(key.wrapped).decode()
+        value: dict[str, Any] = {"owner": key.owner, "wrapped": wrapped, "wrapped_by": key.wrapped_by}
+        if key.context:
+            value["context"] = dict(key.context)
         await self._append(key.id, orjson.dumps(value))
 
     async def delete(self, ids: Iterable[bytes]) -> None:
@@ -73,7 +77,9 @@ class KeyTopic:
                     found.pop(id, None)
                     if record.value is not None:
                         value = orjson.loads(record.value)
-                        found[id] = WrappedKey(value["owner"], id, b64decode(value["wrapped"]), value["wrapped_by"])
+                        found[id] = WrappedKey(
+                            value["owner"], id, b64decode(value["wrapped"]), value["wrapped_by"], value.get("context")
+                        )
             return list(found.values())
         except (errors.KafkaError, OSError) as error:
             raise LogUnavailable(f"the topic {self.name} can't be read: {error!r}") from error
