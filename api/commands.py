@@ -30,6 +30,7 @@ from threadlog.engine.domain.commands import (
     UpdateState,
     UpdateThread,
 )
+from threadlog.engine.encryption.handlers import HandlerFailed
 from threadlog.engine.processor.ports import Decided
 from threadlog.projections.queries import crons
 
@@ -50,7 +51,8 @@ async def submit(api: Api, command: Command) -> Decided:
     """Returns the command's events once they are projected: any later read, at any server, sees their effect.
 
     Raises:
-        ApiError: the command was rejected: 404, 409 or 422, with the decider's sentence.
+        ApiError: the command was rejected: 404, 409 or 422, with the decider's sentence; or an encryption handler of
+            the application failed.
         LogUnavailable: the log or the database can't be reached; the middleware makes it a 503.
     """
     decided = await _send(api, command)
@@ -89,6 +91,9 @@ async def gather_in_batches(call: Callable[[T], Awaitable[R]], items: Sequence[T
 
 
 async def _send(api: Api, command: Command) -> Decided:
-    if (keyed := KEYED.get()) is not None:
-        return await keyed.submit(api, command)
-    return await api.gateway.submit(command, actor=ACTOR.get())
+    try:
+        if (keyed := KEYED.get()) is not None:
+            return await keyed.submit(api, command)
+        return await api.gateway.submit(command, actor=ACTOR.get())
+    except HandlerFailed as failed:
+        raise ApiError(failed.status, str(failed), code="encryption_failed") from failed

@@ -93,7 +93,7 @@ async def _attempt(
     try:
         response = await handler(request)
     except ApiError as error:
-        if error.status >= 500 or not keyed.claimed:
+        if error.status >= 500 or error.code == "encryption_failed" or not keyed.claimed:
             raise
         if error.status == 404 and request.method == "DELETE" and await keyed.has_done_something(api):
             all_needless(request)

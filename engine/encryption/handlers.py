@@ -186,10 +186,13 @@ def _object(name: str, result: Any) -> dict[str, Any]:
 
 
 def _failed(name: str, error: Exception) -> HandlerFailed:
-    """An `HTTPException` of any framework (a status and a detail) is the handler's answer; all else is its mistake."""
+    """An `HTTPException` of any framework (a status and a detail) is the handler's answer, and so is a ValueError about
+    what is to be encrypted, as on LangGraph Server; all else is its mistake."""
     status, detail = getattr(error, "status_code", None), getattr(error, "detail", None)
     if isinstance(status, int) and 400 <= status < 500:
         return HandlerFailed(str(detail), status)
+    if type(error) is ValueError and not name.startswith("decrypt"):
+        return HandlerFailed(f"{error}" or f"The application's encryption handler {name} raised ValueError", 400)
     logger.error("the application's encryption handler %s failed", name, exc_info=error)
     return HandlerFailed(
         f"The application's encryption handler {name} raised {type(error).__name__}; the server's log says how"

@@ -224,8 +224,14 @@ async def test_a_handler_that_fails_fails_for_its_sender_alone(encrypting: Serve
     async with httpx.AsyncClient(base_url=encrypting.url, timeout=60) as http:
         run = {"assistant_id": "ask", "input": {"items": [CANARY]}}
         unknown = await http.post("/runs/wait", json=run, headers=of_tenant("unknown"))
-        assert (unknown.status_code, unknown.json()["code"]) == (500, "encryption_failed")
-        assert "encrypt." in unknown.json()["detail"] and "ValueError" in unknown.json()["detail"]
+        said = {"detail": "there is no such tenant", "code": "encryption_failed"}
+        assert (unknown.status_code, unknown.json()) == (400, said)
+        broken = await http.post("/runs/wait", json=run, headers=of_tenant("broken"))
+        assert (broken.status_code, broken.json()["code"]) == (500, "encryption_failed")
+        assert "encrypt.json raised KeyError" in broken.json()["detail"]
+        keyed = {**of_tenant("unknown"), "Idempotency-Key": "not kept"}
+        assert (await http.post("/runs/wait", json=run, headers=keyed)).status_code == 400
+        assert (await http.post("/runs/wait", json=run, headers={**keyed, **of_tenant("ann")})).status_code == 200
         closed = await http.post("/threads", json={"metadata": {"email": "x"}}, headers=of_tenant("closed"))
         assert (closed.status_code, closed.json()["detail"]) == (403, "This tenant's key is disabled")
         for header in ("no base64!", b64encode(b"[1]").decode(), b64encode(b"{").decode()):
@@ -260,3 +266,20 @@ async def test_the_handlers_of_the_page_run(own_server: Callable[..., Server], t
     assert state["values"]["items"] == [CANARY]
     assert list((await owners(server)).values()) == [{"tenant": "ANN"}]
     assert await leaks(server) == []
+
+
+async def test_the_context_may_follow_from_who_is_authenticated(own_server: Callable[..., Server]) -> None:
+    server = own_server(HANDLERS.with_name("with_auth.json"), executors=1)
+    ann = get_client(url=server.url, headers={"Authorization": "Bearer ann", **of_tenant("somebody else")})
+    thread = await ann.threads.create(metadata={"email": CANARY, "city": "Delft"})
+    asked = await ann.runs.wait(thread["thread_id"], "ask", input={"items": [CANARY]})
+    assert asked["items"] == [CANARY]
+    assert (await owners(server))[thread["thread_id"]] == {"tenant": "ann"}
+    (found,) = await ann.threads.search(metadata={"city": "Delft"})
+    assert found["metadata"]["email"] == CANARY and found["metadata"]["owner"] == "ann"
+    assert await leaks(server) == []
+    # What authorization filters by stays readable, or nobody would find it again.
+    async with httpx.AsyncClient(base_url=server.url, headers={"Authorization": "Bearer greedy"}) as greedy:
+        refused = await greedy.post("/threads", json={"metadata": {"a": "b"}})
+        assert (refused.status_code, refused.json()["code"]) == (500, "encryption_failed")
+        assert "authorization filters by metadata.owner" in refused.json()["detail"]

@@ -22,6 +22,8 @@ def fernet(ctx: EncryptionContext) -> Fernet:
         raise Auth.exceptions.HTTPException(status_code=403, detail="This tenant's key is disabled")
     if tenant == "unknown":
         raise ValueError("there is no such tenant")
+    if tenant == "broken":
+        raise KeyError(tenant)
     return Fernet(urlsafe_b64encode(blake2b(str(tenant).encode(), digest_size=32).digest()))
 
 
