@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY, Mock
+from unittest.mock import ANY, AsyncMock, Mock
 
 import pytest
 
 from threadlog.deploy import health
+from threadlog.deploy.commands import derive
 from threadlog.deploy.compose import api_engine
 from threadlog.deploy.compose.api_engine import api_settings
 from threadlog.deploy.compose.encryption import keyring_options, master_keys
@@ -34,6 +35,8 @@ from threadlog.engine.log.kafka.log import KafkaLog
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
+from threadlog.projections.derived.prices import PriceTable
+from threadlog.projections.derived.tables import DerivedTables
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +139,41 @@ def formatter(settings: Settings, app: LanggraphJson) -> Any:
         logging.captureWarnings(False)
 
 
+async def children(settings: Settings, app: LanggraphJson, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a supervisor starts."""
+    it, started = Supervisor(settings, app, out=lambda line: None), []
+
+    async def start(name: str, role: str, *options: str) -> None:
+        started.append(role)
+
+    async def ready() -> None:
+        it._ready = True
+
+    monkeypatch.setattr(it._children, "start", start)
+    monkeypatch.setattr(it, "_until_ready", ready)
+    monkeypatch.setattr(it, "_start_executors", AsyncMock())
+    await it._start()
+    for watcher in it._watchers:
+        watcher.cancel()
+    return started
+
+
+async def derived(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """With which prices `threadlog derive` counts, and how long it keeps runs."""
+    opened, counting = AsyncMock(), Mock()
+    monkeypatch.setattr(PriceTable, "load", lambda path: path)
+    monkeypatch.setattr(DerivedTables, "open", opened)
+    monkeypatch.setattr(derive, "counting", counting)
+    monkeypatch.setattr(derive, "app_of", Mock())
+    for name in ("database_ready", "_log_is_there", "_until_told_to_stop"):
+        monkeypatch.setattr(derive, name, AsyncMock())
+    await derive.derive(settings)
+    return isinstance(opened.call_args.args[1], Path), counting.call_args.kwargs
+
+
 # Every variable: another value than its default, and an object that has to differ with it. `kafka`: the log in Kafka;
-# `executor`: what one loads; `health`: whether it answers probes.
+# `executor`: what one loads; `health`: whether it answers probes; `children`: the processes of one machine; `derived`:
+# what `threadlog derive` counts with.
 CHOICES: dict[str, tuple[str, Probe | str]] = {
     "DATABASE_URI": ("postgresql://there/db", supervisor(lambda it: it._postgres is None)),
     "KAFKA_BOOTSTRAP_SERVERS": ("broker:1", executor("log_in_database")),
@@ -161,10 +197,9 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
         "false",
         lambda settings, app: settings.fork_server,
     ),  # test_fork_server.py shows what it does
-    # What `threadlog derive` makes of them: tests/subscribers/test_usage.py.
-    "THREADLOG_DERIVE": ("true", lambda settings, app: settings.derive),
-    "THREADLOG_PRICES": ("prices.json", lambda settings, app: settings.prices),
-    "THREADLOG_DERIVED_RUNS_DAYS": ("9", lambda settings, app: settings.derived_runs_days),
+    "THREADLOG_DERIVE": ("true", "children"),
+    "THREADLOG_PRICES": ("prices.json", "derived"),
+    "THREADLOG_DERIVED_RUNS_DAYS": ("9", "derived"),
     "THREADLOG_LOOP_YIELD": ("false", executor("loop_yield")),
     "THREADLOG_RELOAD": ("true", supervisor(hopeless)),
     "N_JOBS_PER_WORKER": ("9", executor("slots")),
@@ -220,6 +255,10 @@ async def test_every_setting_arrives_in_what_servers_are_made_of(
             return loaded(Settings.load(), monkeypatch)
         if probe == "health":
             return await probed_for(Settings.load(), monkeypatch)
+        if probe == "children":
+            return await children(Settings.load(database_uri="postgresql:///x", fork_server=False), app, monkeypatch)
+        if probe == "derived":
+            return await derived(Settings.load(database_uri="postgresql:///x"), monkeypatch)
         assert not isinstance(probe, str)
         return probe(Settings.load(), app)
 

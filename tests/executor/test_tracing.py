@@ -15,7 +15,7 @@ import pytest
 from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
 
-langsmith = pytest.importorskip("langsmith")
+pytest.importorskip("langsmith")
 BATCHES = {
     "use_multipart_endpoint": False, "size_limit": 100, "size_limit_bytes": 20_971_520, "scale_up_nthreads_limit": 16,
     "scale_up_qsize_trigger": 1000, "scale_down_nempty_trigger": 4,
@@ -164,8 +164,6 @@ async def test_beside_the_servers_own_spans_that_tree_is_below_the_attempt_and_h
 
 def _as_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.sdk")
-    if tuple(map(int, langsmith.__version__.split(".")[:2])) < (0, 5):
-        pytest.skip("an older langsmith")
     monkeypatch.setenv("LANGSMITH_OTEL_ENABLED", "true")
     monkeypatch.setenv("LANGSMITH_OTEL_ONLY", "true")
     _as_in_a_new_process()

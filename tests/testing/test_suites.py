@@ -35,7 +35,7 @@ def run_pytest(folder: Path, *arguments: str, **variables: str) -> str:
         env={**environment, **variables},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
