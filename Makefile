@@ -103,7 +103,11 @@ test-newest: $(VENV)/.dev
 	$(VENV)/bin/uv pip install --quiet --upgrade --refresh --python $(VENV)-newest/bin/python -e '.[dev]'
 	$(VENV)-newest/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-docs: $(VENV)/.dev
+deploy/docs/node_modules/.installed: deploy/docs/package-lock.json
+	@if command -v npm >/dev/null; then cd deploy/docs && npm ci --no-audit --no-fund --ignore-scripts --silent && touch node_modules/.installed; \
+	else echo "no npm: the diagrams stay text"; fi
+
+docs: $(VENV)/.dev deploy/docs/node_modules/.installed
 	$(PY) -m mkdocs build --strict -f deploy/docs/mkdocs.yml
 
 lock: $(VENV)/.dev

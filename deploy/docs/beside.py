@@ -1,4 +1,8 @@
-"""Hook of MkDocs: the pages that stand beside the folder `docs` are part of the site, and links to them lead there."""
+"""Hooks of MkDocs: pages beside the folder `docs` are part of the site, and diagrams are drawn by a script of its own.
+
+The theme would load the script of the diagrams from another host. Here it is a package of npm (`npm ci` in this folder,
+which `make docs` does); where that is missing, the site shows the diagrams' text.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).parents[2]
 BESIDE = {"ARCHITECTURE.md": "architecture.md", "CHANGELOG.md": "changelog.md"}
+MERMAID = Path(__file__).parent / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
+SCRIPT = "assets/javascripts/mermaid.js"
+_FOR_TESTS = re.compile(r"^ *<!--\s*(?:run|file|json|not run):.*?-->\n?", re.M | re.S)  # tests/docs/pages.py reads them
 _LINK = re.compile(r"\[([^\]\n]*)\]\((\.\./[^)\s#]+|[^)\s#:]+\.md)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
     for name, page in BESIDE.items():
         files.append(File.generated(config, page, content=(ROOT / name).read_text()))
+    if MERMAID.exists():
+        files.append(File.generated(config, SCRIPT, abs_src_path=str(MERMAID)))
     return files
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> str:
+    if '<pre class="mermaid">' not in output:
+        return output
+    script = f'<script src="{get_relative_url(SCRIPT, page.url)}"></script>'  # before the theme's, which looks for it
+    return output.replace("</head>", f"{script}</head>", 1)
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
@@ -34,4 +51,5 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             return text if target in text else f"{text} (`{target}`)"
         return found[0]
 
-    return _LINK.sub(lead, markdown)
+    markdown = _LINK.sub(lead, _FOR_TESTS.sub("", markdown))
+    return markdown if MERMAID.exists() else markdown.replace("```mermaid", "```text")

@@ -1,83 +1,91 @@
-"""The documentation: the site is built strictly, what a reader would paste is well-formed, the first page works."""
+"""The documentation as a site: it is built strictly, needs no other host, and its diagrams are drawn."""
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import json
 import re
 import subprocess
 import sys
-import tomllib
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from playwright.async_api import async_playwright
 
-from tests.servers import Server
-from threadlog.deploy.cli import main as threadlog
+from tests.docs.pages import ROOT
+from tests.js.test_smoke import chromium, install
+from threadlog.deploy.cli_page import page as cli_page
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(path for path in (*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "ARCHITECTURE.md"))
-SHAPES = ROOT / "docs" / "reference" / "http-api.md"  # its JSON has types in the place of values
-FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.M | re.S)
-COMMANDS = re.compile(r"^ *(?:\$ )?threadlog ([a-z]+)", re.M)
+__all__ = ["chromium"]
+
+LOADS = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """The code of this language on a page, without the indentation that a list gives it."""
-    found = [(indent, code) for indent, named, code in FENCE.findall(page.read_text()) if named == language]
-    return ["\n".join(line.removeprefix(indent) for line in code.splitlines()) for indent, code in found]
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, with the script for its diagrams."""
+    install(ROOT / "deploy" / "docs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "deploy/docs/mkdocs.yml", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def diagrams(site: Path) -> dict[str, int]:
+    """How many diagrams are on which pages of the site."""
+    counts = {page: page.read_text().count('<pre class="mermaid">') for page in site.rglob("index.html")}
+    return {str(page.parent.relative_to(site)): count for page, count in counts.items() if count}
+
+
+@pytest.fixture
+def url(site: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.server
-def test_the_site_is_built_strictly(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "deploy/docs/mkdocs.yml", "-d", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
-    assert done.returncode == 0, done.stdout + done.stderr
-    built = {str(page.parent.relative_to(tmp_path)) for page in tmp_path.rglob("index.html")}
-    assert {"start", "moving", "concepts", "architecture", "reference/events"} <= built
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_reader_would_paste_is_well_formed(page: Path) -> None:
-    for code in blocks(page, "python"):
-        compile(code.replace("…", "..."), str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    for code in blocks(page, "json") if page != SHAPES else ():
-        json.loads(re.sub(r"(?<![:\"])//.*|…", "", code))
-    for code in blocks(page, "yaml"):
-        list(yaml.safe_load_all(code))
-    for code in blocks(page, "toml"):
-        tomllib.loads(code)
-
-
-def test_commands_of_the_pages_are_there(capsys: pytest.CaptureFixture[str]) -> None:
-    named = {
-        command
-        for page in PAGES
-        for language in ("sh", "bash", "console")
-        for code in blocks(page, language)
-        for command in COMMANDS.findall(code)
+@pytest.mark.timeout(400)
+def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = {page: page.read_text() for page in site.rglob("*.html")}
+    assert {"start", "moving", "concepts", "architecture", "reference/events"} <= {
+        str(page.parent.relative_to(site)) for page in pages
     }
-    assert {"up", "doctor", "events"} <= named
-    with pytest.raises(SystemExit):
-        threadlog(["--help"])
-    there = capsys.readouterr().out
-    assert not [command for command in sorted(named) if not re.search(rf"\b{command}\b", there)]
+    assert not [f"{page}: {host}" for page, html in pages.items() for host in LOADS.findall(html)]
+    assert not [page for page, html in pages.items() if "<!-- run" in html or "<!-- not run" in html]
 
 
-async def test_the_first_five_minutes(own_server: Callable[..., Server], tmp_path: Path) -> None:
-    page = ROOT / "docs" / "start.md"
-    agent, talk = blocks(page, "python")
-    (config,) = blocks(page, "json")
-    (tmp_path / "agent.py").write_text(agent)
-    (tmp_path / "langgraph.json").write_text(config)
-    server = await asyncio.to_thread(own_server, tmp_path / "langgraph.json", executors=1)
-    names: dict[str, Any] = {"__name__": "talk"}
-    exec(talk, names)
-    assert await names["main"](server.url) == "refunded"
-    shown = await asyncio.to_thread(server.threadlog, "events")
-    for wanted in ("run.created", "checkpoint.saved", "status=interrupted", "run.succeeded"):
-        assert wanted in shown.stdout, shown.stderr
+@pytest.mark.server
+@pytest.mark.timeout(400)
+async def test_diagrams_are_drawn_without_another_host(diagrams: dict[str, int], url: str, chromium: str) -> None:
+    assert diagrams
+    asked: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = await browser.new_page()
+        tab.on("request", lambda request: asked.append(request.url))
+        for page, count in diagrams.items():
+            await tab.goto(f"{url}/{page}/")
+            await tab.wait_for_function(  # the theme puts the drawing in the place of the text
+                "count => count == [...document.querySelectorAll('div.mermaid')].filter(it => it.clientHeight > 50)"
+                ".length",
+                arg=count,
+                timeout=60_000,
+            )
+        await browser.close()
+    assert not [request for request in asked if not request.startswith((url, "data:", "blob:"))]
+
+
+def test_the_page_of_the_command_line_is_current() -> None:
+    page = ROOT / "docs" / "reference" / "cli.md"
+    assert page.read_text() == cli_page(), "python -m threadlog.deploy.cli_page >docs/reference/cli.md"

@@ -1,13 +1,11 @@
-"""The example's test suite and the snippets of docs/testing.md pass, on the embedded Postgres, as users run them."""
+"""The example's test suite passes, on the embedded Postgres, as users run it."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from threadlog.testing.database import CACHE_VARIABLE, DATABASE_VARIABLE, new_da
 pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "testing.md"
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +43,6 @@ def test_the_example(tmp_path: Path, cache: Path) -> None:
     app = tmp_path / "app"
     shutil.copytree(ROOT / "deploy" / "examples" / "support_agent", app)
     assert "4 passed" in run_pytest(app, **{CACHE_VARIABLE: str(cache)})
-
-
-def test_the_page(tmp_path: Path, postgres_uri: str) -> None:
-    files: dict[str, str] = defaultdict(str)
-    for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        files[name] += text
-    assert files.keys() == {"agent.py", "conftest.py", "test_agent.py"}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    assert "7 passed" in run_pytest(tmp_path, **{DATABASE_VARIABLE: postgres_uri})
 
 
 async def test_each_session_has_a_kept_folder_for_itself(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
