@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import yaml
@@ -32,7 +33,7 @@ from threadlog.engine.user_code.langgraph_keys import KEYS
 
 APP = Path(__file__).parent / "app"
 STAND_INS = Path(__file__).parent / "stand_ins"  # commands that would take minutes, or not return
-SHOWN_URLS = ("http://127.0.0.1:2024", "http://localhost:2024")
+SHOWN_PLACES = ("127.0.0.1:2024", "localhost:2024")
 SHELL_SECONDS = 120  # far more than anything takes, but on a very busy machine
 NOT_LOOKED_AT = "nothing looks at this block: see tests/docs/pages.py for the comments `run` and `json`"
 _SHELLS = ("sh", "bash", "console")
@@ -258,7 +259,7 @@ class Reader:
     def _environment(self) -> dict[str, str]:
         env = servers.clean_environment()
         env |= {"PATH": f"{STAND_INS}:{Path(sys.executable).parent}:{env['PATH']}"}
-        env |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "THREADLOG_PORT": "0"}
+        env |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "THREADLOG_PORT": "0", "CURL_HOME": str(STAND_INS)}
         if self._server is not None and self._server is not self._started:
             env |= self._server._environment()
             env["THREADLOG_PORT"] = "0"
@@ -267,8 +268,8 @@ class Reader:
         return env | self._exports
 
     def _here(self, text: str) -> str:
-        for shown in SHOWN_URLS:
-            text = text.replace(shown, self.names.get("url", shown))
+        for shown in SHOWN_PLACES:
+            text = text.replace(shown, urlsplit(self.names["url"]).netloc if "url" in self.names else shown)
         return text
 
     async def _javascript(self, part: Part) -> None:
