@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -29,7 +26,6 @@ from threadlog.engine.log.kafka.keys import KeyTopic
 from .conftest import APP
 from .stored import settings_of, stored
 
-PAGE = Path(__file__).parents[2] / "docs" / "encryption.md"
 KEY = "an AES key of 32 characters long"
 CANARY = "canary-5d1f"
 LARGE = CANARY + "".join(f"{i * i * 7919 % 100_003:x}" for i in range(40_000))  # beyond 32 KiB, compressed
@@ -163,13 +159,6 @@ async def test_the_read_models_are_those_of_the_log(encrypted: Server) -> None:
     await client.runs.wait(thread["thread_id"], "ask", input={"items": [CANARY]})
     verified = await asyncio.to_thread(encrypted.threadlog, "events", "--verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
-
-
-async def test_the_snippet_of_the_page_runs(encrypted: Server) -> None:
-    snippet, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(snippet.replace('"agent"', '"ask"'), names)
-    assert (await names["shredded"](get_client(url=encrypted.url)))["items"] == ["a secret"]
 
 
 @pytest.mark.parametrize(

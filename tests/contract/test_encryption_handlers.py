@@ -261,7 +261,8 @@ async def test_the_handlers_of_the_page_run(own_server: Callable[..., Server], t
     keys = {f"KEY_OF_{name}": Fernet.generate_key().decode() for name in ("ANN", "BOB")}
     server = own_server(tmp_path / "langgraph.json", env=keys, executors=1)
     names: dict[str, Any] = {}
-    exec(asking.replace('"agent"', '"ask"').replace('{"items": []}', f'{{"items": ["{CANARY}"]}}'), names)
+    hello = '{"messages": [{"role": "user", "content": "hello"}]}'
+    exec(asking.replace('"agent"', '"ask"').replace(hello, f'{{"items": ["{CANARY}"]}}'), names)
     state = await names["of_ann"](get_client(url=server.url))
     assert state["values"]["items"] == [CANARY]
     assert list((await owners(server)).values()) == [{"tenant": "ANN"}]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import jsonschema
 import yaml
 from langgraph_sdk import get_client
@@ -86,7 +87,7 @@ class Reader:
         self._started = await asyncio.to_thread(
             servers.start,
             self.folder / "langgraph.json",
-            env=env,
+            env=self._exports | env,  # as in a terminal
             executors=None,
             data_dir=self.folder / ".threadlog",
             arguments=arguments,
@@ -296,7 +297,11 @@ class Reader:
 
     async def _sql(self, part: Part) -> None:
         assert self._server is not None
-        await self.shell(f"psql -X -v ON_ERROR_STOP=1 '{self._server.database_uri}' <<'SQL'\n{part.text}\nSQL")
+        connection = await asyncpg.connect(self._server.database_uri)
+        try:
+            self.names["shown"] = await connection.fetch(part.text)
+        finally:
+            await connection.close()
 
     async def _yaml(self, part: Part) -> None:
         for value in yaml.safe_load_all(part.text):
