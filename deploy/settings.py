@@ -247,7 +247,7 @@ class Settings(BaseSettings):
     )
     aes_old_keys: Annotated[list[str], NoDecode] = Field(
         [],
-        validation_alias="THREADLOG_AES_OLD_KEYS",
+        validation_alias=AliasChoices("THREADLOG_AES_OLD_KEYS", "LANGGRAPH_AES_FALLBACK_KEYS"),
         description="Keys (comma-separated) that `LANGGRAPH_AES_KEY` was before: what they encrypted can be read.",
     )
     aes_json_keys: Annotated[list[str], NoDecode] = Field(
@@ -447,7 +447,7 @@ def text(value: object) -> str:
 
 
 _SECRET = {"webhook_secret", "THREADLOG_WEBHOOK_SECRET", "aes_key", "aes_old_keys"} | {
-    "LANGGRAPH_AES_KEY", "THREADLOG_AES_OLD_KEYS"
+    "LANGGRAPH_AES_KEY", "THREADLOG_AES_OLD_KEYS", "LANGGRAPH_AES_FALLBACK_KEYS"
 }  # fmt: skip
 
 

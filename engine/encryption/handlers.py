@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 HANDLER_SECONDS = 10.0
 """What a handler gets for a call; a key management service mostly answers within one second."""
 _BLOCKED_SECONDS = 1.0
+_TIMEOUTS, _PAUSE_SECONDS = 3, 30.0  # circuit breaker: so many in a row in one context, and its calls fail at once
+_CONTEXTS = 1000  # of which timeouts are remembered
 _LEFT_BEHIND = 16  # loops whose handlers block, at most; then the last one is kept, and its calls fail
 
 Handler = Callable[..., Awaitable[Any]]
@@ -45,8 +49,15 @@ class EncryptionHandlers:
         ValueError: they can't be used; the message says why.
     """
 
-    def __init__(self, encryption: Encryption, *, seconds: float = HANDLER_SECONDS) -> None:
-        self._seconds = seconds
+    def __init__(
+        self,
+        encryption: Encryption,
+        *,
+        seconds: float = HANDLER_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._late: OrderedDict[tuple[str, bytes], tuple[int, float]] = OrderedDict()
         self._encrypt_blob, self._decrypt_blob = encryption._blob_encryptor, encryption._blob_decryptor
         self._encrypt_json, self._decrypt_json = encryption._json_encryptor, encryption._json_decryptor
         self._context = encryption._context_handler
@@ -114,13 +125,24 @@ class EncryptionHandlers:
             raise HandlerFailed(str(error)) from None
 
     async def _call(self, name: str, handler: Handler, *args: Any) -> Any:
+        circuit = (name, orjson.dumps(args[0].metadata if name != "context" else args[1].metadata))
+        late, since = self._late.get(circuit, (0, 0.0))
+        if late >= _TIMEOUTS and self._clock() - since < _PAUSE_SECONDS:
+            raise HandlerFailed(f"The application's encryption handler {name} has not responded {late} times: wait")
         loop = self._running_loop()
-        work = asyncio.run_coroutine_threadsafe(_awaited(handler, *args), loop)
+        begun = threading.Event()
+        work = asyncio.run_coroutine_threadsafe(_awaited(begun, handler, *args), loop)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(work), self._seconds)
+            result = await asyncio.wait_for(asyncio.wrap_future(work), self._seconds)
+            self._late.pop(circuit, None)
+            return result
         except TimeoutError as error:
             if work.done() and not work.cancelled():  # the handler's own
                 raise _failed(name, error) from error
+            if begun.is_set():  # else another handler blocks the loop
+                self._late[circuit] = (late + 1, self._clock())
+                if len(self._late) > _CONTEXTS:
+                    self._late.popitem(last=False)
             self._unless_it_turns(loop)
             logger.error("the application's encryption handler %s took longer than %g s", name, self._seconds)
             raise HandlerFailed(
@@ -150,7 +172,8 @@ class EncryptionHandlers:
         asyncio.get_running_loop().call_later(_BLOCKED_SECONDS, leave)
 
 
-async def _awaited(handler: Handler, *args: Any) -> Any:
+async def _awaited(begun: threading.Event, handler: Handler, *args: Any) -> Any:
+    begun.set()
     return await handler(*args)
 
 

@@ -187,6 +187,22 @@ async def test_a_handler_that_hangs_is_given_up_and_others_go_on(tenants: Tenant
     assert await keyring.ensure(THREAD)
 
 
+async def test_one_that_hangs_again_and_again_is_not_waited_for_in_that_context(tenants: Tenants) -> None:
+    now = 0.0
+    handlers = EncryptionHandlers(tenants.encryption, seconds=0.1, clock=lambda: now)
+    tenants.hangs = True
+    for _ in range(5):
+        with pytest.raises(HandlerFailed):
+            await handlers.encrypt_blob("thread", "data_key", {"tenant": "ann"}, b"x")
+    assert len(tenants.told) == 3  # the other two failed at once
+    tenants.hangs = False
+    assert await handlers.encrypt_blob("thread", "data_key", {"tenant": "bob"}, b"xy") == b"yx"
+    with pytest.raises(HandlerFailed, match="has not responded 3 times"):
+        await handlers.encrypt_blob("thread", "data_key", {"tenant": "ann"}, b"xy")
+    now = 31.0
+    assert await handlers.encrypt_blob("thread", "data_key", {"tenant": "ann"}, b"xy") == b"yx"
+
+
 async def test_a_handler_that_blocks_blocks_nothing_but_its_call(tenants: Tenants) -> None:
     keyring = keyring_of(tenants, seconds=0.2)
     tenants.blocks = True

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 import asyncpg
 import orjson
 import pytest
+from langgraph_sdk import Encryption
 
 from tests.waiting import eventually
 from threadlog.engine.encryption.cipher import DataKey, MasterKeys
 from threadlog.engine.encryption.connection import ContentLost, opening
+from threadlog.engine.encryption.field_cipher import field_token
+from threadlog.engine.encryption.handlers import EncryptionHandlers
 from threadlog.engine.encryption.key_table import PostgresKeys
 from threadlog.engine.encryption.key_topic import KeyTopicKeeper, LoggedKeys
 from threadlog.engine.encryption.keys import Keyring, WrappedKey
-from threadlog.engine.encryption.wrapping import WithInstallationKey
+from threadlog.engine.encryption.wrapping import WithHandlers, WithInstallationKey
+from threadlog.engine.encryption_context import CONTEXT
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.projections.schema import migrate
 
@@ -28,6 +33,14 @@ _WEBHOOK = """
 INSERT INTO webhooks (run_id, thread_id, p, url, receiver, status, ended_at, attempt, due_at, created_at, metadata,
     kwargs, multitask_strategy, temporary)
 VALUES ($1, $2, 0, '', '', 'success', now(), 1, now(), now(), '{}', '{}', 'enqueue', true)
+"""
+_CRON = """
+INSERT INTO crons (cron_id, p, assistant_id, schedule, payload, enabled, version, created_at, updated_at)
+VALUES ($1, 0, $1, '* * * * *', '{}', true, 1, now(), now())
+"""
+_ASSISTANT = """
+INSERT INTO assistants (assistant_id, graph_id, name, version, created_at, updated_at)
+VALUES ($1, '', '', 1, now(), now())
 """
 
 
@@ -59,6 +72,23 @@ async def test_a_key_goes_with_its_thread(pool: asyncpg.Pool) -> None:
 async def test_so_it_does_with_a_thread_that_begins_and_ends_in_one_fold(pool: asyncpg.Pool) -> None:
     await Keyring(WRAPPER, PostgresKeys(pool)).ensure(T)
     await delete(pool, T)
+    assert await owners(pool) == []
+
+
+async def test_a_thread_with_the_id_of_a_cron_leaves_it_its_key(pool: asyncpg.Pool) -> None:
+    await pool.execute(_CRON, T)
+    await Keyring(WRAPPER, PostgresKeys(pool)).ensure(T)
+    await pool.execute(_THREAD, T)  # as anybody can make one
+    await delete(pool, T)
+    assert await owners(pool) == [T]
+    await pool.execute("DELETE FROM crons")
+    assert await owners(pool) == []
+
+
+async def test_the_key_of_an_assistant_goes_with_it(pool: asyncpg.Pool) -> None:
+    await pool.execute(_ASSISTANT, T)
+    await Keyring(WRAPPER, PostgresKeys(pool)).ensure(f"assistant:{T}")
+    await pool.execute("DELETE FROM assistants")
     assert await owners(pool) == []
 
 
@@ -141,6 +171,44 @@ async def test_content_is_read_decrypted_and_a_clients_text_is_not(pool: asyncpg
         await connection.close()
 
 
+async def test_a_key_that_handlers_do_not_give_hides_its_rows_alone(pool: asyncpg.Pool, empty_database: str) -> None:
+    encryption = Encryption()
+
+    @encryption.encrypt.blob
+    async def encrypt(ctx: Any, data: bytes) -> bytes:
+        return data
+
+    @encryption.decrypt.blob
+    async def decrypt(ctx: Any, data: bytes) -> bytes:
+        if ctx.metadata == {"tenant": "ann"} and refuses:
+            raise RuntimeError("her key is disabled")
+        return data
+
+    refuses = False
+    handlers = EncryptionHandlers(encryption)
+    keyring = Keyring(WithHandlers(handlers), PostgresKeys(pool), handlers=handlers)
+    for thread, tenant in ((T, "ann"), (OTHER, "bob")):
+        CONTEXT.set({"tenant": tenant})
+        key = await keyring.ensure(thread)
+        metadata = {"name": tenant, "secret": field_token(key, f"of {tenant}")}
+        await pool.execute(_THREAD, thread)
+        await pool.execute(
+            "UPDATE threads SET metadata = $2::text::jsonb, error = $3::text::json WHERE thread_id = $1",
+            thread, orjson.dumps(metadata).decode(), orjson.dumps({"message": key.token("it failed")}).decode(),
+        )  # fmt: skip
+    refuses = True
+    reader = Keyring(WithHandlers(handlers), PostgresKeys(pool), handlers=handlers)
+    connection = await asyncpg.connect(empty_database, connection_class=opening(reader))
+    try:
+        rows = await connection.fetch("SELECT metadata::text, error::text FROM threads ORDER BY thread_id")
+    finally:
+        await connection.close()
+    (hers, her_error), (his, his_error) = [(orjson.loads(row[0]), orjson.loads(row[1])) for row in rows]
+    assert his == {"name": "bob", "secret": "of bob"} and his_error == {"message": "it failed"}
+    assert hers["name"] == "ann" and hers["secret"].startswith("~encj1:")
+    assert her_error["message"].startswith("~enc1:")
+
+
 # --- with the log in Kafka --------------------------------------------------------------------------------------------
 
 
@@ -205,3 +273,17 @@ async def test_a_new_database_has_its_keys_from_the_topic_but_for_those_of_delet
     assert list(topic.records) == [kept.id] and topic.tombstones == [gone.id]
     await keeper.restore()
     assert await owners(pool) == [T]
+
+
+async def test_the_context_of_a_key_and_its_new_form_are_in_the_topic_too(pool: asyncpg.Pool) -> None:
+    topic = TopicInMemory()
+    CONTEXT.set({"tenant": "ann"})
+    key = await Keyring(WRAPPER, LoggedKeys(pool, topic)).ensure(T)
+    CONTEXT.set({})
+    new = WithInstallationKey(MasterKeys("x" * 32, ["0123456789abcdef"]))
+    assert await Keyring(new, LoggedKeys(pool, topic)).ensure(T) == key
+    (record,) = topic.records.values()
+    assert (record.wrapped_by, record.context) == (MasterKeys("x" * 32).name, {"tenant": "ann"})
+    await pool.execute("DELETE FROM data_keys")  # as if it was lost
+    await KeyTopicKeeper(pool, topic).restore()
+    assert await Keyring(new, LoggedKeys(pool, topic)).context_of(T) == {"tenant": "ann"}
