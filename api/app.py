@@ -33,7 +33,7 @@ from threadlog.api.runs import thread_stream, webhooks
 from threadlog.api.settings import SETTINGS
 from threadlog.api.store import routes as store
 from threadlog.api.studio import routes as studio
-from threadlog.api.system import asyncapi, overview, usage
+from threadlog.api.system import asyncapi, overview, prices, usage
 from threadlog.api.system import routes as system
 from threadlog.api.threads import copy, event_log, search
 from threadlog.api.threads import routes as threads
@@ -61,6 +61,7 @@ ROUTES: tuple[Route, ...] = (
     *graphs.routes,
     *store.routes,
     *system.routes,
+    *prices.routes,
     *asyncapi.routes,
     *usage.routes,
     *overview.routes,

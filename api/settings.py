@@ -14,6 +14,7 @@ from threadlog.engine.domain.expiry import Ttl
 from threadlog.engine.user_code.http_section import HeaderRule
 from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.engine.user_code.webhook_rules import WebhookRules
+from threadlog.projections.derived.prices import PriceTable
 
 
 def _version() -> str:
@@ -55,6 +56,8 @@ class ApiSettings:
     """Reported by `/info`, `/openapi.json` and the metrics; the installed distribution's."""
     cors: Cors = field(default_factory=Cors)
     """Cross-origin rules; the default allows any origin without credentials."""
+    prices: PriceTable = field(default_factory=PriceTable)
+    """What tokens of models cost; none by default."""
     max_body_bytes: int = 300 * 1024 * 1024
     """Bytes of a request body; a larger one is 413. It must arrive within `read_timeout_seconds` and
     the time its size adds; `api.http.limits` has the limits of its content."""

@@ -156,11 +156,17 @@ def migrate(check: bool, graph_ids: tuple[str, ...], as_json: bool, **given: Any
 @click.option("--ignore", "ignored", multiple=True, metavar="CHANNEL", help="A channel that need not be the same.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also for runs that can't be compared.")
 @click.option("--json", "as_json", is_flag=True, help="The comparisons as one JSON object.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="The same in a file, which the page /studio/#/reruns shows.",
+)
 @config_option
 @data_dir_option
 def rerun(
     run_ids: tuple[str, ...], since: str | None, graph_ids: tuple[str, ...], limit: int, ignored: tuple[str, ...],
-    strict: bool, as_json: bool, **given: Any,
+    strict: bool, as_json: bool, report: Path | None, **given: Any,
 ) -> None:  # fmt: skip
     """Execute past runs with today's code, step by step from their checkpoints, and tell where it does otherwise.
 
@@ -180,7 +186,7 @@ def rerun(
         run_to_end(
             lambda: comparing.run_again(
                 settings, application.path, run_ids=run_ids, since_seconds=seconds, graph_ids=graph_ids, limit=limit,
-                ignored=ignored, strict=strict, as_json=as_json,
+                ignored=ignored, strict=strict, as_json=as_json, report=report,
             ),
             call,
         )

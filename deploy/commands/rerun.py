@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -52,9 +53,15 @@ def run_again(
     ignored: Sequence[str],
     strict: bool,
     as_json: bool,
+    report: Path | None = None,
 ) -> int:
     """Print the comparisons; 1 if a run differs (`strict`: or could not be compared), else 0. Loads the graphs, so
-    without a running loop."""
+    without a running loop. `report`: the file that gets them for the Studio."""
+    if report is not None:
+        try:
+            report.open("ab").close()
+        except OSError as error:
+            raise CannotRun(f"the report can't be written: {error}") from None
     application = load(config)
     if unknown := [name for name in graph_ids if name not in application.graphs]:
         raise CannotRun(f"{application.path} has no graph {unknown[0]}")
@@ -69,9 +76,15 @@ def run_again(
     finally:
         loop.close()
     counts = Counter(comparison.verdict for comparison in comparisons)
-    if as_json:
+    if as_json or report is not None:
         runs = [{**asdict(comparison), "verdict": comparison.verdict} for comparison in comparisons]
-        click.echo(orjson.dumps({"runs": runs, "counts": counts}))
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        text = orjson.dumps({"made_at": made_at, "runs": runs, "counts": counts})
+    if report is not None:
+        report.write_bytes(text)
+        click.echo(f"the server's page /studio/#/reruns opens {report}", err=True)
+    if as_json:
+        click.echo(text)
     else:
         for comparison in comparisons:
             _show(comparison)

@@ -61,6 +61,7 @@ from threadlog.engine.user_code.langgraph_json import load as load_langgraph_jso
 from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.projections.commit.applied import PostgresApplied
 from threadlog.projections.commit.crons import PostgresCronStore
+from threadlog.projections.derived.prices import BadPrices, PriceTable
 
 log = logging.getLogger("threadlog")
 
@@ -357,8 +358,20 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         internal_metrics=settings.expose_internal_metrics_prometheus,
         langsmith=_langsmith(settings),
         own_url=api_url(settings, app),
+        prices=_prices(settings),
         security=None if app.auth is None else app.auth.openapi,
     )
+
+
+def _prices(settings: Settings) -> PriceTable:
+    """The table of THREADLOG_PRICES. A wrong one costs the sums that people see, not the service."""
+    if settings.prices is None:
+        return PriceTable()
+    try:
+        return PriceTable.load(settings.prices)
+    except BadPrices as error:
+        log.warning("THREADLOG_PRICES: %s; no costs are shown", error)
+        return PriceTable()
 
 
 def _langsmith(settings: Settings) -> LangSmith | None:

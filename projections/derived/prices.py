@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
@@ -38,6 +38,10 @@ class PriceTable:
 
     def __init__(self, prices: Mapping[str, Price] | None = None) -> None:
         self._prices = dict(prices or {})
+
+    def __iter__(self) -> Iterator[tuple[str, Price]]:
+        """The models, or patterns, in the order of the file."""
+        return iter(self._prices.items())
 
     @classmethod
     def load(cls, path: Path) -> PriceTable:

@@ -96,6 +96,12 @@ async def test_where_todays_code_does_otherwise_is_told_by_step_and_node(served:
     details = [detail for _, detail in differences(comparison)]
     assert "messages[0].content: recorded 'You said Hi', today 'Did you say Hi'" in details
     assert "today it does not go to thank" in details and "today it goes to end" in details
+    (written,) = [task for task in comparison.tasks if task.verdict == "different"]
+    assert [(c.path, c.recorded, c.today, c.has) for c in written.changes] == [
+        ("messages[0].content", "You said Hi", "Did you say Hi", ("recorded", "today")),
+        ("next", "thank", None, ("recorded",)),
+        ("next", None, "end", ("today",)),
+    ]
     # Each step begins where the recorded one began: what follows a difference does not differ for that.
     assert [task.verdict for task in comparison.tasks] == ["same", "different", "same"]
     only = await compare(server, run_id, graph("Did you say", polite=True), ignored=["messages"])
@@ -315,12 +321,12 @@ def test_a_difference_in_a_large_value_is_shown_where_it_is() -> None:
     long = "x" * 1000
     then = [("found", {"pages": [{"text": long, "n": 1}, {"text": f"{long}old{long}"}]}), ("gone", 1)]
     today = [("found", {"pages": [{"text": long, "n": 1}, {"text": f"{long}new{long}", "more": None}]})]
-    in_text, more, gone = _differences(then, today, ())
+    in_text, more, gone = (detail for detail, _ in _differences(then, today, ()))
     assert in_text.startswith("found.pages[1].text: recorded …xxx") and "xold" in in_text and "xnew" in in_text
     assert len(in_text) < 500
     assert more == "found.pages[1].more: recorded nothing, today None"
     assert gone == "gone: recorded 1, today nothing"
-    (shorter,) = _differences([("pages", [1, 2])], [("pages", [1])], ())
+    ((shorter, _),) = _differences([("pages", [1, 2])], [("pages", [1])], ())
     assert shorter == "pages: recorded [1, 2], today [1]"
 
 

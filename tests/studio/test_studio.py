@@ -21,7 +21,7 @@ from tests.studio.conftest import WAIT_MS, Open, assert_accessible, thread_of
 pytestmark = [pytest.mark.js, pytest.mark.timeout(240)]
 expect.set_options(timeout=WAIT_MS)
 
-PAGES = ["threads", "inbox", "runs", "assistants", "crons", "store", "system"]
+PAGES = ["threads", "inbox", "runs", "reruns", "assistants", "crons", "store", "system"]
 
 
 async def choose(page: Page, graph: str) -> None:

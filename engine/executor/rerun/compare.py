@@ -15,6 +15,8 @@ from threadlog.engine.executor.rerun.record import RESUME, RecordedStep, Recorde
 from threadlog.engine.stored.tasks import ERROR, INTERRUPT
 
 _SHOWN = 160  # characters of a value
+_KEPT = 20_000  # characters of a text in a report
+_LONG = 2**63
 _BEFORE = 30  # of them before the first that differs
 _NEXT = "branch:to:"
 _UNSEEN = frozenset({RESUME, "__no_writes__", "__error_source_node__"})
@@ -24,13 +26,25 @@ Verdict = Literal["same", "different", "unanswered"]
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One place where the writes of a task differ, by its path; values are JSON. `has`: which of the two are there."""
+
+    path: str
+    recorded: Any
+    today: Any
+    has: tuple[Literal["recorded", "today"], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskResult:
-    """One node of one superstep. `details`: what differs, or what the record has no answer to."""
+    """One node of one superstep. `details`: what differs, or what the record has no answer to, for people; `changes`:
+    what differs, for programs."""
 
     step: int
     node: str
     verdict: Verdict
     details: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 def compared(
@@ -53,8 +67,9 @@ def compared(
             why = ("it does not run today" if error is None else f"today the graph raises {_told(error)}",)
             results.append(TaskResult(step.number, task.name, "different", why))
             continue
-        details = tuple(_differences(task.writes, today, ignored))
-        results.append(TaskResult(step.number, task.name, "different" if details else "same", details))
+        found = _differences(task.writes, today, ignored)
+        details, changes = tuple(detail for detail, _ in found), tuple(change for _, change in found)
+        results.append(TaskResult(step.number, task.name, "different" if found else "same", details, changes))
     for _ in written.keys() - step.planned.keys():
         results.append(TaskResult(step.number, "?", "different", ("a task runs today that did not then",)))
     return results
@@ -66,15 +81,17 @@ def _cancelled(task: RecordedTask) -> bool:
 
 def _differences(
     then: Sequence[tuple[str, Any]], today: Sequence[tuple[str, Any]], ignored: Collection[str]
-) -> list[str]:
+) -> list[tuple[str, Change]]:
     before, after = _by_channel(then), _by_channel(today)
-    found = []
+    found: list[tuple[str, Change]] = []
     for channel in dict.fromkeys((*before, *after)):
         if channel in ignored or channel in _UNSEEN or before.get(channel) == after.get(channel):
             continue
         if channel.startswith(_NEXT):
             node = channel.removeprefix(_NEXT)
-            found.append(f"today it {'does not go' if channel in before else 'goes'} to {node}")
+            goes = channel in before
+            detail = f"today it {'does not go' if goes else 'goes'} to {node}"
+            found.append((detail, _change("next", node if goes else _NOTHING, _NOTHING if goes else node)))
             continue
         name = {ERROR: "error", INTERRUPT: "question", "__pregel_tasks": "sends"}.get(channel, channel)
         found += _differing(name, _only(before.get(channel, _NOTHING)), _only(after.get(channel, _NOTHING)))
@@ -86,7 +103,7 @@ def _only(values: Any) -> Any:
     return values[0] if isinstance(values, list) and len(values) == 1 else values
 
 
-def _differing(path: str, then: Any, today: Any) -> list[str]:
+def _differing(path: str, then: Any, today: Any) -> list[tuple[str, Change]]:
     """A line per innermost place where the two differ."""
     if isinstance(then, Mapping) and isinstance(today, Mapping):
         lines = []
@@ -101,7 +118,31 @@ def _differing(path: str, then: Any, today: Any) -> list[str]:
     one, other = repr(then), repr(today)
     same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     start = max(0, same - _BEFORE) if max(len(one), len(other)) > _SHOWN else 0
-    return [f"{path}: recorded {_shown(one, start)}, today {_shown(other, start)}"]
+    detail = f"{path}: recorded {_shown(one, start)}, today {_shown(other, start)}"
+    return [(detail, _change(path, then, today))]
+
+
+def _change(path: str, then: Any, today: Any) -> Change:
+    has: list[Literal["recorded", "today"]] = []
+    if then is not _NOTHING:
+        has.append("recorded")
+    if today is not _NOTHING:
+        has.append("today")
+    return Change(path, _json(then), _json(today), tuple(has))
+
+
+def _json(value: Any) -> Any:
+    """The value as JSON has it; what JSON has no form for as Python shows it."""
+    if value is _NOTHING or value is None or isinstance(value, bool | float):
+        return None if value is _NOTHING else value
+    if isinstance(value, int) and abs(value) < _LONG:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(inner) for inner in value]
+    text = str(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _KEPT else f"{text[:_KEPT]}… and {len(text) - _KEPT} more characters"
 
 
 def _by_channel(writes: Sequence[tuple[str, Any]]) -> dict[str, list[Any]]:

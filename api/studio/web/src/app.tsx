@@ -8,24 +8,28 @@ const ThreadPage = lazy(() => import("./thread/thread_page"));
 const AssistantsPage = lazy(() => import("./pages/assistants"));
 const CronsPage = lazy(() => import("./pages/crons"));
 const StorePage = lazy(() => import("./pages/store"));
+const ComparePage = lazy(() => import("./thread/compare_page"));
 const ExplainPage = lazy(() => import("./pages/explain"));
+const RerunsPage = lazy(() => import("./reruns/reruns_page"));
 const InboxPage = lazy(() => import("./pages/inbox"));
 const RunsPage = lazy(() => import("./pages/runs"));
 const SystemPage = lazy(() => import("./pages/system"));
 
 const PAGES: [string, string][] = [
-  ["threads", "Threads"], ["inbox", "Inbox"], ["runs", "Runs"], ["assistants", "Assistants"], ["crons", "Crons"],
+  ["threads", "Threads"], ["inbox", "Inbox"], ["runs", "Runs"], ["reruns", "Reruns"], ["assistants", "Assistants"], ["crons", "Crons"],
   ["store", "Store"], ["system", "System"],
 ];
 
 function Page() {
   const { page, id, tab, at } = usePlace();
   if (page === "threads" && id && tab === "runs" && at) return <ExplainPage key={`${id} ${at}`} threadId={id} runId={at} />;
+  if (page === "threads" && id && tab === "compare") return <ComparePage key={id} threadId={id} at={at} />;
   if (page === "threads" && id) return <ThreadPage key={id} id={id} tab={tab} at={at} />;
   switch (page) {
     case "threads": return <ThreadsPage />;
     case "inbox": return <InboxPage />;
     case "runs": return <RunsPage />;
+    case "reruns": return <RerunsPage runId={id} />;
     case "assistants": return <AssistantsPage />;
     case "crons": return <CronsPage />;
     case "store": return <StorePage />;

@@ -1,5 +1,5 @@
 import dagre from "@dagrejs/dagre";
-import { Background, Controls, Handle, Position, ReactFlow } from "@xyflow/react";
+import { Background, BaseEdge, Controls, Handle, MarkerType, Position, ReactFlow } from "@xyflow/react";
 import { createContext, memo, useContext, useMemo, useState } from "react";
 import { Failure } from "../parts/basic";
 import { useLoad } from "../hooks";
@@ -7,26 +7,40 @@ import { ask } from "../server";
 import type { Span } from "./use_run";
 
 export type Stops = { before: string[]; after: string[] };
-type Light = { spans: Span[]; next: string[]; stops: Stops; setStops: (stops: Stops) => void };
+/** `shared`: nodes that ran before what is looked at. Without `setStops` there are no breakpoints to set. */
+type Light = { spans: Span[]; next: string[]; shared?: string[]; stops?: Stops; setStops?: (stops: Stops) => void };
 
-const Lights = createContext<Light>({ spans: [], next: [], stops: { before: [], after: [] }, setStops: () => {} });
-const HEIGHT = 48;
+const NONE: Stops = { before: [], after: [] };
+const Lights = createContext<Light>({ spans: [], next: [] });
+const WIDEST = 260;
+const LETTER_PX = 8.4;
+const LINE_PX = 21;
+const PADDING_PX = 30;
+const STOPS_PX = 26;
 const labelOf = (id: string) => id.replaceAll("__", "").split(":").at(-1)!;
-const widthOf = (id: string) => Math.max(110, 28 + 7.5 * labelOf(id).length);
+const isEnd = (id: string) => id === "__start__" || id === "__end__";
+const hasStops = (id: string) => !isEnd(id) && !id.includes(":");
+
+function sizeOf(id: string, stops: boolean): { width: number; height: number } {
+  const text = LETTER_PX * labelOf(id).length;
+  const width = Math.min(WIDEST, Math.max(120, PADDING_PX + text));
+  return { width, height: 12 + LINE_PX * Math.ceil(text / (width - PADDING_PX)) + (stops && hasStops(id) ? STOPS_PX : 0) };
+}
 
 const GraphNode = memo(function GraphNode({ id, data }: any) {
-  const { spans, next, stops, setStops } = useContext(Lights);
-  const mine = spans.filter((span) => span.node === id || span.node.startsWith(id + ":"));
-  const light = mine.some((span) => !span.end) ? "active" : mine.length ? "done" : next.includes(id) ? "next" : "";
-  const ends = id === "__start__" || id === "__end__";
-  const toggle = (where: keyof Stops) => setStops({
+  const { spans, next, shared = [], stops = NONE, setStops } = useContext(Lights);
+  const within = (node: string) => node === id || node.startsWith(id + ":");
+  const mine = spans.filter((span) => within(span.node));
+  const light = mine.some((span) => !span.end) ? "active" : mine.length ? "done" : next.includes(id) ? "next" : shared.some(within) ? "shared" : "";
+  const toggle = (where: keyof Stops) => setStops?.({
     ...stops, [where]: stops[where].includes(id) ? stops[where].filter((one) => one !== id) : [...stops[where], id],
   });
   return (
     <div className={`node ${light}`} data-node={id} data-light={light}>
       <Handle type="target" position={Position.Top} style={{ opacity: 0 }} />
-      <span>{data.label}</span>{mine.some((span) => span.failed) && <span> failed</span>}
-      {!ends && !id.includes(":") && (
+      <span className="name">{data.label.split(/(?<=[._-])/).map((part: string, index: number) => <span key={index}>{part}<wbr /></span>)}</span>{mine.some((span) => span.failed) && <span> failed</span>}
+      {mine.length > 1 && <span className="times" title={`ran ${mine.length} times`}> ×{mine.length}</span>}
+      {hasStops(id) && setStops && (
         <div className="stops">
           <button className="nodrag" aria-pressed={stops.before.includes(id)} onClick={() => toggle("before")} aria-label={`Stop before ${id}`}>before</button>
           <button className="nodrag" aria-pressed={stops.after.includes(id)} onClick={() => toggle("after")} aria-label={`Stop after ${id}`}>after</button>
@@ -37,45 +51,68 @@ const GraphNode = memo(function GraphNode({ id, data }: any) {
   );
 });
 
-function arrange(drawn: { nodes: any[]; edges: any[] }) {
-  const plan = new dagre.graphlib.Graph().setGraph({ rankdir: "TB", ranksep: 44, nodesep: 28 }).setDefaultEdgeLabel(() => ({}));
+type Point = { x: number; y: number };
+
+/** The way that the layout has found for an edge, around the nodes, its corners rounded. */
+function pathOf(points: Point[]): string {
+  const [first, ...rest] = points;
+  let path = `M ${first.x} ${first.y}`;
+  rest.forEach((point, index) => {
+    const after = rest[index + 1];
+    path += after ? ` Q ${point.x} ${point.y} ${(point.x + after.x) / 2} ${(point.y + after.y) / 2}` : ` L ${point.x} ${point.y}`;
+  });
+  return path;
+}
+
+function GraphEdge({ id, data, markerEnd, style, label }: any) {
+  const points: Point[] = data.points;
+  const middle = points[Math.floor(points.length / 2)];
+  return <BaseEdge id={id} path={pathOf(points)} markerEnd={markerEnd} style={style} label={label} labelX={middle.x} labelY={middle.y} />;
+}
+
+function arrange(drawn: { nodes: any[]; edges: any[] }, stops: boolean) {
+  const plan = new dagre.graphlib.Graph({ multigraph: true }).setGraph({ rankdir: "TB", ranksep: 40, nodesep: 36, edgesep: 24 }).setDefaultEdgeLabel(() => ({}));
   const ids = new Set(drawn.nodes.map((node) => String(node.id)));
-  for (const id of ids) plan.setNode(id, { width: widthOf(id), height: HEIGHT });
+  for (const id of ids) plan.setNode(id, sizeOf(id, stops));
   const edges = drawn.edges.filter((edge) => ids.has(String(edge.source)) && ids.has(String(edge.target)));
-  for (const edge of edges) plan.setEdge(String(edge.source), String(edge.target));
+  edges.forEach((edge, index) => plan.setEdge(String(edge.source), String(edge.target), {}, String(index)));
   dagre.layout(plan);
   return {
-    nodes: [...ids].map((id) => ({
-      id, type: "step", data: { label: labelOf(id) }, style: { width: widthOf(id) },
-      position: { x: plan.node(id).x - widthOf(id) / 2, y: plan.node(id).y - HEIGHT / 2 },
-    })),
+    nodes: [...ids].map((id) => {
+      const { width, height } = sizeOf(id, stops);
+      return { id, type: "step", data: { label: labelOf(id) }, style: { width, height }, position: { x: plan.node(id).x - width / 2, y: plan.node(id).y - height / 2 } };
+    }),
     edges: edges.map((edge, index) => ({
-      id: `${index}`, source: String(edge.source), target: String(edge.target), animated: Boolean(edge.conditional),
+      id: `${index}`, type: "way", source: String(edge.source), target: String(edge.target),
+      data: { points: plan.edge({ v: String(edge.source), w: String(edge.target), name: String(index) }).points },
       label: typeof edge.data === "string" && edge.data !== edge.target ? edge.data : undefined,
-      style: edge.conditional ? { strokeDasharray: "4 4" } : {},
+      markerEnd: { type: MarkerType.ArrowClosed, color: "var(--faint)" },
+      style: { stroke: "var(--faint)", ...(edge.conditional ? { strokeDasharray: "4 4" } : {}) },
     })),
   };
 }
 
 const KINDS = { step: GraphNode };
+const WAYS = { way: GraphEdge };
 
 /** The agent's graph; nodes light up while they work. */
 export default function GraphView({ assistant, ...lights }: { assistant: string } & Light) {
+  const { stops } = lights;
   const [expanded, setExpanded] = useState(false);
   const graph = useLoad(() => ask("GET", `/assistants/${encodeURIComponent(assistant)}/graph?xray=${expanded}`), [assistant, expanded]);
-  const drawn = useMemo(() => (graph.value ? arrange(graph.value) : null), [graph.value]);
+  const drawn = useMemo(() => (graph.value ? arrange(graph.value, Boolean(stops)) : null), [graph.value, !stops]);
   return (
     <>
       <div className="bar">
         <label><input type="checkbox" checked={expanded} onChange={(event) => setExpanded(event.target.checked)} /> expand subgraphs</label>
-        <span className="push badge">{lights.stops.before.length + lights.stops.after.length} breakpoints</span>
+        {stops && <span className="push badge">{stops.before.length + stops.after.length} breakpoints</span>}
       </div>
       <Failure text={graph.error} />
       {drawn && (
         <Lights.Provider value={lights}>
           <div className="graph" role="group" aria-label="Graph">
-            <ReactFlow key={String(expanded)} nodes={drawn.nodes} edges={drawn.edges} nodeTypes={KINDS} fitView minZoom={0.1}
-              nodesConnectable={false} proOptions={{ hideAttribution: true }}>
+            <ReactFlow key={`${assistant} ${expanded}`} nodes={drawn.nodes} edges={drawn.edges} nodeTypes={KINDS} edgeTypes={WAYS} fitView fitViewOptions={{ maxZoom: 1.2 }} minZoom={0.1}
+              nodesConnectable={false} nodesDraggable={false} nodesFocusable={false} edgesFocusable={false} proOptions={{ hideAttribution: true }}>
               <Background /><Controls showInteractive={false} />
             </ReactFlow>
           </div>

@@ -1,14 +1,11 @@
 import { lazy, Suspense, useState } from "react";
 import { Badge, Failure, When } from "../parts/basic";
 import { CopyJson, Diff, JsonView } from "../parts/json";
+import { link } from "../hooks";
 import { client, reason } from "../server";
+import { checkpointOf, parentOf, type State } from "./states";
 
 const JsonEditor = lazy(() => import("../parts/editor"));
-
-/** A state as the API has it. */
-export type State = any;
-export const checkpointOf = (state: State): string => state?.checkpoint?.checkpoint_id ?? state?.checkpoint_id ?? "";
-const parentOf = (state: State): string => state?.parent_checkpoint?.checkpoint_id ?? state?.parent_config?.configurable?.checkpoint_id ?? "";
 
 /** The checkpoints as a tree: what was run or edited again from one is a branch of it. */
 export function HistoryTree({ states, chosen, choose }: { states: State[]; chosen: string; choose: (id: string) => void }) {
@@ -61,6 +58,7 @@ export function StateView({ threadId, state, states, run, changed }: {
   const [node, setNode] = useState("");
   const [error, setError] = useState("");
   const id = checkpointOf(state);
+  const newest = checkpointOf(states.find((one) => checkpointOf(one) !== id) ?? state);
   const parent = states.find((one) => checkpointOf(one) === parentOf(state));
   const other = states.find((one) => checkpointOf(one) === beside);
   return (
@@ -76,6 +74,7 @@ export function StateView({ threadId, state, states, run, changed }: {
           <option value="values">values</option><option value="diff">difference to its parent</option>
           <option value="compare">compare with …</option><option value="edit">edit</option><option value="raw">everything</option>
         </select>
+        <a href={link("threads", threadId, "compare", `${newest}..${id}`)}>Side by side</a>
         <button onClick={() => run(id)}>Run from here</button>
         <CopyJson value={state} />
       </div>

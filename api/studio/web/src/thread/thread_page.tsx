@@ -1,16 +1,18 @@
 import { lazy, Suspense, useEffect, useMemo, useRef, useState } from "react";
-import { Badge, Failure, Fallback, Id, Tabs, duration } from "../parts/basic";
+import { Badge, Failure, Fallback, Id, Tabs } from "../parts/basic";
 import { CopyJson, JsonView } from "../parts/json";
 import { isMessages, Message, type ChatMessage } from "../parts/message";
 import { link, useLoad } from "../hooks";
 import { ask, client, reason } from "../server";
 import { Composer, type Settings } from "./composer";
-import { checkpointOf, HistoryTree, StateView } from "./history";
+import { Counters } from "./counters";
+import { HistoryTree, StateView } from "./history";
 import { Interrupts, type Interrupt } from "./interrupts";
+import { checkpointOf } from "./states";
 import { useRun } from "./use_run";
 import type { Stops } from "./graph";
 import { Scrubber } from "./scrubber";
-import { barsOf, checkpointAt, indexOf, tokensOf, useEvents } from "./use_events";
+import { barsOf, checkpointAt, indexOf, lightsAt, usageOf, useEvents } from "./use_events";
 import { barsOfNodes, Waterfall } from "./waterfall";
 
 const GraphView = lazy(() => import("./graph"));
@@ -56,7 +58,7 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
 
   const log = useEvents(id);
   const bars = useMemo(() => (view === "Steps" ? barsOf(log.events) : []), [view, log.events]);
-  const tokens = useMemo(() => tokensOf(log.events), [log.events]);
+  const logged = useMemo(() => usageOf(log.events), [log.events]);
   const lookedAt = moment !== NOW;
   const known = lookedAt ? history.value?.find((one) => checkpointOf(one) === moment.checkpoint) : undefined;
   const fetched = useLoad(async () => (lookedAt && !known && moment.checkpoint ? ask("GET", `/threads/${id}/state/${moment.checkpoint}`) : undefined), [moment.checkpoint, !known]);
@@ -65,6 +67,10 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
   // An address may lead to an event in the log, or to the moment when it had happened.
   useEffect(() => {
     if (tab === "log") setView("Log");
+    if (tab === "checkpoint") {
+      setMoment({ event: null, checkpoint: at });
+      setView("State");
+    }
     if (tab !== "moment" || !log.complete) return;
     const there = indexOf(log.events, at);
     if (there >= 0) goTo(there);
@@ -80,7 +86,13 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
     const given = Object.keys(settings.context ?? {}).length ? { context: settings.context } : {};
     await start(chosen, { ...payload, ...given, ...limits, multitaskStrategy: settings.strategy });
   };
+  // Of a moment of the log the log tells which nodes had worked; so it does of the last run of a thread that was just opened.
+  const told = useMemo(() => {
+    if (view !== "Graph" || (live.spans.length && moment.event === null) || (lookedAt && moment.event === null)) return null;
+    return lightsAt(log.events, moment.event ?? log.events.length - 1);
+  }, [view, log.events, moment, live.spans.length === 0]);
   const cancel = () => live.runId && client.runs.cancel(id, live.runId).catch((failure) => setError(reason(failure)));
+  const failed = lastError(state.value);
   const paused = !live.running && !waiting.length && (state.value?.next?.length ?? 0) > 0;
 
   if (thread.error && !thread.value) return <main className="page"><Failure text={thread.error} /><a href={link("threads")}>To the threads</a></main>;
@@ -95,15 +107,15 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
         {assistants.value?.length === 0 && <label>Graph <input aria-label="Graph name" value={assistant} placeholder={of?.graph_id} onChange={(event) => setAssistant(event.target.value)} /></label>}
         {live.runId && <a href={link("threads", id, "runs", live.runId)}>Explain this run</a>}
         {!live.runId && <a href={link("threads", id, "runs", "latest")}>Explain the last run</a>}
-        <span className="push">{tokens ? `${tokens} tokens · ` : ""}{live.began ? `${live.tokens} chunks · ${live.seen} events · ${duration((live.ended ?? performance.now()) - live.began)}` : ""}</span>
+        <Counters live={live} logged={logged} />
       </div>
       <Scrubber events={log.events} at={moment.event} move={goTo} />
       <div className="work">
         <section className="side" aria-label="Conversation">
           <Fallback raw={values}><Chat values={values} live={past ? [] : live.messages} running={live.running} /></Fallback>
-          <Failure text={error || live.error || state.error || lastError(state.value)} />
+          <Failure text={error || live.error || state.error || failed} />
           {!past && waiting.length > 0 && !live.running && <Interrupts key={waiting.map((one) => one.id).join()} waiting={waiting} busy={live.running} answer={(resume) => run({ command: { resume } })} />}
-          {!past && paused && <div className="ask bar">Stopped before {state.value!.next.join(", ")}. <button className="main" onClick={() => run({ input: null })}>Go on</button></div>}
+          {!past && paused && <div className="ask bar">{failed ? "It failed; what has not run yet" : "Stopped before"}{failed ? ": " : " "}{state.value!.next.join(", ")}. <button className="main" onClick={() => run({ input: null })}>{failed ? "Retry" : "Go on"}</button></div>}
           {chosen && !past && <Composer key={chosen} assistant={chosen} chat={!values || isMessages(values.messages) || Object.keys(values).length === 0 || "messages" in values}
             running={live.running} send={(input) => run({ input })} cancel={cancel} settings={settings} setSettings={setSettings} />}
           {past && <div className="ask">This is the past. <button onClick={() => setMoment(NOW)}>Back to now</button></div>}
@@ -112,7 +124,7 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
           <Tabs names={VIEWS} chosen={view} choose={setView} />
           <div className="panel" role="tabpanel" aria-label={view}>
             <Suspense fallback={<p className="empty">Loading …</p>}>
-              {view === "Graph" && chosen && <GraphView assistant={chosen} spans={past ? [] : live.spans} next={past ? past.next : live.running ? [] : (state.value?.next ?? [])} stops={stops} setStops={setStops} />}
+              {view === "Graph" && chosen && <GraphView assistant={chosen} spans={told?.spans ?? (past ? [] : live.spans)} next={lookedAt ? [...(told?.next ?? []), ...(told ? [] : (past?.next ?? []))] : live.running ? [] : (state.value?.next ?? [])} stops={stops} setStops={setStops} />}
               {view === "State" && <Fallback raw={history.value}>
                 <Failure text={history.error} />
                 {history.value && <HistoryTree states={history.value} chosen={moment.checkpoint || checkpointOf(history.value[0])} choose={(one) => setMoment(one === checkpointOf(history.value![0]) ? NOW : { event: null, checkpoint: one })} />}

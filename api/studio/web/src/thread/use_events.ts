@@ -1,11 +1,14 @@
 // What the log has of the thread, read page by page and followed while the page is open.
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { add, type Usage } from "../parts/spent";
 import { askPage, reason, watched } from "../server";
+import type { Span } from "./use_run";
 
 export type LogEvent = { id: string; partition: number; offset: number; index: number; at: string; command_id: string; actor: string | null; type: string; event: any };
 export type Events = { events: LogEvent[]; error: string; complete: boolean };
 
 const PAGE = 1000;
+const END = /^run\.(succeeded|failed|timed_out|interrupted|stopped|rolled_back|lease_expired|released|deleted|refused)$/;
 const LOOK_EVERY_MS = 1500;
 
 export function useEvents(threadId: string): Events {
@@ -73,23 +76,26 @@ export function barsOf(events: LogEvent[]): Bar[] {
     if (bar) Object.assign(bar, { end: at, failed });
     open.delete(key);
   };
+  const planned = new Map<string, string[]>(); // the nodes that are to run after a checkpoint
   for (const { type, event, at } of events) {
-    const time = +new Date(at);
     const run = String(event.run_id ?? event.job_id ?? "");
+    // What an executor reports in one record happened one after the other: it says when.
+    const time = +new Date((type === "run.started" && event.at) || (type === "checkpoint.saved" && event.checkpoint?.ts) || at);
     const short = run.slice(-6);
     if (type === "run.created") begin(`wait ${run}`, `${short} waits`, time);
+    else if (type === "tasks.planned" && !event.ns) planned.set(event.checkpoint_id, (event.tasks ?? []).map((task: any) => task.name));
     else if (type === "run.started") {
       end(`wait ${run}`, time);
       begin(`attempt ${run}`, `${short} attempt ${event.attempt ?? ""}`, time);
       begin(`step ${run}`, `${short} begins`, time);
     } else if (type === "checkpoint.saved" && !event.ns) {
       const step = open.get(`step ${run}`);
-      if (step) {
-        step.label = `${short} step ${event.metadata?.step ?? ""}`;
-        end(`step ${run}`, time);
-        begin(`step ${run}`, `${short} after step ${event.metadata?.step ?? ""}`, time);
-      }
-    } else if (/^run\.(succeeded|failed|timed_out|interrupted|stopped|rolled_back|lease_expired|released|deleted|refused)$/.test(type)) {
+      if (!step) continue;
+      const nodes = planned.get(event.parent_id);
+      if (nodes?.length) step.label = `${short} ${nodes.join(", ")}`;
+      end(`step ${run}`, time);
+      begin(`step ${run}`, `${short} after step ${event.metadata?.step ?? ""}`, time);
+    } else if (END.test(type)) {
       const failed = type !== "run.succeeded" && type !== "run.interrupted" && type !== "run.stopped";
       for (const key of [`wait ${run}`, `attempt ${run}`, `step ${run}`]) end(key, time, failed);
     }
@@ -97,9 +103,37 @@ export function barsOf(events: LogEvent[]): Bar[] {
   return bars.filter((bar) => bar.end === undefined || bar.end > bar.begin);
 }
 
-/** Tokens that the runs of these events used, as their ends tell them. */
-export function tokensOf(events: LogEvent[]): number {
-  let total = 0;
-  for (const { event } of events) for (const used of Object.values(event.usage ?? {}) as any[]) total += used?.total_tokens ?? 0;
-  return total;
+/** What the runs of these events have used, by model, as their ends tell it. */
+export function usageOf(events: LogEvent[]): Usage {
+  const usage: Usage = {};
+  for (const { event } of events) add(usage, event.usage);
+  return usage;
+}
+
+/** `outer:inner:node`, as in the graph that is drawn with its subgraphs. */
+const nodeIn = (ns: unknown, name: string) => [...String(ns ?? "").split("|").filter(Boolean).map((part) => part.split(":")[0]), name].join(":");
+
+/** Which nodes of the run that was under way at this event had worked, worked, or were next. */
+export function lightsAt(events: LogEvent[], index: number): { spans: Span[]; next: string[] } {
+  let begin = Math.min(index, events.length - 1);
+  if (begin < 0) return { spans: [], next: [] };
+  while (begin > 0 && events[begin].type !== "run.started") begin -= 1;
+  const run = events[begin].event.run_id;
+  const planned = new Map<string, string>(); // a run may begin with what was planned before it
+  const spans = new Map<string, Span>();
+  let going = true;
+  for (let at = 0; at <= index && at < events.length; at++) {
+    const { type, event } = events[at];
+    if (type === "tasks.planned") for (const task of event.tasks ?? []) planned.set(task.id, nodeIn(event.ns, task.name));
+    if (at < begin || event.run_id !== run) continue;
+    if (type === "tasks.planned") {
+      for (const task of event.tasks ?? []) if (!spans.has(task.id)) spans.set(task.id, { id: task.id, node: nodeIn(event.ns, task.name), begin: at });
+    } else if (type === "writes.saved" && planned.has(event.task_id)) {
+      const channels = (event.writes ?? []).map((write: any) => write?.[1]);
+      const span = spans.get(event.task_id) ?? { id: event.task_id, node: planned.get(event.task_id)!, begin: at };
+      spans.set(span.id, channels.includes("__interrupt__") ? span : { ...span, end: at, failed: channels.includes("__error__") });
+    } else if (END.test(type)) going = false;
+  }
+  const all = [...spans.values()];
+  return going ? { spans: all, next: [] } : { spans: all.filter((span) => span.end !== undefined), next: all.filter((span) => span.end === undefined).map((span) => span.node) };
 }

@@ -6,10 +6,10 @@ import type { ChatMessage } from "../parts/message";
 export type Span = { id: string; node: string; begin: number; end?: number; failed?: boolean };
 export type Live = {
   runId: string; running: boolean; error: string; messages: ChatMessage[]; values: any; spans: Span[]; custom: Json[];
-  began: number; ended?: number; tokens: number; seen: number;
+  began: number; ended?: number; tokens: number; seen: number; used: Record<string, { model: string; tokens: Record<string, number> }>;
 };
 
-const NOTHING: Live = { runId: "", running: false, error: "", messages: [], values: undefined, spans: [], custom: [], began: 0, tokens: 0, seen: 0 };
+const NOTHING: Live = { runId: "", running: false, error: "", messages: [], values: undefined, spans: [], custom: [], began: 0, tokens: 0, seen: 0, used: {} };
 const MODES = ["values", "messages-tuple", "tasks", "custom"] as any;
 const MOST_CUSTOM = 200;
 
@@ -31,6 +31,21 @@ function nodeOf(event: string, name: string): string {
   return [...inside, name].join(":");
 }
 
+/** What a message, or a piece of one, tells of the tokens it took. Pieces add up; a whole message has the sum. */
+function counted(live: Live, piece: ChatMessage, metadata: any, chunk: boolean): Live["used"] {
+  const told = piece.usage_metadata as any;
+  if (!told || typeof told !== "object") return live.used;
+  const before = chunk ? live.used[piece.id!]?.tokens : undefined;
+  const said = (piece as any).response_metadata;
+  const sum = (kind: string, count: unknown) => (before?.[kind] ?? 0) + (typeof count === "number" ? count : 0);
+  const tokens = {
+    input_tokens: sum("input_tokens", told.input_tokens), output_tokens: sum("output_tokens", told.output_tokens), total_tokens: sum("total_tokens", told.total_tokens),
+    cache_read_tokens: sum("cache_read_tokens", told.input_token_details?.cache_read),
+  };
+  const model = String(said?.model_name ?? said?.model ?? metadata?.ls_model_name ?? live.used[piece.id!]?.model ?? "unknown");
+  return { ...live.used, [piece.id!]: { model, tokens } };
+}
+
 export function apply(live: Live, event: string, data: any): Live {
   const kind = event.split("|")[0];
   const next = { ...live, seen: live.seen + 1 };
@@ -43,12 +58,13 @@ export function apply(live: Live, event: string, data: any): Live {
   if (kind === "custom") return { ...next, custom: [...live.custom, data].slice(-MOST_CUSTOM) };
   if (kind === "messages" && Array.isArray(data) && data[0]?.id) {
     const piece = data[0] as ChatMessage;
-    if (Array.isArray(live.values?.messages) && live.values.messages.some((one: any) => one?.id === piece.id)) return next;
-    const at = live.messages.findIndex((one) => one.id === piece.id);
     const chunk = String(piece.type).endsWith("Chunk");
+    const used = counted(live, piece, data[1], chunk);
+    if (Array.isArray(live.values?.messages) && live.values.messages.some((one: any) => one?.id === piece.id)) return { ...next, used };
+    const at = live.messages.findIndex((one) => one.id === piece.id);
     const merged = at < 0 ? piece : chunk ? { ...live.messages[at], ...piece, content: join(live.messages[at].content, piece.content) } : piece;
     const messages = at < 0 ? [...live.messages, merged] : live.messages.with(at, merged);
-    return { ...next, messages, tokens: live.tokens + (chunk ? 1 : 0) };
+    return { ...next, messages, used, tokens: live.tokens + (chunk ? 1 : 0) };
   }
   if (kind === "tasks" && data?.id) {
     const at = live.spans.findIndex((span) => span.id === data.id);
