@@ -5,7 +5,8 @@ nth event of the record. So it increases strictly within a thread, is the same i
 after a restart, and leaves gaps. 2^53, up to which JavaScript counts exactly, is reached after 6.8e10 records of one
 partition. The end of a run comes from the `events` topic: its number is one more than that of the run's last event, or
 of its mark (`engine.processor.run_ends`), its time that of the record with it. So a cancelled run's end is shown when
-its executor has stopped: only then it is known which frames came before it.
+its executor has stopped: only then it is known which frames came before it. Ends are in the order in which the runs
+have ended: that of a run whose frames have all come may stand behind the mark of another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -28,7 +30,7 @@ from threadlog.api.streaming.cursor import RunEnd, run_end_of_row
 from threadlog.api.streaming.subscriptions import CaughtUp, Item, NewFrames, RunDone, ThreadSubscription
 from threadlog.engine.log.port import OffsetGone, Topic
 from threadlog.engine.log.records import Frames, partition_of
-from threadlog.engine.processor.run_ends import has_mark
+from threadlog.engine.processor.run_ends import has_mark, in_flight_after
 from threadlog.projections.queries import runs
 
 logger = logging.getLogger(__name__)
@@ -160,15 +162,36 @@ class EventSubscription(ThreadSubscription):
         items: list[Item] = []
         for offset, frames in records:
             if self._ends:  # noted while the log was read; a run not begun here has its frames ahead of it
-                begun = [run_id for run_id in self._ends if run_id in self._runs]
-                items += self._flush([run_id for run_id in begun if self._has_all_frames_of(run_id)])
+                later = in_flight_after(frames) if frames.is_end_mark else None
+                items += self._ended_so_far(later)
             accepted = super().accept(offset, frames)
             if frames.is_end_mark and (mine := _done_in(accepted, frames.run_id)) is not None:
                 accepted.insert(mine, NewFrames(offset, 0, frames))
             elif frames.is_end_mark:
                 accepted.append(NewFrames(offset, 0, frames))
             items += accepted
+        if self._ends and self._read_from is None:
+            items += self._ended_so_far(None)
         return items
+
+    def _ended_so_far(self, later: str | None) -> list[Item]:
+        """The ends of runs begun here whose frames have all come, up to where there is one to wait for; `later`: not
+        that of this run."""
+        begun = [run_id for run_id in self._ends if run_id in self._runs and run_id != later]
+        complete = [run_id for run_id in begun if self._has_all_frames_of(run_id)]
+        return self._flush([run_id for run_id in complete if self._read_from is not None or self.may_end(run_id)])
+
+    def may_end(self, run_id: str) -> bool:
+        """Ends are in the order of their events. In the log, the next record tells; live, an end before this one may
+        have its mark still to come."""
+        if self._read_from is not None:
+            return self._is_marked(run_id)
+        before = takewhile(lambda other: other != run_id, self._ends)
+        return not any(self._is_marked(other) and not self._has_all_frames_of(other) for other in before)
+
+    def _is_marked(self, run_id: str) -> bool:
+        end = self._ends[run_id].end
+        return end is not None and end.marked
 
     def _is_open(self, run_id: str) -> bool:
         """Whether the end of this run is still to come, for certain."""

@@ -341,12 +341,16 @@ class ThreadSubscription(Subscription):
             items.append(NewFrames(offset, first, frames))
         if (run_end := self._ends.get(run_id)) is not None:
             run_end.cursor = cursor
-            if run_end.has_all_counted_frames():
+            if run_end.has_all_counted_frames() and self.may_end(run_id):
                 items += self._flush([run_id])
         return items
 
+    def may_end(self, run_id: str) -> bool:
+        """Whether the end of a run, all of whose frames have been handed on, has its place here."""
+        return True
+
     def caught_up(self) -> list[Item]:
-        return self._flush([run_id for run_id in self._ends if self._has_all_frames_of(run_id)])
+        return self._flush([id for id in self._ends if self._has_all_frames_of(id) and self.may_end(id)])
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
         kind = event["type"]
@@ -360,7 +364,7 @@ class ThreadSubscription(Subscription):
         elif "run_id" in event and (end := self.end_of(event)) is not None:
             run_id = event["run_id"]
             self._note_end(run_id, end)
-            if self._read_from is None and self._has_all_frames_of(run_id):
+            if self._read_from is None and self._has_all_frames_of(run_id) and self.may_end(run_id):
                 self._queue.extend(self._flush([run_id]))
         else:
             return

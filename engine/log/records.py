@@ -201,7 +201,7 @@ CHECKPOINT = b"~checkpoint"
 # of runs begun by the event-streaming protocol.
 CHECKPOINT_REF = b"~checkpoints"
 # Name of the only frame of a record, of attempt 0, that marks where a run ended that did not get to its end
-# (`engine.processor.run_ends`).
+# (`engine.processor.run_ends`). Its data is the id of the run in flight then, or null.
 END = b"~end"
 # Key in a run's `configurable` that says that the event-streaming protocol has begun it.
 EVENT_STREAMING = "__event_streaming_v2"

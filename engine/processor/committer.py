@@ -341,8 +341,7 @@ class LogCommitter:
         for (term, record), offset in zip(sent.records, offsets, strict=True):
             if not term.dead:
                 try:
-                    term.acked(offset, record)
-                    marks += end_marks(record, term.partition)
+                    marks += end_marks(record, term.partition, term.acked(offset, record))
                 except Fenced:
                     _taken(term)
             if self._alone or self._refused:

@@ -237,8 +237,9 @@ class Term:
             record = self._record(offset, envelope, [CommandRejected(code="invalid", detail="It can't be decided.")])
         return after, record
 
-    def acked(self, offset: int, record: EventRecord) -> None:
-        """An own record is in the log. The calls come in the order of `decide`, one per record."""
+    def acked(self, offset: int, record: EventRecord) -> States:
+        """An own record is in the log. The calls come in the order of `decide`, one per record. Returns what its key
+        holds after it."""
         self._alive()
         if not self._in_flight or self._in_flight[0].record is not record:
             raise RuntimeError("acknowledged out of order")
@@ -250,6 +251,8 @@ class Term:
             raise Fenced([self.partition])
         entry.offset = offset
         self._pending.append(entry)
+        assert entry.states is not None, "own decisions have them"
+        return entry.states
 
     def retract(self) -> None:
         """Forget all decisions since the last `projected`: the transaction with them was rolled back.

@@ -376,8 +376,7 @@ class _Attempt:
             expected[Topic.EVENTS, p] = event_offset
             for offset, record in enumerate(decided, event_offset):
                 appends.append(Append(Topic.EVENTS, p, record.key, record.encode()))
-                appends += end_marks(record, p)
-                term.acked(offset, record)
+                appends += end_marks(record, p, term.acked(offset, record))
             batch = term.batch(len(decided))
             assert batch is not None
             self.batches.append((batch, term))
