@@ -20,9 +20,11 @@ from threadlog.engine.encryption.keys import Keyring
 # Columns with tokens. In others (metadata, items of the store) a token is a client's text, and no client can have
 # another thread's ciphertext decrypted for it.
 _COLUMNS = frozenset({"kwargs", "payload", "error", "interrupts", "channels", "shown", "writes", "answer"})
+# Of a state update, with content and, in these places, metadata.
+_UPDATE, _METADATA = "payload", (("metadata",), ("config", "metadata"))
 # Columns with encrypted fields, whose tokens no client can send (`engine.encryption.content.reserved`).
 _FIELDS = frozenset((
-    "metadata", "config", "context", "value", "payload", "assistant_metadata", "thread_metadata", "thread_config",
+    "metadata", "config", "context", "value", "assistant_metadata", "thread_metadata", "thread_config",
 ))  # fmt: skip
 
 
@@ -80,7 +82,7 @@ class RowOpener:
         if not places and not objects:
             return rows
         ids = {id for n, columns in places.items() for column in columns for id in key_ids(rows[n][column])}
-        ids |= {id for found in objects.values() for value in found.values() for id in field_key_ids(value)}
+        ids |= {id for found in objects.values() for _, _, value in found for id in field_key_ids(value)}
         if missing := self._keyring.missing(ids):
             await self._keyring.load(missing)
         opened = [self._opened(row, places[n]) if n in places else row for n, row in enumerate(rows)]
@@ -102,14 +104,24 @@ class RowOpener:
                 raise ContentLost("a stored value can't be decrypted: its key was destroyed with its thread")
         return OpenedRow.of({name: n for n, name in enumerate(row.keys())}, values)
 
-    async def _with_open_fields(self, row: Any, objects: dict[int, Any]) -> OpenedRow:
+    async def _with_open_fields(self, row: Any, objects: list[_Object]) -> OpenedRow:
         values = list(row)
-        for column in objects:
-            value = await open_fields(orjson.loads(values[column]), self._keyring.known, self._keyring.handlers)
+        names = frozenset(name for _, _, value in objects for name in field_names(value))
+        for column, path, value in objects:
+            await open_fields(value, self._keyring.known, self._keyring.handlers)
+            if path:  # the object as it was stored, whatever the rest of the column has become
+                holder = whole = orjson.loads(values[column])
+                for name in path[:-1]:
+                    holder = holder[name]
+                holder[path[-1]], value = value, whole
             values[column] = orjson.dumps(value).decode()
         opened = OpenedRow.of({name: n for n, name in enumerate(row.keys())}, values)
-        opened.encrypted_fields = frozenset(name for value in objects.values() for name in field_names(value))
+        opened.encrypted_fields = names
         return opened
+
+
+_Object = tuple[int, tuple[str, ...], Any]
+"""An object with encrypted fields: its column, its place in the column's value, and it."""
 
 
 def _sealed_columns(row: asyncpg.Record) -> list[int]:
@@ -120,13 +132,23 @@ def _sealed_columns(row: asyncpg.Record) -> list[int]:
     ]
 
 
-def _with_fields(row: asyncpg.Record) -> dict[int, Any]:
-    """The columns with encrypted fields, as objects."""
-    return {
-        n: orjson.loads(value)
-        for n, (name, value) in enumerate(row.items())
-        if name in _FIELDS and type(value) is str and has_field_token(value)
-    }
+def _with_fields(row: asyncpg.Record) -> list[_Object]:
+    found: list[_Object] = []
+    for n, (name, value) in enumerate(row.items()):
+        if type(value) is not str:
+            continue
+        if name in _FIELDS:
+            if has_field_token(value):
+                found.append((n, (), orjson.loads(value)))
+        elif name == _UPDATE and (has_field_token(value) or may_be_sealed(value)):
+            whole = orjson.loads(value)
+            for path in _METADATA:
+                inner = whole
+                for step in path:
+                    inner = inner.get(step) if isinstance(inner, dict) else None
+                if inner:
+                    found.append((n, path, inner))
+    return found
 
 
 class _OpeningCursor:

@@ -39,6 +39,7 @@ _OF_RUN = ("input", "command", "config", "context")
 _OF_UPDATE = ("values", "command")
 _OF_CRON = (*_OF_RUN, "caller")
 _CANT_BE_SENT = "a text that begins with {} stands for an encrypted value, and can't be sent"
+CANT_BE_STORED = _CANT_BE_SENT.format("~encj1:")
 
 
 def has_content(command: Command) -> str | None:
@@ -70,7 +71,7 @@ def reserved(command: Command) -> str | None:
             plain = _rest(command.payload, _OF_CRON)
     if plain and has_token(orjson.dumps(plain)):
         return _CANT_BE_SENT.format("~enc1:")
-    return _CANT_BE_SENT.format("~encj1:") if has_field_token(orjson.dumps(readable(command))) else None
+    return CANT_BE_STORED if has_field_token(orjson.dumps(readable(command))) else None
 
 
 def readable(command: Command) -> Any:

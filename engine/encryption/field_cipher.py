@@ -8,10 +8,11 @@ was given. A token of content (`engine.encryption.cipher`) is none of a field, a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 
@@ -22,6 +23,8 @@ from threadlog.engine.encryption.handlers import EncryptionHandlers, HandlerFail
 logger = logging.getLogger(__name__)
 
 JsonObject = dict[str, Any]
+T = TypeVar("T")
+_LARGE_BYTES = 256 * 1024
 _USE = b"field"
 _MARK = f'"{SEALED_FIELD}'
 _MARK_BYTES = _MARK.encode()
@@ -45,7 +48,8 @@ def is_field_token(value: object) -> bool:
 
 def field_key_ids(value: Any) -> set[bytes]:
     """The ids of the keys that the fields of a JSON value need."""
-    return {id for _, token in _tokens(value) if (id := _sealed(token)[:KEY_ID_BYTES])}
+    tokens = (item for holder in _holders(value) for item in holder.values() if is_field_token(item))
+    return {id for token in tokens if (id := _sealed(token)[:KEY_ID_BYTES])}
 
 
 def field_names(value: Any) -> set[str]:
@@ -63,27 +67,46 @@ def field_names(value: Any) -> set[str]:
     return found
 
 
-async def open_fields(value: Any, known: KnownKeys, handlers: EncryptionHandlers | None) -> Any:
-    """The value with its fields decrypted, where that can be done: a token without a key, or one that a handler does
-    not decrypt, stays."""
-    if isinstance(value, list):
-        return [await open_fields(item, known, handlers) for item in value]
-    if not isinstance(value, dict):
-        return value
-    opened: JsonObject = {}
+async def open_fields(value: Any, known: KnownKeys, handlers: EncryptionHandlers | None) -> None:
+    """Decrypts the fields of the value, in place, where that can be done: a token without a key, or one that a handler
+    does not decrypt, stays."""
+    for holder in await at_leisure(value, _holders):
+        await _open(holder, known, handlers)
+
+
+async def at_leisure(value: Any, walk: Callable[[Any], T]) -> T:
+    """`walk(value)`: of a large value in a thread, so that the loop has its turns meanwhile."""
+    return await asyncio.to_thread(walk, value) if len(orjson.dumps(value)) > _LARGE_BYTES else walk(value)
+
+
+def _holders(value: Any) -> list[JsonObject]:
+    """The objects with encrypted fields."""
+    found, left = [], [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            if any(is_field_token(inner) for inner in item.values()):
+                found.append(item)
+            left += [inner for inner in item.values() if isinstance(inner, dict | list)]
+        elif isinstance(item, list):
+            left += [inner for inner in item if isinstance(inner, dict | list)]
+    return found
+
+
+async def _open(holder: JsonObject, known: KnownKeys, handlers: EncryptionHandlers | None) -> None:
     handled: dict[bytes, JsonObject] = {}
-    for name, item in value.items():
+    for name, item in list(holder.items()):
         if is_field_token(item) and (found := _opened(item, known)) is not None:
-            how, opened[name] = found
-            if how is not None:
-                handled.setdefault(orjson.dumps(how), {})[name] = opened[name]
-        else:
-            opened[name] = await open_fields(item, known, handlers)
-    for how, encrypted in handled.items():
-        others = {name: item for name, item in opened.items() if name not in encrypted and not is_field_token(item)}
-        plain = await _handled(orjson.loads(how), others | encrypted, handlers)
-        opened |= {name: plain[name] if plain and name in plain else value[name] for name in encrypted}
-    return opened
+            how, encrypted = found
+            if how is None:
+                holder[name] = encrypted
+            else:
+                handled.setdefault(orjson.dumps(how), {})[name] = encrypted
+    readable = {name: item for name, item in holder.items() if not is_field_token(item)} if handled else {}
+    for how, fields in handled.items():
+        data = orjson.loads(orjson.dumps(readable | fields))  # the handler's to change
+        if (plain := await _handled(orjson.loads(how), data, handlers)) is not None:
+            holder |= {name: plain[name] for name in fields if name in plain}
 
 
 async def _handled(how: list[Any], data: JsonObject, handlers: EncryptionHandlers | None) -> JsonObject | None:
@@ -107,18 +130,6 @@ def _opened(token: str, known: KnownKeys) -> list[Any] | None:
     except (WrongKey, orjson.JSONDecodeError):
         return None
     return found if isinstance(found, list) and len(found) == 2 else None
-
-
-def _tokens(value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _tokens(item)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            if is_field_token(item):
-                yield name, item
-            else:
-                yield from _tokens(item)
 
 
 def _sealed(token: str) -> bytes:

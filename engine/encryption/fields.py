@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -26,8 +26,13 @@ from threadlog.engine.domain.commands import (
 from threadlog.engine.domain.decider import key_of
 from threadlog.engine.domain.text import SEALED_FIELD
 from threadlog.engine.encryption.cipher import DataKey
-from threadlog.engine.encryption.content import reserved
-from threadlog.engine.encryption.field_cipher import JsonObject, field_token, has_field_token, is_field_token
+from threadlog.engine.encryption.field_cipher import (
+    JsonObject,
+    at_leisure,
+    field_token,
+    has_field_token,
+    is_field_token,
+)
 from threadlog.engine.encryption.handlers import EncryptionHandlers, HandlerFailed
 from threadlog.engine.encryption.keys import Keyring
 from threadlog.engine.encryption.system_fields import NEVER_ENCRYPTED
@@ -71,19 +76,6 @@ class FieldSealer:
             return command
         return await _with_fields(command, _ObjectSealer(self._keyring, fields_owner(command), self._handlers))
 
-    async def refusing_tokens(self, command: Command) -> Command:
-        """As `sealed`, for commands that no gateway has looked at. Raises ValueError, too: it can't be encrypted."""
-        if (reason := reserved(command)) is not None:
-            raise ValueError(reason)
-        return await self.sealed(command)
-
-
-def field_sealing(keyring: Keyring | None) -> Callable[[Command], Awaitable[Command]] | None:
-    """What encrypts the fields of a command; None where nothing asks for it."""
-    if keyring is None or (sealer := FieldSealer(keyring)).idle:
-        return None
-    return sealer.refusing_tokens
-
 
 class _ObjectSealer:
     """Encrypts fields of the objects of one command."""
@@ -120,22 +112,32 @@ class _ObjectSealer:
                 out[name] = item
         return out
 
-    async def _by_name(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [await self._by_name(item) for item in value]
-        if not isinstance(value, dict):
+    async def _by_name(self, value: JsonObject) -> JsonObject:
+        names, text = self._keyring.field_names, orjson.dumps(value)
+        if not any(orjson.dumps(name) in text for name in names):
             return value
-        return {
-            name: field_token(await self._data_key(), item)
-            if name in self._keyring.field_names and item is not None and not is_field_token(item)
-            else await self._by_name(item)
-            for name, item in value.items()
-        }
+        key = await self._data_key()
+        sealed: JsonObject = await at_leisure(value, lambda value: _named(value, names, key))
+        return sealed
 
     async def _data_key(self) -> DataKey:
         if self._key is None:
             self._key = await self._keyring.ensure(self._owner)
         return self._key
+
+
+def _named(value: Any, names: Collection[str], key: DataKey) -> Any:
+    """The value with the fields of these names encrypted."""
+    if isinstance(value, list):
+        return [_named(item, names, key) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: field_token(key, item)
+        if name in names and item is not None and not is_field_token(item)
+        else _named(item, names, key)
+        for name, item in value.items()
+    }
 
 
 def _hidden(value: JsonObject, sealed: JsonObject) -> set[str]:

@@ -77,14 +77,17 @@ class Claim:
         updates = (u for step in self.payload.get("supersteps") or () for u in step.get("updates") or ())
         if any(is_token(value) for fields in (self.kwargs, *updates) for value in fields.values()):
             return True
-        return bool(self.encrypted_fields and has_field_token(orjson.dumps([self.metadata, self.payload])))
+        return bool(self.encrypted_fields and has_field_token(orjson.dumps(self._metadata)))
 
     @property
     def metadata_names(self) -> set[str]:
         """Names of the metadata that clients have given, and that are stored readable in any case."""
-        of_update = self.payload.get("metadata") or {}
-        names = {*self.metadata, *of_update, *((self.payload.get("config") or {}).get("metadata") or {})}
-        return names - self.encrypted_fields
+        return {name for metadata in self._metadata for name in metadata} - self.encrypted_fields
+
+    @property
+    def _metadata(self) -> list[dict[str, Any]]:
+        of_update, config = self.payload.get("metadata"), self.payload.get("config") or {}
+        return [self.metadata, of_update or {}, config.get("metadata") or {}]
 
     @property
     def log_fields(self) -> dict[str, object]:

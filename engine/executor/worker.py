@@ -14,7 +14,7 @@ from typing import Any
 from threadlog.engine.backoff import Backoff
 from threadlog.engine.encryption.cipher import DataKey
 from threadlog.engine.encryption.connection import opening
-from threadlog.engine.encryption.fields import field_sealing
+from threadlog.engine.encryption.fields import FieldSealer
 from threadlog.engine.executor import errors
 from threadlog.engine.executor.admission import AT_MOST, AdmissionControl
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
@@ -79,7 +79,7 @@ class Executor:
             config=options.store,
             run=self._pool.with_connection,
             embedder=options.embedder,
-            seal=field_sealing(options.keyring),
+            fields=None if options.keyring is None else FieldSealer(options.keyring),
         )
         self._listener = queue_listener(
             dsn, self._queue, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost

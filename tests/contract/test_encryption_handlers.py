@@ -284,3 +284,36 @@ async def test_the_context_may_follow_from_who_is_authenticated(own_server: Call
         refused = await greedy.post("/threads", json={"metadata": {"a": "b"}})
         assert (refused.status_code, refused.json()["code"]) == (500, "encryption_failed")
         assert "authorization filters by metadata.owner" in refused.json()["detail"]
+
+
+async def test_ciphertext_of_another_thread_is_shown_to_nobody_who_sends_it(encrypting: Server) -> None:
+    canary = f"{CANARY}-stolen"
+    client = get_client(url=encrypting.url, headers=of_tenant("ann"))
+    thread = await client.threads.create(metadata={"email": canary})
+    await client.runs.wait(thread["thread_id"], "ask", input={"items": [canary]})
+    connection = await asyncpg.connect(encrypting.database_uri)
+    try:
+        kwargs, metadata = await connection.fetchrow(
+            "SELECT r.kwargs::text, t.metadata::text FROM runs r JOIN threads t USING (thread_id) "
+            "WHERE t.thread_id = $1::uuid",
+            thread["thread_id"],
+        )
+    finally:
+        await connection.close()
+    content, field = json.loads(kwargs)["input"], json.loads(metadata)["email"]
+    assert content.startswith("~enc1:") and field.startswith("~encj1:")
+
+    mine = await client.threads.create(metadata={"a": content, "ssn": content, "x": "mine"})
+    thread_id = mine["thread_id"]
+    await client.runs.wait(
+        thread_id, "ask", input={"items": [content, field]}, metadata={"x": "mine"},
+        config={"configurable": {"x": field}},
+    )  # fmt: skip
+    await client.threads.update_state(thread_id, {"items": [field]})
+    seen = [
+        await client.threads.get(thread_id), await client.threads.get_state(thread_id),
+        await client.threads.get_history(thread_id, limit=20), await client.runs.list(thread_id),
+    ]  # fmt: skip
+    assert content in json.dumps(seen) and canary not in json.dumps(seen)
+    failed = await client.runs.wait(None, "notes", input={"root": "r", "email": "x", "city": field}, raise_error=False)
+    assert "stands for an encrypted value" in failed["__error__"]["message"]

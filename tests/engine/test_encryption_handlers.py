@@ -6,6 +6,7 @@ import asyncio
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -239,8 +240,10 @@ def test_an_object_without_pairs_of_handlers_is_refused(kinds: tuple[str, ...], 
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 
-async def opened(keyring: Keyring, value: Any) -> Any:
-    return await open_fields(value, keyring.known, keyring.handlers)
+async def opened(keyring: Keyring, value: Any, *, known: Any = None) -> Any:
+    value = deepcopy(value)
+    await open_fields(value, known or keyring.known, keyring.handlers)
+    return value
 
 
 BY_NAME: list[Callable[[Tenants], Keyring]] = [
@@ -262,7 +265,15 @@ async def test_fields_are_encrypted_where_they_stand_and_the_others_stay(
     assert (shown["a"], shown["in"]["b"], shown["thread_id"]) == (1, [2], "t")
     assert field_names(shown) == {"secret", "in"} and len(field_key_ids(shown)) == 1
     assert await opened(keyring, shown) == metadata
-    assert await open_fields(shown, lambda _: None, keyring.handlers) == shown
+    assert await opened(keyring, shown, known=lambda _: None) == shown
+
+
+async def test_a_large_value_is_looked_through_too(tenants: Tenants) -> None:
+    keyring = Keyring(WithInstallationKey(MASTER), KeysInMemory(), field_names=["secret"])
+    value = {"rows": [{"n": n, "secret": f"{SECRET} {n}"} for n in range(9000)]}
+    sealed = await FieldSealer(keyring).sealed(WriteItems(namespace=["n"], ops=[{"key": "k", "value": value}]))
+    assert isinstance(sealed, WriteItems) and SECRET not in str(sealed.ops)
+    assert await opened(keyring, sealed.ops[0]["value"]) == value
 
 
 async def test_a_command_without_such_fields_needs_no_key(tenants: Tenants) -> None:
@@ -297,7 +308,9 @@ async def test_tokens_of_content_and_of_fields_are_not_taken_for_each_other() ->
     key = DataKey.new(THREAD)
     stolen = "~encj1:" + key.token(SECRET).removeprefix("~enc1:")
     assert has_field_token(orjson.dumps({"a": stolen}))
-    assert await open_fields({"a": stolen}, lambda _: key, None) == {"a": stolen}
+    value = {"a": stolen}
+    await open_fields(value, lambda _: key, None)
+    assert value == {"a": stolen}
 
 
 async def test_handlers_may_not_add_or_remove_keys() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import orjson
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -24,6 +25,7 @@ from langgraph.types import StateSnapshot
 
 from threadlog.engine.domain.cancelling import TASK_CANCELLED
 from threadlog.engine.encryption.cipher import DataKey
+from threadlog.engine.encryption.field_cipher import has_field_token
 from threadlog.engine.executor.checkpointer import pending as standing
 from threadlog.engine.executor.checkpointer.cache import CheckpointCache
 from threadlog.engine.executor.checkpointer.loading import Loader
@@ -204,7 +206,12 @@ class ThreadlogSaver(SyncCheckpointer):
 
     def _metadata(self, config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
         plain, names = plain_metadata(config, metadata), self._plain_names
-        return plain if names is None else without_content(plain, names)
+        if names is None:
+            return plain
+        shown = without_content(plain, names)
+        if has_field_token(orjson.dumps(shown)):  # of `configurable`, where any text may stand
+            shown = {name: value for name, value in shown.items() if not has_field_token(orjson.dumps(value))}
+        return shown
 
     async def _keep(self, found: _Put) -> None:
         await self._sender.send(found.item, found.draft)

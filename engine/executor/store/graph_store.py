@@ -34,6 +34,9 @@ from threadlog.engine.domain.decider import key_of
 from threadlog.engine.domain.store_limits import check_item_key, check_labels, check_ttl, check_value
 from threadlog.engine.domain.store_namespace import namespace_text
 from threadlog.engine.domain.text import storable
+from threadlog.engine.encryption.content import CANT_BE_STORED
+from threadlog.engine.encryption.field_cipher import has_field_token
+from threadlog.engine.encryption.fields import FieldSealer
 from threadlog.engine.executor.store.item_values import item_value
 from threadlog.engine.ids import new_id
 from threadlog.engine.log.records import CommandEnvelope, partition_of
@@ -47,9 +50,6 @@ logger = logging.getLogger(__name__)
 
 Refusal = Callable[[int, int, str, str], Awaitable[str | None]]
 """`(partition, offset, key, id)` of a command: waits until it is in the read models; why it was refused, if it was."""
-
-Seal = Callable[[Command], Awaitable[Command]]
-"""The command with its fields encrypted (`engine.encryption.fields`)."""
 
 _BLOCKED_SECONDS = 60.0
 
@@ -75,12 +75,12 @@ class GraphStore(BaseStore):
         config: StoreConfig,
         run: Run,
         embedder: Embedder | None = None,
-        seal: Seal | None = None,
+        fields: FieldSealer | None = None,
     ) -> None:
-        """`db`, and `run` with a connection of its own: the read models. `embedder`: of `store.index`, if any. `seal`:
-        encrypts fields of items, in the context of the node that puts them."""
+        """`db`, and `run` with a connection of its own: the read models. `embedder`: of `store.index`, if any.
+        `fields`: encrypts fields of items, in the context of the node that puts them."""
         super().__init__()
-        self._run, self._embedder, self._seal = run, embedder, seal
+        self._run, self._embedder, self._fields = run, embedder, fields
         self._db, self._appender, self._partitions, self._refusal = db, appender, partitions, refusal
         self.ttl_config = TTLConfig(default_ttl=config.default_ttl, refresh_on_read=config.refresh_on_read)
         self._loop = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ class GraphStore(BaseStore):
 
     async def _batch(self, ops: Sequence[Op]) -> list[Result]:
         # Everything is checked before anything is done; of several puts of an item the last counts.
-        writes = {op[:2]: (_item_write(op), self._texts_of(op)) for op in ops if isinstance(op, PutOp)}
+        writes = {op[:2]: (self._checked(op), self._texts_of(op)) for op in ops if isinstance(op, PutOp)}
         reads = [(n, self._result(op)) for n, op in enumerate(ops) if not isinstance(op, PutOp)]
         results: list[Result] = [None] * len(ops)
         for (n, _), result in zip(reads, await _all([work for _, work in reads]), strict=True):
@@ -136,13 +136,20 @@ class GraphStore(BaseStore):
             embedded = [self._with_vectors(write, texts) for write, texts in writes.values() if texts]
             plain = [write for write, texts in writes.values() if not texts]
             together = [*plain, *await _all(embedded)]
-            if self._seal is None:
+            if self._fields is None or self._fields.idle:
                 await self._writes.ask(together)
             else:  # not with what nodes of other runs put, who are other tenants perhaps
                 for error in await self._write(together):
                     if error is not None:
                         raise error
         return results
+
+    def _checked(self, op: PutOp) -> ItemWrite:
+        """Raises ValueError (TypeError for what is no JSON) when the item can't be stored."""
+        write = _item_write(op)
+        if self._fields is not None and write.value is not None and has_field_token(orjson.dumps(write.value)):
+            raise ValueError(CANT_BE_STORED)
+        return write
 
     async def _result(self, op: Op) -> Result:
         match op:
@@ -215,8 +222,8 @@ class GraphStore(BaseStore):
         Raises ValueError when the engine, or the log, has refused it.
         """
         key = key_of(command)
-        if self._seal is not None:
-            command = await self._seal(command)
+        if self._fields is not None:
+            command = await self._fields.sealed(command)
         partition = partition_of(key, self._partitions)
         envelope = CommandEnvelope.of(command, id=new_id(), key=key, at=utc_now())
         offset = await self._appender.command(partition, key, envelope.encode())

@@ -12,12 +12,13 @@ from typing_extensions import TypedDict
 class State(TypedDict, total=False):
     root: str
     email: str
+    city: str
     found: dict[str, Any]
 
 
 async def keep(state: State, runtime: Runtime) -> dict[str, Any]:
     assert runtime.store is not None
-    await runtime.store.aput((state["root"],), "ann", {"email": state["email"], "city": "Delft"})
+    await runtime.store.aput((state["root"],), "ann", {"email": state["email"], "city": state.get("city", "Delft")})
     (item,) = await runtime.store.asearch((state["root"],), filter={"city": "Delft"})
     return {"found": item.value}
 
