@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -82,6 +84,67 @@ async def search(
         "ORDER BY created_at DESC, run_id DESC LIMIT $3 OFFSET $4",
         *args,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Runs as tasks of A2A: of this assistant, on this thread, in this state (A2A 0.3), changed at `after` or later."""
+
+    assistant_id: str
+    thread_id: str | None = None
+    state: str | None = None
+    after: datetime | None = None
+
+    def sql(self, only: MetadataFilter | None, args: list[Any]) -> str:
+        args.append(self.assistant_id)
+        condition = f"assistant_id = ${len(args)}::uuid"
+        if self.thread_id is not None:
+            args.append(self.thread_id)
+            condition += f" AND thread_id = ${len(args)}::uuid"
+        if self.after is not None:
+            args.append(self.after)
+            condition += f" AND updated_at >= ${len(args)}"
+        if self.state is not None:
+            condition += f" AND {_IN_STATE[self.state]}"
+        return condition + of_thread_sql(only, "runs.thread_id", args)
+
+
+_ASKS = (
+    "EXISTS (SELECT FROM threads t JOIN checkpoints c ON c.thread_id = t.thread_id AND c.ns = '' "
+    "AND c.checkpoint_id = t.checkpoint_id "
+    "WHERE t.thread_id = runs.thread_id AND t.interrupts::text <> '{}' AND c.run_id = runs.run_id)"
+)
+_IN_STATE = {
+    "submitted": f"status = 'pending' AND {STATUS} = 'pending'",
+    "working": f"status IN ('pending', 'running') AND {STATUS} = 'running'",
+    "completed": f"status = 'success' AND NOT {_ASKS}",
+    "input-required": f"status = 'success' AND {_ASKS}",
+    "failed": "status IN ('error', 'timeout')",
+    "canceled": "status = 'interrupted'",
+}
+
+
+async def tasks(
+    db: Reader,
+    wanted: TaskFilter,
+    *,
+    before: tuple[datetime, str] | None,
+    limit: int,
+    only: MetadataFilter | None = None,
+) -> list[asyncpg.Record]:
+    """`(run_id, thread_id, updated_at)` of such runs behind this position, the one that changed last first."""
+    args: list[Any] = [limit, *(before or ())]
+    position = "AND (updated_at, run_id) < ($2::timestamptz, $3::uuid)" if before else ""
+    return await db.fetch(
+        f"SELECT run_id, thread_id, updated_at FROM runs WHERE {wanted.sql(only, args)} {position} "
+        "ORDER BY updated_at DESC, run_id DESC LIMIT $1",
+        *args,
+    )
+
+
+async def count_tasks(db: Reader, wanted: TaskFilter, only: MetadataFilter | None = None) -> int:
+    args: list[Any] = []
+    return await db.fetchval(f"SELECT count(*) FROM runs WHERE {wanted.sql(only, args)}", *args)  # type: ignore[no-any-return]
 
 
 async def in_flight(db: Reader, statuses: Sequence[str], only: MetadataFilter | None = None) -> list[asyncpg.Record]:

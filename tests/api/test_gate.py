@@ -295,3 +295,22 @@ async def test_who_follows_a_thread_before_it_is_made_sees_nothing_of_a_stranger
         await socket.send_json({"id": 2, "method": "state.get", "params": {}})
         response = await socket.receive_json()  # and no event before it
         assert response["id"] == 2 and response["message"].startswith("404")
+
+
+async def test_a2a_lists_only_the_tasks_that_its_caller_may_see(guarded: ApiHarness) -> None:
+    ann = await made(guarded)
+    await guarded.call(
+        "POST",
+        f"/threads/{ann.thread_id}/runs",
+        {"assistant_id": ann.assistant_id, "multitask_strategy": "enqueue"},
+        **of("ann"),
+    )
+    call = {"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {}}
+    (of_nobody,) = [
+        r["assistant_id"]
+        for r in await guarded.pool.fetch("SELECT assistant_id FROM runs WHERE run_id = $1", ann.run_id)
+    ]
+    for identity, total in (("ann", 1), ("bob", 0)):
+        listed = await guarded.call("POST", f"/a2a/{of_nobody}", call, **of(identity))
+        assert listed["result"]["totalSize"] == len(listed["result"]["tasks"]) == total, listed
+    assert (await guarded.ask("POST", f"/a2a/{of_nobody}", call, **of("banned")))[0] == 403

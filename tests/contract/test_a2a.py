@@ -102,8 +102,15 @@ async def test_a_stream_tells_of_the_task_what_is_said_and_the_end(http: httpx.A
         ("tasks/get", {"id": "x"}, -32001),
         ("tasks/get", {"id": f"{uuid4()}:{uuid4()}"}, -32001),
         ("tasks/resubscribe", {"id": f"{uuid4()}:{uuid4()}"}, -32001),
-        ("ListTasks", {}, -32602),
+        ("ListTasks", {"contextId": "x"}, -32001),
         ("ListTasks", {"contextId": str(uuid4()), "pageSize": "x"}, -32602),
+        ("ListTasks", {"pageSize": -1}, -32602),
+        ("ListTasks", {"status": "TASK_STATE_ASLEEP"}, -32602),
+        ("ListTasks", {"status": 7}, -32602),
+        ("ListTasks", {"statusTimestampAfter": "yesterday"}, -32602),
+        ("ListTasks", {"pageToken": "x"}, -32602),
+        ("ListTasks", {"pageToken": "caf\u00e9"}, -32602),
+        ("ListTasks", {"pageToken": "MjAyNi0wMS0wMSAx"}, -32602),
     ],
 )
 async def test_calls_that_can_not_be_answered(
@@ -146,6 +153,92 @@ async def test_the_public_client_speaks_1_0(url: str, chat: str) -> None:
             listed = await client.list_tasks(types.ListTasksRequest(context_id=task.context_id))
             assert [one.id for one in listed.tasks] == [task_id]
             await client.close()
+
+
+async def test_the_public_client_lists_the_tasks_of_all_contexts(
+    url: str, client: LangGraphClient, http: httpx.AsyncClient
+) -> None:
+    a2a = pytest.importorskip("a2a.client")
+    types = pytest.importorskip("a2a.types")
+    state = types.TaskState
+    made = (await client.assistants.create("chat", metadata={"a2a": {}}))["assistant_id"]
+    asking = (await client.assistants.create("ask"))["assistant_id"]
+    done = [(await rpc(http, made, "message/send", saying(f"hello {n}")))["result"]["id"] for n in range(5)]
+    context = done[0].partition(":")[0]
+    again = (await rpc(http, made, "message/send", saying("and again", contextId=context)))["result"]["id"]
+    newest_first = [again, *reversed(done)]
+    question = (await rpc(http, asking, "message/send", saying("anything")))["result"]
+    answered = (await rpc(http, asking, "message/send", saying("anything")))["result"]
+    await rpc(http, asking, "message/send", saying("yes", contextId=answered["contextId"]))
+
+    async with httpx.AsyncClient(timeout=30) as plain:
+
+        async def agent(assistant: str) -> Any:
+            path = f"/.well-known/agent-card.json?assistant_id={assistant}"
+            config = a2a.ClientConfig(streaming=False, httpx_client=plain)
+            return await a2a.create_client(url, client_config=config, relative_card_path=path)
+
+        chat_agent, asking_agent = await agent(made), await agent(asking)
+        listed = await chat_agent.list_tasks(types.ListTasksRequest())
+        assert [task.id for task in listed.tasks] == newest_first
+        assert listed.total_size == 6 and not listed.next_page_token and listed.page_size == 50
+        assert not any(task.artifacts for task in listed.tasks)
+        assert all(task.status.state == state.TASK_STATE_COMPLETED and task.history for task in listed.tasks)
+        full = await chat_agent.list_tasks(types.ListTasksRequest(include_artifacts=True, page_size=1))
+        assert "and again" in full.tasks[0].artifacts[0].parts[0].text
+
+        paged: list[str] = []
+        page = types.ListTasksRequest(page_size=4)
+        while True:
+            listed = await chat_agent.list_tasks(page)
+            assert listed.total_size == 6
+            paged += [task.id for task in listed.tasks]
+            if not listed.next_page_token:
+                break
+            page.page_token = listed.next_page_token
+        assert paged == newest_first
+
+        of_context = await chat_agent.list_tasks(types.ListTasksRequest(context_id=context))
+        assert [task.id for task in of_context.tasks] == [again, done[0]] and of_context.total_size == 2
+        since = types.ListTasksRequest()
+        since.status_timestamp_after.CopyFrom(of_context.tasks[0].status.timestamp)
+        assert [task.id for task in (await chat_agent.list_tasks(since)).tasks] == [again]
+
+        async def of_state(name: int) -> list[str]:
+            found = await asking_agent.list_tasks(types.ListTasksRequest(status=name))
+            assert found.total_size == len(found.tasks) and all(task.status.state == name for task in found.tasks)
+            return [task.id for task in found.tasks]
+
+        assert await of_state(state.TASK_STATE_INPUT_REQUIRED) == [question["id"]]
+        assert len(await of_state(state.TASK_STATE_COMPLETED)) == 2
+        for none in (state.TASK_STATE_WORKING, state.TASK_STATE_FAILED, state.TASK_STATE_REJECTED):
+            assert await of_state(none) == []
+        await chat_agent.close()
+        await asking_agent.close()
+
+
+@pytest.mark.parametrize("method", ["message/send", "SendMessage", "message/stream", "SendStreamingMessage"])
+async def test_a_message_sent_again_with_its_key_is_answered_as_first(
+    client: LangGraphClient, http: httpx.AsyncClient, chat: str, method: str
+) -> None:
+    body = {"jsonrpc": "2.0", "id": "1", "method": method, "params": saying("hello there")}
+    headers = {"Idempotency-Key": f"a2a {uuid4()}"}
+    first, second = [await http.post(f"/a2a/{chat}", json=body, headers=headers) for _ in range(2)]
+    assert first.status_code == second.status_code == 200
+    if "tream" not in method:
+        assert second.text == first.text and second.headers["idempotent-replayed"] == "true"
+        result = first.json()["result"]
+        context = result.get("task", result)["contextId"]
+    else:
+        ends = [
+            [json.loads(line[6:])["result"] for line in r.text.splitlines() if line.startswith("data: ")]
+            for r in (first, second)
+        ]
+        assert ends[0][-2:] == ends[1][-2:] and len(ends[1]) > 3
+        context = (ends[0][-1].get("statusUpdate") or ends[0][-1])["contextId"]
+    assert len(await client.runs.list(context)) == 1
+    other = await http.post(f"/a2a/{chat}", json={**body, "params": saying("something else")}, headers=headers)
+    assert other.status_code == 422 and other.json()["code"] == "idempotency_key_reused"
 
 
 async def test_a_task_that_goes_on_can_be_followed_from_its_beginning(

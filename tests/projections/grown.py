@@ -71,6 +71,8 @@ HISTORY = (
 THREAD = "10000000-0000-4000-8000-000000000001"
 RUN = "20000000-0000-4000-8000-000000000064"
 ASSISTANT = "30000000-0000-4000-8000-000000000005"
+BUSY_ASSISTANT = "30000000-0000-4000-8000-000000000001"
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 LONG_AGO = datetime.now(UTC) - timedelta(hours=3)
 
@@ -155,6 +157,15 @@ QUERIES: dict[str, Query] = {
     "count runs": lambda db: run_search.count(db, RunFilter()),
     "count runs, error": lambda db: run_search.count(db, RunFilter(statuses=["error"])),
     "count runs, of an assistant": lambda db: run_search.count(db, RunFilter(assistant_id=ASSISTANT)),
+    "tasks of an assistant": lambda db: runs.tasks(db, runs.TaskFilter(BUSY_ASSISTANT), before=None, limit=51),
+    "tasks of an assistant, a later page": lambda db: runs.tasks(
+        db, runs.TaskFilter(BUSY_ASSISTANT), before=(LATER, RUN), limit=51
+    ),
+    "tasks of an assistant, failed": lambda db: runs.tasks(
+        db, runs.TaskFilter(BUSY_ASSISTANT, state="failed"), before=None, limit=51
+    ),
+    "tasks of a thread": lambda db: runs.tasks(db, runs.TaskFilter(BUSY_ASSISTANT, THREAD), before=None, limit=51),
+    "count tasks of an assistant": lambda db: runs.count_tasks(db, runs.TaskFilter(BUSY_ASSISTANT)),
     "last checkpoint of a run": lambda db: runs.last_checkpoint(db, THREAD, RUN),
     "queue": system.queue,
     "expired threads": lambda db: db.fetch(EXPIRED, list(range(EMBEDDED_PARTITIONS)), 100, None, None),

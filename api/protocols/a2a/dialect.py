@@ -15,13 +15,15 @@ _STATES = {
     state: f"TASK_STATE_{state.upper().replace('-', '_')}"
     for state in ("submitted", "working", "completed", "failed", "canceled", "input-required")
 }
-_NAMES = {name: state for state, name in _STATES.items()}
+NEVER = frozenset(("rejected", "auth-required"))
+"""States of the protocol that no task has here."""
+_NAMES = {f"TASK_STATE_{state.upper().replace('-', '_')}": state for state in (*_STATES, *NEVER)}
 _FILE_1_0 = {"bytes": "raw", "uri": "url", "mimeType": "mediaType", "name": "filename"}
 
 
 def state_named(name: Any) -> str | None:
-    """The state of a filter, in the words of 0.3."""
-    return name if name in _STATES else _NAMES.get(name)
+    """The state of a filter, in the words of 0.3; None: the protocol has no such state."""
+    return name if name in _STATES or name in NEVER else _NAMES.get(name)
 
 
 def as_1_0(value: Any) -> Any:

@@ -18,8 +18,9 @@ from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route, joins, requires
 from threadlog.api.idempotency.keyed import make_id
 from threadlog.api.protocols.a2a.card import HISTORY_SCOPE, card_of
-from threadlog.api.protocols.a2a.dialect import as_1_0, event_1_0, state_named
+from threadlog.api.protocols.a2a.dialect import as_1_0, event_1_0
 from threadlog.api.protocols.a2a.incoming import Incoming, incoming
+from threadlog.api.protocols.a2a.listing import list_tasks
 from threadlog.api.protocols.a2a.streaming import Shape, stream_run, stream_task
 from threadlog.api.protocols.a2a.tasks import (
     ENDED,
@@ -48,10 +49,9 @@ from threadlog.api.runs.create import create_run, prepare, runnable_assistant
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.commands import CancelRun
 from threadlog.engine.run_builder import AssistantDefaults
-from threadlog.projections.queries import runs, threads
+from threadlog.projections.queries import threads
 
 TASK_NOT_CANCELABLE = -32002
-_PAGE, _LARGEST_PAGE = 50, 100
 _REASON = "cancelled by an A2A client"
 
 Answer = Callable[[web.Request, Api, AssistantDefaults, dict[str, Any]], Awaitable[Any]]
@@ -71,7 +71,7 @@ async def card(request: web.Request) -> web.Response:
 
 
 @joins
-@requires("assistants.read", "threads.create_run", "threads.read", "threads.update")
+@requires("assistants.read", "threads.create_run", "threads.read", "threads.search", "threads.update")
 async def call(request: web.Request) -> web.StreamResponse:
     """Answer one JSON-RPC call of an A2A client.
 
@@ -121,7 +121,7 @@ async def _respond(request: web.Request, api: Api, call: RpcCall) -> web.StreamR
 
 def _needs(request: web.Request, *accesses: str) -> None:
     """The call needs only these, of what calls may need."""
-    for access in ("threads.create_run", "threads.read", "threads.update"):
+    for access in ("threads.create_run", "threads.read", "threads.search", "threads.update"):
         if access not in accesses:
             needless(request, access)
 
@@ -204,25 +204,9 @@ async def _cancel(request: web.Request, api: Api, assistant: AssistantDefaults, 
 
 
 async def _list(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
-    context = params.get("contextId")
-    thread_id, _ = parse_task_id(f"{context}:{uuid4()}") if context else ("", "")
-    if not thread_id:
-        raise RpcError(INVALID_PARAMS, "contextId: name the context whose tasks are to be listed")
-    size = min(_number(params, "pageSize", _PAGE) or _PAGE, _LARGEST_PAGE)
-    offset = int(token) if (token := str(params.get("pageToken") or "0")).isascii() and token.isdigit() else 0
-    wanted = state_named(params.get("status"))
-    _needs(request, "threads.read")
-    only = await allowed(request, "threads.read", {"thread_id": thread_id})
-    rows = await runs.search(api.pool, thread_id, status=None, limit=size + 1, offset=min(offset, 2**31), only=only)
-    scope = _scope(request, params)
-    tasks = [
-        await task_of(api, assistant.assistant_id, thread_id, str(row["run_id"]), scope)
-        for row in rows[:size]
-        if str(row["assistant_id"]) == assistant.assistant_id
-    ]
-    tasks = [task for task in tasks if wanted is None or task["status"]["state"] == wanted]
-    more = str(offset + size) if len(rows) > size else ""
-    return {"tasks": tasks, "totalSize": len(tasks), "pageSize": size, "nextPageToken": more}
+    _needs(request, "threads.read" if params.get("contextId") else "threads.search")
+    size = _number(params, "pageSize", 0)
+    return await list_tasks(request, api, assistant.assistant_id, params, _scope(request, params), size)
 
 
 async def _card(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
