@@ -35,7 +35,7 @@ FILL = (
     """INSERT INTO runs SELECT
         ('20000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
         ('10000000-0000-4000-8000-' || lpad(to_hex(CASE WHEN n % 100 = 0 THEN 1 ELSE n END), 12, '0'))::uuid,
-        ('30000000-0000-4000-8000-' || lpad(to_hex(n % 1000 + 1), 12, '0'))::uuid,
+        ('30000000-0000-4000-8000-' || lpad(to_hex(CASE WHEN n % 4 = 1 THEN 1 ELSE n % 1000 + 1 END), 12, '0'))::uuid,
         CASE WHEN n % 2000 = 7 THEN 'rare' ELSE 'g' || n % 10 END, t, t,
         CASE WHEN n % 10000 = 0 THEN 'pending' WHEN n % 50 = 0 THEN 'error' ELSE 'success' END, 1,
         jsonb_build_object('graph_id', 'g' || n % 10, 'user', 'u' || n % greatest($1::int / 50, 1)),
@@ -70,7 +70,7 @@ HISTORY = (
 )
 THREAD = "10000000-0000-4000-8000-000000000001"
 RUN = "20000000-0000-4000-8000-000000000064"
-ASSISTANT = "30000000-0000-4000-8000-000000000005"
+ASSISTANT = "30000000-0000-4000-8000-000000000006"
 BUSY_ASSISTANT = "30000000-0000-4000-8000-000000000001"
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 

@@ -49,8 +49,8 @@ export function Tabs({ names, chosen, choose }: { names: string[]; chosen: strin
   );
 }
 
-/** What can't be shown is shown raw, never as a blank page. */
-export class Fallback extends Component<{ raw: unknown; children: ReactNode }, { error: Error | null }> {
+/** What can't be shown is shown raw, never as a blank page. `otherwise`: what serves in its place. */
+export class Fallback extends Component<{ raw: unknown; otherwise?: ReactNode; children: ReactNode }, { error: Error | null }> {
   state = { error: null };
   static getDerivedStateFromError = (error: Error) => ({ error });
   componentDidUpdate(before: { raw: unknown }) {
@@ -62,6 +62,7 @@ export class Fallback extends Component<{ raw: unknown; children: ReactNode }, {
       <div>
         <Failure text={`This can't be drawn: ${(this.state.error as Error).message}`} />
         <pre className="json">{JSON.stringify(this.props.raw, null, 2)}</pre>
+        {this.props.otherwise}
       </div>
     );
   }

@@ -1,22 +1,35 @@
 import { Validator } from "@cfworker/json-schema";
 import Form from "@rjsf/core";
-import type { RJSFSchema, ValidatorType } from "@rjsf/utils";
+import { useId } from "react";
+import { toErrorSchema, type RJSFSchema, type ValidatorType } from "@rjsf/utils";
 
-type Found = { stack: string; property?: string; message?: string };
+type Found = { stack: string; property: string; message: string; name: string };
 
+// Of these, what is wrong inside is listed on its own.
+const AROUND = new Set(["properties", "items", "prefixItems", "$ref", "allOf", "if"]);
+
+/** What is wrong, each at its field and in words for a person. */
 function check(schema: any, value: unknown): Found[] {
   try {
-    return new Validator(schema, "2020-12", false).validate(value).errors.map((error) => ({
-      stack: error.error, message: error.error, property: error.instanceLocation.replace(/^#/, "").replaceAll("/", "."),
-    }));
+    const { errors } = new Validator(schema, "2020-12", false).validate(value);
+    return errors.filter((error) => !AROUND.has(error.keyword)).map(({ keyword, error, instanceLocation }) => {
+      const missing = keyword === "required" ? error.match(/"(.*)"/)?.[1] : undefined;
+      const path = instanceLocation.replace(/^#/, "") + (missing === undefined ? "" : `/${missing}`);
+      const message = missing === undefined ? error : "is required";
+      const property = path.replaceAll("/", ".");
+      return { name: keyword, property, message, stack: property ? `${property.slice(1)}: ${message}` : message };
+    });
   } catch (error) {
-    return [{ stack: String(error) }];
+    return [{ name: "schema", property: "", message: String(error), stack: String(error) }];
   }
 }
 
 /** Validates without code made at run time, which the page's policy forbids. */
 const validator: ValidatorType = {
-  validateFormData: (value, schema) => ({ errors: check(schema, value) as any, errorSchema: {} }),
+  validateFormData: (value, schema) => {
+    const errors = check(schema, value) as any[];
+    return { errors, errorSchema: toErrorSchema(errors) };
+  },
   isValid: (schema, value, root) => check({ ...(root as any), ...(schema as any), $defs: (root as any).$defs }, value).length === 0,
   rawValidation: (schema, value) => ({ errors: check(schema, value) as any }),
 };
@@ -33,9 +46,10 @@ const TEMPLATES = {
 export default function SchemaForm({ schema, value, change, submit, action, busy }: {
   schema: RJSFSchema; value?: unknown; change?: (value: any) => void; submit?: (value: any) => void; action?: string; busy?: boolean;
 }) {
+  const id = useId(); // of the fields: a page may have several forms
   return (
     <div className="form">
-      <Form schema={schema} formData={value} validator={validator} showErrorList="top" templates={TEMPLATES} disabled={busy} tagName={submit ? "form" : "div"}
+      <Form idPrefix={id} schema={schema} formData={value} validator={validator} showErrorList="top" templates={TEMPLATES} disabled={busy} noHtml5Validate focusOnFirstError onError={() => {}} tagName={submit ? "form" : "div"}
         onChange={(event: any) => change?.(event.formData)} onSubmit={(event: any) => submit?.(event.formData)}>
         {submit ? <button className="main" type="submit" disabled={busy}>{action ?? "Send"}</button> : <></>}
       </Form>

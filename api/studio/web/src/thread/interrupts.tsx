@@ -1,8 +1,9 @@
 import { lazy, Suspense, useState } from "react";
-import { Failure } from "../parts/basic";
+import { Failure, Fallback } from "../parts/basic";
 import { JsonView } from "../parts/json";
+import { Review } from "./review";
+import { reviewOf } from "./reviews";
 
-const JsonEditor = lazy(() => import("../parts/editor"));
 const SchemaForm = lazy(() => import("../parts/form"));
 
 export type Interrupt = { id?: string; interrupt_id?: string; value: any; response_schema?: any };
@@ -31,59 +32,16 @@ export function Interrupts({ waiting, answer, busy }: { waiting: Interrupt[]; an
 
 function Question({ interrupt, give, busy }: { interrupt: Interrupt; give: (value: any) => void; busy: boolean }) {
   const { value, response_schema: schema } = interrupt;
-  const review = value && typeof value === "object" && Array.isArray(value.action_requests);
+  const review = reviewOf(value, schema);
+  if (review) return <div className="ask"><b>May the agent do this?</b><Fallback raw={value} otherwise={<Free give={give} busy={busy} />}><Review review={review} give={give} busy={busy} /></Fallback></div>;
   return (
     <div className="ask">
       <b>The agent waits for an answer</b>
       {typeof value === "string" ? <p style={{ margin: 0 }}>{value}</p> : <JsonView value={value} open={3} />}
-      {schema ? (
-        <Suspense fallback={null}><SchemaForm schema={schema} submit={give} action="Answer" busy={busy} /></Suspense>
-      ) : review ? <Review actions={value.action_requests} give={give} busy={busy} /> : <Free give={give} busy={busy} />}
+      {schema && typeof schema === "object" ? (
+        <Fallback raw={schema} otherwise={<Free give={give} busy={busy} />}><Suspense fallback={null}><SchemaForm schema={schema} submit={give} action="Answer" busy={busy} /></Suspense></Fallback>
+      ) : <Free give={give} busy={busy} />}
     </div>
-  );
-}
-
-type Decision = { type: "approve" } | { type: "reject"; message?: string } | { type: "edit"; edited_action: { name: string; args: any } };
-
-/** The questions of LangChain's human-in-the-loop middleware: approve, edit or reject each call. */
-function Review({ actions, give, busy }: { actions: any[]; give: (value: any) => void; busy: boolean }) {
-  const [decisions, setDecisions] = useState<Record<number, Decision>>({});
-  const [editing, setEditing] = useState<number | null>(null);
-  const [text, setText] = useState("");
-  const [error, setError] = useState("");
-  const decide = (index: number, decision: Decision) => {
-    const all = { ...decisions, [index]: decision };
-    setDecisions(all);
-    setEditing(null);
-    if (actions.every((_, one) => all[one])) give({ decisions: actions.map((_, one) => all[one]) });
-  };
-  return (
-    <>
-      {actions.map((action, index) => (
-        <div key={index} className="bar">
-          <code>{String(action.name)}</code>
-          {decisions[index] ? <span>{decisions[index].type}</span> : editing === index ? (
-            <div style={{ width: "100%" }}>
-              <Suspense fallback={null}><JsonEditor label={`Arguments of ${action.name}`} text={text} change={setText} /></Suspense>
-              <Failure text={error} />
-              <button className="main" disabled={busy} onClick={() => {
-                try {
-                  decide(index, { type: "edit", edited_action: { name: action.name, args: JSON.parse(text) } });
-                } catch (failure) {
-                  setError(`Not JSON: ${(failure as Error).message}`);
-                }
-              }}>Approve as edited</button>
-            </div>
-          ) : (
-            <>
-              <button className="main" disabled={busy} onClick={() => decide(index, { type: "approve" })}>Approve</button>
-              <button disabled={busy} onClick={() => { setText(JSON.stringify(action.args ?? action.arguments ?? {}, null, 2)); setEditing(index); }}>Edit</button>
-              <button className="bad" disabled={busy} onClick={() => decide(index, { type: "reject" })}>Reject</button>
-            </>
-          )}
-        </div>
-      ))}
-    </>
   );
 }
 
