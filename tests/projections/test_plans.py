@@ -22,6 +22,7 @@ MANY = {
     "count threads": "counts every row, of an index alone",
     "count threads, idle": "counts every row, of an index alone",
     "count assistants": "counts every row, of an index alone",
+    "count tasks of an assistant": "counts each of its runs, of an index alone",
     "search threads, metadata of 50": "walks an order until a page is full, where the metadata is not rare",
     "search threads, metadata by updated_at": "as above",
     "count runs": "counts every row, of an index alone",
