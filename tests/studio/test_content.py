@@ -8,12 +8,11 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from playwright.async_api import expect
 
-from tests.studio.conftest import Open
-from tests.studio.test_studio import api, choose, thread_of, url
-
-__all__ = ["api", "url"]
+from tests.studio.conftest import WAIT_MS, Open, thread_of
+from tests.studio.test_studio import choose
 
 pytestmark = [pytest.mark.js, pytest.mark.timeout(240)]
+expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["stored", "while it runs"])

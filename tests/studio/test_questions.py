@@ -12,13 +12,11 @@ from langgraph_sdk.client import LangGraphClient
 from playwright.async_api import Locator, Page, expect
 
 from tests.installed import has, needs
-from tests.studio.conftest import Open
-from tests.studio.test_studio import api, thread_of, url
+from tests.studio.conftest import WAIT_MS, Open, thread_of
 from tests.waiting import eventually
 
-__all__ = ["api", "url"]
-
 pytestmark = [pytest.mark.js, pytest.mark.timeout(240)]
+expect.set_options(timeout=WAIT_MS)
 with_schema = needs("langgraph", "1.2.12")
 EMAIL = {"to": "ann@example.com", "subject": "Hello", "copies": 2}
 

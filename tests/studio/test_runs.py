@@ -11,13 +11,12 @@ from langgraph_sdk.client import LangGraphClient
 from playwright.async_api import Page, expect
 
 from tests.contract.gate import Gate
-from tests.studio.conftest import Open
-from tests.studio.test_studio import api, choose, thread_of, url
+from tests.studio.conftest import WAIT_MS, Open, thread_of
+from tests.studio.test_studio import choose
 from tests.waiting import eventually
 
-__all__ = ["api", "url"]
-
 pytestmark = [pytest.mark.js, pytest.mark.timeout(240)]
+expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture
