@@ -55,7 +55,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     new = await prepare(request, api, await body(request, RunCreate), thread_id, streamed=True)
     repeated = await was_created(api, new)
     frame_filter = FrameFilter((), namespaces)
-    with _subscription_to(api, new.thread_id, new.run_id) as subscription:
+    with subscription_to(api, new.thread_id, new.run_id) as subscription:
         if not repeated:
             subscription.start()
             await create_run(api, new)
@@ -92,7 +92,7 @@ async def join(request: web.Request) -> web.StreamResponse:
     row = await runs.progress(api.pool, run_id, thread_id, only)
     if row is None:
         return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter, only, last_event_id)
-    with _subscription_to(api, str(row["thread_id"]), run_id) as subscription:
+    with subscription_to(api, str(row["thread_id"]), run_id) as subscription:
         row = await runs.progress(api.pool, run_id, thread_id, only)  # again, now that no event can be missed
         if row is None:
             return await _replay_deleted_run(request, api, run_id, thread_id, frame_filter, only, last_event_id)
@@ -141,7 +141,7 @@ async def _replay_deleted_run(
         run = await find(api, run_id, after, only)
     if run is None:
         raise ApiError(404, "Run not found", code="run_not_found")
-    with _subscription_to(api, run.thread_id, run_id) as subscription:
+    with subscription_to(api, run.thread_id, run_id) as subscription:
         if after is None:
             subscription.from_start()
         else:
@@ -158,7 +158,7 @@ def _feedback(
     return partial(api.feedback.of, run_id, keys) if keys else None
 
 
-def _subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:
+def subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:
     return RunSubscription(
         api.hub,
         api.log,

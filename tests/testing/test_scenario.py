@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
@@ -166,6 +166,19 @@ def test_a_reply_may_be_an_error_a_function_or_a_message() -> None:
     assert whole.usage_metadata == usage
     with pytest.raises(ScriptEnded, match="the script has 4 replies, this is call 5, on human message 'b'"):
         model.invoke("b")
+
+
+def test_a_function_is_a_script_without_an_end() -> None:
+    def script(messages: list[BaseMessage]) -> AIMessage:
+        return AIMessage("Let me look.", tool_calls=[call("weather", city=messages[-1].text)])
+
+    model = ScriptedChatModel(script)
+    for n in range(150):
+        reply = model.invoke([HumanMessage("Porto")] * (n + 1))
+    assert (reply.text, reply.tool_calls[0]["args"]) == ("Let me look.", {"city": "Porto"})
+    assert reply.tool_calls[0]["id"] == "call_150_0", "each once in a conversation, also after a restart"
+    assert [len(messages) for messages in model.calls] == list(range(51, 151)) and model.remaining == 0
+    assert "".join(chunk.text for chunk in model.stream("Lyon")) == "Let me look."
 
 
 def test_structured_output_is_a_call_of_its_schema() -> None:

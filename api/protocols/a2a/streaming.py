@@ -16,10 +16,10 @@ from threadlog.api.protocols.json_rpc import RpcError
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.cancel import cancelled_on_disconnect
 from threadlog.api.runs.create import create_run, prepare, was_created
-from threadlog.api.runs.stream import from_its_start
+from threadlog.api.runs.stream import from_its_start, subscription_to
 from threadlog.api.streaming.cursor import run_end_of_row
 from threadlog.api.streaming.sse import block, stream_to
-from threadlog.api.streaming.subscriptions import Item, NewFrames, RunSubscription
+from threadlog.api.streaming.subscriptions import Item, NewFrames
 from threadlog.engine.clock import utc_now
 from threadlog.projections.queries import runs
 
@@ -37,7 +37,7 @@ async def stream_run(
         ApiError: the run can't be created.
     """
     new = await prepare(request, api, params, thread_id, streamed=True)
-    with _subscription_to(api, new.thread_id, new.run_id) as subscription:
+    with subscription_to(api, new.thread_id, new.run_id) as subscription:
         if not await was_created(api, new):
             subscription.start()
             await create_run(api, new)
@@ -64,7 +64,7 @@ async def stream_task(
     Raises:
         RpcError: there is no such task any more, or it has ended.
     """
-    with _subscription_to(api, thread_id, run_id) as subscription:
+    with subscription_to(api, thread_id, run_id) as subscription:
         row = await runs.progress(api.pool, run_id, thread_id)
         if row is None:
             raise RpcError(TASK_NOT_FOUND, f"Task not found: {task_id_of(thread_id, run_id)}")
@@ -82,17 +82,6 @@ async def stream_task(
             heartbeat_seconds=api.settings.heartbeat_seconds,
             first=await view.now(),
         )
-
-
-def _subscription_to(api: Api, thread_id: str, run_id: str) -> RunSubscription:
-    return RunSubscription(
-        api.hub,
-        api.log,
-        thread_id,
-        run_id,
-        buffer_bytes=api.settings.client_buffer_bytes,
-        frame_wait_seconds=api.settings.frame_wait_seconds,
-    )
 
 
 class _TaskView:

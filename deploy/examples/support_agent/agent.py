@@ -12,8 +12,10 @@ from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph.state import CompiledStateGraph
-from scripted_model import ScriptedModel
+from scripted_model import support_desk
 from tools import check_warehouse, lookup_order, refund_order, search_policies
+
+from threadlog.testing import ScriptedChatModel
 
 INSTRUCTIONS = """You are the support desk of a small web shop. Be brief, warm and exact.
 Look an order up before you talk about it. Look policies up before you promise anything. Use one tool at a time.
@@ -29,7 +31,7 @@ def _model() -> str | BaseChatModel:
         return init_chat_model("openai:gpt-5-mini")
     if os.environ.get("ANTHROPIC_API_KEY"):
         return init_chat_model("anthropic:claude-haiku-4-5")
-    return ScriptedModel()
+    return ScriptedChatModel(support_desk, seconds_per_token=0.03)
 
 
 def make_agent(model: str | BaseChatModel) -> CompiledStateGraph[Any, Any, Any, Any]:

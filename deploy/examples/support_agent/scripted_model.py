@@ -1,91 +1,25 @@
-"""A chat model that follows a script: it streams words and calls tools like a real one, from the conversation alone.
+"""What the support desk says without a real model, as a script for `threadlog.testing.ScriptedChatModel`.
 
 What it says next depends only on the messages it is given, so a run that is taken up again after a crash, by another
 process, goes on as if nothing had happened.
 """
 
-import asyncio
-import json
 import re
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
+
+from threadlog.testing import call
 
 CITIES = ["Berlin", "Lyon", "Porto", "Turin", "Vienna"]
-Call = tuple[str, dict[str, Any]]
 
 
-class ScriptedModel(BaseChatModel):
-    """Plays the support desk. `seconds_per_word` is how fast it talks."""
-
-    seconds_per_word: float = 0.03
-
-    @property
-    def _llm_type(self) -> str:
-        return "scripted"
-
-    def bind_tools(
-        self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool], **kwargs: Any
-    ) -> Runnable[Any, AIMessage]:
-        return self
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        whole: AIMessageChunk | None = None
-        for chunk in _chunks(messages):
-            whole = chunk if whole is None else whole + chunk
-        assert whole is not None
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(whole.content, tool_calls=whole.tool_calls))])
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        for chunk in _chunks(messages):
-            time.sleep(self.seconds_per_word)
-            yield ChatGenerationChunk(message=chunk)
-
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        for chunk in _chunks(messages):
-            await asyncio.sleep(self.seconds_per_word)
-            yield ChatGenerationChunk(message=chunk)
+def support_desk(messages: list[BaseMessage]) -> AIMessage:
+    """The reply: words, and which tool to call."""
+    text, wanted = _next(messages)
+    return AIMessage(text, tool_calls=[] if wanted is None else [wanted])
 
 
-def _chunks(messages: list[BaseMessage]) -> Iterator[AIMessageChunk]:
-    text, call = _next(messages)
-    for index, word in enumerate(text.split(" ") if text else []):
-        yield AIMessageChunk(word if index == 0 else f" {word}")
-    if call is not None:
-        name, args = call
-        chunk = {"name": name, "args": json.dumps(args), "id": f"call_{uuid.uuid4().hex[:12]}", "index": 0}
-        yield AIMessageChunk("", tool_call_chunks=[{**chunk, "type": "tool_call_chunk"}])
-    yield AIMessageChunk("", chunk_position="last")
-
-
-def _next(messages: list[BaseMessage]) -> tuple[str, Call | None]:
-    """What to say, and which tool to call."""
+def _next(messages: list[BaseMessage]) -> tuple[str, ToolCall | None]:
     asked = max(i for i, message in enumerate(messages) if isinstance(message, HumanMessage))
     question = messages[asked].text
     done = {m.name: m.text for m in messages[asked:] if isinstance(m, ToolMessage)}
@@ -106,28 +40,28 @@ def _next(messages: list[BaseMessage]) -> tuple[str, Call | None]:
     return "Hello! Tell me your order number and I will see what I can do.", None
 
 
-def _late(order: str, done: dict[str | None, str]) -> tuple[str, Call | None]:
+def _late(order: str, done: dict[str | None, str]) -> tuple[str, ToolCall | None]:
     if "lookup_order" not in done:
-        return "Let me look that up.", ("lookup_order", {"order_id": order})
+        return "Let me look that up.", call("lookup_order", order_id=order)
     if "search_policies" not in done:
-        return "It should have been with you. I check what we can do.", ("search_policies", {"topic": "late delivery"})
+        return "It should have been with you. I check what we can do.", call("search_policies", topic="late delivery")
     return (
         f"I am sorry: order {order}, the walnut desk lamp, was promised for 2 November and got lost in transit. You "
         "can have your EUR 89 back in full, or I send a new one by express today. Which do you prefer?"
     ), None
 
 
-def _refund(order: str, done: dict[str | None, str]) -> tuple[str, Call | None]:
+def _refund(order: str, done: dict[str | None, str]) -> tuple[str, ToolCall | None]:
     if "refund_order" not in done:
-        return "Of course. I ask a colleague to approve it.", ("refund_order", {"order_id": order, "amount_eur": 89})
+        return "Of course. I ask a colleague to approve it.", call("refund_order", order_id=order, amount_eur=89)
     if "will be back" in done["refund_order"]:
         return f"Done: {done['refund_order']} Thank you for your patience.", None
     return "My colleague did not approve the refund. I will find out why and come back to you.", None
 
 
-def _audit(walked: list[str]) -> tuple[str, Call | None]:
+def _audit(walked: list[str]) -> tuple[str, ToolCall | None]:
     if len(walked) < len(CITIES):
-        return "", ("check_warehouse", {"city": CITIES[len(walked)]})
+        return "", call("check_warehouse", city=CITIES[len(walked)])
     return "Stock audit. " + " ".join(walked) + " Lyon needs lamps; Porto has plenty to send.", None
 
 

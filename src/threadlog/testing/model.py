@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ Reply = Any
 returns one of these."""
 
 
+_CALLS_KEPT = 100
+
+
 class ScriptEnded(AssertionError):
     """A scripted model was asked more often than its script has replies."""
 
@@ -38,18 +42,23 @@ class ScriptedChatModel(BaseChatModel):
 
     A text is streamed word by word. When the script has ended, the next call raises `ScriptEnded`, with what was asked.
     `calls` has the messages of every call, `tools` the names of the tools bound last.
+
+    A function as the script returns the reply to the messages of each call: a model that never ends, and that says the
+    same after a restart. Its `calls` are the last 100.
     """
 
-    script: list[Any] = Field(default_factory=list)
+    script: list[Any] | Callable[[list[BaseMessage]], Any] = Field(default_factory=list)
     seconds_per_token: float = 0.0
     """How long each token takes, so that a test can look at or cancel a run that is speaking."""
 
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
-    _calls: list[list[BaseMessage]] = PrivateAttr(default_factory=list)
+    _calls: deque[list[BaseMessage]] = PrivateAttr(default_factory=deque)
     _tools: list[str] = PrivateAttr(default_factory=list)
 
-    def __init__(self, script: Sequence[Reply] = (), **options: Any) -> None:
-        super().__init__(**{"script": list(script), **options})
+    def __init__(self, script: Sequence[Reply] | Callable[[list[BaseMessage]], Reply] = (), **options: Any) -> None:
+        super().__init__(**{"script": script if callable(script) else list(script), **options})
+        if callable(self.script):
+            self._calls = deque(maxlen=_CALLS_KEPT)
 
     @property
     def calls(self) -> list[list[BaseMessage]]:
@@ -62,8 +71,8 @@ class ScriptedChatModel(BaseChatModel):
 
     @property
     def remaining(self) -> int:
-        """How many replies nobody has asked for."""
-        return len(self.script) - len(self._calls)
+        """How many replies nobody has asked for; none of a function are known."""
+        return 0 if callable(self.script) else len(self.script) - len(self._calls)
 
     @property
     def _llm_type(self) -> str:
@@ -120,6 +129,8 @@ class ScriptedChatModel(BaseChatModel):
         with self._lock:
             number = len(self._calls)
             self._calls.append(list(messages))
+        if callable(self.script):
+            return _message(self.script, messages, len(messages))
         if number >= len(self.script):
             last = messages[-1] if messages else None
             asked = "nothing" if last is None else f"{last.type} message {last.text!r}"
@@ -131,18 +142,22 @@ def _message(reply: Reply, messages: list[BaseMessage], number: int) -> AIMessag
     if isinstance(reply, BaseException) or (inspect.isclass(reply) and issubclass(reply, BaseException)):
         raise reply
     if isinstance(reply, AIMessage):
-        return reply.model_copy()  # it is given an id
+        return reply.model_copy(update={"tool_calls": _named(reply.tool_calls, number)})  # it is given an id
     if isinstance(reply, str):
         return AIMessage(content=reply)
     if isinstance(reply, dict):
         reply = [reply]
     if isinstance(reply, list):
-        calls = [{**one, "id": one.get("id") or f"call_{number}_{index}"} for index, one in enumerate(reply)]
-        return AIMessage(content="", tool_calls=calls)
+        return AIMessage(content="", tool_calls=_named(reply, number))
     if callable(reply):
         made: Callable[[list[BaseMessage]], Reply] = reply
         return _message(made(list(messages)), messages, number)
     raise TypeError(f"a reply of a script may be a text, call(…), a message, an exception or a function, not {reply!r}")
+
+
+def _named(calls: list[ToolCall], number: int) -> list[ToolCall]:
+    """The calls with ids, of which a conversation has each once. `number`: of the call of the model."""
+    return [{**one, "id": one.get("id") or f"call_{number}_{index}"} for index, one in enumerate(calls)]
 
 
 def _chunks(message: AIMessage) -> Iterator[AIMessageChunk]:
