@@ -105,10 +105,11 @@ class CronService:
     def projected(self, partition: int, offset: int, record: EventRecord) -> None:
         """A firing of an owned partition has its run at once, not at the next look."""
         for event in record.events:
-            if event["type"].startswith("cron."):
+            kind = event["type"]
+            if kind.startswith("cron."):
                 self._heard = True
-            if event["type"] == "cron.fired":
-                self._begin(Firing(event["cron_id"], event["due_at"], event["run_id"], event["thread_id"]))
+                if kind == "cron.fired":
+                    self._begin(Firing(event["cron_id"], event["due_at"], event["run_id"], event["thread_id"]))
 
     # --- looking -----------------------------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from threadlog.engine.log.port import Append, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, RefusedEnvelope
@@ -102,6 +102,10 @@ class Committer(Protocol):
         """Another processor has this partition: what is `held` of it stays unknown."""
         ...
 
+    async def provide(self, turns: Sequence[Turn]) -> None:
+        """Load the states that the terms lack to decide these turns. Raises `LogUnavailable`."""
+        ...
+
     async def commit(self, turns: Sequence[Turn]) -> None:
         """Decide the turns, whose states have been provided. May return before they are projected.
 
@@ -122,12 +126,17 @@ class Committer(Protocol):
 MakeCommitter = Callable[[OnProjected, OnFailed], Committer]
 
 
-async def provide_states(coordination: CoordinationStore, turns: Sequence[Turn]) -> None:
-    """Load what the terms lack to decide these turns. Raises `LogUnavailable`."""
+Load = Callable[[Sequence[str]], Awaitable[Mapping[str, Mapping[str, Any]]]]
+"""The stored states of these keys, of those that have one."""
+
+
+async def provide_states(coordination: CoordinationStore, turns: Sequence[Turn], load: Load | None = None) -> None:
+    """Load what the terms lack to decide these turns, with `load` instead of the store's own, if there is one. Raises
+    `LogUnavailable`."""
     envelopes = [(turn.term, turn.envelopes) for turn in turns]
     lacking = [(term, key) for term, some in envelopes for key in term.missing(one.key for one in some)]
     if lacking:
-        stored = await coordination.load([key for _, key in lacking])
+        stored = await (load or coordination.load)([key for _, key in lacking])
         for term, key in lacking:
             term.provide(key, stored.get(key))
     doubted = [(term, ids) for term, some in envelopes if (ids := term.doubted(some))]
@@ -271,6 +280,9 @@ class LogCommitter:
         """Nothing is held: commands come from the log only."""
         self._alone = {place for place in self._alone if place[0] != partition}
         self._refused = {place: why for place, why in self._refused.items() if place[0] != partition}
+
+    async def provide(self, turns: Sequence[Turn]) -> None:
+        await provide_states(self._coordination, turns)
 
     async def commit(self, turns: Sequence[Turn]) -> None:
         if self._projector is None:

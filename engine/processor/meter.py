@@ -11,6 +11,24 @@ from threadlog.engine.log.records import EventRecord
 from threadlog.engine.metrics import METRICS, ProcessMetrics
 
 _REMEMBERED = 100_000  # attempts under way whose times are kept
+_METERED = frozenset(
+    {
+        "run.scheduled",
+        "run.started",
+        "run.succeeded",
+        "run.failed",
+        "run.timed_out",
+        "run.interrupted",
+        "run.rolled_back",
+        "run.deleted",
+        "run.lease_expired",
+        "run.released",
+        "report.fenced",
+        "cron.fired",
+        "cron.run_refused",
+        "command.rejected",
+    }
+)
 
 
 class EventMeter:
@@ -26,7 +44,9 @@ class EventMeter:
         if (sent := _seconds(at)) is not None:
             metrics.observe("command_latency", max(0.0, (time.time() - sent) * 1000))
         for event in record.events:
-            match event["type"]:
+            if (kind := event["type"]) not in _METERED:  # a batch of puts has many events
+                continue
+            match kind:
                 case "run.scheduled":
                     if event.get("kind", "run") == "run" and len(self._scheduled) < _REMEMBERED:
                         self._scheduled[event["run_id"]] = (event["attempt"], at)

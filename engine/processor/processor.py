@@ -21,7 +21,7 @@ from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
 from threadlog.engine.metrics import METRICS
-from threadlog.engine.processor.committer import MakeCommitter, Submission, Turn, provide_states
+from threadlog.engine.processor.committer import MakeCommitter, Submission, Turn
 from threadlog.engine.processor.expiry import ExpirySweep, SweepOptions
 from threadlog.engine.processor.inbox import Inboxes
 from threadlog.engine.processor.listeners import Listeners
@@ -386,7 +386,7 @@ class Processor:
 
     async def _take_turns(self, turns: Sequence[Turn]) -> None:
         try:
-            await provide_states(self._coordination, turns)
+            await self.committer.provide(turns)
             await self.committer.commit(turns)
         except LogUnavailable:
             raise

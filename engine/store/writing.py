@@ -12,7 +12,7 @@ from threadlog.engine.domain.store_limits import ITEMS_PER_COMMAND
 _COMMAND_BYTES = 1024 * 1024  # of values; one that is larger has a command of its own
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ItemWrite:
     """A put, or a deletion (`value` None). `ttl`: minutes, None for ever; `vectors`: `[[path, data], …]`; `size`:
     bytes of the value's JSON, as far as known."""

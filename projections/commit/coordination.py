@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -72,7 +72,7 @@ WHERE p = ANY ($3::int[]) RETURNING p, epoch, log_epoch, ev_off, cmd_off
 """
 _RELEASE = "UPDATE partitions SET owner = NULL WHERE p = ANY ($1::int[])"
 _LEAVE = "DELETE FROM processors WHERE owner = $1"
-_LOAD = "SELECT key, state FROM aggregates WHERE key = ANY ($1::text[])"
+LOAD = "SELECT key, state FROM aggregates WHERE key = ANY ($1::text[])"
 _CARRIED_OUT = "SELECT id FROM keyed_commands WHERE id = ANY ($1::text[])"
 _TIMERS = """
 SELECT id, p, key, type, body, extract(epoch FROM due_at - now())::float8 AS in_seconds FROM timers
@@ -166,8 +166,7 @@ class PostgresCoordinationStore:
 
     async def load(self, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         async with self._connection() as conn:
-            rows = await conn.fetch(_LOAD, list(keys), timeout=STATEMENT_SECONDS)
-        return {row["key"]: orjson.loads(row["state"]) for row in rows}
+            return states_of(await conn.fetch(LOAD, list(keys), timeout=STATEMENT_SECONDS))
 
     async def carried_out(self, ids: Sequence[str]) -> set[str]:
         async with self._connection() as conn:
@@ -249,6 +248,11 @@ class PostgresCoordinationStore:
             if now - self._away_since >= OUTAGE_SECONDS:
                 self._leases_count_from = now + GRACE_SECONDS
             self._away_since = None
+
+
+def states_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Of what `LOAD` returns: the states by key."""
+    return {row["key"]: orjson.loads(row["state"]) for row in rows}
 
 
 def patient(read_value: ReadValue) -> ReadValue:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -21,13 +21,21 @@ from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.offload.process import LARGE_BYTES
 from threadlog.engine.postgres.connection import PinnedConnection
-from threadlog.engine.postgres.errors import AWAY
+from threadlog.engine.postgres.errors import AWAY, PASSING
 from threadlog.engine.postgres.staging import may_stage, staged
 from threadlog.engine.processor.committer import OnProjected, Submission, Turn, provide_states, take_over
 from threadlog.engine.processor.ports import Batch, Decided, Executors, Stop, Unprojectable
 from threadlog.engine.processor.run_ends import end_marks
 from threadlog.engine.processor.term import Term, read_envelope
-from threadlog.projections.commit.coordination import PostgresCoordinationStore, applied_payload, fenced_by, moves
+from threadlog.projections.commit.coordination import (
+    LOAD,
+    STATEMENT_SECONDS,
+    PostgresCoordinationStore,
+    applied_payload,
+    fenced_by,
+    moves,
+    states_of,
+)
 from threadlog.projections.fold.batch import ReadValue
 from threadlog.projections.fold.large_rows import LargeRows, without_large
 from threadlog.projections.fold.project import (
@@ -74,6 +82,7 @@ class SingleTransactionCommitter:
         self._executors = executors
         self._connection = PinnedConnection(pool, self._prepare)
         self._prepared: dict[tuple[str, ...], Any] = {}  # by the projections in it
+        self._load_states: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
         # Of the transaction in flight, for the executors: how many runs they can claim, and those they have to stop.
         self._claimable = 0
@@ -104,6 +113,19 @@ class SingleTransactionCommitter:
 
     async def aclose(self) -> None:
         await self._connection.drop()
+
+    async def provide(self, turns: Sequence[Turn]) -> None:
+        await provide_states(self._coordination, turns, self._load)
+
+    async def _load(self, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """On the committer's own connection, which has nothing else to do meanwhile."""
+        await self._connected()
+        try:
+            return states_of(await self._load_states.fetch(list(keys), timeout=STATEMENT_SECONDS))
+        except PASSING as error:
+            self._log.lost()
+            await self._connection.drop()
+            raise LogUnavailable(f"the database is away: {error!r}") from error
 
     async def commit(self, turns: Sequence[Turn]) -> None:
         try:
@@ -231,6 +253,7 @@ class SingleTransactionCommitter:
     async def _prepare(self, connection: Any) -> None:
         await self._log.hush(connection)
         self._prepared = {}
+        self._load_states = await connection.prepare(LOAD)
 
     async def _statement(self, conn: Any, projections: tuple[str, ...]) -> Any:
         statement = self._prepared.get(projections)

@@ -218,6 +218,7 @@ class ProjectionBatch:
     store_puts: dict[tuple[str, str], StoreItemRow] = field(default_factory=dict)
     store_expiring: set[tuple[str, str]] = field(default_factory=set)  # those of them with a time to live
     store_namespaces: set[str] = field(default_factory=set)  # with items in this fold
+    store_last: tuple[list[str] | None, str] = (None, "")  # the namespace of the put before, and its text
     ends: list[tuple[str, str, str | None, Any, bool | None]] = field(default_factory=list)  # see `project_ends`
     stops: dict[str, Stop | None] = field(default_factory=dict)  # runs whose executors have to know, see `Executors`
     webhooks: dict[str, WebhookRow] = field(default_factory=dict)
@@ -417,7 +418,7 @@ class ProjectionBatch:
         return [argument or None for argument in arguments]  # a null costs less than an empty array
 
 
-_FIELDS = tuple(f.name for f in fields(ProjectionBatch) if f.name != "offset")
+_FIELDS = tuple(f.name for f in fields(ProjectionBatch) if f.name not in ("offset", "store_last"))
 
 
 def _forget(table: dict[Any, Any], thread_id: str) -> None:

@@ -13,17 +13,19 @@ from threadlog.projections.fold.batch import ProjectionBatch, StoreItemRow, clea
 
 
 def put(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    item = _item(event["namespace"], event["key"])
+    labels, namespace = rows.store_last
+    if event["namespace"] is not labels:  # a command's puts share the list
+        namespace = _text(event["namespace"])
+        rows.store_last = event["namespace"], namespace
+        rows.store_namespaces.add(namespace)
+    item = (namespace, storable(event["key"]))
     earlier = rows.store_puts.get(item)
     created_at = at if earlier is None else earlier.created_at
-    ttl, vectors = event.get("ttl"), event.get("vectors", ())
-    rows.store_puts[item] = StoreItemRow(
-        p, clean_text(event["value"]), created_at, at, ttl, at,
-        [(storable(path), numbers_of(data)) for path, data in vectors],
-    )  # fmt: skip
+    ttl, vectors = event.get("ttl"), event.get("vectors")
+    embedded = [(storable(path), numbers_of(data)) for path, data in vectors] if vectors else []
+    rows.store_puts[item] = StoreItemRow(p, clean_text(event["value"]), created_at, at, ttl, at, embedded)
     if ttl is not None:
         rows.store_expiring.add(item)
-    rows.store_namespaces.add(item[0])
 
 
 def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:

@@ -127,7 +127,10 @@ class GraphStore(BaseStore):
 
     async def _batch(self, ops: Sequence[Op]) -> list[Result]:
         # Everything is checked before anything is done; of several puts of an item the last counts.
-        writes = {op[:2]: (self._checked(op), self._texts_of(op)) for op in ops if isinstance(op, PutOp)}
+        namespaces: dict[Any, tuple[str, ...]] = {}
+        writes = {
+            op[:2]: (self._checked(op, namespaces), self._texts_of(op)) for op in ops if isinstance(op, PutOp)
+        }
         reads = [(n, self._result(op)) for n, op in enumerate(ops) if not isinstance(op, PutOp)]
         results: list[Result] = [None] * len(ops)
         for (n, _), result in zip(reads, await _all([work for _, work in reads]), strict=True):
@@ -144,9 +147,9 @@ class GraphStore(BaseStore):
                         raise error
         return results
 
-    def _checked(self, op: PutOp) -> ItemWrite:
+    def _checked(self, op: PutOp, namespaces: dict[Any, tuple[str, ...]]) -> ItemWrite:
         """Raises ValueError (TypeError for what is no JSON) when the item can't be stored."""
-        write = _item_write(op)
+        write = _item_write(op, namespaces)
         if self._fields is not None and write.value is not None and has_field_token(orjson.dumps(write.value)):
             raise ValueError(CANT_BE_STORED)
         return write
@@ -305,12 +308,18 @@ def _labels(namespace: Iterable[Any]) -> tuple[str, ...]:
     return tuple(storable(label) if isinstance(label, str) else label for label in namespace)
 
 
-def _item_write(op: PutOp) -> ItemWrite:
-    """Raises ValueError (TypeError for what is no JSON) when the item can't be stored."""
-    namespace, key = _labels(op.namespace), storable(op.key)
-    if not namespace:
-        raise ValueError("Namespace cannot be empty.")
-    check_labels(namespace)
+def _item_write(op: PutOp, namespaces: dict[Any, tuple[str, ...]]) -> ItemWrite:
+    """`namespaces`: those of the batch that have been checked, by what its operations call them.
+
+    Raises ValueError (TypeError for what is no JSON) when the item can't be stored."""
+    namespace = namespaces.get(op.namespace)
+    if namespace is None:
+        namespace = _labels(op.namespace)
+        if not namespace:
+            raise ValueError("Namespace cannot be empty.")
+        check_labels(namespace)
+        namespaces[op.namespace] = namespace
+    key = storable(op.key)
     check_item_key(key)
     if op.value is None:
         return ItemWrite(namespace, key)

@@ -29,7 +29,7 @@ def item_value(value: Mapping[str, Any]) -> bytes:
         text = orjson.dumps(_storable(value), option=orjson.OPT_NON_STR_KEYS)
     if len(text) > _JSON_BYTES:
         raise ValueError(f"the value of an item has {len(text)} bytes; at most {_JSON_BYTES} are allowed")
-    if text.count(b"{") + text.count(b"[") > DEPTH and _depth(orjson.loads(text)) > DEPTH:
+    if len(text) > DEPTH and text.count(b"{") + text.count(b"[") > DEPTH and _depth(orjson.loads(text)) > DEPTH:
         raise ValueError(f"the value of an item is nested deeper than {DEPTH} levels")
     return text
 
