@@ -68,7 +68,9 @@ log = logging.getLogger("threadlog")
 _API_STOP_SECONDS = 3.0  # for responses under way; streams end at once, their clients reconnect elsewhere
 # The committer keeps one, coordination uses up to three, retention one, webhooks two, crons one.
 _ENGINE_CONNECTIONS = 9
-_ENGINE_IDLE_SECONDS = 5.0  # those that only the start or a burst needed: 4 MB each
+# Those that only the start or a burst needed are closed: 4 MB each. Longer than it takes from one look for crons and
+# webhooks to the next, which now and then need one more, and would open it anew each time.
+_ENGINE_IDLE_SECONDS = 15.0
 _API_CONNECTIONS = 16
 _READING_CONNECTIONS = 3
 

@@ -113,7 +113,7 @@ def _writer(names: Sequence[str], defaults: Sequence[Any]) -> Callable[[Any, dic
             lines.append(f"    if value is not defaults[{n}] and value != defaults[{n}]: into[{name!r}] = value")
     lines.append("    return into")
     namespace: dict[str, Any] = {"defaults": tuple(defaults)}
-    exec("\n".join(lines), namespace)  # noqa: S102: nothing in it but the names of fields
+    exec("\n".join(lines), namespace)  # nothing in it but the names of fields
     write: Callable[[Any, dict[str, Any]], dict[str, Any]] = namespace["write"]
     return write
 

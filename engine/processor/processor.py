@@ -76,7 +76,7 @@ class Processor:
         self._timers = TimerService(
             coordination,
             self.send,
-            horizon_seconds=2 * renew_seconds,
+            horizon_seconds=4 * renew_seconds,
             max_attempts=max_attempts,
             store_sweep_seconds=store_sweep_seconds,
         )

@@ -41,19 +41,24 @@ class TimerService:
         store_sweep_seconds: float = STORE_SWEEP_SECONDS,
     ) -> None:
         """`send` answers when it need not be sent again, raises `LogUnavailable` when it has to. What is due within
-        `horizon_seconds` is sent on time; `look` has to be called at least that often. Items of the store that have
-        expired, which readers leave out already, are looked for every `store_sweep_seconds`."""
+        `horizon_seconds` is sent on time; `look` has to be called at least four times in that. Items of the store that
+        have expired, which readers leave out already, are looked for every `store_sweep_seconds`."""
         self._coordination, self._send = coordination, send
         self._horizon_seconds = horizon_seconds
         self._max_attempts = max_attempts
         self._sweep_seconds, self._sweep_at = store_sweep_seconds, 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._sending: dict[str, asyncio.Task[None]] = {}
+        # When the timers of these partitions, those looked at last, have to be looked at again.
+        self._timers_at, self._looked_at = 0.0, frozenset[int]()
 
     async def look(self, partitions: Sequence[int]) -> None:
         """Look what is, or soon will be, due in these partitions."""
-        for timer in await self._coordination.timers(partitions, self._horizon_seconds):
-            self._set(timer.id, timer.type, timer.key, timer.body, timer.in_seconds)
+        if time.monotonic() >= self._timers_at or not self._looked_at.issuperset(partitions):
+            begun = time.monotonic()
+            for timer in await self._coordination.timers(partitions, self._horizon_seconds):
+                self._set(timer.id, timer.type, timer.key, timer.body, timer.in_seconds)
+            self._timers_at, self._looked_at = begun + self._horizon_seconds / 2, frozenset(partitions)
         for lost in await self._coordination.lost_attempts(partitions):
             body = {
                 "thread_id": lost.thread_id,

@@ -83,19 +83,19 @@ WHERE p = ANY ($1::int[]) AND due_at <= now() + make_interval(secs => $2) ORDER 
 OUTAGE_SECONDS = 1.0
 GRACE_SECONDS = 3.0
 
+# $2: whether leases count. First those that were stopped and not claimed: no executor can claim them any more, so there
+# is none to wait for.
 _LOST_ATTEMPTS = """
-SELECT q.p, q.thread_id::text, q.run_id::text, q.attempt, q.owner FROM run_queue q
-WHERE q.owner IN (
+(SELECT p, thread_id::text, run_id::text, attempt, '' AS owner FROM run_queue
+WHERE owner IS NULL AND cancel IS NOT NULL AND p = ANY ($1::int[])
+LIMIT 1000)
+UNION ALL
+(SELECT q.p, q.thread_id::text, q.run_id::text, q.attempt, q.owner FROM run_queue q
+WHERE $2 AND q.owner IN (
     SELECT o.owner FROM (SELECT DISTINCT owner FROM run_queue WHERE owner IS NOT NULL) o
     LEFT JOIN executors e ON e.executor_id = o.owner WHERE e.lease_until IS NULL OR e.lease_until < now()
 ) AND q.p = ANY ($1::int[])
-LIMIT 1000
-"""
-# No executor can claim a stopped attempt any more: one that was not claimed has no executor to wait for.
-_STOPPED_UNCLAIMED = """
-SELECT p, thread_id::text, run_id::text, attempt, '' FROM run_queue
-WHERE owner IS NULL AND cancel IS NOT NULL AND p = ANY ($1::int[])
-LIMIT 1000
+LIMIT 1000)
 """
 # By the index of what expires: what is not due is not read.
 _EXPIRED_ITEMS = """
@@ -183,9 +183,8 @@ class PostgresCoordinationStore:
 
     async def lost_attempts(self, partitions: Sequence[int]) -> list[LostAttempt]:
         async with self._connection() as conn:
-            rows = await conn.fetch(_STOPPED_UNCLAIMED, list(partitions), timeout=STATEMENT_SECONDS)
-            if time.monotonic() >= self._leases_count_from:
-                rows += await conn.fetch(_LOST_ATTEMPTS, list(partitions), timeout=STATEMENT_SECONDS)
+            leases_count = time.monotonic() >= self._leases_count_from  # the connection may tell of an outage
+            rows = await conn.fetch(_LOST_ATTEMPTS, list(partitions), leases_count, timeout=STATEMENT_SECONDS)
         return [LostAttempt(*row) for row in rows]
 
     async def expired_items(self, partitions: Sequence[int], limit: int) -> list[ExpiredItems]:

@@ -94,11 +94,13 @@ async def test_an_idle_server_holds_what_it_needs(tmp_path: Path, up: Callable[.
     assert "xxhash" not in native(pids["server"]), "LangSmith is for graphs"
     assert "asyncpg" in native(pids["server"])
 
-    # The committer's and the engine's, the api's two from its start, those that look at the log, renew the executor's
-    # lease, listen, and claim. What only the start needed is closed.
+    # What only the start needed is closed: connections that announced terms and registered graphs.
     connection = await asyncpg.connect(server.database_uri)
     try:
-        idle = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        await eventually(lambda: connection.fetchval(idle), lambda count: count <= 8)
+        appenders = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE query LIKE 'SELECT log_append%' AND application_name NOT LIKE 'threadlog-%'"
+        )
+        await eventually(lambda: connection.fetchval(appenders), lambda count: count == 0)
     finally:
         await connection.close()

@@ -128,9 +128,7 @@ class GraphStore(BaseStore):
     async def _batch(self, ops: Sequence[Op]) -> list[Result]:
         # Everything is checked before anything is done; of several puts of an item the last counts.
         namespaces: dict[Any, tuple[str, ...]] = {}
-        writes = {
-            op[:2]: (self._checked(op, namespaces), self._texts_of(op)) for op in ops if isinstance(op, PutOp)
-        }
+        writes = {op[:2]: (self._checked(op, namespaces), self._texts_of(op)) for op in ops if isinstance(op, PutOp)}
         reads = [(n, self._result(op)) for n, op in enumerate(ops) if not isinstance(op, PutOp)]
         results: list[Result] = [None] * len(ops)
         for (n, _), result in zip(reads, await _all([work for _, work in reads]), strict=True):
