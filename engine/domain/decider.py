@@ -15,6 +15,7 @@ from threadlog.engine.domain import (
     attempt_decisions,
     cron,
     graph,
+    history,
     keyed_request,
     store_namespace,
     thread,
@@ -24,6 +25,7 @@ from threadlog.engine.domain.commands import (
     ASSISTANT_COMMANDS,
     CRON_COMMANDS,
     GRAPH_COMMANDS,
+    HISTORY_COMMANDS,
     REQUEST_COMMANDS,
     RUN_COMMANDS,
     STORE_COMMANDS,
@@ -38,6 +40,7 @@ from threadlog.engine.domain.events import (
     CHECKPOINT_EVENTS,
     CRON_EVENTS,
     GRAPH_EVENTS,
+    HISTORY_EVENTS,
     REQUEST_EVENTS,
     RUN_EVENTS,
     STORE_EVENTS,
@@ -122,7 +125,13 @@ REQUEST = Decider(
     lambda c: keyed_request.PREFIX + c.request_id,
 )  # fmt: skip
 
-DECIDERS = (THREAD, ASSISTANT, GRAPH, STORE, CRON, REQUEST)
+HISTORY = Decider(
+    history.NAME, HISTORY_COMMANDS, HISTORY_EVENTS,
+    history.initial, history.decide, history.evolve_imported, history.dump, history.load, lambda c: c.key,
+)  # fmt: skip
+"""Of what is imported. Beside another aggregate, whose events it decides: it sees all that is kept under the key."""
+
+DECIDERS = (THREAD, ASSISTANT, GRAPH, STORE, CRON, REQUEST, HISTORY)
 
 _BY_NAME = {d.name: d for d in DECIDERS}
 _BY_COMMAND = {c.type: d for d in DECIDERS for c in d.commands}
@@ -145,8 +154,16 @@ def key_of(command: Command) -> str:
 def decide(states: States, key: str, command: Command, *, cmd_id: str, at: str) -> list[Event]:
     """Decide a command on what is kept under its key."""
     decider = aggregate_of(command.type)
+    if decider is HISTORY:
+        return history.decide(states, key, command, _key_of_event, at=at)
+    if HISTORY.name in states and history.is_open(states):
+        return [CommandRejected(code="conflict", detail=history.BEING_IMPORTED)]
     state = states.get(decider.name)
     return decider.decide(decider.initial(key) if state is None else state, command, cmd_id=cmd_id, at=at)
+
+
+def _key_of_event(event: Event) -> str:
+    return _BY_EVENT[type(event)].key_of(event)
 
 
 def refuse(states: States, key: str, type_: str, body: Mapping[str, Any], reason: str, *, at: str) -> list[Event]:
@@ -159,7 +176,7 @@ def refuse(states: States, key: str, type_: str, body: Mapping[str, Any], reason
         detail = detail[:_REASON_SHOWN] + "…"
     detail = storable(detail)
     if type_ == ReportRun.type and body.get("thread_id") == key and is_time(at):
-        state = states.get(THREAD.name)
+        state = None if history.is_open(states) else states.get(THREAD.name)
         if state is not None and (ended := attempt_decisions.end_of(state, body, detail)) is not None:
             return ended
     return [CommandRejected(code="invalid", detail=detail)]
@@ -172,18 +189,30 @@ def fold(states: States, key: str, cmd_id: str, at: str, events: Iterable[Event]
     """
     decider: Decider | None = None
     state: Any = None
+    imported: Event | None = None
     for event in events:
         if isinstance(event, ANSWERS):
             continue
         if decider is None:
+            if isinstance(event, HISTORY_EVENTS):  # the first one is this installation's
+                imported = imported or event
+                continue
             decider = _BY_EVENT[type(event)]
             state = states.get(decider.name)
             if state is None:
                 state = decider.initial(key)
         state = decider.evolve(state, event, at)
-    if decider is None:
+    if decider is None and imported is None:
         return states
-    return {**states, decider.name: state._replace(recent=_remembered(state.recent, cmd_id))}
+    after = {**states}
+    if decider is not None:
+        after[decider.name] = state._replace(recent=_remembered(state.recent, cmd_id))
+    if imported is not None:
+        before = states.get(HISTORY.name) or HISTORY.initial(key)
+        after[HISTORY.name] = HISTORY.evolve(before, imported, decider is not None)
+    elif (before := states.get(HISTORY.name)) is not None and not before.continued:
+        after[HISTORY.name] = before._replace(continued=True)
+    return after
 
 
 def _remembered(recent: tuple[str, ...], cmd_id: str) -> tuple[str, ...]:
@@ -219,7 +248,7 @@ def fold_wire(states: States, key: str, cmd_id: str, at: str, wire: Iterable[dic
             events.append(event_from_wire(one))
         elif kind not in _SILENT:
             traceless = one
-    if not events and traceless is not None:  # the command is remembered all the same
+    if traceless is not None and (not events or type(events[-1]) in HISTORY_EVENTS):  # the command is remembered all the same
         events.append(event_from_wire(traceless))
     return fold(states, key, cmd_id, at, events)
 

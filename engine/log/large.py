@@ -88,6 +88,7 @@ def read_carved(value: bytes, kind: str) -> list[bytes]:
 def _of_command(read: Any) -> Iterator[Place]:
     if isinstance(read, dict) and isinstance(body := read.get("body"), dict):
         yield from (("body", *place) for place in _payloads(body))
+        yield from (("body", *place) for place in _of_event(body))  # of an import
 
 
 def _of_event(read: Any) -> Iterator[Place]:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.events import HistoryImported
 from threadlog.engine.domain.text import has_nul
 from threadlog.engine.domain.upcasting import UPCASTERS, upcast
 from threadlog.engine.domain.wire import to_body
@@ -136,6 +137,11 @@ class EventRecord:
     actor: str | None = None
     trace: str | None = None
     _value: bytes | None = field(default=None, init=False, repr=False, compare=False)  # orjson leaves it out: a "_"
+
+    @property
+    def imported(self) -> bool:
+        """Whether its events happened in another installation, at the record's time: nothing follows from them here."""
+        return bool(self.events) and self.events[0]["type"] == HistoryImported.type
 
     def encode(self) -> bytes:
         """JSON, made once. Raises TypeError, as orjson does, for what can't be written."""

@@ -40,6 +40,8 @@ class EventMeter:
         self._started: dict[str, str] = {}
 
     def projected(self, partition: int, offset: int, record: EventRecord) -> None:
+        if record.imported:
+            return
         metrics, at = self._metrics, record.at
         if (sent := _seconds(at)) is not None:
             metrics.observe("command_latency", max(0.0, (time.time() - sent) * 1000))

@@ -29,8 +29,9 @@ def has_mark(event: dict[str, Any]) -> bool:
 
 
 def end_marks(record: EventRecord, partition: int, after: States) -> list[Append]:
-    """The marks that go with an event record; as nearly always none. `after`: what its key holds then."""
-    marked = [event for event in record.events if has_mark(event)]
+    """The marks that go with an event record; as nearly always none, nor of runs that ended in another installation.
+    `after`: what its key holds then."""
+    marked = [] if record.imported else [event for event in record.events if has_mark(event)]
     if not marked:
         return []
     thread = after.get("thread")

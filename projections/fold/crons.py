@@ -22,6 +22,12 @@ def _change(rows: ProjectionBatch, event: dict[str, Any], kind: str, at: datetim
     rows.crons.append(tuple(change.get(column) for column in _COLUMNS))
 
 
+def without_times(change: tuple[Any, ...], p: int | None) -> tuple[Any, ...]:
+    """The change of a cron that is not due, and if `p` is given of a firing that is that partition's."""
+    changed = dict(zip(_COLUMNS, change, strict=True)) | {"next_due_at": None}
+    return tuple((changed | ({} if p is None else {"p": p})).values())
+
+
 def _fields(event: dict[str, Any]) -> dict[str, Any]:
     """What creating and updating have in common."""
     return {

@@ -22,7 +22,17 @@ from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.postgres.staging import may_stage, staged
 from threadlog.engine.processor.ports import Accepted, Unprojectable
-from threadlog.projections.fold import assistants, checkpoints, crons, keyed_requests, runs, store, threads, webhooks
+from threadlog.projections.fold import (
+    assistants,
+    checkpoints,
+    crons,
+    imports,
+    keyed_requests,
+    runs,
+    store,
+    threads,
+    webhooks,
+)
 from threadlog.projections.fold.batch import ProjectionBatch, ReadValue, time_of
 from threadlog.projections.fold.large_rows import without_large
 
@@ -41,7 +51,10 @@ _HANDLERS: dict[str, Handler] = {
     **keyed_requests.HANDLERS,
 }
 # Replies to a command, and what only the history tells; they change no read model.
-_SILENT = frozenset({"command.rejected", "command.repeated", "report.fenced", "run.refused", "state.migrated"})
+_SILENT = frozenset({
+    "command.rejected", "command.repeated", "report.fenced", "run.refused", "state.migrated", "history.imported",
+    "history.closed",
+})  # fmt: skip
 _TOMBSTONES = frozenset({"thread.deleted", "assistant.deleted", "cron.deleted"})
 
 PROJECT_PRIORITIES = "SELECT project_priorities($1, $2, $3)"
@@ -80,6 +93,7 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBa
                 rows.timers.pop(record.cmd_id, None)
                 rows.removed_timers.add(record.cmd_id)
             at = deleted_at = None
+            imported = record.imported
             for event in record.events:
                 kind = event["type"]
                 if kind in _SILENT:  # also of what was refused because it has no proper time
@@ -99,6 +113,8 @@ def fold(batches: Iterable[tuple[int, Sequence[Accepted]]]) -> list[ProjectionBa
                 if handler is None:
                     raise UnknownEvent(f"{kind} in events[{p}] at offset {item.offset}")
                 handler(rows, event, at, p)
+                if imported:
+                    imports.without_effects(rows, event)
                 if kind in _TOMBSTONES:
                     deleted_at = at
             if at is not None and record.cmd_id.startswith(KEYED):
@@ -251,10 +267,11 @@ async def project_singly(
     if record.cmd_id.startswith("due:"):
         await write(conn, fold([(p, [Accepted(item.offset, replace(record, events=[]), None)])]), read_value)
     deleted_at = None
+    origin = record.events[:1] if record.imported else []
     for idx, event in enumerate(record.events):
         try:
             async with conn.transaction():
-                alone = Accepted(item.offset, replace(record, events=[event]), None)
+                alone = Accepted(item.offset, replace(record, events=[*origin, event]), None)
                 await project(conn, [(p, [alone])], read_value, quiet=quiet)
         except Unprojectable as error:
             await _skip(conn, p, item, idx, event["type"], error)

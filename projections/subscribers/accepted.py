@@ -41,6 +41,11 @@ class AcceptedRecord:
     events: list[dict[str, Any]]
 
     @property
+    def imported(self) -> bool:
+        """Whether the events happened in another installation, whose history was imported: they are no news."""
+        return bool(self.events) and self.events[0]["type"] == "history.imported"
+
+    @property
     def position(self) -> tuple[int, int]:
         return self.partition, self.offset
 

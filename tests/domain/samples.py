@@ -27,7 +27,7 @@ def _values(name: str, hint: Any) -> st.SearchStrategy[Any]:
     if name in ("thread_id", "run_id", "job_id", "assistant_id", "cron_id"):
         some: st.SearchStrategy[Any] = st.sampled_from(IDS)
         return some | st.none() if hint == str | None else some
-    if name in ("due_at", "next_due_at", "end_time", "cron_due_at", "begun_at", "expires_at"):
+    if name in ("due_at", "next_due_at", "end_time", "cron_due_at", "begun_at", "expires_at", "imported_at"):
         return st.sampled_from(TIMES if hint is str else [None, *TIMES])
     if name == "before":
         return st.sampled_from(TIMES)

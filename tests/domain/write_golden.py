@@ -17,6 +17,7 @@ from threadlog.engine.domain.commands import (
     AnswerRequest,
     BeginRequest,
     CancelRun,
+    CloseImport,
     Command,
     CreateAssistant,
     CreateCron,
@@ -31,6 +32,7 @@ from threadlog.engine.domain.commands import (
     ExpireThread,
     FireCron,
     ImportCheckpoints,
+    ImportHistory,
     PruneThread,
     RecordCronRun,
     RegisterGraph,
@@ -72,6 +74,14 @@ def hooked(run_id: str, **fields: Any) -> CreateRun:
     )
 
 
+def imported(key: str, offset: int, *events: dict[str, Any], **fields: Any) -> ImportHistory:
+    return ImportHistory(
+        key=key, source="elsewhere", partition=3, offset=offset, imported_at=at(30), imported_by="ops", events=[*events],
+        **fields,
+    )  # fmt: skip
+
+
+RUN = {"thread_id": T, "run_id": R1}
 STORIES: dict[str, list[Command]] = {
     "crons": [
         CreateCron(
@@ -195,6 +205,29 @@ STORIES: dict[str, list[Command]] = {
         ReportWebhook(thread_id=T, run_id=R2, attempt=1, outcome="dead", reason="refused"),
         report(R3, started=STARTED, status="error", error=ERROR),
         DeleteThread(thread_id=T),
+    ],
+    "imports": [
+        imported(T, 4, {"type": "thread.created", "thread_id": T, "ttl": {"strategy": "delete", "ttl": 60}}),
+        imported(
+            T, 9, {"type": "run.created", **RUN, "graph_id": "g", "run": {}, "stream_from": 7},
+            {"type": "run.scheduled", **RUN, "attempt": 1}, {"type": "run.started", **RUN, "attempt": 1, "executor": "x"},
+            after=4,
+        ),
+        imported(T, 12, {"type": "command.rejected", "code": "conflict", "detail": "d"}, after=9),
+        imported(T, 9, after=4),
+        imported(T, 30, after=29),
+        UpdateThread(thread_id=T),
+        CloseImport(key=T, source="elsewhere"),
+        UpdateThread(thread_id=T, metadata={"n": 1}),
+        imported(T, 30),
+        imported(
+            f"cron:{CRON}", 5,
+            {"type": "cron.created", "cron_id": CRON, "assistant_id": A, "schedule": "* * * * *", "next_due_at": at(9)},
+            {"type": "cron.fired", "cron_id": CRON, "due_at": at(9), "run_id": R2, "thread_id": T, "next_due_at": at(18)},
+        ),
+        CloseImport(key=f"cron:{CRON}", source="elsewhere", next_due_at=at(50)),
+        imported("store:a.b", 6, {"type": "store.item_put", "namespace": ["a", "b"], "key": "k", "value": {"n": 1}}),
+        CloseImport(key="store:a.b", source="elsewhere"),
     ],
     "priority": [
         create(R1, create_thread={}, priority={"priority": -2, "fairness_group": "ann"}),

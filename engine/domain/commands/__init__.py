@@ -25,6 +25,7 @@ from threadlog.engine.domain.commands.cron import (
     UpdateCron,
 )
 from threadlog.engine.domain.commands.graph import GRAPH_COMMANDS, RegisterGraph
+from threadlog.engine.domain.commands.history import HISTORY_COMMANDS, CloseImport, ImportHistory
 from threadlog.engine.domain.commands.request import REQUEST_COMMANDS, AnswerRequest, BeginRequest
 from threadlog.engine.domain.commands.run import (
     RUN_COMMANDS,
@@ -59,6 +60,7 @@ COMMANDS: dict[str, type[Command]] = {
         *STORE_COMMANDS,
         *CRON_COMMANDS,
         *REQUEST_COMMANDS,
+        *HISTORY_COMMANDS,
     )
 }
 
@@ -67,6 +69,7 @@ __all__ = [
     "COMMANDS",
     "CRON_COMMANDS",
     "GRAPH_COMMANDS",
+    "HISTORY_COMMANDS",
     "REQUEST_COMMANDS",
     "RUN_COMMANDS",
     "STORE_COMMANDS",
@@ -76,6 +79,7 @@ __all__ = [
     "BeginRequest",
     "CancelAction",
     "CancelRun",
+    "CloseImport",
     "Command",
     "CreateAssistant",
     "CreateCron",
@@ -90,6 +94,7 @@ __all__ = [
     "ExpireThread",
     "FireCron",
     "ImportCheckpoints",
+    "ImportHistory",
     "Json",
     "JsonObject",
     "MultitaskStrategy",

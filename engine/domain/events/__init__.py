@@ -46,6 +46,7 @@ from threadlog.engine.domain.events.cron import (
     CronUpdated,
 )
 from threadlog.engine.domain.events.graph import GRAPH_EVENTS, GraphRegistered
+from threadlog.engine.domain.events.history import HISTORY_EVENTS, HistoryClosed, HistoryImported
 from threadlog.engine.domain.events.request import REQUEST_EVENTS, RequestAnswered, RequestBegun
 from threadlog.engine.domain.events.run import (
     RUN_EVENTS,
@@ -95,6 +96,7 @@ EVENTS: dict[str, type[Event]] = {
         *STORE_EVENTS,
         *CRON_EVENTS,
         *REQUEST_EVENTS,
+        *HISTORY_EVENTS,
     )
 }
 
@@ -105,6 +107,7 @@ __all__ = [
     "CRON_EVENTS",
     "EVENTS",
     "GRAPH_EVENTS",
+    "HISTORY_EVENTS",
     "REQUEST_EVENTS",
     "RUN_EVENTS",
     "STORE_EVENTS",
@@ -127,6 +130,8 @@ __all__ = [
     "CronUpdated",
     "Event",
     "GraphRegistered",
+    "HistoryClosed",
+    "HistoryImported",
     "ItemDeleted",
     "ItemPut",
     "ItemsExpired",
