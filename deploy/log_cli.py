@@ -1,4 +1,4 @@
-"""Commands that read the log: `events`, `explain`, `export`, `fork`, `lag`, `rebuild`, `verify`."""
+"""Commands that read the log: `events`, `explain`, `export`, `fork`, `import`, `lag`, `rebuild`, `verify`."""
 
 from __future__ import annotations
 
@@ -148,6 +148,34 @@ def export(path: Path | None, thread_id: str | None, since: Any, until: Any, **g
     sys.exit(run_to_end(lambda: exporting.export(settings, selection, path)))
 
 
+@click.command("import")
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--by", metavar="NAME", help="Who imports, for the log.  [default: user@host]")
+@click.option("--dry-run", is_flag=True, help="Read all of FILE and tell what would be imported.")
+@click.option(
+    "--more-follows", is_flag=True, help="What is imported takes no commands yet: a later export follows."
+)
+@json_option
+@config_option
+@data_dir_option
+def import_(path: Path, by: str | None, dry_run: bool, more_follows: bool, as_json: bool, **given: Any) -> None:
+    """Take over the history that FILE holds, an export of another installation: ids, events, times and state.
+
+    Nothing follows from it: no run is executed again, no webhook is sent, no cron fires for times that are past. Begun
+    anew, an import goes on where it was.
+    """
+    from threadlog.deploy.commands.import_ import import_file
+
+    settings = _settings(given)
+    sys.exit(
+        run_to_end(
+            lambda: import_file(
+                settings, path, by=by, dry_run=dry_run, more_follows=more_follows, as_json=as_json
+            )
+        )
+    )  # fmt: skip
+
+
 class LogPosition(click.ParamType):
     """A place in the log: `partition@offset`, or the offset alone."""
 
@@ -190,4 +218,4 @@ def _settings(given: dict[str, Any]) -> Any:
     return reachable(settings_of(given))
 
 
-LOG_COMMANDS = (events, explain, export, fork, lag, rebuild, verify)
+LOG_COMMANDS = (events, explain, export, fork, import_, lag, rebuild, verify)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -19,7 +20,7 @@ from threadlog.engine.encryption.cipher import MasterKeys
 from threadlog.engine.encryption.handlers import EncryptionHandlers
 from threadlog.engine.encryption.key_table import PostgresKeys
 from threadlog.engine.encryption.key_topic import KeyTopicKeeper, LoggedKeys
-from threadlog.engine.encryption.keys import Keyring, KeyWrapper
+from threadlog.engine.encryption.keys import Keyring, KeyStore, KeyWrapper
 from threadlog.engine.encryption.wrapping import HANDLERS, WithHandlers, WithInstallationKey
 from threadlog.engine.gateway.sealing import SealingGateway
 from threadlog.engine.log.opening import OpeningLog
@@ -135,6 +136,30 @@ def _load(app: LanggraphJson, place: CodePlace) -> Any:
             f"{place.source}:{place.attribute} is {found}; expected langgraph_sdk.Encryption().",
         )
     return encryption
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAccess:
+    """Where data keys are kept, and what decrypts them."""
+
+    wrapper: KeyWrapper
+    store: KeyStore
+
+
+@asynccontextmanager
+async def key_store(settings: Settings, pool: asyncpg.Pool) -> AsyncIterator[KeyAccess | None]:
+    """For an import of data keys; None where nothing encrypts. Raises as `keyring_of`."""
+    wrapper, _ = await wrapper_of(settings)
+    if wrapper is None:
+        yield None
+    elif settings.kafka_bootstrap_servers is None:
+        yield KeyAccess(wrapper, PostgresKeys(pool))
+    else:
+        topic = _topic(settings)
+        try:
+            yield KeyAccess(wrapper, LoggedKeys(pool, topic))
+        finally:
+            await topic.aclose()
 
 
 def sealing(gateway: Gateway, keyring: Keyring | None) -> Gateway:

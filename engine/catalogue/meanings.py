@@ -91,6 +91,7 @@ MEANINGS: Mapping[str, str] = {
     "imported_at": "when it was imported",
     "imported_by": "who has imported it",
     "history.import.events": "the events of the record, large values as they are in the topic `values` here",
+    "ran": "whether the run of the cron's last firing has been created",
     "history.close.next_due_at": "when a cron that is enabled fires here for the first time; None: never",
     "keys": "the items' keys",
     "kind": "what is to be executed",

@@ -89,7 +89,7 @@ class Decider:
     events: tuple[type[Event], ...]
     initial: Callable[[str], Any]
     decide: Callable[..., list[Event]]
-    evolve: Callable[[Any, Event, str], Any]
+    evolve: Callable[[Any, Event, Any], Any]
     dump: Callable[[Any], dict[str, Any]]
     load: Callable[[str, dict[str, Any]], Any]
     key_of: Callable[[Any], str]
@@ -248,7 +248,8 @@ def fold_wire(states: States, key: str, cmd_id: str, at: str, wire: Iterable[dic
             events.append(event_from_wire(one))
         elif kind not in _SILENT:
             traceless = one
-    if traceless is not None and (not events or type(events[-1]) in HISTORY_EVENTS):  # the command is remembered all the same
+    # The command is remembered all the same.
+    if traceless is not None and (not events or type(events[-1]) in HISTORY_EVENTS):
         events.append(event_from_wire(traceless))
     return fold(states, key, cmd_id, at, events)
 

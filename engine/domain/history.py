@@ -1,4 +1,5 @@
-"""The history of an aggregate that was imported from another installation: how much of it is here, what may follow. Pure.
+"""The history of an aggregate that was imported from another installation: how much of it is here, what may follow.
+Pure.
 
 The recorded events are taken as they are; nothing is decided anew, and nothing follows from them. Until the import of
 the aggregate is closed it takes no other command. What was in flight when the history was exported ends then: its
@@ -20,6 +21,7 @@ from threadlog.engine.domain.events import (
     HISTORY_EVENTS,
     CommandRejected,
     CommandRepeated,
+    CronRunCreated,
     CronRunRefused,
     CronUpdated,
     Event,
@@ -39,8 +41,8 @@ IN_FLIGHT = "it was in flight when its history was exported to another installat
 
 
 class Imported(NamedTuple):
-    """`offset`: of the last record, in the log of the installation `source`. `open`: more of it may follow. `continued`:
-    the aggregate has a history of its own since."""
+    """`offset`: of the last record, in the log of the installation `source`. `open`: more of it may follow.
+    `continued`: the aggregate has a history of its own since."""
 
     key: str
     source: str = ""
@@ -81,6 +83,7 @@ def decide(
 def _import(
     states: Mapping[str, Any], imported: Imported | None, key: str, c: ImportHistory, key_of: Callable[[Event], str]
 ) -> list[Event]:
+    before = -1 if imported is None else imported.offset
     if imported is None:
         if states:
             return _conflict("there is one of this id here already, with a history of its own")
@@ -90,7 +93,7 @@ def _import(
         return [CommandRepeated()]
     elif imported.continued:
         return _conflict("it has gone on here since it was imported")
-    elif c.after is not None and c.after != imported.offset:
+    if c.after is not None and c.after != before:
         return _conflict(f"the record at {c.partition}@{c.after}, which comes before, is not here")
     told = HistoryImported(
         source=c.source, partition=c.partition, offset=c.offset, imported_at=c.imported_at, imported_by=c.imported_by
@@ -168,7 +171,9 @@ def _here(cron: Cron | None, c: CloseImport) -> list[Event]:
     if cron is None or not cron.version:
         return []
     events: list[Event] = []
-    if cron.pending is not None:
+    if cron.pending is not None and c.ran:
+        events.append(CronRunCreated(cron_id=cron.cron_id, due_at=cron.pending))
+    elif cron.pending is not None:
         error = {"error": "Imported", "message": IN_FLIGHT}
         events.append(CronRunRefused(cron_id=cron.cron_id, due_at=cron.pending, error=error))
     if cron.next_due_at is not None:
@@ -190,6 +195,4 @@ def dump(s: Imported) -> dict[str, Any]:
 
 
 def load(key: str, stored: dict[str, Any]) -> Imported:
-    return Imported(
-        key, stored["source"], stored["offset"], stored.get("open", False), stored.get("continued", False)
-    )
+    return Imported(key, stored["source"], stored["offset"], stored.get("open", False), stored.get("continued", False))

@@ -20,7 +20,9 @@ _UTC = timedelta(0)
 _TESTED = (str, int)
 LONG = frozenset({"stream_from", "offset", "after"})
 IDS = frozenset({"thread_id", "run_id", "job_id", "assistant_id", "cron_id"})
-TIMES = frozenset({"before", "due_at", "next_due_at", "end_time", "cron_due_at", "begun_at", "expires_at", "imported_at"})
+TIMES = frozenset(
+    {"before", "due_at", "next_due_at", "end_time", "cron_due_at", "begun_at", "expires_at", "imported_at"}
+)
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 

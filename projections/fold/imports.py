@@ -1,4 +1,5 @@
-"""What imported events do not change: nothing follows from them here that executors, timers, crons or webhooks would do."""
+"""What imported events do not change: nothing follows from them here that executors, timers, crons or webhooks would
+do."""
 
 from __future__ import annotations
 

@@ -236,4 +236,5 @@ def test_every_command_finds_its_decider() -> None:
         "store",
         "cron",
         "request",
+        "history",
     }

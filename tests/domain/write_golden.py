@@ -76,8 +76,8 @@ def hooked(run_id: str, **fields: Any) -> CreateRun:
 
 def imported(key: str, offset: int, *events: dict[str, Any], **fields: Any) -> ImportHistory:
     return ImportHistory(
-        key=key, source="elsewhere", partition=3, offset=offset, imported_at=at(30), imported_by="ops", events=[*events],
-        **fields,
+        key=key, source="elsewhere", partition=3, offset=offset, imported_at=at(30), imported_by="ops",
+        events=[*events], **fields,
     )  # fmt: skip
 
 
@@ -210,7 +210,8 @@ STORIES: dict[str, list[Command]] = {
         imported(T, 4, {"type": "thread.created", "thread_id": T, "ttl": {"strategy": "delete", "ttl": 60}}),
         imported(
             T, 9, {"type": "run.created", **RUN, "graph_id": "g", "run": {}, "stream_from": 7},
-            {"type": "run.scheduled", **RUN, "attempt": 1}, {"type": "run.started", **RUN, "attempt": 1, "executor": "x"},
+            {"type": "run.scheduled", **RUN, "attempt": 1},
+            {"type": "run.started", **RUN, "attempt": 1, "executor": "x"},
             after=4,
         ),
         imported(T, 12, {"type": "command.rejected", "code": "conflict", "detail": "d"}, after=9),
@@ -223,7 +224,8 @@ STORIES: dict[str, list[Command]] = {
         imported(
             f"cron:{CRON}", 5,
             {"type": "cron.created", "cron_id": CRON, "assistant_id": A, "schedule": "* * * * *", "next_due_at": at(9)},
-            {"type": "cron.fired", "cron_id": CRON, "due_at": at(9), "run_id": R2, "thread_id": T, "next_due_at": at(18)},
+            {"type": "cron.fired", "cron_id": CRON, "due_at": at(9), "run_id": R2, "thread_id": T,
+             "next_due_at": at(18)},
         ),
         CloseImport(key=f"cron:{CRON}", source="elsewhere", next_due_at=at(50)),
         imported("store:a.b", 6, {"type": "store.item_put", "namespace": ["a", "b"], "key": "k", "value": {"n": 1}}),

@@ -38,6 +38,10 @@ I17  A cron fires once per due time and in order; each firing has exactly one ru
      none, unless the cron is deleted before; no run is of a cron that has not fired.
 I18  A key belongs to one request until it expires, which has one answer; each of its commands takes effect once,
      however often the request is sent, whichever apis carry it out and wherever they die.
+I19  What is imported from another world's log (`imports`; importers are killed, begin anew, are two at a time, appends
+     are lost in part) is what it was: the same events, times, actors and decider states, once each and without a
+     gap, the same read models; meanwhile the aggregate takes nothing else. No run of it is executed, no webhook is
+     sent, no cron fires for a time that is past; what was in flight has ended.
 
 `python -m tests.simulation SEED…` replays seeds and prints what happened.
 """

@@ -217,6 +217,8 @@ class Owner:
             if timer["due_at"] <= iso(world.now):
                 self._fire(f"due:{run_id}", RunDue(thread_id=timer["thread_id"], run_id=run_id))
         for run_id, row in tables.queue.items():
+            if row.get("elsewhere"):
+                continue
             owner = world.claims.get((run_id, row["attempt"]))
             if (owner is None and row["cancel"]) or (owner is not None and world.leases[owner] < world.now):
                 expire = ExpireLease(
@@ -232,7 +234,7 @@ class Owner:
         for id, sweep in store.sweeps(tables.items, iso(world.now)):
             self._fire(id, sweep)
         for run_id, row in list(tables.webhooks.items()):
-            if self.alive and row["due_at"] <= iso(world.now):
+            if self.alive and not row.get("elsewhere") and row["due_at"] <= iso(world.now):
                 self._deliver_webhook(run_id, row)
         for id, wanted in world.crons_want(self.p):
             self._fire(id, wanted)

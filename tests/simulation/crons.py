@@ -126,6 +126,8 @@ def sent_by_owner(
                 ),
             )  # fmt: skip
     for (cron_id, due_at), firing in tables.firings.items():
+        if firing.get("elsewhere"):
+            continue
         name = f"cron:{cron_id}:{due_at}:run"
         if name in outcomes:
             refusal = outcomes[name]

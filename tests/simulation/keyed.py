@@ -29,7 +29,7 @@ MARGIN = 3600  # seconds after its time that a command is kept in the read model
 STEP_CHANCE = 0.5  # of an api's per step of the scenario
 DEATH_CHANCE = 0.04
 THREADS = 5
-SILENT = {"command.rejected", "command.repeated", "report.fenced"}
+SILENT = {"command.rejected", "command.repeated", "report.fenced", "history.imported"}
 
 Sent = tuple[str, Command]  # with the command's id
 Step = Iterator[Sent | None]

@@ -163,6 +163,8 @@ class Tables:
     keyed: keyed.KeyedTables = field(default_factory=keyed.KeyedTables)
     aggregates: dict[str, Any] = field(default_factory=dict)
     ttls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    silent: bool = True
+    """Whether nothing follows from imported events."""
 
     def expired(self, now: float) -> list[tuple[str, str]]:
         """Threads to sweep, and when their time was over."""
@@ -181,73 +183,91 @@ class Tables:
         for e in record.events:
             if without(e):
                 continue
-            thread_id: str = e.get("thread_id", "")
-            run_id: str = e.get("run_id") or e.get("job_id") or ""
-            if e["type"] in ACTIVITY and thread_id in self.ttls:
-                self.ttls[thread_id]["since"] = record.at
-            match e["type"]:
-                case "thread.created":
-                    self.threads[thread_id] = {"status": e.get("status", "idle"), "error": e.get("error")}
-                    self.checkpoints[thread_id] = []
-                    self.ttls[thread_id] = {"ttl": e.get("ttl"), "since": record.at, "swept": None}
-                case "thread.deleted":
-                    del self.threads[thread_id], self.checkpoints[thread_id], self.ttls[thread_id]
-                    for table in (self.runs, self.queue, self.timers):
-                        for k in [k for k, row in table.items() if row["thread_id"] == thread_id]:
-                            del table[k]
-                case "thread.status_changed":
-                    self.threads[thread_id] = {"status": e["status"], "error": e.get("error")}
-                case "thread.updated":
-                    self.threads[thread_id]["metadata"] = e["metadata"]
-                    self.ttls[thread_id]["ttl"] = e.get("ttl") or self.ttls[thread_id]["ttl"]
-                case "thread.expired":
-                    self.ttls[thread_id]["swept"] = record.at
-                case "run.created":
-                    assert run_id not in self.runs, f"I10: run {run_id} was created twice"
-                    self.runs[run_id] = {"thread_id": thread_id, "status": "pending", "attempt": 0}
-                    if e.get("due_at"):
-                        self.timers[run_id] = {"thread_id": thread_id, "due_at": e["due_at"]}
-                case "run.scheduled":
-                    others = [k for k, row in self.queue.items() if row["thread_id"] == thread_id]
-                    assert not others, f"I6: {run_id} is scheduled while {others} hold the thread"
-                    self.timers.pop(run_id, None)
-                    row = {"thread_id": thread_id, "attempt": e["attempt"], "kind": e.get("kind", "run")}
-                    self.queue[run_id] = row | {"cancel": None, "fresh": e.get("fresh", False)}
-                    assert not (e.get("fresh") and self.checkpoints[thread_id]), (
-                        "I8: fresh although there are checkpoints"
-                    )
-                    if run_id in self.runs:
-                        self.runs[run_id]["attempt"] = e["attempt"]
-                case "run.started":
-                    self._status(run_id, "running")
-                case "run.succeeded" | "run.failed" | "run.timed_out" as type_:
-                    self._status(run_id, FINAL[type_])
-                    self.queue.pop(run_id, None)
-                case "run.interrupted":
-                    self._status(run_id, "interrupted")
-                    self._stop(e, "interrupt")
-                case "run.rolled_back" | "run.deleted" as type_:
-                    self.runs.pop(run_id, None)
-                    saved = self.checkpoints[thread_id]
-                    self.checkpoints[thread_id] = [c for c in saved if c[1] != run_id]
-                    self._stop(e, "rollback" if type_ == "run.rolled_back" else "delete")
-                case "run.stopped" | "run.released" | "run.lease_expired" | "state.updated" | "state.update_failed":
-                    self.queue.pop(run_id, None)
-                case "webhook.requested":
-                    assert run_id not in self.webhooks, f"I15: the webhook of {run_id} is due twice"
-                    self.webhooks[run_id] = {"thread_id": thread_id, "attempt": 1, "due_at": record.at}
-                case "webhook.failed":
-                    self.webhooks[run_id] |= {"attempt": e["attempt"] + 1, "due_at": e["due_at"]}
-                case "webhook.delivered" | "webhook.dead":
-                    del self.webhooks[run_id]
-                case "checkpoint.saved":
-                    self.checkpoints[thread_id].append((e["checkpoint_id"], e.get("run_id")))
-                case "thread.pruned":
-                    self.checkpoints[thread_id] = self.checkpoints[thread_id][-1:]
-                case type_ if type_.startswith("cron."):
-                    self.crons.apply(e)
-                case type_ if type_.startswith("store."):
-                    store.apply(self.items, record.at, e)
+            self._apply(record, e)
+            if record.imported and self.silent:
+                self._without_effects(e)
+
+    def _without_effects(self, e: dict[str, Any]) -> None:
+        """Of an event that happened in another installation."""
+        run_id: str = e.get("run_id") or e.get("job_id") or ""
+        match e["type"]:
+            case "run.created":
+                self.timers.pop(run_id, None)
+            case "run.scheduled":
+                self.queue[run_id] |= {"cancel": "interrupt", "elsewhere": True}
+            case "webhook.requested":
+                self.webhooks[run_id] |= {"elsewhere": True}
+            case "cron.created" | "cron.updated" | "cron.fired":
+                self.crons.crons[e["cron_id"]]["next"] = None
+                if (firing := (e["cron_id"], e.get("due_at", ""))) in self.crons.firings:
+                    self.crons.firings[firing] = e | {"elsewhere": True}
+
+    def _apply(self, record: EventRecord, e: dict[str, Any]) -> None:
+        thread_id: str = e.get("thread_id", "")
+        run_id: str = e.get("run_id") or e.get("job_id") or ""
+        if e["type"] in ACTIVITY and thread_id in self.ttls:
+            self.ttls[thread_id]["since"] = record.at
+        match e["type"]:
+            case "thread.created":
+                self.threads[thread_id] = {"status": e.get("status", "idle"), "error": e.get("error")}
+                self.checkpoints[thread_id] = []
+                self.ttls[thread_id] = {"ttl": e.get("ttl"), "since": record.at, "swept": None}
+            case "thread.deleted":
+                del self.threads[thread_id], self.checkpoints[thread_id], self.ttls[thread_id]
+                for table in (self.runs, self.queue, self.timers):
+                    for k in [k for k, row in table.items() if row["thread_id"] == thread_id]:
+                        del table[k]
+            case "thread.status_changed":
+                self.threads[thread_id] = {"status": e["status"], "error": e.get("error")}
+            case "thread.updated":
+                self.threads[thread_id]["metadata"] = e["metadata"]
+                self.ttls[thread_id]["ttl"] = e.get("ttl") or self.ttls[thread_id]["ttl"]
+            case "thread.expired":
+                self.ttls[thread_id]["swept"] = record.at
+            case "run.created":
+                assert run_id not in self.runs, f"I10: run {run_id} was created twice"
+                self.runs[run_id] = {"thread_id": thread_id, "status": "pending", "attempt": 0}
+                if e.get("due_at"):
+                    self.timers[run_id] = {"thread_id": thread_id, "due_at": e["due_at"]}
+            case "run.scheduled":
+                others = [k for k, row in self.queue.items() if row["thread_id"] == thread_id]
+                assert not others, f"I6: {run_id} is scheduled while {others} hold the thread"
+                self.timers.pop(run_id, None)
+                row = {"thread_id": thread_id, "attempt": e["attempt"], "kind": e.get("kind", "run")}
+                self.queue[run_id] = row | {"cancel": None, "fresh": e.get("fresh", False)}
+                assert not (e.get("fresh") and self.checkpoints[thread_id]), "I8: fresh although there are checkpoints"
+                if run_id in self.runs:
+                    self.runs[run_id]["attempt"] = e["attempt"]
+            case "run.started":
+                self._status(run_id, "running")
+            case "run.succeeded" | "run.failed" | "run.timed_out" as type_:
+                self._status(run_id, FINAL[type_])
+                self.queue.pop(run_id, None)
+            case "run.interrupted":
+                self._status(run_id, "interrupted")
+                self._stop(e, "interrupt")
+            case "run.rolled_back" | "run.deleted" as type_:
+                self.runs.pop(run_id, None)
+                saved = self.checkpoints[thread_id]
+                self.checkpoints[thread_id] = [c for c in saved if c[1] != run_id]
+                self._stop(e, "rollback" if type_ == "run.rolled_back" else "delete")
+            case "run.stopped" | "run.released" | "run.lease_expired" | "state.updated" | "state.update_failed":
+                self.queue.pop(run_id, None)
+            case "webhook.requested":
+                assert run_id not in self.webhooks, f"I15: the webhook of {run_id} is due twice"
+                self.webhooks[run_id] = {"thread_id": thread_id, "attempt": 1, "due_at": record.at}
+            case "webhook.failed":
+                self.webhooks[run_id] |= {"attempt": e["attempt"] + 1, "due_at": e["due_at"]}
+            case "webhook.delivered" | "webhook.dead":
+                del self.webhooks[run_id]
+            case "checkpoint.saved":
+                self.checkpoints[thread_id].append((e["checkpoint_id"], e.get("run_id")))
+            case "thread.pruned":
+                self.checkpoints[thread_id] = self.checkpoints[thread_id][-1:]
+            case type_ if type_.startswith("cron."):
+                self.crons.apply(e)
+            case type_ if type_.startswith("store."):
+                store.apply(self.items, record.at, e)
 
     def _status(self, run_id: str, status: str) -> None:
         row = self.runs[run_id]
@@ -305,9 +325,9 @@ class Partition:
 class SimulatedWorld:
     """`guarded=False` takes the epoch out of the projection's guard, `chained=False` the predecessor out of the
     records, `walled=False` the refusals, `owned=False` the look at the partition's owner before a POST: the controls,
-    which have to fail. `poisoned`: some commands are poison, the store, crons and idempotency keys are
-    used; `hooked`: some runs have
-    webhooks; `expiring`: some threads have a ttl."""
+    which have to fail. `poisoned`: some commands are poison, the store, crons and idempotency keys are used; `hooked`:
+    some runs have webhooks; `expiring`: some threads have a ttl. `silent_imports=False`: what follows from events
+    follows from imported ones, too, a control."""
 
     def __init__(
         self,
@@ -320,6 +340,7 @@ class SimulatedWorld:
         hooked: bool = True,
         owned: bool = True,
         expiring: bool = True,
+        silent_imports: bool = True,
     ) -> None:
         self.random = random.Random(seed)
         # Of its own, so that a seed is the same with and without poison up to what the poison does.
@@ -334,7 +355,7 @@ class SimulatedWorld:
         self.in_pieces = seed // 2 % 2 == 1  # take-overs; without drawing, so that older seeds stay what they were
         self.harshness = self.random.choice((0.1, 0.3, 1.0))
         self.now = 0.0
-        self.partitions = [Partition(n) for n in range(PARTITIONS)]
+        self.partitions = [Partition(n, tables=Tables(silent=silent_imports)) for n in range(PARTITIONS)]
         self.leases: dict[str, float] = {}
         self.claims: dict[tuple[str, int], str] = {}
         self.command_net: list[tuple[Any, CommandEnvelope]] = []
@@ -420,6 +441,8 @@ class SimulatedWorld:
 
     def _too_late(self, envelope: CommandEnvelope) -> bool:
         """Whether this is a repetition after more commands of its aggregate than deciders remember."""
+        if envelope.type in ("history.import", "history.close", "thread.expire"):
+            return False  # known by their place in the log they come from; refused for long
         if envelope.id.startswith(("cron:", KEYED)):
             return False  # of keys deciders remember more; crons and threads their last time, whatever follows
         later, since_the_first = 0, None
