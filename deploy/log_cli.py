@@ -152,9 +152,7 @@ def export(path: Path | None, thread_id: str | None, since: Any, until: Any, **g
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--by", metavar="NAME", help="Who imports, for the log.  [default: user@host]")
 @click.option("--dry-run", is_flag=True, help="Read all of FILE and tell what would be imported.")
-@click.option(
-    "--more-follows", is_flag=True, help="What is imported takes no commands yet: a later export follows."
-)
+@click.option("--more-follows", is_flag=True, help="What is imported takes no commands yet: a later export follows.")
 @json_option
 @config_option
 @data_dir_option

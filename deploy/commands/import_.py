@@ -32,12 +32,12 @@ from threadlog.engine.backoff import Backoff
 from threadlog.engine.clock import now, utc_now
 from threadlog.engine.domain import cron, decider, graph, keyed_request
 from threadlog.engine.domain.commands import CloseImport, Command, ImportHistory
-from threadlog.engine.domain.events import CommandRejected
+from threadlog.engine.domain.events import ANSWERS, CommandRejected
 from threadlog.engine.domain.wire import is_time, to_body
 from threadlog.engine.encryption.cipher import WrongKey
 from threadlog.engine.encryption.keys import WrappedKey
 from threadlog.engine.gateway.event_tail import EventTail
-from threadlog.engine.ids import fired_run_id, new_id, stateless_thread_id
+from threadlog.engine.ids import default_assistant_id, fired_run_id, new_id, stateless_thread_id
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, RecordRefused, Topic
 from threadlog.engine.log.records import CommandEnvelope, EventRecord, partition_of
 from threadlog.engine.schedules import ScheduleError, next_due
@@ -251,15 +251,13 @@ class Importer:
                     self._done.there += 1
                     continue
                 if imported.get("source") != self._done.source:
-                    self._refuse(line.key, self._why_not(line, imported.get("source")))
+                    if _says_nothing(line) or _is_default(line):
+                        self._done.left_out += 1
+                    else:
+                        self._refuse(line.key, _why_not(imported.get("source")))
                     continue
             wanted.append(line)
         return wanted
-
-    def _why_not(self, line: RecordLine, other: str | None) -> str:
-        if other is not None:
-            return f"it was imported from another installation, {other}"
-        return "there is one of this id here already, with a history of its own"
 
     def _refuse(self, key: str, why: str) -> None:
         self._done.refused.setdefault(key, why)
@@ -270,7 +268,8 @@ class Importer:
         if self._keys is None:
             raise CannotRun(
                 f"{self._file.path}, line {line.number}: the content of this export is encrypted: set "
-                "LANGGRAPH_AES_KEY to the key of the installation that it comes from, or add that one to THREADLOG_AES_OLD_KEYS"
+                "LANGGRAPH_AES_KEY to the key of the installation that it comes from, or add that one to "
+                "THREADLOG_AES_OLD_KEYS"
             )
         try:
             self._keys.master.unwrap(line.owner, line.id, line.wrapped, line.wrapped_by)
@@ -402,6 +401,25 @@ class Importer:
         return any(run[:2] == [cron_id, due_at] and len(run) == 2 for run in runs)
 
 
+def _why_not(other: str | None) -> str:
+    if other is not None:
+        return f"it was imported from another installation, {other}"
+    return "there is one of this id here already, with a history of its own"
+
+
+def _says_nothing(line: RecordLine) -> bool:
+    """Whether its command changed nothing there."""
+    return all(event["type"] in _ANSWERS for event in line.events)
+
+
+def _is_default(line: RecordLine) -> bool:
+    """Whether it is how a server makes the default assistant of a graph: every server does."""
+    return [event["type"] for event in line.events] == ["assistant.created"] and line.key == default_assistant_id(
+        str(line.events[0].get("graph_id"))
+    )
+
+
+_ANSWERS = frozenset(event.type for event in ANSWERS)
 _ENDED = frozenset({"run.interrupted", "state.update_failed", "webhook.dead", "cron.run_refused"})
 
 

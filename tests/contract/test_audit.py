@@ -74,6 +74,8 @@ async def test_a_run_is_explained_from_the_log(
 async def test_a_thread_is_exported(own: Server, client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": ["a"]})
     lines = [json.loads(line) for line in (await printed(own, "export", "--thread", thread_id)).splitlines()]
+    header, *lines, end = lines
+    assert header["export"]["thread_id"] == thread_id and end == {"end": {"records": len(lines)}}
     assert {line["key"] for line in lines} == {thread_id}
     assert [line["events"][0]["type"] for line in lines][:2] == ["thread.created", "run.created"]
 

@@ -193,7 +193,9 @@ async def test_an_exported_file_is_whole_or_not_there(database: str, tmp_path: P
         await log.append([Append(Topic.EVENTS, 0, "t", record(1, 0, "t", {"type": "a"}).encode())])
     file = tmp_path / "all.jsonl.gz"
     assert await export(settings, Selection(), file) == 0
-    assert [orjson.loads(line)["key"] for line in gzip.decompress(file.read_bytes()).splitlines()] == ["t"]
+    header, *lines, end = map(orjson.loads, gzip.decompress(file.read_bytes()).splitlines())
+    assert [line["key"] for line in lines] == ["t"]
+    assert header["export"]["format"] == 2 and end == {"end": {"records": 1}}
     with pytest.raises(CannotRun, match="is there already"):
         await export(settings, Selection(), file)
     with pytest.raises(CannotRun, match="can't be written"):
