@@ -49,6 +49,7 @@ class Imported(NamedTuple):
     offset: int = -1
     open: bool = False
     continued: bool = False
+    recent: tuple[str, ...] = ()
 
 
 def initial(key: str) -> Imported:

@@ -29,7 +29,7 @@ from typing import Any
 import orjson
 
 from threadlog.engine.domain import decider, limits
-from threadlog.engine.domain.commands import Command
+from threadlog.engine.domain.commands import Command, ImportHistory
 from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.events import CommandRejected, CommandRepeated, Event
 from threadlog.engine.domain.keyed_request import KEYED
@@ -155,7 +155,7 @@ class Term:
         """Of these commands, which are decided next and whose states have been provided, the ids that may have been
         carried out without being known here: of keyed requests, on aggregates that have had more such commands than
         they remember. Whether the read models have them must be found out after this call."""
-        keyed = [envelope for envelope in envelopes if envelope.id.startswith(KEYED)]
+        keyed = [e for e in envelopes if e.id.startswith(KEYED) and e.type != ImportHistory.type]
         self._recognised = {envelope.id for envelope in keyed} & self._keyed
         coming = Counter(envelope.key for envelope in keyed)
         return [
@@ -182,7 +182,10 @@ class Term:
             return None
         key, before = envelope.key, self._states.pop(envelope.key)
         try:
-            repeated = envelope.id in self._keyed or envelope.id in self._recognised
+            # An import is known by its place in the log that it comes from; its id may be there several times.
+            repeated = envelope.type != ImportHistory.type and (
+                envelope.id in self._keyed or envelope.id in self._recognised
+            )
             command, events = _decide(before, envelope, repeated=repeated)
             after = decider.fold(before, key, envelope.id, envelope.at, events)
             record = self._record(offset, envelope, events)
@@ -368,8 +371,9 @@ class Term:
         self._remember(entry)
 
     def _remember(self, entry: _Entry) -> None:
-        if entry.changed and entry.record is not None and entry.record.cmd_id.startswith(KEYED):
-            self._keyed.add(entry.record.cmd_id)
+        record = entry.record
+        if entry.changed and record is not None and record.cmd_id.startswith(KEYED) and not record.imported:
+            self._keyed.add(record.cmd_id)
 
 
 def envelope_of(value: bytes, key: str, place: tuple[int, int] | None = None) -> CommandEnvelope:
