@@ -20,7 +20,7 @@ from tests.contract.gate import Gate
 from tests.servers import Server
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.kafka, pytest.mark.server]
+pytestmark = [pytest.mark.kafka, pytest.mark.server, pytest.mark.timeout(400)]  # some twenty processes, two servers
 
 APP = Path(__file__).parent / "app" / "langgraph.json"
 
