@@ -12,9 +12,9 @@ from tests.simulation.imports import ImportOutcome
 from tests.simulation.scenario import STEPS, Scenario
 from tests.simulation.simulated_world import SimulatedWorld
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000")) // 5
-CHUNK = 25
-CONTROLS = 40
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000")) // 10
+CHUNK = 20
+CONTROLS = 24
 
 
 def exporting(seed: int) -> SimulatedWorld:
