@@ -109,11 +109,14 @@ async def _data_keys(uri: str, selection: EventSelection, told: set[bytes]) -> A
     connection = await asyncpg.connect(uri)
     try:
         async with connection.transaction(readonly=True):
-            query = "SELECT owner, key_id, wrapped, wrapped_by FROM data_keys WHERE $1::text IS NULL OR owner = $1"
+            query = (
+                "SELECT owner, key_id, wrapped, wrapped_by, context FROM data_keys WHERE $1::text IS NULL OR owner = $1"
+            )
             async for row in connection.cursor(query, selection.thread_id, prefetch=1000):
                 if (id := bytes(row["key_id"])) not in told:
                     told.add(id)
-                    yield KeyLine(0, row["owner"], id, bytes(row["wrapped"]), row["wrapped_by"])
+                    context = None if row["context"] is None else orjson.loads(row["context"])
+                    yield KeyLine(0, row["owner"], id, bytes(row["wrapped"]), row["wrapped_by"], context)
     finally:
         await connection.close()
 

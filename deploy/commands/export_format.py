@@ -64,13 +64,15 @@ class RecordLine:
 
 @dataclass(frozen=True, slots=True)
 class KeyLine:
-    """A data key, encrypted with the installation key called `wrapped_by`."""
+    """A data key, encrypted with the installation key called `wrapped_by`, or by the application's handlers in this
+    `context`."""
 
     number: int
     owner: str
     id: bytes
     wrapped: bytes
     wrapped_by: str
+    context: dict[str, Any] | None = None
 
     def line(self) -> dict[str, Any]:
         return {
@@ -79,6 +81,7 @@ class KeyLine:
                 "id": self.id.hex(),
                 "wrapped": base64.b64encode(self.wrapped).decode(),
                 "wrapped_by": self.wrapped_by,
+                "context": self.context,
             }
         }
 
@@ -211,7 +214,7 @@ def _record_line(number: int, said: dict[str, Any]) -> RecordLine:
 
 def _key_line(number: int, said: dict[str, Any]) -> KeyLine:
     wrapped = base64.b64decode(said["wrapped"], validate=True)
-    return KeyLine(number, said["owner"], bytes.fromhex(said["id"]), wrapped, said["wrapped_by"])
+    return KeyLine(number, said["owner"], bytes.fromhex(said["id"]), wrapped, said["wrapped_by"], said.get("context"))
 
 
 def _why(error: Exception) -> str:

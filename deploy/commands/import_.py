@@ -35,6 +35,7 @@ from threadlog.engine.domain.commands import CloseImport, Command, ImportHistory
 from threadlog.engine.domain.events import ANSWERS, CommandRejected
 from threadlog.engine.domain.wire import is_time, to_body
 from threadlog.engine.encryption.cipher import WrongKey
+from threadlog.engine.encryption.handlers import HandlerFailed
 from threadlog.engine.encryption.keys import WrappedKey
 from threadlog.engine.gateway.event_tail import EventTail
 from threadlog.engine.ids import default_assistant_id, fired_run_id, new_id, stateless_thread_id
@@ -190,7 +191,7 @@ class Importer:
         """Read the file to its end, and compare with what is here."""
         for lines, keys in self._batches(progress):
             for key in keys:
-                self._unwrapped(key)
+                await self._readable(key)
             for line in await self._not_there(lines):
                 if (why := _problem(line)) is not None:
                     self._refuse(line.key, why)
@@ -264,27 +265,28 @@ class Importer:
 
     # --- keys --------------------------------------------------------------------------------------------------------
 
-    def _unwrapped(self, line: KeyLine) -> None:
+    async def _readable(self, line: KeyLine) -> WrappedKey:
+        """The key, if it can be decrypted here. Raises `CannotRun`."""
+        place = f"{self._file.path}, line {line.number}"
         if self._keys is None:
             raise CannotRun(
-                f"{self._file.path}, line {line.number}: the content of this export is encrypted: set "
-                "LANGGRAPH_AES_KEY to the key of the installation that it comes from, or add that one to "
-                "THREADLOG_AES_OLD_KEYS"
+                f"{place}: the content of this export is encrypted: set LANGGRAPH_AES_KEY to the key of the "
+                "installation that it comes from, or that one beside a key of your own (THREADLOG_AES_OLD_KEYS)"
             )
+        key = WrappedKey(line.owner, line.id, line.wrapped, line.wrapped_by, line.context)
         try:
-            self._keys.master.unwrap(line.owner, line.id, line.wrapped, line.wrapped_by)
-        except WrongKey as error:
+            await self._keys.wrapper.unwrap(key)
+        except (WrongKey, HandlerFailed) as error:
             raise CannotRun(
-                f"{self._file.path}, line {line.number}: {error}: add the LANGGRAPH_AES_KEY of the installation that "
-                "it comes from to THREADLOG_AES_OLD_KEYS"
+                f"{place}: a key of this export can't be decrypted: {error}. Add the LANGGRAPH_AES_KEY of the "
+                "installation that it comes from to THREADLOG_AES_OLD_KEYS"
             ) from None
+        return key
 
     async def _keep(self, line: KeyLine) -> None:
-        self._unwrapped(line)
+        key = await self._readable(line)
         assert self._keys is not None
-        kept = await self._keys.store.add(
-            WrappedKey(line.owner, line.id, line.wrapped, line.wrapped_by), of_thread=False
-        )
+        kept = await self._keys.store.add(key, of_thread=False)
         if kept is not None and kept.id != line.id:
             self._refuse(line.owner, "its content is encrypted here with a key of its own")
 

@@ -19,6 +19,7 @@ from threadlog.engine.domain.commands import CloseImport, CreateThread, ImportHi
 from threadlog.engine.domain.cron import PREFIX as CRON_PREFIX
 from threadlog.engine.domain.decider import EMPTY, States
 from threadlog.engine.ids import fired_run_id
+from threadlog.engine.log.acceptance import Acceptance
 from threadlog.engine.log.records import CommandEnvelope, EventRecord
 
 SOURCE = "the first world"
@@ -53,7 +54,7 @@ def exported(world: SimulatedWorld) -> list[Exported]:
     """All that counts of the first world's log."""
     found = []
     for p in world.partitions:
-        rule = checks.Acceptance()
+        rule = Acceptance()
         for offset, value in p.events:
             record = p.read_event(offset, value)
             if rule.accepts(record):
