@@ -61,7 +61,7 @@ WHERE state -> 'history' ->> 'open' = 'true' AND ($1::text IS NULL OR state -> '
 
 
 @dataclass
-class Imported:
+class ImportCounts:
     """What an import amounts to. `records`: of the file; `imported`: now; `there`: that were imported before;
     `left_out`: what is no history of an agent's, see the docs; `ended`: what was in flight; `refused`: why, by the
     aggregate's key."""
@@ -93,7 +93,7 @@ async def import_file(
     ):
         if await installation_of(log) == file.header.installation:
             raise CannotRun("this export is of this installation: there is nothing to import")
-        done = Imported(file.header.installation)
+        done = ImportCounts(file.header.installation)
         importer = Importer(log, pool, file, done, by or _operator(), keys)
         with progress_bar("records", file.lines) as progress:
             if dry_run:
@@ -115,7 +115,7 @@ def _operator() -> str:
         return socket.gethostname()
 
 
-def _show(done: Imported, *, dry_run: bool, as_json: bool) -> None:
+def _show(done: ImportCounts, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         return write([orjson.dumps({**asdict(done), "dry_run": dry_run}).decode()])
     rows = [(name, f"{value:,}") for name, value in asdict(done).items() if isinstance(value, int)]
@@ -159,7 +159,7 @@ class Importer:
     """One import. `done` counts."""
 
     def __init__(
-        self, log: Log, pool: asyncpg.Pool, file: ExportFile, done: Imported, by: str, keys: KeyAccess | None
+        self, log: Log, pool: asyncpg.Pool, file: ExportFile, done: ImportCounts, by: str, keys: KeyAccess | None
     ) -> None:
         self._log, self._pool, self._file, self._done, self._by, self._keys = log, pool, file, done, by, keys
         self._decisions = Decisions()

@@ -40,7 +40,7 @@ BEING_IMPORTED = "It is being imported from another installation: it takes no co
 IN_FLIGHT = "it was in flight when its history was exported to another installation, which does not execute it again"
 
 
-class Imported(NamedTuple):
+class ImportedHistory(NamedTuple):
     """`offset`: of the last record, in the log of the installation `source`. `open`: more of it may follow.
     `continued`: the aggregate has a history of its own since."""
 
@@ -52,13 +52,13 @@ class Imported(NamedTuple):
     recent: tuple[str, ...] = ()
 
 
-def initial(key: str) -> Imported:
-    return Imported(key)
+def initial(key: str) -> ImportedHistory:
+    return ImportedHistory(key)
 
 
 def is_open(states: Mapping[str, Any]) -> bool:
     """Whether the aggregate takes no commands, as its import is not complete."""
-    imported: Imported | None = states.get(NAME)
+    imported: ImportedHistory | None = states.get(NAME)
     return imported is not None and imported.open
 
 
@@ -69,7 +69,7 @@ def decide(
 
     Raises ValueError: an event can't be taken.
     """
-    imported: Imported | None = states.get(NAME)
+    imported: ImportedHistory | None = states.get(NAME)
     match command:
         case ImportHistory():
             return _import(states, imported, key, command, key_of)
@@ -82,7 +82,11 @@ def decide(
 
 
 def _import(
-    states: Mapping[str, Any], imported: Imported | None, key: str, c: ImportHistory, key_of: Callable[[Event], str]
+    states: Mapping[str, Any],
+    imported: ImportedHistory | None,
+    key: str,
+    c: ImportHistory,
+    key_of: Callable[[Event], str],
 ) -> list[Event]:
     before = -1 if imported is None else imported.offset
     if imported is None:
@@ -127,10 +131,10 @@ def _event(wire: Mapping[str, Any], key: str, key_of: Callable[[Event], str]) ->
     return event
 
 
-def evolve_imported(s: Imported, event: Event, changed: bool) -> Imported:
+def evolve_imported(s: ImportedHistory, event: Event, changed: bool) -> ImportedHistory:
     """`changed`: whether other events of the record have changed the aggregate."""
     if isinstance(event, HistoryImported):
-        return Imported(s.key, event.source, event.offset, open=True)
+        return ImportedHistory(s.key, event.source, event.offset, open=True)
     return s._replace(open=False, continued=s.continued or changed)
 
 
@@ -189,11 +193,13 @@ def _here(cron: Cron | None, c: CloseImport) -> list[Event]:
 # --- stored form -----------------------------------------------------------------------------------------------------
 
 
-def dump(s: Imported) -> dict[str, Any]:
+def dump(s: ImportedHistory) -> dict[str, Any]:
     """A small JSON object."""
     told: dict[str, Any] = {"source": s.source, "offset": s.offset}
     return told | ({"open": True} if s.open else {}) | ({"continued": True} if s.continued else {})
 
 
-def load(key: str, stored: dict[str, Any]) -> Imported:
-    return Imported(key, stored["source"], stored["offset"], stored.get("open", False), stored.get("continued", False))
+def load(key: str, stored: dict[str, Any]) -> ImportedHistory:
+    return ImportedHistory(
+        key, stored["source"], stored["offset"], stored.get("open", False), stored.get("continued", False)
+    )
