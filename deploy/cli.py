@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from threadlog.deploy.backup_cli import BACKUP_COMMANDS
 from threadlog.deploy.command_options import (
     Readable,
     application_of,
@@ -43,7 +44,7 @@ def main() -> None:
     """
 
 
-for command in (*LOG_COMMANDS, *USAGE_COMMANDS):
+for command in (*LOG_COMMANDS, *USAGE_COMMANDS, *BACKUP_COMMANDS):
     main.add_command(command)
 
 

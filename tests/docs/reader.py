@@ -84,12 +84,15 @@ class Reader:
 
     async def serve(self, *arguments: str, **env: str) -> None:
         await self._stop()
+        data_dir = self.folder / ".threadlog"
+        if "--data-dir" in arguments:
+            data_dir = self.folder / arguments[arguments.index("--data-dir") + 1]
         self._started = await asyncio.to_thread(
             servers.start,
             self.folder / "langgraph.json",
             env=self._exports | env,  # as in a terminal
             executors=None,
-            data_dir=self.folder / ".threadlog",
+            data_dir=data_dir,
             arguments=arguments,
         )
         self._files, self._config = [], None
