@@ -12,7 +12,7 @@ COPY projections projections
 COPY api api
 COPY deploy deploy
 COPY src src
-RUN /opt/threadlog/bin/pip install -c requirements.lock '.[embedded,kafka,tracing,encryption,example]'
+RUN /opt/threadlog/bin/pip install -c requirements.lock '.[embedded,kafka,streams,tracing,encryption,example]'
 ARG APP=deploy/examples/support_agent
 COPY ${APP} /app
 RUN if [ -f /app/requirements.txt ]; then /opt/threadlog/bin/pip install -r /app/requirements.txt; \

@@ -296,6 +296,11 @@ class Settings(BaseSettings):
         validation_alias="THREADLOG_PRICES",
         description="File with what models cost, for the cost of usage: see docs/usage.md. Unset: costs are 0.",
     )
+    export_dir: Path | None = Field(
+        None,
+        validation_alias="THREADLOG_EXPORT_DIR",
+        description="Folder into which what is counted goes as JSON lines, see docs/usage.md. Unset: nowhere.",
+    )
     derived_runs_days: float = Field(
         90,
         validation_alias="THREADLOG_DERIVED_RUNS_DAYS",

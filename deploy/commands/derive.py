@@ -14,6 +14,7 @@ from threadlog.deploy.settings import Settings
 from threadlog.deploy.subscriber import app_of
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.projections.derived.app import APP, AtWork, counting, reset
+from threadlog.projections.derived.export import Exporter
 from threadlog.projections.derived.prices import PriceTable
 from threadlog.projections.derived.tables import DerivedTables
 from threadlog.projections.subscribers.app import SubscriberApp
@@ -28,7 +29,7 @@ async def derive(settings: Settings, *, anew: bool = False) -> None:
 
     Raises:
         BadPrices: of THREADLOG_PRICES.
-        CannotRun: `anew`, while another one runs.
+        CannotRun: `anew`, while another one runs; nothing can be written to THREADLOG_EXPORT_DIR.
         LogUnavailable, DatabaseAway: for a minute.
     """
     for name in ("faust", "mode", "aiokafka"):
@@ -43,13 +44,24 @@ async def derive(settings: Settings, *, anew: bool = False) -> None:
             await reset(app)
         except AtWork as error:
             raise CannotRun(str(error)) from None
-    tables = await DerivedTables.open(settings.database_uri, prices, anew=anew)
+    folder = settings.export_dir
+    tables = await DerivedTables.open(settings.database_uri, prices, anew=anew, exports=folder is not None)
     try:
         await tables.alive()
-        counting(app, tables, keep_runs=timedelta(days=settings.derived_runs_days))
+        exporter = None if folder is None else Exporter(tables.pool, folder)
+        if exporter is not None:
+            _prepare(exporter)
+        counting(app, tables, keep_runs=timedelta(days=settings.derived_runs_days), exporter=exporter)
         await _until_told_to_stop(app)
     finally:
         await tables.aclose()
+
+
+def _prepare(exporter: Exporter) -> None:
+    try:
+        exporter.prepare()
+    except OSError as error:
+        raise CannotRun(f"nothing can be written to THREADLOG_EXPORT_DIR: {error}") from None
 
 
 async def _log_is_there(app: SubscriberApp) -> None:

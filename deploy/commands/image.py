@@ -51,7 +51,7 @@ def image_of(app: LanggraphJson, *, base_image: str | None = None, requirement: 
     context = _context(app)
     place = _HOME / app.folder.relative_to(context).as_posix()
     install = _installer(app)
-    requirement = requirement or f"threadlog[embedded,kafka,tracing,encryption]=={version('threadlog')}"
+    requirement = requirement or f"threadlog[embedded,kafka,streams,tracing,encryption]=={version('threadlog')}"
     lines = [
         f"FROM {base_image or _base_image(app)}",
         "USER root",

@@ -9,6 +9,7 @@ from typing import Any
 
 from threadlog.engine.backoff import Backoff
 from threadlog.engine.postgres.errors import PASSING
+from threadlog.projections.derived.export import Exporter
 from threadlog.projections.derived.tables import DerivedTables
 from threadlog.projections.subscribers.app import EVENTS, SubscriberApp
 
@@ -18,6 +19,7 @@ APP = "threadlog-derive"
 BATCH_RECORDS = 200
 """One transaction for so many records at most: 200 take some 20 ms."""
 FORGET_SECONDS = 3600.0
+EXPORT_SECONDS = 60.0
 ALIVE_SECONDS = 10.0
 """How often a worker says that it is there (`queries.COUNTING_SECONDS`)."""
 
@@ -26,8 +28,10 @@ class AtWork(Exception):
     """What was asked for can't be done while a worker of the app runs."""
 
 
-def counting(app: SubscriberApp, tables: DerivedTables, *, keep_runs: timedelta) -> None:
-    """Give the app what it does: an agent that counts, and forgets runs after `keep_runs`."""
+def counting(
+    app: SubscriberApp, tables: DerivedTables, *, keep_runs: timedelta, exporter: Exporter | None = None
+) -> None:
+    """Give the app what it does: an agent that counts, forgets runs after `keep_runs`, and exports."""
 
     @app.agent(EVENTS, name="count")  # type: ignore[untyped-decorator]
     async def count(records: Any) -> None:
@@ -54,6 +58,16 @@ def counting(app: SubscriberApp, tables: DerivedTables, *, keep_runs: timedelta)
             await tables.forget_runs(keep_runs)
         except PASSING as error:
             log.warning("can't forget old runs, trying again later: %r", error)
+
+    if exporter is not None:
+
+        @app.timer(EXPORT_SECONDS)  # type: ignore[untyped-decorator]
+        async def export() -> None:
+            try:
+                for path in await exporter.export():
+                    log.info("exported %s", path)
+            except (*PASSING, OSError) as error:
+                log.warning("can't export, trying again: %r", error)
 
 
 async def reset(app: SubscriberApp) -> None:

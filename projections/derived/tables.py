@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ _STATEMENT_SECONDS = 60.0
 class DerivedTables:
     """Counts records, with connections of its own. Methods raise what asyncpg raises."""
 
-    def __init__(self, pool: asyncpg.Pool, prices: PriceTable) -> None:
-        self._pool, self._prices = pool, prices
+    def __init__(self, pool: asyncpg.Pool, prices: PriceTable, *, exports: bool = False) -> None:
+        self.pool, self._prices, self._exports = pool, prices, exports
 
     @classmethod
-    async def open(cls, dsn: str, prices: PriceTable, *, anew: bool = False) -> DerivedTables:
-        """Creates the tables if they are absent. `anew`: after dropping them."""
+    async def open(cls, dsn: str, prices: PriceTable, *, anew: bool = False, exports: bool = False) -> DerivedTables:
+        """Creates the tables if they are absent. `anew`: after dropping them. `exports`: what ends and what changes is
+        noted for `export.Exporter`."""
         pool = await asyncpg.create_pool(
             dsn, min_size=0, max_size=2, reset=leave_as_it_is, timeout=CONNECT_SECONDS,
             command_timeout=_STATEMENT_SECONDS, server_settings={"application_name": "threadlog-derive"},
@@ -42,14 +44,14 @@ class DerivedTables:
         except BaseException:
             pool.terminate()
             raise
-        return cls(pool, prices)
+        return cls(pool, prices, exports=exports)
 
     async def aclose(self) -> None:
-        await self._pool.close()
+        await self.pool.close()
 
     async def count(self, records: Sequence[AcceptedRecord]) -> int:
         """Count these records, but those that were counted before; returns how many were new."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self.pool.acquire() as connection, connection.transaction():
             partitions = sorted({record.partition for record in records})
             # Rows of all, so that two workers that have a partition in turn wait for each other, in order.
             await connection.execute(
@@ -71,9 +73,15 @@ class DerivedTables:
             if not fresh:
                 return 0
             counts = Counts(self._prices, await _runs_of(connection, fresh))
+            ends: list[tuple[int, int, int, str]] = []
             for record in fresh:
+                before = len(counts.ended)
                 counts.add(record.events, at=record.at, actor=record.actor)
+                place = (record.partition, record.offset)
+                ends += [(*place, index, run_id) for index, run_id in enumerate(counts.ended[before:])]
             await _write(connection, counts)
+            if self._exports:
+                await _note(connection, counts, ends)
             await connection.execute(
                 "UPDATE threadlog_derived.positions p SET next = n.next, at = greatest(p.at, n.at) "
                 "FROM unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS n (partition, next, at) "
@@ -84,13 +92,13 @@ class DerivedTables:
 
     async def alive(self) -> None:
         """Note that a worker counts."""
-        await self._pool.execute(
+        await self.pool.execute(
             "INSERT INTO threadlog_derived.worker (alive) VALUES (now()) ON CONFLICT (one) DO UPDATE SET alive = now()"
         )
 
     async def forget_runs(self, older_than: timedelta) -> None:
         """Forget runs that ended this long ago; windows stay."""
-        await self._pool.execute("DELETE FROM threadlog_derived.runs WHERE ended_at < now() - $1::interval", older_than)
+        await self.pool.execute("DELETE FROM threadlog_derived.runs WHERE ended_at < now() - $1::interval", older_than)
 
 
 async def _runs_of(connection: Any, records: Iterable[AcceptedRecord]) -> dict[str, RunFacts]:
@@ -146,6 +154,28 @@ async def _write(connection: Any, counts: Counts) -> None:
                 for (key, model), sums in sorted(counts.of_usage.items())
             ],
         )
+
+
+async def _note(connection: Any, counts: Counts, ends: Sequence[tuple[int, int, int, str]]) -> None:
+    """What the exporter has to write: runs that ended, windows that changed."""
+    lines = [line_of(counts.runs[run_id], *place) for *place, run_id in ends]
+    await connection.executemany(
+        'INSERT INTO threadlog_derived.ended_runs (partition, "offset", idx, line) VALUES ($1, $2, $3, $4)',
+        [(*place, line) for (*place, _), line in zip(ends, lines, strict=True)],
+    )
+    starts = sorted({key[0] for key in counts.of_runs} | {key[0] for key, _ in counts.of_usage})
+    await connection.execute(
+        # Updated, so that it is locked: the exporter takes it and reads the window only after this transaction.
+        "INSERT INTO threadlog_derived.changed_windows SELECT unnest($1::timestamptz[]) "
+        "ON CONFLICT (start) DO UPDATE SET start = excluded.start",
+        starts,
+    )
+
+
+def line_of(run: RunFacts, partition: int, offset: int, index: int) -> str:
+    """A finished run as a line of an export; `partition`, `offset` and `index` are its own for ever."""
+    line = {"partition": partition, "offset": offset, "index": index, **asdict(run), "cost": float(run.cost)}
+    return orjson.dumps(line, option=orjson.OPT_UTC_Z).decode()
 
 
 _RUN_SUMS = ("runs", "succeeded", "failed", "timed_out", "interrupted", "attempts", "wait_seconds", "run_seconds")

@@ -82,3 +82,24 @@ CREATE TABLE IF NOT EXISTS threadlog_derived.usage_windows (
     cost              numeric NOT NULL,
     PRIMARY KEY (dimension, value, start, model)
 );
+
+-- Where there is THREADLOG_EXPORT_DIR: runs that ended and are in no file yet. A batch is one file, whose name is made of it;
+-- its rows go when the file is there, so a crash in between writes the same file again.
+CREATE TABLE IF NOT EXISTS threadlog_derived.export_batches (
+    batch bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at    timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS threadlog_derived.ended_runs (
+    partition int NOT NULL,
+    "offset"  bigint NOT NULL,                    -- of the record that ended the run
+    idx       int NOT NULL,
+    line      text NOT NULL,
+    batch     bigint,
+    PRIMARY KEY (partition, "offset", idx)
+);
+CREATE INDEX IF NOT EXISTS ended_runs_batch ON threadlog_derived.ended_runs (batch);
+
+-- Windows whose file lacks something.
+CREATE TABLE IF NOT EXISTS threadlog_derived.changed_windows (
+    start timestamptz PRIMARY KEY
+);

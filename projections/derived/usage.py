@@ -60,6 +60,8 @@ class Counts:
         self._prices = prices
         self.runs = dict(runs)
         self.changed: set[str] = set()
+        self.ended: list[str] = []
+        """Runs that ended, in this order."""
         self.of_runs: dict[Key, Counter[str]] = {}
         self.durations: dict[tuple[Key, str, int], int] = {}
         """How many runs waited (`wait`) and executed (`run`) so long, by bucket."""
@@ -130,6 +132,7 @@ class Counts:
     def _end(self, run: RunFacts, status: str, when: datetime) -> None:
         run.status, run.ended_at = status, when
         self.changed.add(run.run_id)
+        self.ended.append(run.run_id)
         sums: Counter[str] = Counter(runs=1, attempts=run.attempts)
         sums["succeeded"] = int(status == "success")
         sums["failed"] = int(status in ("error", "timeout"))

@@ -24,6 +24,7 @@ ORDERS = {
     "created_at": "created_at",
     "updated_at": "updated_at",
 }
+_MAY_BE_NULL = frozenset({"thread_id", "next_due_at", "end_time"})
 
 
 async def get(db: Reader, cron_id: str, only: MetadataFilter | None = None) -> asyncpg.Record | None:
@@ -47,9 +48,12 @@ async def search(
     `metadata`; equal sort keys are ordered by id, without one last."""
     where, args = _where(filters, metadata, only)
     direction = "DESC" if descending else "ASC"
+    column = ORDERS[sort_by]
+    # An index has this order of a column that is never null only without NULLS LAST.
+    first = f"{column} {direction}{' NULLS LAST' if column in _MAY_BE_NULL else ''}"
     return await db.fetch(
-        f"SELECT {_COLUMNS} FROM crons WHERE {where} ORDER BY {ORDERS[sort_by]} {direction} NULLS LAST, "
-        f"cron_id {direction} LIMIT ${len(args) + 1} OFFSET ${len(args) + 2}",
+        f"SELECT {_COLUMNS} FROM crons WHERE {where} ORDER BY {first}, cron_id {direction} "
+        f"LIMIT ${len(args) + 1} OFFSET ${len(args) + 2}",
         *args,
         limit,
         offset,

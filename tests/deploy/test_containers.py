@@ -14,7 +14,7 @@ from threadlog.deploy.cli import main
 from threadlog.deploy.settings import Settings, env_name
 
 ROOT = Path(__file__).parent.parent.parent
-OURS = {"api", "engine", "executor"}
+OURS = {"api", "engine", "executor", "derive"}
 OF_THE_APPLICATION = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY"}
 
 

@@ -14,11 +14,11 @@ import orjson
 
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
 from threadlog.projections.commit.coordination import EXPIRED
-from threadlog.projections.queries import assistants, run_search, runs, state, system, threads
+from threadlog.projections.queries import assistants, crons, run_search, runs, state, system, threads
 from threadlog.projections.queries.metadata_filter import MetadataFilter
 from threadlog.projections.queries.run_search import RunFilter
 
-LARGE = ("threads", "runs", "checkpoints", "checkpoint_writes", "channel_values", "assistants", "aggregates",
+LARGE = ("threads", "runs", "checkpoints", "checkpoint_writes", "channel_values", "assistants", "aggregates", "crons",
          "store_items", "store_vectors")  # fmt: skip
 
 # Ids tell their number: thread n is 10000000-…-n.
@@ -51,6 +51,10 @@ FILL = (
         FROM assistants, generate_series(1, 3) v WHERE $1::int > 0""",
     """INSERT INTO run_queue SELECT run_id, thread_id, 0, 'run', graph_id, 1, created_at, false, NULL, NULL, NULL
         FROM runs WHERE status = 'pending' AND $1::int > 0""",
+    """INSERT INTO crons SELECT gen_random_uuid(), 0,
+        ('30000000-0000-4000-8000-' || lpad(to_hex(n % 1000 + 1), 12, '0'))::uuid, NULL, NULL, '0 0 1 1 *', NULL, NULL,
+        '{}', jsonb_build_object('user', 'u' || n % 100), 'delete', true, 1, now() + interval '9 days', t, t, NULL
+        FROM generate_series(1, $1::int) n, LATERAL (SELECT now() - make_interval(secs => $1::int - n) AS t) _""",
     """INSERT INTO aggregates SELECT thread_id, 0, '{}', NULL FROM threads WHERE $1::int > 0""",
 )
 HISTORY = (
@@ -93,6 +97,13 @@ def assistant_search(**given: Any) -> Query:
         "offset": 0, **given,
     }  # fmt: skip
     return lambda db: assistants.search(db, **asked)
+
+
+def cron_search(**given: Any) -> Query:
+    asked = {
+        "filters": {}, "metadata": None, "sort_by": "created_at", "descending": True, "limit": 11, "offset": 0, **given,
+    }  # fmt: skip
+    return lambda db: crons.search(db, **asked)
 
 
 def runs_search(only: dict[str, Any] | None = None, after: int | None = None, **given: Any) -> Query:
@@ -177,6 +188,9 @@ QUERIES: dict[str, Query] = {
     "history, metadata of half": lambda db: state.get_history(db, THREAD, limit=10, metadata={"half": 1}),
     "history, metadata of none": lambda db: state.get_history(db, THREAD, limit=10, metadata={"half": 2}),
     "values of a thread": lambda db: state.get_values(db, [THREAD]),
+    "search crons, newest": cron_search(),
+    "search crons, page 100": cron_search(offset=1000),
+    "search crons, of an assistant": cron_search(filters={"assistant_id": ASSISTANT}),
     "assistant": lambda db: assistants.get(db, ASSISTANT),
     "search assistants, newest": assistant_search(),
     **{f"search assistants, by {key}": assistant_search(sort_by=key) for key in sorted(assistants.SORT_KEYS)},

@@ -117,8 +117,8 @@ export async function askText(path: string): Promise<string> {
 }
 
 /** A page of rows, and where the next one begins; null: this is the last. */
-export async function askPage<T>(path: string): Promise<{ rows: T; next: string | null }> {
-  const { value, headers } = await send("GET", path);
+export async function askPage<T>(path: string, body?: unknown): Promise<{ rows: T; next: string | null }> {
+  const { value, headers } = await send(body === undefined ? "GET" : "POST", path, body);
   return { rows: value, next: headers.get("X-Pagination-Next") };
 }
 

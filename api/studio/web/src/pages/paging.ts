@@ -1,10 +1,12 @@
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
-import { reason, watched } from "../server";
+import { askPage, reason, watched } from "../server";
 
 const PAGE = 200;
 
-/** Rows that are fetched page by page as they come into view. */
-export function usePages<T>(fetch: (offset: number, limit: number) => Promise<T[]>, inputs: unknown[]) {
+type Page<T, Place> = { rows: T[]; next: Place | null };
+
+/** Rows that are fetched page by page as they come into view; `fetch` returns where the page after it begins. */
+function usePlaces<T, Place>(fetch: (place: Place | null, limit: number) => Promise<Page<T, Place>>, inputs: unknown[]) {
   const restored = useSyncExternalStore(watched.subscribe, watched.restored);
   const [rows, setRows] = useState<T[]>([]);
   const [failure, setFailure] = useState("");
@@ -12,15 +14,15 @@ export function usePages<T>(fetch: (offset: number, limit: number) => Promise<T[
   const [asked, setAsked] = useState(0);
   const turn = useRef(0);
   const busy = useRef(false);
-  const complete = useRef(false);
+  const next = useRef<Place | null>(null);
   const key = JSON.stringify(inputs);
-  const load = useCallback(async (mine: number, offset: number) => {
+  const load = useCallback(async (mine: number, place: Place | null) => {
     busy.current = true;
     try {
-      const page = await fetch(offset, PAGE);
+      const page = await fetch(place, PAGE);
       if (mine !== turn.current) return;
-      complete.current = page.length < PAGE;
-      setRows((now) => (offset ? [...now, ...page] : page));
+      next.current = page.next;
+      setRows((now) => (place === null ? page.rows : [...now, ...page.rows]));
       setFailure("");
     } catch (trouble) {
       if (mine === turn.current) setFailure(reason(trouble));
@@ -33,11 +35,25 @@ export function usePages<T>(fetch: (offset: number, limit: number) => Promise<T[
   }, [key]);
   useEffect(() => {
     turn.current += 1;
+    next.current = null;
     setLoading(true);
-    void load(turn.current, 0);
+    void load(turn.current, null);
   }, [key, asked, restored]);
   const more = () => {
-    if (!busy.current && !complete.current && rows.length) void load(turn.current, rows.length);
+    if (!busy.current && next.current !== null) void load(turn.current, next.current);
   };
   return { rows, more, failure, loading, reload: () => setAsked((n) => n + 1) };
+}
+
+/** Pages by offset. */
+export function usePages<T>(fetch: (offset: number, limit: number) => Promise<T[]>, inputs: unknown[]) {
+  return usePlaces<T, number>(async (offset, limit) => {
+    const rows = await fetch(offset ?? 0, limit);
+    return { rows, next: rows.length < limit ? null : (offset ?? 0) + limit };
+  }, inputs);
+}
+
+/** Pages of a POST whose responses say where to go on: nothing is repeated or skipped while rows come and go. */
+export function useSearch<T>(path: string, wanted: object) {
+  return usePlaces<T, string>((after, limit) => askPage<T[]>(path, { ...wanted, limit, ...(after ? { after } : {}) }), [path, wanted]);
 }

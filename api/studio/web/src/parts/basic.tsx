@@ -1,6 +1,6 @@
 import { Component, useEffect, useRef, type ReactNode } from "react";
 
-export const Badge = ({ text }: { text: string }) => <span className={`badge ${text}`}>{text}</span>;
+export const Badge = ({ text, label }: { text: string; label?: string }) => <span className={`badge ${text}`}>{label ?? text}</span>;
 
 export const Failure = ({ text }: { text: string }) => (text ? <div className="error" role="alert">{text}</div> : null);
 
