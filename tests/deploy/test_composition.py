@@ -159,12 +159,13 @@ async def children(settings: Settings, app: LanggraphJson, monkeypatch: pytest.M
 
 
 async def derived(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """With which prices `threadlog derive` counts, and how long it keeps runs."""
+    """With which prices `threadlog derive` counts, how long it keeps runs, and whether it exports them."""
     opened, counting = AsyncMock(), Mock()
     monkeypatch.setattr(PriceTable, "load", lambda path: path)
     monkeypatch.setattr(DerivedTables, "open", opened)
     monkeypatch.setattr(derive, "counting", counting)
     monkeypatch.setattr(derive, "app_of", Mock())
+    monkeypatch.setattr(derive, "_prepare", Mock())
     for name in ("database_ready", "_log_is_there", "_until_told_to_stop"):
         monkeypatch.setattr(derive, name, AsyncMock())
     await derive.derive(settings)
@@ -200,6 +201,7 @@ CHOICES: dict[str, tuple[str, Probe | str]] = {
     "THREADLOG_DERIVE": ("true", "children"),
     "THREADLOG_PRICES": ("prices.json", "derived"),
     "THREADLOG_DERIVED_RUNS_DAYS": ("9", "derived"),
+    "THREADLOG_EXPORT_DIR": ("exports", "derived"),
     "THREADLOG_LOOP_YIELD": ("false", executor("loop_yield")),
     "THREADLOG_RELOAD": ("true", supervisor(hopeless)),
     "N_JOBS_PER_WORKER": ("9", executor("slots")),
