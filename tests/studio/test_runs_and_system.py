@@ -93,6 +93,8 @@ async def test_runs_are_searched_filtered_and_cancelled(
     await expect(page.get_by_role("button", name="Cancel all that match")).to_be_disabled()
 
     await page.get_by_label("Search").fill(json.dumps(metadata))
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    await expect(found).to_have_count(5)
     await page.get_by_label(f"Choose {held[0]['run_id']}").check()
     await page.get_by_role("button", name="Cancel 1").click()
     await page.get_by_label("Status").select_option("interrupted")
