@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,6 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.js, pytest.mark.timeout(240)]
 expect.set_options(timeout=WAIT_MS)
-
-
-@pytest.fixture(scope="session")
-def url(server: Server) -> str:
-    return server.url
-
-
-@pytest.fixture(scope="session")
-async def api(url: str) -> AsyncIterator[LangGraphClient]:
-    async with get_client(url=url, api_key=None) as client:
-        yield client
 
 
 async def run_on_thread(api: LangGraphClient, graph: str, given: Any, **more: Any) -> str:
