@@ -150,7 +150,7 @@ export default function RunsPage() {
           if (!now.delete(row.run_id)) now.set(row.run_id, row);
           setChosen(now);
         }} /> },
-        { title: "Run", cell: (row) => <a href={link("threads", row.thread_id, "runs", row.run_id)}><Id id={row.run_id} /></a> },
+        { title: "Run", cell: (row) => <a aria-label={`Explain run ${row.run_id}`} href={link("threads", row.thread_id, "runs", row.run_id)}><Id id={row.run_id} /></a> },
         { title: "Thread", cell: (row) => <a href={link("threads", row.thread_id)}><Id id={row.thread_id} /></a> },
         { title: "Status", width: "100px", cell: (row) => <Badge text={row.status} /> },
         { title: "Graph", width: "110px", cell: (row) => row.graph_id },

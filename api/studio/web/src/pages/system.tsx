@@ -75,7 +75,7 @@ export default function SystemPage() {
   const told = system.value?.value;
   const owned = told?.partitions.filter((one) => one.owner).length;
   return (
-    <main className="page">
+    <main className="page system">
       <div className="bar"><h1>System</h1><span>threadlog {info.value?.version}, LangGraph {info.value?.langgraph_py_version}</span><span className="push" />
         {DOCS.map(([path, title]) => <a key={path} href={`${API_URL}/${path}`}>{title}</a>)}</div>
       <Failure text={health.error || metrics.error || system.error} />
