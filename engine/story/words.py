@@ -37,6 +37,11 @@ def _created(event: Mapping[str, Any]) -> str:
     return "a request " + ", ".join(parts)
 
 
+def _subgraph(ns: str) -> str:
+    """`outer.inner` of a namespace, without the ids of the tasks that called them."""
+    return ".".join(part.partition(":")[0] for part in ns.split("|"))
+
+
 def _scheduled(event: Mapping[str, Any]) -> str:
     number = event["attempt"]
     again = "" if number == 1 else ", after the one before was lost or handed on"
@@ -45,14 +50,14 @@ def _scheduled(event: Mapping[str, Any]) -> str:
 
 def _checkpoint(event: Mapping[str, Any]) -> str:
     metadata = event.get("metadata") or {}
-    where = f" of subgraph {event['ns']}" if event.get("ns") else ""
+    where = f" of subgraph {_subgraph(event['ns'])}" if event.get("ns") else ""
     step = f"step {metadata.get('step', '?')}{where} ({metadata.get('source', 'loop')})"
     return f"{step} is checkpoint {event['checkpoint_id']}"
 
 
 def _planned(event: Mapping[str, Any]) -> str:
     names = [str(task.get("name", "?")) for task in event.get("tasks") or []]
-    where = f" in subgraph {event['ns']}" if event.get("ns") else ""
+    where = f" in subgraph {_subgraph(event['ns'])}" if event.get("ns") else ""
     return f"next{where}: {', '.join(names)}" if names else f"nothing is left to do{where}"
 
 

@@ -118,3 +118,16 @@ async def test_a_run_that_was_deleted_is_found_by_the_time_in_its_id() -> None:
         > 8
     )
     assert (await story_of(log, "00000000-0000-4000-8000-00000000ffff", None)).chapters == []
+
+
+def test_subgraphs_are_told_by_their_names() -> None:
+    ns = "office:0199b2c1|billing:0199b2c2"
+    saved = event("checkpoint.saved", checkpoint_id="c", ns=ns, metadata={"step": 2, "source": "loop"})
+    planned = event("tasks.planned", checkpoint_id="c", ns=ns, tasks=[{"id": "t", "name": "talk"}])
+    written = event("writes.saved", task_id="t", writes=[[0, "messages", {}], [1, "branch:to:tools", {}]])
+    texts = [chapter.text for chapter in story(EventRecord(1, 0, "c", T, at(0), [saved, planned, written])).chapters]
+    assert texts == [
+        "step 2 of subgraph office.billing (loop) is checkpoint c",
+        "next in subgraph office.billing: talk",
+        "talk wrote messages and goes to tools",
+    ]

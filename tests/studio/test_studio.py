@@ -58,6 +58,7 @@ async def test_subgraphs_can_be_expanded(open_page: Open, url: str, api: LangGra
     await expect(node(page, "child")).to_be_visible()
     await page.get_by_label("expand subgraphs").check()
     await expect(node(page, "child:model")).to_be_visible()
+    await expect(page.locator(".frame")).to_have_text("child")
     await page.get_by_label("Message", exact=True).fill("hello")
     await page.keyboard.press("Enter")
     await expect(node(page, "child:model")).to_have_attribute("data-light", "done")

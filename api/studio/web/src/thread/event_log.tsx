@@ -32,7 +32,7 @@ export default function EventLog({ threadId, log, at: wanted, show }: { threadId
       <Table label="Events" rows={rows} columns={[
         { title: "Position", width: "100px", cell: (row) => <button className="bare mono" onClick={() => setOpen(row)}>{row.partition}/{row.id}</button> },
         { title: "Time", width: "112px", cell: (row) => <time dateTime={row.at} title={row.at}>{row.at.slice(11, 23)}</time> },
-        { title: "Event", cell: (row) => row.type },
+        { title: "Event", width: "minmax(170px, 1fr)", cell: (row) => row.type },
         { title: "Run", width: "76px", cell: (row) => row.event.run_id ? <a className="mono" title={`Explain run ${row.event.run_id}`} href={link("threads", threadId, "runs", row.event.run_id)}>{row.event.run_id.slice(-6)}</a> : "" },
         { title: "By", width: "96px", cell: (row) => row.actor ?? "" },
       ]} />

@@ -70,18 +70,33 @@ function GraphEdge({ id, data, markerEnd, style, label }: any) {
   return <BaseEdge id={id} path={pathOf(points)} markerEnd={markerEnd} style={style} label={label} labelX={middle.x} labelY={middle.y} />;
 }
 
+/** A subgraph, around its nodes. */
+const Frame = ({ data }: any) => <div className="frame"><span>{data.label}</span></div>;
+
+/** `outer` and `outer:inner` of `outer:inner:node`. */
+const framesOf = (id: string) => id.split(":").slice(0, -1).map((_, index, parts) => parts.slice(0, index + 1).join(":"));
+
 function arrange(drawn: { nodes: any[]; edges: any[] }, stops: boolean) {
-  const plan = new dagre.graphlib.Graph({ multigraph: true }).setGraph({ rankdir: "TB", ranksep: 40, nodesep: 36, edgesep: 24 }).setDefaultEdgeLabel(() => ({}));
+  const plan = new dagre.graphlib.Graph({ multigraph: true, compound: true }).setGraph({ rankdir: "TB", ranksep: 40, nodesep: 36, edgesep: 24 }).setDefaultEdgeLabel(() => ({}));
   const ids = new Set(drawn.nodes.map((node) => String(node.id)));
   for (const id of ids) plan.setNode(id, sizeOf(id, stops));
+  const frames = new Set([...ids].flatMap(framesOf).filter((frame) => !ids.has(frame)));
+  for (const frame of frames) plan.setNode(frame, { width: 0, height: 0 });
+  for (const id of [...ids, ...frames]) {
+    const frame = framesOf(id).filter((one) => frames.has(one)).at(-1);
+    if (frame) plan.setParent(id, frame);
+  }
   const edges = drawn.edges.filter((edge) => ids.has(String(edge.source)) && ids.has(String(edge.target)));
   edges.forEach((edge, index) => plan.setEdge(String(edge.source), String(edge.target), {}, String(index)));
   dagre.layout(plan);
   return {
-    nodes: [...ids].map((id) => {
+    nodes: [...[...frames].sort((a, b) => a.length - b.length).map((id) => {
+      const { x, y, width, height } = plan.node(id);
+      return { id, type: "frame", data: { label: labelOf(id) }, zIndex: -1, selectable: false, style: { width, height }, position: { x: x - width / 2, y: y - height / 2 } };
+    }), ...[...ids].map((id) => {
       const { width, height } = sizeOf(id, stops);
       return { id, type: "step", data: { label: labelOf(id) }, style: { width, height }, position: { x: plan.node(id).x - width / 2, y: plan.node(id).y - height / 2 } };
-    }),
+    })],
     edges: edges.map((edge, index) => ({
       id: `${index}`, type: "way", source: String(edge.source), target: String(edge.target),
       data: { points: plan.edge({ v: String(edge.source), w: String(edge.target), name: String(index) }).points },
@@ -92,7 +107,7 @@ function arrange(drawn: { nodes: any[]; edges: any[] }, stops: boolean) {
   };
 }
 
-const KINDS = { step: GraphNode };
+const KINDS = { step: GraphNode, frame: Frame };
 const WAYS = { way: GraphEdge };
 
 /** The agent's graph; nodes light up while they work. */
