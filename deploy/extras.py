@@ -45,6 +45,7 @@ KAFKA = Extra("kafka", "aiokafka", "the client for Apache Kafka", "unset KAFKA_B
 
 ENCRYPTION = Extra("encryption", "cryptography", "what LANGGRAPH_AES_KEY needs", "unset LANGGRAPH_AES_KEY")
 STREAMS = Extra("streams", "faust", "Faust, which subscribers need", "do without them and unset THREADLOG_DERIVE")
+PARQUET = Extra("parquet", "pyarrow", "what reads and writes Parquet", "use an export in JSON lines")
 
 
 def needed(settings: Settings) -> Iterator[Extra]:

@@ -131,21 +131,30 @@ def explain(run_id: str, as_json: bool, **given: Any) -> None:
 @click.command()
 @click.argument("path", metavar="[FILE]", type=click.Path(dir_okay=False, path_type=Path), required=False)
 @click.option("--thread", "thread_id", type=Id(), help="Only the events of this thread.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["jsonl", "parquet"]),
+    help="JSON lines, or Parquet with a row per event.  [default: parquet if FILE ends so, else jsonl]",
+)
 @since_option
 @until_option
 @config_option
 @data_dir_option
-def export(path: Path | None, thread_id: str | None, since: Any, until: Any, **given: Any) -> None:
+def export(path: Path | None, thread_id: str | None, format_: str | None, since: Any, until: Any, **given: Any) -> None:
     """Write event records to FILE, or to the output: a JSON line each, with the large values that they refer to.
 
     A FILE that ends in .gz is compressed.
     """
+    as_parquet = format_ == "parquet" or (format_ is None and path is not None and path.suffix == ".parquet")
+    if as_parquet and path is None:
+        raise click.BadParameter("Parquet is written to a file: name one", param_hint="FILE")
     from threadlog.deploy.commands import export as exporting
     from threadlog.deploy.commands.events import EventSelection
 
     settings = _settings(given)
     selection = EventSelection(thread_id=thread_id, since=since, until=until)
-    sys.exit(run_to_end(lambda: exporting.export(settings, selection, path)))
+    sys.exit(run_to_end(lambda: exporting.export(settings, selection, path, as_parquet=as_parquet)))
 
 
 @click.command("import")

@@ -8,7 +8,7 @@ import errno
 import gzip
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from hashlib import blake2b
@@ -22,6 +22,7 @@ import orjson
 
 from threadlog.deploy.commands.events import EventSelection
 from threadlog.deploy.commands.export_format import FORMAT, Header, KeyLine, end_line
+from threadlog.deploy.commands.export_parquet import ParquetWriter
 from threadlog.deploy.commands.terminal import closed_pipe, progress_bar
 from threadlog.deploy.compose.storage import existing_log
 from threadlog.deploy.failures import CannotRun
@@ -32,26 +33,19 @@ from threadlog.engine.log.port import Log, Topic
 from threadlog.engine.log.records import partition_of
 
 
-async def export(settings: Settings, selection: EventSelection, path: Path | None) -> int:
+async def export(settings: Settings, selection: EventSelection, path: Path | None, *, as_parquet: bool = False) -> int:
     """Write the selected records to a new file, gzip'ed if it is called so, or to the output. Returns the exit code, 1
     when there are none."""
     count = 0
     assert settings.database_uri is not None
     async with existing_log(settings) as log:
         header = await header_of(log, selection)
-        with _opened(path) as file:
-
-            def write(line: dict[str, Any]) -> None:
-                try:
-                    file.write(orjson.dumps(line) + b"\n")
-                except BrokenPipeError:
-                    closed_pipe()
-
+        with _opened(path) as file, _writer(file, header, as_parquet) as write:
             write(header.line())
             told: set[bytes] = set()
             async for key in _data_keys(settings.database_uri, selection, told):
                 write(key.line())
-            async with aclosing(exported(log, selection)) as lines:
+            async with aclosing(exported(log, selection, prints=path is None)) as lines:
                 async for line in lines:
                     count += 1
                     write(line)
@@ -86,7 +80,7 @@ async def installation_of(log: Log) -> str:
     return blake2b(records[0].value, digest_size=16).hexdigest()
 
 
-async def exported(log: Log, selection: EventSelection) -> AsyncGenerator[dict[str, Any], None]:
+async def exported(log: Log, selection: EventSelection, *, prints: bool = True) -> AsyncGenerator[dict[str, Any], None]:
     """The records as objects, in the order of the log's clock. Of what ends before now nothing of a thread follows what
     is left out: clocks differ."""
     thread_id, until = selection.thread_id, selection.until
@@ -95,7 +89,7 @@ async def exported(log: Log, selection: EventSelection) -> AsyncGenerator[dict[s
     wanted = replace(selection, until=None) if until is not None else selection
     history = LoggedHistory(log, partitions, wanted=wanted.wants, since_ms=since_ms)
     over: set[str] = set()
-    with progress_bar("records", await history.open()) as done:
+    with progress_bar("records", await history.open(), prints=prints) as done:
         async with aclosing(history.until_now(done)) as past:
             async for logged in past:
                 if until is not None and (logged.record.key in over or not selection.wants(logged.record)):
@@ -144,6 +138,24 @@ async def _value(log: Log, partition: int, offset: int) -> str | None:
     """In Base64; None if the log has it no more."""
     records = await log.read(Topic.VALUES, partition, offset, end=offset + 1)
     return base64.b64encode(records[0].value).decode() if records else None
+
+
+@contextmanager
+def _writer(file: IO[bytes], header: Header, as_parquet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes lines."""
+    if as_parquet:
+        parquet = ParquetWriter(file, header)
+        yield parquet.write
+        parquet.close()
+        return
+
+    def write(line: dict[str, Any]) -> None:
+        try:
+            file.write(orjson.dumps(line) + b"\n")
+        except BrokenPipeError:
+            closed_pipe()
+
+    yield write
 
 
 @contextmanager

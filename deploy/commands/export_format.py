@@ -104,27 +104,7 @@ class ExportFile:
             first = file.readline()
         if not first:
             raise CannotRun(f"{self.path} is empty")
-        said = self._parsed(1, first)
-        if "export" not in said:
-            if {"partition", "offset", "events"} <= said.keys():
-                raise CannotRun(
-                    f"{self.path}, line 1: an export without a header, which an earlier version of threadlog has "
-                    "written. It may lack records: export it anew with this version"
-                )
-            raise self.malformed(1, "this is not an export of threadlog")
-        header = said["export"]
-        if not isinstance(header, dict) or type(header.get("format")) is not int:
-            raise self.malformed(1, "the header is not one of an export of threadlog")
-        if header["format"] > FORMAT:
-            raise CannotRun(
-                f"{self.path}, line 1: format {header['format']} of a later version of threadlog "
-                f"({header.get('threadlog')}); this one reads up to {FORMAT}: upgrade first"
-            )
-        try:
-            known: dict[str, Any] = {name: header[name] for name in Header.__dataclass_fields__ if name in header}
-            return Header(**known)
-        except TypeError as error:
-            raise self.malformed(1, str(error)) from None
+        return header_in(self.path, self._parsed(1, first))
 
     def _count_lines(self) -> int:
         """Of records and keys. The end is looked for first: of a file that is cut off nothing is imported."""
@@ -159,7 +139,7 @@ class ExportFile:
                         raise self.malformed(number, f"the file has {records} records, the export had {self.records}")
                     return
                 try:
-                    line = _key_line(number, said["data_key"]) if "data_key" in said else _record_line(number, said)
+                    line = key_line(number, said["data_key"]) if "data_key" in said else record_line(number, said)
                 except (KeyError, TypeError, ValueError) as error:
                     raise self.malformed(number, f"not an event record: {_why(error)}") from None
                 records += isinstance(line, RecordLine)
@@ -194,7 +174,31 @@ class ExportFile:
             raise CannotRun(f"{self.path} can't be read: {error.strerror or error}") from None
 
 
-def _record_line(number: int, said: dict[str, Any]) -> RecordLine:
+def header_in(path: Path, said: dict[str, Any]) -> Header:
+    """The header of an export, in its first line. Raises `CannotRun`."""
+    if "export" not in said:
+        if {"partition", "offset", "events"} <= said.keys():
+            raise CannotRun(
+                f"{path}, line 1: an export without a header, which an earlier version of threadlog has "
+                "written. It may lack records: export it anew with this version"
+            )
+        raise CannotRun(f"{path}, line 1: this is not an export of threadlog")
+    header = said["export"]
+    if not isinstance(header, dict) or type(header.get("format")) is not int:
+        raise CannotRun(f"{path}, line 1: the header is not one of an export of threadlog")
+    if header["format"] > FORMAT:
+        raise CannotRun(
+            f"{path}, line 1: format {header['format']} of a later version of threadlog "
+            f"({header.get('threadlog')}); this one reads up to {FORMAT}: upgrade first"
+        )
+    try:
+        known: dict[str, Any] = {name: header[name] for name in Header.__dataclass_fields__ if name in header}
+        return Header(**known)
+    except TypeError as error:
+        raise CannotRun(f"{path}, line 1: {error}") from None
+
+
+def record_line(number: int, said: dict[str, Any]) -> RecordLine:
     values = {
         int(offset): None if value is None else base64.b64decode(value, validate=True)
         for offset, value in said.get("values", {}).items()
@@ -212,7 +216,7 @@ def _record_line(number: int, said: dict[str, Any]) -> RecordLine:
     return line
 
 
-def _key_line(number: int, said: dict[str, Any]) -> KeyLine:
+def key_line(number: int, said: dict[str, Any]) -> KeyLine:
     wrapped = base64.b64decode(said["wrapped"], validate=True)
     return KeyLine(number, said["owner"], bytes.fromhex(said["id"]), wrapped, said["wrapped_by"], said.get("context"))
 

@@ -23,6 +23,7 @@ import orjson
 
 from threadlog.deploy.commands.export import installation_of
 from threadlog.deploy.commands.export_format import ExportFile, KeyLine, RecordLine
+from threadlog.deploy.commands.export_parquet import MAGIC, ParquetExport
 from threadlog.deploy.commands.terminal import progress_bar, table, write
 from threadlog.deploy.compose.encryption import KeyAccess, key_store
 from threadlog.deploy.compose.storage import existing_log, pool_of
@@ -84,7 +85,7 @@ async def import_file(
     """Import a file; returns the exit code, 1 when something was refused. `dry_run`: only look whether that is
     possible. `more_follows`: what is imported takes no commands until a later import."""
     assert settings.database_uri is not None
-    file = await asyncio.to_thread(ExportFile, path)
+    file = await asyncio.to_thread(_opened, path)
     began = time.monotonic()
     async with (
         existing_log(settings) as log,
@@ -95,7 +96,7 @@ async def import_file(
             raise CannotRun("this export is of this installation: there is nothing to import")
         done = ImportCounts(file.header.installation)
         importer = Importer(log, pool, file, done, by or _operator(), keys)
-        with progress_bar("records", file.lines) as progress:
+        with progress_bar("records", file.lines, prints=False) as progress:
             if dry_run:
                 await importer.look(progress)
             else:
@@ -106,6 +107,12 @@ async def import_file(
     done.seconds = round(time.monotonic() - began, 3)
     _show(done, dry_run=dry_run, as_json=as_json)
     return 1 if done.refused else 0
+
+
+def _opened(path: Path) -> ExportFile | ParquetExport:
+    with path.open("rb") as file:
+        is_parquet = file.read(len(MAGIC)) == MAGIC
+    return ParquetExport(path) if is_parquet else ExportFile(path)
 
 
 def _operator() -> str:
@@ -159,7 +166,13 @@ class Importer:
     """One import. `done` counts."""
 
     def __init__(
-        self, log: Log, pool: asyncpg.Pool, file: ExportFile, done: ImportCounts, by: str, keys: KeyAccess | None
+        self,
+        log: Log,
+        pool: asyncpg.Pool,
+        file: ExportFile | ParquetExport,
+        done: ImportCounts,
+        by: str,
+        keys: KeyAccess | None,
     ) -> None:
         self._log, self._pool, self._file, self._done, self._by, self._keys = log, pool, file, done, by, keys
         self._decisions = Decisions()
@@ -267,7 +280,7 @@ class Importer:
 
     async def _readable(self, line: KeyLine) -> WrappedKey:
         """The key, if it can be decrypted here. Raises `CannotRun`."""
-        place = f"{self._file.path}, line {line.number}"
+        place = str(self._file.malformed(line.number, "")).removesuffix(": ")
         if self._keys is None:
             raise CannotRun(
                 f"{place}: the content of this export is encrypted: set LANGGRAPH_AES_KEY to the key of the "

@@ -44,9 +44,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    """A bar of so many `what`, on the error stream: None where that is no terminal, or the output goes there, too."""
-    if not sys.stderr.isatty() or sys.stdout.isatty() or not total:
+def progress_bar(what: str, total: int, *, prints: bool = True) -> Iterator[Callable[[int], None] | None]:
+    """A bar of so many `what`, on the error stream: None where that is no terminal, or what the command `prints`
+    meanwhile goes there, too."""
+    if not sys.stderr.isatty() or (prints and sys.stdout.isatty()) or not total:
         yield None
         return
     with click.progressbar(length=total, label=what, file=sys.stderr) as bar:
