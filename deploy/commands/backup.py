@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import click
 
 from threadlog.deploy.failures import CannotRun
-from threadlog.deploy.postgres import EmbeddedPostgres, PostgresFailed, binaries
+from threadlog.deploy.postgres import EmbeddedPostgres, PostgresFailed, binaries, running_uri
 from threadlog.deploy.settings import Settings
 
 _MAGIC = b"PGDMP"  # how a dump of pg_dump's own format begins
@@ -29,7 +28,9 @@ def backup(settings: Settings, path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     begun = time.monotonic()
     try:
-        _run("pg_dump", "--format=custom", f"--file={part}", f"--dbname={settings.database_uri}")
+        part.touch(mode=0o600)  # all that threads hold is in it: for its owner alone
+        embedded = settings.database_uri == running_uri(settings.data_dir / "postgres")
+        _run("pg_dump", "--format=custom", f"--file={part}", f"--dbname={settings.database_uri}", embedded=embedded)
         part.rename(path)
     finally:
         part.unlink(missing_ok=True)
@@ -52,7 +53,7 @@ def restore(settings: Settings, path: Path) -> None:
             raise CannotRun(f"{path} is not a file of `threadlog backup`")
     begun = time.monotonic()
     if settings.database_uri is not None:
-        _load(path, settings.database_uri)
+        _load(path, settings.database_uri, embedded=False)
         place = "the database of DATABASE_URI"
     else:
         folder = settings.data_dir / "postgres"
@@ -68,7 +69,7 @@ def _into_new_folder(path: Path, folder: Path) -> None:
     try:
         postgres.start()
         try:
-            _load(path, postgres.uri)
+            _load(path, postgres.uri, embedded=True)
         finally:
             postgres.stop()
     except PostgresFailed as error:
@@ -78,28 +79,28 @@ def _into_new_folder(path: Path, folder: Path) -> None:
         raise
 
 
-def _load(path: Path, uri: str) -> None:
+def _load(path: Path, uri: str, *, embedded: bool) -> None:
     # All or nothing; a database that has tables fails at the first of them.
-    _run("pg_restore", "--single-transaction", "--exit-on-error", "--no-owner", f"--dbname={uri}", str(path))
+    options = ("--single-transaction", "--exit-on-error", "--no-owner")
+    _run("pg_restore", *options, f"--dbname={uri}", str(path), embedded=embedded)
 
 
-def _run(tool: str, *arguments: str) -> None:
-    done = subprocess.run([_tool(tool), *arguments], capture_output=True, text=True, errors="replace", check=False)
+def _run(tool: str, *arguments: str, embedded: bool) -> None:
+    done = subprocess.run(
+        [_tool(tool, embedded), *arguments], capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode != 0:
         raise CannotRun(f"{tool} failed: {done.stderr.strip()[-2000:]}")
 
 
-def _tool(name: str) -> str:
-    """Of the embedded Postgres, which is of the newest version that is supported; else what is on the path."""
-    try:
-        own = binaries() / name
-        if own.exists() and os.access(own, os.X_OK):
-            return str(own)
-    except PostgresFailed:
-        pass
-    found = shutil.which(name)
+def _tool(name: str, embedded: bool) -> str:
+    """That of the server's own version: on the path for a server of the user's, else of the embedded Postgres."""
+    found = None if embedded else shutil.which(name)
     if found is None:
-        raise CannotRun(
-            f"{name} is not there: install the client of your Postgres, or threadlog[embedded], which has it"
-        )
+        try:
+            found = shutil.which(binaries() / name)
+        except PostgresFailed:
+            found = None
+    if found is None:
+        raise CannotRun(f"{name} is missing: install the client of your Postgres, or threadlog[embedded], which has it")
     return found

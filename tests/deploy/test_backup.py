@@ -76,6 +76,7 @@ async def test_a_backup_of_a_running_server_is_restored_elsewhere(
     file = folder / "monday.backup"
     done = await asyncio.to_thread(first.threadlog, "backup", str(file))
     assert done.returncode == 0, done.stderr
+    assert file.stat().st_mode & 0o077 == 0 and not file.with_name("monday.backup.part").exists()
     later = await ask(client, "hello")
     again = await asyncio.to_thread(first.threadlog, "backup", str(file))
     assert again.returncode != 0 and "exists" in again.stderr

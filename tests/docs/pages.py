@@ -121,3 +121,11 @@ def starts_servers(page: Path) -> bool:
         )
         for part in parts(page)
     )
+
+
+def asks_a_server(page: Path) -> bool:
+    """Whether what the page shows depends on a server, and so on where its log is."""
+    return any(
+        part.not_run is None and part.file is None and re.search(r"\bclient\b|\bhttp\b|:2024|\$THREAD|\$RUN", part.text)
+        for part in parts(page)
+    )

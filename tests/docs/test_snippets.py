@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.docs.pages import NOTATION, REASONS, ROOT, BadPage, pages, parts, starts_servers
+from tests.docs.pages import NOTATION, REASONS, ROOT, BadPage, asks_a_server, pages, parts, starts_servers
 from tests.docs.reader import Reader
 from tests.js.test_smoke import FOLDER as JAVASCRIPT
 from tests.js.test_smoke import install
@@ -32,7 +32,7 @@ def _cases() -> Iterator[object]:
         if not run:
             continue
         yield pytest.param("embedded", page, id=named)
-        if not starts_servers(page) and any(part.kind != "json" for part in run):
+        if asks_a_server(page) and not starts_servers(page):
             yield pytest.param("kafka", page, id=f"{named}-kafka", marks=pytest.mark.kafka)
 
 
