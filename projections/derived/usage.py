@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from threadlog.engine.domain.wire import is_time
 from threadlog.projections.derived.prices import PriceTable
 
 TAGS = 20
@@ -100,7 +101,7 @@ class Counts:
 
     def _of_run(self, run: RunFacts, kind: str, event: dict[str, Any], when: datetime) -> None:
         if kind == "run.started":
-            run.started_at = run.started_at or when
+            run.started_at = run.started_at or _began(event, run, when)
             run.attempts = max(run.attempts, event.get("attempt", 1))
         if event.get("usage"):
             self._used(run, event["usage"], when)
@@ -151,6 +152,14 @@ class Counts:
                 added[f"{kind}_max"] = max(added[f"{kind}_max"], duration)  # type: ignore[assignment]
                 place = (key, kind, bucket_of(duration))
                 self.durations[place] = self.durations.get(place, 0) + 1
+
+
+def _began(event: dict[str, Any], run: RunFacts, when: datetime) -> datetime:
+    """When the attempt began, by the executor's clock, which may be wrong: a short one is reported when it has ended."""
+    at = event.get("at")
+    if not isinstance(at, str) or not is_time(at):
+        return when
+    return max(run.created_at, min(datetime.fromisoformat(at), when))
 
 
 def bucket_of(seconds: float) -> int:

@@ -117,6 +117,24 @@ def test_a_story_adds_up(tmp_path: Path) -> None:
     assert counts.of_usage[(NOON, "all", ""), "free"]["unpriced_calls"] == 1
 
 
+@pytest.mark.parametrize(
+    ("at", "waited", "ran"),
+    [(8, 8, 12), (None, 20, 0), (-60, 0, 20), (60, 20, 0)],
+    ids=["its own time", "without one", "a clock that is behind", "a clock that is ahead"],
+)
+def test_a_short_run_began_when_its_executor_says(at: int | None, waited: float, ran: float) -> None:
+    """Its start is reported with its end."""
+    began = None if at is None else (NOON + timedelta(seconds=at)).isoformat()
+    ended = [RunStarted(thread_id=T, run_id=R1, attempt=1, executor="x", at=began), RunSucceeded(**of(R1))]
+    counts = Counts(PriceTable(), {})
+    for record in records([(0, [created(R1)]), (20, ended)]):
+        counts.add(record.events, at=record.at, actor=record.actor)
+    assert (counts.of_runs[NOON, "all", ""]["wait_seconds"], counts.of_runs[NOON, "all", ""]["run_seconds"]) == (
+        waited,
+        ran,
+    )
+
+
 def _hours(counts: Counts) -> Any:
     return [item for item in counts.durations.items() if item[0][0][0] == NOON]
 
