@@ -155,7 +155,7 @@ class Counts:
 
 
 def _began(event: dict[str, Any], run: RunFacts, when: datetime) -> datetime:
-    """When the attempt began, by the executor's clock, which may be wrong: a short one is reported when it has ended."""
+    """When the attempt began, by its executor's clock, which may be wrong: a short one is reported at its end."""
     at = event.get("at")
     if not isinstance(at, str) or not is_time(at):
         return when
