@@ -49,3 +49,10 @@ def is_there(name: str) -> bool:
     defined = re.compile(rf"^(?:(?:async )?def|class) {module.name}\b|^{module.name}\b.*=", re.MULTILINE)
     source = module.parent.with_suffix(".py")
     return source.exists() and defined.search(source.read_text()) is not None
+
+
+def test_no_client_of_the_api_imports_history() -> None:
+    """Its commands are an operator's: no module of the api, and none that runs an application, makes them."""
+    folders = (ROOT / "api", ROOT / "engine" / "executor", ROOT / "engine" / "link", ROOT / "engine" / "gateway")
+    sources = [path for folder in folders for path in folder.rglob("*.py")]
+    assert [path for path in sources if re.search("ImportHistory|CloseImport|history\\.import", path.read_text())] == []

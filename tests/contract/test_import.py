@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import json
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -169,3 +171,28 @@ async def test_an_installation_moves_with_its_history_and_nothing_happens_twice(
         await printed(elsewhere, "export", "--thread", thread_id, str(back))
         assert "with a history of its own" in await printed(here, "import", str(back), code=1)
         gate.open()
+
+
+async def test_what_is_encrypted_moves_with_its_keys(own_server: Callable[..., Server], tmp_path: Path) -> None:
+    secret, other = "0123456789abcdef", "fedcba9876543210"
+    here = own_server(APP, env={"LANGGRAPH_AES_KEY": secret})
+    keys = {"LANGGRAPH_AES_KEY": other, "THREADLOG_AES_OLD_KEYS": secret}
+    there = own_server(APP, env={**keys, "THREADLOG_PARTITIONS": "5"})
+    async with get_client(url=here.url, api_key=None) as client:
+        thread_id = (await client.threads.create())["thread_id"]
+        await client.runs.wait(thread_id, "noop", input={"items": ["a secret"]})
+        state = await client.threads.get_state(thread_id)
+    file = tmp_path / "thread.jsonl"
+    await printed(here, "export", "--thread", thread_id, str(file))
+    assert b"a secret" not in file.read_bytes() and b'"data_key"' in file.read_bytes()
+    without = {name: value for name, value in there._environment().items() if name != "THREADLOG_AES_OLD_KEYS"}
+    command = [sys.executable, "-P", "-m", "threadlog.deploy.cli", "import", str(file)]
+    refused = await asyncio.to_thread(
+        subprocess.run, command, env={**servers.clean_environment(), **without}, capture_output=True, text=True
+    )
+    assert refused.returncode == 78 and "line 2: a key of this export can't be decrypted" in refused.stderr
+    await printed(there, "import", str(file))
+    async with get_client(url=there.url, api_key=None) as client:
+        assert await client.threads.get_state(thread_id) == state
+        await client.runs.wait(thread_id, "noop", input={"items": ["more"]})
+        assert "a secret" in (await client.threads.get_state(thread_id))["values"]["items"]
