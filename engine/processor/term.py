@@ -157,6 +157,8 @@ class Term:
         they remember. Whether the read models have them must be found out after this call."""
         keyed = [e for e in envelopes if e.id.startswith(KEYED) and e.type != ImportHistory.type]
         self._recognised = {envelope.id for envelope in keyed} & self._keyed
+        if not keyed:
+            return []
         coming = Counter(envelope.key for envelope in keyed)
         return [
             envelope.id
