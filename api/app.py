@@ -38,6 +38,8 @@ from threadlog.api.system import routes as system
 from threadlog.api.threads import copy, event_log, search
 from threadlog.api.threads import routes as threads
 from threadlog.api.threads import state as thread_state
+from threadlog.api.ui import routes as ui
+from threadlog.api.ui.bundles import BUNDLES, UiBundles
 from threadlog.engine.user_code.http_section import FLAGS
 from threadlog.engine.webhooks.guard import Resolver, UrlGuard
 from threadlog.projections.health import WritePath
@@ -68,6 +70,7 @@ ROUTES: tuple[Route, ...] = (
     *mcp.routes,
     *a2a.routes,
     *studio.routes,
+    *ui.routes,
     *openapi.routes,
 )
 
@@ -135,6 +138,7 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     if api.single_process:
         api.hub.on_thread(api.thread_defaults.changed)
     app[_RESOLVER] = resolver
+    app[BUNDLES] = UiBundles(api.settings.ui)
     app.on_startup.append(_start)
     app.on_shutdown.append(_shutdown)
     app.on_cleanup.append(_cleanup)
@@ -153,6 +157,7 @@ def group_of(path: str) -> str:
 
 async def _start(app: web.Application) -> None:
     await app[API].hub.start()
+    await app[BUNDLES].start()
 
 
 async def _shutdown(app: web.Application) -> None:
@@ -161,6 +166,7 @@ async def _shutdown(app: web.Application) -> None:
 
 async def _cleanup(app: web.Application) -> None:
     app[_RESOLVER].close()
+    await app[BUNDLES].close()
     app[API].disconnects.close()
     await app[API].thread_defaults.aclose()
     await app[API].feedback.aclose()

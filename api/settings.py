@@ -13,6 +13,7 @@ from aiohttp import web
 from threadlog.engine.domain.expiry import Ttl
 from threadlog.engine.user_code.http_section import HeaderRule
 from threadlog.engine.user_code.store_config import StoreConfig
+from threadlog.engine.user_code.ui_section import UiSection
 from threadlog.engine.user_code.webhook_rules import WebhookRules
 from threadlog.projections.derived.prices import PriceTable
 
@@ -88,6 +89,8 @@ class ApiSettings:
     """Path below which all routes are, such as "/agents"."""
     disabled: frozenset[str] = frozenset()
     """Groups of routes that are not served (`engine.user_code.http_section.FLAGS`)."""
+    ui: UiSection | None = None
+    """Components that agents show in chat pages; none by default."""
     metric_prefix: str = "lg_api_"
     """Prefix of the Prometheus metric names; the default is LangGraph Server's."""
     internal_metrics: bool = False

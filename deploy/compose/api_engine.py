@@ -348,6 +348,7 @@ def api_settings(settings: Settings, app: LanggraphJson) -> ApiSettings:
         logging_headers=app.http.logging_headers,
         mount_prefix=app.http.mount_prefix,
         disabled=app.http.disabled,
+        ui=app.ui,
         max_body_bytes=settings.http_max_request_body_bytes,
         read_timeout_seconds=settings.http_read_timeout_seconds,
         idempotency_ttl_seconds=settings.idempotency_hours * 3600,

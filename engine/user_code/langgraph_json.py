@@ -18,6 +18,7 @@ from threadlog.engine.user_code.http_section import CodePlace, HttpSection, plac
 from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
 from threadlog.engine.user_code.migrations_section import MigrationStep, read_migrations
 from threadlog.engine.user_code.store_config import StoreConfig, StoreConfigError, store_config
+from threadlog.engine.user_code.ui_section import UiSection, read_ui
 from threadlog.engine.user_code.webhook_rules import WebhookRules, webhook_rules
 
 
@@ -71,6 +72,7 @@ class LanggraphJson:
     migrations: Mapping[str, tuple[MigrationStep, ...]] = field(default_factory=dict)
     auth: AuthSection | None = None
     encryption: CodePlace | None = None
+    ui: UiSection | None = None
     notices: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
 
@@ -127,6 +129,14 @@ def _checked(file: Path, raw: dict[str, Any]) -> LanggraphJson:
     environment = {**os.environ, **env}
     sections = _check_treatments(file, raw, environment, notices)
     http = raw.get("http", sections.get("LANGGRAPH_HTTP"))
+    ui = read_ui(
+        raw.get("ui", sections.get("LANGGRAPH_UI")),
+        raw.get("ui_config", sections.get("LANGGRAPH_UI_CONFIG")),
+        file.parent,
+        lambda key, problem: ConfigError(file, key, problem),
+    )
+    if ui is not None and ui.missing:
+        notices.append(f"the components of `ui` are not served: {ui.missing}")
     return LanggraphJson(
         path=file,
         graphs=graphs,
@@ -147,6 +157,7 @@ def _checked(file: Path, raw: dict[str, Any]) -> LanggraphJson:
         ),
         auth=_auth(file, raw.get("auth") or sections.get("LANGGRAPH_AUTH")),
         encryption=_code_place(file, "encryption", raw.get("encryption") or sections.get("LANGGRAPH_ENCRYPTION")),
+        ui=ui,
         notices=notices,
         raw=raw,
     )

@@ -74,8 +74,9 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "migrations": (Treatment.HONOURED, "threadlog's own: functions that bring states of earlier versions of a graph up "
                    "([migrations](migrations.md))."),
     "webhooks": (Treatment.HONOURED, "`env_prefix`, `url`, `headers`: see [webhooks](webhooks.md)."),
-    "ui": (Treatment.IGNORED, "Generative UI bundles are not served."),
-    "ui_config": (Treatment.IGNORED, "As `ui`."),
+    "ui": (Treatment.HONOURED, "React components that agents show ([generative UI](generative-ui.md)). Needs Node.js "
+           "and `@langchain/langgraph-ui` in the project: without them a notice says so, and they are not served."),
+    "ui_config": (Treatment.HONOURED, "`shared`: packages that the chat page brings along for `ui`."),
     **dict.fromkeys(
         ("python_version", "node_version", "api_version", "base_image", "image_distro", "dockerfile_lines",
          "pip_config_file", "pip_installer", "source", "keep_pkg_tools", "dockerfile"),

@@ -28,7 +28,12 @@ RESOURCES = {
     "system": {"read"},
 }
 PUBLIC = {"/", "/ok", "/info", "/docs", "/openapi.json", "/asyncapi.json", "/metrics"}
-PAGE = {"/studio", "/studio/", "/studio/{file}"}  # without secrets; what it shows, it asks for like anybody
+PAGE = {
+    "/studio",
+    "/studio/",
+    "/studio/{file}",
+    "/ui/{assistant_id}/{file}",
+}  # without secrets; what it shows, it asks for like anybody
 TOKEN = "of-the-server"
 
 
@@ -85,6 +90,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/threads/{thread_id}/stream/events"): {"channels": ["values"]},
     ("POST", "/assistants/{assistant_id}/latest"): {"version": 1},
     ("POST", "/threads/{thread_id}/runs/crons"): CRON,
+    ("POST", "/ui/{assistant_id}"): {"name": "weather"},
     ("POST", "/a2a/{assistant_id}"): {
         "jsonrpc": "2.0",
         "id": 1,

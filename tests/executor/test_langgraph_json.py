@@ -76,7 +76,7 @@ AGENT = {"graphs": {"a": "./agent.py:graph"}}
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> None:
+def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     treatment, why = KEYS[key]
     content: dict[str, Any] = dict(AGENT)
     *outer, last = key.split(".")
@@ -103,6 +103,11 @@ def test_every_key_is_treated_as_its_table_says(tmp_path: Path, key: str) -> Non
         "auth.openapi": {"security": [{"key": []}]},
     }
     samples |= {"auth.cache": {"cache_keys": ["authorization"]}, "auth.allow_langsmith_api_keys": True}
+    if key == "ui":  # where it can be acted on
+        (tmp_path / "node_modules/@langchain/langgraph-ui/dist").mkdir(parents=True)
+        (tmp_path / "node_modules/@langchain/langgraph-ui/dist/cli.mjs").touch()
+        monkeypatch.setattr("shutil.which", lambda name: name)
+    samples |= {"ui": {"a": "./agent.py"}, "ui_config": {"shared": ["charts"]}}
     section[last] = True if last.startswith("disable_") else samples.get(key, {"other": "x"})
     if key.startswith("auth."):
         section["path"] = "agent:auth"

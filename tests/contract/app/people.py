@@ -1,16 +1,15 @@
-"""Graphs that ask people and show them something: forms, reviews of tool calls, pictures and files, components."""
+"""Graphs that ask people and show them something: forms, reviews of tool calls, pictures and files."""
 
 import inspect
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.graph.ui import AnyUIMessage, push_ui_message, ui_message_reducer
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 from plain import Items
@@ -215,22 +214,3 @@ builder = StateGraph(Written, input_schema=Letter, context_schema=Style)
 builder.add_node("write", write)
 builder.add_edge(START, "write")
 letter = builder.compile()
-
-
-# --- components -------------------------------------------------------------------------------------------------------
-
-
-class Shown(MessagesState):
-    ui: Annotated[list[AnyUIMessage], ui_message_reducer]
-
-
-def forecast(state: Shown) -> dict[str, Any]:
-    message = AIMessage("The weather:", id=f"weather-{len(state['messages'])}")
-    push_ui_message("weather", {"city": "Oslo", "degrees": -3}, message=message)
-    return {"messages": [message]}
-
-
-builder = StateGraph(Shown)
-builder.add_node("forecast", forecast)
-builder.add_edge(START, "forecast")
-weather = builder.compile()

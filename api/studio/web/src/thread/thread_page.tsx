@@ -57,6 +57,11 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
   }, [id]);
 
   const log = useEvents(id);
+  // What a cancelled run had stored comes when its executor has stopped, which may be after its stream has ended.
+  const stopped = useMemo(() => log.events.filter((one) => one.type === "run.stopped").length, [log.events]);
+  useEffect(() => {
+    if (stopped && !live.running) reload();
+  }, [stopped]);
   const bars = useMemo(() => (view === "Steps" ? barsOf(log.events) : []), [view, log.events]);
   const logged = useMemo(() => usageOf(log.events), [log.events]);
   const lookedAt = moment !== NOW;
