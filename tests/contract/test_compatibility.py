@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from threadlog.api.app import ROUTES
@@ -69,7 +68,7 @@ def test_every_route_is_in_the_table_and_nothing_else_is_called_honoured() -> No
     assert len({str(row) for row in ROWS}) == len(ROWS)
     here = {(row.method, row.path) for row in ROWS if row.word in ("honoured", "partly")}
     assert here == set(SERVED)
-    assert {row.word for row in ROWS} == {"honoured", "partly", "not yet"}
+    assert {row.word for row in ROWS} == {"honoured", "partly"}
 
 
 @pytest.mark.parametrize("key", sorted(SERVED), ids=" ".join)
@@ -104,13 +103,3 @@ def test_variables_are_treated_as_the_table_says() -> None:
     for name, key in SECTIONS.items():
         if key in KEYS and KEYS[key][0] is Treatment.HONOURED:
             assert words[name] == "honoured", name
-
-
-@pytest.mark.star  # the reference server has these
-@pytest.mark.parametrize("row", [row for row in ROWS if row.word == "not yet"], ids=str)
-async def test_what_is_not_there_yet_says_so(http: httpx.AsyncClient, row: Row) -> None:
-    json = {"assistant_id": "noop", "schedule": "* * * * *", "namespace": ["a"], "key": "k", "value": {}}
-    response = await http.request(row.method, row.url, json=json)
-    status, reason = response.status_code, response.json()["detail"]
-    assert str(status) == row.remark[:3]
-    assert reason == ("Not Found" if status == 404 else "Method Not Allowed")
