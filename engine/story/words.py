@@ -61,9 +61,14 @@ def _planned(event: Mapping[str, Any]) -> str:
     return f"next{where}: {', '.join(names)}" if names else f"nothing is left to do{where}"
 
 
+def _pulled(event: Mapping[str, Any]) -> str:
+    """The node of a task that was planned before the run: its path ends with it, unless it was sent for."""
+    return str(event.get("task_path") or "").partition("~__pregel_pull, ")[2]
+
+
 def _writes(event: Mapping[str, Any], nodes: Mapping[str, str]) -> str:
     channels = [str(write[1]) for write in event.get("writes") or [] if isinstance(write, list) and len(write) > 1]
-    who = nodes.get(event["task_id"]) or f"task {event['task_id']}"
+    who = nodes.get(event["task_id"]) or _pulled(event) or f"task {event['task_id']}"
     if "__interrupt__" in channels:
         return f"{who} asks a question and waits"
     if "__error__" in channels:

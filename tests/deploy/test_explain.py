@@ -131,3 +131,10 @@ def test_subgraphs_are_told_by_their_names() -> None:
         "next in subgraph office.billing: talk",
         "talk wrote messages and goes to tools",
     ]
+
+
+def test_a_task_that_an_earlier_run_planned_is_told_by_its_name() -> None:
+    failed = event("writes.saved", task_id="t", task_path="~__pregel_pull, maybe_fail", writes=[[-1, "__error__", {}]])
+    sent = event("writes.saved", task_id="u", task_path="~__pregel_push, 0000000000, False", writes=[])
+    texts = [chapter.text for chapter in story(EventRecord(1, 0, "c", T, at(0), [failed, sent])).chapters]
+    assert texts == ["maybe_fail raised an error", "task u wrote nothing"]

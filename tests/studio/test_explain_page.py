@@ -155,3 +155,20 @@ async def test_a_caller_sees_only_the_stories_of_its_threads(
                 await expect(page.get_by_role("alert")).to_contain_text("not found")
     finally:
         guarded.stop()
+
+
+async def test_a_run_that_failed_is_retried_from_where_it_failed(
+    open_page: Open, url: str, api: LangGraphClient
+) -> None:
+    thread = (await api.threads.create(graph_id="flaky"))["thread_id"]
+    await api.runs.wait(thread, "flaky", input={"items": [], "n": 0}, raise_error=False)
+    page = await open_page(url, f"threads/{thread}")
+    await expect(page.get_by_text("It failed; what has not run yet: maybe_fail")).to_be_visible()
+    await expect(page.get_by_role("alert").first).to_contain_text("kaboom")
+    await page.get_by_role("button", name="Retry").click()
+    await expect(page.get_by_role("group", name="Counters")).to_contain_text("last run")
+    assert len(await api.runs.list(thread)) == 2
+    await api.threads.update_state(thread, {"n": 1}, as_node="first")
+    await page.reload()
+    await page.get_by_role("button", name="Go on").click()
+    await expect(page.get_by_label("Messages")).to_contain_text('"fine"')
