@@ -51,7 +51,7 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
   }, [state.value]);
 
   const of = thread.value?.metadata as any;
-  const chosen = assistant || of?.assistant_id || assistants.value?.[0]?.assistant_id || "";
+  const chosen = assistant || of?.assistant_id || (thread.value && assistants.value?.[0]?.assistant_id) || ""; // not before the thread says which
   useEffect(() => {
     client.runs.list(id, { status: "running", limit: 1 } as any).then(([run]) => run && watch(run.run_id), () => {});
   }, [id]);
@@ -98,7 +98,7 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
   }, [view, log.events, moment, live.spans.length === 0]);
   const cancel = () => live.runId && client.runs.cancel(id, live.runId).catch((failure) => setError(reason(failure)));
   const failed = lastError(state.value);
-  const paused = !live.running && !waiting.length && (state.value?.next?.length ?? 0) > 0;
+  const paused = chosen && !live.running && !waiting.length && (state.value?.next?.length ?? 0) > 0;
 
   if (thread.error && !thread.value) return <main className="page"><Failure text={thread.error} /><a href={link("threads")}>To the threads</a></main>;
   return (
