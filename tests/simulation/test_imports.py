@@ -16,6 +16,8 @@ SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000")) // 10
 CHUNK = 20
 CONTROLS = 24
 
+pytestmark = pytest.mark.timeout(600)  # as in test_simulation
+
 
 def exporting(seed: int) -> SimulatedWorld:
     """A world with runs, webhooks and crons in flight. What can't be stored there is a matter of other tests."""

@@ -13,6 +13,9 @@ SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
 CHUNK = 50
 CONTROLS = 100
 
+# Computation alone, no waiting: a chunk takes ten times as long on a machine that others keep busy.
+pytestmark = pytest.mark.timeout(600)
+
 REGRESSIONS = {
     "the last lost attempt is removed from the queue before its run fails": 317,
     "a projection that raises is not mistaken for a retention gap": 449,
