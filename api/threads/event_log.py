@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,7 +24,7 @@ from threadlog.api.threads.lookup import thread_not_found
 from threadlog.engine.ids import as_uuid
 from threadlog.engine.log.history import LoggedEvent, PartitionHistory, has_type, is_of_run
 from threadlog.engine.log.records import Frames, partition_of
-from threadlog.projections.queries import threads
+from threadlog.projections.queries import system, threads
 
 LIMIT = 1000
 SCAN_BYTES = 16 * 1024 * 1024
@@ -104,14 +105,16 @@ async def read(request: web.Request) -> web.StreamResponse:
     if row is None:
         raise thread_not_found(thread_id)
     begin = _milliseconds(max(row["created_at"], wanted.since) if wanted.since else row["created_at"])
+    partition = partition_of(thread_id, api.log.partitions)
     history = await PartitionHistory.open(
         api.log,
-        partition_of(thread_id, api.log.partitions),
+        partition,
         **({"since_ms": begin} if after is None else {"offset": after[0]}),
     )
     if streamed:
         follower = _Follower(api, history, wanted, after or (-1, 0))
         with follower:
+            follower.projected(await system.projected(api.pool, partition))
             return await stream_to(
                 request, {}, follower, follower,
                 disconnects=api.disconnects, heartbeat_seconds=api.settings.heartbeat_seconds,
@@ -137,7 +140,10 @@ async def _page(
 
 
 class _Follower:
-    """Subscriber of a thread whose stream is read from the log: what is told live only says that there is more."""
+    """Subscriber of a thread whose stream is read from the log: what is told live only says that there is more.
+
+    What the log has and the read models have not yet is held back: a client that has seen a run end finds its state.
+    """
 
     run_id: str | None = None
 
@@ -148,6 +154,8 @@ class _Follower:
         self._waiter = WakeUp()
         self._told = False
         self._gone = False
+        self._held: deque[LoggedEvent] = deque()
+        self._upto = -1
 
     def __enter__(self) -> None:
         self._api.hub.subscribe(self)
@@ -161,6 +169,11 @@ class _Follower:
         """Frames are not events."""
 
     def on_event(self, offset: int, event: dict[str, Any]) -> None:
+        self.projected(offset)
+
+    def projected(self, offset: int) -> None:
+        """The read models have the thread's events up to here."""
+        self._upto = max(self._upto, offset)
         self._told = True
         self._waiter.notify()
 
@@ -177,19 +190,25 @@ class _Follower:
         """The next events; none after `heartbeat_seconds` without any; None at the end, which is the thread's."""
         while not self.closed and not self._gone:
             self._told = False
-            async with self._api.scans:
-                events = await self._history.read()
-            items: list[LoggedEventResponse] = []
-            for logged in events or ():
-                items += self._wanted.items(logged, self._after)
-                self._gone = self._gone or (
-                    logged.record.key == self.thread_id and any(e["type"] == _DELETED for e in logged.record.events)
-                )
-            if items:
+            at_end = bool(self._held)
+            if not self._held:
+                async with self._api.scans:
+                    events = await self._history.read()
+                at_end = events is None
+                self._held.extend(logged for logged in events or () if logged.record.key == self.thread_id)
+            if items := self._released():
                 return items
-            if events is None and not self._told and not await self._waiter.wait(heartbeat_seconds):
+            if at_end and not self._told and not await self._waiter.wait(heartbeat_seconds):
                 return []
         return None
+
+    def _released(self) -> list[LoggedEventResponse]:
+        items: list[LoggedEventResponse] = []
+        while self._held and self._held[0].offset <= self._upto and not self._gone:
+            logged = self._held.popleft()
+            items += self._wanted.items(logged, self._after)
+            self._gone = any(event["type"] == _DELETED for event in logged.record.events)
+        return items
 
     def render(self, items: list[LoggedEventResponse]) -> bytes:
         return b"".join(block(item["type"].encode(), orjson.dumps(item), item["id"]) for item in items)

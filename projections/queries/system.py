@@ -100,6 +100,11 @@ class OwnedPartition:
     projected: int
 
 
+async def projected(db: Reader, partition: int) -> int:
+    """The offset of the last event record of a partition that the read models have; -1 before the first."""
+    return int(await db.fetchval("SELECT ev_off FROM partitions WHERE p = $1", partition))
+
+
 async def partitions(db: Reader) -> list[OwnedPartition]:
     rows = await db.fetch(
         "SELECT p, e.owner, epoch, cmd_off, ev_off FROM partitions LEFT JOIN processors e "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -10,6 +11,10 @@ import pytest
 
 from tests.api.api_harness import ApiHarness
 from threadlog.api.threads import event_log
+from threadlog.engine.log.history import PartitionHistory
+from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.log.port import Append, Topic
+from threadlog.engine.log.records import EventRecord
 
 
 async def run_on(api: ApiHarness, thread_id: str) -> str:
@@ -119,3 +124,29 @@ async def test_a_stream_ends_with_its_thread(api: ApiHarness) -> None:
         await api.call("DELETE", f"/threads/{thread_id}")
         rest = await asyncio.wait_for(answer.content.read(), 30)
     assert b"event: thread.deleted" in rest
+
+
+async def test_a_stream_holds_back_what_the_read_models_do_not_have() -> None:
+    """A log elsewhere has an event before Postgres does: who sees a run end asks for its state at once."""
+    log, at = MemoryLog(1), "2026-01-02T03:04:05+00:00"
+    records = [EventRecord(1, -1, "", "", at, start=True)]
+    records += [
+        EventRecord(1, n, f"c{n}", "t", at, [{"type": type_, "thread_id": "t"}], after=n - 1)
+        for n, type_ in enumerate(["thread.created", "thread.updated", "thread.deleted"])
+    ]
+    await log.append([Append(Topic.EVENTS, 0, "t", record.encode()) for record in records])
+    api: Any = SimpleNamespace(scans=asyncio.Semaphore(1))
+    wanted = event_log.Filter("t", None, (), None, None)
+    follower = event_log._Follower(api, await PartitionHistory.open(log, 0, offset=0), wanted, (-1, 0))
+
+    async def told() -> list[str] | None:
+        items = await follower.next(0.01)
+        return None if items is None else [item["type"] for item in items]
+
+    assert await told() == []
+    follower.projected(1)
+    assert await told() == ["thread.created"]
+    assert await told() == []
+    follower.on_event(3, {"type": "thread.deleted"})
+    assert await told() == ["thread.updated", "thread.deleted"]
+    assert await told() is None

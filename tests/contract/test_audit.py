@@ -71,6 +71,22 @@ async def test_a_run_is_explained_from_the_log(
     assert gone["attempts"] and gone["chapters"][-1]["type"] == "thread.deleted"
 
 
+async def test_who_sees_an_event_finds_what_it_changed(
+    own: Server, client: LangGraphClient, http: httpx.AsyncClient, thread_id: str
+) -> None:
+    """Also where the log is elsewhere, and has an event before Postgres does."""
+    path, accept = f"/threads/{thread_id}/events", {"Accept": "text/event-stream"}
+    async with http.stream("GET", path, params={"type": "run.succeeded"}, headers=accept, timeout=60) as stream:
+        lines = stream.aiter_lines()
+        for _ in range(20):
+            run = await client.runs.create(thread_id, "noop", input={"items": ["a"]})
+            async with asyncio.timeout(30):
+                line = await anext(line async for line in lines if line.startswith("data: "))
+            ended = json.loads(line.removeprefix("data: "))
+            assert ended["event"]["run_id"] == run["run_id"]
+            assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "success"
+
+
 async def test_a_thread_is_exported(own: Server, client: LangGraphClient, thread_id: str) -> None:
     await client.runs.wait(thread_id, "noop", input={"items": ["a"]})
     lines = [json.loads(line) for line in (await printed(own, "export", "--thread", thread_id)).splitlines()]
