@@ -115,6 +115,11 @@ async def test_a_run_is_cancelled(open_page: Open, url: str, api: LangGraphClien
     await page.get_by_role("button", name="Cancel the run").click()
     await until(api, thread, "interrupted")
     await expect(page.get_by_role("button", name="Cancel the run")).to_have_count(0)
+    gate.open()
+    await expect(page.get_by_label("Conversation")).to_contain_text("Cancelled; what has not run yet: hold.")
+    await page.get_by_role("button", name="Go on").click()
+    await until(api, thread, "interrupted", "success")
+    assert (await api.threads.get_state(thread))["values"]["items"] == ["first", "held", "last"]
 
 
 async def test_a_run_is_retried_from_a_step_in_the_middle(open_page: Open, url: str, api: LangGraphClient) -> None:

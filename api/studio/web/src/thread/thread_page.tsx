@@ -120,7 +120,7 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
           <Fallback raw={values}><Chat values={values} live={past ? [] : live.messages} running={live.running} /></Fallback>
           <Failure text={error || live.error || state.error || failed} />
           {!past && waiting.length > 0 && !live.running && <Interrupts key={waiting.map((one) => one.id).join()} waiting={waiting} busy={live.running} answer={(resume) => run({ command: { resume } })} />}
-          {!past && paused && <div className="ask bar">{failed ? "It failed; what has not run yet" : "Stopped before"}{failed ? ": " : " "}{state.value!.next.join(", ")}. <button className="main" onClick={() => run({ input: null })}>{failed ? "Retry" : "Go on"}</button></div>}
+          {!past && paused && <div className="ask bar">{failed ? "It failed; what has not run yet: " : cancelled(state.value) ? "Cancelled; what has not run yet: " : "Stopped before "}{state.value!.next.join(", ")}. <button className="main" onClick={() => run({ input: null })}>{failed ? "Retry" : "Go on"}</button></div>}
           {chosen && !past && <Composer key={chosen} assistant={chosen} chat={!values || isMessages(values.messages) || Object.keys(values).length === 0 || "messages" in values}
             running={live.running} send={(input) => run({ input })} cancel={cancel} settings={settings} setSettings={setSettings} />}
           {past && <div className="ask">This is the past. <button onClick={() => setMoment(NOW)}>Back to now</button></div>}
@@ -151,8 +151,12 @@ export default function ThreadPage({ id, tab, at }: { id: string; tab: string; a
   );
 }
 
+/** Of a task whose run was cancelled the state has asyncio's exception as its error. */
+const wasCancelled = (task: any) => /^CancelledError\(/.test(String(task.error ?? ""));
+const cancelled = (state: any): boolean => (state?.tasks ?? []).some(wasCancelled);
+
 function lastError(state: any): string {
-  const failed = (state?.tasks ?? []).find((task: any) => task.error);
+  const failed = (state?.tasks ?? []).find((task: any) => task.error && !wasCancelled(task));
   return failed ? `${failed.name}: ${typeof failed.error === "string" ? failed.error : JSON.stringify(failed.error)}` : "";
 }
 
