@@ -122,6 +122,26 @@ async def test_a_run_is_cancelled(open_page: Open, url: str, api: LangGraphClien
     assert (await api.threads.get_state(thread))["values"]["items"] == ["first", "held", "last"]
 
 
+async def test_the_past_stays_in_view_while_the_run_goes_on(
+    open_page: Open, url: str, api: LangGraphClient, gate: Gate
+) -> None:
+    page, thread, _ = await gated(open_page, url, api, gate)
+    messages = page.get_by_label("Messages")
+    await expect(messages).to_contain_text('"first"')
+    await page.get_by_label("Moment").focus()
+    await page.keyboard.press("Home")
+    await expect(page.get_by_text("This is the past")).to_be_visible()
+    await expect(messages).not_to_contain_text('"first"')
+    before = await page.get_by_label("Moment").get_attribute("max")
+    gate.open()
+    await until(api, thread, "success")
+    await expect(page.get_by_label("Moment")).not_to_have_attribute("max", str(before))  # the log grows beside it
+    await expect(page.get_by_text("This is the past")).to_be_visible()
+    await expect(messages).not_to_contain_text('"last"')
+    await page.get_by_role("button", name="Back to now").first.click()
+    await expect(messages).to_contain_text('"last"')
+
+
 async def test_a_run_is_retried_from_a_step_in_the_middle(open_page: Open, url: str, api: LangGraphClient) -> None:
     thread = await thread_of(api, "four", {})
     page = await open_page(url, f"threads/{thread}")
