@@ -219,7 +219,7 @@ async def test_metrics_do_not_wait_for_a_log_that_does_not_answer(
         raise AssertionError
 
     monkeypatch.setattr(api.log, "bounds", bounds)
-    monkeypatch.setattr("threadlog.api.system.routes._LAG_SECONDS", 0.1)
+    monkeypatch.setattr("threadlog.api.system.lag._SECONDS", 0.1)
     async with api.client.get("/metrics") as answer:
         text = await answer.text()
     assert answer.status == 200 and "lg_api_num_pending_runs" in text and "partition_lag{" not in text
