@@ -13,7 +13,7 @@ from threadlog.api.auth.gate import Gate
 from threadlog.deploy.compose.environment import api_url
 from threadlog.deploy.settings import Settings
 from threadlog.engine.user_code.auth_section import AuthSection
-from threadlog.engine.user_code.importing import describe_error, extend_sys_path, import_source
+from threadlog.engine.user_code.importing import object_of
 from threadlog.engine.user_code.langgraph_json import ConfigError, LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.projections.queries.system import loopback_token
@@ -59,21 +59,7 @@ def load_auth(app: LanggraphJson, section: AuthSection) -> Any:
     """The `Auth` object of the application. Raises `ConfigError`."""
     from langgraph_sdk import Auth
 
-    extend_sys_path(app)
-    try:
-        module = import_source(section.source, is_file=section.is_file)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a SystemExit in user code, too
-        problem = f"it cannot be imported: {describe_error(error, app.folder)}"
-        raise ConfigError(app.path, "auth.path", problem) from None
-    auth = getattr(module, section.attribute, None)
-    if not isinstance(auth, Auth):
-        found = "nothing of that name" if auth is None else f"a {type(auth).__name__}"
-        raise ConfigError(
-            app.path, "auth.path", f"{section.source}:{section.attribute} is {found}; expected langgraph_sdk.Auth()."
-        )
-    return auth
+    return object_of(app, "auth.path", section.source, section.attribute, Auth, is_file=section.is_file)
 
 
 async def authorize_loopback(settings: Settings, uri: str) -> None:

@@ -27,7 +27,7 @@ from threadlog.engine.log.opening import OpeningLog
 from threadlog.engine.log.port import Log
 from threadlog.engine.processor.ports import Gateway
 from threadlog.engine.user_code.http_section import CodePlace
-from threadlog.engine.user_code.importing import describe_error, extend_sys_path, import_source
+from threadlog.engine.user_code.importing import object_of
 from threadlog.engine.user_code.langgraph_json import ConfigError, LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 
@@ -119,23 +119,7 @@ def _load(app: LanggraphJson, place: CodePlace) -> Any:
         from langgraph_sdk import Encryption
     except ImportError:
         raise ConfigError(app.path, "encryption.path", "it needs langgraph-sdk 0.3.1 or newer: install it.") from None
-    extend_sys_path(app)
-    try:
-        module = import_source(place.source, is_file=place.is_file)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a SystemExit in user code, too
-        problem = f"it cannot be imported: {describe_error(error, app.folder)}"
-        raise ConfigError(app.path, "encryption.path", problem) from None
-    encryption = getattr(module, place.attribute, None)
-    if not isinstance(encryption, Encryption):
-        found = "nothing of that name" if encryption is None else f"a {type(encryption).__name__}"
-        raise ConfigError(
-            app.path,
-            "encryption.path",
-            f"{place.source}:{place.attribute} is {found}; expected langgraph_sdk.Encryption().",
-        )
-    return encryption
+    return object_of(app, "encryption.path", place.source, place.attribute, Encryption, is_file=place.is_file)
 
 
 @dataclass(frozen=True, slots=True)

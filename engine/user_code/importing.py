@@ -13,8 +13,9 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from threadlog.engine.user_code.langgraph_json import LanggraphJson
+from threadlog.engine.user_code.langgraph_json import ConfigError, LanggraphJson
 
 _OURS = "threadlog"
 _ABSOLUTE = re.compile(r"(?<![\w./-])/(?:[^/\s:()'\"]+/)*?((?:[^/\s:()'\"]+/)?[^/\s:()'\"]+)(?![^\s:()'\"])")
@@ -31,6 +32,27 @@ def extend_sys_path(config: LanggraphJson) -> None:
 def import_source(source: str, *, is_file: bool) -> ModuleType:
     """Import a Python file (an absolute path) or a dotted module. Raises whatever the module raises."""
     return _import_file(Path(source)) if is_file else importlib.import_module(source)
+
+
+def object_of(app: LanggraphJson, key: str, source: str, attribute: str, type_: type, *, is_file: bool) -> Any:
+    """The object of the application that `key` of its `langgraph.json` names, which must be a `type_` of langgraph_sdk.
+
+    Raises:
+        ConfigError: it can't be imported, or is something else.
+    """
+    extend_sys_path(app)
+    try:
+        module = import_source(source, is_file=is_file)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a SystemExit in user code, too
+        raise ConfigError(app.path, key, f"it cannot be imported: {describe_error(error, app.folder)}") from None
+    value = getattr(module, attribute, None)
+    if not isinstance(value, type_):
+        found = "nothing of that name" if value is None else f"a {type(value).__name__}"
+        expected = f"expected langgraph_sdk.{type_.__name__}()."
+        raise ConfigError(app.path, key, f"{source}:{attribute} is {found}; {expected}")
+    return value
 
 
 def _import_file(path: Path) -> ModuleType:

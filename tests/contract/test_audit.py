@@ -12,6 +12,7 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from tests.contract.command_line import objects, printed
 from tests.servers import Server
 
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
@@ -22,17 +23,6 @@ def own(server: Server) -> Server:
     if not isinstance(server, Server):
         pytest.skip("only our own server has a log to look into")
     return server
-
-
-async def printed(server: Server, *arguments: str, code: int = 0) -> str:
-    done = await asyncio.to_thread(server.threadlog, *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
-
-
-async def objects(server: Server, *arguments: str) -> list[Any]:
-    return [json.loads(line) for line in (await printed(server, *arguments, "--json")).splitlines()]
 
 
 async def test_a_run_is_explained_from_the_log(

@@ -218,9 +218,8 @@ async def test_the_read_models_are_those_of_the_log(encrypting: Server) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
+@pytest.mark.parametrize("encrypting", ["handlers"], indirect=True)
 async def test_a_handler_that_fails_fails_for_its_sender_alone(encrypting: Server) -> None:
-    if not has_handlers(encrypting):
-        pytest.skip("there are no handlers")
     async with httpx.AsyncClient(base_url=encrypting.url, timeout=60) as http:
         run = {"assistant_id": "ask", "input": {"items": [CANARY]}}
         unknown = await http.post("/runs/wait", json=run, headers=of_tenant("unknown"))
@@ -241,9 +240,8 @@ async def test_a_handler_that_fails_fails_for_its_sender_alone(encrypting: Serve
         assert fine.status_code == 200 and fine.json()["items"] == [CANARY]
 
 
+@pytest.mark.parametrize("encrypting", ["handlers"], indirect=True)
 async def test_without_the_handlers_a_server_does_not_start(encrypting: Server) -> None:
-    if not has_handlers(encrypting):
-        pytest.skip("there are no handlers")
     client = get_client(url=encrypting.url, headers=of_tenant("ann"))
     await client.threads.create(metadata={"email": "x"})
     settings = settings_of(encrypting, config=APP / "langgraph.json")

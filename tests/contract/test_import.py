@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from tests import servers
+from tests.contract.command_line import objects, printed
 from tests.contract.gate import Gate
 from tests.servers import Server
 from tests.waiting import eventually
@@ -43,17 +43,6 @@ def elsewhere(mode: str, request: pytest.FixtureRequest) -> Iterator[Server]:
 async def there(elsewhere: Server) -> AsyncIterator[LangGraphClient]:
     async with get_client(url=elsewhere.url, api_key=None) as client:
         yield client
-
-
-async def printed(server: Server, *arguments: str, code: int = 0) -> str:
-    done = await asyncio.to_thread(server.threadlog, *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
-
-
-async def objects(server: Server, *arguments: str) -> list[Any]:
-    return [json.loads(line) for line in (await printed(server, *arguments, "--json")).splitlines()]
 
 
 async def state_of(client: LangGraphClient, thread_id: str) -> dict[str, Any]:

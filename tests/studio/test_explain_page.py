@@ -77,6 +77,11 @@ async def test_it_is_reached_from_the_inbox_the_waterfall_and_the_runs(
     await page.goto(f"{url}/studio/#/runs")
     await page.get_by_role("link", name=f"Explain run {run['run_id']}").click()
     await expect(lines(page).filter(has_text="asks a question")).to_have_count(1)
+    await expect(page.get_by_text("It waits for an answer", exact=True)).to_be_visible()
+    await api.runs.wait(thread, "ask", command={"resume": "yes"})
+    await page.reload()
+    await expect(page.get_by_text("It asked, and waits no longer")).to_be_visible()
+    await expect(page.get_by_role("link", name="Answer in the thread")).to_have_count(0)
 
 
 async def test_what_is_not_there_is_said(open_page: Open, url: str, api: LangGraphClient) -> None:

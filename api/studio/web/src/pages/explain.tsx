@@ -50,6 +50,9 @@ export default function ExplainPage({ threadId, runId }: { threadId: string; run
     }
   }, [id.value]);
   const told = story.value;
+  const thread = useLoad(() => client.threads.get(threadId), [threadId, told]);
+  // A question of a run may have been answered by a later one.
+  const waits = told && Object.keys(told.interrupts).some((task) => task in (thread.value?.interrupts ?? {}));
   const [further, setFurther] = useState<Chapter[]>([]); // of a run that has more than one response holds
   const [left, setLeft] = useState(0);
   const [trouble, setTrouble] = useState("");
@@ -88,9 +91,9 @@ export default function ExplainPage({ threadId, runId }: { threadId: string; run
         <>
           <Facts story={told} totals={totals} />
           {told.error && <Failure text={`${told.error.error ?? "Error"}: ${told.error.message ?? ""}`} />}
-          {Object.keys(told.interrupts).length > 0 && <section aria-label="What it asked" className="ask"><b>It waits for an answer</b>
+          {Object.keys(told.interrupts).length > 0 && <section aria-label="What it asked" className="ask"><b>{waits ? "It waits for an answer" : thread.value ? "It asked, and waits no longer" : "It asked"}</b>
             {Object.values(told.interrupts).flat().map((one: any, index) => typeof one?.value === "string" ? <p key={index} style={{ margin: 0 }}>{one.value}</p> : <JsonView key={index} value={one?.value ?? one} open={2} />)}
-            <a href={link("threads", threadId)}>Answer in the thread</a></section>}
+            {waits && <a href={link("threads", threadId)}>Answer in the thread</a>}</section>}
           <div className="bar"><h2>What happened</h2>
             <label>Show <select aria-label="Show" value={kind} onChange={(event) => setKind(event.target.value)}>{Object.keys(KINDS).map((one) => <option key={one}>{one}</option>)}</select></label>
             <span className="badge">{chapters.length} of {all.length + left}</span></div>
