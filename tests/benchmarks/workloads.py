@@ -1,7 +1,8 @@
 """The workloads: each drives one server for a bounded time and returns its figures.
 
 A figure's unit is the end of its name: `_ms`, `_s`, `_per_s`, `_mb`; `cpu_ms` is CPU of the server's whole process tree
-per run. Percentiles are of single requests.
+per run, `cpu_us` per event. Percentiles are of single requests. `share` shortens a workload (time, rounds, counts), for
+rounds that take turns every few seconds (`pairs`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from tests.benchmarks.client import Client, spread
 from tests.benchmarks.servers import Running
 
 Figures = dict[str, float]
-Workload = Callable[[Running, Client], Awaitable[Figures]]
+
+
+class Workload(Protocol):
+    async def __call__(self, server: Running, client: Client, share: float = 1.0) -> Figures: ...
 
 
 def percentile(values: list[float], q: float) -> float:
@@ -62,17 +65,17 @@ async def _wait_for(server: Running, client: Client, at_once: int, seconds: floa
     }
 
 
-async def wait_one(server: Running, client: Client) -> Figures:
+async def wait_one(server: Running, client: Client, share: float = 1.0) -> Figures:
     """One client, one `wait` run after the other."""
-    return await _wait_for(server, client, 1, 6)
+    return await _wait_for(server, client, 1, 6 * share)
 
 
-async def wait_16(server: Running, client: Client) -> Figures:
-    return await _wait_for(server, client, 16, 8)
+async def wait_16(server: Running, client: Client, share: float = 1.0) -> Figures:
+    return await _wait_for(server, client, 16, 8 * share)
 
 
-async def wait_64(server: Running, client: Client) -> Figures:
-    return await _wait_for(server, client, 64, 8)
+async def wait_64(server: Running, client: Client, share: float = 1.0) -> Figures:
+    return await _wait_for(server, client, 64, 8 * share)
 
 
 async def _burst(server: Running, client: Client, graph: str, given: Any, count: int, probe: bool) -> Figures:
@@ -93,7 +96,8 @@ async def _burst(server: Running, client: Client, graph: str, given: Any, count:
             health_s.append(time.perf_counter() - begun)
             await asyncio.sleep(0.05)
 
-    before, peak = server.memory_mb(), 0.0
+    before, peak = server.memory_mb() if probe else 0.0, 0.0
+    cpu = server.cpu_s()
     probing = asyncio.create_task(health()) if probe else None
     start = time.perf_counter()
     await spread([lambda t=t: accept(t) for t in threads], 64, lambda _: None)  # type: ignore[misc]
@@ -119,6 +123,7 @@ async def _burst(server: Running, client: Client, graph: str, given: Any, count:
         "accepted_per_s": count / all_accepted,
         "accept_p99_ms": percentile(accept_s, 99) * 1e3,
         "done_s": time.perf_counter() - start,
+        "cpu_ms": (server.cpu_s() - cpu) / count * 1e3,
     }
     if probing is not None:
         probing.cancel()
@@ -127,21 +132,21 @@ async def _burst(server: Running, client: Client, graph: str, given: Any, count:
     return figures
 
 
-async def burst(server: Running, client: Client) -> Figures:
+async def burst(server: Running, client: Client, share: float = 1.0) -> Figures:
     """1000 background runs, accepted through 64 connections."""
-    return await _burst(server, client, "noop", {}, 1000, probe=False)
+    return await _burst(server, client, "noop", {}, round(1000 * share), probe=False)
 
 
-async def sleepers(server: Running, client: Client) -> Figures:
+async def sleepers(server: Running, client: Client, share: float = 1.0) -> Figures:
     """1000 background runs that sleep 5 s each, `GET /ok` every 50 ms meanwhile."""
-    return await _burst(server, client, "sleep", {"n": 5}, 1000, probe=True)
+    return await _burst(server, client, "sleep", {"n": 5}, round(1000 * share), probe=True)
 
 
-async def first_event(server: Running, client: Client) -> Figures:
+async def first_event(server: Running, client: Client, share: float = 1.0) -> Figures:
     """One client: time from the request to the first streamed event, of up to 150 streams in 8 s."""
     firsts: list[float] = []
-    deadline = time.perf_counter() + 8
-    while len(firsts) < 150 and time.perf_counter() < deadline:
+    cpu, deadline = server.cpu_s(), time.perf_counter() + 8
+    while len(firsts) < 150 * share and time.perf_counter() < deadline:
         thread = await client.thread()
         start = time.perf_counter()
         body = {"assistant_id": "noop", "input": {}, "stream_mode": ["updates"]}
@@ -150,16 +155,22 @@ async def first_event(server: Running, client: Client) -> Figures:
             if count and not first:
                 first = at - start
         firsts.append(first)
-    return {"p50_ms": percentile(firsts, 50) * 1e3, "p99_ms": percentile(firsts, 99) * 1e3}
+    return {
+        "p50_ms": percentile(firsts, 50) * 1e3,
+        "p99_ms": percentile(firsts, 99) * 1e3,
+        "cpu_ms": (server.cpu_s() - cpu) / len(firsts) * 1e3,
+    }
 
 
-async def _events(client: Client, graph: str, given: Any, mode: str, streams: int, rounds: int) -> Figures:
-    total, firsts, started = 0, [], time.perf_counter()
+async def _events(
+    server: Running, client: Client, graph: str, given: Any, mode: str, streams: int, rounds: float
+) -> Figures:
+    total, firsts, cpu, started = 0, [], server.cpu_s(), time.perf_counter()
 
     async def one() -> None:
         nonlocal total
         thread = await client.thread()
-        for _ in range(rounds):
+        for _ in range(max(1, round(rounds))):
             begun, first, count = time.perf_counter(), 0.0, 0
             body = {"assistant_id": graph, "input": given, "stream_mode": [mode]}
             async for at, count in client.stream("POST", f"/threads/{thread}/runs/stream", body):
@@ -171,27 +182,31 @@ async def _events(client: Client, graph: str, given: Any, mode: str, streams: in
                 thread = await client.thread()
 
     await asyncio.gather(*(one() for _ in range(streams)))
-    took = time.perf_counter() - started
-    return {"events_per_s": total / took, "first_p50_ms": percentile(firsts, 50) * 1e3}
+    took, cpu = time.perf_counter() - started, server.cpu_s() - cpu
+    return {
+        "events_per_s": total / took,
+        "first_p50_ms": percentile(firsts, 50) * 1e3,
+        "cpu_us": cpu / total * 1e6,
+    }
 
 
-async def custom_one(server: Running, client: Client) -> Figures:
+async def custom_one(server: Running, client: Client, share: float = 1.0) -> Figures:
     """One stream of 20 000 custom events at a time."""
-    return await _events(client, "tokens", {"n": 20_000}, "custom", 1, 4)
+    return await _events(server, client, "tokens", {"n": 20_000}, "custom", 1, 4 * share)
 
 
-async def custom_16(server: Running, client: Client) -> Figures:
+async def custom_16(server: Running, client: Client, share: float = 1.0) -> Figures:
     """Sixteen streams of 5000 custom events each."""
-    return await _events(client, "tokens", {"n": 5_000}, "custom", 16, 3)
+    return await _events(server, client, "tokens", {"n": 5_000}, "custom", 16, 3 * share)
 
 
-async def chat_16(server: Running, client: Client) -> Figures:
+async def chat_16(server: Running, client: Client, share: float = 1.0) -> Figures:
     """Sixteen chat streams (`messages-tuple`) of a 50-word answer each, again and again."""
     given = {"messages": [{"role": "user", "content": "hi"}]}
-    return await _events(client, "chat", given, "messages-tuple", 16, 12)
+    return await _events(server, client, "chat", given, "messages-tuple", 16, 48 * share)
 
 
-async def fanout(server: Running, client: Client) -> Figures:
+async def fanout(server: Running, client: Client, share: float = 1.0) -> Figures:
     """100 joiners on one slow stream of 200 events: how many got every one."""
     thread = await client.thread()
     body = {"assistant_id": "slow_tokens", "input": {"n": 200}, "stream_mode": ["custom"], "stream_resumable": True}
@@ -209,11 +224,11 @@ async def fanout(server: Running, client: Client) -> Figures:
     return {"complete": float(complete)}
 
 
-async def idle(server: Running, client: Client) -> Figures:
+async def idle(server: Running, client: Client, share: float = 1.0) -> Figures:
     """Cold start, then memory and CPU of a server nobody asks anything for 10 s."""
     await asyncio.sleep(2)
     cpu, start = server.cpu_s(), time.perf_counter()
-    await asyncio.sleep(10)
+    await asyncio.sleep(10 * share)
     share = (server.cpu_s() - cpu) / (time.perf_counter() - start)
     return {"cold_start_s": server.cold_start_s, "memory_mb": server.memory_mb(), "cpu_percent": share * 100}
 
