@@ -45,11 +45,20 @@ class RpcMessage(Body):
 
 @dataclass(frozen=True, slots=True)
 class RpcCall:
-    """One request. `id` None: a notification, or a response, which gets no answer."""
+    """One request. `id` None: a notification, or a response, which gets no answer. `given`: its parameters, as sent."""
 
     id: str | int | None
     method: str | None
-    params: dict[str, Any]
+    given: Any
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Raises `RpcError`: they are no object."""
+        if self.given is None:
+            return {}
+        if not isinstance(self.given, dict):
+            raise RpcError(INVALID_PARAMS, "params: must be an object")
+        return self.given
 
 
 def call_of(value: Any) -> RpcCall | None:
@@ -58,11 +67,10 @@ def call_of(value: Any) -> RpcCall | None:
         return None
     method, id_ = value.get("method"), value.get("id")
     if method is None:
-        return RpcCall(None, None, {}) if "result" in value or "error" in value else None
+        return RpcCall(None, None, None) if "result" in value or "error" in value else None
     if not isinstance(method, str) or not isinstance(id_, str | int | None) or isinstance(id_, bool):
         return None
-    params = value.get("params")
-    return RpcCall(id_, method, params if isinstance(params, dict) else {})
+    return RpcCall(id_, method, value.get("params"))
 
 
 def succeeded(id_: str | int | None, result: Any) -> RpcResponse:

@@ -6,7 +6,6 @@ https://modelcontextprotocol.io/specification/2025-06-18/basic/transports.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from typing_extensions import TypedDict
 from threadlog.api.auth.gate import all_needless, allowed, metadata_in, needless
 from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
+from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import header, json_body
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Route, joins, requires
@@ -30,14 +30,16 @@ from threadlog.api.protocols.json_rpc import (
     failed,
     succeeded,
 )
+from threadlog.api.protocols.mcp_tools import NAME_CHARACTERS, add_tools, tool_input, tool_name, tool_schema
 from threadlog.api.protocols.running import run_to_end
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.engine.ids import default_assistant_id
 from threadlog.projections.queries import assistants
 
 _PAGE = 1000  # tools in one response
-_NAME_CHARACTERS = 128
-_VERSION = "2025-06-18"
+_ROWS = 1000  # assistants read at a time
+_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+"""Of the protocol, with `initialize`; later ones begin otherwise, and their clients fall back to it."""
 _HINTS = {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": False, "openWorldHint": True}
 
 
@@ -86,8 +88,9 @@ async def _answer(request: web.Request, call: RpcCall) -> Any:
     match call.method:
         case "initialize":
             all_needless(request)
+            asked = call.params.get("protocolVersion")
             return {
-                "protocolVersion": call.params.get("protocolVersion") or _VERSION,
+                "protocolVersion": asked if asked in _VERSIONS else _VERSIONS[-1],
                 "capabilities": {"tools": {"listChanged": False}},
                 "serverInfo": {"name": "LangGraph", "version": api.settings.version},
             }
@@ -102,33 +105,47 @@ async def _answer(request: web.Request, call: RpcCall) -> Any:
 
 
 async def _list(request: web.Request, api: Api, cursor: Any) -> dict[str, Any]:
-    offset = int(cursor) if isinstance(cursor, str) and cursor.isascii() and cursor.isdigit() and len(cursor) < 9 else 0
-    rows = await _assistants(request, api, offset, _PAGE + 1)
+    offset = _offset(cursor)
+    named = await _named(request, api)
     needless(request, "assistants.read")
     needless(request, "threads.create_run")
     tools = []
-    for row in rows[:_PAGE]:
+    for name, row in list(named.items())[offset : offset + _PAGE]:
         info = await api.assistant_cache.graph(api.pool, row["graph_id"]) or {}
-        schema = (info.get("schemas") or {}).get("input") or {}
         described = row["description"] or info.get("description") or f"Tool based on the {row['name']} assistant"
         tools.append({
-            "name": _tool_name(row["name"]),
+            "name": name,
             "title": row["name"],
             "description": described,
-            "inputSchema": schema if schema.get("type") == "object" else {"type": "object", **_wrapped(schema)},
+            "inputSchema": tool_schema((info.get("schemas") or {}).get("input") or {}),
             "annotations": _HINTS,
         })  # fmt: skip
-    more = {"nextCursor": str(offset + _PAGE)} if len(rows) > _PAGE else {}
+    more = {"nextCursor": str(offset + _PAGE)} if len(named) > offset + _PAGE else {}
     return {"tools": tools, **more}
 
 
-def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
-    """MCP's arguments are an object; the input of a graph that takes something else is in its `input`."""
-    return {"properties": {"input": schema}, "required": ["input"]} if schema else {}
+def _offset(cursor: Any) -> int:
+    """How many tools were in the pages before. Raises `RpcError`: it is no `nextCursor`."""
+    if cursor is None:
+        return 0
+    if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdigit() and len(cursor) < 9):
+        raise RpcError(INVALID_PARAMS, "cursor: must be the nextCursor of an earlier page")
+    return int(cursor)
+
+
+async def _named(request: web.Request, api: Api, wanted: str | None = None) -> dict[str, Any]:
+    """The assistants that the caller finds by their tools' names, the oldest first; `wanted`: up to this one."""
+    named: dict[str, Any] = {}
+    read = 0
+    while True:
+        rows = await _assistants(request, api, read, _ROWS)
+        add_tools(named, rows)
+        read += len(rows)
+        if len(rows) < _ROWS or wanted in named:
+            return named
 
 
 async def _assistants(request: web.Request, api: Api, offset: int, limit: int) -> list[Any]:
-    """Those that the caller finds, the oldest first."""
     value: dict[str, Any] = {"graph_id": None, "metadata": {}, "limit": limit, "offset": offset}
     only = await allowed(request, "assistants.search", value)
     return list(
@@ -139,26 +156,18 @@ async def _assistants(request: web.Request, api: Api, offset: int, limit: int) -
     )  # fmt: skip
 
 
-def _tool_name(name: str) -> str:
-    """The name of an assistant as a tool's: letters, digits, `_` and `-`."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:_NAME_CHARACTERS] or "_"
-
-
 async def _call(request: web.Request, api: Api, params: dict[str, Any]) -> dict[str, Any]:
     name, arguments = params.get("name"), params.get("arguments")
     if arguments is not None and not isinstance(arguments, dict):
         raise RpcError(INVALID_PARAMS, "arguments: must be an object")
     row = await _assistant_named(request, api, name)
     if row is None:
-        raise RpcError(INVALID_PARAMS, f"Unknown tool: {str(name)[:_NAME_CHARACTERS]}")
+        raise RpcError(INVALID_PARAMS, f"Unknown tool: {str(name)[:NAME_CHARACTERS]}")
     info = await api.assistant_cache.graph(api.pool, row["graph_id"]) or {}
     schema = (info.get("schemas") or {}).get("input") or {}
-    given: Any = arguments or {}
-    if schema and schema.get("type") not in (None, "object"):
-        given = given.get("input")
-    run = RunCreate(assistant_id=str(row["assistant_id"]), input=given)
+    run = RunCreate(assistant_id=str(row["assistant_id"]), input=tool_input(arguments or {}, schema))
     try:
-        _, error, values = await run_to_end(request, api, run, None)
+        _, error, values = await run_to_end(request, api, run, None, cancels=True)
     except ApiError as error:
         if error.status >= 500:
             raise
@@ -171,30 +180,40 @@ async def _call(request: web.Request, api: Api, params: dict[str, Any]) -> dict[
 
 
 async def _assistant_named(request: web.Request, api: Api, name: Any) -> Any | None:
-    """The assistant whose tool has this name, the oldest if several have. A graph's own is everybody's to run, also of
-    those who do not find it."""
+    """The assistant whose tool has this name. A graph's own is everybody's to run, also of those who do not find it."""
     if not isinstance(name, str):
         return None
-    offset = 0
-    while rows := await _assistants(request, api, offset, _PAGE):
-        for row in rows:
-            if _tool_name(row["name"]) == name:
-                return row
-        offset += len(rows)
+    if (row := (await _named(request, api, name)).get(name)) is not None:
+        return row
     for graph_id in await api.assistant_cache.graph_names(api.pool):
-        if _tool_name(graph_id) == name:
+        if tool_name(graph_id) == name:
             return await assistants.get(api.pool, default_assistant_id(graph_id))
     return None
 
 
+@requires("assistants.search")
+async def no_session(request: web.Request) -> web.Response:
+    """Say that there is no session to end.
+
+    DELETE /mcp (contract 10.1).
+    """
+    all_needless(request)
+    raise ApiError(404, "There are no sessions here: nothing has to be ended")
+
+
 routes = [
-    Route(
-        "POST",
-        "/mcp",
-        message,
-        "Answer one message of an MCP client",
-        RpcMessage,
-        returns=RpcResponse,
-        also={202: None, 400: RefusedMessageResponse},
+    route
+    for path in ("/mcp", "/mcp/")
+    for route in (
+        Route(
+            "POST",
+            path,
+            message,
+            "Answer one message of an MCP client",
+            RpcMessage,
+            returns=RpcResponse,
+            also={202: None, 400: RefusedMessageResponse},
+        ),
+        Route("DELETE", path, no_session, "There is no session to end", returns=ErrorResponse, status=404),
     )
 ]

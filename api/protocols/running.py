@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from threadlog.api.context import Api
-from threadlog.api.http.disconnects import CREATOR_LEFT
+from threadlog.api.http.disconnects import CREATOR_LEFT, client_gone
 from threadlog.api.http.errors import ServerStopping
 from threadlog.api.http.responses import exactly
 from threadlog.api.runs.bodies import RunCreate
@@ -22,14 +22,15 @@ _A_WHILE = 60.0
 
 
 async def run_to_end(
-    request: web.Request, api: Api, params: RunCreate, thread_id: str | None
+    request: web.Request, api: Api, params: RunCreate, thread_id: str | None, *, cancels: bool
 ) -> tuple[NewRun, dict[str, Any] | None, Any]:
     """Create a run and wait for its end: the run, its error (`{error, message}`) or None, and its values.
 
-    The run is cancelled when the client leaves before its end.
+    `cancels`: the run is cancelled when the client leaves before its end.
 
     Raises:
         ApiError: the run can't be created.
+        ConnectionResetError: the client has left.
         ServerStopping: the server stops; the run goes on.
     """
     new = await prepare(request, api, params, thread_id)
@@ -45,12 +46,12 @@ async def run_to_end(
             output.ended(run_end_of_row(row))
         else:
             output.ended(RunEnd("gone"))
-        async with cancelled_on_disconnect(api, request, output, CREATOR_LEFT):
+        async with cancelled_on_disconnect(api, request, output, CREATOR_LEFT if cancels else None):
             with api.disconnects.watch(request, output.close):
                 while not await output.wait(_A_WHILE):
                     pass
                 if output.closed:
-                    raise ServerStopping
+                    raise ConnectionResetError if client_gone(request) else ServerStopping
                 values = exactly(await result(api, output))
     finally:
         api.hub.unsubscribe(output)

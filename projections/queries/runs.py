@@ -86,9 +86,20 @@ async def search(
     )
 
 
+A2A_TASK = "a2a_task"
+"""Key of a run's metadata: the id of the run with which the task of A2A began that this run continues."""
+
+_TASK = f"coalesce(runs.metadata->>'{A2A_TASK}', runs.run_id::text)"
+_CONTINUED = (
+    f"EXISTS (SELECT FROM runs n WHERE n.thread_id = runs.thread_id AND n.metadata->>'{A2A_TASK}' = {_TASK} "
+    "AND n.run_id > runs.run_id)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Runs as tasks of A2A: of this assistant, on this thread, in this state (A2A 0.3), changed at `after` or later."""
+    """Tasks of A2A: of this assistant, on this thread, in this state (A2A 0.3), changed at `after` or later. Where a
+    message continued a task, its newest run tells."""
 
     assistant_id: str
     thread_id: str | None = None
@@ -97,7 +108,7 @@ class TaskFilter:
 
     def sql(self, only: MetadataFilter | None, args: list[Any]) -> str:
         args.append(self.assistant_id)
-        condition = f"assistant_id = ${len(args)}::uuid"
+        condition = f"assistant_id = ${len(args)}::uuid AND NOT {_CONTINUED}"
         if self.thread_id is not None:
             args.append(self.thread_id)
             condition += f" AND thread_id = ${len(args)}::uuid"
@@ -132,14 +143,26 @@ async def tasks(
     limit: int,
     only: MetadataFilter | None = None,
 ) -> list[asyncpg.Record]:
-    """`(run_id, thread_id, updated_at)` of such runs behind this position, the one that changed last first."""
+    """`(run_id, thread_id, updated_at, task)` of such tasks behind this position, the one that changed last first:
+    of the newest run; `task` is the id of the first."""
     args: list[Any] = [limit, *(before or ())]
     position = "AND (updated_at, run_id) < ($2::timestamptz, $3::uuid)" if before else ""
     return await db.fetch(
-        f"SELECT run_id, thread_id, updated_at FROM runs WHERE {wanted.sql(only, args)} {position} "
+        f"SELECT run_id, thread_id, updated_at, {_TASK} AS task FROM runs WHERE {wanted.sql(only, args)} {position} "
         "ORDER BY updated_at DESC, run_id DESC LIMIT $1",
         *args,
     )
+
+
+async def of_task(db: Reader, thread_id: str, run_id: str) -> list[str]:
+    """The runs of the task of A2A that began with this one, the newest first: itself alone, unless messages have
+    continued the task."""
+    rows = await db.fetch(
+        f"SELECT run_id FROM runs WHERE thread_id = $1 AND metadata->>'{A2A_TASK}' = $2 ORDER BY run_id DESC",
+        thread_id,
+        run_id,
+    )
+    return [*(str(row["run_id"]) for row in rows), run_id]
 
 
 async def count_tasks(db: Reader, wanted: TaskFilter, only: MetadataFilter | None = None) -> int:

@@ -168,7 +168,7 @@ def _rpc(method: str, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
 
 
-_MESSAGE = {"role": "user", "messageId": "m", "parts": [{"kind": "text", "text": "hi"}]}
+_MESSAGE = {"role": "user", "messageId": "m", "parts": [{"kind": "data", "data": {"items": []}}]}
 Make = Callable[[World], Awaitable[Request]]
 
 
@@ -253,6 +253,7 @@ WRITES: dict[tuple[str, str], Make] = {
     ("PUT", "/store/items"): _at("PUT", "/store/items", {**ITEM, "value": {"v": 1}}),
     ("DELETE", "/store/items"): _delete_item,
     ("POST", "/mcp"): _at("POST", "/mcp", _rpc("tools/call", name="noop", arguments={})),
+    ("POST", "/mcp/"): _at("POST", "/mcp/", _rpc("tools/call", name="noop", arguments={})),
     ("POST", "/a2a/{assistant_id}"): _at("POST", "/a2a/noop", _rpc("message/send", message=_MESSAGE)),
 }  # fmt: skip
 STREAMED = ("/runs/stream",)

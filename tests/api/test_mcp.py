@@ -32,6 +32,12 @@ async def test_a_client_begins_without_a_session(api: ApiHarness) -> None:
         assert answer.status == 405
 
 
+@pytest.mark.parametrize("asked", ["2026-07-28", "x", 5, None])
+async def test_other_versions_are_answered_with_the_newest_known(api: ApiHarness, asked: Any) -> None:
+    begun = await call(api, "initialize", {"protocolVersion": asked})
+    assert begun["protocolVersion"] == "2025-11-25"
+
+
 @pytest.mark.contract(166)
 async def test_every_assistant_is_a_tool(api: ApiHarness) -> None:
     await api.call("POST", "/assistants", {"graph_id": "noop", "name": "my helper!", "description": "helps"})
@@ -73,6 +79,8 @@ async def test_a_run_that_fails_is_an_error_of_the_tool(api: ApiHarness) -> None
         ("tools/call", {"name": "nope"}, -32602, "Unknown tool: nope"),
         ("tools/call", {}, -32602, "Unknown tool: None"),
         ("tools/call", {"name": "noop", "arguments": [1]}, -32602, "arguments: must be an object"),
+        ("tools/call", [1], -32602, "params: must be an object"),
+        ("tools/list", {"cursor": "x"}, -32602, "cursor: must be the nextCursor of an earlier page"),
     ],
 )
 async def test_calls_that_can_not_be_answered(api: ApiHarness, method: str, params: Any, code: int, says: str) -> None:

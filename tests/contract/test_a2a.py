@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
+
+from tests.waiting import eventually
 
 from .gate import Gate
 from .test_assistants import default_assistant
@@ -25,6 +28,11 @@ async def rpc(http: httpx.AsyncClient, assistant: str, method: str, params: dict
 def saying(text: str, **more: Any) -> dict[str, Any]:
     part = {"kind": "text", "text": text}
     return {"message": {"kind": "message", "role": "user", "messageId": str(uuid4()), "parts": [part], **more}}
+
+
+def giving(**data: Any) -> dict[str, Any]:
+    """To a graph without `messages`."""
+    return saying("", parts=[{"kind": "data", "data": data}])
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ async def test_a_message_is_a_task_and_its_context_goes_on(http: httpx.AsyncClie
 @pytest.mark.contract(167)
 async def test_an_interrupt_asks_and_the_next_message_answers(client: LangGraphClient, http: httpx.AsyncClient) -> None:
     ask = default_assistant("ask")
-    task = (await rpc(http, ask, "message/send", saying("anything")))["result"]
+    task = (await rpc(http, ask, "message/send", giving()))["result"]
     assert task["status"]["state"] == "input-required"
     [artifact] = task["artifacts"]
     assert artifact["name"] == "Interrupt" and artifact["parts"][0]["data"]["value"]
@@ -65,6 +73,103 @@ async def test_an_interrupt_asks_and_the_next_message_answers(client: LangGraphC
     assert done["status"]["state"] == "completed"
     state = await client.threads.get_state(task["contextId"])
     assert not state["next"]
+
+
+@pytest.mark.contract(167)
+@pytest.mark.parametrize("with_context", [False, True])
+async def test_an_answer_by_task_continues_that_task(http: httpx.AsyncClient, with_context: bool) -> None:
+    ask = default_assistant("ask")
+    asked = (await rpc(http, ask, "message/send", giving()))["result"]
+    by = {"taskId": asked["id"]} | ({"contextId": asked["contextId"]} if with_context else {})
+    done = (await rpc(http, ask, "message/send", saying("yes", **by)))["result"]
+    assert (done["id"], done["contextId"]) == (asked["id"], asked["contextId"])
+    assert done["status"]["state"] == "completed"
+    assert done["artifacts"][0]["parts"][0]["data"]["items"], "of the run that answered"
+    known = (await rpc(http, ask, "tasks/get", {"id": asked["id"]}))["result"]
+    assert known["status"] == done["status"] and known["artifacts"] == done["artifacts"]
+    listed = (await rpc(http, ask, "ListTasks", {"contextId": asked["contextId"]}))["result"]
+    assert [(task["id"], task["status"]["state"]) for task in listed["tasks"]] == [
+        (asked["id"], "TASK_STATE_COMPLETED")
+    ]
+    assert listed["totalSize"] == 1
+    late = await rpc(http, ask, "message/send", saying("more", taskId=asked["id"]))
+    assert late["error"] == {"code": -32004, "message": "A terminal task cannot accept another message"}
+    elsewhere = await rpc(http, ask, "message/send", saying("more", taskId=asked["id"], contextId=str(uuid4())))
+    assert elsewhere["error"]["code"] == -32001
+
+
+async def test_a_streamed_answer_tells_of_the_task_it_continues(http: httpx.AsyncClient) -> None:
+    ask = default_assistant("ask")
+    asked = (await rpc(http, ask, "message/send", giving()))["result"]
+    answer = {"jsonrpc": "2.0", "id": "1", "method": "message/stream", "params": saying("yes", taskId=asked["id"])}
+    headers = {"Idempotency-Key": f"answer {asked['id']}"}
+    for _ in range(2):  # the second is the same again: the task has ended by then
+        text = (await http.post(f"/a2a/{ask}", json=answer, headers=headers)).text
+        items = [json.loads(line[6:])["result"] for line in text.splitlines() if line.startswith("data: ")]
+        assert {item.get("taskId") or item["id"] for item in items} == {asked["id"]}
+        assert items[-1]["status"]["state"] == "completed"
+
+
+async def test_several_questions_are_answered_by_their_ids(http: httpx.AsyncClient) -> None:
+    ask_two = default_assistant("ask_two")
+    asked = (await rpc(http, ask_two, "message/send", giving()))["result"]
+    [artifact] = asked["artifacts"]
+    ids = [part["data"]["id"] for part in artifact["parts"]]
+    assert artifact["name"] == "Interrupt" and len(ids) == 2
+    unclear = await rpc(http, ask_two, "message/send", saying("yes", taskId=asked["id"]))
+    assert unclear["error"]["code"] == -32602 and all(id in unclear["error"]["message"] for id in ids)
+    answers = saying("", taskId=asked["id"], parts=[{"kind": "data", "data": dict.fromkeys(ids, "yes")}])
+    assert (await rpc(http, ask_two, "message/send", answers))["result"]["status"]["state"] == "completed"
+
+
+async def test_a_text_that_a_graph_has_no_place_for_is_refused(http: httpx.AsyncClient) -> None:
+    refused = (await rpc(http, default_assistant("noop"), "message/send", saying("hello")))["error"]
+    assert refused["code"] == -32602 and "has no `messages`" in refused["message"] and "items" in refused["message"]
+
+
+async def test_a_call_without_an_id_begins_nothing(http: httpx.AsyncClient, chat: str) -> None:
+    context = str(uuid4())
+    call = {"jsonrpc": "2.0", "method": "message/send", "params": saying("hello", contextId=context)}
+    assert (await http.post(f"/a2a/{chat}", json=call)).json()["error"]["code"] == -32600
+    assert (await http.get(f"/threads/{context}")).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["message/send", "message/stream"])
+async def test_a_task_goes_on_when_its_client_leaves(
+    http: httpx.AsyncClient, client: LangGraphClient, gate: Gate, thread_id: str, method: str
+) -> None:
+    gated = default_assistant("gated")
+    params = saying("", contextId=thread_id, parts=[{"kind": "data", "data": gate.input}])
+    body = {"jsonrpc": "2.0", "id": "1", "method": method, "params": params}
+    leaving = asyncio.create_task(http.post(f"/a2a/{gated}", json=body))
+    run = (await eventually(lambda: client.runs.list(thread_id)))[0]
+    await gate.entered(run["run_id"])
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+
+    async def left() -> int:
+        requests = (await http.get("/metrics", params={"format": "json"})).json()["api"]["http_requests_total"]
+        return sum(one["count"] for one in requests if one["path"] == "/a2a/{assistant_id}" and one["status"] == 499)
+
+    if method == "message/send":
+        await eventually(left)  # the server knows, and it is no error of its own
+    gate.open()
+    await client.runs.join(thread_id, run["run_id"])
+    task = (await rpc(http, gated, "tasks/get", {"id": f"{thread_id}:{run['run_id']}"}))["result"]
+    assert task["status"]["state"] == "completed"
+
+
+async def test_all_runs_of_a_task_are_cancelled(http: httpx.AsyncClient, client: LangGraphClient, gate: Gate) -> None:
+    gated = default_assistant("gated")
+    begun = saying("", parts=[{"kind": "data", "data": gate.input}]) | {"configuration": {"blocking": False}}
+    task = (await rpc(http, gated, "message/send", begun))["result"]
+    await gate.entered(task["id"].partition(":")[2])
+    more = saying("", taskId=task["id"], parts=begun["message"]["parts"]) | {"configuration": {"blocking": False}}
+    assert (await rpc(http, gated, "message/send", more))["result"]["id"] == task["id"]
+    assert (await rpc(http, gated, "tasks/cancel", {"id": task["id"]}))["result"]["status"]["state"] == "canceled"
+    runs = await client.runs.list(task["contextId"])
+    assert [run["status"] for run in runs] == ["interrupted"] * 2
 
 
 async def test_a_failing_run_is_a_failed_task(http: httpx.AsyncClient) -> None:
@@ -99,6 +204,14 @@ async def test_a_stream_tells_of_the_task_what_is_said_and_the_end(http: httpx.A
         ("message/send", {"message": {"parts": []}}, -32602),
         ("message/send", {"message": {"parts": [{"kind": "text", "text": "x"}], "contextId": "x"}}, -32602),
         ("message/send", {"message": {"parts": [{"kind": "file", "file": {"uri": "file:///etc"}}]}}, -32005),
+        ("message/send", {"message": {"parts": [{"kind": "file", "file": {"bytes": "no base64"}}]}}, -32005),
+        ("message/send", {"message": {"parts": [{"kind": "file", "file": {"name": "x"}}]}}, -32005),
+        ("message/send", [], -32602),
+        ("message/send", {"message": {"parts": [{"kind": "text", "text": "x"}], "taskId": "x"}}, -32001),
+        ("message/send", {"message": {"parts": [{"text": "x"}], "taskId": f"{uuid4()}:{uuid4()}"}}, -32001),
+        ("message/send", saying("x") | {"configuration": {"pushNotificationConfig": {"url": "https://a"}}}, -32003),
+        ("tasks/pushNotificationConfig/set", {}, -32003),
+        ("CreateTaskPushNotificationConfig", {}, -32003),
         ("tasks/get", {"id": "x"}, -32001),
         ("tasks/get", {"id": f"{uuid4()}:{uuid4()}"}, -32001),
         ("tasks/resubscribe", {"id": f"{uuid4()}:{uuid4()}"}, -32001),
@@ -167,8 +280,8 @@ async def test_the_public_client_lists_the_tasks_of_all_contexts(
     context = done[0].partition(":")[0]
     again = (await rpc(http, made, "message/send", saying("and again", contextId=context)))["result"]["id"]
     newest_first = [again, *reversed(done)]
-    question = (await rpc(http, asking, "message/send", saying("anything")))["result"]
-    answered = (await rpc(http, asking, "message/send", saying("anything")))["result"]
+    question = (await rpc(http, asking, "message/send", giving()))["result"]
+    answered = (await rpc(http, asking, "message/send", giving()))["result"]
     await rpc(http, asking, "message/send", saying("yes", contextId=answered["contextId"]))
 
     async with httpx.AsyncClient(timeout=30) as plain:
@@ -248,8 +361,7 @@ async def test_a_task_that_goes_on_can_be_followed_from_its_beginning(
     types = pytest.importorskip("a2a.types")
     gated = default_assistant("gated")
     message = {"kind": "data", "data": gate.input}
-    begun = saying("go on") | {"configuration": {"blocking": False}}
-    begun["message"]["parts"].append(message)
+    begun = saying("", parts=[message]) | {"configuration": {"blocking": False}}
     task = (await rpc(http, gated, "message/send", begun))["result"]
     run_id = task["id"].partition(":")[2]
     await gate.entered(run_id)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
+import httpx
 import pytest
+from langgraph_sdk.client import LangGraphClient
 
 mcp = pytest.importorskip("mcp")
 
 
 @pytest.mark.contract(166)
-async def test_the_public_client_lists_and_calls_tools(url: str) -> None:
-    async with mcp.Client(f"{url}/mcp") as client:
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
+async def test_the_public_client_lists_and_calls_tools(url: str, path: str) -> None:
+    async with mcp.Client(f"{url}{path}") as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert tools["noop"].description == "Two nodes that append their names."
         called = await client.call_tool("noop", {"items": ["in"]})
@@ -18,3 +23,32 @@ async def test_the_public_client_lists_and_calls_tools(url: str) -> None:
         assert failed.is_error and failed.content[0].text == "ValueError: the secret"
         with pytest.raises(mcp.MCPError, match="Unknown tool"):
             await client.call_tool("nobody", {})
+
+
+async def test_a_chat_is_asked_with_a_text(url: str) -> None:
+    """The schema of LangChain's messages has 20 kB: a model would read it for each tool."""
+    async with mcp.Client(f"{url}/mcp") as client:
+        [schema] = [tool.input_schema for tool in (await client.list_tools()).tools if tool.name == "chat"]
+        assert schema["properties"]["messages"]["type"] == "string" and "$defs" not in schema
+        called = await client.call_tool("chat", {"messages": "hello there"})
+        assert not called.is_error and '"content":"hello there"' in called.content[0].text
+
+
+async def test_assistants_of_one_name_are_tools_of_their_own(url: str, client: LangGraphClient) -> None:
+    name = f"twin {uuid4().hex}"
+    made = [await client.assistants.create("noop", name=name, context={"n": n}) for n in range(2)]
+    async with mcp.Client(f"{url}/mcp") as agent:
+        names = [tool.name for tool in (await agent.list_tools()).tools]
+        assert len(set(names)) == len(names)
+        ours = [tool for tool in names if tool.startswith(name.replace(" ", "_"))]
+        assert ours == [name.replace(" ", "_"), f"{name.replace(' ', '_')}_{made[1]['assistant_id'][-12:]}"]
+        for tool in ours:
+            assert not (await agent.call_tool(tool, {"items": []})).is_error
+    for assistant in made:
+        await client.assistants.delete(assistant["assistant_id"])
+
+
+async def test_there_is_no_session_to_end(http: httpx.AsyncClient) -> None:
+    for path in ("/mcp", "/mcp/"):
+        assert (await http.delete(path)).status_code == 404
+        assert (await http.get(path)).status_code == 405

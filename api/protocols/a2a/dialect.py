@@ -70,4 +70,4 @@ def _part_0_3(part: Any) -> Json | None:
         file = {old: part[new] for old, new in _FILE_1_0.items() if new in part}
     if not isinstance(file, dict) or not all(isinstance(item, str) for item in file.values()):
         return None
-    return {"kind": "file", "file": file} if "bytes" in file or "uri" in file else None
+    return {"kind": "file", "file": file}

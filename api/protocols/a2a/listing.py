@@ -44,8 +44,11 @@ async def list_tasks(
     rows = await runs.tasks(api.pool, wanted, before=before, limit=size + 1, only=only)
     tasks = []
     for row in rows[:size]:
+        run_id = as_uuid(row["task"])
+        if run_id is None:
+            continue  # metadata of a client's own
         try:
-            task = await task_of(api, assistant_id, str(row["thread_id"]), str(row["run_id"]), scope)
+            task = await task_of(api, assistant_id, str(row["thread_id"]), run_id, scope)
         except RpcError:
             continue  # deleted meanwhile
         if params.get("includeArtifacts") is not True:

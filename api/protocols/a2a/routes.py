@@ -16,12 +16,12 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import header, json_body, path_text, query_text
 from threadlog.api.http.responses import reply
 from threadlog.api.http.routes import Query, Route, joins, requires
-from threadlog.api.idempotency.keyed import make_id
+from threadlog.api.idempotency.keyed import has_done_something, make_id
 from threadlog.api.protocols.a2a.card import HISTORY_SCOPE, card_of
 from threadlog.api.protocols.a2a.dialect import as_1_0, event_1_0
 from threadlog.api.protocols.a2a.incoming import Incoming, incoming
 from threadlog.api.protocols.a2a.listing import list_tasks
-from threadlog.api.protocols.a2a.streaming import Shape, stream_run, stream_task
+from threadlog.api.protocols.a2a.streaming import UNSUPPORTED_OPERATION, Shape, stream_run, stream_task
 from threadlog.api.protocols.a2a.tasks import (
     ENDED,
     LONGEST_HISTORY,
@@ -49,9 +49,9 @@ from threadlog.api.runs.create import create_run, prepare, runnable_assistant
 from threadlog.api.streaming.waiters import EventWaiter
 from threadlog.engine.domain.commands import CancelRun
 from threadlog.engine.run_builder import AssistantDefaults
-from threadlog.projections.queries import threads
+from threadlog.projections.queries import runs, threads
 
-TASK_NOT_CANCELABLE = -32002
+TASK_NOT_CANCELABLE, PUSH_NOT_SUPPORTED = -32002, -32003
 _REASON = "cancelled by an A2A client"
 
 Answer = Callable[[web.Request, Api, AssistantDefaults, dict[str, Any]], Awaitable[Any]]
@@ -84,8 +84,8 @@ async def call(request: web.Request) -> web.StreamResponse:
         if error.status != 422:
             raise
         return _failed(request, None, RpcError(PARSE_ERROR, error.detail))
-    if asked is None or asked.method is None:
-        return _failed(request, None, RpcError(INVALID_REQUEST, "This is no JSON-RPC 2.0 request"))
+    if asked is None or asked.method is None or asked.id is None:
+        return _failed(request, None, RpcError(INVALID_REQUEST, "This is no JSON-RPC 2.0 request, with an id"))
     try:
         return await _respond(request, api, asked)
     except RpcError as error:
@@ -102,21 +102,25 @@ def _failed(request: web.Request, id_: str | int | None, error: RpcError) -> web
 
 
 async def _respond(request: web.Request, api: Api, call: RpcCall) -> web.StreamResponse:
+    params = call.params
     known = _METHODS.get(str(call.method))
+    if call.method in _PUSH:
+        raise _no_push()
     if known is None and call.method not in (*_STREAMS, *_RESUBSCRIBES):
         raise RpcError(METHOD_NOT_FOUND, f"Method not found: {call.method}")
     assistant = await runnable_assistant(request, api, path_text(request, "assistant_id"))
     if call.method in _STREAMS:
-        _needs(request, "threads.create_run")
         shape: Shape = event_1_0 if call.method == "SendStreamingMessage" else dict
-        scope = _scope(request, call.params)
-        run, thread_id = await _run_of(api, assistant, incoming(call.params), modes=["messages-tuple", "values"])
-        return await stream_run(request, api, run, thread_id, scope, lambda item: succeeded(call.id, shape(item)))
+        scope = _scope(request, params)
+        message = _message(request, params)
+        run, thread_id = await _run_of(request, api, assistant, message, modes=["messages-tuple", "values"])
+        made = (run, thread_id, scope, lambda item: succeeded(call.id, shape(item)))
+        return await stream_run(request, api, *made, task=message.task)
     if call.method in _RESUBSCRIBES:
         return await _resubscribe(request, api, assistant, call)
     assert known is not None
     answer, shaped = known
-    return reply(succeeded(call.id, shaped(await answer(request, api, assistant, call.params))))
+    return reply(succeeded(call.id, shaped(await answer(request, api, assistant, params))))
 
 
 def _needs(request: web.Request, *accesses: str) -> None:
@@ -126,19 +130,47 @@ def _needs(request: web.Request, *accesses: str) -> None:
             needless(request, access)
 
 
+def _message(request: web.Request, params: dict[str, Any]) -> Incoming:
+    """The message of a call; what the call needs. Raises `RpcError`: it is none, or asks for push notifications."""
+    message = incoming(params)
+    configuration = params.get("configuration")
+    if isinstance(configuration, dict) and any(configuration.get(name) for name in _PUSH_CONFIGS):
+        raise _no_push()
+    _needs(request, "threads.create_run", *(() if message.task is None else ("threads.read",)))
+    return message
+
+
 async def _run_of(
-    api: Api, assistant: AssistantDefaults, message: Incoming, *, modes: list[Any] | None = None
+    request: web.Request,
+    api: Api,
+    assistant: AssistantDefaults,
+    message: Incoming,
+    *,
+    modes: list[Any] | None = None,
 ) -> tuple[RunCreate, str]:
-    """The run that a message begins, and its thread; on a thread that waits for an answer the message is that."""
+    """The run that a message begins, and its thread; on a thread that waits for an answer the message is that.
+
+    Raises `RpcError`: the task that it continues does not exist, or has ended; it answers nothing of what is asked; it
+    has a text, and the graph no `messages`.
+    """
     thread_id = message.context_id or make_id(uuid4)
+    metadata = {MESSAGE_ID: message.message_id}
+    begun = await has_done_something(api)  # a request with an idempotency key, sent again: its run is there
+    if message.task is not None:
+        only = await allowed(request, "threads.read", {"thread_id": thread_id, "run_id": message.task})
+        task = await task_of(api, assistant.assistant_id, thread_id, message.task, HistoryScope(0), only)
+        if task["status"]["state"] in ENDED and not begun:
+            raise RpcError(UNSUPPORTED_OPERATION, "A terminal task cannot accept another message")
+        metadata[runs.A2A_TASK] = message.task
     row = await threads.get(api.pool, thread_id) if message.context_id else None
-    waits = row is not None and row["status"] == "interrupted" and orjson.loads(row["interrupts"] or b"{}")
-    given: dict[str, Any] = (
-        {"command": {"resume": message.as_answer()}} if waits else {"input": message.as_input()}
-    )  # fmt: skip
+    waits = row is not None and row["status"] == "interrupted" and not begun
+    asked = orjson.loads(row["interrupts"] or b"{}") if row is not None and waits else {}
+    given: dict[str, Any] = {"command": {"resume": _answer(message, asked)}} if asked else {"input": message.as_input()}
+    if message.needs_messages and not asked and not begun:
+        await _check_takes_messages(api, assistant)
     run = RunCreate(
         assistant_id=assistant.assistant_id,
-        metadata={MESSAGE_ID: message.message_id},
+        metadata=metadata,
         if_not_exists="create",
         stream_mode=modes,
         **given,
@@ -147,17 +179,47 @@ async def _run_of(
 
 
 async def _send(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
-    _needs(request, "threads.create_run")
     scope = _scope(request, params)
-    run, thread_id = await _run_of(api, assistant, incoming(params))
+    message = _message(request, params)
+    run, thread_id = await _run_of(request, api, assistant, message)
     configuration = params.get("configuration")
     configuration = configuration if isinstance(configuration, dict) else {}
     if configuration.get("blocking") is False or configuration.get("returnImmediately") is True:
         new = await prepare(request, api, run, thread_id)
         await create_run(api, new)
     else:
-        new, _, _ = await run_to_end(request, api, run, thread_id)
-    return await task_of(api, assistant.assistant_id, thread_id, new.run_id, scope)
+        new, _, _ = await run_to_end(request, api, run, thread_id, cancels=False)
+    return await task_of(api, assistant.assistant_id, thread_id, message.task or new.run_id, scope)
+
+
+def _answer(message: Incoming, asked: dict[str, Any]) -> Any:
+    """What resumes a thread that asks this: `{task: [interrupt, …]}`. Raises `RpcError`: it does not tell which."""
+    ids = [one["id"] for of_task in asked.values() for one in of_task]
+    if len(ids) < 2:
+        return message.as_answer()
+    if not message.data or not message.data.keys() <= set(ids):
+        raise RpcError(
+            INVALID_PARAMS,
+            f"The task asks {len(ids)} questions: send a data part whose keys are those of the interrupts that it "
+            f"answers, of {', '.join(ids)}",
+        )
+    return message.data
+
+
+async def _check_takes_messages(api: Api, assistant: AssistantDefaults) -> None:
+    """Raises `RpcError`: what is said would get lost."""
+    info = await api.assistant_cache.graph(api.pool, assistant.graph_id) or {}
+    fields = ((info.get("schemas") or {}).get("input") or {}).get("properties")
+    if fields and "messages" not in fields:
+        raise RpcError(
+            INVALID_PARAMS,
+            f"The input of graph '{assistant.graph_id}' has no `messages`, where text and files have their place: send "
+            f"data parts, with {', '.join(list(fields)[:20])}",
+        )
+
+
+def _no_push() -> RpcError:
+    return RpcError(PUSH_NOT_SUPPORTED, "Push Notification is not supported")
 
 
 async def _get(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
@@ -187,20 +249,27 @@ async def _cancel(request: web.Request, api: Api, assistant: AssistantDefaults, 
     value = {"thread_id": thread_id, "run_id": run_id, "action": "interrupt"}
     only = await allowed(request, "threads.update", value)
     task = await task_of(api, assistant.assistant_id, thread_id, run_id, scope, only)
+    cancelled = False
+    if task["status"]["state"] not in ENDED:
+        for of_task in await runs.of_task(api.pool, thread_id, run_id):  # the newest first: it is not to begin now
+            cancelled |= await _cancel_run(api, thread_id, of_task)
+    if not cancelled:
+        raise RpcError(TASK_NOT_CANCELABLE, "Task is not cancelable in its current state")
+    return await task_of(api, assistant.assistant_id, thread_id, run_id, scope)
+
+
+async def _cancel_run(api: Api, thread_id: str, run_id: str) -> bool:
+    """Whether it was in flight; its executor has stopped then."""
     stopped = EventWaiter(thread_id, "run.stopped", "thread.deleted", run_id=run_id)
     api.hub.subscribe(stopped)
     try:
-        decided = None
-        if task["status"]["state"] not in ENDED:
-            cancel = CancelRun(thread_id=thread_id, run_id=run_id, action="interrupt", reason=_REASON)
-            decided = await submit_unless_rejected(api, cancel)
-        if decided is None:
-            raise RpcError(TASK_NOT_CANCELABLE, "Task is not cancelable in its current state")
-        if any(event.get("stopping") for event in decided.events):
+        cancel = CancelRun(thread_id=thread_id, run_id=run_id, action="interrupt", reason=_REASON)
+        decided = await submit_unless_rejected(api, cancel)
+        if decided is not None and any(event.get("stopping") for event in decided.events):
             await stopped.wait(api.settings.cancel_wait_timeout_seconds)
+        return decided is not None
     finally:
         api.hub.unsubscribe(stopped)
-    return await task_of(api, assistant.assistant_id, thread_id, run_id, scope)
 
 
 async def _list(request: web.Request, api: Api, assistant: AssistantDefaults, params: dict[str, Any]) -> Any:
@@ -232,6 +301,12 @@ def _number(params: dict[str, Any], name: str, default: int) -> int:
     return value
 
 
+_PUSH = frozenset({
+    *(f"tasks/pushNotificationConfig/{what}" for what in ("set", "get", "list", "delete")),
+    *(f"{what}TaskPushNotificationConfig" for what in ("Create", "Get", "Delete")),
+    "ListTaskPushNotificationConfigs",
+})  # fmt: skip
+_PUSH_CONFIGS = ("pushNotificationConfig", "taskPushNotificationConfig")
 _STREAMS = ("message/stream", "SendStreamingMessage")
 _RESUBSCRIBES = ("tasks/resubscribe", "SubscribeToTask")
 _METHODS: dict[str, tuple[Answer, Callable[[Any], Any]]] = {

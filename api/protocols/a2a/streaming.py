@@ -9,12 +9,10 @@ import orjson
 from aiohttp import web
 
 from threadlog.api.context import Api
-from threadlog.api.http.disconnects import CREATOR_LEFT
 from threadlog.api.http.errors import ApiError
 from threadlog.api.protocols.a2a.tasks import TASK_NOT_FOUND, HistoryScope, task_id_of, task_of, text_of, working
 from threadlog.api.protocols.json_rpc import RpcError
 from threadlog.api.runs.bodies import RunCreate
-from threadlog.api.runs.cancel import cancelled_on_disconnect
 from threadlog.api.runs.create import create_run, prepare, was_created
 from threadlog.api.runs.stream import from_its_start, subscription_to
 from threadlog.api.streaming.cursor import run_end_of_row
@@ -29,9 +27,17 @@ Shape = Callable[[dict[str, Any]], Any]
 
 
 async def stream_run(
-    request: web.Request, api: Api, params: RunCreate, thread_id: str, scope: HistoryScope, shape: Shape
+    request: web.Request,
+    api: Api,
+    params: RunCreate,
+    thread_id: str,
+    scope: HistoryScope,
+    shape: Shape,
+    *,
+    task: str | None = None,
 ) -> web.StreamResponse:
-    """Create the run, and stream its task until it ends. The run is cancelled when the client leaves before that.
+    """Create the run, and stream its task until it ends; that goes on when the client leaves. `task`: the run of the
+    task that this one continues.
 
     Raises:
         ApiError: the run can't be created.
@@ -43,17 +49,16 @@ async def stream_run(
             await create_run(api, new)
         elif not await from_its_start(api, subscription, new.run_id):
             raise ApiError(404, "Run not found", code="run_not_found")
-        view = _TaskView(api, params.assistant_id, new.thread_id, new.run_id, scope, shape)
-        async with cancelled_on_disconnect(api, request, subscription, CREATOR_LEFT):
-            return await stream_to(
-                request,
-                new.headers(),
-                subscription,
-                view,
-                disconnects=api.disconnects,
-                heartbeat_seconds=api.settings.heartbeat_seconds,
-                first=await view.began(),
-            )
+        view = _TaskView(api, params.assistant_id, new.thread_id, task or new.run_id, scope, shape)
+        return await stream_to(
+            request,
+            new.headers(),
+            subscription,
+            view,
+            disconnects=api.disconnects,
+            heartbeat_seconds=api.settings.heartbeat_seconds,
+            first=await view.began(),
+        )
 
 
 async def stream_task(
@@ -64,8 +69,9 @@ async def stream_task(
     Raises:
         RpcError: there is no such task any more, or it has ended.
     """
-    with subscription_to(api, thread_id, run_id) as subscription:
-        row = await runs.progress(api.pool, run_id, thread_id)
+    newest = (await runs.of_task(api.pool, thread_id, run_id))[0]
+    with subscription_to(api, thread_id, newest) as subscription:
+        row = await runs.progress(api.pool, newest, thread_id)
         if row is None:
             raise RpcError(TASK_NOT_FOUND, f"Task not found: {task_id_of(thread_id, run_id)}")
         if run_end_of_row(row) is not None:

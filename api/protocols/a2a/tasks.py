@@ -55,18 +55,23 @@ def parse_task_id(value: Any) -> tuple[str, str]:
 async def task_of(
     api: Api, assistant_id: str, thread_id: str, run_id: str, scope: HistoryScope, only: MetadataFilter | None = None
 ) -> dict[str, Any]:
-    """The task as it stands now, if its thread passes `only`. Raises `RpcError`: the assistant has no such task."""
-    row = await runs.get(api.pool, run_id, thread_id, only)
-    if row is None or str(row["assistant_id"]) != assistant_id:
-        raise RpcError(TASK_NOT_FOUND, f"Task not found: {task_id_of(thread_id, run_id)}")
+    """The task that began with this run as it stands now, if its thread passes `only`: its newest run tells how it is.
+
+    Raises `RpcError`: the assistant has no such task.
+    """
+    task_id = task_id_of(thread_id, run_id)
+    first = await runs.get(api.pool, run_id, thread_id, only)
+    if first is None or str(first["assistant_id"]) != assistant_id:
+        raise RpcError(TASK_NOT_FOUND, f"Task not found: {task_id}")
+    by = orjson.loads(first["metadata"]).get(MESSAGE_ID)
+    run_id = (await runs.of_task(api.pool, thread_id, run_id))[0]
+    row = first if run_id == str(first["run_id"]) else await runs.get(api.pool, run_id, thread_id) or first
     progress = await runs.progress(api.pool, run_id, thread_id)
     newest = await state.get_state(api.pool, thread_id)
-    task_id = task_id_of(thread_id, run_id)
     status: dict[str, Any] = {
         "state": _STATES.get(row["status"], "working"),
         "timestamp": row["updated_at"].isoformat(timespec="microseconds"),
     }
-    by = orjson.loads(row["metadata"]).get(MESSAGE_ID)
     values = decoded(newest["values"])
     messages = values.get("messages") if isinstance(values, dict) else None
     messages = [one for one in messages if isinstance(one, dict)] if isinstance(messages, list) else []
@@ -76,7 +81,7 @@ async def task_of(
         asked = decoded(newest["interrupts"])
         if asked:
             status["state"] = "input-required"
-            artifacts = [_artifact(run_id, "Interrupt", [{"kind": "data", "data": one}]) for one in asked]
+            artifacts = [_artifact(run_id, "Interrupt", [{"kind": "data", "data": one} for one in asked])]
         elif said := _last_text(messages[began or 0 :]):
             artifacts = [_artifact(run_id, "Assistant Response", [{"kind": "text", "text": said}])]
         elif not messages:
