@@ -16,6 +16,9 @@ SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?=
+# Bytecode is kept, whatever the shell says: a suite that compiles itself anew takes half a minute more, and each process
+# that it starts does so, too.
+export PYTHONDONTWRITEBYTECODE :=
 # What meets LangGraph, and the settings: the rest knows nothing of these packages' versions.
 LOWEST ?= tests/executor tests/checkpointer tests/render tests/contract tests/api tests/testing \
 	tests/deploy/test_settings.py tests/deploy/test_cli.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,6 +28,7 @@ def nested(levels: int) -> bytes:
     return b"[" * levels + b"]" * levels
 
 
+@cache
 def keys(count: int) -> dict[str, int]:
     return {f"key-{number}": number for number in range(count)}
 

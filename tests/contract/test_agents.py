@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from tests.contract.conftest import APP
 from tests.installed import task_tokens
 from tests.servers import Server
 
-pytest.importorskip("pydantic_ai")
-pytest.importorskip("agents")
-pytest.importorskip("smolagents")
+# Looked for, not imported: that would take every collection seconds, and the server does it.
+missing = [name for name in ("pydantic_ai", "agents", "smolagents") if find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 CONFIG = APP.parents[2] / "deploy" / "examples" / "agents" / "langgraph.json"
 

@@ -83,9 +83,6 @@ def poison() -> dict[str, bytes]:
     }
 
 
-KINDS = sorted(poison())
-
-
 async def append(harness: EngineHarness, value: bytes, key: str = "k\x00") -> None:
     await harness.log.append([Append(Topic.COMMANDS, P, key if harness.kind == "memory" else "k", value)])
 
