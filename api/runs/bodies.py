@@ -52,6 +52,16 @@ RunStatuses = Annotated[
 Nodes = Annotated[Any, BeforeValidator(_nodes, json_schema_input_type=Literal["*"] | list[str] | None)]
 
 
+def _targets(command: Any) -> Any:
+    """Refuse a `goto` that names nothing. That of a large body, which stays text, is the executor's to refuse."""
+    goto = command.get("goto") if isinstance(command, dict) else None
+    for target in goto if isinstance(goto, list) else () if goto is None else (goto,):
+        named = not isinstance(target, (bool, int, float, list, dict)) and target is not None
+        if not named and not (isinstance(target, dict) and isinstance(target.get("node"), str)):
+            raise ValueError('goto must be the name of a node, {"node": …, "input": …}, or a list of these')
+    return command
+
+
 def _not_only_null(command: Any) -> Any:
     if isinstance(command, dict) and "resume" in command and not any(command.values()) and command["resume"] is None:
         raise ValueError(
@@ -99,7 +109,7 @@ class RunCreate(RunOptions):
     OPAQUE = ("input", "command")
 
     assistant_id: Annotated[Indexed, Field(min_length=1)]
-    command: Annotated[JsonObject | None, AfterValidator(_not_only_null)] = None
+    command: Annotated[JsonObject | None, AfterValidator(_not_only_null), AfterValidator(_targets)] = None
     checkpoint: CheckpointRef | None = None
     checkpoint_id: CheckpointText | None = None
     feedback_keys: Annotated[

@@ -82,6 +82,8 @@ async def prepare(
     if api.hub.closing:
         raise ServerStopping
     await check_webhook(api, params.webhook)
+    if params.checkpoint_id and as_uuid(params.checkpoint_id) is None:
+        raise ApiError(422, "Invalid checkpoint ID")
     config, context = sync_config_and_context(params.config, params.context)
     assistant = await runnable_assistant(request, api, params.assistant_id)
     thread_metadata: JsonObject = {}
@@ -242,7 +244,7 @@ def _requested(
         input=params.input,
         command=params.command,
         checkpoint=None if params.checkpoint is None else params.checkpoint.as_dict(),
-        checkpoint_id=params.checkpoint_id,
+        checkpoint_id=params.checkpoint_id or None,
         metadata=params.metadata or {},
         config=config,
         context=context or {},

@@ -66,7 +66,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         feedback = _feedback(api, new.run_id, new.params.feedback_keys)
         view = RunView(subscription, frame_filter, ids=new.resumable, new=True, feedback=feedback)
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
-        # A client disconnected before the first event resumes with all events, not from the next one.
+        # A client that is cut off while it waits for the first event resumes with all events, not from the next one.
         first = id_block(b"0") if new.resumable else b""
         return await _follow(api, request, new.headers("stream"), subscription, view, cancels=cancels, first=first)
 

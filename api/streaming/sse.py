@@ -21,6 +21,8 @@ _HEADERS = {
     "X-Accel-Buffering": "no",
 }
 _HEARTBEAT = b": heartbeat\n\n"
+_FIRST_SECONDS = 1.0
+"""A stream whose first event takes longer begins with `first`: earlier clients take an id alone for an event."""
 # Shown whatever modes and namespaces a client has asked for.
 _ALWAYS = frozenset((b"metadata", b"error"))
 # Clients know these by one name, wherever in the graph they come from.
@@ -179,7 +181,8 @@ async def stream_to(
     heartbeat_seconds: float,
     first: bytes = b"",
 ) -> web.StreamResponse:
-    """Respond with `first`, then with the subscription's items until it ends or the client leaves.
+    """Respond with the subscription's items until it ends or the client leaves; with `first` before the first of them,
+    if that takes a while.
 
     An error aborts the connection, so that the client resumes where it was; raised is what is not an outage of the
     log, the database or the connection.
@@ -187,16 +190,18 @@ async def stream_to(
     response = await open_stream(request, headers)
     with disconnects.watch(request, subscription.close):
         try:
-            if first:
-                await response.write(first)
-            while (items := await subscription.next(heartbeat_seconds)) is not None:
+            wait_seconds = min(_FIRST_SECONDS, heartbeat_seconds) if first else heartbeat_seconds
+            while (items := await subscription.next(wait_seconds)) is not None:
+                wait_seconds = heartbeat_seconds
                 if not items:
-                    await response.write(_HEARTBEAT)
+                    await response.write(first or _HEARTBEAT)
+                    first = b""
                     continue
                 data = view.render(items)
                 if not isinstance(data, bytes):
                     data = await data
                 if data:
+                    first = b""
                     await response.write(data)
             if not client_gone(request):
                 if not subscription.closed:

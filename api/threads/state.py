@@ -172,6 +172,7 @@ async def post_history(request: web.Request) -> web.Response:
         request,
         limit=params.limit,
         before=_before(params.before),
+        checkpoint_id=(checkpoint.checkpoint_id if checkpoint is not None else None) or None,
         metadata=params.metadata,
         ns=(checkpoint.checkpoint_ns if checkpoint is not None else None) or "",
         selection=parse_selection(params.select),
@@ -216,6 +217,7 @@ async def _history(
     *,
     limit: int,
     before: str | None,
+    checkpoint_id: str | None = None,
     metadata: Any = None,
     ns: str = "",
     selection: StateSelection,
@@ -225,7 +227,14 @@ async def _history(
     await readable(request, api, thread_id)
     async with api.snapshot() as connection:
         states = await state.get_history(
-            connection, thread_id, limit=limit, before=before, metadata=metadata or None, ns=ns, selection=selection
+            connection,
+            thread_id,
+            limit=limit,
+            before=before,
+            checkpoint_id=checkpoint_id,
+            metadata=metadata or None,
+            ns=ns,
+            selection=selection,
         )
     if not states:
         await require_thread(api, thread_id)

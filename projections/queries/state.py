@@ -36,6 +36,7 @@ _BELOW = f"""SELECT DISTINCT ON (c.ns) {COLUMNS} FROM checkpoints c
     ORDER BY c.ns, c.checkpoint_id DESC"""
 _HISTORY = f"""SELECT {COLUMNS} FROM checkpoints c
     WHERE c.thread_id = $1 AND c.ns = $2 AND ($3::text IS NULL OR c.checkpoint_id < $3)
+        AND ($6::text IS NULL OR c.checkpoint_id = $6)
         AND ($4::text = '{{}}' OR checkpoint_metadata(c) @> $4::text::jsonb)
     ORDER BY c.checkpoint_id DESC LIMIT $5"""
 _VALUES = f"""SELECT c.thread_id::text, {VALUE_COLUMNS}
@@ -88,21 +89,23 @@ async def get_history(
     *,
     limit: int,
     before: str | None = None,
+    checkpoint_id: str | None = None,
     metadata: JsonObject | None = None,
     ns: str = "",
     selection: StateSelection = EVERYTHING,
 ) -> list[JsonObject]:
     """The states of a namespace, newest first: below checkpoint `before`, with this in their metadata. Two queries.
 
-    `selection`: only this of each is returned, and only its values are read.
+    `checkpoint_id`: only that one, as LangGraph lists the history of a config that names one. `selection`: only this of
+    each is returned, and only its values are read.
     """
 
     contained = orjson.dumps(metadata or {}).decode()
-    if "\0" in ns + (before or "") or "\\u0000" in contained:
+    if "\0" in ns + (before or "") + (checkpoint_id or "") or "\\u0000" in contained:
         return []  # Postgres takes no such text, so there is none
 
     async def read() -> list[JsonObject]:
-        rows = await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit)
+        rows = await conn.fetch(_HISTORY, thread_id, ns, before, contained, limit, checkpoint_id)
         states = [_state(thread_id, row, live=False) for row in rows]
         blobs = await _blobs(conn, thread_id, states, selection)
         return await _rendered(

@@ -12,6 +12,8 @@ import pytest
 from .api_harness import ApiHarness
 from .test_streams import status
 
+CHECKPOINT = "1f1e5334-edd5-6000-8000-000000000000"
+
 
 async def test_a_run_is_described_alike_when_created_and_when_read(api: ApiHarness) -> None:
     thread_id = await api.thread()
@@ -89,14 +91,14 @@ async def test_config_is_merged_by_key_and_reserved_keys_are_the_servers(api: Ap
 @pytest.mark.parametrize(
     "fields",
     [
-        {"checkpoint_id": "c-1"},
-        {"checkpoint": {"checkpoint_id": "c-1", "checkpoint_ns": ""}},
-        {"config": {"configurable": {"checkpoint_id": "c-1"}}},
+        {"checkpoint_id": CHECKPOINT},
+        {"checkpoint": {"checkpoint_id": CHECKPOINT, "checkpoint_ns": ""}},
+        {"config": {"configurable": {"checkpoint_id": CHECKPOINT}}},
     ],
 )
 async def test_a_checkpoint_to_start_from_is_in_the_config(api: ApiHarness, fields: dict[str, Any]) -> None:
     run = await api.run(await api.thread(), **fields)
-    assert run["kwargs"]["config"]["configurable"]["checkpoint_id"] == "c-1"
+    assert run["kwargs"]["config"]["configurable"]["checkpoint_id"] == CHECKPOINT
     assert "checkpoint_id" not in run["kwargs"]["context"]
 
 

@@ -70,6 +70,26 @@ async def test_context_and_configurable_mirror_each_other(client: LangGraphClien
         assert assistant["config"]["configurable"] == {"model": "a"}
 
 
+@pytest.mark.contract(17)
+@pytest.mark.parametrize("empty", ["context", "configurable"])
+async def test_an_empty_one_of_the_two_is_not_given(http: httpx.AsyncClient, thread_id: str, empty: str) -> None:
+    context, configurable = ({}, {"model": "a"}) if empty == "context" else ({"model": "a"}, {})
+    body = {"config": {"configurable": configurable, "tags": ["kept"]}, "context": context}
+    made = (await http.post("/assistants", json={"graph_id": "inspect", **body})).json()
+    patched = (await http.patch(f"/assistants/{made['assistant_id']}", json=body)).json()
+    for assistant in (made, patched):
+        assert assistant["context"] == assistant["config"]["configurable"] == {"model": "a"}
+        assert assistant["config"]["tags"] == ["kept"]
+    answer = await http.post(
+        f"/threads/{thread_id}/runs", json={"assistant_id": "noop", "input": {"items": []}, **body}
+    )
+    kwargs = answer.json()["kwargs"]
+    assert kwargs["context"] == {"model": "a"}
+    assert kwargs["config"]["configurable"]["model"] == "a"
+    cleared = (await http.patch(f"/assistants/{made['assistant_id']}", json={"context": {}})).json()
+    assert cleared["context"] == cleared["config"]["configurable"] == {}
+
+
 @pytest.mark.contract(18)
 async def test_patch_makes_a_new_version(client: LangGraphClient) -> None:
     config = {"configurable": {"a": 1}, "tags": ["old"]}

@@ -245,6 +245,36 @@ async def test_a_subgraph_has_a_history_of_its_own(client: LangGraphClient, thre
     assert {at["checkpoint"]["checkpoint_ns"] for at in root} == {""}
 
 
+@pytest.mark.contract(59)
+async def test_the_history_of_a_checkpoint_is_that_one(client: LangGraphClient, thread_id: str) -> None:
+    """As LangGraph lists the history of a config that names a checkpoint."""
+    await client.runs.wait(thread_id, "family", input={"items": []})
+    history = await client.threads.get_history(thread_id)
+    for entry in history:
+        assert await client.threads.get_history(thread_id, checkpoint=entry["checkpoint"]) == [entry]
+    assert await client.threads.get_history(thread_id, checkpoint={"checkpoint_id": str(uuid4())}) == []
+    below = {"checkpoint_ns": f"kid:{history[0]['tasks'][0]['id']}"}
+    newest, *_ = await client.threads.get_history(thread_id, checkpoint=below)
+    assert await client.threads.get_history(thread_id, checkpoint=newest["checkpoint"]) == [newest]
+
+
+@pytest.mark.contract(64)
+async def test_an_update_of_a_subgraph_says_where_in_its_parents_it_is(client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "family", input={"items": []})
+    root = await client.threads.get_state(thread_id)
+    ns = root["tasks"][0]["checkpoint"]["checkpoint_ns"]
+    updated = await client.threads.update_state(thread_id, {"items": ["by hand"]}, checkpoint={"checkpoint_ns": ns})
+    checkpoint = updated["checkpoint"]
+    assert checkpoint["checkpoint_ns"] == ns
+    assert checkpoint["checkpoint_map"] == {
+        "": root["checkpoint"]["checkpoint_id"],
+        ns: checkpoint["checkpoint_id"],
+    }
+    state = await client.threads.get_state(thread_id, checkpoint=checkpoint)
+    assert state["values"]["items"] == ["before", "thought", "by hand"]
+    assert state["checkpoint"] == checkpoint
+
+
 @pytest.mark.contract(65)
 async def test_debug_checkpoints_are_the_history_reversed(client: LangGraphClient, thread_id: str) -> None:
     payloads = [

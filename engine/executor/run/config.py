@@ -151,9 +151,11 @@ def command_of(fields: Mapping[str, Any]) -> Command[Any]:
 
 
 def _target(target: Any) -> str | Send:
-    if isinstance(target, Mapping):
-        return Send(str(target.get("node")), target.get("input"))
-    return str(target)
+    if isinstance(target, Mapping) and isinstance(node := target.get("node"), str):
+        return Send(node, target.get("input"))
+    if isinstance(target, str):
+        return target
+    raise TypeError(f"goto must be the name of a node or {{node, input}}, not {target!r:.100}")
 
 
 def stream_modes(kwargs: Mapping[str, Any]) -> list[str]:

@@ -42,6 +42,8 @@ async def apply_state_update(
         saver.planned(config["configurable"].get("checkpoint_ns") or "", checkpoint_event(state))
     configurable = {key: config["configurable"].get(key) for key in _COORDINATES if key in config["configurable"]}
     checkpoint = {key: configurable.get(key) or "" for key in ("thread_id", "checkpoint_ns", "checkpoint_id")}
+    if checkpoint["checkpoint_ns"] and (parents := (state.metadata or {}).get("parents")):
+        checkpoint["checkpoint_map"] = {**parents, checkpoint["checkpoint_ns"]: checkpoint["checkpoint_id"]}
     return {"checkpoint": checkpoint, "configurable": configurable}
 
 
