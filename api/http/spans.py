@@ -7,6 +7,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 
 from threadlog.api.http.requests import header
+from threadlog.api.settings import SETTINGS
 from threadlog.engine.domain.text import storable
 from threadlog.engine.tracing.spans import Spans
 
@@ -24,7 +25,7 @@ class RequestSpan:
     @staticmethod
     def begin(spans: Spans, request: web.Request, route: str, request_id: str) -> RequestSpan | None:
         """None for requests that are not worth a span."""
-        if request.path in _UNTRACED:
+        if request.path in _UNTRACED or route.removeprefix(request.app[SETTINGS].mount_prefix) in _UNTRACED:
             return None
         parent = spans.received(header(request, "traceparent"), header(request, "tracestate"))
         method = request.method if request.method in _METHODS else "_OTHER"

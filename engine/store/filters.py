@@ -12,6 +12,9 @@ from threadlog.engine.domain.text import without_nul
 _ORDERED = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _OPERATORS = ("$eq", "$ne", *_ORDERED)
 _TYPES: Mapping[type, str] = {bool: "boolean", int: "number", float: "number", str: "string"}
+_THERE_ARE = f"There are: {', '.join(_OPERATORS)}"
+_MISPLACED = frozenset({"$and", "$or", "$not", "$nor", *_OPERATORS})
+"""Where a field's name is expected: as such they would find nothing, without a word."""
 _LEVELS = 20
 
 
@@ -35,6 +38,10 @@ def _fields(filter: Mapping[str, Any], above: Sequence[str], arguments: list[Any
     for key, wanted in filter.items():
         if not isinstance(key, str):
             raise FilterError("filter: its keys must be strings")
+        if key in _MISPLACED:
+            raise FilterError(
+                f"Unsupported operator: {key}. All fields of a filter have to match; {_THERE_ARE}, of a field"
+            )
         path = (*above, key)
         if not isinstance(wanted, Mapping):
             found += _equal(path, wanted, arguments)
@@ -53,7 +60,7 @@ def _operator(path: Sequence[str], operator: str, value: Any, arguments: list[An
     if operator == "$ne":
         return [f"{_at(path, arguments)} IS DISTINCT FROM {_json(value, arguments)}"]
     if operator not in _ORDERED:
-        raise FilterError(f"Unsupported operator: {str(operator)[:100]}. There are: {', '.join(_OPERATORS)}")
+        raise FilterError(f"Unsupported operator: {str(operator)[:100]}. {_THERE_ARE}")
     kind = _TYPES.get(type(value))
     if kind is None:
         raise FilterError(f"filter: {operator} compares with a number, a string or a boolean")

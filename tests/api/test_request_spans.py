@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from opentelemetry.trace import StatusCode, format_span_id, format_trace_id, get
 from tests.exported_spans import Exported, exported_spans, id_of
 from tests.waiting import eventually
 from threadlog.api.custom_app.mount import CustomApp
+from threadlog.api.settings import ApiSettings
 
 from .api_harness import ApiHarness, api_harness
 
@@ -66,6 +68,15 @@ async def test_the_applications_own_routes_and_middleware_are_in_the_trace(datab
             assert (trace_id, span_id) == (TRACE, id_of(span.context)) and id_of(span.parent) == PARENT
         async with api.client.post("/threads", data=b"{}", headers=HEADERS) as response:
             assert response.headers["x-trace"] == TRACE
+
+
+async def test_probes_have_no_span_wherever_the_api_is_mounted(database: str, exported: Exported) -> None:
+    async with api_harness(database, replace(ApiSettings(), mount_prefix="/mounted")) as api:
+        for path in ("/ok", "/mounted/ok", "/mounted/info", "/mounted/metrics", "/mounted/openapi.json"):
+            async with api.client.get(path) as response:
+                assert response.status == 200
+    routes = [span.attributes["http.route"] for span in exported.all() if "http.route" in (span.attributes or {})]
+    assert routes == ["/mounted/openapi.json"]
 
 
 async def test_each_request_of_a_connection_has_its_own_trace(exported: Exported, api: ApiHarness) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
+
+from tests.waiting import eventually
+
+from .gate import Gate
 
 mcp = pytest.importorskip("mcp")
 
@@ -46,6 +51,42 @@ async def test_assistants_of_one_name_are_tools_of_their_own(url: str, client: L
             assert not (await agent.call_tool(tool, {"items": []})).is_error
     for assistant in made:
         await client.assistants.delete(assistant["assistant_id"])
+
+
+@pytest.mark.star
+async def test_a_call_sent_again_after_its_client_has_left_has_the_runs_result(
+    http: httpx.AsyncClient, gate: Gate
+) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "gated", "arguments": gate.input}}
+    headers = {"Idempotency-Key": f"mcp {uuid4()}"}
+    leaving = asyncio.create_task(http.post("/mcp", json=call, headers=headers))
+    run_id = (await eventually(gate.journal))[0].split()[1]
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    again = asyncio.create_task(http.post("/mcp", json=call, headers=headers))
+    gate.open()
+    result = (await again).json()["result"]
+    assert "isError" not in result and '"items"' in result["content"][0]["text"], run_id
+
+
+@pytest.mark.star
+async def test_a_call_sent_again_after_its_run_was_deleted_has_its_result(http: httpx.AsyncClient, gate: Gate) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "gated", "arguments": gate.input}}
+    headers = {"Idempotency-Key": f"mcp {uuid4()}"}
+    leaving = asyncio.create_task(http.post("/mcp", json=call, headers=headers))
+    run_id = (await eventually(gate.journal))[0].split()[1]
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    gate.open()
+
+    async def deleted() -> bool:
+        return (await http.get(f"/runs/{run_id}")).status_code == 404
+
+    await eventually(deleted)
+    result = (await http.post("/mcp", json=call, headers=headers)).json()["result"]
+    assert "isError" not in result and '"items"' in result["content"][0]["text"]
 
 
 async def test_there_is_no_session_to_end(http: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import threading
@@ -92,6 +93,26 @@ async def test_what_is_put_is_found_by_its_text(harness: StoreHarness) -> None:
     assert await keys(harness, "") == ["doc4", "doc1", "doc3", "doc2"], "no query: the newest first"
     await harness.store.adelete(("test",), "doc1")
     assert await harness.engines.pool.fetchval("SELECT count(*) FROM store_vectors") == 2
+
+
+async def test_a_text_that_can_not_be_embedded_fails_its_put_alone(engines: EngineHarness) -> None:
+    """Puts of one turn of the loop are embedded together, whosever runs they are of."""
+    await engines.pool.execute("TRUNCATE store_items, store_vectors")
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        if any("odd" in text for text in texts):
+            raise RuntimeError("not these")
+        return [[1.0] * DIMS for _ in texts]
+
+    index = IndexConfig(DIMS, "", ("text",))
+    embedder = Embedder(index, lambda: embed)
+    async with opened(engines, StoreConfig(index=index), embedder) as harness:
+        puts = (harness.store.aput(("test",), text, {"text": text}) for text in ("even", "odd", "even too"))
+        first, failed, last = await asyncio.gather(*puts, return_exceptions=True)
+        assert first is None and last is None
+        assert isinstance(failed, EmbeddingFailed) and "not these" in str(failed)
+        assert sorted(await keys(harness, "x")) == ["even", "even too"]
+    embedder.close()
 
 
 async def test_with_filters_and_pages(harness: StoreHarness) -> None:

@@ -41,7 +41,7 @@ from threadlog.engine.executor.store.item_values import item_value
 from threadlog.engine.ids import new_id
 from threadlog.engine.log.records import CommandEnvelope, partition_of
 from threadlog.engine.store import listing, reading
-from threadlog.engine.store.embedding import Embedder, texts_of, vectors_of
+from threadlog.engine.store.embedding import Embedder, EmbeddingFailed, texts_of, vectors_of
 from threadlog.engine.store.similarity import Run, nearest
 from threadlog.engine.store.writing import ItemWrite, touch_commands, write_commands
 from threadlog.engine.user_code.store_config import StoreConfig
@@ -178,7 +178,7 @@ class GraphStore(BaseStore):
         return texts_of(op.value, op.index, self._embedder.config)
 
     async def _with_vectors(self, write: ItemWrite, texts: Sequence[tuple[str, str]]) -> ItemWrite:
-        vectors = await self._texts.ask([text for _, text in texts])
+        [vectors] = await self._texts.ask([tuple(text for _, text in texts)])
         return replace(write, vectors=vectors_of([path for path, _ in texts], vectors))
 
     async def _search(self, op: SearchOp) -> list[SearchItem]:
@@ -197,11 +197,19 @@ class GraphStore(BaseStore):
         rows = await reading.get(self._db, list(dict.fromkeys(items)))
         return [rows.get((".".join(namespace), key)) for namespace, key in items]
 
-    async def _embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def _embed(self, items: Sequence[tuple[str, ...]]) -> Sequence[list[list[float]] | BaseException]:
+        """Vectors of the texts of each item. One whose texts can't be embedded fails alone: others may be of other
+        runs."""
         assert self._embedder is not None
-        distinct = list(dict.fromkeys(texts))
-        vectors = dict(zip(distinct, await self._embedder.documents(distinct), strict=True))
-        return [vectors[text] for text in texts]
+        distinct = list(dict.fromkeys(text for texts in items for text in texts))
+        try:
+            vectors = dict(zip(distinct, await self._embedder.documents(distinct), strict=True))
+        except EmbeddingFailed:
+            if len(items) == 1:
+                raise
+            each = (self._embedder.documents(texts) for texts in items)
+            return await asyncio.gather(*each, return_exceptions=True)
+        return [[vectors[text] for text in texts] for texts in items]
 
     async def _write(self, writes: Sequence[ItemWrite]) -> list[BaseException | None]:
         last = {(write.namespace, write.key): write for write in writes}
