@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests import servers
+from tests import data_folders, servers
 from tests.databases import new_database
 from threadlog.deploy.postgres import temporary_postgres
 from threadlog.deploy.settings import EMBEDDED_PARTITIONS
@@ -50,6 +50,7 @@ _POSTGRES = pytest.StashKey[_SessionPostgres]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_POSTGRES] = _SessionPostgres()
+    data_folders.use_template(config)
     config.pluginmanager.register(config.stash[_POSTGRES], "threadlog-session-postgres")
 
 
@@ -125,7 +126,8 @@ def server(mode: str, request: pytest.FixtureRequest) -> Iterator[servers.Server
     if _GIVEN_URL:
         yield GivenServer(_GIVEN_URL)
         return
-    running = request.getfixturevalue("start_server")(Path(__file__).parent / "contract" / "app" / "langgraph.json")
+    config = Path(__file__).parent / "contract" / "app" / "langgraph.json"
+    running = request.getfixturevalue("start_server")(config, first_start=True)
     try:
         yield running
     finally:

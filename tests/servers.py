@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.data_folders import initialise
 from tests.processes import suspend
 from tests.waiting import eventually_blocking
 from threadlog.deploy.parent import PARENT_PID
@@ -184,6 +185,7 @@ def start(
     executors: int | None = 2,
     data_dir: Path | None = None,
     arguments: tuple[str, ...] = (),
+    first_start: bool = False,
 ) -> Server:
     """Start `threadlog up` on a free port and return when it is ready.
 
@@ -191,8 +193,11 @@ def start(
         env: settings, as environment variables.
         executors: None leaves it to the server.
         data_dir: an existing data folder to go on with; otherwise a new one that `Server.stop` removes.
+        first_start: the server makes the database in its new folder itself; otherwise it finds an empty one.
     """
     folder = data_dir or Path(tempfile.mkdtemp(prefix="tl-up-"))
+    if data_dir is None and not first_start and "DATABASE_URI" not in (env or {}):
+        initialise(folder)
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "threadlog.deploy.cli", "up", "--config", str(config), *arguments],
         env={

@@ -68,8 +68,9 @@ def wait_for_answer(server: Server, wanted: str) -> None:
 
 
 def test_it_says_where_what_and_when_and_stops_clean(app: Path, up: Callable[..., Server]) -> None:
-    server = up(app, executors=1)
+    server = up(app, executors=1, first_start=True)
     assert "graphs      agent" in server.lines
+    assert "database    creating the database" in server.lines
     assert f"data        {server.data_dir}" in server.lines
     assert re.search(r"^ready       http://127\.0\.0\.1:\d+ after \d+\.\d s", server.output, re.MULTILINE)
     assert ask(server) == "one"

@@ -24,6 +24,7 @@ import yaml
 from langgraph_sdk import get_client
 
 from tests import servers
+from tests.data_folders import initialise
 from tests.docs.output import missing_line
 from tests.docs.pages import ROOT, Part
 from tests.waiting import eventually
@@ -87,6 +88,8 @@ class Reader:
         data_dir = self.folder / ".threadlog"
         if "--data-dir" in arguments:
             data_dir = self.folder / arguments[arguments.index("--data-dir") + 1]
+        if not (data_dir / "postgres").exists() and "DATABASE_URI" not in self._exports | env:
+            await asyncio.to_thread(initialise, data_dir)
         self._started = await asyncio.to_thread(
             servers.start,
             self.folder / "langgraph.json",
