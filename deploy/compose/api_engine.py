@@ -52,7 +52,7 @@ from threadlog.engine.metrics import METRICS
 from threadlog.engine.processor.expiry import SweepOptions
 from threadlog.engine.processor.meter import EventMeter
 from threadlog.engine.processor.ports import EventListener, Executors, Gateway
-from threadlog.engine.processor.processor import Processor
+from threadlog.engine.processor.processor import QUIET_RENEW_SECONDS, Processor
 from threadlog.engine.store.embedding import Embedder
 from threadlog.engine.tracing import active as tracing
 from threadlog.engine.user_code.importing import extend_sys_path
@@ -165,7 +165,7 @@ async def api_and_engine(
         of_engine = await parts.enter_async_context(_engine_pool(settings, uri))
         await parts.enter_async_context(keeping_the_topic(settings, of_engine, keyring))
         processor = await _processor(
-            parts, settings, of_engine, source, store=options.store, notify_applied=not alone, executors=link
+            parts, settings, of_engine, source, store=options.store, alone=alone, executors=link
         )
         reading = await _reading_pool(parts, settings, uri, of_engine, keyring)
         await parts.enter_async_context(
@@ -201,12 +201,13 @@ async def _processor(
     source: Log,
     *,
     store: StoreConfig,
-    notify_applied: bool = True,
+    alone: bool = False,
     executors: Executors | None = None,
 ) -> Processor:
     """A processor that has its share of the partitions."""
     engine = engine_of(
-        settings, source, pool, notify_applied=notify_applied, executors=executors,
+        settings, source, pool, notify_applied=not alone, executors=executors,
+        quiet_renew_seconds=QUIET_RENEW_SECONDS if alone else None,
         store_sweep_seconds=store.sweep_interval_minutes * 60, sweep=sweep_options(settings),
     )  # fmt: skip
     if isinstance(source, PostgresLog):

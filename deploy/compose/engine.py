@@ -42,6 +42,7 @@ def engine_of(
     executors: Executors | None = None,
     lease_seconds: float = LEASE_SECONDS,
     renew_seconds: float = RENEW_SECONDS,
+    quiet_renew_seconds: float | None = None,
     store_sweep_seconds: float = STORE_SWEEP_SECONDS,
     sweep: SweepOptions | None = None,
 ) -> Engine:
@@ -64,6 +65,7 @@ def engine_of(
         owner=owner or owner_name("engine"),
         lease_seconds=lease_seconds,
         renew_seconds=renew_seconds,
+        quiet_renew_seconds=quiet_renew_seconds,
         max_attempts=settings.bg_job_max_retries,
         store_sweep_seconds=store_sweep_seconds,
         sweep=sweep,

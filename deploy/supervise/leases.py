@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.5
-_SILENT_SECONDS = 1.5  # signs come twice a second
+_LOOK_SECONDS = 0.5  # while one is silent
+_SILENT_SECONDS = 2.0  # signs come once a second, twice from an executor at work
 _BUSY_SECONDS = 3.0
 _WARN_SECONDS = 60.0
 _KEEP_CONNECTION_SECONDS = 30.0  # without a silent executor for so long, the database is not needed for a while
@@ -82,15 +82,18 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        before = time.monotonic()
+        pause = _LOOK_SECONDS
         try:
             while True:
-                await asyncio.sleep(_LOOK_SECONDS)
-                now = time.monotonic()
+                planned = time.monotonic() + pause
+                await asyncio.sleep(pause)
                 # Time in which this process did not run is not an executor's silence: what came meanwhile is unread.
-                passed, before = min(now - before, 2 * _LOOK_SECONDS), now
+                if (late := time.monotonic() - planned) > _LOOK_SECONDS:
+                    for pulse in self._pulses():
+                        pulse.heard_at += late
+                pause = _LOOK_SECONDS
                 try:
-                    await self._look(passed)
+                    pause = await self._look()
                 except Exception:  # whatever it is, the other leases have to be kept
                     logger.exception("the leases of executors could not be looked after")
         finally:
@@ -102,20 +105,27 @@ class LeaseKeeper:
         if error is not None:
             self._say("threadlog", f"could not end the lease of {executor_id} early ({error}); it runs out by itself")
 
-    async def _look(self, passed: float) -> None:
+    def _pulses(self) -> list[Pulse]:
+        return [executor.pulse for executor in self._executors() if executor.pulse is not None]
+
+    async def _look(self) -> float:
+        """Keep the leases of those that are silent; returns in how many seconds to look again."""
         silent = []
+        pause, begun = _SILENT_SECONDS, time.monotonic()
         for executor in self._executors():
             pulse = executor.pulse
             if pulse is None or pulse.executor_id is None or not executor.running:
                 continue
-            pulse.silent_seconds += passed
-            if pulse.silent_seconds < _SILENT_SECONDS:
+            silent_seconds = begun - pulse.heard_at
+            if silent_seconds < _SILENT_SECONDS:
                 self._warned.discard(executor.pid)
+                pause = min(pause, _SILENT_SECONDS - silent_seconds)
                 continue
+            pause = min(pause, _LOOK_SECONDS)
             if _is_stopped(executor.pid):  # by a signal, and who knows for how long: others take its runs
-                pulse.silent_seconds = _SILENT_SECONDS
+                pulse.heard_at = begun - _SILENT_SECONDS
                 continue
-            if self._hang and pulse.silent_seconds >= self._hang:
+            if self._hang and silent_seconds >= self._hang:
                 self._say(
                     executor.name,
                     f"gave no sign of life for {self._hang:g} s (THREADLOG_HANG_SECONDS) and is killed; its runs go on "
@@ -123,7 +133,7 @@ class LeaseKeeper:
                 )
                 executor.signal(signal.SIGKILL)
                 continue
-            if pulse.silent_seconds >= _WARN_SECONDS and executor.pid not in self._warned:
+            if silent_seconds >= _WARN_SECONDS and executor.pid not in self._warned:
                 self._warned.add(executor.pid)
                 limit = f"after {self._hang:g} s it is killed" if self._hang else "nothing ends it"
                 self._say(
@@ -132,7 +142,7 @@ class LeaseKeeper:
                     f"loop; {limit} (THREADLOG_HANG_SECONDS)",
                 )
             silent.append(pulse.executor_id)
-            if pulse.silent_seconds >= _BUSY_SECONDS:
+            if silent_seconds >= _BUSY_SECONDS:
                 self._busy()
         now = time.monotonic()
         if silent and now - self._renewed >= RENEW_SECONDS:
@@ -143,6 +153,7 @@ class LeaseKeeper:
                 logging.getLogger(__name__).debug("leases could not be kept: %s", error)
         elif self._connection is not None and now - self._needed > _KEEP_CONNECTION_SECONDS:
             self._disconnect()
+        return pause
 
     async def _tell(self, statement: str, *arguments: object) -> Exception | None:
         """Carry it out; why that could not be done."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -23,7 +24,7 @@ class Pulse:
         os.set_blocking(self._of, False)
         os.set_blocking(self.to, False)
         self.executor_id: str | None = None
-        self.silent_seconds = 0.0  # counted by who watches, while it can watch
+        self.heard_at = time.monotonic()  # the last sign; later by the time in which the parent could not read
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rest = b""
 
@@ -31,7 +32,7 @@ class Pulse:
         """The process has begun: the other end is its own, and what it writes is read from now on."""
         os.close(self.to)
         self.to = -1
-        self._loop = loop
+        self._loop, self.heard_at = loop, time.monotonic()
         loop.add_reader(self._of, self._read)
 
     def close(self) -> None:
@@ -53,7 +54,7 @@ class Pulse:
         *names, self._rest = (self._rest + chunk).split(b"\n")
         if names:
             self.executor_id = names[-1].decode()
-            self.silent_seconds = 0.0
+            self.heard_at = time.monotonic()
 
 
 def sign_of_life() -> Callable[[str], None] | None:

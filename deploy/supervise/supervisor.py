@@ -26,6 +26,7 @@ from threadlog.deploy.postgres import EmbeddedPostgres, PostgresFailed
 from threadlog.deploy.settings import Settings
 from threadlog.deploy.supervise import announce
 from threadlog.deploy.supervise.children import FORK_SERVER, Child, ChildProcesses
+from threadlog.deploy.supervise.endings import ended
 from threadlog.deploy.supervise.fork_server import ForkedHere
 from threadlog.deploy.supervise.leases import LeaseKeeper
 from threadlog.deploy.supervise.leftovers import end_descendants
@@ -274,17 +275,18 @@ class Supervisor:
         return True
 
     async def _watch_postgres(self) -> None:
-        assert self._postgres is not None
+        postgres = self._postgres
+        assert postgres is not None
         while True:
-            await asyncio.sleep(0.2)
-            if self._postgres.pid is None:
-                self._say("database", "the embedded Postgres died; starting it again")
-                try:
-                    self._postgres.start(say=lambda step: self._say("database", step))
-                except PostgresFailed as error:
-                    self._failed = str(error)
-                    self._stop.set()
-                    return
+            if (pid := postgres.pid) is not None:
+                await ended(pid, lambda: postgres.pid is not None)
+            self._say("database", "the embedded Postgres died; starting it again")
+            try:
+                postgres.start(say=lambda step: self._say("database", step))
+            except PostgresFailed as error:
+                self._failed = str(error)
+                self._stop.set()
+                return
 
     async def _watch_files(self) -> None:
         from watchfiles import Change, DefaultFilter, awatch

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -17,6 +18,9 @@ from threadlog.engine.postgres.errors import FAILED
 logger = logging.getLogger(__name__)
 
 BLOCKED_SECONDS = 0.3
+# How often the loop is asked for a sign of life when it has had no work for a while.
+IDLE_SECONDS = 1.0
+CALM_SECONDS = 5.0
 
 _REGISTER = """
 WITH long_dead AS (
@@ -50,8 +54,9 @@ class Heartbeat:
     `lost()` is called on the loop that started it when the row has gone (somebody declared this executor dead);
     `late()` when the lease ran out and was taken up again: some of its runs may belong to others by now. `blocked()` is
     called from the heartbeat's own thread while that loop does not answer for `BLOCKED_SECONDS`, `alive(executor_id)`
-    on the loop about twice a second while it does. `left_behind()`, called from the heartbeat's thread, goes into the
-    row: nodes that still run in threads although their runs have ended.
+    on the loop about twice a second while it does, once a second when there has been no work for `CALM_SECONDS`.
+    `working()`, called from the heartbeat's thread: whether there is. `left_behind()`, called from there too, goes into
+    the row: nodes that still run in threads although their runs have ended.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Heartbeat:
         late: Callable[[], None],
         blocked: Callable[[], None],
         left_behind: Callable[[], int],
+        working: Callable[[], bool] = lambda: True,
         alive: Callable[[str], None] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         renew_seconds: float = RENEW_SECONDS,
@@ -72,11 +78,12 @@ class Heartbeat:
         self._dsn, self.executor_id = dsn, executor_id
         self._slots, self._graphs = slots, list(graphs)
         self._lost, self._late, self._blocked, self._alive = lost, late, blocked, alive
-        self._left_behind = left_behind
+        self._left_behind, self._working = left_behind, working
         self._lease, self._renew = lease_seconds, renew_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], None] = lambda: None
+        self._stir: Callable[[], None] = lambda: None
 
     async def start(self, connection: asyncpg.Connection) -> None:
         """Registered when this returns."""
@@ -88,6 +95,14 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._main, args=(started,), name="heartbeat", daemon=True)
         self._thread.start()
         await self._loop.run_in_executor(None, started.wait)
+
+    def work_begins(self) -> None:
+        """On the loop that started it: the loop may be blocked from now on."""
+        if self._calm:
+            self._calm = False
+            if self._alive is not None:
+                self._alive(self.executor_id)
+            self._stir()
 
     async def stop(self, *, retire: bool = True) -> None:
         """Stop renewing; with `retire` take the row out, so that nobody waits for the lease to pass."""
@@ -101,6 +116,7 @@ class Heartbeat:
     _retire = False
     _answered = True
     _answers = 0
+    _calm = False  # without work for a while
 
     def _main(self, started: threading.Event) -> None:
         with asyncio.Runner() as runner:  # not `asyncio.run`, which an application may have replaced (nest_asyncio)
@@ -112,18 +128,36 @@ class Heartbeat:
         watching.cancel()
 
     async def _watch(self) -> None:
+        loop, stirred = asyncio.get_running_loop(), asyncio.Event()
+
+        def stir() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(stirred.set)
+
+        self._stir = stir
+        worked_at = loop.time()
         while True:
+            if self._working():
+                worked_at = loop.time()
+            self._calm = loop.time() - worked_at >= CALM_SECONDS
             if self._answered:
                 self._answered = False
                 self._tell(self._answer)
             else:
                 self._blocked()
-            await asyncio.sleep(BLOCKED_SECONDS)
+            if not self._calm:
+                await asyncio.sleep(BLOCKED_SECONDS)
+                continue
+            stirred.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await stirred.wait()
+                    worked_at = loop.time()
 
     def _answer(self) -> None:
         self._answered = True
         self._answers += 1
-        if self._alive is not None and self._answers % 2:
+        if self._alive is not None and (self._calm or self._answers % 2):
             self._alive(self.executor_id)
 
     async def _beat(self, started: threading.Event) -> None:

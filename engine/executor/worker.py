@@ -44,6 +44,9 @@ _BATCH_AT_LEAST = 2  # claimed at once, doubled while the queue has more: an idl
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
 _KNOWN_ATTEMPTS = 65_536
 _DRAINING_LOAD = 1_000_000
+# Linked to the engine, with nothing heard and nothing run for so long, it looks for what was missed this often.
+_CALM_SECONDS = 10.0
+_CALM_POLL_SECONDS = 5.0
 
 
 class Executor:
@@ -92,6 +95,7 @@ class Executor:
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._cancelled_early: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._stirred = asyncio.Event()
         self._room = AdmissionControl(self._loop, self._wake.set, short_ticks=options.short_ticks)
         self._hungry = True
         self._batch = _BATCH_AT_LEAST
@@ -173,6 +177,7 @@ class Executor:
             blocked=self._loop_blocked,
             alive=options.alive,
             left_behind=lambda: self._node_threads.left_behind,
+            working=lambda: bool(self.attempts),
             lease_seconds=options.lease_seconds,
             renew_seconds=options.renew_seconds,
         )
@@ -225,6 +230,11 @@ class Executor:
     # --- claiming ------------------------------------------------------------------------------------------
 
     def _woken(self) -> None:
+        """Others say that there is something to claim, or what they say may have been missed."""
+        self._stirred.set()
+        self._look_for_runs()
+
+    def _look_for_runs(self) -> None:
         self._hungry = True
         self._wake.set()
 
@@ -303,6 +313,7 @@ class Executor:
             key=key,
             encrypts=self.options.keyring is not None,
         )
+        self._heartbeat.work_begins()
         self._known[(claim.run_id, claim.attempt)] = None
         while len(self._known) > _KNOWN_ATTEMPTS:
             self._known.popitem(last=False)
@@ -375,13 +386,23 @@ class Executor:
     async def _poll(self) -> None:
         """Again and again: what notifications may have missed."""
         orphans: set[tuple[str, int]] = set()
+        stirred_at = self._loop.time()
         while True:
+            self._stirred.clear()
             await asyncio.sleep(self.options.poll_seconds)
+            if self._stirred.is_set() or self.attempts or orphans or self._link is None or not self._link.linked:
+                stirred_at = self._loop.time()
+            elif self._loop.time() - stirred_at >= _CALM_SECONDS:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CALM_POLL_SECONDS - self.options.poll_seconds):
+                        await self._stirred.wait()
+                        stirred_at = self._loop.time()
+                        continue
             try:
                 orphans = await self._check_mine(orphans)
             except FAILED as error:
                 logger.debug("cannot look at the queue: %s", error)
-            self._woken()
+            self._look_for_runs()
 
     async def _check_mine(self, suspects: set[tuple[str, int]] | None = None) -> set[tuple[str, int]]:
         """Compare what we run with what the queue says is ours; returns rows that are ours but that we never saw.

@@ -152,6 +152,15 @@ class LostAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptsLook:
+    """What a look at the attempts found: those that are lost, and whether there are attempts at all, of whichever
+    partition. While there are none, none can be lost."""
+
+    lost: Sequence[LostAttempt]
+    any_left: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ExpiredItems:
     """A namespace of the store with items whose time to live has passed, the last of them at `before` (ISO-8601)."""
 
@@ -213,8 +222,8 @@ class CoordinationStore(Protocol):
         """Timers due within this time."""
         ...
 
-    async def lost_attempts(self, partitions: Sequence[int]) -> list[LostAttempt]:
-        """Attempts to expire."""
+    async def look_at_attempts(self, partitions: Sequence[int]) -> AttemptsLook:
+        """Attempts of these partitions to expire."""
         ...
 
     async def expired_items(self, partitions: Sequence[int], limit: int) -> list[ExpiredItems]:

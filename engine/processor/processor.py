@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 LEASE_SECONDS = 2.0  # of partitions: how long after the death of their owner they are taken over
 RENEW_SECONDS = 0.5
+QUIET_RENEW_SECONDS = 1.0
+"""While there is neither an attempt nor a timer to look for, and no other processor that would take the partitions."""
 
 
 class NotOwner(LogUnavailable):
@@ -53,17 +55,20 @@ class Processor:
         owner: str,
         lease_seconds: float = LEASE_SECONDS,
         renew_seconds: float = RENEW_SECONDS,
+        quiet_renew_seconds: float | None = None,
         max_attempts: int = 3,
         store_sweep_seconds: float = STORE_SWEEP_SECONDS,
         sweep: SweepOptions | None = None,
     ) -> None:
         """`owner`: unique among processors alive; one that starts again under the name of its dead predecessor takes
-        its partitions at once. `max_attempts`: of a run whose executors die. `store_sweep_seconds`: between two looks
-        for items of the store to remove; `sweep`: of expired threads. Whoever made the processor closes its
-        `committer`, after `stop`."""
+        its partitions at once. `quiet_renew_seconds`: instead of `renew_seconds` while nothing is to be looked for,
+        where no other processor may be; None: as often as else. `max_attempts`: of a run whose executors die.
+        `store_sweep_seconds`: between two looks for items of the store to remove; `sweep`: of expired threads. Whoever
+        made the processor closes its `committer`, after `stop`."""
         self._log, self._coordination = source, coordination
         self.owner = owner
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
+        self._quiet_renew_seconds = quiet_renew_seconds or renew_seconds
         self._partitions = Inboxes()
         self._waiting: dict[int, deque[Submission]] = {}  # for partitions that are nobody's at the moment
         self._gained: list[Position] = []
@@ -197,6 +202,7 @@ class Processor:
 
     def look(self) -> None:
         """Look for lost attempts and due timers now, not at the next renewal: an executor is known to have died."""
+        self._timers.anything_may_be()
         self._look.set()
 
     # --- leases ------------------------------------------------------------------------------------------------------
@@ -209,8 +215,9 @@ class Processor:
                 log.warning("leases can't be renewed: %s", error)
             except Exception:
                 log.exception("leases can't be renewed")
+            pause = self._renew_seconds if self._timers.busy else self._quiet_renew_seconds
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), self._renew_seconds)
+                await asyncio.wait_for(self._look.wait(), pause)
             self._look.clear()
 
     async def _beat(self) -> None:
@@ -357,6 +364,7 @@ class Processor:
         for term in terms:
             if not term.dead:
                 self._partitions[term.partition].term = term
+        self._timers.anything_may_be()
         await self._start_tail()
         self._tell_ready()
         if any(term.dead for term in terms):
@@ -403,6 +411,7 @@ class Processor:
     # --- after a projection ------------------------------------------------------------------------------------------
 
     def _projected(self, batch: Batch, submissions: Mapping[int, Submission]) -> None:
+        self._timers.projected()
         for accepted in batch.records:
             record = accepted.record
             submission = submissions.get(record.cmd_off) if submissions else None

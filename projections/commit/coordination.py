@@ -16,6 +16,7 @@ from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.postgres.connection import CONNECT_SECONDS
 from threadlog.engine.postgres.errors import PASSING
 from threadlog.engine.processor.ports import (
+    AttemptsLook,
     Batch,
     ExpiredItems,
     ExpiredThread,
@@ -84,8 +85,8 @@ OUTAGE_SECONDS = 1.0
 GRACE_SECONDS = 3.0
 
 # $2: whether leases count. First those that were stopped and not claimed: no executor can claim them any more, so there
-# is none to wait for.
-_LOST_ATTEMPTS = """
+# is none to wait for. A row without a partition says that there are attempts.
+_ATTEMPTS = """
 (SELECT p, thread_id::text, run_id::text, attempt, '' AS owner FROM run_queue
 WHERE owner IS NULL AND cancel IS NOT NULL AND p = ANY ($1::int[])
 LIMIT 1000)
@@ -96,6 +97,8 @@ WHERE $2 AND q.owner IN (
     LEFT JOIN executors e ON e.executor_id = o.owner WHERE e.lease_until IS NULL OR e.lease_until < now()
 ) AND q.p = ANY ($1::int[])
 LIMIT 1000)
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL WHERE EXISTS (SELECT FROM run_queue)
 """
 # By the index of what expires: what is not due is not read.
 _EXPIRED_ITEMS = """
@@ -181,11 +184,11 @@ class PostgresCoordinationStore:
             for row in rows
         ]
 
-    async def lost_attempts(self, partitions: Sequence[int]) -> list[LostAttempt]:
+    async def look_at_attempts(self, partitions: Sequence[int]) -> AttemptsLook:
         async with self._connection() as conn:
             leases_count = time.monotonic() >= self._leases_count_from  # the connection may tell of an outage
-            rows = await conn.fetch(_LOST_ATTEMPTS, list(partitions), leases_count, timeout=STATEMENT_SECONDS)
-        return [LostAttempt(*row) for row in rows]
+            rows = await conn.fetch(_ATTEMPTS, list(partitions), leases_count, timeout=STATEMENT_SECONDS)
+        return AttemptsLook([LostAttempt(*row) for row in rows if row["p"] is not None], bool(rows))
 
     async def expired_items(self, partitions: Sequence[int], limit: int) -> list[ExpiredItems]:
         async with self._connection() as conn:

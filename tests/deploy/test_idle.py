@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,3 +106,36 @@ async def test_an_idle_server_holds_what_it_needs(tmp_path: Path, up: Callable[.
         await eventually(lambda: connection.fetchval(appenders), lambda count: count == 0)
     finally:
         await connection.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_an_idle_server_is_seldom_awake(tmp_path: Path, up: Callable[..., Server]) -> None:
+    """Each wake-up costs a fraction of a millisecond, each statement up to one: more than a percent of a core soon."""
+    (tmp_path / "agent.py").write_text(GRAPH)
+    (tmp_path / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": {"a": "./agent.py:graph"}}))
+    server = await asyncio.to_thread(up, tmp_path / "langgraph.json", executors=1)
+    connection = await asyncpg.connect(server.database_uri)
+    try:
+
+        async def per_second() -> dict[str, float]:
+            """Transactions of the database, and how often each process has gone to sleep."""
+            pids = {"supervisor": server.process.pid, **server.pids}
+            begun, before = time.monotonic(), await counts(pids)
+            await asyncio.sleep(3)
+            after, seconds = await counts(pids), time.monotonic() - begun
+            return {name: (after[name] - before[name]) / seconds for name in after}
+
+        async def counts(pids: dict[str, int]) -> dict[str, int]:
+            transactions = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+            return {"database": await connection.fetchval(transactions), **{n: sleeps(pid) for n, pid in pids.items()}}
+
+        most = {"database": 4.0, "supervisor": 3.0, "fork-server": 0.5, "server": 9.0, "executor-1": 9.0}
+        await eventually(per_second, lambda seen: all(seen[name] < most[name] for name in most))
+    finally:
+        await connection.close()
+
+
+def sleeps(pid: int) -> int:
+    """How often the threads of the process have begun to wait."""
+    status = [task.joinpath("status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int(found) for text in status for found in re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.M))

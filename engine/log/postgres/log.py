@@ -19,7 +19,15 @@ from threadlog.engine.log.postgres.append import (
     stored,
 )
 from threadlog.engine.log.postgres.notify import BatchedNotifier
-from threadlog.engine.log.postgres.tail import BATCH_BYTES, READ_SECONDS, Feeds, Found, read_places
+from threadlog.engine.log.postgres.tail import (
+    BATCH_BYTES,
+    QUIET_CHECK_SECONDS,
+    QUIET_POLL_SECONDS,
+    READ_SECONDS,
+    Feeds,
+    Found,
+    read_places,
+)
 from threadlog.engine.postgres.connection import CONNECT_SECONDS, leave_as_it_is
 from threadlog.engine.postgres.errors import PASSING
 
@@ -54,7 +62,9 @@ class PostgresLog:
         self._quiet = quiet
         self._appender = Appender(pool, partitions, lost=self.lost, quiet=quiet, commands_are_rare=commands_are_rare)
         self._when_lost: Callable[[], None] = lambda: None
-        self._feeds = Feeds(pool)
+        self._feeds = (
+            Feeds(pool, poll_seconds=QUIET_POLL_SECONDS, check_seconds=QUIET_CHECK_SECONDS) if quiet else Feeds(pool)
+        )
         self._notices = BatchedNotifier(pool)
 
     @classmethod

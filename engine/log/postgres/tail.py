@@ -19,7 +19,7 @@ from threadlog.engine.log.port import Record, Topic
 from threadlog.engine.log.postgres.append import COMPRESSED
 from threadlog.engine.postgres.connection import CONNECT_SECONDS
 from threadlog.engine.postgres.errors import PASSING
-from threadlog.engine.postgres.listener import Listener
+from threadlog.engine.postgres.listener import CHECK_SECONDS, Listener
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,10 @@ KEEP_BYTES = 512 * 1024
 
 # How often the heads are looked at although nobody notified (a notification can be lost with its connection).
 POLL_SECONDS = 1.0
+# The same in a process that appends most of what there is, on a server that nothing is in between: a notification is
+# lost with its connection only, and the next one looks.
+QUIET_POLL_SECONDS = 5.0
+QUIET_CHECK_SECONDS = 60.0
 READ_SECONDS = 30.0
 
 _offset = attrgetter("offset")
@@ -205,13 +209,18 @@ class Feeds:
     A tail that is behind what its feeds keep reads for itself until it has caught up, so a slow one costs no memory.
     """
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(
+        self, pool: asyncpg.Pool, *, poll_seconds: float = POLL_SECONDS, check_seconds: float = CHECK_SECONDS
+    ) -> None:
+        """`poll_seconds`: between two looks at the heads without a notification; `check_seconds`: between two proofs
+        that notifications arrive, see `engine.postgres.listener`."""
+        self._pool, self._poll_seconds = pool, poll_seconds
         self._feeds: dict[Place, _Feed] = {}
         self._wake = asyncio.Event()
         self._look = False  # look at all heads, notified or not
         self._listener = Listener(
-            pool, CHANNEL, self._notified, name="log", on_reconnect=self._poll, prepare=_plan_once
+            pool, CHANNEL, self._notified, name="log", on_reconnect=self._poll, prepare=_plan_once,
+            check_every=check_seconds,
         )  # fmt: skip
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
@@ -322,7 +331,7 @@ class Feeds:
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(POLL_SECONDS, self._poll)
+        timer = loop.call_later(self._poll_seconds, self._poll)
         try:
             while True:
                 await self._wake.wait()
@@ -331,7 +340,7 @@ class Feeds:
                     look, self._look = self._look, False
                     if look:
                         timer.cancel()
-                        timer = loop.call_later(POLL_SECONDS, self._poll)
+                        timer = loop.call_later(self._poll_seconds, self._poll)
                         await self._look_at_heads(connection)
                     moved = {
                         place: feed.next
