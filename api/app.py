@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
 
 from aiohttp import web
@@ -44,6 +45,8 @@ from threadlog.engine.user_code.http_section import FLAGS
 from threadlog.engine.webhooks.guard import Resolver, UrlGuard
 from threadlog.projections.health import WritePath
 
+logger = logging.getLogger(__name__)
+
 _RESOLVER: web.AppKey[Resolver] = web.AppKey("resolver", Resolver)
 
 # The order matters where a fixed path and one with a parameter both match: the fixed one comes first.
@@ -74,8 +77,8 @@ ROUTES: tuple[Route, ...] = (
     *openapi.routes,
 )
 
-_YIELDING = frozenset({"/usage", "/system"})
-"""Paths of threadlog's own that an application may well have, which then has them."""
+_YIELDING = frozenset({"/", "/usage", "/system"})
+"""Paths that an application may well have, which then has them: its home page, and what is threadlog's own."""
 
 
 def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
@@ -111,9 +114,11 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     served = [route for route in ROUTES if group_of(route.path) not in api.settings.disabled]
     if custom is not None:
         served = [route for route in served if not (route.path in _YIELDING and custom.serves(route.path))]
-    described = openapi.describe(served, api.settings.version, api.settings.security)
-    openapi.serve(app, described if custom is None else merged_openapi(described, custom))
+        if hidden := custom.hidden_behind((route.method, route.path) for route in served):
+            logger.warning("http.app: the server's own routes come before these: %s", ", ".join(hidden))
     prefix = api.settings.mount_prefix
+    described = openapi.describe(served, api.settings.version, api.settings.security, prefix=prefix)
+    openapi.serve(app, described if custom is None else merged_openapi(described, custom))
     for route in served:
         for path in {f"{prefix}{route.path}", "/ok"} if route.path == "/ok" else {f"{prefix}{route.path}"}:
             handler = guarded(route.handler, joins=route.joins) if route.writes else route.handler

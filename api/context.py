@@ -38,7 +38,8 @@ class ApiDeps:
     `gate`: in front of every handler; None: nobody has to authenticate.
     `priority`: the application's function. `trouble`: returns what the engine of this process fails at, None
     while it works. `embedder`: of `store.index`, `encryption`: the handlers, if the application has them;
-    `encrypts`: content is encrypted, and so may be fields of objects.
+    `encrypts`: content is encrypted, and so may be fields of objects; `encrypted_names`: of those that
+    `LANGGRAPH_AES_JSON_KEYS` names.
     """
 
     pool: asyncpg.Pool
@@ -53,6 +54,7 @@ class ApiDeps:
     embedder: Embedder | None = None
     encryption: EncryptionHandlers | None = None
     encrypts: bool = False
+    encrypted_names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

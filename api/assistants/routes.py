@@ -20,6 +20,7 @@ from threadlog.api.assistants.json import AssistantResponse, assistant_to_json
 from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.commands import delete_crons_of, submit, submit_many
 from threadlog.api.context import Api, api_of
+from threadlog.api.encrypted_fields import require_readable
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
@@ -74,11 +75,23 @@ async def create(request: web.Request) -> web.Response:
         metadata=metadata_in(value),
         if_exists=params.if_exists or "raise",
     )
-    await submit(api, command)
+    decided = await submit(api, command)
     row = await queries.get(api.pool, assistant_id, only)
-    if row is None:  # it exists, and is not the caller's; or was deleted meanwhile
+    made_now = bool(decided.events) and decided.events[0]["type"] == "assistant.created"
+    if row is None or not (made_now or await _may_read(request, api, assistant_id)):
+        # It exists, and is not the caller's; or was deleted meanwhile.
         raise ApiError(409, f"Assistant {assistant_id} already exists")
     return reply(assistant_to_json(row))
+
+
+async def _may_read(request: web.Request, api: Api, assistant_id: str) -> bool:
+    try:
+        only = await allowed(request, "assistants.read", {"assistant_id": assistant_id})
+    except ApiError as error:
+        if error.status >= 500:
+            raise
+        return False
+    return only is None or await queries.get(api.pool, assistant_id, only) is not None
 
 
 @requires("assistants.read")
@@ -198,7 +211,9 @@ async def _search_allowed(
     """Ask for `assistants.search`; returns the filter, and the metadata to search for."""
     value = {"graph_id": params.graph_id, "metadata": params.metadata or {}, "limit": limit, "offset": offset}
     only = await allowed(request, "assistants.search", value)
-    return only, metadata_in(value)
+    metadata = metadata_in(value)
+    require_readable(api_of(request), metadata, "metadata")
+    return only, metadata
 
 
 @requires("assistants.read")
@@ -212,6 +227,7 @@ async def versions(request: web.Request) -> web.Response:
     params = await body(request, AssistantVersions) if request.can_read_body else AssistantVersions()
     only = await allowed(request, "assistants.read", {"assistant_id": assistant_id})
     await _require_allowed(api, assistant_id, only)
+    require_readable(api, params.metadata, "metadata")
     rows = await queries.versions(
         api.pool, assistant_id, metadata=params.metadata, limit=params.limit, offset=params.offset
     )

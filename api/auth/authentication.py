@@ -110,7 +110,9 @@ class Authenticator:
             if self._blocking:
                 returned = await asyncio.to_thread(self._handler, **arguments)
             else:
-                returned = await self._handler(**arguments)
+                returned = self._handler(**arguments)
+            if inspect.isawaitable(returned):  # of a function that is not async, too: a partial, an object's __call__
+                returned = await returned
         except Exception as error:
             raise http_error(error, "authenticate") from error
         try:

@@ -38,7 +38,7 @@ class Authorizer:
         Ids are handed over as UUIDs, as in `langgraph_sdk.auth.types`, and are strings again afterwards.
 
         Raises:
-            ApiError: 403, or what the handler raised.
+            ApiError: 403, also of an assertion that fails, or what the handler raised.
         """
         handler = self._handler(resource, action)
         if handler is None:
@@ -52,6 +52,8 @@ class Authorizer:
         context = AuthContext(permissions=caller.permissions, user=caller.user, **what)
         try:
             result = await handler(ctx=context, value=value)
+        except AssertionError as error:  # how LangGraph's own examples refuse: assert namespace[0] == ctx.user.identity
+            raise ApiError(403, str(error) or "Forbidden") from error
         except Exception as error:
             raise http_error(error, f"authorization of {resource}.{action}") from error
         for name in _IDS:

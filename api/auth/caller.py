@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
+from uuid import UUID
 
 from threadlog.engine.log.encodable import encodable
 from threadlog.engine.user_code.user import User
@@ -63,16 +64,17 @@ def caller_of(returned: Any) -> Caller:
         own = {"identity": returned}
     elif isinstance(returned, Mapping):
         own = dict(returned)
-    elif isinstance(getattr(returned, "identity", None), str):
+    elif _identity(getattr(returned, "identity", None)):
         original = returned
         own = _fields_of(returned)
     else:
         own = {}
-    identity = own.get("identity")
-    if not isinstance(identity, str) or not identity:
+    identity = _identity(own.get("identity"))
+    if not identity:
+        without = "" if "identity" not in own else f" whose identity is {type(own['identity']).__name__}"
         raise InvalidUser(
-            "authenticate must return a string, or a mapping or an object with a string `identity`; "
-            f"it returned {type(returned).__name__}"
+            "authenticate must return a string, or a mapping or an object with an `identity` (a string, an integer or "
+            f"a UUID); it returned {type(returned).__name__}{without}"
         )
     if len(identity) > IDENTITY_CHARACTERS:
         raise InvalidUser(f"the identity of a user must have at most {IDENTITY_CHARACTERS} characters")
@@ -100,6 +102,13 @@ def studio(user: Any) -> Caller:
         "kind": "StudioUser",
     }
     return Caller(user.identity, user, list(user.permissions), fields)
+
+
+def _identity(value: Any) -> str:
+    """As text, also that of a row's primary key; "" for what is none."""
+    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    return value if isinstance(value, str) else ""
 
 
 def _fields_of(user: Any) -> dict[str, Any]:

@@ -75,7 +75,10 @@ class Gate:
             route = request.match_info.route
             if route not in self._accesses:  # the application's own, or there is none
                 if self._custom_routes:
-                    await self._caller(request)
+                    request[_CALLER] = caller = await self._caller(request)
+                    # As `request["user"]`, where handlers of aiohttp applications look for it; set so, it warns.
+                    request._state["user"] = caller.user
+                    ACTOR.set(caller.actor)
                 return await handler(request)
             access = self._accesses[route]
             if access is None:

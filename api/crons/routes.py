@@ -12,6 +12,7 @@ from threadlog.api.commands import submit
 from threadlog.api.context import Api, api_of
 from threadlog.api.crons.bodies import CronCreate, CronFilter, CronPatch, CronSearch, ThreadCronCreate
 from threadlog.api.crons.json import CronResponse, CronSearchResponse, cron_to_json, selected
+from threadlog.api.encrypted_fields import require_readable
 from threadlog.api.http.bodies import JsonObject
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import Count, fields_of, list_of_selected
@@ -65,7 +66,7 @@ async def _create(request: web.Request, params: ThreadCronCreate, thread_id: str
     end_time = None if params.end_time is None else _end(params.end_time)
     enabled = params.enabled is not False
     cron_id = make_id(new_id)
-    payload = _payload(params)
+    caller = caller_of(request)
     value: JsonObject = {
         "cron_id": cron_id,
         "assistant_id": assistant.assistant_id,
@@ -73,12 +74,14 @@ async def _create(request: web.Request, params: ThreadCronCreate, thread_id: str
         "schedule": params.schedule,
         "timezone": params.timezone,
         "end_time": end_time,
-        "payload": payload,
+        "payload": _payload(params),
         "metadata": params.metadata or {},
+        "user_id": None if caller is None else caller.identity,
     }
     await allowed(request, "crons.create", value)
     await _require_thread(request, api, thread_id, value)
-    if (caller := caller_of(request)) is not None:
+    payload = _payload_in(value)
+    if caller is not None:
         payload["caller"] = caller.configurable()
     on_run_completed = (params.on_run_completed or "delete") if isinstance(params, CronCreate) else None
     command = CreateCron(
@@ -122,9 +125,18 @@ async def patch(request: web.Request) -> web.Response:
     given = params.model_fields_set
     end_time = None if params.end_time is None else _end(params.end_time)
     clears: list[str] = [name for name in ("end_time", "timezone") if name in given and getattr(params, name) is None]
-    payload = _payload(params)
-    value: JsonObject = {"cron_id": cron_id, "payload": payload, "metadata": params.metadata or {}}
+    value: JsonObject = {
+        "cron_id": cron_id,
+        "schedule": params.schedule,
+        "timezone": params.timezone,
+        "end_time": end_time,
+        "enabled": params.enabled,
+        "on_run_completed": params.on_run_completed,
+        "payload": _payload(params),
+        "metadata": params.metadata or {},
+    }
     only = await allowed(request, "crons.update", value)
+    payload = _payload_in(value)
     for tries_left in reversed(range(_TRIES)):
         row = await _row(api, cron_id, only)
         enabled = row["enabled"] if params.enabled is None else params.enabled
@@ -179,12 +191,11 @@ async def search(request: web.Request) -> web.Response:
     """
     params = await body(request, CronSearch)
     select = select_of(params.select, _SELECTABLE)
-    value: JsonObject = {**_filters(params), "metadata": params.metadata or {}, "limit": params.limit}
-    only = await allowed(request, "crons.search", value | {"offset": params.offset})
+    filters, metadata, only = await _allowed(request, params, {"limit": params.limit, "offset": params.offset})
     rows = await queries.search(
         api_of(request).pool,
-        filters=_filters(params),
-        metadata=params.metadata,
+        filters=filters,
+        metadata=metadata,
         sort_by=params.sort_by or "created_at",
         descending=params.sort_order != "asc",
         limit=params.limit + 1,
@@ -202,13 +213,28 @@ async def count(request: web.Request) -> web.Response:
     POST /runs/crons/count (contract 1.4).
     """
     params = await body(request, CronFilter)
-    only = await allowed(request, "crons.search", {**_filters(params), "metadata": params.metadata or {}})
-    pool = api_of(request).pool
-    return reply(await queries.count(pool, filters=_filters(params), metadata=params.metadata, only=only))
+    filters, metadata, only = await _allowed(request, params, {})
+    return reply(await queries.count(api_of(request).pool, filters=filters, metadata=metadata, only=only))
 
 
-def _filters(params: CronFilter) -> dict[str, Any]:
-    return {"assistant_id": params.assistant_id, "thread_id": params.thread_id, "enabled": params.enabled}
+async def _allowed(
+    request: web.Request, params: CronFilter, page_of_it: JsonObject
+) -> tuple[JsonObject, JsonObject, MetadataFilter | None]:
+    """Ask for `crons.search`; what the application's handler makes of the search is searched for."""
+    filters = {"assistant_id": params.assistant_id, "thread_id": params.thread_id, "enabled": params.enabled}
+    value = {**filters, "metadata": params.metadata or {}, **page_of_it}
+    only = await allowed(request, "crons.search", value)
+    metadata = metadata_in(value)
+    require_readable(api_of(request), metadata, "metadata")
+    return {name: value.get(name) for name in filters}, metadata, only
+
+
+def _payload_in(value: JsonObject) -> JsonObject:
+    """`payload` of a value that the application's handler has seen, and perhaps changed."""
+    if not isinstance(value.get("payload"), dict):
+        raise ApiError(500, "The application's authorization made `payload` something else than a dict")
+    payload: JsonObject = value["payload"]
+    return payload
 
 
 def _payload(params: RunOptions) -> JsonObject:
@@ -245,7 +271,9 @@ def _next(schedule: str, timezone: str | None, end_time: str | None, *, enabled:
 
 async def _require_thread(request: web.Request, api: Api, thread_id: str | None, value: JsonObject) -> None:
     """Ask for what every firing will do; raises `ApiError` 404 unless there is such a thread for this caller."""
-    only = await allowed(request, "threads.create_run", {**value, "status": "pending", "kwargs": value["payload"]})
+    run_value = {**value, "status": "pending", "kwargs": _payload_in(value)}
+    only = await allowed(request, "threads.create_run", run_value)
+    value["metadata"] = metadata_in(value) | metadata_in(run_value)  # the runs', and so of the threads made for them
     if thread_id is not None and not await threads.exists(api.pool, thread_id, only):
         raise ApiError(404, "Thread or assistant not found.", code="thread_not_found")
 

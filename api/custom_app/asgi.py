@@ -15,6 +15,8 @@ from typing import Any
 from aiohttp import WSMsgType, web
 from aiohttp.typedefs import Handler
 
+from threadlog.api.auth.caller import Caller
+from threadlog.api.auth.gate import caller_of
 from threadlog.api.http.connections import too_large
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.api.http.errors import ApiError
@@ -34,6 +36,7 @@ OURS = "threadlog.route"
 _VERSION = {"version": "3.0", "spec_version": "2.4"}
 _CLOSED = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 _ABNORMAL = 1006
+_FAILED = 1011
 
 
 class RouteOfOurs:
@@ -53,6 +56,7 @@ class AsgiServer:
     ) -> None:  # fmt: skip
         self._app, self._disconnects = app, disconnects
         self._state, self._root_path, self._read_timeout = state, root_path, read_timeout_seconds
+        self._working: set[asyncio.Task[None]] = set()
 
     async def serve(self, request: web.Request, ours: RouteOfOurs | None) -> web.StreamResponse:
         """The application's response, which has been sent when this returns. Raises what the application raises before
@@ -60,24 +64,62 @@ class AsgiServer:
         scope = self._scope(request, ours)
         if is_websocket(request):
             socket = _Socket(request, ours)
-            await self._app({**scope, "type": "websocket", **socket.scope}, socket.receive, socket.send)
+            try:
+                await self._app({**scope, "type": "websocket", **socket.scope}, socket.receive, socket.send)
+            except Exception as error:
+                left = socket.closed
+                if not await socket.fail():
+                    raise
+                level = logging.DEBUG if left else logging.ERROR  # a handler need not expect that its client leaves
+                logger.log(level, "%s %s failed", request.method, request.path, exc_info=error)
             return socket.result()
         exchange = _Exchange(request, self._read_timeout)
         with self._disconnects.watch(request, exchange.left):
-            try:
-                await self._app({**scope, "type": "http", "method": request.method}, exchange.receive, exchange.send)
-            except Exception:
-                if exchange.refused is not None:
-                    raise exchange.refused from None
-                if exchange.response is None:
-                    raise
-                logger.exception("%s %s failed after its response", request.method, request.path)
+            await self._until_answered({**scope, "type": "http", "method": request.method}, exchange, request)
         return await exchange.result()
+
+    async def _until_answered(self, scope: Scope, exchange: _Exchange, request: web.Request) -> None:
+        """Returns once the response is complete: background tasks, which come after it, must not hold up the next
+        request of the connection. Raises what the application raises before it has responded."""
+        work: asyncio.Task[None] = asyncio.create_task(_called(self._app, scope, exchange), name="request to http.app")
+        work.add_done_callback(lambda _: exchange.complete.set())
+        try:
+            await exchange.complete.wait()
+        except BaseException:  # the server stops, or gives the request up
+            work.cancel()
+            raise
+        finally:
+            if not work.done():
+                self._working.add(work)
+                work.add_done_callback(self._working.discard)
+                work.add_done_callback(lambda done: _log_failure(done, request))
+        if not work.done():
+            return
+        try:
+            work.result()
+        except Exception:
+            if exchange.refused is not None:
+                raise exchange.refused from None
+            if exchange.response is None:
+                raise
+            _log_failure(work, request)
+
+    async def finish(self, seconds: float) -> None:
+        """Let background tasks end, or cancel them after so many seconds."""
+        if self._working:
+            _, late = await asyncio.wait(set(self._working), timeout=seconds)
+            for work in late:
+                work.cancel()
+            if late:
+                logger.warning("%d background tasks of http.app were cancelled as the server stopped", len(late))
+                await asyncio.wait(late, timeout=1)
 
     def _scope(self, request: web.Request, ours: RouteOfOurs | None) -> Scope:
         peer = request.transport.get_extra_info("peername") if request.transport is not None else None
         here = request.transport.get_extra_info("sockname") if request.transport is not None else None
+        caller = caller_of(request)
         return {
+            **({} if caller is None else _who(caller)),
             "asgi": _VERSION,
             "http_version": f"{request.version.major}.{request.version.minor}",
             "scheme": request.scheme,
@@ -91,6 +133,25 @@ class AsgiServer:
             "state": dict(self._state),
             OURS: ours,
         }
+
+
+async def _called(app: AsgiApp, scope: Scope, exchange: _Exchange) -> None:
+    await app(scope, exchange.receive, exchange.send)
+
+
+def _log_failure(work: asyncio.Task[None], request: web.Request) -> None:
+    if not work.cancelled() and (error := work.exception()) is not None:
+        logger.error("%s %s failed after its response", request.method, request.path, exc_info=error)
+
+
+def _who(caller: Caller) -> Scope:
+    """Where Starlette's `request.user` and `request.auth` look; it need not be there."""
+    try:
+        from starlette.authentication import AuthCredentials, UnauthenticatedUser
+    except ImportError:
+        return {"user": caller.user}
+    user = UnauthenticatedUser() if caller.trusted else caller.user
+    return {"user": user, "auth": AuthCredentials(list(caller.permissions))}
 
 
 def is_websocket(request: web.Request) -> bool:
@@ -108,6 +169,8 @@ class _Exchange:
         self._read = self._ended = False
         self._start: Message | None = None
         self.response: web.StreamResponse | None = None
+        self.complete = asyncio.Event()
+        """Set when the response has been sent, or will not be."""
         self.refused: ApiError | None = None
         """Why the request's body is not read to its end: the response, whatever the application makes of it."""
 
@@ -116,7 +179,7 @@ class _Exchange:
         self._gone.set()
 
     async def receive(self) -> Message:
-        if self._read:
+        if self._read or self._ended:
             await self._gone.wait()
             return {"type": "http.disconnect"}
         content = self._request.content
@@ -158,6 +221,8 @@ class _Exchange:
             await self.response.write(body)
         if not more:
             await self.response.write_eof()
+            self._gone.set()  # as the application is told after its response
+            self.complete.set()
 
     async def result(self) -> web.StreamResponse:
         if self.refused is not None and self.response is None:
@@ -237,6 +302,18 @@ class _Socket:
             await socket.send_str(message["text"])
         else:
             await socket.send_bytes(message["bytes"])
+
+    @property
+    def closed(self) -> bool:
+        return self._socket is not None and self._socket.closed
+
+    async def fail(self) -> bool:
+        """Close the connection as one whose handler has failed; False where it was not open."""
+        if self._socket is None:
+            return False
+        with suppress(ConnectionError):
+            await self._socket.close(code=_FAILED, message=b"Internal server error")
+        return True
 
     def result(self) -> web.StreamResponse:
         if self._ours is not None and self._ours.response is not None:

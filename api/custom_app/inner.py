@@ -30,9 +30,12 @@ def route_to_ours(respond: Responder) -> BaseRoute:
 
     `respond` calls a handler and makes a response of what it raises.
     """
-    from starlette.routing import BaseRoute, Match
+    from starlette.routing import BaseRoute, Match, NoMatchFound
 
     class ToOurs(BaseRoute):
+        def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+            raise NoMatchFound(name, path_params)  # the router asks the next route: none of ours has a name
+
         def matches(self, scope: Scope) -> tuple[Match, Scope]:
             return (Match.NONE if scope.get(OURS) is None else Match.FULL), {}
 

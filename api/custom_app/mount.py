@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,11 @@ from threadlog.engine.user_code.importing import describe_error, import_source
 logger = logging.getLogger(__name__)
 
 _REF = "#/components/schemas/"
+_PARAMETER = re.compile(r"\{[^{}]*\}")
+_OF_BOTH = frozenset({"/docs", "/openapi.json", "/docs/oauth2-redirect", "/redoc"})
+"""Paths that FastAPI has unasked; its description is part of ours."""
+_BACKGROUND_SECONDS = 10.0
+"""What background tasks get as the server stops."""
 
 
 class CustomAppError(Exception):
@@ -42,12 +48,32 @@ class CustomApp:
 
     def serves(self, path: str) -> bool:
         """Whether it has a route of exactly this path; ASGI applications that are no Starlette do not tell."""
+        return any(own == path for _, own in self._routes())
+
+    def hidden_behind(self, served: Iterable[tuple[str, str]]) -> list[str]:
+        """Its routes that get no requests, because one of these (method and path) takes them."""
+        ours = [(method, re.compile(_pattern(path))) for method, path in served if path not in _OF_BOTH]
+        return [
+            f"{method} {path}"
+            for method, path in self._routes()
+            if method is not None and path not in _OF_BOTH
+            and any(method == other and taken.fullmatch(_PARAMETER.sub("x", path)) for other, taken in ours)
+        ]  # fmt: skip
+
+    def _routes(self) -> Iterator[tuple[str | None, str]]:
+        """Method and path of each; the method is None of what takes any, as folders of files do. ASGI applications that
+        are no Starlette do not tell."""
         if self.aiohttp is not None:
-            return any(resource.canonical == path for resource in self.aiohttp.router.resources())
-        return _is_starlette(self.asgi) and any(
-            getattr(route, "path", None) == path
-            for route in self.asgi.router.routes  # type: ignore[union-attr]
-        )
+            for resource in self.aiohttp.router.resources():
+                methods: list[str | None] = [route.method for route in resource]
+                for method in methods or [None]:
+                    yield method, resource.canonical or "/"
+        elif _is_starlette(self.asgi):
+            for route in self.asgi.router.routes:  # type: ignore[union-attr]
+                path = getattr(route, "path", None)
+                if path is not None:
+                    for method in sorted(getattr(route, "methods", None) or [""]):
+                        yield method or None, path or "/"
 
 
 def load(place: CodePlace) -> CustomApp:
@@ -100,7 +126,7 @@ def mount(
     Returns the middleware that sends requests through an ASGI application; aiohttp's own are added to `app`'s.
     """
     if custom.aiohttp is not None:
-        _mount_aiohttp(app, custom.aiohttp, respond)
+        _mount_aiohttp(app, custom.aiohttp, respond, root_path)
         return None
     assert custom.asgi is not None
     if _is_starlette(custom.asgi):
@@ -114,6 +140,7 @@ def mount(
         await lifespan.start()
 
     async def stop(_: web.Application) -> None:
+        await server.finish(_BACKGROUND_SECONDS)
         await lifespan.stop()
 
     app.on_startup.insert(0, start)
@@ -124,17 +151,21 @@ def mount(
     async def through(request: web.Request, handler: Handler) -> web.StreamResponse:
         missing = request.match_info.http_exception
         if missing is not None and missing.status == 404:
+            if root_path and not f"{request.path}/".startswith(f"{root_path}/"):
+                return await handler(request)  # all of the application's is below the prefix, too
             return await server.serve(request, None)
         return await server.serve(request, RouteOfOurs(request, handler)) if wraps else await handler(request)
 
     return through
 
 
-def _mount_aiohttp(app: web.Application, custom: web.Application, respond: Responder) -> None:
-    """Its resources come after ours; its handlers see `app` as theirs, with what it keeps."""
+def _mount_aiohttp(app: web.Application, custom: web.Application, respond: Responder, prefix: str) -> None:
+    """Its resources come after ours, below the prefix; its handlers see `app` as theirs, with what it keeps."""
     for key in custom:
         app[key] = custom[key]
     for resource in custom.router.resources():
+        if prefix:
+            resource.add_prefix(prefix)
         app.router.register_resource(resource)
     app.middlewares.extend(custom.middlewares)
 
@@ -148,6 +179,16 @@ def _mount_aiohttp(app: web.Application, custom: web.Application, respond: Respo
     app.on_shutdown.extend(custom.on_shutdown)
     app.on_cleanup.extend(custom.on_cleanup)
     app.on_response_prepare.extend(custom.on_response_prepare)
+
+
+def _pattern(path: str) -> str:
+    """What the router takes a path of ours for."""
+    parts = re.split(r"(\{\w+(?::(?:[^{}]|\{[^{}]*\}|\{\})*)?\})", path.replace("[^{}/]+", "[^/]+"))
+    return "".join(re.escape(part) if not part.startswith("{") else _part(part[1:-1]) for part in parts)
+
+
+def _part(parameter: str) -> str:
+    return parameter.partition(":")[2] or "[^/]+"
 
 
 def merged_openapi(ours: dict[str, Any], custom: CustomApp) -> dict[str, Any]:

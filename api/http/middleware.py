@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from threadlog.api.http.connections import has_left
 from threadlog.api.http.cors import CorsPolicy
+from threadlog.api.http.disconnects import abort_connection
 from threadlog.api.http.errors import ApiError, error_body, is_unavailable, usual_code
 from threadlog.api.http.metrics import HttpMetrics
 from threadlog.api.http.request_keys import REQUEST_ID
@@ -132,4 +133,7 @@ def _error_response(request: web.Request, error: Exception) -> web.StreamRespons
         "%s %s failed (request %s)", request.method, storable(request.path), request_id,
         exc_info=error, extra=_fields(request),
     )  # fmt: skip
+    if request.writer.output_size:  # a response has begun, or a WebSocket is open: another one would be part of it
+        abort_connection(request)
+        return web.Response(status=499)
     return reply(error_body(f"Internal server error (request {request_id})", usual_code(500)), 500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -12,6 +13,7 @@ from aiohttp import web
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from threadlog.api.http.examples import example_of
 from threadlog.api.http.models import AnyObject, ErrorResponse, StreamEvent
 from threadlog.api.http.responses import raw_reply
 from threadlog.api.http.routes import Query, Route, public
@@ -76,8 +78,10 @@ def _models(route: Route) -> Iterable[tuple[Mode, Any]]:
             yield "serialization", model
 
 
-def describe(routes: Sequence[Route], version: str, security: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The OpenAPI 3.1 description of these routes. `security`: as in `ApiSettings`."""
+def describe(
+    routes: Sequence[Route], version: str, security: Mapping[str, Any] | None = None, *, prefix: str = ""
+) -> dict[str, Any]:
+    """The OpenAPI 3.1 description of these routes. `security`: as in `ApiSettings`. `prefix`: of all paths."""
     schemas = Schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -89,6 +93,7 @@ def describe(routes: Sequence[Route], version: str, security: Mapping[str, Any] 
             "version": version,
             "description": "Durable agent runs on a log, behind the LangGraph Server API.",
         },
+        "servers": [{"url": prefix or "/"}],
         "paths": paths,
         "components": {"schemas": schemas.components},
     }
@@ -126,6 +131,7 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     path = plain_path(route.path)
     operation: dict[str, Any] = {
         "summary": route.summary,
+        "description": _description(route),
         "operationId": _operation_id(route.method, path),
         "tags": [path.split("/")[1] or "system"],
         "responses": _responses(route, schemas),
@@ -138,10 +144,20 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         operation["parameters"] = parameters
     if route.body is not None:
         schema = schemas.of("validation", route.body)
+        example = example_of(f"{route.method} {path}", route.body)
         if route.list_body:
-            schema = {"type": "array", "items": schema, "minItems": 1}
-        operation["requestBody"] = {"required": not route.body_optional, "content": _json(schema)}
+            schema, example = {"type": "array", "items": schema, "minItems": 1}, [example]
+        content = {"application/json": {"schema": schema, "example": example}}
+        operation["requestBody"] = {"required": not route.body_optional, "content": content}
     return operation
+
+
+def _description(route: Route) -> str:
+    """The first paragraph of what the handler says of itself, and what its callers have to be allowed."""
+    said = " ".join((inspect.getdoc(route.handler) or route.summary).partition("\n\n")[0].split())
+    if not route.access:
+        return said
+    return f"{said}\n\nWith `auth`, asks for {', '.join(f'`{access}`' for access in route.access)}."
 
 
 _IDEMPOTENCY_KEY = {
@@ -160,19 +176,29 @@ def _operation_id(method: str, path: str) -> str:
     return "_".join([method.lower(), *words]) or method.lower()
 
 
+_PATH_PARAMETERS = {
+    "thread_id": "Of the thread: a UUID",
+    "run_id": "Of the run: a UUID",
+    "cron_id": "Of the cron: a UUID",
+    "assistant_id": "Of the assistant: a UUID, or where its graph is asked for the graph's name",
+    "checkpoint_id": "Of the checkpoint",
+    "namespace": "Of the subgraph: the names of nodes, joined by |",
+    "file": "Name of the file",
+}
+
+
 def _path_parameter(name: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string"}
     if name in ("thread_id", "run_id"):
         schema["format"] = "uuid"
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+    return {"name": name, "in": "path", "required": True, "schema": schema, "description": _PATH_PARAMETERS[name]}
 
 
 def _query_parameter(query: Query) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": query.type}
     if query.type == "array":
         schema["items"] = {"type": "string"}
-    parameter = {"name": query.name, "in": "query", "required": False, "schema": schema}
-    return {**parameter, "description": query.help} if query.help else parameter
+    return {"name": query.name, "in": "query", "required": False, "schema": schema, "description": query.help}
 
 
 def _responses(route: Route, schemas: Schemas) -> dict[str, Any]:

@@ -186,7 +186,7 @@ async def _authorized(
     kwargs: JsonObject = {
         "input": asked.input,
         "command": asked.command,
-        "config": asked.config,
+        "config": {**asked.config, "configurable": dict(asked.config.get("configurable") or {})},
         "context": asked.context,
         "stream_mode": asked.stream_mode,
         "interrupt_before": asked.interrupt_before,
@@ -203,7 +203,7 @@ async def _authorized(
         "metadata": asked.metadata,
         "prevent_insert_if_inflight": asked.multitask_strategy == "reject",
         "multitask_strategy": asked.multitask_strategy,
-        "if_not_exists": params.if_not_exists or "reject",
+        "if_not_exists": "create" if thread_id is None else params.if_not_exists or "reject",
         "after_seconds": asked.after_seconds,
         "kwargs": kwargs,
     }

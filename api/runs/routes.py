@@ -177,7 +177,10 @@ routes = [
         "GET", _ON_THREAD, list_runs, "List a thread's runs, newest first", returns=list_of_selected(RunResponse),
         errors=(400, 404),
         query=(
-            Query("limit", "integer"), Query("offset", "integer"), Query("status"), Query("select", "array"),
+            Query("limit", "integer", "runs of a page; default: 10"),
+            Query("offset", "integer", "runs before the page"),
+            Query("status", "string", "only runs with this status"),
+            Query("select", "array", "only these fields of the runs"),
         ),
     ),
     Route("GET", _RUN, get, "Get a run", returns=RunResponse, errors=(404,)),

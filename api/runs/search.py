@@ -9,6 +9,7 @@ from aiohttp import web
 
 from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.context import api_of
+from threadlog.api.encrypted_fields import require_readable
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, place_after, select_of
@@ -67,13 +68,15 @@ async def _wanted(request: web.Request, params: RunFilterBody, limit: int = 0) -
         "offset": 0,
     }
     only = await allowed(request, "threads.search", value)
+    metadata = metadata_in(value)
+    require_readable(api_of(request), metadata, "metadata")
     return RunFilter(
         statuses=_statuses(value),
         assistant_id=params.assistant_id,
         graph_id=params.graph_id,
         thread_id=params.thread_id,
         run_ids=params.run_ids,
-        metadata=metadata_in(value),
+        metadata=metadata,
         since=params.since,
         until=params.until,
         only=only,

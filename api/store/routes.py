@@ -11,6 +11,7 @@ from aiohttp import web
 from threadlog.api.auth.gate import allowed
 from threadlog.api.commands import submit
 from threadlog.api.context import Api, api_of
+from threadlog.api.encrypted_fields import require_readable
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import body, query_flag, query_text
 from threadlog.api.http.responses import no_content, reply
@@ -35,7 +36,7 @@ async def put(request: web.Request) -> web.Response:
     params = await body(request, ItemBody)
     ttl = api.settings.store.default_ttl if params.ttl is None else params.ttl
     value: dict[str, Any] = {
-        "namespace": list(of_item(params.namespace)),
+        "namespace": tuple(of_item(params.namespace)),
         "key": params.key,
         "value": params.value,
         "index": params.index,
@@ -63,7 +64,7 @@ async def get(request: web.Request) -> web.Response:
     except ValueError as error:
         raise ApiError(422, str(error)) from None
     text = query_text(request, "namespace")
-    value: dict[str, Any] = {"namespace": list(of_item(text.split(".") if text is not None else ())), "key": key}
+    value: dict[str, Any] = {"namespace": tuple(of_item(text.split(".") if text is not None else ())), "key": key}
     await allowed(request, "store.get", value)
     namespace = of_item(_labels_in(value))
     rows = list((await reading.get(api.pool, [(namespace, key)])).values())
@@ -79,7 +80,7 @@ async def delete(request: web.Request) -> web.Response:
     DELETE /store/items (contract 1.4, 7).
     """
     params = await body(request, ItemDelete)
-    value: dict[str, Any] = {"namespace": list(of_item(params.namespace)), "key": params.key}
+    value: dict[str, Any] = {"namespace": tuple(of_item(params.namespace)), "key": params.key}
     await allowed(request, "store.delete", value)
     await _write(api_of(request), ItemWrite(of_item(_labels_in(value)), params.key))
     return no_content()
@@ -94,14 +95,15 @@ async def search(request: web.Request) -> web.Response:
     api = api_of(request)
     params = await body(request, ItemSearch)
     value: dict[str, Any] = {
-        "namespace": list(of_prefix(params.namespace_prefix)),
+        "namespace": tuple(of_prefix(params.namespace_prefix)),
         "filter": params.filter,
         "limit": params.limit,
         "offset": params.offset,
         "query": params.query,
     }
     await allowed(request, "store.search", value)
-    prefix = of_prefix(_labels_in(value))
+    prefix = of_prefix(_prefix_in(value))
+    require_readable(api, value["filter"], "filter")
     try:
         rows = await found(api, prefix, params, filter=value["filter"])
     except FilterError as error:
@@ -120,7 +122,7 @@ async def namespaces(request: web.Request) -> web.Response:
     """
     params = await body(request, NamespaceSearch)
     value: dict[str, Any] = {
-        "namespace": list(of_prefix(params.prefix)),
+        "namespace": tuple(of_prefix(params.prefix)) or None,
         "suffix": params.suffix,
         "max_depth": params.max_depth,
         "limit": params.limit,
@@ -128,7 +130,7 @@ async def namespaces(request: web.Request) -> web.Response:
     }
     await allowed(request, "store.list_namespaces", value)
     matches = [
-        listing.NamespaceMatch("prefix", of_prefix(_labels_in(value))),
+        listing.NamespaceMatch("prefix", of_prefix(_prefix_in(value))),
         listing.NamespaceMatch("suffix", of_prefix(params.suffix)),
     ]
     listed = await listing.namespaces(
@@ -146,6 +148,11 @@ def _labels_in(value: Mapping[str, Any]) -> list[Any]:
     return list(namespace)
 
 
+def _prefix_in(value: Mapping[str, Any]) -> list[Any]:
+    """The same of what has no namespace but a prefix, which may be none."""
+    return [] if value["namespace"] is None else _labels_in(value)
+
+
 async def _write(api: Api, write: ItemWrite) -> None:
     for command in write_commands([write]):
         await submit(api, command)
@@ -160,7 +167,7 @@ async def _refresh(api: Api, rows: Sequence[Mapping[str, Any]], refresh: bool) -
 _ITEMS = "/store/items"
 _ITEM_QUERY = (
     Query("namespace", help="labels, joined by periods"),
-    Query("key"),
+    Query("key", help="of the item"),
     Query("refresh_ttl", "boolean", "whether the time to live of the item begins anew"),
 )
 

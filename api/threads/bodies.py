@@ -38,13 +38,19 @@ ThreadTtl = Annotated[
     BeforeValidator(_ttl),
     WithJsonSchema(
         {
-            "type": "object",
-            "properties": {
-                "strategy": {"enum": ["delete", "keep_latest"], "default": "delete"},
-                "ttl": {"type": "number"},
-            },
-            "required": ["ttl"],
-            "description": "What becomes of the thread after so many idle minutes",
+            "anyOf": [
+                {
+                    "type": "object",
+                    "properties": {
+                        "strategy": {"enum": ["delete", "keep_latest"], "default": "delete"},
+                        "ttl": {"type": "number"},
+                    },
+                    "required": ["ttl"],
+                },
+                {"type": "number"},
+                {"type": "null"},
+            ],
+            "description": "What becomes of the thread after so many idle minutes; a number: it is deleted",
         }
     ),
 ]

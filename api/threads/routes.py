@@ -65,8 +65,8 @@ async def create(request: web.Request) -> web.Response:
     )
     decided = await submit(api, command)
     created = bool(decided.events) and decided.events[0]["type"] == "thread.created"
-    if only is not None and not created and not await queries.exists(api.pool, thread_id, only):
-        raise ApiError(409, f"Thread with ID {thread_id} already exists")
+    if not created:
+        await _require_own(request, api, thread_id, only)
     if params.supersteps:
         supersteps = [{"updates": [u.model_dump() for u in step.updates]} for step in params.supersteps]
         problem = await apply_supersteps(api, thread_id, metadata, supersteps)
@@ -76,6 +76,24 @@ async def create(request: web.Request) -> web.Response:
     elif decided.at and created:
         return reply(new_thread_to_json(thread_id, metadata, normalize_timestamp(decided.at)))
     return await _thread_response(api, thread_id)
+
+
+async def _require_own(request: web.Request, api: Api, thread_id: str, only: MetadataFilter | None) -> None:
+    """Raises `ApiError` 409 unless the caller may see the thread that is there already: a handler of `threads.create`
+    that only writes an owner, as LangGraph's own examples have it, says nothing of threads that others have made."""
+    try:
+        may_read = await allowed(request, "threads.read", {"thread_id": thread_id})
+    except ApiError as error:
+        if error.status >= 500:
+            raise
+        raise _exists(thread_id) from None
+    for each in (only, may_read):
+        if each is not None and not await queries.exists(api.pool, thread_id, each):
+            raise _exists(thread_id)
+
+
+def _exists(thread_id: str) -> ApiError:
+    return ApiError(409, f"Thread with ID {thread_id} already exists")
 
 
 @requires("threads.read")

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from threadlog.api.auth.gate import allowed, metadata_in
 from threadlog.api.context import api_of
+from threadlog.api.encrypted_fields import require_readable
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, select_of
@@ -97,6 +98,7 @@ async def _allowed(
         value["ids"] = ids
     only = await allowed(request, "threads.search", value)
     params.metadata, params.values, params.status = metadata_in(value), value.get("values"), value.get("status")
+    require_readable(api_of(request), params.metadata, "metadata")
     return only
 
 

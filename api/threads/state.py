@@ -9,6 +9,7 @@ from aiohttp import web
 
 from threadlog.api.auth.gate import allowed, caller_of
 from threadlog.api.context import Api, api_of
+from threadlog.api.encrypted_fields import require_readable
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.models import fields_of
@@ -225,6 +226,7 @@ async def _history(
     api = api_of(request)
     thread_id = path_uuid(request, "thread_id", "thread")
     await readable(request, api, thread_id)
+    require_readable(api, metadata, "metadata")
     async with api.snapshot() as connection:
         states = await state.get_history(
             connection,
@@ -280,7 +282,11 @@ routes = [
     Route(
         "GET", _HISTORY, get_history, "Get a thread's states, newest first", returns=list[ThreadStateResponse],
         errors=(400, 404),
-        query=(Query("limit", "integer"), Query("before", "string", "a checkpoint id, exclusive"), _SELECT),
+        query=(
+            Query("limit", "integer", "states of a page; default: 10"),
+            Query("before", "string", "a checkpoint id, exclusive"),
+            _SELECT,
+        ),
     ),
     Route(
         "POST", _HISTORY, post_history, "Get a thread's states, newest first", History,

@@ -145,6 +145,7 @@ async def run_api(settings: Settings) -> None:
             pool=pool, gateway=sealing(gateway, keyring), log=readable, hub=hub, settings=options, priority=priority,
             embedder=embedder_of(application), encryption=None if keyring is None else keyring.handlers,
             encrypts=keyring is not None,
+            encrypted_names=frozenset() if keyring is None else keyring.field_names,
         )  # fmt: skip
         await _serve(parts, settings, uri, deps, custom)
         await _until_told_to_stop()
@@ -191,6 +192,7 @@ async def api_and_engine(
             trouble=lambda: processor.trouble, embedder=embedder,
             encryption=None if keyring is None else keyring.handlers,
             encrypts=keyring is not None,
+            encrypted_names=frozenset() if keyring is None else keyring.field_names,
         )  # fmt: skip
 
 

@@ -41,7 +41,8 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
                                   "`configurable`, by their names in lower case."),
     "http.mount_prefix": (Treatment.HONOURED, "All routes are below it; `/ok` is at its own place, too."),
     **{f"http.disable_{name}": (Treatment.HONOURED, f"The routes of {what} are not there.") for name, what in (
-        ("assistants", "assistants"), ("threads", "threads"), ("runs", "runs"),
+        ("assistants", "assistants"), ("threads", "threads"), ("runs", "runs"), ("store", "the store"),
+        ("crons", "crons"),
         ("meta", "`/info`, `/metrics`, `/docs`, `/openapi.json`, `/asyncapi.json`"))},
     **dict.fromkeys(("http.disable_mcp", "http.disable_a2a", "http.disable_ui"),
                     (Treatment.HONOURED, "Those endpoints are not there.")),

@@ -18,14 +18,17 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
 from tests.waiting import eventually
+from threadlog.api.app import ROUTES
+from threadlog.api.auth.gate import Gate
 from threadlog.api.custom_app.lifespan import Lifespan, StartFailed
 from threadlog.api.custom_app.mount import CustomApp, CustomAppError, load, merged_openapi
 from threadlog.api.settings import ApiSettings
 from threadlog.engine import logging_context
-from threadlog.engine.user_code.auth_section import TOKEN_HEADER
+from threadlog.engine.user_code.auth_section import TOKEN_HEADER, AuthSection
 from threadlog.engine.user_code.http_section import CodePlace, HeaderRule
 
 from .api_harness import ApiHarness, api_harness
+from .auth_handlers import auth
 
 
 class Thread(BaseModel):
@@ -78,7 +81,21 @@ def fastapi(seen: Seen) -> FastAPI:
 
     @app.get("/later")
     async def later() -> JSONResponse:
-        return JSONResponse({}, background=BackgroundTask(seen.hold.wait))
+        async def work() -> None:
+            try:
+                await seen.hold.wait()
+            finally:
+                seen.events.append("worked")
+
+        return JSONResponse({}, background=BackgroundTask(work))
+
+    @app.get("/where", name="where")
+    async def where(request: Request) -> dict[str, Any]:
+        return {"here": str(request.url_for("where")), "color": str(request.url_for("color"))}
+
+    @app.get("/who")
+    async def who(request: Request) -> dict[str, Any]:
+        return {"identity": request.user.identity, "scopes": list(request.auth.scopes)}
 
     @app.websocket("/socket")
     async def socket(socket: WebSocket) -> None:
@@ -88,7 +105,10 @@ def fastapi(seen: Seen) -> FastAPI:
         await socket.accept(subprotocol="chat")
         try:
             while True:
-                await socket.send_text((await socket.receive_text()).upper())
+                text = await socket.receive_text()
+                if text == "fail":
+                    raise ValueError("broken")
+                await socket.send_text(text.upper())
         except WebSocketDisconnect as error:
             seen.events.append(f"left {error.code}")
 
@@ -177,7 +197,18 @@ async def test_a_response_comes_in_pieces_and_does_not_wait_for_background_tasks
     seen.hold.clear()
     async with api.client.get("/later") as answer:
         assert await answer.json() == {}
+    async with api.client.get("/color") as answer:  # the next request of the connection
+        assert (await answer.json())["color"] == "blue"
+    assert "worked" not in seen.events
     seen.hold.set()
+    await eventually(lambda: "worked" in seen.events)
+
+
+async def test_background_tasks_end_before_the_application_does(database: str, seen: Seen) -> None:
+    async with api_harness(database, custom=CustomApp(asgi=fastapi(seen))) as api:
+        assert await api.call("GET", "/later") == {}
+        asyncio.get_running_loop().call_later(0.2, seen.hold.set)
+    assert seen.events == ["started", "worked", "stopped"]
 
 
 async def test_the_application_hears_that_a_client_has_left(api: ApiHarness, seen: Seen) -> None:
@@ -213,6 +244,10 @@ async def test_web_sockets_of_the_application(api: ApiHarness, seen: Seen) -> No
         assert await socket.receive_str() == "HELLO"
         await socket.close(code=4001)
     await eventually(lambda: "left 4001" in seen.events)
+    async with api.client.ws_connect("/socket") as socket:
+        await socket.send_str("fail")
+        await socket.receive()
+        assert socket.close_code == 1011
     with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
         await api.client.ws_connect("/socket?refuse=1")
 
@@ -265,6 +300,104 @@ async def test_an_aiohttp_application_has_the_same(database: str, seen: Seen) ->
         async with api.client.get("/threads/nonsense") as answer:
             assert (answer.status, answer.headers["x-around"]) == (422, "422")
     assert seen.events == ["started green", "stopped"]
+
+
+async def test_a_web_socket_of_an_aiohttp_application_that_fails_is_closed(database: str) -> None:
+    async def fail(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str("hello")
+        raise ValueError("broken")
+
+    mine = web.Application()
+    mine.router.add_get("/socket", fail)
+    async with (
+        api_harness(database, custom=CustomApp(aiohttp=mine)) as api,
+        api.client.ws_connect("/socket") as socket,
+    ):
+        assert await socket.receive_str() == "hello"
+        ended = await socket.receive()
+        assert ended.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR), ended
+
+
+async def test_urls_of_its_routes_are_found_by_name(api: ApiHarness) -> None:
+    found = await api.call("GET", "/where")
+    assert found == {"here": str(api.client.make_url("/where")), "color": str(api.client.make_url("/color"))}
+
+
+async def test_all_of_an_application_is_below_the_prefix(database: str, seen: Seen) -> None:
+    async def hello(request: web.Request) -> web.Response:
+        return web.json_response("hello")
+
+    mine, options = web.Application(), ApiSettings(mount_prefix="/agents")
+    mine.router.add_get("/hello", hello)
+    async with api_harness(database, options, CustomApp(asgi=fastapi(seen))) as api:
+        assert await api.call("GET", "/agents/color") == {"color": "blue"}
+        assert (await api.call("GET", "/agents/where"))["here"] == str(api.client.make_url("/agents/where"))
+        for path in ("/color", "/agentscolor"):
+            assert (await api.ask("GET", path))[0] == 404
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
+            await api.client.ws_connect("/socket")
+        assert (await api.call("GET", "/agents/openapi.json"))["servers"] == [{"url": "/agents"}]
+    async with api_harness(database, options, CustomApp(aiohttp=mine)) as api:
+        assert await api.call("GET", "/agents/hello") == "hello"
+        assert (await api.ask("GET", "/hello"))[0] == 404
+
+
+async def test_its_routes_know_the_user_where_they_need_one(database: str, seen: Seen) -> None:
+    async def who(request: web.Request) -> web.Response:
+        return web.json_response({"identity": request["user"].identity})
+
+    def gate() -> Gate:
+        return Gate(auth, AuthSection("", "auth", True), token="t", studio=False, custom_routes=True)
+
+    ann: dict[str, Any] = {"headers": {"Authorization": "Bearer ann"}}
+    mine = web.Application()
+    mine.router.add_get("/who", who)
+    async with api_harness(database, custom=CustomApp(asgi=fastapi(seen)), gate=gate()) as api:
+        assert await api.call("GET", "/who", **ann) == {"identity": "ann", "scopes": ["chat"]}
+        assert (await api.ask("GET", "/who"))[0] == 401
+    async with api_harness(database, custom=CustomApp(aiohttp=mine), gate=gate()) as api:
+        assert await api.call("GET", "/who", **ann) == {"identity": "ann"}
+        assert (await api.ask("GET", "/who"))[0] == 401
+
+
+async def test_an_application_has_its_own_home_page(database: str) -> None:
+    asgi, own = FastAPI(), web.Application()
+
+    @asgi.get("/")
+    async def home() -> str:
+        return "home"
+
+    async def mine(request: web.Request) -> web.Response:
+        return web.json_response("home")
+
+    own.router.add_get("/", mine)
+    for custom in (CustomApp(asgi=asgi), CustomApp(aiohttp=own)):
+        async with api_harness(database, custom=custom) as api:
+            assert await api.call("GET", "/") == "home"
+            assert (await api.call("GET", "/ok"))["ok"] is True
+
+
+@pytest.mark.parametrize("kind", ["starlette", "aiohttp"])
+def test_routes_that_get_no_requests_are_named(kind: str) -> None:
+    async def handler(request: Any) -> None: ...
+
+    paths = ["/mine", "/threads/mine", "/threads/{name}/state", "/docs"]
+    if kind == "aiohttp":
+        own = web.Application()
+        for path in paths:
+            own.router.add_post(path, handler)  # type: ignore[arg-type]
+        custom = CustomApp(aiohttp=own)
+    else:
+        asgi = FastAPI()
+        for path in paths:
+            asgi.add_route(path, handler, methods=["POST"])
+        custom = CustomApp(asgi=asgi)
+    served = [("POST", "/threads/{thread_id}"), ("GET", "/mine"), ("POST", "/threads/{thread_id:[^{}/]+}/state")]
+    assert custom.hidden_behind(served) == ["POST /threads/mine", "POST /threads/{name}/state"]
+    hidden = custom.hidden_behind((route.method, route.path) for route in ROUTES)
+    assert hidden == ["POST /threads/{name}/state"]
 
 
 async def test_an_asgi_application_of_another_kind_has_its_routes_and_no_say_in_ours(database: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import ValidationError
 
 from tests.described import Description, references
@@ -40,6 +42,34 @@ def test_a_route_has_a_model_of_what_it_takes_and_returns(route: Route) -> None:
         content = response.get("content", {})
         assert content or int(status) < 300 or status in ("304", "307"), f"{status} has a body"
         assert all(media["schema"] != {} for media in content.values()), f"{status} has a schema"
+
+
+OPERATIONS = [(f"{route.method} {plain_path(route.path)}", route) for route in ROUTES]
+
+
+@pytest.mark.parametrize(("label", "route"), OPERATIONS, ids=[label for label, _ in OPERATIONS])
+def test_an_operation_is_described_and_shown(label: str, route: Route) -> None:
+    method, _, path = label.partition(" ")
+    operation = DOCUMENT["paths"][path][method.lower()]
+    assert operation["description"].endswith(".") and "contract" not in operation["description"]
+    assert all(parameter["description"] for parameter in operation.get("parameters", ()))
+    assert all(f"`{access}`" in operation["description"] for access in route.access or ())
+    if route.body is not None:
+        (media,) = operation["requestBody"]["content"].values()
+        example = media["example"]
+        for body in example if route.list_body else [example]:
+            assert set(body) <= set(route.body.model_fields), "fields that the route would pass over"
+            route.body.model_validate(body)
+        whole = {**media["schema"], "components": DOCUMENT["components"]}
+        jsonschema.Draft202012Validator(whole).validate(example)
+
+
+def test_the_description_is_openapi_and_its_defaults_fit_their_schemas() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+def test_the_paths_are_below_the_mount_prefix() -> None:
+    assert describe(ROUTES, "1", prefix="/agents")["servers"] == [{"url": "/agents"}]
 
 
 def test_a_name_in_place_of_a_model_is_refused() -> None:

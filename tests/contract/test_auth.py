@@ -58,7 +58,7 @@ async def test_without_credentials_the_response_is_what_authenticate_raises(guar
 
 
 @pytest.mark.contract(158)
-async def test_a_foreign_thread_is_not_there(ann: LangGraphClient, bob: LangGraphClient) -> None:
+async def test_a_foreign_thread_is_not_there(guarded: Server, ann: LangGraphClient, bob: LangGraphClient) -> None:
     thread = await ann.threads.create(metadata={"topic": "cats"})
     thread_id = thread["thread_id"]
     run = await ann.runs.create(thread_id, "whoami", input={})
@@ -81,6 +81,8 @@ async def test_a_foreign_thread_is_not_there(ann: LangGraphClient, bob: LangGrap
     assert [await refused(call()) for call in calls] == [404] * len(calls)
     assert await refused(bob.threads.copy(thread_id)) == 409
     assert await refused(bob.threads.create(thread_id=thread_id, if_exists="do_nothing")) == 409
+    async with get_client(url=guarded.url, headers={"Authorization": "Bearer cid"}) as cid:  # no filter, just a stamp
+        assert await refused(cid.threads.create(thread_id=thread_id, if_exists="do_nothing")) == 409
     assert await bob.threads.search(metadata={"topic": "cats"}) == []
     assert await bob.threads.count(metadata={"topic": "cats"}) == 0
     assert await ann.threads.count(metadata={"topic": "cats"}) == 1

@@ -29,6 +29,8 @@ async def test_routes_middleware_and_lifespan_of_the_application_stand_beside_ou
         missing = await http.get("/threads/nonsense")
         assert missing.status_code == 422 and missing.headers["x-marked"] == "yes"
         assert {"/hello", "/threads"} <= (await http.get("/openapi.json")).json()["paths"].keys()
+        assert (await http.get("/openapi.json")).json()["servers"] == [{"url": "/agents"}]
+        assert (await http.get("/where")).json() == {"hello": "/agents/hello"}
         assert (await http.get("/assistant-names")).json() == ["show"]
     async with get_client(url=f"{server.url}/agents", headers={"X-Tenant": "t", "X-Secret": "s"}) as client:
         thread = await client.threads.create()
@@ -49,4 +51,4 @@ async def test_routes_middleware_and_lifespan_of_the_application_stand_beside_ou
         assert (await client.runs.join(thread["thread_id"], run))["seen"]["x-tenant"] == "t"
     async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
         assert (await http.get("/ok")).json()["ok"] is True
-        assert (await http.get("/threads/search")).status_code == 404
+        assert (await http.get("/threads/search")).status_code == (await http.get("/hello")).status_code == 404

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from threadlog.engine.user_code.auth_section import AuthSection
+from threadlog.engine.user_code.http_section import FLAGS
 from threadlog.engine.user_code.langgraph_json import ConfigError, ThreadTtl, load
 from threadlog.engine.user_code.langgraph_keys import KEYS, SECTIONS, VARIABLES, Treatment, keys_table, variables_table
 
@@ -24,6 +25,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_docs_list_every_key_and_variable_as_it_is() -> None:
     assert keys_table() in DOCS.read_text() and variables_table() in DOCS.read_text()
+
+
+def test_every_flag_of_http_has_a_row() -> None:
+    assert {f"http.disable_{name}" for name in FLAGS} <= KEYS.keys()
 
 
 def write(folder: Path, content: Any) -> Path:

@@ -21,6 +21,11 @@ async def hello(request: Request) -> dict:
     return {"greeting": request.state.greeting}
 
 
+@app.get("/where")
+async def where(request: Request) -> dict:
+    return {"hello": request.url_for("hello").path}
+
+
 @app.get("/ok")
 async def ok() -> dict:
     return {"ok": "not the server's"}
