@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     # where the data lives
     database_uri: str | None = Field(
         None,
-        validation_alias=AliasChoices("DATABASE_URI", "POSTGRES_URI"),
+        validation_alias=AliasChoices("DATABASE_URI", "POSTGRES_URI", "POSTGRES_URI_CUSTOM"),
         description="Postgres to use. Unset: an embedded one, its files in the data folder.",
     )
     kafka_bootstrap_servers: str | None = Field(

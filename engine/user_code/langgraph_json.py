@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from threadlog.engine.user_code.auth_section import AuthSection, Wrong, options_of
 from threadlog.engine.user_code.http_section import CodePlace, HttpSection, place_of, read_http
-from threadlog.engine.user_code.langgraph_keys import SECTIONS, VARIABLES, Treatment, asked, sections_of, treatments
+from threadlog.engine.user_code.langgraph_keys import SECTIONS, Treatment, asked_in, sections_of, treatments
 from threadlog.engine.user_code.migrations_section import MigrationStep, read_migrations
 from threadlog.engine.user_code.store_config import StoreConfig, StoreConfigError, store_config
 from threadlog.engine.user_code.ui_section import UiSection, read_ui
@@ -175,7 +175,7 @@ def _check_treatments(
     for variable, section in sections.items():
         inside = treatments({SECTIONS[variable]: section})
         found += [(f"{variable} ({key})", treatment, why) for key, treatment, why in inside]
-    found += [(name, *what) for name, what in VARIABLES.items() if asked(name, environment.get(name))]
+    found += asked_in(environment)
     for name, treatment, why in found:
         if treatment is Treatment.REFUSED:
             raise ConfigError(file, name, f"{why} Remove it only if that is what you want.")

@@ -17,6 +17,7 @@ class Treatment(StrEnum):
     BUILD = "build only"  # for building images: nothing to do in a running server
     IGNORED = "ignored, with a warning"
     REFUSED = "refused"
+    NEEDLESS = "not needed"  # what it is for is done otherwise, or always: nothing is missing
 
 
 _NO_PICKLE = (
@@ -26,6 +27,9 @@ _NO_PICKLE = (
 _NO_CUSTOM_STORE = (
     "Items are kept in threadlog's own log and tables, which a store of the application's own would pass by. Use that "
     "store in the graphs by another name than `runtime.store`."
+)
+_NO_CUSTOM_CHECKPOINTER = (
+    "Checkpoints are always in threadlog's own log and tables, which another checkpointer would pass by."
 )
 # A dotted key is inside of another one; an object whose own key is not here is looked into.
 KEYS: Mapping[str, tuple[Treatment, str]] = {
@@ -66,10 +70,11 @@ KEYS: Mapping[str, tuple[Treatment, str]] = {
     "store.path": (Treatment.REFUSED, _NO_CUSTOM_STORE),
     "store": (Treatment.IGNORED, "Every other key of it."),
     "checkpointer.ttl": (Treatment.HONOURED, "`strategy`, `default_ttl`, `sweep_interval_minutes`, `sweep_limit`."),
-    "checkpointer.backend": (Treatment.IGNORED, "Checkpoints are always in threadlog's own tables."),
+    "checkpointer.backend": (Treatment.REFUSED, f"`default` asks for nothing. {_NO_CUSTOM_CHECKPOINTER}"),
+    "checkpointer.path": (Treatment.REFUSED, _NO_CUSTOM_CHECKPOINTER),
     "checkpointer.serde.pickle_fallback": (Treatment.REFUSED, _NO_PICKLE),
     "checkpointer.serde": (Treatment.IGNORED, "Every other key of it: all types of the graphs are read."),
-    "checkpointer": (Treatment.IGNORED, "Every other key of it: `path`."),
+    "checkpointer": (Treatment.IGNORED, "Every other key of it."),
     "priority.path": (Treatment.HONOURED, "A `langgraph_sdk.Priority` with its `assign` function."),
     "priority": (Treatment.IGNORED, "Every other key of it."),
     "migrations": (Treatment.HONOURED, "threadlog's own: functions that bring states of earlier versions of a graph up "
@@ -98,7 +103,12 @@ SECTIONS: Mapping[str, str] = {
     "LANGGRAPH_UI_CONFIG": "ui_config",
 }
 
-# Other variables of LangGraph Server that ask for something that is not done here.
+_NO_REDIS = "There is no Redis here: the log and Postgres are all."
+_NO_DATADOG = "Nothing is sent to Datadog: have its agent scrape `/metrics`, or set `OTEL_EXPORTER_OTLP_ENDPOINT`."
+_NO_A2UI = "A2A shows messages and states of agents, no results of tool calls and no A2UI."
+_INSIDE = "A switch of parts that are LangGraph Server's own."
+
+# Other variables of LangGraph Server than those that are settings here (`deploy.settings`).
 VARIABLES: Mapping[str, tuple[Treatment, str]] = {
     "LANGGRAPH_AUTH_TYPE": (
         Treatment.REFUSED,
@@ -111,9 +121,35 @@ VARIABLES: Mapping[str, tuple[Treatment, str]] = {
         "The graphs, where there is no `langgraph.json`.",
     ),
     "MOUNT_PREFIX": (Treatment.HONOURED, "As the key `http.mount_prefix`."),
-    "LS_RATE_LIMITS": (Treatment.IGNORED, "Requests are not limited."),
-    "LS_DEFAULT_CHECKPOINTER_BACKEND": (Treatment.IGNORED, "As the key `checkpointer.backend`."),
+    "LS_RATE_LIMITS": (Treatment.REFUSED, "Requests are not limited here: limit them in the proxy in front."),
+    "LS_DEFAULT_CHECKPOINTER_BACKEND": (Treatment.REFUSED, f"`default` asks for nothing. {_NO_CUSTOM_CHECKPOINTER}"),
+    "LS_MONGODB_URI": (Treatment.REFUSED, _NO_CUSTOM_CHECKPOINTER),
+    **dict.fromkeys(("LSD_DD_API_KEY", "LSD_DD_ENDPOINT"), (Treatment.REFUSED, _NO_DATADOG)),
+    **dict.fromkeys(
+        ("A2A_ALLOWED_TOOL_CALL_RESULTS", "A2A_A2UI_ENABLED", "A2A_A2UI_TOOL_CALL_RESULTS"),
+        (Treatment.REFUSED, _NO_A2UI),
+    ),
+    **dict.fromkeys(("DD_API_KEY", "LS_APM_OTEL_ENABLED"), (Treatment.IGNORED, _NO_DATADOG)),
+    "LSD_RUN_QUEUE_TRACE_LOG": (Treatment.IGNORED, "`LOG_LEVEL=DEBUG` and `threadlog events` tell of the queue."),
+    **dict.fromkeys(
+        ("REDIS_URI", "REDIS_URI_CUSTOM", "REDIS_KEY_PREFIX", "REDIS_CLUSTER", "REDIS_MAX_CONNECTIONS"),
+        (Treatment.NEEDLESS, _NO_REDIS),
+    ),
+    "LANGGRAPH_POSTGRES_POOL_MAX_SIZE": (Treatment.NEEDLESS, "Each process has a few connections, whatever its load."),
+    "LANGGRAPH_CHECKPOINTER_POSTGRES_POOL_MAX_SIZE": (Treatment.NEEDLESS, "And the others of this name: the same."),
+    "BG_JOB_ISOLATED_LOOPS": (Treatment.NEEDLESS, "Graphs are always executed by processes of their own."),
+    "LANGGRAPH_CLOUD_LICENSE_KEY": (Treatment.NEEDLESS, "There is no licence to check."),
+    "LS_CHECKPOINT_DELETE": (Treatment.NEEDLESS, "Checkpoints go with the transaction that deletes their thread."),
+    "LANGGRAPH_AES_LEGACY_KEY": (Treatment.NEEDLESS, "Nothing here was encrypted with it."),
+    "METRIC_MAX_EMITTING_TIER": (Treatment.NEEDLESS, "All metrics are shown, internal ones where they are asked for."),
+    "LSD_PROTOCOL_V2_BUFFER_SIZE": (Treatment.NEEDLESS, "Events are replayed from the log."),
+    "FF_V2_EVENT_STREAMING": (Treatment.NEEDLESS, "Event streaming is always there."),
+    **dict.fromkeys(
+        ("FF_USE_CORE_API", "FF_OPTIMIZED_STREAMING", "FF_LOG_DROPPED_EVENTS", "PREFER_GRPC_CHECKPOINTER"),
+        (Treatment.NEEDLESS, _INSIDE),
+    ),
 }
+_SWITCHED_OFF = frozenset({"false", "0", "no", "off"})
 
 _ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "checkpointer.backend": ("default",),
@@ -125,6 +161,14 @@ _ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
 def asked(name: str, value: Any) -> bool:
     """Whether that value of a key or variable asks for something."""
     return value not in (None, False, "", [], {}) and value not in _ASKS_FOR_NOTHING.get(name, ())
+
+
+def asked_in(environment: Mapping[str, str]) -> Iterator[tuple[str, Treatment, str]]:
+    """Every variable that asks for something: its name, what is done with it, and why."""
+    for name, (treatment, why) in VARIABLES.items():
+        value = environment.get(name)
+        if asked(name, value) and (value or "").strip().lower() not in _SWITCHED_OFF:
+            yield name, treatment, why
 
 
 def treatments(section: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Treatment, str]]:

@@ -16,6 +16,7 @@ from threadlog.deploy.settings import Settings
 from threadlog.engine.user_code.langgraph_keys import KEYS, SECTIONS, VARIABLES, Treatment
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md"
+CONTRACT = PAGE.with_name("http-api.md")
 SOME_ID = "0b2e5f1c-4c0d-4f0e-9a5e-1f2d3c4b5a69"
 PARTLY = {("GET", "/metrics")}
 """What is incomplete; the remarks say why."""
@@ -100,6 +101,30 @@ def test_variables_are_treated_as_the_table_says() -> None:
     for name, (treatment, _) in VARIABLES.items():
         assert (words[name] == "refused") == (treatment is Treatment.REFUSED), name
         assert (words[name] == "honoured") == (treatment is Treatment.HONOURED), name
+        assert (words[name] == "not needed") == (treatment is Treatment.NEEDLESS), name
     for name, key in SECTIONS.items():
         if key in KEYS and KEYS[key][0] is Treatment.HONOURED:
             assert words[name] == "honoured", name
+
+
+LANGCHAINS_OWN = {"LANGSMITH_TRACING", "LANGSMITH_PROJECT"}
+
+
+def test_every_variable_and_key_of_the_contract_is_treated() -> None:
+    variables = {next(iter(names(cell))) for cell, _, _ in table("Environment variables")}
+    for variable in _of_the_contract("### 9.3", r"\b([A-Z][A-Z0-9_]{3,})"):
+        known = variables | LANGCHAINS_OWN
+        assert variable in known or any(name.startswith(variable) for name in known if variable.endswith("_")), variable
+    for key in _of_the_contract("### 9.2", r"([a-z$_]+)") - {"key"}:
+        assert any(known.partition(".")[0] == key for known in KEYS), key
+
+
+def _of_the_contract(heading: str, pattern: str) -> set[str]:
+    """What the first column of a section's table names."""
+    section = CONTRACT.read_text().partition(heading)[2].partition("\n#")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")][1:]
+    found: set[str] = set()
+    for cell in cells:
+        found |= {f"{stem}_CUSTOM" for stem in re.findall(r"([A-Z_]+)\(_CUSTOM\)", cell)}
+        found |= set(re.findall(pattern, re.sub(r"\([^)]*\)", "", cell)))
+    return found

@@ -43,7 +43,7 @@ from threadlog.projections.derived.tables import DerivedTables
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in Settings.model_fields:
         monkeypatch.delenv(env_name(field), raising=False)
-    for name in ("POSTGRES_URI", PROCESS_NAME):
+    for name in ("POSTGRES_URI", "POSTGRES_URI_CUSTOM", PROCESS_NAME):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -82,11 +82,11 @@ def test_it_says_where_what_and_when_and_stops_clean(app: Path, up: Callable[...
 
 
 def test_an_env_file_that_nobody_made_stops_nothing_and_is_named(app: Path, up: Callable[..., Server]) -> None:
-    app.write_text(app.read_text().replace("{", '{"env": ".env", "checkpointer": {"path": "./a.py:a"}, ', 1))
+    app.write_text(app.read_text().replace("{", '{"env": ".env", "checkpointer": {"other": "./a.py:a"}, ', 1))
     server = up(app, executors=1)
     (missing, ignored) = [line for line in server.lines if line.startswith("notice ")]
     assert f"{app.parent / '.env'}, which `env` names, does not exist" in missing
-    assert "not acted on: checkpointer.path " in ignored
+    assert "not acted on: checkpointer.other " in ignored
     assert ask(server) == "one"
 
 

@@ -183,7 +183,7 @@ def test_a_variable_is_treated_like_the_key_it_stands_for(
     if treatment is Treatment.REFUSED:
         with pytest.raises(ConfigError, match=variable):
             load(file)
-    elif variable in VARIABLES and treatment is Treatment.HONOURED:
+    elif variable in VARIABLES and treatment in (Treatment.HONOURED, Treatment.NEEDLESS):
         assert load(file).notices == []
     elif treatment is Treatment.HONOURED:
         with pytest.raises(ConfigError, match="other"):  # it has no such key
@@ -191,6 +191,16 @@ def test_a_variable_is_treated_like_the_key_it_stands_for(
     else:
         (notice,) = load(file).notices
         assert variable in notice
+
+
+@pytest.mark.parametrize("value", ["", "false", "False", "0", "off"])
+def test_a_variable_that_is_switched_off_asks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    for variable, (treatment, _) in VARIABLES.items():
+        if treatment in (Treatment.REFUSED, Treatment.IGNORED):
+            monkeypatch.setenv(variable, value)
+    assert load(write(tmp_path, AGENT)).notices == []
 
 
 def test_auth_in_the_env_file_is_refused_too(tmp_path: Path) -> None:
