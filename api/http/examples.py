@@ -76,4 +76,4 @@ EXAMPLES: Mapping[str, Any] = {
 
 def example_of(route: str, model: type[Any]) -> Any:
     """The example of a route, `METHOD /path`, whose body has this model; None without one."""
-    return EXAMPLES.get(route, EXAMPLES.get(model.__name__))
+    return EXAMPLES.get(route.removesuffix("/"), EXAMPLES.get(model.__name__))
