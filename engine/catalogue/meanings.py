@@ -163,6 +163,7 @@ MEANINGS: Mapping[str, str] = {
     "thread_ttl": "`ttl` of the thread to create",
     "ttl": "time to live: `{strategy: delete | keep_latest, ttl: idle minutes}`",
     "thread.expired.ttl": "the time to live that has passed",
+    "store.items_put.items": "`[{key, value, ttl, vectors}, …]`, each as in `store.item_put`, in order",
     "store.item_put.ttl": "minutes after which the item is gone unless it is read or put again; None: never",
     "value": "the item's value",
     "vectors": "embedded texts of the value: `[[path, vector], …]`, a vector as Base64 of 32-bit floats, little-endian",

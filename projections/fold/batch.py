@@ -8,7 +8,7 @@ batch saved), `must_flush_before_…` returns True and the caller starts a new f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,6 +20,8 @@ from threadlog.engine.domain.text import storable, without_nul
 from threadlog.engine.processor.ports import Stop
 
 _READS = 32  # values of the `values` topic that are read at the same time
+
+_VALUES_CHARACTERS = 1024 * 1024  # of JSON that is one argument: Postgres holds each value, perhaps not all in one
 
 FINAL = frozenset({"success", "error", "timeout", "interrupted"})
 
@@ -171,17 +173,19 @@ class CheckpointRow:
     shown: Any = None
 
 
-@dataclass(slots=True)
-class StoreItemRow:
-    """An item put in this batch. `ttl_from`: when its time to live began; `vectors`: `(path, numbers)`."""
+class StoreWrite(NamedTuple):
+    """What items that are put together have in common, as `store_write` in the tables. `ttl_from`: when their time to
+    live began."""
 
+    namespace: str
     p: int
-    value: str
     created_at: datetime
     updated_at: datetime
-    ttl_minutes: float | None
     ttl_from: datetime
-    vectors: list[tuple[str, list[float]]]
+
+
+StorePut = tuple[StoreWrite, Any, float | None, Sequence[tuple[str, list[float]]]]
+"""An item put in this batch: its write, value, time to live in minutes, and embedded texts as `(path, numbers)`."""
 
 
 @dataclass(slots=True)
@@ -215,10 +219,9 @@ class ProjectionBatch:
     store_sweeps: list[tuple[str, datetime]] = field(default_factory=list)
     store_touches: dict[tuple[str, str], datetime] = field(default_factory=dict)
     store_gone: set[tuple[str, str]] = field(default_factory=set)
-    store_puts: dict[tuple[str, str], StoreItemRow] = field(default_factory=dict)
+    store_puts: dict[tuple[str, str], StorePut] = field(default_factory=dict)
     store_expiring: set[tuple[str, str]] = field(default_factory=set)  # those of them with a time to live
     store_namespaces: set[str] = field(default_factory=set)  # with items in this fold
-    store_last: tuple[list[str] | None, str] = (None, "")  # the namespace of the put before, and its text
     ends: list[tuple[str, str, str | None, Any, bool | None]] = field(default_factory=list)  # see `project_ends`
     stops: dict[str, Stop | None] = field(default_factory=dict)  # runs whose executors have to know, see `Executors`
     webhooks: dict[str, WebhookRow] = field(default_factory=dict)
@@ -339,23 +342,42 @@ class ProjectionBatch:
     def changes_store(self) -> bool:
         return bool(self.store_namespaces or self.store_sweeps)
 
+    def put_arguments(self, applied: str | None) -> list[Any] | None:
+        """The arguments of `project_puts`, if it can do all that this fold changes: what is put into one namespace at
+        one time, as nearly always where there is a put."""
+        puts = self.store_puts
+        if not puts or len(self.aggregates) != 1 or any(getattr(self, name) for name in _BESIDE_PUTS):
+            return None
+        ((aggregate, (_, state, deleted_at)),) = self.aggregates.items()
+        write = next(iter(puts.values()))[0]
+        if deleted_at is not None or not write.created_at == write.updated_at == write.ttl_from:
+            return None
+        if any(put[0] is not write or put[3] for put in puts.values()):
+            return None
+        values = clean_text([value for _, value, _, _ in puts.values()])
+        if len(values) > _VALUES_CHARACTERS:
+            return None
+        keys = [key for _, key in puts]
+        ttls = [ttl for _, _, ttl, _ in puts.values()] if self.store_expiring else None
+        return [
+            aggregate, text(state), write.namespace, write.p, write.updated_at,
+            keys, values, ttls, min(keys), max(keys), applied,
+        ]  # fmt: skip
+
     def store_arguments(self) -> list[Any]:
         """The arguments of `project_store`, in its order."""
-        writes: dict[tuple[Any, ...], int] = {}
+        writes: dict[StoreWrite, int] = {}
         puts = [
-            (
-                writes.setdefault((item[0], row.p, row.created_at, row.updated_at, row.ttl_from), len(writes) + 1),
-                item[1], row.value, row.ttl_minutes,
-            )
-            for item, row in self.store_puts.items()
-        ]  # fmt: skip
+            (writes.setdefault(write, len(writes) + 1), key, clean_text(value), ttl)
+            for (_, key), (write, value, ttl, _) in self.store_puts.items()
+        ]
         arguments: list[Any] = [
             self.store_sweeps,
             [(*item, at) for item, at in self.store_touches.items()],
             list(self.store_gone),
             list(writes),
             *([list(column) for column in zip(*puts, strict=True)] if puts else [None] * 4),
-            [(*item, *vector) for item, row in self.store_puts.items() for vector in row.vectors],
+            [(*item, *vector) for item, (_, _, _, vectors) in self.store_puts.items() for vector in vectors],
         ]
         return [argument or None for argument in arguments]
 
@@ -418,7 +440,10 @@ class ProjectionBatch:
         return [argument or None for argument in arguments]  # a null costs less than an empty array
 
 
-_FIELDS = tuple(f.name for f in fields(ProjectionBatch) if f.name not in ("offset", "store_last"))
+_FIELDS = tuple(f.name for f in fields(ProjectionBatch) if f.name != "offset")
+_BESIDE_PUTS = [
+    name for name in _FIELDS if name not in ("aggregates", "store_puts", "store_expiring", "store_namespaces")
+]
 
 
 def _forget(table: dict[Any, Any], thread_id: str) -> None:

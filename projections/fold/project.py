@@ -61,6 +61,7 @@ PROJECT_PRIORITIES = "SELECT project_priorities($1, $2, $3)"
 PROJECT_ENDS = "SELECT project_ends($1)"
 STORE_ARGUMENTS = 9
 PROJECT_STORE = "SELECT project_store(" + ", ".join(f"${i}" for i in range(1, STORE_ARGUMENTS + 1)) + ")"
+PROJECT_PUTS = "SELECT project_puts(" + ", ".join(f"${i}" for i in range(1, 12)) + ")"
 PROJECT_WEBHOOKS = "SELECT project_webhooks($1, $2, $3, $4, $5)"
 PROJECT_ROWS = "SELECT project_rows(" + ", ".join(f"${i}" for i in range(1, 21)) + ")"
 ARGUMENTS = 20
@@ -223,9 +224,12 @@ async def write_rows(conn: Any, arguments: Sequence[Any], *, seconds: float = 30
 def statements(
     rows: ProjectionBatch, applied: str | None, *, quiet: bool = False, wakes: bool = True
 ) -> list[tuple[str, list[Any]]]:
-    """The statements that write a fold, with their arguments: one, before it `project_ends` if runs end in it and
-    `project_webhooks` if webhooks change, and after it `project_priorities` if attempts have some and what the
-    store, crons and keyed requests write, if there is something of theirs."""
+    """The statements that write a fold, with their arguments: `project_puts` if that can do it alone, else
+    `project_rows`, before it `project_ends` if runs end in it and `project_webhooks` if webhooks change, and after it
+    `project_priorities` if attempts have some and what the store, crons and keyed requests write, if there is
+    something of theirs."""
+    if (puts := rows.put_arguments(None if quiet else applied)) is not None:
+        return [(PROJECT_PUTS, puts)]
     written = [(PROJECT_ROWS, rows.arguments(applied, quiet=quiet, wakes=wakes))]
     if rows.changes_webhooks:
         written.insert(0, (PROJECT_WEBHOOKS, rows.webhook_arguments()))
@@ -268,7 +272,8 @@ async def project_singly(
         await write(conn, fold([(p, [Accepted(item.offset, replace(record, events=[]), None)])]), read_value)
     deleted_at = None
     origin = record.events[:1] if record.imported else []
-    for idx, event in enumerate(record.events):
+    apart = [one for event in record.events for one in store.one_by_one(event)]
+    for idx, event in enumerate(apart):
         try:
             async with conn.transaction():
                 alone = Accepted(item.offset, replace(record, events=[*origin, event]), None)

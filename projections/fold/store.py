@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from threadlog.engine.domain.store_namespace import namespace_text
 from threadlog.engine.domain.text import storable
-from threadlog.projections.fold.batch import ProjectionBatch, StoreItemRow, clean_text, time_of
+from threadlog.projections.fold.batch import ProjectionBatch, StoreWrite, time_of
 
 
 def put(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
-    labels, namespace = rows.store_last
-    if event["namespace"] is not labels:  # a command's puts share the list
-        namespace = _text(event["namespace"])
-        rows.store_last = event["namespace"], namespace
-        rows.store_namespaces.add(namespace)
-    item = (namespace, storable(event["key"]))
-    earlier = rows.store_puts.get(item)
-    created_at = at if earlier is None else earlier.created_at
-    ttl, vectors = event.get("ttl"), event.get("vectors")
-    embedded = [(storable(path), numbers_of(data)) for path, data in vectors] if vectors else []
-    rows.store_puts[item] = StoreItemRow(p, clean_text(event["value"]), created_at, at, ttl, at, embedded)
-    if ttl is not None:
-        rows.store_expiring.add(item)
+    _put(rows, event["namespace"], (event,), at, p)
+
+
+def put_together(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
+    _put(rows, event["namespace"], event["items"], at, p)
+
+
+def _put(rows: ProjectionBatch, labels: list[str], items: Iterable[dict[str, Any]], at: datetime, p: int) -> None:
+    namespace = _text(labels)
+    rows.store_namespaces.add(namespace)
+    write = StoreWrite(namespace, p, at, at, at)
+    puts = rows.store_puts
+    for item in items:
+        place = namespace, storable(item["key"])
+        of_item = write
+        if (earlier := puts.get(place)) is not None and earlier[0].created_at != at:
+            of_item = write._replace(created_at=earlier[0].created_at)
+        ttl, vectors = item.get("ttl"), item.get("vectors")
+        embedded = [(storable(path), numbers_of(data)) for path, data in vectors] if vectors else ()
+        puts[place] = of_item, item["value"], ttl, embedded
+        if ttl is not None:
+            rows.store_expiring.add(place)
 
 
 def deleted(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) -> None:
@@ -41,7 +51,7 @@ def touched(rows: ProjectionBatch, event: dict[str, Any], at: datetime, p: int) 
     for key in event["keys"]:
         item = _item(event["namespace"], key)
         if (row := rows.store_puts.get(item)) is not None:
-            row.ttl_from = at
+            rows.store_puts[item] = row[0]._replace(ttl_from=at), *row[1:]
         elif item not in rows.store_gone:
             rows.store_touches[item] = at
         rows.store_namespaces.add(item[0])
@@ -59,7 +69,16 @@ def must_flush_before(rows: ProjectionBatch, event: dict[str, Any]) -> bool:
         return _text(event["namespace"]) in rows.store_namespaces
     if kind == "store.item_put":
         return bool(rows.store_expiring) and _item(event["namespace"], event["key"]) in rows.store_expiring
+    if kind == "store.items_put" and rows.store_expiring:
+        return any(_item(event["namespace"], item["key"]) in rows.store_expiring for item in event["items"])
     return False
+
+
+def one_by_one(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events that change the same, of which one that the read models can't take leaves out as little as can be."""
+    if event["type"] != "store.items_put":
+        return [event]
+    return [{**item, "type": "store.item_put", "namespace": event["namespace"]} for item in event["items"]]
 
 
 def numbers_of(data: str) -> list[float]:
@@ -80,6 +99,7 @@ def _item(namespace: list[str], key: str) -> tuple[str, str]:
 
 HANDLERS = {
     "store.item_put": put,
+    "store.items_put": put_together,
     "store.item_deleted": deleted,
     "store.items_touched": touched,
     "store.items_expired": expired,

@@ -21,6 +21,7 @@ from threadlog.engine.domain.commands import (
     ExpireItems,
     ExpireLease,
     ReportRun,
+    WriteItems,
 )
 from threadlog.engine.domain.decider import States
 from threadlog.engine.domain.events import Event, RunInterrupted
@@ -110,6 +111,15 @@ def a_sweep_removes_what_is_alive(patch: MonkeyPatch) -> None:
     _decided_by(patch, ExpireItems, all_of_it)
 
 
+def puts_overtake_deletions(patch: MonkeyPatch) -> None:
+    def puts_first(s: Any, command: Command, *, cmd_id: str, at: str) -> list[Event]:
+        if isinstance(command, WriteItems):
+            command = replace(command, ops=sorted(command.ops, key=lambda op: "delete" in op))
+        return decider.STORE.decide(s, command, cmd_id=cmd_id, at=at)
+
+    _decided_by(patch, WriteItems, puts_first)
+
+
 def a_thread_expires_when_asked_to(patch: MonkeyPatch) -> None:
     patch.setattr(thread_decisions, "is_over", lambda ttl, since, at: True)
 
@@ -155,6 +165,7 @@ MUTANTS: tuple[tuple[str, Mutate], ...] = (
     ("I12", a_refusal_says_nothing),
     ("I13", the_reason_of_a_cancellation_is_lost),
     ("I14", a_sweep_removes_what_is_alive),
+    ("I14", puts_overtake_deletions),
     ("I16", a_thread_expires_when_asked_to),
     ("I17", a_cron_fires_whenever_it_is_told_to),
     ("I18", the_commands_of_a_key_are_forgotten),

@@ -64,6 +64,9 @@ def apply(items: Items, at: str, event: dict[str, Any]) -> None:
     match event["type"]:
         case "store.item_put":
             _put(items, namespace, event["key"], event["value"], event.get("ttl"), at)
+        case "store.items_put":
+            for item in event["items"]:
+                _put(items, namespace, item["key"], item["value"], item.get("ttl"), at)
         case "store.item_deleted":
             items.pop((text, event["key"]), None)
         case "store.items_touched":

@@ -65,7 +65,14 @@ from threadlog.engine.domain.events.run import (
     RunSucceeded,
     RunTimedOut,
 )
-from threadlog.engine.domain.events.store import STORE_EVENTS, ItemDeleted, ItemPut, ItemsExpired, ItemsTouched
+from threadlog.engine.domain.events.store import (
+    STORE_EVENTS,
+    ItemDeleted,
+    ItemPut,
+    ItemsExpired,
+    ItemsPut,
+    ItemsTouched,
+)
 from threadlog.engine.domain.events.thread import (
     THREAD_EVENTS,
     ThreadCreated,
@@ -135,6 +142,7 @@ __all__ = [
     "ItemDeleted",
     "ItemPut",
     "ItemsExpired",
+    "ItemsPut",
     "ItemsTouched",
     "Json",
     "JsonObject",

@@ -10,7 +10,7 @@ from threadlog.engine.domain.events.base import Event, Json, JsonObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemPut(Event):
-    """The item has this value, instead of the one it had."""
+    """The item has this value, instead of the one it had. Of several that one command puts it is `store.items_put`."""
 
     type: ClassVar[str] = "store.item_put"
     namespace: list[str]
@@ -18,6 +18,18 @@ class ItemPut(Event):
     value: JsonObject
     ttl: Json = None
     vectors: list[Json] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsPut(Event):
+    """These items have these values, instead of those they had: what one command puts side by side, in order.
+
+    What they leave is what `store.item_put` of each, one after the other, would.
+    """
+
+    type: ClassVar[str] = "store.items_put"
+    namespace: list[str]
+    items: list[Json]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,4 +59,4 @@ class ItemsExpired(Event):
     before: str
 
 
-STORE_EVENTS: tuple[type[Event], ...] = (ItemPut, ItemDeleted, ItemsTouched, ItemsExpired)
+STORE_EVENTS: tuple[type[Event], ...] = (ItemPut, ItemsPut, ItemDeleted, ItemsTouched, ItemsExpired)
