@@ -23,7 +23,14 @@ from tests.engine.engine_harness import (
     new_id,
     thread_in,
 )
-from threadlog.engine.domain.commands import Command, CreateAssistant, DeleteAssistant, ReportRun, UpdateThread
+from threadlog.engine.domain.commands import (
+    Command,
+    CreateAssistant,
+    DeleteAssistant,
+    ReportRun,
+    UpdateThread,
+    WriteItems,
+)
 from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import Append, LogUnavailable, Topic
 from threadlog.engine.log.postgres.append import Appended
@@ -251,6 +258,20 @@ async def test_only_the_event_at_fault_is_left_out_of_its_record(
     (difference,) = await apart.verify()
     assert difference.table == "projection_skips" and difference.live is None
     assert difference.key == {"p": P, "ev_off": 2, "idx": 0}
+
+
+async def test_of_items_that_are_put_together_only_the_one_at_fault_is_left_out(
+    apart: EngineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threadlog.engine.domain.store_limits.ITEM_KEY_BYTES", 10**9)
+    engine = await apart.engine()
+    ops = [{"key": key, "value": {"n": 1}} for key in ("a", NAME, "b")]
+    (event,) = (await engine.submit(WriteItems(namespace=["n"], ops=ops))).events
+    assert event["type"] == "store.items_put"
+    assert [row["key"] for row in await apart.rows("SELECT key FROM store_items ORDER BY key")] == ["a", "b"]
+    (row,) = await skipped(apart.dsn)
+    assert (row["type"], row["idx"]) == ("store.item_put", 1) and "index row" in row["error"]
+    assert await apart.verify() == []
 
 
 async def test_a_value_that_is_not_there_holds_up_no_other(harness: EngineHarness) -> None:
