@@ -1,14 +1,19 @@
 """Schedules of crons: when one is due next, by its cron expression, time zone and end.
 
-Five fields (minute, hour, day of month, month, day of week), or six with the seconds as the *last* one. Around a change
-of the clock, as Debian's cron has it: a job at a fixed time of day that the clock skips is due when the clock goes on,
-one at a time that comes twice is due once; a wildcard in the minutes or hours is due at every time that matches.
+Five fields (minute, hour, day of month, month, day of week), six with the seconds as the *last* one, or a word such as
+`@daily`. What LangGraph Server takes besides (`?`, ranges that go past the end, `L5`) is put into cronsim's words.
+Around a change of the clock, as Debian's cron has it: a job at a fixed time of day that the clock skips is due when the
+clock goes on, one at a time that comes twice is due once; a wildcard in the minutes or hours is due at every time that
+matches.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -17,6 +22,31 @@ SCHEDULE_CHARACTERS = 250
 ZONE_CHARACTERS = 100
 
 _MINUTE = timedelta(minutes=1)
+_MOST_PUT_BACK = timedelta(hours=3)  # a clock at once; where summer time is two hours, those are the most
+
+
+_WORDS = {
+    "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
+}  # fmt: skip
+_NAMED = ", ".join(_WORDS)
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+
+
+class _Field(NamedTuple):
+    """Its values, what they are called, and whether `?` is `*` in it."""
+
+    first: int
+    last: int
+    names: tuple[str, ...] = ()
+    any: bool = False
+
+
+_FIELDS = (_Field(0, 59), _Field(0, 23), _Field(1, 31, any=True), _Field(1, 12, _MONTHS), _Field(0, 6, _DAYS, any=True),
+           _Field(0, 59))  # fmt: skip
+_RANGE = re.compile(r"([0-9]{1,2}|[A-Z]{3})-([0-9]{1,2}|[A-Z]{3})(?:/([1-9][0-9]{0,2}))?")
+_LAST_DAY = re.compile(r"L([0-7])")
 
 
 class ScheduleError(ValueError):
@@ -55,30 +85,79 @@ def _zone(name: str | None) -> tzinfo:
 
 
 def _next(schedule: str, zone: tzinfo, after: datetime) -> datetime:
-    fields = schedule.split()
+    fields = _WORDS.get(schedule.strip().lower(), schedule).split()
     if len(schedule) > SCHEDULE_CHARACTERS:
         raise ScheduleError(f"schedule: has {len(schedule)} characters; at most {SCHEDULE_CHARACTERS} are allowed")
     if len(fields) not in (5, 6):
-        raise ScheduleError("schedule: must have five fields, or six with the seconds last")
+        raise ScheduleError("schedule: must have five fields, or six with the seconds last, or be one of " + _NAMED)
+    fields = [_in_cronsims_words(field, kind) for field, kind in zip(fields, _FIELDS, strict=False)]
     expression = " ".join((fields[5], *fields[:5]) if len(fields) == 6 else fields)
-    fixed = zone is not UTC and not fields[0].startswith("*") and not fields[1].startswith("*")
-    local = after.astimezone(zone)
+    fixed = not fields[0].startswith("*") and not fields[1].startswith("*")
+    shown = after.astimezone(zone)
+    wall = shown.replace(tzinfo=None, fold=0)
     try:
-        for due in CronSim(expression, local.replace(tzinfo=None, fold=0) if fixed else local):
-            at = _first_moment(due, zone) if fixed else due.astimezone(UTC)
-            if at > after:  # a wall-clock time is before it where the clock has been put back
-                return at
+        at = _first_after(after, CronSim(expression, wall), zone, fixed=fixed)
+        if at is not None and not fixed:
+            put_back = _offset(after, zone) - _offset(min(at, after + _MOST_PUT_BACK), zone)
+            if put_back > timedelta(0):  # meanwhile: times that the clock has shown come again
+                again = _first_after(after, CronSim(expression, wall - put_back), zone, fixed=False)
+                at = at if again is None else min(at, again)
     except CronSimError as error:
         raise ScheduleError(f"schedule: {error} in {schedule!r}") from None
     except (ValueError, OverflowError, AssertionError, TypeError, IndexError):
         raise ScheduleError(f"schedule: {schedule!r} can't be understood") from None
-    raise ScheduleError(f"schedule: {schedule!r} never comes")
+    if at is None:
+        raise ScheduleError(f"schedule: {schedule!r} never comes")
+    return at
+
+
+def _in_cronsims_words(field: str, kind: _Field) -> str:
+    if kind.any and field == "?":
+        return "*"
+    return ",".join(_term(term, kind) for term in field.upper().split(","))
+
+
+def _term(term: str, kind: _Field) -> str:
+    if kind.names is _DAYS and (last := _LAST_DAY.fullmatch(term)):
+        return f"{last[1]}L"
+    if (ends := _RANGE.fullmatch(term)) is None:
+        return term
+    first, last_ = (_number(end, kind) for end in ends.group(1, 2))
+    if not kind.first <= last_ < first <= kind.last:
+        return term
+    values = [*range(first, kind.last + 1), *range(kind.first, last_ + 1)]
+    return ",".join(map(str, values[:: int(ends[3] or 1)]))
+
+
+def _number(end: str, kind: _Field) -> int:
+    return kind.names.index(end) + kind.first if end in kind.names else int(end) if end.isdigit() else -1
+
+
+def _first_after(after: datetime, walls: Iterable[datetime], zone: tzinfo, *, fixed: bool) -> datetime | None:
+    """The first moment after `after` at which the clock shows one of these times, which ascend. `fixed`: one that it
+    skips counts as the next that it shows, one that it shows twice as the first."""
+    for wall in walls:
+        for at in (_first_moment(wall, zone),) if fixed else _moments(wall, zone):
+            if at > after:
+                return at
+    return None
+
+
+def _moments(wall: datetime, zone: tzinfo) -> Iterator[datetime]:
+    """When the clock shows this: once, twice, or never."""
+    for fold in (0, 1):
+        at = wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+        if at.astimezone(zone).replace(tzinfo=None, fold=0) == wall:
+            yield at
+
+
+def _offset(at: datetime, zone: tzinfo) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta(0)
 
 
 def _first_moment(local: datetime, zone: tzinfo) -> datetime:
     """The first time that the clock shows this, or the first after it that it shows at all."""
     while True:
-        at = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
-        if at.astimezone(zone).replace(tzinfo=None, fold=0) == local:
+        for at in _moments(local, zone):
             return at
         local = local.replace(second=0) + _MINUTE

@@ -9,7 +9,7 @@ from pydantic import Field
 from threadlog.api.http.bodies import Body, Filter, Indexed, Limit, Name, Names, Offset, SortOrder, Uuid
 from threadlog.api.runs.bodies import RunOptions
 
-_SCHEDULE = Field(description="Five cron fields, or six with the seconds last")
+_SCHEDULE = Field(description="Five cron fields, six with the seconds last, or a word such as @daily")
 _TIMEZONE = Field(description="IANA time zone of the schedule; without one it is UTC")
 _END = Field(description="ISO-8601; nothing fires after it. Without an offset it is UTC")
 
@@ -34,7 +34,7 @@ class CronCreate(ThreadCronCreate):
 
 
 class CronPatch(_CronOptions):
-    """What is to change. `metadata` is merged; `end_time` and `timezone` of null take it away."""
+    """What is to change. `metadata` is merged; null takes away `end_time`, `timezone` and what the runs are asked."""
 
     schedule: Annotated[Name | None, _SCHEDULE] = None
     on_run_completed: Literal["delete", "keep"] | None = None

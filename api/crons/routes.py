@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from threadlog.api.assistants.config import sync_config_and_context
@@ -62,7 +64,12 @@ async def create_for_thread(request: web.Request) -> web.Response:
 async def _create(request: web.Request, params: ThreadCronCreate, thread_id: str | None) -> web.Response:
     api = api_of(request)
     await check_webhook(api, params.webhook)
-    assistant = await runnable_assistant(request, api, params.assistant_id)
+    try:
+        assistant = await runnable_assistant(request, api, params.assistant_id)
+    except ApiError as error:
+        if error.code == "assistant_not_found":  # for the name of no graph it has the 422 of runs
+            error.status = 404
+        raise
     end_time = None if params.end_time is None else _end(params.end_time)
     enabled = params.enabled is not False
     cron_id = make_id(new_id)
@@ -125,6 +132,9 @@ async def patch(request: web.Request) -> web.Response:
     given = params.model_fields_set
     end_time = None if params.end_time is None else _end(params.end_time)
     clears: list[str] = [name for name in ("end_time", "timezone") if name in given and getattr(params, name) is None]
+    cleared = [name for name in (*_OPTIONS, "durability") if name in given and getattr(params, name) is None]
+    if params.config is None and params.context is None and given & {"config", "context"}:
+        cleared += ["config", "context"]  # two names of one thing
     value: JsonObject = {
         "cron_id": cron_id,
         "schedule": params.schedule,
@@ -132,7 +142,7 @@ async def patch(request: web.Request) -> web.Response:
         "end_time": end_time,
         "enabled": params.enabled,
         "on_run_completed": params.on_run_completed,
-        "payload": _payload(params),
+        "payload": _payload(params) | dict.fromkeys(cleared),
         "metadata": params.metadata or {},
     }
     only = await allowed(request, "crons.update", value)
@@ -140,6 +150,7 @@ async def patch(request: web.Request) -> web.Response:
     for tries_left in reversed(range(_TRIES)):
         row = await _row(api, cron_id, only)
         enabled = row["enabled"] if params.enabled is None else params.enabled
+        last_firing = None if row["last_firing"] is None else orjson.loads(row["last_firing"])
         now_ends = None if "end_time" in clears or row["end_time"] is None else iso(row["end_time"])
         command = UpdateCron(
             cron_id=cron_id,
@@ -158,6 +169,7 @@ async def patch(request: web.Request) -> web.Response:
                 None if "timezone" in clears else params.timezone or row["timezone"],
                 end_time or now_ends,
                 enabled=enabled,
+                fired=None if last_firing is None else last_firing["due_at"],
             ),
         )
         try:
@@ -260,10 +272,16 @@ def _end(text: str) -> str:
         raise ApiError(422, str(error)) from None
 
 
-def _next(schedule: str, timezone: str | None, end_time: str | None, *, enabled: bool) -> str | None:
-    """The first time from now on, None if there is none; a schedule that can't be understood is a 422 all the same."""
+def _next(
+    schedule: str, timezone: str | None, end_time: str | None, *, enabled: bool, fired: str | None = None
+) -> str | None:
+    """The first time from now on, None if there is none; a schedule that can't be understood is a 422 all the same.
+
+    `fired`: the time of the cron's last firing, which may be ahead of this process's clock.
+    """
+    after = now() if fired is None else max(now(), datetime.fromisoformat(fired))
     try:
-        due_at = next_due(schedule, timezone, now(), end_time)
+        due_at = next_due(schedule, timezone, after, end_time)
     except ScheduleError as error:
         raise ApiError(422, str(error)) from None
     return due_at if enabled else None

@@ -41,6 +41,7 @@ class Cron(NamedTuple):
 
     `pending`: the time of the firing whose run is not known to be created or refused. Until then the cron does not fire
     again, so that its runs are asked for in their order: a thread needs to remember no more than the last one.
+    `fired`: the time of the last firing.
     """
 
     cron_id: str
@@ -48,6 +49,7 @@ class Cron(NamedTuple):
     next_due_at: str | None = None
     end_time: str | None = None
     pending: str | None = None
+    fired: str | None = None
     recent: tuple[str, ...] = ()
 
 
@@ -105,6 +107,9 @@ def _update(s: Cron, c: UpdateCron) -> list[Event]:
         return [CommandRejected(code="conflict", detail=f"Cron with ID {s.cron_id} has been updated meanwhile")]
     if any(name not in CLEARABLE for name in c.clears):
         raise ValueError(f"`clears` may name {' and '.join(CLEARABLE)}")
+    if c.reschedules and c.next_due_at is not None and s.fired is not None and not _is_later(c.next_due_at, s.fired):
+        # It was found before the cron fired for it. The firing's command is known, and would move it on no more.
+        return [CommandRejected(code="conflict", detail=f"Cron with ID {s.cron_id} has fired meanwhile")]
     return [
         CronUpdated(
             cron_id=s.cron_id,
@@ -128,7 +133,7 @@ def _fire(s: Cron, c: FireCron, at: str) -> list[Event]:
         return []  # fired by another, rescheduled or disabled; or it will be found due again
     if s.end_time is not None and datetime.fromisoformat(at) > datetime.fromisoformat(s.end_time) + LATE:
         return [CronEnded(cron_id=s.cron_id, due_at=c.due_at)]
-    if c.next_due_at is not None and datetime.fromisoformat(c.next_due_at) <= datetime.fromisoformat(c.due_at):
+    if c.next_due_at is not None and not _is_later(c.next_due_at, c.due_at):
         raise ValueError("`next_due_at` must be after `due_at`")
     return [
         CronFired(
@@ -142,6 +147,10 @@ def _fire(s: Cron, c: FireCron, at: str) -> list[Event]:
     ]
 
 
+def _is_later(time: str, than: str) -> bool:
+    return datetime.fromisoformat(time) > datetime.fromisoformat(than)
+
+
 def evolve(s: Cron, event: Event, at: str) -> Cron:
     match event:
         case CronCreated():
@@ -153,7 +162,7 @@ def evolve(s: Cron, event: Event, at: str) -> Cron:
         case CronDeleted():
             return Cron(cron_id=s.cron_id, recent=s.recent)
         case CronFired():
-            return s._replace(next_due_at=event.next_due_at, pending=event.due_at)
+            return s._replace(next_due_at=event.next_due_at, pending=event.due_at, fired=event.due_at)
         case CronEnded():
             return s._replace(next_due_at=None)
         case CronRunCreated() | CronRunRefused():
@@ -163,7 +172,10 @@ def evolve(s: Cron, event: Event, at: str) -> Cron:
 
 def dump(s: Cron) -> dict[str, Any]:
     """A small JSON object; what equals the initial state is left out."""
-    fields = {"version": s.version, "next_due_at": s.next_due_at, "end_time": s.end_time, "pending": s.pending}
+    fields = {
+        "version": s.version, "next_due_at": s.next_due_at, "end_time": s.end_time, "pending": s.pending,
+        "fired": s.fired,
+    }  # fmt: skip
     return {**{name: value for name, value in fields.items() if value}, "recent": list(s.recent)}
 
 
@@ -174,5 +186,6 @@ def load(key: str, stored: dict[str, Any]) -> Cron:
         next_due_at=stored.get("next_due_at"),
         end_time=stored.get("end_time"),
         pending=stored.get("pending"),
+        fired=stored.get("fired"),
         recent=tuple(stored["recent"]),
     )

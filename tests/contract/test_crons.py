@@ -66,7 +66,7 @@ async def test_what_can_not_be_a_cron_is_422(http: httpx.AsyncClient, wrong: dic
 async def test_what_a_cron_is_for_has_to_exist(http: httpx.AsyncClient) -> None:
     cron = {"assistant_id": "noop", "schedule": NEVER_MIND}
     assert (await http.post("/runs/crons", json=cron | {"assistant_id": str(uuid4())})).status_code == 404
-    assert (await http.post("/runs/crons", json=cron | {"assistant_id": "nope"})).status_code == 422
+    assert (await http.post("/runs/crons", json=cron | {"assistant_id": "nope"})).status_code == 404
     assert (await http.post(f"/threads/{uuid4()}/runs/crons", json=cron)).status_code == 404
     assert (await http.get(f"/runs/crons/{uuid4()}")).status_code == 404
     assert (await http.patch(f"/runs/crons/{uuid4()}", json={})).status_code == 404
@@ -192,6 +192,35 @@ async def test_a_patch_merges_metadata_replaces_what_it_names_and_null_takes_the
     assert zoned["next_run_date"].endswith("-12-31T15:00:00.000000+00:00")
     assert (await http.patch(path, json={"timezone": None})).json()["next_run_date"] == changed["next_run_date"]
     assert (await http.patch(path, json={"schedule": "x"})).status_code == 422
+    await client.crons.delete(cron["cron_id"])
+
+
+async def test_null_takes_away_what_the_runs_are_asked(client: LangGraphClient, http: httpx.AsyncClient) -> None:
+    cron: Any = await client.crons.create(
+        "noop", schedule=NEVER_MIND, input={"a": 1}, context={"user": "ann"}, webhook="https://8.8.8.8/hook",
+        interrupt_before=["noop"],
+    )  # fmt: skip
+    path = f"/runs/crons/{cron['cron_id']}"
+    webhook = {"webhook": None, "interrupt_before": None}
+    payload = (await http.patch(path, json=webhook)).json()["payload"]
+    assert payload["webhook"] is payload["interrupt_before"] is None
+    assert payload["input"] == {"a": 1} and payload["context"] == {"user": "ann"}
+    payload = (await http.patch(path, json={"input": None, "context": None})).json()["payload"]
+    assert payload["input"] is payload["context"] is None, "`context` is `config.configurable`: both go"
+    assert payload["config"] == {"configurable": {"cron_id": cron["cron_id"]}}
+    await client.crons.delete(cron["cron_id"])
+
+
+async def test_a_cron_that_is_changed_as_it_fires_goes_on(client: LangGraphClient, http: httpx.AsyncClient) -> None:
+    cron: Any = await client.crons.create("noop", schedule=EVERY_SECOND, input={"items": []})
+    times = set()
+    while len(times) < 6:  # around the moment at which it is due, what the client finds is what is just firing
+        changed = await http.patch(f"/runs/crons/{cron['cron_id']}", json={"enabled": True})
+        assert changed.status_code == 200
+        times.add((changed.json()["last_firing"] or {}).get("due_at"))
+    await eventually(
+        lambda: cron_of(client, cron["cron_id"]), lambda cron: cron["last_firing"]["due_at"] > max(times - {None})
+    )
     await client.crons.delete(cron["cron_id"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.domain.scenario import R1, R2, T, at, create, given, idle, running
@@ -70,6 +71,17 @@ def test_an_update_of_what_was_updated_meanwhile_is_a_conflict() -> None:
     given(made(), CronUpdated(cron_id=C, version=2), key=KEY).when(UpdateCron(cron_id=C, version=1)).then_rejected(
         "conflict", f"Cron with ID {C} has been updated meanwhile"
     )
+
+
+def test_a_time_for_which_it_has_fired_is_no_next_time_again() -> None:
+    """A client has found it just before; the owner's command for it is known, and would never move the cron on."""
+    again = UpdateCron(cron_id=C, version=1, enabled=True, reschedules=True, next_due_at=at(10))
+    later = UpdateCron(cron_id=C, version=1, enabled=True, reschedules=True, next_due_at=at(11))
+    updated = CronUpdated(cron_id=C, version=2, enabled=True, reschedules=True, next_due_at=at(10))
+    given(made(), key=KEY).when(again).then(updated)
+    given(made(), fired(), key=KEY).when(again).then_rejected("conflict", f"Cron with ID {C} has fired meanwhile")
+    given(made(), fired(), key=KEY).when(later).then(replace(updated, next_due_at=at(11)))
+    given(made(), fired(), key=KEY).when(UpdateCron(cron_id=C, version=1)).then(CronUpdated(cron_id=C, version=2))
 
 
 def test_a_time_missed_until_long_after_the_end_is_not_made_up_for() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
+from cronsim import CronSim
 
 from threadlog.engine.schedules import ScheduleError, end_of, next_due
 
@@ -71,6 +73,59 @@ def test_a_wildcard_is_due_in_both_repeated_hours_and_in_none_that_is_skipped() 
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("zone", "day", "schedule"),
+    [
+        ("Australia/Lord_Howe", "2026-10-04", "0 */3 * * *"),  # half an hour is skipped
+        ("Australia/Lord_Howe", "2026-10-04", "*/15 3 * * *"),
+        ("Australia/Lord_Howe", "2027-04-04", "*/20 * * * *"),  # half an hour comes twice
+        ("Australia/Lord_Howe", "2027-04-04", "45 */1 * * *"),
+        ("Africa/Cairo", "2027-04-30", "*/10 0 * * FRI"),  # the first hour of that day is skipped
+        ("America/Santiago", "2027-09-05", "*/30 1 * * SUN"),
+        ("America/Havana", "2027-11-07", "*/30 0 * * *"),
+        ("Antarctica/Troll", "2027-10-31", "*/30 1-2 * * *"),  # two hours come twice
+        ("Europe/Berlin", "2026-10-25", "*/10 2 25 10 *"),  # its next match is in another year's summer
+    ],
+)
+def test_a_wildcard_is_due_whenever_the_clock_shows_a_match(zone: str, day: str, schedule: str) -> None:
+    at, end = after(day) - timedelta(hours=26), after(day) + timedelta(hours=50)
+    shown = CronSim(schedule, datetime(2026, 1, 1))
+    every_minute = (at + timedelta(minutes=n) for n in range(1, 76 * 60 + 1))
+    expected = [minute for minute in every_minute if _matches(shown, minute.astimezone(ZoneInfo(zone)))]
+    found = []
+    while (due := next_due(schedule, zone, at, end_of(end.isoformat()))) is not None:
+        found.append(at := datetime.fromisoformat(due))
+    assert found == expected
+
+
+def _matches(schedule: CronSim, clock: datetime) -> bool:
+    return clock.minute in schedule.minutes and clock.hour in schedule.hours and schedule.match_day(clock.date())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "due"),
+    [
+        ("@hourly", "11-29 18:00:00"),
+        ("@daily", "11-30 00:00:00"),
+        ("@midnight", "11-30 00:00:00"),
+        ("@Weekly", "12-06 00:00:00"),
+        ("@monthly", "12-01 00:00:00"),
+        ("@yearly", "01-01 00:00:00"),
+        ("0 0 ? * MON", "11-30 00:00:00"),
+        ("0 0 1 * ?", "12-01 00:00:00"),
+        ("0 0 * * L5", "12-25 00:00:00"),
+        ("0 0 * * tue-sun/2", "12-01 00:00:00"),
+        ("0 0 * * FRI-TUE/2", "12-01 00:00:00"),
+        ("0 22-3 * * *", "11-29 22:00:00"),
+        ("50-10/10 * * * *", "11-29 17:50:00"),
+        ("* * * * * 50-10/5", "11-29 17:20:50"),
+        ("0 0 1 NOV-FEB *", "12-01 00:00:00"),
+    ],
+)
+def test_words_and_forms_that_langgraph_server_takes(schedule: str, due: str) -> None:
+    assert times(schedule, None, "2026-11-29T17:20:37", 1) == [due]
+
+
 def test_nothing_is_due_after_the_end() -> None:
     end = end_of("2026-03-01T09:00:00")  # without an offset: UTC
     assert next_due("0 9 * * *", None, after("2026-03-01T08:00:00"), end) == end
@@ -80,9 +135,10 @@ def test_nothing_is_due_after_the_end() -> None:
 
 @pytest.mark.parametrize(
     "schedule",
-    ["", "* * * *", "* * * * * * *", "61 * * * *", "* * * * * 60", "x * * * *", "*/0 * * * *", "0 0 30 2 *",
-     "5-1 * * * *", "L * * * *", "0 0 * * 5#9", "1," * 200 + "1 * * * *", "5L/2 * * * *",
-     "* * * * MON#2/2", "@daily", "٣ * * * *"],
+    ["", "* * * *", "* * * * * * *", "50-10/0 * * * *", "? * * * *", "0 0 5W * *", "0 0 1 1 * 0 2030",
+     "61 * * * *", "* * * * * 60", "x * * * *", "*/0 * * * *", "0 0 30 2 *",
+     "L * * * *", "0 0 * * 5#9", "1," * 200 + "1 * * * *", "5L/2 * * * *",
+     "* * * * MON#2/2", "@reboot", "٣ * * * *"],
 )  # fmt: skip
 def test_a_bad_schedule_is_refused_with_a_sentence(schedule: str) -> None:
     with pytest.raises(ScheduleError, match="schedule: "):

@@ -96,10 +96,13 @@ class CronClients:
         cron_id = rnd.choice(self.made[-CRONS:])
         if rnd.random() < 0.2:
             return DeleteCron(cron_id=cron_id)
-        version = next((some[cron_id]["version"] for some in crons if cron_id in some), 1)
+        seen = next((some[cron_id] for some in crons if cron_id in some), {"version": 1, "next": None})
+        next_due_at = seen["next"]  # what it will be due again by the same schedule, which may fire before the command
+        if next_due_at is None or rnd.random() < 0.6:
+            next_due_at = _iso(now + timedelta(seconds=rnd.choice((0, 3, 9)))) if rnd.random() < 0.8 else None
         return UpdateCron(
-            cron_id=cron_id, version=version, reschedules=True, enabled=rnd.random() < 0.8,
-            next_due_at=_iso(now + timedelta(seconds=rnd.choice((0, 3, 9)))) if rnd.random() < 0.8 else None,
+            cron_id=cron_id, version=seen["version"], reschedules=True, enabled=rnd.random() < 0.8,
+            next_due_at=next_due_at,
         )  # fmt: skip
 
     def next_after(self, due_at: str, now: datetime) -> str | None:

@@ -193,7 +193,7 @@ class Scenario:
         self._start_executor()
         for executor in self.executors:
             executor.paused = False
-        for i in range(600):
+        for i in range(1200):  # a firing that waited for the one before it is sent again by chance
             world.now += LEASE / 6 if i % 4 == 0 else 0.01
             world.use_keys()
             while world.command_net:
