@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.pregel import Pregel
+from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel, ValidationError
 
 from threadlog.engine.agents import stream_text
 from threadlog.engine.agents.function import AgentError, as_graph
@@ -157,6 +161,115 @@ async def test_the_generator_is_closed_when_the_run_ends_early() -> None:
 
     await streamed(graph_of(agent), HELLO)
     assert closed == [True]
+
+
+def logged(function: Any) -> Any:
+    """A decorator as they are written: its own function is not async."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Clerk:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def __call__(self, messages):
+        yield f"{self.name} "
+        yield "called"
+
+    async def answer(self, messages):
+        return f"{self.name} asked"
+
+
+async def greeting(name, messages):
+    return f"{name} greeted"
+
+
+@logged
+async def decorated(messages):
+    return "decorated"
+
+
+@logged
+@logged
+async def decorated_generator(messages):
+    yield "decorated "
+    yield "twice"
+
+
+@pytest.mark.parametrize(
+    ("agent", "says"),
+    [
+        (functools.partial(greeting, "Ann"), "Ann greeted"),
+        (Clerk("Ann"), "Ann called"),
+        (Clerk("Ann").answer, "Ann asked"),
+        (logged(Clerk("Ann").answer), "Ann asked"),
+        (decorated, "decorated"),
+        (decorated_generator, "decorated twice"),
+    ],
+    ids=str,
+)
+async def test_whatever_calls_an_async_function_is_an_agent(agent: Any, says: str) -> None:
+    seen = await streamed(graph_of(agent), HELLO)
+    assert seen["values"][-1]["messages"][-1].content == says
+
+
+class Order(BaseModel):
+    number: int
+    note: str = "none"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Preferences(BaseModel):
+    language: str = "English"
+
+
+async def test_an_input_with_a_type_is_made_one() -> None:
+    async def order(input: Order) -> str:
+        return f"{input.number} {input.note}"
+
+    async def point(input: Point):
+        yield f"{input.x} {input.y}"
+
+    assert (await streamed(graph_of(order), {"number": 7}))["values"] == ["7 none"]
+    assert (await streamed(graph_of(point), {"x": 1}))["values"] == ["1 0"]
+    assert graph_of(order).get_input_jsonschema()["properties"].keys() == {"number", "note"}
+    with pytest.raises(ValidationError, match="number"):
+        await streamed(graph_of(order), {"number": "seven"})
+
+
+async def test_an_agent_is_given_what_it_asks_for_whatever_type_it_says() -> None:
+    async def chat(messages, config: dict, store: object, writer: Any, runtime: Runtime[Preferences]):
+        writer({"thread": config["configurable"]["thread_id"]})
+        return f"{runtime.context.language} {store is runtime.store}"
+
+    async def other(input, runtime: Runtime[Preferences]):
+        return runtime.context.language
+
+    for function, output in ((chat, "English True"), (other, "English")):
+        graph = graph_of(function)
+        assert graph.get_context_jsonschema()["properties"]["language"]["default"] == "English"
+        config, context = {"configurable": {"thread_id": "t"}}, Preferences()
+        result = await graph.ainvoke(HELLO, config, context=context)
+        assert (result["messages"][-1].content if function is chat else result) == output
+
+
+def test_what_an_agent_is_not_given_it_can_not_ask_for() -> None:
+    async def agent(messages, model): ...
+    async def with_default(messages, model="small", *rest, **more): ...
+
+    with pytest.raises(AgentError, match='asks for "model": beside "messages" agents are given config, previous, '):
+        as_graph(agent, "it")
+    assert as_graph(with_default, "it") is not None
 
 
 def test_functions_that_are_no_agents_are_left_alone() -> None:

@@ -10,8 +10,8 @@ from langgraph.pregel import Pregel
 
 from tests.executor.executor_harness import ExecutorHarness
 from tests.installed import server_runtime
-from threadlog.engine.executor.graphs.loader import GraphLoadError, LoadedGraph, load_graphs
-from threadlog.engine.user_code.langgraph_json import load
+from threadlog.engine.executor.graphs.loader import GraphLoadError, LoadedGraph, load_graphs, loaded
+from threadlog.engine.user_code.langgraph_json import GraphSpec, load
 
 CONFIG = {"configurable": {"thread_id": "T"}}
 
@@ -93,6 +93,17 @@ async def test_a_factory_that_asks_for_the_unknown_or_returns_no_graph(harness: 
         await output(graphs["wants_too_much"])
     with pytest.raises(GraphLoadError, match="returned a function"):
         await output(graphs["add"])
+
+
+async def test_an_async_function_that_returns_no_graph_is_told_how_it_would_be_an_agent() -> None:
+    async def function(question): ...
+    async def generator(question):
+        yield "text"
+
+    for found in (function, generator):
+        graph = loaded(GraphSpec("it", "agent.py", "it", is_file=True), found, Path("."))
+        with pytest.raises(GraphLoadError, match="meant as an agent, call its first parameter messages or input"):
+            await output(graph)
 
 
 def test_files_with_the_names_of_other_modules_are_loaded_by_path(harness: ExecutorHarness) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from threadlog.engine.agents.function import as_graph
+from threadlog.engine.agents.function import as_graph, is_async
 from threadlog.engine.executor.langgraph_internals import ExecutionRuntime, ReadRuntime
 from threadlog.engine.executor.state_migrations import StateMigrations, load_migrations
 from threadlog.engine.user_code.importing import describe_error, extend_sys_path, import_source, without_folders
@@ -102,9 +102,11 @@ class LoadedGraph:
     def _graph(self, made: Any) -> Pregel[Any, Any, Any, Any]:
         graph = _as_graph(made, self.graph_id)
         if graph is None:
+            agent = " If it is meant as an agent, call its first parameter messages or input."
             raise GraphLoadError(
                 f"graph {self.graph_id}: the factory {self.spec.attribute} in {self.spec.source} returned a "
                 f"{type(made).__name__}. Return a StateGraph, a compiled graph or an entrypoint."
+                f"{agent if is_async(self.factory) else ''}"
             )
         bound = (graph.config or {}).get("configurable") or {}
         if _RUNTIME in bound:  # made with `.with_config(config)`; LangGraph has a runtime of its own under this key
