@@ -24,6 +24,15 @@ def lines(settings: Settings, app: LanggraphJson, *, data_dir: str | None) -> li
     return said
 
 
+def ready(url: str, app: LanggraphJson, seconds: float) -> str:
+    """`url`: of the server; what is below the application's mount prefix is shown there."""
+    base = f"{url}{app.http.mount_prefix}"
+    pages = [f"studio at {base}/studio"]
+    if "meta" not in app.http.disabled:
+        pages.append(f"docs at {base}/docs")
+    return f"ready       {base} after {seconds:.1f} s, {', '.join(pages)}. Ctrl-C stops it."
+
+
 def warning_of_openness(settings: Settings) -> str | None:
     """None for a server that only programs of its own machine can reach."""
     if _is_loopback(settings.host):

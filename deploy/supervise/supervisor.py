@@ -207,9 +207,7 @@ class Supervisor:
             status, body = await get(self._settings.host, self._settings.port, "/ok")
             if status == 200:
                 self._ready = True
-                took = time.time() - self._began
-                pages = f"studio at {self.url}/studio, docs at {self.url}/docs"
-                self._out(f"ready       {self.url} after {took:.1f} s, {pages}. Ctrl-C stops it.")
+                self._out(announce.ready(self.url, self._app, time.time() - self._began))
                 if warning := announce.warning_of_openness(self._settings):
                     self._out(f"WARNING     {warning}")
                 return

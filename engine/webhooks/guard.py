@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from urllib.parse import urlsplit
 
 from threadlog.engine.user_code.webhook_rules import WebhookRules
@@ -88,9 +88,15 @@ class UrlGuard:
             raise WebhookRefused(f"Webhook port {port} not allowed")
         if not rules.private and (host == "localhost" or host.endswith(".localhost")):
             raise WebhookRefused("Webhook host blocked: localhost address")
-        if (address := literal(host)) is not None:
-            self.check_address(address)
-        return webhook.strip()
+        if (address := literal(host)) is None:
+            return webhook.strip()
+        self.check_address(address)
+        if not isinstance(address, IPv4Address) or host == str(address):
+            return webhook.strip()
+        # `127.1`, `2130706433`: forms that resolvers take and the client library does not.
+        user = parts.netloc.rpartition("@")[0]
+        place = f"{address}:{port}"
+        return parts._replace(netloc=f"{user}@{place}" if user else place).geturl()
 
     def check_address(self, address: Address) -> None:
         """Raises `WebhookRefused`."""

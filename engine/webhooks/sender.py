@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -49,7 +50,7 @@ class WebhookSender:
         try:
             url = self._guard.absolute(webhook)
             async with self._open().post(
-                url, data=body, headers=self._headers(id, body), allow_redirects=False
+                url, data=body, headers=self._headers(url, id, body), allow_redirects=False
             ) as response:
                 return _of_response(response.status, response.headers)
         except WebhookRefused as error:
@@ -68,10 +69,13 @@ class WebhookSender:
         if self._session is not None:
             await self._session.close()
 
-    def _headers(self, id: str, body: bytes) -> dict[str, str]:
+    def _headers(self, url: str, id: str, body: bytes) -> dict[str, str]:
         now = int(time.time())
+        configured = self._guard.rules.headers
+        if urlsplit(url).username is not None:  # who names a user in the URL has said how to authenticate
+            configured = {name: value for name, value in configured.items() if name.lower() != "authorization"}
         headers = {
-            **self._guard.rules.headers,
+            **configured,
             "Content-Type": "application/json",
             "User-Agent": self._user_agent,
             "webhook-id": id,

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY, AsyncMock, Mock
@@ -33,6 +34,7 @@ from threadlog.deploy.supervise.children import Child
 from threadlog.deploy.supervise.supervisor import Supervisor
 from threadlog.engine.log.kafka.log import KafkaLog
 from threadlog.engine.log.memory import MemoryLog
+from threadlog.engine.user_code.http_section import HttpSection
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 from threadlog.projections.derived.prices import PriceTable
@@ -313,6 +315,19 @@ def test_a_server_on_loopback_is_not_warned_of(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.3.4", "myhost"])
 def test_a_server_that_others_can_reach_is_warned_of(host: str) -> None:
     assert "ANYONE WHO CAN REACH" in str(announce.warning_of_openness(Settings.load(host=host, port=2024)))
+
+
+def test_a_started_server_is_shown_below_its_mount_prefix(tmp_path: Path) -> None:
+    base = LanggraphJson(tmp_path / "langgraph.json", {})
+    assert announce.ready("http://127.0.0.1:2024", base, 2.51) == (
+        "ready       http://127.0.0.1:2024 after 2.5 s, studio at http://127.0.0.1:2024/studio, docs at "
+        "http://127.0.0.1:2024/docs. Ctrl-C stops it."
+    )
+    mounted = replace(base, http=HttpSection(mount_prefix="/agents", disabled=frozenset({"meta"})))
+    assert announce.ready("http://127.0.0.1:2024", mounted, 2.51) == (
+        "ready       http://127.0.0.1:2024/agents after 2.5 s, studio at http://127.0.0.1:2024/agents/studio. "
+        "Ctrl-C stops it."
+    )
 
 
 def test_it_says_when_memory_is_not_shared(app: LanggraphJson, monkeypatch: pytest.MonkeyPatch) -> None:

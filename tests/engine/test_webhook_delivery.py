@@ -81,6 +81,7 @@ class Place:
     url: str
     port: int
     seen: list[str] = field(default_factory=list)
+    authorized_as: str | None = None
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ async def place() -> AsyncIterator[Place]:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         receiver.seen.append(request.path)
+        receiver.authorized_as = request.headers.get("Authorization")
         match request.path.strip("/"):
             case "hang":
                 await asyncio.Event().wait()
@@ -118,13 +120,15 @@ async def place() -> AsyncIterator[Place]:
     await runner.cleanup()
 
 
-async def sent(url: str, *resolves: str, private: bool = True, seconds: float = 30) -> Delivery:
+async def sent(
+    url: str, *resolves: str, private: bool = True, seconds: float = 30, headers: dict[str, str] | None = None
+) -> Delivery:
     async def resolve(host: str, port: int) -> Sequence[Any]:
         if not resolves:
             raise OSError("no such host")
         return [ip_address(text) for text in resolves]
 
-    guard = UrlGuard(WebhookRules(private=private), resolve, own_url="http://127.0.0.1:1")
+    guard = UrlGuard(WebhookRules(private=private, headers=headers or {}), resolve, own_url="http://127.0.0.1:1")
     sender = WebhookSender(guard, (), seconds=seconds, user_agent="test")
     try:
         return await sender.send(url, "id", b"{}")
@@ -147,6 +151,19 @@ async def sent(url: str, *resolves: str, private: bool = True, seconds: float = 
 async def test_the_status_decides(place: Place, path: str, delivery: Delivery) -> None:
     assert await sent(f"{place.url}/{path}") == delivery
     assert place.seen == [f"/{path}"]
+
+
+async def test_an_address_in_another_form_is_connected_to(place: Place) -> None:
+    for host in ("127.1", "2130706433", "0x7f000001"):
+        assert await sent(f"http://{host}:{place.port}/200") == Delivery("delivered", 200), host
+
+
+async def test_a_user_in_the_url_stands_instead_of_the_configured_authorization(place: Place) -> None:
+    headers = {"authorization": "Bearer of-all", "X-Other": "1"}
+    assert await sent(f"{place.url}/200", headers=headers) == Delivery("delivered", 200)
+    assert place.authorized_as == "Bearer of-all"
+    assert await sent(f"http://ann:secret@127.0.0.1:{place.port}/200", headers=headers) == Delivery("delivered", 200)
+    assert place.authorized_as == "Basic YW5uOnNlY3JldA=="
 
 
 async def test_without_a_response_it_is_tried_again(place: Place) -> None:

@@ -114,6 +114,13 @@ async def test_a_path_is_sent_to_this_server_where_that_is_allowed() -> None:
     assert guard(rules=WebhookRules(private=True)).absolute("/hooks") == "http://127.0.0.1:2024/hooks"
 
 
+def test_an_address_in_another_form_is_written_out_for_the_client_library() -> None:
+    absolute = guard(rules=WebhookRules(private=True)).absolute
+    assert absolute("http://127.1:9000/hook?a=1") == "http://127.0.0.1:9000/hook?a=1"
+    assert absolute("https://ann:secret@134744072/") == "https://ann:secret@8.8.8.8:443/"
+    assert absolute("https://8.8.8.8/") == "https://8.8.8.8/" and absolute("https://[::1]/") == "https://[::1]/"
+
+
 async def test_nothing_is_sent_where_webhooks_are_disabled() -> None:
     rules = webhook_rules(None, {"disable_webhooks": True}, {})
     with pytest.raises(WebhookRefused, match="disabled"):
