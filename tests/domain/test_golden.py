@@ -21,6 +21,8 @@ BEFORE_TTL = ("0.1", "0.2", "0.3", "0.4", "0.5")
 """The log had a field for it, which no api filled and no state remembered."""
 BEFORE_CRON_GROUP = ("0.4",)
 """Of a run in flight it was not known whether a cron had asked for it."""
+BEFORE_LAST_FIRING = ("0.11",)
+"""Crons did not remember the time of their last firing."""
 COMMAND_FILES = sorted((Path(__file__).parent / "golden_commands").glob("*.jsonl"))
 
 
@@ -46,6 +48,10 @@ def test_a_golden_log_folds_to_the_states_it_had(file: Path) -> None:
         for key, state in states.items():
             if "thread" in state and (slot := state["thread"].slot) is not None:
                 states[key] = {**state, "thread": state["thread"]._replace(slot=slot._replace(cron=False))}
+    if file.parent.name in BEFORE_LAST_FIRING:
+        for key, state in states.items():
+            if "cron" in state:
+                states[key] = {**state, "cron": state["cron"]._replace(fired=None)}
     assert {key: decider.dump(state) for key, state in states.items()} == stored
     assert {key: decider.load(key, state) for key, state in stored.items()} == states
 

@@ -228,6 +228,8 @@ def _expiries(p: Partition, records: list[EventRecord]) -> None:
             if kind == "thread.created":
                 in_flight[key], since[key], ttls[key] = set(), record.at, e.get("ttl")
             elif kind == "thread.updated":
+                if ttls[key] is None:  # its clock begins now: this time may be behind that of a run that has just ended
+                    since[key] = record.at
                 ttls[key] = e.get("ttl") or ttls[key]
             elif kind in ("run.created", "state.update_requested"):
                 in_flight[key].add(run_id)
