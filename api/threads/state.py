@@ -109,7 +109,7 @@ async def update(request: web.Request) -> web.Response:
             orjson.loads(row["metadata"]),
             _supersteps(params),
             checkpoint=checkpoint or None,
-            config=_as_caller(request, orjson.loads(row["config"])),
+            config=as_caller(request, orjson.loads(row["config"])),
         )
     except UpdateFailed as error:
         raise ApiError(400, str(error), code="update_failed") from None
@@ -133,7 +133,7 @@ async def patch(request: web.Request) -> web.Response:
     return no_content()
 
 
-def _as_caller(request: web.Request, config: dict[str, Any]) -> dict[str, Any]:
+def as_caller(request: web.Request, config: dict[str, Any]) -> dict[str, Any]:
     """The thread's config with who updates it, for graphs that are made by the user."""
     caller = caller_of(request)
     if caller is None:

@@ -110,6 +110,27 @@ async def test_a_streamed_answer_tells_of_the_task_it_continues(http: httpx.Asyn
         assert items[-1]["status"]["state"] == "completed"
 
 
+async def test_a_task_that_waits_for_an_answer_can_be_cancelled(
+    http: httpx.AsyncClient, client: LangGraphClient
+) -> None:
+    ask = default_assistant("ask")
+    asked = (await rpc(http, ask, "message/send", giving()))["result"]
+    cancelled = (await rpc(http, ask, "tasks/cancel", {"id": asked["id"]}))["result"]
+    assert (cancelled["id"], cancelled["status"]["state"]) == (asked["id"], "canceled")
+    listed = (await rpc(http, ask, "ListTasks", {"contextId": asked["contextId"]}))["result"]["tasks"]
+    assert [(task["id"], task["status"]["state"]) for task in listed] == [(asked["id"], "TASK_STATE_CANCELED")]
+    thread = await client.threads.get(asked["contextId"])
+    assert thread["status"] == "idle" and not thread["interrupts"]
+    assert not (await client.threads.get_state(asked["contextId"]))["next"]
+    late = await rpc(http, ask, "message/send", saying("yes", taskId=asked["id"]))
+    assert late["error"]["code"] == -32004
+    assert (await rpc(http, ask, "tasks/cancel", {"id": asked["id"]}))["error"]["code"] == -32002
+    again = giving()
+    again["message"]["contextId"] = asked["contextId"]
+    anew = (await rpc(http, ask, "message/send", again))["result"]
+    assert anew["status"]["state"] == "input-required"
+
+
 async def test_several_questions_are_answered_by_their_ids(http: httpx.AsyncClient) -> None:
     ask_two = default_assistant("ask_two")
     asked = (await rpc(http, ask_two, "message/send", giving()))["result"]
@@ -189,6 +210,8 @@ async def test_a_stream_tells_of_the_task_what_is_said_and_the_end(http: httpx.A
     items = [json.loads(line.removeprefix("data: "))["result"] for line in lines if line.startswith("data: ")]
     kinds = [item["kind"] for item in items]
     assert kinds[0] == "task" and items[0]["status"]["state"] == "submitted"
+    [own] = items[0]["history"]
+    assert own["parts"][0]["text"] == "hello there" and own["taskId"] == items[0]["id"]
     assert kinds[-2:] == ["artifact-update", "status-update"] and items[-1]["final"]
     assert items[-1]["status"]["state"] == "completed"
     texts = [item["status"]["message"]["parts"][0]["text"] for item in items[1:-2]]

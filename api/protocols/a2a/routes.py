@@ -31,6 +31,7 @@ from threadlog.api.protocols.a2a.tasks import (
     task_of,
 )
 from threadlog.api.protocols.json_rpc import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
@@ -47,12 +48,15 @@ from threadlog.api.protocols.running import run_to_end
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.create import create_run, prepare, runnable_assistant
 from threadlog.api.streaming.waiters import EventWaiter
+from threadlog.api.threads.state import as_caller
+from threadlog.api.threads.state_updates import UpdateFailed, update_state
 from threadlog.engine.domain.commands import CancelRun
 from threadlog.engine.run_builder import AssistantDefaults
 from threadlog.projections.queries import runs, threads
 
 TASK_NOT_CANCELABLE, PUSH_NOT_SUPPORTED = -32002, -32003
 _REASON = "cancelled by an A2A client"
+_NEVER_SECONDS = 86_400.0  # longer than between two commands
 
 Answer = Callable[[web.Request, Api, AssistantDefaults, dict[str, Any]], Awaitable[Any]]
 
@@ -250,12 +254,37 @@ async def _cancel(request: web.Request, api: Api, assistant: AssistantDefaults, 
     only = await allowed(request, "threads.update", value)
     task = await task_of(api, assistant.assistant_id, thread_id, run_id, scope, only)
     cancelled = False
-    if task["status"]["state"] not in ENDED:
+    if task["status"]["state"] == "input-required":
+        await _end_question(request, api, assistant, thread_id, run_id)
+        cancelled = True
+    elif task["status"]["state"] not in ENDED:
         for of_task in await runs.of_task(api.pool, thread_id, run_id):  # the newest first: it is not to begin now
             cancelled |= await _cancel_run(api, thread_id, of_task)
     if not cancelled:
         raise RpcError(TASK_NOT_CANCELABLE, "Task is not cancelable in its current state")
     return await task_of(api, assistant.assistant_id, thread_id, run_id, scope)
+
+
+async def _end_question(
+    request: web.Request, api: Api, assistant: AssistantDefaults, thread_id: str, run_id: str
+) -> None:
+    """The task that waits for an answer is cancelled: by a run that never begins, as the run that asked has succeeded.
+    Then its thread asks no more."""
+    never = RunCreate(
+        assistant_id=assistant.assistant_id, metadata={runs.A2A_TASK: run_id}, after_seconds=_NEVER_SECONDS
+    )
+    new = await prepare(request, api, never, thread_id)
+    await create_run(api, new)
+    await _cancel_run(api, thread_id, new.run_id)
+    row = await threads.get(api.pool, thread_id)
+    if row is None or not orjson.loads(row["interrupts"] or b"{}"):
+        return
+    try:
+        end = {"updates": [{"values": None, "as_node": "__end__"}]}
+        config = as_caller(request, orjson.loads(row["config"]))
+        await update_state(api, thread_id, orjson.loads(row["metadata"]), [end], config=config)
+    except UpdateFailed as error:
+        raise RpcError(INTERNAL_ERROR, str(error)) from None
 
 
 async def _cancel_run(api: Api, thread_id: str, run_id: str) -> bool:

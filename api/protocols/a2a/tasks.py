@@ -17,6 +17,7 @@ from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 TASK_NOT_FOUND = -32001
 LONGEST_HISTORY = 10
+_SMALL = 65_536  # characters of JSON, parsed for each task that is shown
 MESSAGE_ID = "a2a_message_id"
 """Key of a run's metadata: the id of the message that began it."""
 
@@ -76,6 +77,9 @@ async def task_of(
     messages = values.get("messages") if isinstance(values, dict) else None
     messages = [one for one in messages if isinstance(one, dict)] if isinstance(messages, list) else []
     began = next((place for place, one in enumerate(messages) if one.get("id") == by), None)
+    if began is None and status["state"] in ("submitted", "working") and (given := _not_yet_stored(first, by)):
+        began = len(messages)
+        messages += given
     artifacts: list[dict[str, Any]] = []
     if status["state"] == "completed" and newest["metadata"] and newest["metadata"].get("run_id") == run_id:
         asked = decoded(newest["interrupts"])
@@ -126,6 +130,19 @@ def working(task_id: str, context_id: str, text: str, message_id: str, at: str) 
         "kind": "status-update", "taskId": task_id, "contextId": context_id, "final": False,
         "status": {"state": "working", "message": said, "timestamp": at},
     }  # fmt: skip
+
+
+def _not_yet_stored(run: Any, message_id: Any) -> list[dict[str, Any]]:
+    """The message that began a run, until it is in its thread's values; none that is large."""
+    if len(run["kwargs"]) > _SMALL:
+        return []
+    given = orjson.loads(run["kwargs"]).get("input")
+    messages = given.get("messages") if isinstance(given, dict) else None
+    return [
+        {"type": "human", **one}
+        for one in (messages if isinstance(messages, list) else [])
+        if isinstance(one, dict) and one.get("id") == message_id is not None and one.get("role") == "user"
+    ]
 
 
 def _shown(message: dict[str, Any], task_id: str | None, context_id: str) -> dict[str, Any] | None:
