@@ -235,9 +235,9 @@ _requirement_option = click.option(
 @_base_image_option
 @_requirement_option
 def dockerfile(save_path: Path | None, base_image: str | None, requirement: str | None, **given: Any) -> None:
-    """Write the Dockerfile of an image with the server and the application, to SAVE_PATH or to the terminal."""
+    """Write the Dockerfile of an image with the server and the application, to SAVE_PATH or to the terminal (`-`)."""
     image = _image(given, base_image, requirement)
-    if save_path is None:
+    if save_path is None or str(save_path) == "-":
         click.echo(image.dockerfile, nl=False)
         return
     save_path.write_text(image.dockerfile)

@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,7 +27,7 @@ _DISTROS = {"debian": "slim-bookworm", "bookworm": "slim-bookworm", "bullseye": 
 _INSTALLERS = {"auto": "pip install", "pip": "pip install", "uv": 'uv pip install --python "$(command -v python)"'}
 _HOME = PurePosixPath("/srv/app")  # not where a base image may have an application of its own
 _NEVER = (".git", ".venv", ".threadlog", "__pycache__")
-_SECTIONS_UNSUPPORTED = ("node_version", "source")
+_SECTIONS_UNSUPPORTED = ("node_version", "api_version", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ def image_of(app: LanggraphJson, *, base_image: str | None = None, requirement: 
     Raises:
         ConfigError: a key can't be used for building.
     """
+    if app.raw.get("source") and not app.raw.get("dependencies"):
+        raise ConfigError(
+            app.path,
+            "source",
+            'there is no installing from it here. Name what to install in dependencies, such as ["."].',
+        )
     context = _context(app)
     place = _HOME / app.folder.relative_to(context).as_posix()
     install = _installer(app)
@@ -56,7 +63,7 @@ def image_of(app: LanggraphJson, *, base_image: str | None = None, requirement: 
         f"FROM {base_image or _base_image(app)}",
         "USER root",
         *_lines(app, "dockerfile_lines"),
-        "ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore",
+        "ENV PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore",
         *_pip(app, context),
         "RUN id threadlog >/dev/null 2>&1 || useradd --system --create-home --home-dir /home/threadlog threadlog",
         f"RUN command -v threadlog >/dev/null || {install} {shlex.quote(requirement)}",
@@ -103,6 +110,8 @@ def _notices(app: LanggraphJson, context: Path) -> Iterator[str]:
     for key in _SECTIONS_UNSUPPORTED:
         if app.raw.get(key):
             yield f"{key} is not acted on"
+    if app.raw.get("pip_config_file") and app.raw.get("pip_installer") == "uv":
+        yield "uv does not read the pip_config_file: choose the pip_installer pip, or set UV_INDEX_URL in dockerfile_lines"
     if not (context / ".dockerignore").is_file():
         yield f"{context} has no .dockerignore: all of it becomes part of the image, such as {', '.join(_NEVER)}"
     if (file := secrets_in_context(app)) is not None:
@@ -177,9 +186,17 @@ def _installed_from_folders(app: LanggraphJson, context: Path, install: str) -> 
 
 
 def _is_package(folder: Path) -> bool:
+    """Whether pip can install it. A `pyproject.toml` may hold nothing but the settings of tools."""
     if (folder / "setup.py").is_file():
         return True
-    return (folder / "pyproject.toml").is_file() and "[project]" in (folder / "pyproject.toml").read_text()
+    file = folder / "pyproject.toml"
+    if not file.is_file():
+        return False
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(file, None, f"this is not TOML ({error}).") from None
+    return "project" in tables or "build-system" in tables or "poetry" in tables.get("tool", {})
 
 
 def _copied(source: str, target: str) -> str:

@@ -69,6 +69,34 @@ def test_local_folders_are_installed_where_they_are_packages(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("pyproject", "installed"),
+    [
+        ("[project]\nname = 'x'\n", True),
+        ("[tool.poetry]\nname = 'x'\n", True),
+        ("[build-system]\nrequires = ['flit_core']\n", True),
+        ("# like [project]\n[tool.ruff]\nline-length = 120\n", False),
+    ],
+)
+def test_a_pyproject_of_any_builder_is_a_package(tmp_path: Path, pyproject: str, installed: bool) -> None:
+    (tmp_path / "pyproject.toml").write_text(pyproject)
+    app = application(tmp_path, dependencies=["."])
+    assert ("RUN pip install -e /srv/app" in lines_of(app)) is installed
+    (tmp_path / "pyproject.toml").write_text("[project")
+    with pytest.raises(ConfigError, match="this is not TOML"):
+        image_of(app)
+
+
+def test_what_is_not_acted_on_is_said(tmp_path: Path) -> None:
+    (tmp_path / ".dockerignore").write_text("")
+    (tmp_path / "pip.conf").write_text("")
+    keys = {"node_version": "20", "api_version": "0.9", "source": {"kind": "uv"}, "dependencies": ["."]}
+    image = image_of(application(tmp_path, **keys, pip_config_file="pip.conf", pip_installer="uv"))
+    *unused, last = image.notices
+    assert unused == [f"{key} is not acted on" for key in ("node_version", "api_version", "source")]
+    assert last.startswith("uv does not read the pip_config_file: choose the pip_installer pip")
+
+
+@pytest.mark.parametrize(
     ("keys", "says"),
     [
         ({"python_version": "3.9"}, "python_version: expected one of 3.11, 3.12, 3.13"),
@@ -77,6 +105,10 @@ def test_local_folders_are_installed_where_they_are_packages(tmp_path: Path) -> 
         ({"dockerfile_lines": "RUN x"}, "dockerfile_lines: expected a list"),
         ({"pip_config_file": "./nowhere.conf"}, "is no file below"),
         ({"base_image": ["x"]}, "base_image: expected the name"),
+        (
+            {"source": {"kind": "uv"}},
+            "source: there is no installing from it here. Name what to install in dependencies",
+        ),
     ],
 )
 def test_what_can_not_be_built_is_said(tmp_path: Path, keys: dict[str, Any], says: str) -> None:
@@ -124,6 +156,9 @@ def test_it_is_written_to_a_file_or_shown(tmp_path: Path) -> None:
     (tmp_path / ".dockerignore").write_text("")
     shown = CliRunner().invoke(main, ["dockerfile", "--config", str(tmp_path)])
     assert shown.exit_code == 0 and shown.output == image_of(app).dockerfile
+    with CliRunner().isolated_filesystem(tmp_path) as elsewhere:
+        shown = CliRunner().invoke(main, ["dockerfile", "-", "--config", str(tmp_path)])
+        assert shown.output == image_of(app).dockerfile and not list(Path(elsewhere).iterdir())
     written = tmp_path / "Dockerfile"
     said = CliRunner().invoke(main, ["dockerfile", str(written), "--config", str(tmp_path)])
     assert written.read_text() == shown.output and f"docker build -t NAME -f {written} {tmp_path}" in said.output
