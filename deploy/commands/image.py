@@ -111,7 +111,7 @@ def _notices(app: LanggraphJson, context: Path) -> Iterator[str]:
         if app.raw.get(key):
             yield f"{key} is not acted on"
     if app.raw.get("pip_config_file") and app.raw.get("pip_installer") == "uv":
-        yield "uv does not read the pip_config_file: choose the pip_installer pip, or set UV_INDEX_URL in dockerfile_lines"
+        yield "uv does not read the pip_config_file: choose the pip_installer pip, or name its index in UV_INDEX_URL"
     if not (context / ".dockerignore").is_file():
         yield f"{context} has no .dockerignore: all of it becomes part of the image, such as {', '.join(_NEVER)}"
     if (file := secrets_in_context(app)) is not None:
