@@ -40,6 +40,20 @@ def chat() -> str:
     return default_assistant("chat")
 
 
+async def test_the_card_has_the_url_by_which_the_client_has_come(http: httpx.AsyncClient, chat: str) -> None:
+    async def url(**headers: str) -> str:
+        card = (await http.get(f"/a2a/{chat}", headers={k.replace("_", "-"): v for k, v in headers.items()})).json()
+        assert card["supportedInterfaces"][0]["url"] == card["url"]
+        return str(card["url"])
+
+    direct = f"{str(http.base_url).rstrip('/')}/a2a/{chat}"
+    assert await url() == direct
+    proxied = await url(X_Forwarded_Proto="https", X_Forwarded_Host="agents.example.com")
+    assert proxied == f"https://agents.example.com/a2a/{chat}"
+    assert await url(X_Forwarded_Proto="https") == direct.replace("http://", "https://")
+    assert await url(X_Forwarded_Proto="javascript", X_Forwarded_Host="a/b") == direct
+
+
 @pytest.mark.contract(167)
 async def test_a_message_is_a_task_and_its_context_goes_on(http: httpx.AsyncClient, chat: str) -> None:
     task = (await rpc(http, chat, "message/send", saying("hello there")))["result"]

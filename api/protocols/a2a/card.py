@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aiohttp import web
 
 from threadlog.api.context import Api
+from threadlog.api.http.requests import header
 from threadlog.engine.run_builder import AssistantDefaults
 from threadlog.projections.queries import assistants
 
 HISTORY_SCOPE = "LangGraph-A2A-History-Scope"
 _SCOPE_URI = "https://langchain.com/a2a/extensions/history-scope/v1"
 _MODES = ["application/json", "text/plain"]
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9a-fA-F:.]+\](:\d{1,5})?")
 
 
 async def card_of(request: web.Request, api: Api, assistant: AssistantDefaults) -> dict[str, Any]:
@@ -25,7 +28,7 @@ async def card_of(request: web.Request, api: Api, assistant: AssistantDefaults) 
     asked = assistant.metadata.get("a2a")
     own = asked if isinstance(asked, dict) else {}
     inputs, outputs = (_modes(own.get(key)) for key in ("input_modes", "output_modes"))
-    url = f"{request.scheme}://{request.host}{api.settings.mount_prefix}/a2a/{assistant.assistant_id}"
+    url = f"{_origin(request)}{api.settings.mount_prefix}/a2a/{assistant.assistant_id}"
     properties = list(schema.get("properties") or {})
     return {
         "name": name,
@@ -69,6 +72,15 @@ async def card_of(request: web.Request, api: Api, assistant: AssistantDefaults) 
         ],
         "version": api.settings.version,
     }
+
+
+def _origin(request: web.Request) -> str:
+    """Scheme and host by which the client has come: a proxy in front, which mostly ends TLS, says so."""
+    scheme = header(request, "X-Forwarded-Proto").partition(",")[0].strip().lower()
+    host = header(request, "X-Forwarded-Host").partition(",")[0].strip()
+    if scheme not in ("http", "https"):
+        scheme = request.scheme
+    return f"{scheme}://{host if _HOST.fullmatch(host) else request.host}"
 
 
 def _modes(given: Any) -> list[str]:
