@@ -127,8 +127,8 @@ def check_store_command(command: Command) -> None:
         case WriteItems(namespace=namespace, ops=ops):
             _check_stored(namespace)
             _check_count(ops)
-            for op in ops:
-                if not _is_plain(op):
+            if not _are_plain(ops):
+                for op in ops:
                     _check_op(op)
         case TouchItems(namespace=namespace, keys=keys):
             _check_stored(namespace)
@@ -151,12 +151,18 @@ def _check_count(items: Sequence[Any]) -> None:
         raise ValueError(f"it has {len(items)} items; at most {ITEMS_PER_COMMAND} are allowed")
 
 
-def _is_plain(op: Any) -> bool:
-    """Whether it is a put without more than a short key and a value, as nearly all are: in order at a glance."""
-    if type(op) is not dict or len(op) != 2:
+def _are_plain(ops: Sequence[Any]) -> bool:
+    """Whether all are puts with no more than a short key and a value, as they nearly always are: in order at a glance,
+    which costs a tenth of looking at each."""
+    if set(map(type, ops)) != {dict} or set(map(len, ops)) != {2}:
         return False
-    key, value = op.get("key"), op.get("value")
-    return type(key) is str and len(key) * 4 <= ITEM_KEY_BYTES and type(value) is dict and len(value) <= ITEM_VALUE_KEYS
+    keys, values = [op.get("key") for op in ops], [op.get("value") for op in ops]
+    return (
+        set(map(type, keys)) == {str}
+        and max(map(len, keys)) * 4 <= ITEM_KEY_BYTES
+        and set(map(type, values)) == {dict}
+        and max(map(len, values)) <= ITEM_VALUE_KEYS
+    )
 
 
 def _check_op(op: Any) -> None:

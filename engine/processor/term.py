@@ -149,6 +149,13 @@ class Term:
         for entry in self._backlog.pop(key, ()):
             self._apply(entry)
 
+    def forget(self, key: str) -> None:
+        """What was provided for a key was not what the projections hold: it is missing again. Nothing that was decided
+        on it may be left (`retract`)."""
+        if key in self._pins:
+            raise RuntimeError(f"{key} has been decided on")
+        self._states.pop(key, None)
+
     # --- deciding ----------------------------------------------------------------------------------------------------
 
     def doubted(self, envelopes: Iterable[CommandEnvelope]) -> list[str]:

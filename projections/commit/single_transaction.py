@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from threadlog.engine.domain.store_namespace import PREFIX as NAMESPACE
 from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
 from threadlog.engine.log.postgres.append import UNSTAGED, Appended, Groups, group_of_any_size
@@ -58,6 +59,9 @@ COMMIT_SECONDS = 30.0
 _APPEND = "SELECT move_partitions($8), expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7)"
 _APPEND_STAGED = _APPEND.replace("$6", UNSTAGED)
 _APPEND_ARGUMENTS = 8
+# Of a command for an aggregate that was taken to be unknown.
+_APPEND_UNKNOWN = _APPEND + ", expect_unknown($9)"
+_EXPECT_UNKNOWN = "SELECT expect_unknown($1)"
 
 
 class SingleTransactionCommitter:
@@ -81,7 +85,11 @@ class SingleTransactionCommitter:
         self._projected, self._notify_applied = projected, notify_applied
         self._executors = executors
         self._connection = PinnedConnection(pool, self._prepare)
-        self._prepared: dict[tuple[str, ...], Any] = {}  # by the projections in it
+        self._prepared: dict[tuple[str, ...], Any] = {}  # by the head and the projections in it
+        self.takes_for_new = False
+        """Whether a namespace of the store that no term knows is taken for a new one, as the last one was: that saves a
+        round trip, and the statement fails where it is known after all."""
+        self._taken: tuple[Term, str] | None = None  # for new; the commit finds out
         self._load_states: Any = None
         self._held: dict[int, list[tuple[int, EventRecord, Submission]]] = {}
         # Of the transaction in flight, for the executors: how many runs they can claim, and those they have to stop.
@@ -115,19 +123,47 @@ class SingleTransactionCommitter:
         await self._connection.drop()
 
     async def provide(self, turns: Sequence[Turn]) -> None:
+        self._taken = self._new_namespace(turns) if self.takes_for_new else None
+        if self._taken is not None:
+            term, key = self._taken
+            term.provide(key, None)
         await provide_states(self._coordination, turns, self._load)
+
+    @staticmethod
+    def _new_namespace(turns: Sequence[Turn]) -> tuple[Term, str] | None:
+        """The aggregate of the turns' only command, if it is a namespace of which nothing is known here."""
+        if len(turns) != 1 or turns[0].commands or len(turns[0].local) != 1:
+            return None
+        term, key = turns[0].term, turns[0].local[0].envelope.key
+        return (term, key) if key.startswith(NAMESPACE) and term.missing([key]) else None
 
     async def _load(self, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """On the committer's own connection, which has nothing else to do meanwhile."""
         await self._connected()
         try:
-            return states_of(await self._load_states.fetch(list(keys), timeout=STATEMENT_SECONDS))
+            states = states_of(await self._load_states.fetch(list(keys), timeout=STATEMENT_SECONDS))
         except PASSING as error:
             self._log.lost()
             await self._connection.drop()
             raise LogUnavailable(f"the database is away: {error!r}") from error
+        if namespaces := [key for key in keys if key.startswith(NAMESPACE)]:
+            self.takes_for_new = not any(key in states for key in namespaces)
+        return states
 
     async def commit(self, turns: Sequence[Turn]) -> None:
+        try:
+            await self._commit(turns)
+        finally:
+            self._load_instead()
+
+    def _load_instead(self) -> None:
+        """What was taken for new is not, or the commit has failed before that was known: its state has to be loaded."""
+        if self._taken is not None:
+            (term, key), self._taken = self._taken, None
+            if not term.dead:
+                term.forget(key)
+
+    async def _commit(self, turns: Sequence[Turn]) -> None:
         try:
             await self._commit_alive(turns)
         except UNSTORABLE as error:
@@ -176,6 +212,9 @@ class SingleTransactionCommitter:
                         # Not commands: a stale announcement is in `events`. The partitions are opened again behind it.
                         attempt.fail()
                     locked = True
+                elif error.sqlstate == "TL003":
+                    self.takes_for_new = False
+                    self._load_instead()
                 elif (fenced := fenced_by(error)) is not None:
                     for turn in alive:
                         if turn.term.partition in fenced.partitions:
@@ -196,6 +235,7 @@ class SingleTransactionCommitter:
                 attempt.fail()
                 raise
             else:
+                self._taken = None  # it was right
                 if self._executors is not None:
                     self._tell(self._executors)
                 self._log.committed(attempt.appended, attempt.heads)
@@ -255,11 +295,12 @@ class SingleTransactionCommitter:
         self._prepared = {}
         self._load_states = await connection.prepare(LOAD)
 
-    async def _statement(self, conn: Any, projections: tuple[str, ...]) -> Any:
-        statement = self._prepared.get(projections)
+    async def _statement(self, conn: Any, head: str, arguments: int, projections: tuple[str, ...]) -> Any:
+        """Prepared: a head with so many arguments, and the projections behind it."""
+        statement = self._prepared.get((head, *projections))
         if statement is None:
-            statement = self._prepared[projections] = await conn.prepare(
-                one_statement(_APPEND, _APPEND_ARGUMENTS, projections)
+            statement = self._prepared[head, *projections] = await conn.prepare(
+                one_statement(head, arguments, projections)
             )
         return statement
 
@@ -278,23 +319,28 @@ class SingleTransactionCommitter:
             following = [
                 one for rows in folds for one in statements(rows, applied if rows is folds[-1] else None, wakes=wakes)
             ]
-        first = (*groups.arguments, expected, moves(batches))
+        first: tuple[Any, ...] = (*groups.arguments, expected, moves(batches))
         size = sum(len(append.value) for append in appends)
         seconds = longer(COMMIT_SECONDS, size)
         if size > LARGE_BYTES:
             await asyncio.sleep(0)  # others' turn: to make rows of it took a while
         are_large = groups.are_large or holds_large(following)
         if len(folds) == 1 and not are_large:
-            statement = await self._statement(conn, tuple(sql for sql, _ in following))
+            head = _APPEND
+            if self._taken is not None:
+                head, first = _APPEND_UNKNOWN, (*first, self._taken[1])
+            statement = await self._statement(conn, head, len(first), tuple(sql for sql, _ in following))
             arguments = (*first, *(argument for _, arguments in following for argument in arguments))
             return groups.appended(await statement.fetchval(*arguments, column=1, timeout=seconds))
         async with conn.transaction():
+            if self._taken is not None:
+                await conn.execute(_EXPECT_UNKNOWN, self._taken[1], timeout=COMMIT_SECONDS)
             together = following.pop(0)[1] if following[0][0] is PROJECT_ROWS else [None] * ARGUMENTS
             if are_large and await may_stage(conn):
                 large = without_large(together)
                 bases = await self._write_large(conn, groups, first, large, seconds)
             else:
-                statement = await self._statement(conn, (PROJECT_ROWS,))
+                statement = await self._statement(conn, _APPEND, _APPEND_ARGUMENTS, (PROJECT_ROWS,))
                 bases = await statement.fetchval(*first, *together, column=1, timeout=seconds)
             await _write_following(conn, following, seconds)
         return groups.appended(bases)

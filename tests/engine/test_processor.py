@@ -273,3 +273,33 @@ async def test_a_keyed_request_sent_again_after_more_others_than_an_aggregate_re
     assert again.events == [{"type": "command.repeated"}]
     assert heard.events() == [*["store.item_put"] * (others + 1), *["command.repeated"] * 2]
     assert await harness.verify() == []
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["", "while others append"])
+async def test_a_namespace_that_was_taken_for_new_is_what_it_is(embedded: EngineHarness, others: bool) -> None:
+    """Where namespaces have been new, the next one is decided as new at once; if it is not, nothing comes of that."""
+
+    def write(namespace: str, n: int) -> WriteItems:
+        return WriteItems(namespace=[namespace], ops=[{"key": "x", "value": {"n": n}}, {"key": f"y{n}", "value": {}}])
+
+    first = await embedded.engine()
+    await first.submit(write("known", 1), id="c1")
+    await first.submit(write("known", 2), id="c2")
+    await first.stop()
+    engine = await embedded.engine("two")
+    for n in range(3):
+        assert (await engine.submit(write(f"new{n}", n))).events[0]["type"] == "store.items_put"
+    committer = engine.committer
+    assert isinstance(committer, SingleTransactionCommitter) and committer.takes_for_new
+    if others:
+        await embedded.append(write("new1", 7))
+    answers = [await engine.submit(write("known", 3), id="c1")]
+    assert answers[0].events == [{"type": "command.repeated"}] and not committer.takes_for_new
+    assert (await engine.submit(write("known", 4), id="c4")).events[0]["type"] == "store.items_put"
+    assert (await engine.submit(write("known", 4), id="c4")).events == [{"type": "command.repeated"}]
+    await embedded.until("SELECT count(*) = 1 FROM store_items WHERE namespace = 'new1' AND key = 'x'")
+    rows = await embedded.rows("SELECT key, value FROM store_items WHERE namespace = 'known' ORDER BY key")
+    assert [(row["key"], orjson.loads(row["value"])) for row in rows] == [
+        ("x", {"n": 4}), ("y1", {}), ("y2", {}), ("y4", {})
+    ]  # fmt: skip
+    assert await embedded.verify() == []
