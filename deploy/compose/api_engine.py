@@ -250,6 +250,7 @@ async def _fire_crons(
         PostgresCronStore(pool), gateway, source, lambda: processor.owned, thread_ttl=None if ttl is None else ttl.wire
     )
     processor.add_listener(crons)
+    processor.when_owned(crons.look)
     await crons.start()
     parts.push_async_callback(crons.stop)
 

@@ -32,6 +32,7 @@ async def delivering_webhooks(
     sender = sender_of(settings, UrlGuard(rules, resolver, own_url=own_url))
     dispatcher = WebhookDispatcher(PostgresWebhookStore(pool), processor, sender.send, schedule_of(settings))
     dispatcher.start()
+    processor.when_owned(dispatcher.look)
     METRICS.gauges["webhooks_in_flight"] = lambda: {"": dispatcher.in_flight}
     try:
         yield dispatcher

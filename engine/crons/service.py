@@ -79,7 +79,7 @@ class CronService:
         self._orphans_at = 0.0
         self._within = 2 * QUIET_SECONDS
         self._quiet_for: frozenset[int] | None = None  # these partitions, nothing is due soon
-        self._heard = False
+        self._heard = asyncio.Event()  # what may be due has changed since the last look
         self._loops: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -99,15 +99,16 @@ class CronService:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def look(self) -> None:
-        """Look at what is due within `look_seconds`, quiet as it may be: the clock has been moved."""
-        self._heard = True
+        """Look at what is due within `look_seconds`, quiet as it may be: the clock has been moved, or this process has
+        other partitions."""
+        self._heard.set()
 
     def projected(self, partition: int, offset: int, record: EventRecord) -> None:
         """A firing of an owned partition has its run at once, not at the next look."""
         for event in record.events:
             kind = event["type"]
             if kind.startswith("cron."):
-                self._heard = True
+                self._heard.set()
                 if kind == "cron.fired":
                     self._begin(Firing(event["cron_id"], event["due_at"], event["run_id"], event["thread_id"]))
 
@@ -122,16 +123,14 @@ class CronService:
             except Exception:
                 log.exception("looking for due crons failed")
             await asyncio.sleep(self._look_seconds)
-            loop = asyncio.get_running_loop()
-            until = loop.time() + QUIET_SECONDS - self._look_seconds
-            while self._is_quiet() and loop.time() < until:
-                await asyncio.sleep(self._look_seconds)
-
-    def _is_quiet(self) -> bool:
-        return not self._heard and self._quiet_for == frozenset(self._owned())
+            if self._quiet_for == frozenset(self._owned()):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(QUIET_SECONDS - self._look_seconds):
+                        await self._heard.wait()
 
     async def _look(self) -> None:
-        self._quiet_for, self._heard = None, False
+        self._quiet_for = None
+        self._heard.clear()
         partitions = self._owned()
         if not partitions or len(self._firing) + len(self._starting) > ENOUGH:
             return

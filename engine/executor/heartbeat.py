@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 BLOCKED_SECONDS = 0.3
 # How often the loop is asked for a sign of life when it has had no work for a while.
 IDLE_SECONDS = 1.0
-CALM_SECONDS = 5.0
+CALM_SECONDS = 3.0
 
 _REGISTER = """
 WITH long_dead AS (

@@ -14,7 +14,7 @@ import orjson
 from threadlog.engine.encryption.cipher import is_token
 from threadlog.engine.encryption.field_cipher import has_field_token
 from threadlog.engine.postgres.connection import PinnedConnection
-from threadlog.engine.postgres.listener import NOTIFY, Listener
+from threadlog.engine.postgres.listener import CHECK_SECONDS, NOTIFY, Listener
 
 # Claims that are not flushed to disk (see `connect`) may be forgotten by a crash of the database. Two executors must
 # not work on the same attempt, so nobody claims until all who are alive have claimed theirs again: the last argument.
@@ -205,8 +205,9 @@ def queue_listener(
     wake: Callable[[], None],
     cancel: Callable[[str], None],
     lost: Callable[[], None],
+    check_seconds: float = CHECK_SECONDS,
 ) -> Listener:
-    """Hears `threadlog_queue` on a connection of its own.
+    """Hears `threadlog_queue` on a connection of its own, and proves that every `check_seconds`.
 
     `wake()`: there may be something to claim. `cancel(run_id)`: look at that row. `lost()`: the database went away.
     """
@@ -226,6 +227,7 @@ def queue_listener(
         on_reconnect=wake,
         on_lost=lost,
         notify=queue.notify,
+        check_every=check_seconds,
     )
 
 

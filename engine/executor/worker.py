@@ -25,6 +25,7 @@ from threadlog.engine.executor.heartbeat import Heartbeat
 from threadlog.engine.executor.node_threads import NodeThreads
 from threadlog.engine.executor.options import ExecutorOptions, new_executor_id
 from threadlog.engine.executor.outcomes import Outcomes
+from threadlog.engine.executor.poll import PollInterval
 from threadlog.engine.executor.queue import Claim, RunQueue, connect, queue_listener
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.run import message_ids
@@ -35,6 +36,7 @@ from threadlog.engine.link.client import ExecutorChannel
 from threadlog.engine.log.port import Log, LogUnavailable
 from threadlog.engine.metrics import METRICS
 from threadlog.engine.postgres.errors import FAILED
+from threadlog.engine.postgres.listener import CHECK_SECONDS
 from threadlog.engine.processor.ports import Stop
 from threadlog.engine.user_code.langgraph_json import GraphSpec
 
@@ -44,9 +46,7 @@ _BATCH_AT_LEAST = 2  # claimed at once, doubled while the queue has more: an idl
 _STOP_SECONDS = 5.0  # what cancelled runs get to stop in, when draining
 _KNOWN_ATTEMPTS = 65_536
 _DRAINING_LOAD = 1_000_000
-# Linked to the engine, with nothing heard and nothing run for so long, it looks for what was missed this often.
-_CALM_SECONDS = 10.0
-_CALM_POLL_SECONDS = 5.0
+_CHECK_SECONDS = 60.0  # between two proofs that its listener hears: the engine's wake-ups come through the link
 
 
 class Executor:
@@ -85,7 +85,12 @@ class Executor:
             fields=None if options.keyring is None else FieldSealer(options.keyring),
         )
         self._listener = queue_listener(
-            dsn, self._queue, wake=self._woken, cancel=self._cancel_heard, lost=self._database_lost
+            dsn,
+            self._queue,
+            wake=self._woken,
+            cancel=self._cancel_heard,
+            lost=self._database_lost,
+            check_seconds=CHECK_SECONDS if self._link is None else _CHECK_SECONDS,
         )
         self._heartbeat = self._new_heartbeat()
         self._garbage = Collector(self._loop)
@@ -95,7 +100,7 @@ class Executor:
         self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._cancelled_early: dict[str, float] = {}
         self._wake = asyncio.Event()
-        self._stirred = asyncio.Event()
+        self._interval = PollInterval(options.poll_seconds, self._is_idle)
         self._room = AdmissionControl(self._loop, self._wake.set, short_ticks=options.short_ticks)
         self._hungry = True
         self._batch = _BATCH_AT_LEAST
@@ -231,7 +236,7 @@ class Executor:
 
     def _woken(self) -> None:
         """Others say that there is something to claim, or what they say may have been missed."""
-        self._stirred.set()
+        self._interval.stir()
         self._look_for_runs()
 
     def _look_for_runs(self) -> None:
@@ -383,23 +388,18 @@ class Executor:
     def _database_lost(self) -> None:
         self.appender.connection_lost()
 
+    def _is_idle(self) -> bool:
+        return not self.attempts and self._link is not None and self._link.linked
+
     async def _poll(self) -> None:
         """Again and again: what notifications may have missed."""
         orphans: set[tuple[str, int]] = set()
-        stirred_at = self._loop.time()
         while True:
-            self._stirred.clear()
-            await asyncio.sleep(self.options.poll_seconds)
-            if self._stirred.is_set() or self.attempts or orphans or self._link is None or not self._link.linked:
-                stirred_at = self._loop.time()
-            elif self._loop.time() - stirred_at >= _CALM_SECONDS:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_CALM_POLL_SECONDS - self.options.poll_seconds):
-                        await self._stirred.wait()
-                        stirred_at = self._loop.time()
-                        continue
+            await self._interval.wait()
             try:
                 orphans = await self._check_mine(orphans)
+                if orphans:
+                    self._interval.stir()
             except FAILED as error:
                 logger.debug("cannot look at the queue: %s", error)
             self._look_for_runs()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 
@@ -87,6 +87,7 @@ class Processor:
         )
         self._expiry = ExpirySweep(coordination, self.send, lambda: self.owned, sweep or SweepOptions())
         self._sweeping: asyncio.Task[None] | None = None
+        self._when_owned: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
         self._ready = asyncio.Event()
@@ -199,6 +200,10 @@ class Processor:
 
     def remove_listener(self, listener: EventListener) -> None:
         self._listeners.remove(listener)
+
+    def when_owned(self, call: Callable[[], None]) -> None:
+        """Call when this process can decide for other partitions than before, or owns some no longer."""
+        self._when_owned.append(call)
 
     def look(self) -> None:
         """Look for lost attempts and due timers now, not at the next renewal: an executor is known to have died."""
@@ -365,10 +370,15 @@ class Processor:
             if not term.dead:
                 self._partitions[term.partition].term = term
         self._timers.anything_may_be()
+        self._tell_owned()
         await self._start_tail()
         self._tell_ready()
         if any(term.dead for term in terms):
             raise LogUnavailable("some partitions could not be opened")
+
+    def _tell_owned(self) -> None:
+        for call in self._when_owned:
+            call()
 
     def _tell_ready(self) -> None:
         if len(self.owned) >= self._log.partitions // self._processors:
@@ -391,6 +401,7 @@ class Processor:
         self.committer.abandon(p)
         _refuse(one.local)
         _refuse(one.reports)
+        self._tell_owned()
 
     async def _take_turns(self, turns: Sequence[Turn]) -> None:
         try:

@@ -39,7 +39,7 @@ IN_FLIGHT_BYTES = 128 * 1024 * 1024
 """Bodies in memory; no further one is made above that."""
 
 LOOK_SECONDS = 5.0
-"""How often it is looked at the latest: what a take-over brings is not told."""
+"""How often it is looked at the latest."""
 
 REPORT_SECONDS = 5.0
 """Seconds after which a report is sent again that has not been projected."""
@@ -88,7 +88,7 @@ class WebhookDispatcher:
         return len(self._in_flight)
 
     def look(self) -> None:
-        """Look at what is due at once: the clock has been moved."""
+        """Look at what is due at once: the clock has been moved, or a take-over has brought some."""
         self._wake.set()
 
     def projected(self, partition: int, offset: int, record: EventRecord) -> None:

@@ -129,7 +129,7 @@ async def test_an_idle_server_is_seldom_awake(tmp_path: Path, up: Callable[..., 
             transactions = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
             return {"database": await connection.fetchval(transactions), **{n: sleeps(pid) for n, pid in pids.items()}}
 
-        most = {"database": 4.0, "supervisor": 3.0, "fork-server": 0.5, "server": 9.0, "executor-1": 9.0}
+        most = {"database": 4.0, "supervisor": 3.0, "fork-server": 0.5, "server": 7.0, "executor-1": 8.0}
         await eventually(per_second, lambda seen: all(seen[name] < most[name] for name in most))
     finally:
         await connection.close()

@@ -32,6 +32,17 @@ async def test_partitions_spread_over_processors_and_come_back(harness: EngineHa
     await eventually(lambda: one.processor.owned == list(range(PARTITIONS)))
 
 
+async def test_services_are_told_when_the_partitions_have_changed(harness: EngineHarness) -> None:
+    one = await harness.engine("one")
+    told: list[list[int]] = []
+    one.processor.when_owned(lambda: told.append(one.processor.owned))
+    two = await harness.engine("two")
+    await eventually(lambda: told and len(told[-1]) == PARTITIONS // 2)
+    await two.stop()
+    harness.engines.remove(two)
+    await eventually(lambda: told[-1] == list(range(PARTITIONS)))
+
+
 async def test_a_command_reaches_the_processor_that_owns_it(harness: EngineHarness) -> None:
     one = await harness.engine("one")
     thread = create_thread(thread_in(PARTITIONS - 1))

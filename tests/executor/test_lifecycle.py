@@ -14,6 +14,7 @@ import pytest
 
 from tests.executor.executor_harness import ExecutorHarness
 from tests.waiting import eventually
+from threadlog.engine.executor import heartbeat
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.queue import Claim, RunQueue
 from threadlog.engine.executor.worker import Executor
@@ -38,6 +39,19 @@ async def test_the_lease_is_renewed(harness: ExecutorHarness, serving) -> None:
         return await harness.connection.fetchval("SELECT lease_until > $1 FROM executors", first)
 
     await eventually(renewed)
+
+
+async def test_an_executor_at_rest_says_at_once_that_work_begins_and_is_watched_from_then_on(
+    harness: ExecutorHarness, serving, monkeypatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "CALM_SECONDS", 0.0)
+    monkeypatch.setattr(heartbeat, "IDLE_SECONDS", 4000.0)
+    signs: list[str] = []
+    executor = await serving("noop", alive=signs.append)
+    await eventually(lambda: len(signs) == 2)  # one as it registers, one as it comes to rest
+    await harness.enqueue("noop", {"items": []})
+    await eventually(lambda: len(signs) >= 4)
+    assert set(signs) == {executor.executor_id}
 
 
 async def test_the_lease_is_renewed_whatever_became_of_the_connection(

@@ -288,10 +288,26 @@ class PostgresLog:
         commands after it stay, and those of a partition that is not named. Events and values are kept for ever.
         `rows`: as many at a time. Raises `LogUnavailable`.
         """
-        for partition in range(self._partitions):
-            if partition in decided:
-                await self._retain(Topic.COMMANDS, partition, commands_seconds, decided[partition] + 1, rows)
-            await self._retain(Topic.STREAM, partition, stream_seconds, _NO_LIMIT, rows)
+        for topic, seconds in ((Topic.COMMANDS, commands_seconds), (Topic.STREAM, stream_seconds)):
+            for partition in await self._with_old(topic, seconds):
+                if topic is Topic.STREAM:
+                    await self._retain(topic, partition, seconds, _NO_LIMIT, rows)
+                elif partition in decided:
+                    await self._retain(topic, partition, seconds, decided[partition] + 1, rows)
+
+    async def _with_old(self, topic: Topic, seconds: float) -> list[int]:
+        """The partitions whose first record is older than this: times do not decrease with the offset."""
+        try:
+            found = await self._pool.fetch(
+                f"SELECT h.partition FROM log_heads h CROSS JOIN LATERAL (SELECT at FROM log_{topic.value} r "
+                "WHERE r.partition = h.partition AND off >= h.first ORDER BY off LIMIT 1) oldest "
+                "WHERE h.topic = $1 AND oldest.at < clock_timestamp() - make_interval(secs => $2) ORDER BY h.partition",
+                topic,
+                seconds,
+            )
+        except PASSING as error:
+            raise LogUnavailable(f"the log's database can't be read: {error!r}") from error
+        return [row["partition"] for row in found]
 
     async def _retain(self, topic: Topic, partition: int, seconds: float, limit: int, rows: int) -> None:
         while True:
