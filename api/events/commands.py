@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
-import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
 from threadlog.api.context import Api
 from threadlog.api.events.errors import ProtocolError
 from threadlog.api.events.filters import InvalidFilter, filter_of
+from threadlog.api.events.interrupts import missing, waiting
 from threadlog.api.events.models import CommandFailedResponse, CommandMeta, CommandSucceededResponse
 from threadlog.api.events.subscription import sequence_at
 from threadlog.api.events.tree import agent_tree
@@ -114,16 +114,16 @@ class Commands:
         if not isinstance(assistant_id, str) or not assistant_id:
             raise ProtocolError("invalid_argument", "run.start requires an assistant_id.")
         fields = {name: params[name] for name in _FIELDS if params.get(name) is not None}
-        waiting = await self._waiting()
-        if waiting:
-            if len(waiting) > 1:
+        questions = await waiting(self._api.pool, self._thread_id)
+        if questions:
+            if len(questions) > 1:
                 raise ProtocolError(
                     "invalid_argument",
-                    f"The thread waits for {len(waiting)} answers: send input.respond with their interrupt ids.",
+                    f"The thread waits for {len(questions)} answers: send input.respond with their interrupt ids.",
                 )
             answer = fields.pop("input", None)
             # LangGraph takes null for an answer only where it is told whose.
-            fields["command"] = {"resume": {waiting.pop(): None} if answer is None else answer}
+            fields["command"] = {"resume": {questions.pop(): None} if answer is None else answer}
         strategy = params.get("multitask_strategy") or params.get("multitaskStrategy")
         if strategy is not None:
             fields["multitask_strategy"] = strategy
@@ -132,13 +132,9 @@ class Commands:
     async def _respond(self, params: JsonObject) -> JsonObject:
         responses = _responses(params)
         last = await self._last_assistant()
-        waiting = await self._waiting()
         answered = await has_done_something(self._api)  # by this request, sent before
-        for interrupt_id in responses:
-            if interrupt_id not in waiting and not answered:
-                raise ProtocolError(
-                    "no_such_interrupt", f"Unknown or already-consumed interrupt: {shown(interrupt_id)}"
-                )
+        if not answered and (lacking := await missing(self._api, self._thread_id, responses)):
+            raise ProtocolError("no_such_interrupt", f"Unknown or already-consumed interrupt: {shown(lacking[0])}")
         command: JsonObject = {"resume": responses}
         for name in ("update", "goto"):
             if params.get(name) is not None:
@@ -187,14 +183,6 @@ class Commands:
                 raise ProtocolError("invalid_argument", error.detail) from None
             raise ProtocolError("unknown_error", f"{error.status}: {error.detail}") from None
         return {"run_id": new.run_id}
-
-    async def _waiting(self) -> set[str]:
-        """Ids of the interrupts that wait for an answer; none while a run is at work on them."""
-        row = await threads.get(self._api.pool, self._thread_id)
-        if row is None or row["status"] != "interrupted" or row["interrupts"] is None:
-            return set()
-        interrupts = orjson.loads(row["interrupts"])
-        return {str(interrupt.get("id")) for of_task in interrupts.values() for interrupt in of_task}
 
     async def _last_assistant(self) -> str:
         newest = await runs.search(self._api.pool, self._thread_id, status=None, limit=1, offset=0)

@@ -181,6 +181,15 @@ async def in_flight(db: Reader, statuses: Sequence[str], only: MetadataFilter | 
     )
 
 
+async def commands_in_flight(db: Reader, thread_id: str) -> list[asyncpg.Record]:
+    """`(status, kwargs)` of a thread's pending and running runs; of `kwargs` only the `command`."""
+    return await db.fetch(
+        "SELECT status, json_build_object('command', kwargs->'command') AS kwargs FROM runs "
+        "WHERE thread_id = $1 AND status IN ('pending', 'running') ORDER BY created_at, run_id",
+        thread_id,
+    )
+
+
 async def in_flight_of_assistant(db: Reader, assistant_id: str) -> list[asyncpg.Record]:
     return await db.fetch(
         "SELECT run_id, thread_id FROM runs WHERE status IN ('pending', 'running') AND assistant_id = $1 "

@@ -146,6 +146,44 @@ async def test_several_interrupts_are_answered_at_once(thread: EventClient, clie
     assert sorted(done["values"]["items"]) == ["done", "left LEFT", "right RIGHT"]
 
 
+@pytest.mark.contract(140)
+async def test_several_interrupts_are_answered_one_after_the_other(
+    thread: EventClient, client: LangGraphClient
+) -> None:
+    """By a client that answers each as it is asked, and waits for none of the runs."""
+    await thread.start("ask_two", {"items": []})
+    seen = await thread.events(["input", "lifecycle"])
+    for asked in data(seen, "input.requested"):
+        answer = await thread.command(
+            "input.respond", interrupt_id=asked["interrupt_id"], response=asked["payload"]["side"].upper()
+        )
+        assert answer["type"] == "success", answer
+    done = await eventually(
+        lambda: client.threads.get(thread.thread_id), lambda found: found["status"] == "idle" or found["error"]
+    )
+    assert sorted(done["values"]["items"]) == ["done", "left LEFT", "right RIGHT"]
+    assert [run["status"] for run in await client.runs.list(thread.thread_id)] == ["success"] * 3
+
+
+@pytest.mark.contract(140)
+async def test_an_interrupt_is_answered_while_a_parallel_node_is_at_work(
+    thread: EventClient, client: LangGraphClient, gate: Gate
+) -> None:
+    await thread.start("gated_sides", gate.input)
+    seen = await thread.events(["input"], lambda event: event["method"] == "input.requested")
+    [asked] = data(seen, "input.requested")
+    other = await thread.command("input.respond", interrupt_id="0" * 32, response="no")
+    assert other["error"] == "no_such_interrupt"
+    answer = await thread.command("input.respond", interrupt_id=asked["interrupt_id"], response="yes")
+    assert answer["type"] == "success", answer
+    again = await thread.command("input.respond", interrupt_id=asked["interrupt_id"], response="late")
+    assert again["error"] == "no_such_interrupt"
+    assert (await client.threads.get(thread.thread_id))["status"] == "busy"
+    gate.open()
+    done = await eventually(lambda: client.threads.get(thread.thread_id), lambda found: found["status"] == "idle")
+    assert sorted(done["values"]["items"]) == ["held", "quick", "yes"]
+
+
 @pytest.mark.contract(141)
 async def test_what_can_not_be_done_is_said_with_a_code(thread: EventClient, client: LangGraphClient) -> None:
     async def code(method: str, **params: Any) -> str:
