@@ -118,7 +118,9 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
             logger.warning("http.app: the server's own routes come before these: %s", ", ".join(hidden))
     prefix = api.settings.mount_prefix
     described = openapi.describe(served, api.settings.version, api.settings.security, prefix=prefix)
-    openapi.serve(app, described if custom is None else merged_openapi(described, custom))
+    if custom is not None:
+        described = merged_openapi(described, custom, guarded=gate is not None and gate.custom_routes)
+    openapi.serve(app, described)
     for route in served:
         for path in {f"{prefix}{route.path}", "/ok"} if route.path == "/ok" else {f"{prefix}{route.path}"}:
             handler = guarded(route.handler, joins=route.joins) if route.writes else route.handler

@@ -61,7 +61,7 @@ class Gate:
         self._authenticator = Authenticator(handler, section.cache)
         self._authorizer = Authorizer(auth)
         self._token, self._studio = token.encode(), studio
-        self._custom_routes = custom_routes
+        self.custom_routes = custom_routes
         self.comes_first = first or custom_routes
         self._accesses: dict[Any, Access | None] = {}
 
@@ -74,7 +74,7 @@ class Gate:
         async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
             route = request.match_info.route
             if route not in self._accesses:  # the application's own, or there is none
-                if self._custom_routes:
+                if self.custom_routes:
                     request[_CALLER] = caller = await self._caller(request)
                     # As `request["user"]`, where handlers of aiohttp applications look for it; set so, it warns.
                     request._state["user"] = caller.user

@@ -191,9 +191,9 @@ def _part(parameter: str) -> str:
     return parameter.partition(":")[2] or "[^/]+"
 
 
-def merged_openapi(ours: dict[str, Any], custom: CustomApp) -> dict[str, Any]:
+def merged_openapi(ours: dict[str, Any], custom: CustomApp, *, guarded: bool = False) -> dict[str, Any]:
     """Our description with what the application says of itself (FastAPI's `openapi()`); where both have a path or a
-    schema of one name, ours stands, and the schema of theirs is called `App…`."""
+    schema of one name, ours stands, and the schema of theirs is called `App…`. `guarded`: its routes need a user."""
     describe: Callable[[], Any] | None = getattr(custom.asgi, "openapi", None)
     if describe is None:
         return ours
@@ -218,5 +218,9 @@ def merged_openapi(ours: dict[str, Any], custom: CustomApp) -> dict[str, Any]:
         components[kind] = known
     paths = dict(ours["paths"])
     for path, operations in theirs.get("paths", {}).items():
+        if "security" in ours and not guarded:
+            for operation in operations.values():
+                if isinstance(operation, dict):
+                    operation.setdefault("security", theirs.get("security", []))
         paths[path] = {**operations, **paths.get(path, {})}
     return {**ours, "paths": paths, "components": components}

@@ -99,18 +99,22 @@ def describe(
     }
     if security is not None:
         error = _json(schemas.of("serialization", ErrorResponse))
-        _secure(described, security, [route for route in routes if route.access != ()], error)
+        _secure(described, security, routes, error)
     return described
 
 
 def _secure(
-    described: dict[str, Any], security: Mapping[str, Any], guarded: Sequence[Route], error: dict[str, Any]
+    described: dict[str, Any], security: Mapping[str, Any], routes: Sequence[Route], error: dict[str, Any]
 ) -> None:
-    """Describe how callers authenticate, as the application's `auth.openapi` has it, and how they are refused."""
-    for route in guarded:
-        responses = described["paths"][plain_path(route.path)][route.method.lower()]["responses"]
+    """Describe how callers authenticate, as the application's `auth.openapi` has it, and how they are refused; and
+    which operations are open to everybody."""
+    for route in routes:
+        operation = described["paths"][plain_path(route.path)][route.method.lower()]
+        if route.access == ():
+            operation["security"] = []
+            continue
         for status, why in (("401", "The request is not authenticated"), ("403", "The caller may not")):
-            responses[status] = _response(why, error)
+            operation["responses"][status] = _response(why, error)
     if schemes := security.get("securitySchemes"):
         described["components"]["securitySchemes"] = schemes
     if required := security.get("security"):

@@ -6,11 +6,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from fastapi import FastAPI
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import ValidationError
 
 from tests.described import Description, references
 from threadlog.api.app import ROUTES
+from threadlog.api.custom_app.mount import CustomApp, merged_openapi
 from threadlog.api.events.commands import is_command
 from threadlog.api.events.models import CommandRequest
 from threadlog.api.http.openapi import describe, plain_path
@@ -66,6 +68,22 @@ def test_an_operation_is_described_and_shown(label: str, route: Route) -> None:
 
 def test_the_description_is_openapi_and_its_defaults_fit_their_schemas() -> None:
     OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+def test_what_is_open_to_everybody_needs_no_credentials() -> None:
+    security = {"securitySchemes": {"Token": {"type": "http", "scheme": "bearer"}}, "security": [{"Token": []}]}
+    described = describe(ROUTES, "1", security)
+    OpenAPIV31SpecValidator(described).validate()
+    for label, route in OPERATIONS:
+        method, _, path = label.partition(" ")
+        operation = described["paths"][path][method.lower()]
+        assert ("security" in operation) == (route.access == ()) == ("401" not in operation["responses"])
+    app = FastAPI()
+    app.add_api_route("/hello", lambda: "hello")
+    for guarded, expected in ((False, []), (True, None)):
+        merged = merged_openapi(describe(ROUTES, "1", security), CustomApp(asgi=app), guarded=guarded)
+        OpenAPIV31SpecValidator(merged).validate()
+        assert merged["paths"]["/hello"]["get"].get("security") == expected
 
 
 def test_the_paths_are_below_the_mount_prefix() -> None:
