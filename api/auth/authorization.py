@@ -49,7 +49,7 @@ class Authorizer:
             if isinstance(value.get(name), str):
                 value[name] = UUID(value[name])
         what: Any = {"resource": resource, "action": action}
-        context = AuthContext(permissions=caller.permissions, user=caller.user, **what)
+        context = AuthContext(permissions=list(caller.permissions), user=caller.user, **what)
         try:
             result = await handler(ctx=context, value=value)
         except AssertionError as error:  # how LangGraph's own examples refuse: assert namespace[0] == ctx.user.identity

@@ -13,7 +13,7 @@ from tests.api.api_harness import ApiHarness, api_harness
 from threadlog.api.auth.caller import InvalidUser, caller_of
 from threadlog.api.auth.gate import Gate
 from threadlog.api.settings import ApiSettings
-from threadlog.engine.user_code.auth_section import AuthSection
+from threadlog.engine.user_code.auth_section import AuthCache, AuthSection
 
 CRON = {"assistant_id": "noop", "schedule": "0 0 1 1 *"}
 
@@ -153,6 +153,28 @@ async def test_handlers_may_write_into_the_configurable_of_a_run(database: str) 
         await api.register("noop")
         run = await api.call("POST", "/runs", {"assistant_id": "noop"}, **of("ann"))
         assert run["kwargs"]["config"]["configurable"]["tenant"] == "of ann"
+
+
+async def test_what_a_handler_does_to_its_context_is_not_kept_with_the_caller(database: str) -> None:
+    auth, asked = Auth(), []
+
+    @auth.authenticate
+    async def authenticate(authorization: str) -> dict[str, Any]:
+        asked.append(authorization)
+        return {"identity": authorization, "permissions": ["look"]}
+
+    @auth.on
+    async def promoting(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> bool:
+        assert list(ctx.permissions) == ["look"] == list(ctx.user.permissions)
+        ctx.permissions.append("change")  # type: ignore[attr-defined]
+        return True
+
+    section = AuthSection("", "auth", True, cache=AuthCache(("authorization",)))
+    gate = Gate(auth, section, token="t", studio=False)
+    async with api_harness(database, ApiSettings(security={}), gate=gate) as api:
+        for _ in range(2):
+            assert await api.call("POST", "/threads/search", {}, **of("ann")) == []
+    assert asked == ["ann"]
 
 
 class Authenticating:
