@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +35,8 @@ from threadlog.projections.queries import threads
 from threadlog.projections.queries.metadata_filter import MetadataFilter
 
 _SELECTABLE = fields_of(CronResponse) | {"now"}
-_TRIES = 5  # of a PATCH that others overtake
+_TRIES = 12  # of a PATCH that others, or a firing, overtake
+_WAIT_SECONDS = 0.03  # at most before the second one, longer before each further one
 
 # Of the options of a run, those that a cron's payload has under the same name.
 _OPTIONS = (
@@ -178,6 +181,7 @@ async def patch(request: web.Request) -> web.Response:
         except ApiError as error:
             if error.status != 409 or not tries_left:
                 raise
+            await asyncio.sleep(random.random() * _WAIT_SECONDS * (_TRIES - tries_left))
     return await _cron_response(api, cron_id)
 
 

@@ -103,7 +103,7 @@ def _create(s: Cron, c: CreateCron) -> list[Event]:
 
 
 def _update(s: Cron, c: UpdateCron) -> list[Event]:
-    if c.version != s.version:
+    if c.reschedules and c.version != s.version:
         return [CommandRejected(code="conflict", detail=f"Cron with ID {s.cron_id} has been updated meanwhile")]
     if any(name not in CLEARABLE for name in c.clears):
         raise ValueError(f"`clears` may name {' and '.join(CLEARABLE)}")

@@ -211,6 +211,17 @@ async def test_null_takes_away_what_the_runs_are_asked(client: LangGraphClient, 
     await client.crons.delete(cron["cron_id"])
 
 
+async def test_changes_at_the_same_time_all_count(client: LangGraphClient, http: httpx.AsyncClient) -> None:
+    cron: Any = await client.crons.create("noop", schedule=NEVER_MIND)
+    path = f"/runs/crons/{cron['cron_id']}"
+    changes: list[dict[str, Any]] = [{"metadata": {str(number): number}} for number in range(40)]
+    changes += [{"metadata": {f"enabled {number}": 1}, "enabled": True} for number in range(8)]
+    answers = await asyncio.gather(*(http.patch(path, json=change) for change in changes))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len((await cron_of(client, cron["cron_id"]))["metadata"]) == 48
+    await client.crons.delete(cron["cron_id"])
+
+
 async def test_a_cron_that_is_changed_as_it_fires_goes_on(client: LangGraphClient, http: httpx.AsyncClient) -> None:
     cron: Any = await client.crons.create("noop", schedule=EVERY_SECOND, input={"items": []})
     times = set()

@@ -67,10 +67,13 @@ def test_a_disabled_cron_does_not_fire() -> None:
     given(made(), off, key=KEY).when(fire()).then()
 
 
-def test_an_update_of_what_was_updated_meanwhile_is_a_conflict() -> None:
-    given(made(), CronUpdated(cron_id=C, version=2), key=KEY).when(UpdateCron(cron_id=C, version=1)).then_rejected(
+def test_a_next_time_found_from_what_was_updated_meanwhile_is_a_conflict() -> None:
+    cron = given(made(), CronUpdated(cron_id=C, version=2), key=KEY)
+    cron.when(UpdateCron(cron_id=C, version=1, reschedules=True)).then_rejected(
         "conflict", f"Cron with ID {C} has been updated meanwhile"
     )
+    merged = CronUpdated(cron_id=C, version=3, metadata={"a": 1})
+    cron.when(UpdateCron(cron_id=C, version=1, metadata={"a": 1})).then(merged)
 
 
 def test_a_time_for_which_it_has_fired_is_no_next_time_again() -> None:

@@ -101,7 +101,7 @@ class CronClients:
         if next_due_at is None or rnd.random() < 0.6:
             next_due_at = _iso(now + timedelta(seconds=rnd.choice((0, 3, 9)))) if rnd.random() < 0.8 else None
         return UpdateCron(
-            cron_id=cron_id, version=seen["version"], reschedules=True, enabled=rnd.random() < 0.8,
+            cron_id=cron_id, version=seen["version"], reschedules=rnd.random() < 0.9, enabled=rnd.random() < 0.8,
             next_due_at=next_due_at,
         )  # fmt: skip
 

@@ -38,8 +38,8 @@ class UpdateCron(Command):
     """Change a cron. None leaves a field as it is; `clears` names those that become None; `payload` and `metadata` are
     merged at the top level.
 
-    `version`: of the cron that the sender has seen; rejected (`conflict`) if it has been updated since. `reschedules`:
-    `next_due_at` counts.
+    `version`: of the cron that the sender has seen. `reschedules`: `next_due_at` counts; rejected (`conflict`) if the
+    cron has been updated since, or has fired for that time, as it was found from what the cron was.
     """
 
     type: ClassVar[str] = "cron.update"
