@@ -32,6 +32,7 @@ from threadlog.api.protocols.json_rpc import (
 )
 from threadlog.api.protocols.mcp_tools import NAME_CHARACTERS, add_tools, tool_input, tool_name, tool_schema
 from threadlog.api.protocols.running import run_to_end
+from threadlog.api.protocols.slow_reply import aborted_on_failure, respond
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.engine.ids import default_assistant_id
 from threadlog.projections.queries import assistants
@@ -52,7 +53,7 @@ class RefusedMessageResponse(TypedDict):
 
 @joins
 @requires("assistants.search", "assistants.read", "threads.create_run")
-async def message(request: web.Request) -> web.Response:
+async def message(request: web.Request) -> web.StreamResponse:
     """Answer one message of an MCP client.
 
     POST /mcp (contract 10.1).
@@ -72,11 +73,12 @@ async def message(request: web.Request) -> web.Response:
     if call.method is None or call.id is None:  # a response, or a notification
         all_needless(request)
         return web.Response(status=202)
-    try:
-        return reply(succeeded(call.id, await _answer(request, call)))
-    except RpcError as error:
-        all_needless(request)
-        return reply(failed(call.id, error))
+    with aborted_on_failure(request):
+        try:
+            return await respond(request, succeeded(call.id, await _answer(request, call)))
+        except RpcError as error:
+            all_needless(request)
+            return await respond(request, failed(call.id, error))
 
 
 def _bad(why: str) -> web.Response:

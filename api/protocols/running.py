@@ -11,6 +11,7 @@ from threadlog.api.http.disconnects import CREATOR_LEFT, client_gone
 from threadlog.api.http.errors import ServerStopping
 from threadlog.api.http.responses import exactly
 from threadlog.api.idempotency.keyed import KEYED
+from threadlog.api.protocols.slow_reply import keep_alive
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.cancel import cancelled_on_disconnect
 from threadlog.api.runs.create import NewRun, create_run, prepare, was_created
@@ -18,8 +19,6 @@ from threadlog.api.runs.wait import logged_output, result
 from threadlog.api.streaming.cursor import RunEnd, run_end_of_row
 from threadlog.api.streaming.waiters import FinalValuesWaiter
 from threadlog.projections.queries import runs
-
-_A_WHILE = 60.0
 
 
 async def run_to_end(
@@ -53,8 +52,8 @@ async def run_to_end(
             output.ended(RunEnd("gone"))
         async with cancelled_on_disconnect(api, request, output, CREATOR_LEFT if cancels else None):
             with api.disconnects.watch(request, output.close):
-                while not await output.wait(_A_WHILE):
-                    pass
+                while not await output.wait(api.settings.heartbeat_seconds):
+                    await keep_alive(request)
                 if output.closed:
                     raise ConnectionResetError if client_gone(request) else ServerStopping
                 return _outcome(new, await result(api, output))

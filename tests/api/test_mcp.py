@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 
 from .api_harness import ApiHarness
@@ -64,6 +65,19 @@ async def test_a_tools_call_is_a_stateless_run(api: ApiHarness) -> None:
     task = asyncio.create_task(call(api, "tools/call", {"name": "noop", "arguments": {"items": ["in"]}}))
     assert await ended(api, task, "success") == {"content": [{"type": "text", "text": '{"items":["out"]}'}]}
     assert await api.call("POST", "/threads/search", {}) == []
+
+
+async def test_a_call_that_takes_long_keeps_its_connection_alive(api: ApiHarness) -> None:
+    message = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "noop", "arguments": {}}}
+    headers = {"Idempotency-Key": "slow"}
+    async with api.client.post("/mcp", json=message, headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        assert await answer.content.readexactly(1) == b"\n"
+        body = await ended(api, asyncio.create_task(answer.read()), "success")
+    result = {"content": [{"type": "text", "text": '{"items":["out"]}'}]}
+    assert orjson.loads(body) == {"jsonrpc": "2.0", "id": 7, "result": result}
+    async with api.client.post("/mcp", json=message, headers=headers) as answer:
+        assert answer.headers["Idempotent-Replayed"] == "true" and (await answer.json())["result"] == result
 
 
 async def test_a_run_that_fails_is_an_error_of_the_tool(api: ApiHarness) -> None:

@@ -195,6 +195,16 @@ async def test_a_task_goes_on_when_its_client_leaves(
     assert task["status"]["state"] == "completed"
 
 
+async def test_a_message_that_takes_long_keeps_its_connection_alive(http: httpx.AsyncClient, gate: Gate) -> None:
+    params = saying("", parts=[{"kind": "data", "data": gate.input}])
+    body = {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": params}
+    async with http.stream("POST", f"/a2a/{default_assistant('gated')}", json=body) as response:
+        assert response.headers["content-type"] == "application/json"  # before the end of the run
+        gate.open()
+        text = await response.aread()
+    assert text.startswith(b"\n") and json.loads(text)["result"]["status"]["state"] == "completed"
+
+
 async def test_all_runs_of_a_task_are_cancelled(http: httpx.AsyncClient, client: LangGraphClient, gate: Gate) -> None:
     gated = default_assistant("gated")
     begun = saying("", parts=[{"kind": "data", "data": gate.input}]) | {"configuration": {"blocking": False}}

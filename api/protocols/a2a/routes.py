@@ -45,6 +45,7 @@ from threadlog.api.protocols.json_rpc import (
     succeeded,
 )
 from threadlog.api.protocols.running import run_to_end
+from threadlog.api.protocols.slow_reply import aborted_on_failure, respond
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.create import create_run, prepare, runnable_assistant
 from threadlog.api.streaming.waiters import EventWaiter
@@ -87,22 +88,23 @@ async def call(request: web.Request) -> web.StreamResponse:
     except ApiError as error:
         if error.status != 422:
             raise
-        return _failed(request, None, RpcError(PARSE_ERROR, error.detail))
+        return await _failed(request, None, RpcError(PARSE_ERROR, error.detail))
     if asked is None or asked.method is None or asked.id is None:
-        return _failed(request, None, RpcError(INVALID_REQUEST, "This is no JSON-RPC 2.0 request, with an id"))
-    try:
-        return await _respond(request, api, asked)
-    except RpcError as error:
-        return _failed(request, asked.id, error)
-    except ApiError as error:
-        if error.status >= 500 or error.status in (401, 403):
-            raise
-        return _failed(request, asked.id, RpcError(INVALID_PARAMS, error.detail))
+        return await _failed(request, None, RpcError(INVALID_REQUEST, "This is no JSON-RPC 2.0 request, with an id"))
+    with aborted_on_failure(request):
+        try:
+            return await _respond(request, api, asked)
+        except RpcError as error:
+            return await _failed(request, asked.id, error)
+        except ApiError as error:
+            if error.status >= 500 or error.status in (401, 403):
+                raise
+            return await _failed(request, asked.id, RpcError(INVALID_PARAMS, error.detail))
 
 
-def _failed(request: web.Request, id_: str | int | None, error: RpcError) -> web.Response:
+async def _failed(request: web.Request, id_: str | int | None, error: RpcError) -> web.StreamResponse:
     all_needless(request)
-    return reply(failed(id_, error))
+    return await respond(request, failed(id_, error))
 
 
 async def _respond(request: web.Request, api: Api, call: RpcCall) -> web.StreamResponse:
@@ -124,7 +126,7 @@ async def _respond(request: web.Request, api: Api, call: RpcCall) -> web.StreamR
         return await _resubscribe(request, api, assistant, call)
     assert known is not None
     answer, shaped = known
-    return reply(succeeded(call.id, shaped(await answer(request, api, assistant, params))))
+    return await respond(request, succeeded(call.id, shaped(await answer(request, api, assistant, params))))
 
 
 def _needs(request: web.Request, *accesses: str) -> None:
