@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -238,7 +239,13 @@ class Engine:
         limit: int,
     ) -> Look:
         due = [row for row in self.rows.values() if row.run_id not in without and row.receiver not in full]
-        return Look(due[:limit], None)
+        of_receiver: Counter[str] = Counter()
+        some = []
+        for row in due:
+            of_receiver[row.receiver] += 1
+            if of_receiver[row.receiver] <= per_receiver:
+                some.append(row)
+        return Look(some[:limit], None)
 
     async def message(self, due: DueWebhook, owner: str) -> WebhookMessage | None:
         return WebhookMessage(f"http://{due.receiver}/", b"{}") if self.rows.get(due.run_id) == due else None
@@ -274,7 +281,8 @@ class Network:
 
 
 @pytest.fixture
-async def started() -> AsyncIterator[list[WebhookDispatcher]]:
+async def started(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[WebhookDispatcher]]:
+    monkeypatch.setattr(dispatcher, "_STOP_SECONDS", 0)
     running: list[WebhookDispatcher] = []
     yield running
     for one in running:
@@ -324,10 +332,7 @@ async def test_a_partition_that_is_lost_is_reported_for_no_more(started: list[We
     assert engine.reports == []
 
 
-async def test_a_receiver_that_hangs_holds_up_no_other(
-    started: list[WebhookDispatcher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "_STOP_SECONDS", 0)
+async def test_a_receiver_that_hangs_holds_up_no_other(started: list[WebhookDispatcher]) -> None:
     hanging = [due(n, "hang") for n in range(100)]
     engine, network = Engine(*hanging, *(due(1000 + n, "b") for n in range(20))), Network()
     one = begin(engine, network, started)
@@ -335,10 +340,7 @@ async def test_a_receiver_that_hangs_holds_up_no_other(
     assert one.in_flight == network.sent.count("hang") == dispatcher.PER_RECEIVER
 
 
-async def test_many_that_hang_leave_room_for_first_attempts(
-    started: list[WebhookDispatcher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "_STOP_SECONDS", 0)
+async def test_many_that_hang_leave_room_for_first_attempts(started: list[WebhookDispatcher]) -> None:
     hanging = [due(n, f"hang{n}", attempt=2) for n in range(dispatcher.IN_ALL)]
     engine, network = Engine(*hanging), Network()
     begin(engine, network, started)
