@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Annotated, Any, get_args, get_origin
 
-from langchain_core.messages import AnyMessage, convert_to_openai_messages
+from langchain_core.messages import AnyMessage, HumanMessage, convert_to_openai_messages
 from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint
 from langgraph.graph import END, START, StateGraph
@@ -148,7 +148,7 @@ def _chat(function: Callable[..., Any], signature: inspect.Signature, name: str)
     wants_previous = _PREVIOUS in signature.parameters
 
     async def agent(state: Conversation, **kwargs: Any) -> dict[str, Any]:
-        messages = convert_to_openai_messages(state["messages"])
+        messages = _as_dictionaries(state["messages"])
         if wants_previous:
             kwargs[_PREVIOUS] = state.get(_PREVIOUS)
         speech, result = await _call(function, ([*messages],), kwargs)
@@ -168,6 +168,31 @@ def _chat(function: Callable[..., Any], signature: inspect.Signature, name: str)
     graph.add_edge(START, "agent")
     graph.add_edge("agent", END)
     return graph.compile(name=name)
+
+
+def _as_dictionaries(messages: list[AnyMessage]) -> list[dict[str, Any]]:
+    """The conversation in OpenAI's form. A block that it has no form for (a video, a text file) stays as it is: what a
+    client has sent once must not fail each later run of the thread."""
+    try:
+        return convert_to_openai_messages(messages)
+    except (ValueError, LookupError, TypeError):
+        return [made for message in messages for made in _message_as_dictionaries(message)]
+
+
+def _message_as_dictionaries(message: AnyMessage) -> list[dict[str, Any]]:
+    try:
+        return convert_to_openai_messages([message])
+    except (ValueError, LookupError, TypeError):
+        if not isinstance(message.content, list):
+            raise
+    content: list[Any] = []
+    for block in message.content:
+        try:
+            content += convert_to_openai_messages([HumanMessage([block])], text_format="block")[0]["content"]
+        except (ValueError, LookupError, TypeError):
+            content.append(block)
+    [made] = convert_to_openai_messages([message.model_copy(update={"content": ""})])
+    return [{**made, "content": content}]
 
 
 def _looks_like(agent: Any, function: Callable[..., Any], signature: inspect.Signature, name: str) -> None:

@@ -70,6 +70,23 @@ async def test_a_chat_agent_is_given_the_whole_conversation_as_plain_dictionarie
     ]
 
 
+async def test_a_block_that_openai_has_no_form_for_stays_as_it_is() -> None:
+    given = []
+
+    async def agent(messages):
+        given.extend(messages)
+
+    note = {"type": "text-plain", "base64": "aGk=", "mime_type": "text/plain"}
+    video = {"type": "video", "url": "https://example.com/v.mp4"}
+    picture = {"type": "image", "url": "https://example.com/p.png"}
+    said = [{"type": "text", "text": "look"}, note, video, {"no": "type"}, picture]
+    await streamed(
+        graph_of(agent), {"messages": [{"role": "user", "content": said}, {"role": "user", "content": "hello"}]}
+    )
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/p.png"}}
+    assert given == [{"role": "user", "content": [*said[:4], image]}, {"role": "user", "content": "hello"}]
+
+
 @pytest.mark.parametrize(
     ("returned", "added"),
     [
