@@ -21,6 +21,16 @@ from tests.waiting import eventually_blocking
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(3000)]
 
 ROOT = Path(__file__).parent.parent.parent
+POETRY = """
+[tool.poetry]
+name = "tools-of-ours"
+version = "0.1"
+description = ""
+authors = []
+[build-system]
+requires = ["poetry-core"]
+build-backend = "poetry.core.masonry.api"
+"""
 AGENTS = ROOT / "deploy" / "examples" / "agents"
 
 
@@ -30,10 +40,13 @@ def test_an_application_becomes_an_image_that_runs_it(engine: Engine, tmp_path: 
     for file in ("plain.py", "fake_model.py"):
         shutil.copy(AGENTS / file, tmp_path)
     (tmp_path / "requirements.txt").write_text("tabulate\n")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "pyproject.toml").write_text(POETRY)
+    (tmp_path / "tools" / "tools_of_ours.py").write_text("")
     (tmp_path / ".env").write_text("SECRET=1\n")
     (tmp_path / ".dockerignore").write_text("**/.env\n")
     settings = {
-        "dependencies": ["."],
+        "dependencies": [".", "./tools"],
         "graphs": {"plain": "./plain.py:agent"},
         "env": ".env",
         "dockerfile_lines": ["RUN echo made > /made"],
@@ -50,8 +63,10 @@ def test_an_application_becomes_an_image_that_runs_it(engine: Engine, tmp_path: 
         )  # fmt: skip
         assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
         look = ("run", "--rm", image, "sh", "-c")
-        assert engine.docker(*look, "cat /made; ls -A /srv/app; id -un; python -c 'import tabulate'").split() == [
-            "made", ".dockerignore", "fake_model.py", "langgraph.json", "plain.py", "requirements.txt", "threadlog",
+        imported = "python -c 'import tabulate, tools_of_ours'"
+        assert engine.docker(*look, f"cat /made; ls -A /srv/app; id -un; {imported}").split() == [
+            "made", ".dockerignore", "fake_model.py", "langgraph.json", "plain.py", "requirements.txt", "tools",
+            "threadlog",
         ]  # fmt: skip
         engine.docker("run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:8000", image)
         url = engine.reach(port)
