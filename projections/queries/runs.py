@@ -91,8 +91,13 @@ A2A_TASK = "a2a_task"
 
 _TASK = f"coalesce(runs.metadata->>'{A2A_TASK}', runs.run_id::text)"
 _CONTINUED = (
-    f"EXISTS (SELECT FROM runs n WHERE n.thread_id = runs.thread_id AND n.metadata->>'{A2A_TASK}' = {_TASK} "
+    f"EXISTS (SELECT FROM continuing n WHERE n.thread_id = runs.thread_id AND n.task = {_TASK} "
     "AND n.run_id > runs.run_id)"
+)
+# Looked up in: by thread it would read all runs of a thread that has many, for each of its tasks.
+_WITH_CONTINUING = (
+    f"WITH continuing AS MATERIALIZED (SELECT thread_id, run_id, metadata->>'{A2A_TASK}' AS task FROM runs "
+    f"WHERE assistant_id = $1::uuid AND metadata ? '{A2A_TASK}') "
 )
 
 
@@ -107,8 +112,8 @@ class TaskFilter:
     after: datetime | None = None
 
     def sql(self, only: MetadataFilter | None, args: list[Any]) -> str:
-        args.append(self.assistant_id)
-        condition = f"assistant_id = ${len(args)}::uuid AND NOT {_CONTINUED}"
+        """The condition, of which the assistant is $1, after `_WITH_CONTINUING`."""
+        condition = f"assistant_id = $1::uuid AND NOT {_CONTINUED}"
         if self.thread_id is not None:
             args.append(self.thread_id)
             condition += f" AND thread_id = ${len(args)}::uuid"
@@ -145,11 +150,12 @@ async def tasks(
 ) -> list[asyncpg.Record]:
     """`(run_id, thread_id, updated_at, task)` of such tasks behind this position, the one that changed last first:
     of the newest run; `task` is the id of the first."""
-    args: list[Any] = [limit, *(before or ())]
-    position = "AND (updated_at, run_id) < ($2::timestamptz, $3::uuid)" if before else ""
+    args: list[Any] = [wanted.assistant_id, limit, *(before or ())]
+    position = "AND (updated_at, run_id) < ($3::timestamptz, $4::uuid)" if before else ""
     return await db.fetch(
-        f"SELECT run_id, thread_id, updated_at, {_TASK} AS task FROM runs WHERE {wanted.sql(only, args)} {position} "
-        "ORDER BY updated_at DESC, run_id DESC LIMIT $1",
+        f"{_WITH_CONTINUING}SELECT run_id, thread_id, updated_at, {_TASK} AS task FROM runs "
+        f"WHERE {wanted.sql(only, args)} {position} "
+        "ORDER BY updated_at DESC, run_id DESC LIMIT $2",
         *args,
     )
 
@@ -158,7 +164,8 @@ async def of_task(db: Reader, thread_id: str, run_id: str) -> list[str]:
     """The runs of the task of A2A that began with this one, the newest first: itself alone, unless messages have
     continued the task."""
     rows = await db.fetch(
-        f"SELECT run_id FROM runs WHERE thread_id = $1 AND metadata->>'{A2A_TASK}' = $2 ORDER BY run_id DESC",
+        f"SELECT run_id FROM runs WHERE thread_id = $1 AND metadata @> jsonb_build_object('{A2A_TASK}', $2::text) "
+        "ORDER BY run_id DESC",
         thread_id,
         run_id,
     )
@@ -166,8 +173,9 @@ async def of_task(db: Reader, thread_id: str, run_id: str) -> list[str]:
 
 
 async def count_tasks(db: Reader, wanted: TaskFilter, only: MetadataFilter | None = None) -> int:
-    args: list[Any] = []
-    return await db.fetchval(f"SELECT count(*) FROM runs WHERE {wanted.sql(only, args)}", *args)  # type: ignore[no-any-return]
+    args: list[Any] = [wanted.assistant_id]
+    query = f"{_WITH_CONTINUING}SELECT count(*) FROM runs WHERE {wanted.sql(only, args)}"
+    return await db.fetchval(query, *args)  # type: ignore[no-any-return]
 
 
 async def in_flight(db: Reader, statuses: Sequence[str], only: MetadataFilter | None = None) -> list[asyncpg.Record]:
