@@ -128,11 +128,17 @@ def _entrypoint(function: Callable[..., Any], signature: inspect.Signature, name
 
 
 def _builder(declared: Any) -> Callable[[Any], Any]:
-    """Makes what a client sent the pydantic model or dataclass that the function asks for; anything else stays as it
-    is."""
-    if not (inspect.isclass(declared) and (issubclass(declared, BaseModel) or dataclasses.is_dataclass(declared))):
+    """Makes what a client sent the pydantic models and dataclasses that the function asks for; without any it stays as
+    it is."""
+    if not _has_models(declared):
         return lambda value: value
     return TypeAdapter(declared).validate_python
+
+
+def _has_models(declared: Any) -> bool:
+    if inspect.isclass(declared) and (issubclass(declared, BaseModel) or dataclasses.is_dataclass(declared)):
+        return True
+    return any(map(_has_models, get_args(declared)))
 
 
 def _context_type(signature: inspect.Signature) -> Any:

@@ -257,6 +257,10 @@ async def test_an_input_with_a_type_is_made_one() -> None:
     async def point(input: Point):
         yield f"{input.x} {input.y}"
 
+    async def orders(input: list[Order] | None) -> int:
+        return sum(order.number for order in input or [])
+
+    assert (await streamed(graph_of(orders), [{"number": 7}, {"number": 8}]))["values"] == [15]
     assert (await streamed(graph_of(order), {"number": 7}))["values"] == ["7 none"]
     assert (await streamed(graph_of(point), {"x": 1}))["values"] == ["1 0"]
     assert graph_of(order).get_input_jsonschema()["properties"].keys() == {"number", "note"}
