@@ -111,7 +111,7 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
         app.on_response_prepare.append(gate.before_response)
         if gate.comes_first:
             app.middlewares.append(gate.middleware())
-    served = [route for route in ROUTES if group_of(route.path) not in api.settings.disabled]
+    served = [route for route in ROUTES if not groups_of(route.path) & api.settings.disabled]
     if custom is not None:
         served = [route for route in served if not (route.path in _YIELDING and custom.serves(route.path))]
         if hidden := custom.hidden_behind((route.method, route.path) for route in served):
@@ -152,14 +152,19 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     return app
 
 
-def group_of(path: str) -> str:
-    """What `disable_…` calls the group a route belongs to; "" for one that can't be left out."""
+def groups_of(path: str) -> frozenset[str]:
+    """What `disable_…` calls the groups a route belongs to; none: it can't be left out."""
     if path in ("/info", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
-        return "meta"
-    first = path.split("/")[1]
-    if first == "studio":
-        return "ui"
-    return "runs" if first == "threads" and "/runs" in path else first if first in FLAGS else ""
+        return frozenset(("meta",))
+    parts = path.split("/")[1:]
+    if parts[0] == "studio":
+        return frozenset(("ui",))
+    if parts[0] == ".well-known":
+        return frozenset(("a2a",))
+    groups = {parts[0]} if parts[0] != "threads" or "runs" not in parts else {"runs"}
+    if "crons" in parts:  # which are runs, too
+        groups.add("crons")
+    return frozenset(groups & set(FLAGS))
 
 
 async def _start(app: web.Application) -> None:

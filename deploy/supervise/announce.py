@@ -27,10 +27,9 @@ def lines(settings: Settings, app: LanggraphJson, *, data_dir: str | None) -> li
 def ready(url: str, app: LanggraphJson, seconds: float) -> str:
     """`url`: of the server; what is below the application's mount prefix is shown there."""
     base = f"{url}{app.http.mount_prefix}"
-    pages = [f"studio at {base}/studio"]
-    if "meta" not in app.http.disabled:
-        pages.append(f"docs at {base}/docs")
-    return f"ready       {base} after {seconds:.1f} s, {', '.join(pages)}. Ctrl-C stops it."
+    pages = [("ui", f", studio at {base}/studio"), ("meta", f", docs at {base}/docs")]
+    shown = "".join(text for group, text in pages if group not in app.http.disabled)
+    return f"ready       {base} after {seconds:.1f} s{shown}. Ctrl-C stops it."
 
 
 def warning_of_openness(settings: Settings) -> str | None:

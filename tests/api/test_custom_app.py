@@ -25,7 +25,7 @@ from threadlog.api.custom_app.mount import CustomApp, CustomAppError, load, merg
 from threadlog.api.settings import ApiSettings
 from threadlog.engine import logging_context
 from threadlog.engine.user_code.auth_section import TOKEN_HEADER, AuthSection
-from threadlog.engine.user_code.http_section import CodePlace, HeaderRule
+from threadlog.engine.user_code.http_section import FLAGS, CodePlace, HeaderRule
 
 from .api_harness import ApiHarness, api_harness
 from .auth_handlers import auth
@@ -438,6 +438,36 @@ async def test_groups_of_routes_can_be_left_out(database: str) -> None:
         assert (await api.ask("POST", f"/threads/{thread}/runs", {"assistant_id": "noop"}))[0] in (404, 405)
         assert (await api.ask("GET", "/info"))[0] == (await api.ask("GET", "/openapi.json"))[0] == 404
         assert (await api.ask("GET", "/ok"))[0] == 200
+
+
+CRONS = ["POST /runs/crons", "POST /runs/crons/search", "DELETE /runs/crons/x", "POST /threads/x/runs/crons"]
+EACH_GROUP = {
+    "assistants": ["POST /assistants/search", "GET /assistants/x/graph"],
+    "threads": ["POST /threads", "GET /threads/x/state"],
+    "runs": ["POST /runs", "POST /threads/x/runs/wait", "GET /runs/x", *CRONS],
+    "store": ["PUT /store/items", "POST /store/namespaces"],
+    "crons": CRONS,
+    "mcp": ["POST /mcp"],
+    "a2a": ["POST /a2a/x", "GET /a2a/x", "GET /.well-known/agent-card.json"],
+    "meta": ["GET /info", "GET /metrics", "GET /docs", "GET /openapi.json", "GET /asyncapi.json"],
+    "ui": ["GET /studio/", "POST /ui/x"],
+}
+
+
+def test_there_is_a_group_for_each_flag() -> None:
+    assert EACH_GROUP.keys() == set(FLAGS) - {"webhooks"}
+
+
+@pytest.mark.parametrize("disabled", EACH_GROUP)
+async def test_each_group_can_be_left_out_and_no_other_goes_with_it(database: str, disabled: str) -> None:
+    gone = {tuple(label.split()) for label in EACH_GROUP[disabled]}
+    async with api_harness(database, ApiSettings(disabled=frozenset((disabled,)))) as api:
+        for method, path in {tuple(label.split()) for labels in EACH_GROUP.values() for label in labels}:
+            async with api.client.request(method, path, json={}) as answer:
+                unrouted = answer.status == 405
+                if answer.status == 404:
+                    unrouted = (await answer.json())["code"] == "not_found"
+                assert unrouted == ((method, path) in gone), (method, path, answer.status)
 
 
 async def test_an_application_that_can_not_start_says_why() -> None:

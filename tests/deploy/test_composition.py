@@ -328,6 +328,8 @@ def test_a_started_server_is_shown_below_its_mount_prefix(tmp_path: Path) -> Non
         "ready       http://127.0.0.1:2024/agents after 2.5 s, studio at http://127.0.0.1:2024/agents/studio. "
         "Ctrl-C stops it."
     )
+    bare = replace(base, http=HttpSection(disabled=frozenset({"meta", "ui"})))
+    assert announce.ready("http://h", bare, 2.51) == "ready       http://h after 2.5 s. Ctrl-C stops it."
 
 
 def test_it_says_when_memory_is_not_shared(app: LanggraphJson, monkeypatch: pytest.MonkeyPatch) -> None:
