@@ -91,3 +91,10 @@ def test_the_javascript_client_works(installed: Path, server: Any) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"^ok ", done.stdout, re.M)) == 13
+
+
+def test_every_method_of_the_javascript_client_works(installed: Path, server: Any) -> None:
+    command = ["node", "methods.mjs", server.url]
+    done = subprocess.run(command, cwd=installed, capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^ok ", done.stdout, re.M)) == 6
