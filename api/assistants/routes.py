@@ -135,7 +135,10 @@ async def patch(request: web.Request) -> web.Response:
         context=value["context"],
         metadata=metadata_in(value) or params.metadata,
     )
-    await submit(api, command)
+    decided = await submit(api, command)
+    made = next((event["version"] for event in decided.events if event["type"] == "assistant.updated"), None)
+    if made is not None and (row := await queries.get_version(api.pool, assistant_id, made)) is not None:
+        return reply(assistant_to_json(row))  # another client may have made the next one meanwhile
     return await _assistant_response(api, assistant_id)
 
 

@@ -23,6 +23,17 @@ async def get(db: Reader, assistant_id: str, only: MetadataFilter | None = None)
     return await db.fetchrow(f"SELECT {_COLUMNS} FROM assistants WHERE assistant_id = $1{condition}", *args)
 
 
+async def get_version(db: Reader, assistant_id: str, version: int) -> asyncpg.Record | None:
+    """The assistant as it was when this version was made."""
+    return await db.fetchrow(
+        "SELECT assistant_id, v.graph_id, v.name, v.description, v.config, v.context, v.metadata, v.version, "
+        "a.created_at, v.created_at AS updated_at FROM assistant_versions v JOIN assistants a USING (assistant_id) "
+        "WHERE assistant_id = $1 AND v.version = $2",
+        assistant_id,
+        version,
+    )
+
+
 def _where(
     metadata: Mapping[str, Any] | None, graph_id: str | None, name: str | None, only: MetadataFilter | None
 ) -> tuple[str, list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID, uuid4, uuid5
 
 import httpx
@@ -104,6 +105,16 @@ async def test_patch_makes_a_new_version(client: LangGraphClient) -> None:
     assert patched == await client.assistants.get(made["assistant_id"])
     assert patched["updated_at"] > made["updated_at"] and patched["created_at"] == made["created_at"]
     assert (await client.assistants.update(made["assistant_id"]))["version"] == 3
+
+
+@pytest.mark.contract(18)
+async def test_each_of_several_clients_is_told_of_the_version_it_has_made(client: LangGraphClient) -> None:
+    assistant_id = (await client.assistants.create("noop"))["assistant_id"]
+    patched = await asyncio.gather(*(client.assistants.update(assistant_id, name=f"by {n}") for n in range(12)))
+    assert [assistant["name"] for assistant in patched] == [f"by {n}" for n in range(12)]
+    assert sorted(assistant["version"] for assistant in patched) == list(range(2, 14))
+    last = max(patched, key=lambda assistant: assistant["version"])
+    assert await client.assistants.get(assistant_id) == last
 
 
 @pytest.mark.contract(18)
