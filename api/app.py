@@ -100,7 +100,9 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     )
     cors = CorsPolicy(api.settings.cors)
     app = web.Application(
-        middlewares=[make_middleware(cors, api.metrics)],
+        middlewares=[
+            make_middleware(cors, api.metrics, around_others=custom is not None and custom.aiohttp is not None)
+        ],
         client_max_size=max(1, api.settings.max_body_bytes),
         handler_args=handler_args(api.settings.read_timeout_seconds),
     )

@@ -163,6 +163,7 @@ def _mount_aiohttp(app: web.Application, custom: web.Application, respond: Respo
     """Its resources come after ours, below the prefix; its handlers see `app` as theirs, with what it keeps."""
     for key in custom:
         app[key] = custom[key]
+    ours = set(app.router.routes())
     for resource in custom.router.resources():
         if prefix:
             resource.add_prefix(prefix)
@@ -171,6 +172,9 @@ def _mount_aiohttp(app: web.Application, custom: web.Application, respond: Respo
 
     @web.middleware
     async def errors_are_responses(request: web.Request, handler: Handler) -> web.StreamResponse:
+        match = request.match_info
+        if match.http_exception is None and match.route not in ours:
+            return await handler(request)  # its middleware sees what its handlers raise
         return await respond(request, handler)
 
     app.middlewares.append(errors_are_responses)

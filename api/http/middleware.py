@@ -35,7 +35,10 @@ _IDS = ("thread_id", "run_id", "assistant_id")
 _OF_CONNECTION = (ConnectionError, web.RequestPayloadError, ClientError, HttpProcessingError)
 
 
-def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
+def make_middleware(cors: CorsPolicy, metrics: HttpMetrics, *, around_others: bool = False) -> Middleware:
+    """`around_others`: exceptions of aiohttp's come from the application's own handlers and middleware, which mean them
+    as responses."""
+
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
@@ -52,7 +55,7 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
             span = RequestSpan.begin(spans, request, path, request_id)
         response: web.StreamResponse | None = None
         try:
-            response = cors.preflight(request) or await respond(request, handler)
+            response = cors.preflight(request) or await respond(request, handler, as_it_is=around_others)
             return response
         finally:
             # No response: the handler was cancelled, or the connection was lost while it wrote.
@@ -64,14 +67,25 @@ def make_middleware(cors: CorsPolicy, metrics: HttpMetrics) -> Middleware:
     return handle
 
 
-async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The handler's response, or the one that says what it has raised."""
+async def respond(request: web.Request, handler: Handler, *, as_it_is: bool = False) -> web.StreamResponse:
+    """The handler's response, or the one that says what it has raised. `as_it_is`: a response that it has raised is
+    that, unless the router has."""
     try:
         return await handler(request)
-    except web.HTTPMethodNotAllowed as error:
-        return reply(error_body(error.reason, usual_code(405)), error.status, {"Allow": await _allowed(request)})
+    except web.HTTPException as error:
+        if not as_it_is or error is request.match_info.http_exception:
+            return await _refusal(request, error)
+        response = web.Response(status=error.status, reason=error.reason, text=error.text, headers=error.headers)
+        response._cookies = error._cookies
+        return response
     except Exception as error:
         return _error_response(request, error)
+
+
+async def _refusal(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return reply(error_body(error.reason, usual_code(405)), error.status, {"Allow": await _allowed(request)})
+    return reply(error_body(error.reason, usual_code(error.status)), error.status)
 
 
 def make_response_hook(cors: CorsPolicy) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -111,8 +125,6 @@ def _error_response(request: web.Request, error: Exception) -> web.StreamRespons
         return response
     if isinstance(error, HandlerFailed):  # which has logged its reason
         return reply(error_body(str(error), "encryption_failed"), error.status)
-    if isinstance(error, web.HTTPException):
-        return reply(error_body(error.reason, usual_code(error.status)), error.status)
     if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
         return reply(error_body("A NUL character can't be part of an id, a name or a filter", usual_code(422)), 422)
     if has_left(request) and isinstance(error, _OF_CONNECTION):

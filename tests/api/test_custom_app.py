@@ -302,6 +302,44 @@ async def test_an_aiohttp_application_has_the_same(database: str, seen: Seen) ->
     assert seen.events == ["started green", "stopped"]
 
 
+async def test_what_an_aiohttp_application_raises_is_its_response(database: str, seen: Seen) -> None:
+    @web.middleware
+    async def around(request: web.Request, handler: Any) -> web.StreamResponse:
+        if "blocked" in request.query:
+            raise web.HTTPForbidden(text="not you")
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            seen.events.append(f"raised {error.status}")
+            raise
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        raise web.HTTPFound("/other", headers={"X-Why": "moved"})
+
+    async def wrong(request: web.Request) -> web.Response:
+        raise web.HTTPConflict(text='{"mine": true}', content_type="application/json")
+
+    async def fails(request: web.Request) -> web.Response:
+        raise ValueError("broken")
+
+    mine = web.Application(middlewares=[around])
+    mine.router.add_get("/elsewhere", elsewhere)
+    mine.router.add_get("/wrong", wrong)
+    mine.router.add_get("/fails", fails)
+    async with api_harness(database, custom=CustomApp(aiohttp=mine)) as api:
+        async with api.client.get("/elsewhere", allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"], answer.headers["X-Why"]) == (302, "/other", "moved")
+        assert await api.ask("GET", "/wrong") == (409, {"mine": True})
+        assert seen.events == ["raised 302", "raised 409"]
+        status, failed = await api.ask("GET", "/fails")
+        assert (status, failed["code"]) == (500, "internal_error")
+        async with api.client.get("/ok?blocked=1") as answer:
+            assert (answer.status, await answer.text()) == (403, "not you")
+        assert (await api.ask("GET", "/nowhere"))[1]["code"] == "not_found"
+        assert (await api.ask("GET", "/threads"))[1]["code"] == "method_not_allowed"
+        assert (await api.ask("GET", "/threads/nonsense"))[1]["code"] == "invalid_request"
+
+
 async def test_a_web_socket_of_an_aiohttp_application_that_fails_is_closed(database: str) -> None:
     async def fail(request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse()
