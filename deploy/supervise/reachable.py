@@ -6,6 +6,8 @@ import asyncio
 import json
 import socket
 
+import psutil
+
 from threadlog.deploy.failures import CannotRun
 
 
@@ -31,6 +33,19 @@ def check_port(host: str, port: int) -> None:
                 f"port {port} on {host} cannot be used ({error.strerror}): stop the program that has it, or choose "
                 "another with --port"
             ) from None
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether this process listens at the port. One that may not be looked into is taken to do so."""
+    try:
+        return any(
+            connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            for connection in psutil.Process(pid).net_connections("tcp")
+        )
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 async def is_listening(address: str, seconds: float) -> bool:

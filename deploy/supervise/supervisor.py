@@ -30,7 +30,14 @@ from threadlog.deploy.supervise.endings import ended
 from threadlog.deploy.supervise.fork_server import ForkedHere
 from threadlog.deploy.supervise.leases import LeaseKeeper
 from threadlog.deploy.supervise.leftovers import end_descendants
-from threadlog.deploy.supervise.reachable import check_port, free_port, get, is_listening, what_is_missing
+from threadlog.deploy.supervise.reachable import (
+    check_port,
+    free_port,
+    get,
+    is_listening,
+    listens,
+    what_is_missing,
+)
 from threadlog.engine.user_code.langgraph_json import LanggraphJson
 from threadlog.engine.user_code.langgraph_json import load as load_langgraph_json
 
@@ -205,7 +212,7 @@ class Supervisor:
         reported = time.monotonic()
         while not self._stop.is_set():
             status, body = await get(self._settings.host, self._settings.port, "/ok")
-            if status == 200:
+            if status == 200 and self._is_ours():
                 self._ready = True
                 self._out(announce.ready(self.url, self._app, time.time() - self._began))
                 if warning := announce.warning_of_openness(self._settings):
@@ -217,6 +224,12 @@ class Supervisor:
                 self._out(f"starting    {what_is_missing(status, body)} ({waited:.0f} s)")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 0.05)
+
+    def _is_ours(self) -> bool:
+        """Whether what answers at the port is a child of this process: another server may have taken the port since
+        it was found free."""
+        pids = [child.pid for child in self._children.all if child.role in ("api", "api-and-engine")]
+        return any(listens(pid, self._settings.port) for pid in pids)
 
     # While it runs
 

@@ -151,6 +151,36 @@ def test_sigterm_stops_it_too_and_the_next_start_knows_everything(app: Path, up:
         assert client.threads.get_state(thread["thread_id"])["values"] == {"said": "one"}
 
 
+TAKES_THE_PORT = """
+import atexit, os, subprocess, sys, time, urllib.request
+from pathlib import Path
+from starlette.applications import Starlette
+
+folder, port = Path(__file__).parent, os.environ["THREADLOG_PORT"]
+(folder / "ok").write_text("I am another")
+other = subprocess.Popen([sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", str(folder)])
+atexit.register(other.kill)
+while True:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/ok").close()
+        break
+    except OSError:
+        time.sleep(0.05)
+time.sleep(1)  # so that who waits for an answer at the port has had this one
+app = Starlette()
+"""
+
+
+def test_a_server_that_takes_the_port_meanwhile_is_not_taken_for_this_one(app: Path, up: Callable[..., Server]) -> None:
+    (app.parent / "routes.py").write_text(TAKES_THE_PORT)
+    app.write_text(json.dumps({**json.loads(app.read_text()), "http": {"app": "./routes.py:app"}}))
+    with pytest.raises(ServerFailed) as failed:
+        up(app, executors=1)
+    assert "exit code 78" in str(failed.value)
+    assert "cannot listen there" in str(failed.value)
+    assert "\nready " not in str(failed.value)
+
+
 @pytest.mark.parametrize("name", ["server", "executor-1", "postgres"])
 def test_what_dies_is_started_again_and_works(app: Path, up: Callable[..., Server], name: str) -> None:
     server = up(app, executors=1)
