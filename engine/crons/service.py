@@ -41,7 +41,7 @@ QUIET_SECONDS = 5.0
 AT_A_TIME = 64
 """Commands of crons under way at the same time, so that those of clients come between them however many are due."""
 
-ORPHANS_SECONDS = 5.0
+ORPHANS_SECONDS = 30.0
 """Between two looks for crons whose thread or assistant is gone. The api deletes them at once, unless it crashes."""
 
 ENOUGH = 1000

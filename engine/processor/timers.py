@@ -128,7 +128,10 @@ class TimerService:
     def expect(self, created: Mapping[str, Any]) -> None:
         """A delayed run was created: should it be due before the next look, it is sent on time."""
         seconds = (datetime.fromisoformat(created["due_at"]) - now()).total_seconds()
-        if seconds < self._far:
+        if seconds < self._far:  # the next look is soon, however many of them there are: none need be kept here
+            self._within = self._horizon_seconds
+            self._timers_at = min(self._timers_at, time.monotonic() + self._horizon_seconds / 2)
+        if seconds < self._horizon_seconds:
             thread_id, run_id = created["thread_id"], created["run_id"]
             self._set(f"due:{run_id}", "run.due", thread_id, {"thread_id": thread_id, "run_id": run_id}, seconds)
 

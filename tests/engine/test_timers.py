@@ -14,7 +14,7 @@ from threadlog.engine.domain.commands import CancelRun
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.records import CommandEnvelope
 from threadlog.engine.processor.ports import AttemptsLook, CoordinationStore, ExpiredItems, Timer
-from threadlog.engine.processor.timers import TimerService
+from threadlog.engine.processor.timers import QUIET_SECONDS, TimerService
 
 
 def in_seconds(seconds: float) -> str:
@@ -181,3 +181,11 @@ async def test_what_is_due_soon_keeps_it_looking(timers: TimerService, asked: _A
     timers.anything_may_be()
     await timers.look([0, 1])
     assert timers.busy
+
+
+async def test_a_run_that_is_due_between_two_seldom_looks_has_one_in_time(timers: TimerService, asked: _Asked) -> None:
+    await timers.look([0, 1])
+    assert not timers.busy
+    timers.expect({"due_at": in_seconds(QUIET_SECONDS), "thread_id": "t", "run_id": "r"})
+    assert timers.busy and not timers._timers
+    await eventually(lambda: looked_at(timers, asked), lambda looks: "timers" in looks)
