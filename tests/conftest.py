@@ -89,6 +89,11 @@ _GIVEN_URL = os.environ.get("THREADLOG_TEST_URL", "").rstrip("/")
 _MODES = ["given"] if _GIVEN_URL else ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
 
 
+# Of a server of a test's own: each costs both it and the node, which keeps the topics of all tests, CPU. The session's
+# server has as many as one with an embedded log.
+KAFKA_PARTITIONS = 4
+
+
 @dataclass(frozen=True)
 class GivenServer:
     """Some server that runs already and has the graphs of tests/contract/app."""
@@ -113,7 +118,7 @@ def start_server(mode: str, request: pytest.FixtureRequest) -> Callable[..., ser
             log = {
                 "KAFKA_BOOTSTRAP_SERVERS": request.getfixturevalue("kafka_bootstrap"),
                 "THREADLOG_TOPIC_PREFIX": f"test-{uuid.uuid4().hex[:12]}.",
-                "THREADLOG_PARTITIONS": str(EMBEDDED_PARTITIONS),
+                "THREADLOG_PARTITIONS": str(KAFKA_PARTITIONS),
             }
         return servers.start(config, mode=mode, env={**log, **(env or {})}, **options)
 
@@ -127,7 +132,8 @@ def server(mode: str, request: pytest.FixtureRequest) -> Iterator[servers.Server
         yield GivenServer(_GIVEN_URL)
         return
     config = Path(__file__).parent / "contract" / "app" / "langgraph.json"
-    running = request.getfixturevalue("start_server")(config, first_start=True)
+    env = {"THREADLOG_PARTITIONS": str(EMBEDDED_PARTITIONS)} if mode == "kafka" else {}
+    running = request.getfixturevalue("start_server")(config, env=env, first_start=True)
     try:
         yield running
     finally:

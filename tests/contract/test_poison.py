@@ -34,7 +34,8 @@ pytestmark = pytest.mark.star
 async def test_what_is_appended_to_the_log_holds_up_no_run_and_no_stream(
     own_server: Callable[..., Server], gate: Gate
 ) -> None:
-    server = await asyncio.to_thread(own_server, APP / "langgraph.json")
+    env = {"THREADLOG_PARTITIONS": str(EMBEDDED_PARTITIONS)}
+    server = await asyncio.to_thread(own_server, APP / "langgraph.json", env=env)
     names = {name.lower(): value for name, value in server._environment().items()}
     settings = Settings.load(
         database_uri=server.database_uri,
