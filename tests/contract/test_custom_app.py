@@ -20,7 +20,7 @@ async def test_routes_middleware_and_lifespan_of_the_application_stand_beside_ou
     own_server: Callable[..., Server],
 ) -> None:
     server = await asyncio.to_thread(own_server, CONFIG, executors=1)
-    async with httpx.AsyncClient(base_url=f"{server.url}/agents", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
         assert (await http.get("/hello")).json() == {"greeting": "hello"}
         ok = await http.get("/ok")
         assert ok.json()["ok"] is True and ok.headers["x-marked"] == "yes"
@@ -32,7 +32,7 @@ async def test_routes_middleware_and_lifespan_of_the_application_stand_beside_ou
         assert (await http.get("/openapi.json")).json()["servers"] == [{"url": "/agents"}]
         assert (await http.get("/where")).json() == {"hello": "/agents/hello"}
         assert (await http.get("/assistant-names")).json() == ["show"]
-    async with get_client(url=f"{server.url}/agents", headers={"X-Tenant": "t", "X-Secret": "s"}) as client:
+    async with get_client(url=server.url, headers={"X-Tenant": "t", "X-Secret": "s"}) as client:
         thread = await client.threads.create()
         seen = await client.runs.wait(thread["thread_id"], "show", input={})
         assert seen["seen"]["x-tenant"] == "t" and "x-secret" not in seen["seen"]
@@ -49,6 +49,6 @@ async def test_routes_middleware_and_lifespan_of_the_application_stand_beside_ou
         assert parts == ["metadata", "values"]
         assert run is not None
         assert (await client.runs.join(thread["thread_id"], run))["seen"]["x-tenant"] == "t"
-    async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=server.url.removesuffix("/agents"), timeout=30) as http:
         assert (await http.get("/ok")).json()["ok"] is True
         assert (await http.get("/threads/search")).status_code == (await http.get("/hello")).status_code == 404
