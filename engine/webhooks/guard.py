@@ -28,22 +28,40 @@ class WebhookRefused(ValueError):
 
 
 class Resolver:
-    """Resolves hosts in threads of its own: a name server that is slow holds up nobody else's work."""
+    """Resolves hosts in threads of its own. Who asks for a name that is under way shares its response, so that a name
+    server that is slow holds up one thread for each of its names, and nobody else's work."""
 
-    def __init__(self, threads: int = 8) -> None:
+    def __init__(self, threads: int = 32) -> None:
+        self._most = threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
+        self._under_way: dict[str, asyncio.Future[list[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> Sequence[Address]:
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, port)
-        return [ip_address(text.partition("%")[0]) for text in found]
+        """Raises `OSError`; `TimeoutError` at once, if every thread waits for a name server."""
+        under_way = self._under_way.get(host) or self._begin(host)
+        await asyncio.wait({under_way})  # which goes on if this is cancelled
+        return [ip_address(text.partition("%")[0]) for text in under_way.result()]
+
+    def _begin(self, host: str) -> asyncio.Future[list[str]]:
+        if len(self._under_way) >= self._most:
+            raise TimeoutError(f"{self._most} other names wait for their name servers")
+        under_way = asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host)
+        self._under_way[host] = under_way
+        under_way.add_done_callback(lambda done: self._end(host, done))
+        return under_way
+
+    def _end(self, host: str, done: asyncio.Future[list[str]]) -> None:
+        del self._under_way[host]
+        if not done.cancelled():
+            done.exception()  # whoever asked may have gone
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def _addresses(host: str) -> list[str]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except UnicodeError as error:  # a label that is too long, or empty
         raise OSError(str(error)) from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import pytest
 
 from threadlog.engine.user_code.webhook_rules import WebhookRules, webhook_rules
+from threadlog.engine.webhooks import guard as guard_module
 from threadlog.engine.webhooks.addresses import Address, literal, refusal
-from threadlog.engine.webhooks.guard import UrlGuard, WebhookRefused
+from threadlog.engine.webhooks.guard import Resolver, UrlGuard, WebhookRefused
 
 BLOCKED = [
     "127.0.0.1", "127.1", "0x7f000001", "0x7f.1", "2130706433", "017700000001", "[::1]", "[::ffff:127.0.0.1]",
@@ -119,6 +122,40 @@ def test_an_address_in_another_form_is_written_out_for_the_client_library() -> N
     assert absolute("http://127.1:9000/hook?a=1") == "http://127.0.0.1:9000/hook?a=1"
     assert absolute("https://ann:secret@134744072/") == "https://ann:secret@8.8.8.8:443/"
     assert absolute("https://8.8.8.8/") == "https://8.8.8.8/" and absolute("https://[::1]/") == "https://[::1]/"
+
+
+async def test_names_that_hang_hold_up_nobody_who_names_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    go_on = threading.Event()
+
+    def addresses(host: str) -> list[str]:
+        asked.append(host)
+        if host.startswith("hanging"):
+            go_on.wait(60)
+        return ["8.8.8.8"]
+
+    monkeypatch.setattr(guard_module, "_addresses", addresses)
+    resolver = Resolver(threads=2)
+    urls = UrlGuard(WebhookRules(), resolver, own_url="http://127.0.0.1:2024")
+    try:
+        first = [asyncio.create_task(urls.check("https://hanging.example/")) for _ in range(20)]
+        while not asked:
+            await asyncio.sleep(0.01)
+        await urls.check("https://quick.example/")  # twenty that wait for one name have one thread
+        second = asyncio.create_task(urls.check("https://hanging2.example/"))
+        while "hanging2.example" not in asked:
+            await asyncio.sleep(0.01)
+        await urls.check("https://another.example/")  # accepted unseen: it is looked at again before a connection
+        with pytest.raises(OSError, match="2 other names wait"):
+            await urls.resolved("another.example", 443)
+        first[0].cancel()
+        go_on.set()
+        await asyncio.gather(*first[1:], second)
+        await urls.check("https://another.example/")
+    finally:
+        go_on.set()
+        resolver.close()
+    assert asked == ["hanging.example", "quick.example", "hanging2.example", "another.example"]
 
 
 async def test_nothing_is_sent_where_webhooks_are_disabled() -> None:
