@@ -172,8 +172,7 @@ def _mount_aiohttp(app: web.Application, custom: web.Application, respond: Respo
 
     @web.middleware
     async def errors_are_responses(request: web.Request, handler: Handler) -> web.StreamResponse:
-        match = request.match_info
-        if match.http_exception is None and match.route not in ours:
+        if request.match_info.http_exception is None and request.match_info.route not in ours:
             return await handler(request)  # its middleware sees what its handlers raise
         return await respond(request, handler)
 

@@ -56,7 +56,7 @@ class RefusedMessageResponse(TypedDict):
 async def message(request: web.Request) -> web.StreamResponse:
     """Answer one message of an MCP client.
 
-    POST /mcp (contract 10.1).
+    POST /mcp[/] (contract 10.1).
     """
     accept = header(request, "Accept").lower()
     if accept and not any(kind in accept for kind in ("application/json", "text/event-stream", "*/*")):
@@ -197,7 +197,7 @@ async def _assistant_named(request: web.Request, api: Api, name: Any) -> Any | N
 async def no_session(request: web.Request) -> web.Response:
     """Say that there is no session to end.
 
-    DELETE /mcp (contract 10.1).
+    DELETE /mcp[/] (contract 10.1).
     """
     all_needless(request)
     raise ApiError(404, "There are no sessions here: nothing has to be ended")
