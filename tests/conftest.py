@@ -156,6 +156,8 @@ def own_server(start_server: Callable[..., servers.Server]) -> Iterator[Callable
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests on one session's server stay with one worker: another would have to start a server of its own."""
+    if nameless := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"workers can't agree on a test that an address in memory names: {nameless[0]}")
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is not None and "mode" in callspec.params and "server" in getattr(item, "fixturenames", ()):

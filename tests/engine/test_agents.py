@@ -228,7 +228,7 @@ async def decorated_generator(messages):
         (decorated, "decorated"),
         (decorated_generator, "decorated twice"),
     ],
-    ids=str,
+    ids=["partial", "object", "method", "decorated method", "decorated function", "decorated generator"],
 )
 async def test_whatever_calls_an_async_function_is_an_agent(agent: Any, says: str) -> None:
     seen = await streamed(graph_of(agent), HELLO)
