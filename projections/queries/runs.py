@@ -90,14 +90,11 @@ A2A_TASK = "a2a_task"
 """Key of a run's metadata: the id of the run with which the task of A2A began that this run continues."""
 
 _TASK = f"coalesce(runs.metadata->>'{A2A_TASK}', runs.run_id::text)"
-_CONTINUED = (
-    f"EXISTS (SELECT FROM continuing n WHERE n.thread_id = runs.thread_id AND n.task = {_TASK} "
+_CONTINUES = f"metadata ? '{A2A_TASK}'"
+_CONTINUED = (  # each found in `runs_a2a_task`
+    f"EXISTS (SELECT FROM runs n WHERE n.assistant_id = $1::uuid AND n.{_CONTINUES} AND n.thread_id = runs.thread_id "
+    f"AND left(n.metadata->>'{A2A_TASK}', 36) = left({_TASK}, 36) AND n.metadata->>'{A2A_TASK}' = {_TASK} "
     "AND n.run_id > runs.run_id)"
-)
-# Looked up in: by thread it would read all runs of a thread that has many, for each of its tasks.
-_WITH_CONTINUING = (
-    f"WITH continuing AS MATERIALIZED (SELECT thread_id, run_id, metadata->>'{A2A_TASK}' AS task FROM runs "
-    f"WHERE assistant_id = $1::uuid AND metadata ? '{A2A_TASK}') "
 )
 
 
@@ -111,9 +108,9 @@ class TaskFilter:
     state: str | None = None
     after: datetime | None = None
 
-    def sql(self, only: MetadataFilter | None, args: list[Any]) -> str:
-        """The condition, of which the assistant is $1, after `_WITH_CONTINUING`."""
-        condition = f"assistant_id = $1::uuid AND NOT {_CONTINUED}"
+    def sql(self, only: MetadataFilter | None, args: list[Any], *, newest: bool = True) -> str:
+        """The condition, of which the assistant is $1; of `newest` runs of tasks, or of all."""
+        condition = "assistant_id = $1::uuid" + (f" AND NOT {_CONTINUED}" if newest else "")
         if self.thread_id is not None:
             args.append(self.thread_id)
             condition += f" AND thread_id = ${len(args)}::uuid"
@@ -153,7 +150,7 @@ async def tasks(
     args: list[Any] = [wanted.assistant_id, limit, *(before or ())]
     position = "AND (updated_at, run_id) < ($3::timestamptz, $4::uuid)" if before else ""
     return await db.fetch(
-        f"{_WITH_CONTINUING}SELECT run_id, thread_id, updated_at, {_TASK} AS task FROM runs "
+        f"SELECT run_id, thread_id, updated_at, {_TASK} AS task FROM runs "
         f"WHERE {wanted.sql(only, args)} {position} "
         "ORDER BY updated_at DESC, run_id DESC LIMIT $2",
         *args,
@@ -174,7 +171,14 @@ async def of_task(db: Reader, thread_id: str, run_id: str) -> list[str]:
 
 async def count_tasks(db: Reader, wanted: TaskFilter, only: MetadataFilter | None = None) -> int:
     args: list[Any] = [wanted.assistant_id]
-    query = f"{_WITH_CONTINUING}SELECT count(*) FROM runs WHERE {wanted.sql(only, args)}"
+    if wanted.state is None and wanted.after is None:  # all runs but those that continue a task, both from an index
+        condition = wanted.sql(only, args, newest=False)
+        query = (
+            f"SELECT (SELECT count(*) FROM runs WHERE {condition}) - "
+            f"(SELECT count(*) FROM runs WHERE {condition} AND {_CONTINUES})"
+        )
+    else:
+        query = f"SELECT count(*) FROM runs WHERE {wanted.sql(only, args)}"
     return await db.fetchval(query, *args)  # type: ignore[no-any-return]
 
 
