@@ -59,6 +59,7 @@ class Reader:
         shutil.copytree(APP, self.folder, dirs_exist_ok=True)
         (self.folder / "deploy").symlink_to(ROOT / "deploy")
         self._node_modules = node_modules
+        self._sees_the_first_start = False
         self._server: servers.Server | None = None
         self._started: servers.Server | None = None
         self._files: list[Part] = []  # written since a server or a test has loaded them
@@ -88,7 +89,8 @@ class Reader:
         data_dir = self.folder / ".threadlog"
         if "--data-dir" in arguments:
             data_dir = self.folder / arguments[arguments.index("--data-dir") + 1]
-        if not (data_dir / "postgres").exists() and "DATABASE_URI" not in self._exports | env:
+        is_new = not (data_dir / "postgres").exists() and "DATABASE_URI" not in self._exports | env
+        if is_new and not self._sees_the_first_start:
             await asyncio.to_thread(initialise, data_dir)
         self._started = await asyncio.to_thread(
             servers.start,
@@ -120,6 +122,7 @@ class Reader:
 
     async def follow(self, parts: list[Part]) -> None:
         """Do all of it. Raises an exception whose note names the place."""
+        self._sees_the_first_start = any("creating the database" in part.text for part in parts)
         for part in parts:
             if part.not_run is not None:
                 continue
