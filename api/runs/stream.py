@@ -66,9 +66,10 @@ async def create(request: web.Request) -> web.StreamResponse:
         feedback = _feedback(api, new.run_id, new.params.feedback_keys)
         view = RunView(subscription, frame_filter, ids=new.resumable, new=True, feedback=feedback)
         cancels = CREATOR_LEFT if new.params.on_disconnect == "cancel" else None
-        # A client that is cut off while it waits for the first event resumes with all events, not from the next one.
-        if_slow = id_block(b"0") if new.resumable else b""
-        return await _follow(api, request, new.headers("stream"), subscription, view, cancels=cancels, if_slow=if_slow)
+        # A client that is cut off before the first event resumes with all events, not from the next one. At once:
+        # earlier JavaScript clients take an id alone for an event, but would lose what a crash cuts off.
+        first = id_block(b"0") if new.resumable else b""
+        return await _follow(api, request, new.headers("stream"), subscription, view, cancels=cancels, first=first)
 
 
 @requires("threads.read")
@@ -224,7 +225,7 @@ async def _follow(
     view: RunView,
     *,
     cancels: str | None = None,
-    if_slow: bytes = b"",
+    first: bytes = b"",
 ) -> web.StreamResponse:
     """Stream until the run's end; `cancels`: cancel the run for this reason when the last such client leaves."""
     async with cancelled_on_disconnect(api, request, subscription, cancels):
@@ -235,5 +236,5 @@ async def _follow(
             view,
             disconnects=api.disconnects,
             heartbeat_seconds=api.settings.heartbeat_seconds,
-            if_slow=if_slow,
+            first=first,
         )

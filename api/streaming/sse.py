@@ -21,8 +21,6 @@ _HEADERS = {
     "X-Accel-Buffering": "no",
 }
 _HEARTBEAT = b": heartbeat\n\n"
-_FIRST_SECONDS = 1.0
-"""A stream whose first event takes longer begins with `if_slow`: earlier clients take an id alone for an event."""
 # Shown whatever modes and namespaces a client has asked for.
 _ALWAYS = frozenset((b"metadata", b"error"))
 # Clients know these by one name, wherever in the graph they come from.
@@ -180,10 +178,8 @@ async def stream_to(
     disconnects: Disconnects,
     heartbeat_seconds: float,
     first: bytes = b"",
-    if_slow: bytes = b"",
 ) -> web.StreamResponse:
-    """Respond with `first`, then with the subscription's items until it ends or the client leaves. `if_slow` comes
-    before the first of them, if that takes a while.
+    """Respond with `first`, then with the subscription's items until it ends or the client leaves.
 
     An error aborts the connection, so that the client resumes where it was; raised is what is not an outage of the
     log, the database or the connection.
@@ -193,18 +189,14 @@ async def stream_to(
         try:
             if first:
                 await response.write(first)
-            wait_seconds = min(_FIRST_SECONDS, heartbeat_seconds) if if_slow else heartbeat_seconds
-            while (items := await subscription.next(wait_seconds)) is not None:
-                wait_seconds = heartbeat_seconds
+            while (items := await subscription.next(heartbeat_seconds)) is not None:
                 if not items:
-                    await response.write(if_slow or _HEARTBEAT)
-                    if_slow = b""
+                    await response.write(_HEARTBEAT)
                     continue
                 data = view.render(items)
                 if not isinstance(data, bytes):
                     data = await data
                 if data:
-                    if_slow = b""
                     await response.write(data)
             if not client_gone(request):
                 if not subscription.closed:
