@@ -216,6 +216,11 @@ async def test_a_resumable_run_is_replayed_from_anywhere(api: ApiHarness) -> Non
 
 
 async def test_who_is_cut_off_before_the_first_event_misses_none(api: ApiHarness) -> None:
+    """Chaos seed 88201: the server may die before the event is sent, however soon that would be."""
+    thread_id = await api.thread()
+    async with created(api, thread_id, stream_resumable=True) as (answer, run_id):
+        await api.emit(thread_id, run_id, [start(run_id)])
+        assert (await answer.content.readuntil(b"\n\n")).startswith(b"id: ")
     thread_id = await api.thread()
     async with created(api, thread_id, stream_resumable=True) as (answer, run_id):
         block = await answer.content.readuntil(b"\n\n")
