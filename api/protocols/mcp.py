@@ -108,7 +108,7 @@ async def _answer(request: web.Request, call: RpcCall) -> Any:
 
 async def _list(request: web.Request, api: Api, cursor: Any) -> dict[str, Any]:
     offset = _offset(cursor)
-    named = await _named(request, api)
+    named = await _named(request, api, most=offset + _PAGE + 1)
     needless(request, "assistants.read")
     needless(request, "threads.create_run")
     tools = []
@@ -135,15 +135,18 @@ def _offset(cursor: Any) -> int:
     return int(cursor)
 
 
-async def _named(request: web.Request, api: Api, wanted: str | None = None) -> dict[str, Any]:
-    """The assistants that the caller finds by their tools' names, the oldest first; `wanted`: up to this one."""
+async def _named(
+    request: web.Request, api: Api, *, wanted: str | None = None, most: int | None = None
+) -> dict[str, Any]:
+    """The assistants that the caller finds by their tools' names, the oldest first; up to the one that is `wanted`, or
+    so many at least."""
     named: dict[str, Any] = {}
     read = 0
     while True:
         rows = await _assistants(request, api, read, _ROWS)
         add_tools(named, rows)
         read += len(rows)
-        if len(rows) < _ROWS or wanted in named:
+        if len(rows) < _ROWS or wanted in named or (most is not None and len(named) >= most):
             return named
 
 
@@ -185,7 +188,7 @@ async def _assistant_named(request: web.Request, api: Api, name: Any) -> Any | N
     """The assistant whose tool has this name. A graph's own is everybody's to run, also of those who do not find it."""
     if not isinstance(name, str):
         return None
-    if (row := (await _named(request, api, name)).get(name)) is not None:
+    if (row := (await _named(request, api, wanted=name)).get(name)) is not None:
         return row
     for graph_id in await api.assistant_cache.graph_names(api.pool):
         if tool_name(graph_id) == name:

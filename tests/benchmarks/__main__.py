@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.benchmarks.client import Client
-from tests.benchmarks.servers import Kind, kinds, running
+from tests.benchmarks.servers import Kind, broker, kinds, running
 from tests.benchmarks.workloads import WORKLOADS, Figures, median, warm
 
 PLAIN = "plain LangGraph"
@@ -106,15 +106,8 @@ def main() -> None:
         parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
     rounds: dict[str, list[dict[str, Figures]]] = defaultdict(list)
     with ExitStack() as stack:
-        bootstrap = None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        if options.kafka:
-            from threadlog.deploy.kafka import KafkaCluster
-
-            cluster = KafkaCluster(nodes=1, directory=folder / "kafka")
-            cluster.start()
-            stack.callback(cluster.stop)
-            bootstrap = cluster.bootstrap
+        bootstrap = stack.enter_context(broker(folder, wanted=options.kafka))
         log = Path(tempfile.gettempdir()) / "threadlog-bench-servers.log"
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", flush=True)

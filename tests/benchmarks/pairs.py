@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.client import Client
-from tests.benchmarks.servers import Kind, kinds, running
+from tests.benchmarks.servers import Kind, broker, kinds, running
 from tests.benchmarks.workloads import WORKLOADS, Figures, warm
 
 # What one turn takes of a workload, so that it lasts about two seconds. Idle has no turns: `make bench` measures it.
@@ -100,15 +100,8 @@ def main() -> None:
     if options.pairs < 2:
         parser.error("--pairs: two at least")
     with ExitStack() as stack:
-        bootstrap = None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        if options.kafka:
-            from threadlog.deploy.kafka import KafkaCluster
-
-            cluster = KafkaCluster(nodes=1, directory=folder / "kafka")
-            cluster.start()
-            stack.callback(cluster.stop)
-            bootstrap = cluster.bootstrap
+        bootstrap = stack.enter_context(broker(folder, wanted=options.kafka))
         kind = kinds(kafka=bootstrap)[1 if options.kafka else 0]
         before, after = at(options.before.resolve(), kind, "before"), at(options.after.resolve(), kind, "after")
         asyncio.run(measure(before, after, names, options.pairs, folder / "servers.log"))

@@ -99,6 +99,18 @@ def kinds(*, kafka: str | None) -> list[Kind]:
 
 
 @contextmanager
+def broker(folder: Path, *, wanted: bool) -> Iterator[str | None]:
+    """The bootstrap address of a Kafka of one node with its data below the folder; None if none is wanted."""
+    if not wanted:
+        yield None
+        return
+    from threadlog.deploy.kafka import KafkaCluster
+
+    with KafkaCluster(nodes=1, directory=folder / "kafka") as cluster:
+        yield cluster.bootstrap
+
+
+@contextmanager
 def running(kind: Kind, log: Path, app: Path = APP) -> Iterator[Running]:
     """Start a server in a copy of the app with fresh data, wait until it answers, and stop it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))

@@ -152,21 +152,20 @@ def test_sigterm_stops_it_too_and_the_next_start_knows_everything(app: Path, up:
 
 
 TAKES_THE_PORT = """
-import atexit, os, subprocess, sys, time, urllib.request
+import atexit, os, subprocess, sys, time
 from pathlib import Path
 from starlette.applications import Starlette
 
 folder, port = Path(__file__).parent, os.environ["THREADLOG_PORT"]
 (folder / "ok").write_text("I am another")
-other = subprocess.Popen([sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", str(folder)])
+asked = folder / "asked.log"
+other = subprocess.Popen(
+    [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", str(folder)],
+    stderr=asked.open("w"),
+)
 atexit.register(other.kill)
-while True:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/ok").close()
-        break
-    except OSError:
-        time.sleep(0.05)
-time.sleep(1)  # so that who waits for an answer at the port has had this one
+while asked.read_text().count("GET /ok") < 3:  # who waits for the server has had answers of another
+    time.sleep(0.05)
 app = Starlette()
 """
 

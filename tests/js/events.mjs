@@ -2,6 +2,7 @@
 // Over server-sent events, and over WebSockets where this Node.js has them.
 import assert from "node:assert/strict";
 import { Client } from "@langchain/langgraph-sdk";
+import { take } from "./steps.mjs";
 
 const client = new Client({ apiUrl: process.argv[2], apiKey: null });
 const transports = ["sse", ...(globalThis.WebSocket ? ["websocket"] : [])];
@@ -87,15 +88,5 @@ const steps = {
   },
 };
 
-for (const transport of transports) {
-  for (const [name, step] of Object.entries(steps)) {
-    try {
-      await step(transport);
-      console.log(`ok ${name} (${transport})`);
-    } catch (error) {
-      console.log(`not ok ${name} (${transport})\n${error.stack}`);
-      process.exitCode = 1;
-    }
-  }
-}
+for (const transport of transports) await take(steps, transport);
 process.exit();

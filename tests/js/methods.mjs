@@ -1,6 +1,7 @@
 // Calls every public method of the public JavaScript client: node methods.mjs <url>
 import assert from "node:assert/strict";
 import { Client } from "@langchain/langgraph-sdk";
+import { take } from "./steps.mjs";
 
 const plain = new Client({ apiUrl: process.argv[2], apiKey: null });
 const parts = ["assistants", "threads", "runs", "crons", "store"];
@@ -172,13 +173,5 @@ const steps = {
   },
 };
 
-for (const [name, step] of Object.entries(steps)) {
-  try {
-    await step();
-    console.log(`ok ${name}`);
-  } catch (error) {
-    console.log(`not ok ${name}\n${error.stack}`);
-    process.exitCode = 1;
-  }
-}
+await take(steps);
 process.exit();

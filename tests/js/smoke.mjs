@@ -1,6 +1,7 @@
 // Drives a server that runs the graphs of tests/contract/app with the public JavaScript client: node smoke.mjs <url>
 import assert from "node:assert/strict";
 import { Client } from "@langchain/langgraph-sdk";
+import { take } from "./steps.mjs";
 
 const client = new Client({ apiUrl: process.argv[2], apiKey: null });
 
@@ -214,12 +215,4 @@ const steps = {
   },
 };
 
-for (const [name, step] of Object.entries(steps)) {
-  try {
-    await step();
-    console.log(`ok ${name}`);
-  } catch (error) {
-    console.log(`not ok ${name}\n${error.stack}`);
-    process.exitCode = 1;
-  }
-}
+await take(steps);
