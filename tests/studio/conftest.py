@@ -93,6 +93,7 @@ async def open_page(browser: Browser, request: pytest.FixtureRequest) -> AsyncIt
         page.on("dialog", lambda dialog: dialog.accept())
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
         await page.goto(f"{url}/studio/#/{place}")
+        await page.locator("main:not([aria-busy])").wait_for()  # the page's own code has come
         return page
 
     yield open_at

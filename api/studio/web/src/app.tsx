@@ -61,7 +61,7 @@ export function App() {
           {connection === "down" && <div className="banner">The server does not answer. This page goes on when it is back.</div>}
         </div>
         {connection === "unauthorized" || asking ? <SignIn done={() => setAsking(false)} /> : null}
-        <Fallback raw={place}><Suspense fallback={<main className="page"><p className="empty">Loading …</p></main>}><Page /></Suspense></Fallback>
+        <Fallback raw={place}><Suspense fallback={<main className="page" aria-busy="true"><p className="empty">Loading …</p></main>}><Page /></Suspense></Fallback>
       </div>
     </div>
   );
