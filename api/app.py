@@ -18,7 +18,7 @@ from threadlog.api.crons import routes as crons
 from threadlog.api.custom_app.mount import CustomApp, merged_openapi, mount
 from threadlog.api.events import routes as events
 from threadlog.api.feedback import FeedbackLinks
-from threadlog.api.http import openapi
+from threadlog.api.http import openapi, slashes
 from threadlog.api.http.connections import handler_args
 from threadlog.api.http.cors import CorsPolicy
 from threadlog.api.http.disconnects import Disconnects
@@ -123,8 +123,10 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
     if custom is not None:
         described = merged_openapi(described, custom, guarded=gate is not None and gate.custom_routes)
     openapi.serve(app, described)
+    paths: set[str] = set()
     for route in served:
         for path in {f"{prefix}{route.path}", "/ok"} if route.path == "/ok" else {f"{prefix}{route.path}"}:
+            paths.add(path)
             handler = guarded(route.handler, joins=route.joins) if route.writes else route.handler
             added = [app.router.add_route(route.method, path, handler)]
             if route.method == "GET" and not route.stream:
@@ -138,6 +140,7 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
         )  # fmt: skip
         if through is not None:
             app.middlewares.append(through)
+    slashes.redirect(app, paths, prefix)
     if gate is not None and not gate.comes_first:
         app.middlewares.append(gate.middleware())
     if deps.encryption is not None:

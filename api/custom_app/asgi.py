@@ -40,10 +40,11 @@ _FAILED = 1011
 
 
 class RouteOfOurs:
-    """A request that one of our handlers is for; `response` once that has answered by itself (a WebSocket)."""
+    """A request that one of our handlers is for; `response` once that has answered by itself (a WebSocket). `yields`:
+    to the application's own route of that path, if it has one."""
 
-    def __init__(self, request: web.Request, handler: Handler) -> None:
-        self.request, self.handler = request, handler
+    def __init__(self, request: web.Request, handler: Handler, *, yields: bool = False) -> None:
+        self.request, self.handler, self.yields = request, handler, yields
         self.response: web.StreamResponse | None = None
 
 

@@ -6,7 +6,7 @@ A handler writes to aiohttp's response; here that goes to the application's `sen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,8 @@ Responder = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 _HOP_BY_HOP = frozenset(("connection", "transfer-encoding", "keep-alive", "date", "server"))
 
 
-def route_to_ours(respond: Responder) -> BaseRoute:
-    """A route for Starlette's router that takes every request one of our handlers is for, before all others.
+def route_to_ours(respond: Responder, others: Sequence[BaseRoute]) -> BaseRoute:
+    """A route for Starlette's router that takes every request one of our handlers is for, before all `others`.
 
     `respond` calls a handler and makes a response of what it raises.
     """
@@ -37,7 +37,10 @@ def route_to_ours(respond: Responder) -> BaseRoute:
             raise NoMatchFound(name, path_params)  # the router asks the next route: none of ours has a name
 
         def matches(self, scope: Scope) -> tuple[Match, Scope]:
-            return (Match.NONE if scope.get(OURS) is None else Match.FULL), {}
+            route: RouteOfOurs | None = scope.get(OURS)
+            if route is None or (route.yields and any(_matches(other, scope) for other in others if other is not self)):
+                return Match.NONE, {}
+            return Match.FULL, {}
 
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             route: RouteOfOurs = scope[OURS]
@@ -47,6 +50,13 @@ def route_to_ours(respond: Responder) -> BaseRoute:
                 await _handle(route, respond, scope, receive, send)
 
     return ToOurs()
+
+
+def _matches(route: BaseRoute, scope: Scope) -> bool:
+    """Whether the route takes this path, with any method."""
+    from starlette.routing import Match
+
+    return route.matches(scope)[0] is not Match.NONE
 
 
 async def _handle(route: RouteOfOurs, respond: Responder, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 from threadlog.api.custom_app.asgi import AsgiApp, AsgiServer, RouteOfOurs
 from threadlog.api.custom_app.inner import Responder, route_to_ours
 from threadlog.api.custom_app.lifespan import Lifespan
+from threadlog.api.http import slashes
 from threadlog.api.http.disconnects import Disconnects
 from threadlog.engine.user_code.http_section import CodePlace
 from threadlog.engine.user_code.importing import describe_error, import_source
@@ -130,7 +131,8 @@ def mount(
         return None
     assert custom.asgi is not None
     if _is_starlette(custom.asgi):
-        custom.asgi.router.routes.insert(0, route_to_ours(respond))  # type: ignore[attr-defined]
+        own = custom.asgi.router.routes  # type: ignore[attr-defined]
+        own.insert(0, route_to_ours(respond, own))
     lifespan = Lifespan(custom.asgi)
     server = AsgiServer(
         custom.asgi, disconnects, state=lifespan.state, root_path=root_path, read_timeout_seconds=read_timeout_seconds
@@ -154,7 +156,11 @@ def mount(
             if root_path and not f"{request.path}/".startswith(f"{root_path}/"):
                 return await handler(request)  # all of the application's is below the prefix, too
             return await server.serve(request, None)
-        return await server.serve(request, RouteOfOurs(request, handler)) if wraps else await handler(request)
+        # Of the paths that only redirect, the application's own come first; one that does not tell has them all.
+        redirects = slashes.is_redirect(request)
+        if wraps:
+            return await server.serve(request, RouteOfOurs(request, handler, yields=redirects))
+        return await server.serve(request, None) if redirects else await handler(request)
 
     return through
 

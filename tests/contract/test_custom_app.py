@@ -32,6 +32,9 @@ async def test_routes_middleware_and_lifespan_of_the_application_stand_beside_ou
         assert (await http.get("/openapi.json")).json()["servers"] == [{"url": "/agents"}]
         assert (await http.get("/where")).json() == {"hello": "/agents/hello"}
         assert (await http.get("/assistant-names")).json() == ["show"]
+        moved = await http.post("/threads/?a=b", json={})
+        assert moved.status_code == 307 and moved.headers["x-marked"] == "yes"
+        assert moved.next_request is not None and str(moved.next_request.url) == f"{server.url}/threads?a=b"
     async with get_client(url=server.url, headers={"X-Tenant": "t", "X-Secret": "s"}) as client:
         thread = await client.threads.create()
         seen = await client.runs.wait(thread["thread_id"], "show", input={})

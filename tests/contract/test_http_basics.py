@@ -189,3 +189,14 @@ async def test_list_parameters_come_repeated_comma_separated_or_as_json(
     run = await client.runs.create(thread_id, "noop", input={"items": []})
     listed = (await http.get(f"/threads/{thread_id}/runs?{query}")).json()
     assert [(sorted(row), row["run_id"]) for row in listed] == [(["run_id", "status"], run["run_id"])]
+
+
+async def test_a_slash_behind_a_path_leads_to_the_path(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/threads/?from=us", json={"metadata": {"a": 1}})
+    assert answer.status_code == 307
+    assert answer.next_request is not None
+    assert str(answer.next_request.url) == f"{str(http.base_url).rstrip('/')}/threads?from=us"
+    created = (await http.send(answer.next_request)).json()
+    assert created["metadata"] == {"a": 1}
+    assert (await http.get(f"/threads/{created['thread_id']}/state/", follow_redirects=True)).json()["next"] == []
+    assert (await http.get("/nowhere/")).status_code == 404
