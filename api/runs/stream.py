@@ -190,7 +190,7 @@ async def _seek(api: Api, subscription: RunSubscription, request: web.Request, r
     if at is None:
         return False
     subscription.continue_after(at)
-    subscription.start_at(max(row["stream_from"], at.offset - LOOK_BACK))
+    subscription.start_near(at.offset - LOOK_BACK, row["stream_from"])
     return True
 
 

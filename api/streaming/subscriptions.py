@@ -128,6 +128,9 @@ class Subscription:
         """Items that were held back while the log was read."""
         return []
 
+    def lacks(self, first: int) -> None:
+        """Called when the log was to be read from an offset that it has no more; it begins with `first`."""
+
     def wait_timeout(self, heartbeat_seconds: float) -> float:
         return heartbeat_seconds
 
@@ -176,6 +179,7 @@ class Subscription:
             records = await self._log.read(Topic.STREAM, self._partition, start, end=upto, max_bytes=READ_BYTES)
         except OffsetGone as gone:
             self._read_from = max(gone.first, start + 1)
+            self.lacks(gone.first)
             return []
         self._read_from = records[-1].offset + 1 if records else upto
         items: list[Item] = []
@@ -205,6 +209,7 @@ class RunSubscription(Subscription):
         super().__init__(hub, log, thread_id, run_id, buffer_bytes=buffer_bytes)
         self._run_end = EndOfRun(run_id, frame_wait_seconds, FrameCursor())
         self._continued = False
+        self._begin: int | None = None  # not None: read from there if the frames that are missing at the end are
 
     @property
     def end(self) -> RunEnd | None:
@@ -235,6 +240,13 @@ class RunSubscription(Subscription):
         self._run_end.cursor = FrameCursor((at.attempt, at.number + 1))
         self._continued = True
 
+    def start_near(self, offset: int, begin: int) -> None:
+        """Begin with what the log holds from this offset on, which the client names. It may be of another run, or made
+        up: if the run has ended and frames are missing then, go on with the run's first, at `begin`.
+        """
+        self.start_at(max(offset, begin))
+        self._begin = begin
+
     def ended(self, end: RunEnd) -> None:
         """Note how the run ended, as its row tells; events note it by themselves."""
         if self._run_end.set(end):
@@ -258,6 +270,15 @@ class RunSubscription(Subscription):
 
     def has_all_frames(self) -> bool:
         return self._run_end.has_all_counted_frames()
+
+    def caught_up(self) -> list[Item]:
+        if self._begin is not None and self.end is not None and not self._run_end.has_all_frames():
+            self._read_from, self._begin = self._begin, None
+        return []
+
+    def lacks(self, first: int) -> None:
+        # Retention may have had all of them: unless one is found, it is not known what there is to wait for.
+        self._run_end.cursor.is_set = False
 
     def wait_timeout(self, heartbeat_seconds: float) -> float:
         return self._run_end.seconds_to_wait(heartbeat_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncGenerator, Mapping
 
 import pytest
 
@@ -13,7 +14,7 @@ from threadlog.api.streaming.cursor import EventId, FrameCursor, RunEnd, run_end
 from threadlog.api.streaming.hub import StreamHub
 from threadlog.api.streaming.subscriptions import NewFrames, RunDone, RunSubscription, ThreadSubscription
 from threadlog.engine.log.memory import MemoryLog
-from threadlog.engine.log.port import Append, Topic
+from threadlog.engine.log.port import Append, Record, Topic
 from threadlog.engine.log.records import EventRecord, Frames
 
 THREAD = "thread"
@@ -32,8 +33,10 @@ def succeeded(frames: int, *, attempt: int = 1) -> dict[str, object]:
     return {"type": "run.succeeded", "run_id": "run", "attempt": attempt, "frames": frames}
 
 
-def run_feed(hub: StreamHub, log: MemoryLog, buffer_bytes: int = 1_000_000) -> RunSubscription:
-    return RunSubscription(hub, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=2)
+def run_feed(
+    hub: StreamHub, log: MemoryLog, buffer_bytes: int = 1_000_000, frame_wait_seconds: float = 2
+) -> RunSubscription:
+    return RunSubscription(hub, log, THREAD, "run", buffer_bytes=buffer_bytes, frame_wait_seconds=frame_wait_seconds)
 
 
 def numbers(items: list[object]) -> list[int]:
@@ -130,6 +133,73 @@ async def test_a_gap_left_by_retention_is_skipped() -> None:
         subscription.start_at(0)
         subscription.ended(RunEnd("success", 1, 10))
         assert await drain(subscription) == [4, 5, 6, 7, 8, 9]
+    await hub.aclose()
+    await log.aclose()
+
+
+@pytest.mark.parametrize(("offset", "number"), [(9, 9), (10, 4), (900, 4), (900, 900), (900, 9), (7, 2)])
+async def test_an_id_from_elsewhere_ends_with_what_there_is(offset: int, number: int) -> None:
+    """Of a frame yet to come, of another run, or made up: what follows the number counts, and nothing is waited for."""
+    log = MemoryLog(1)
+    hub = StreamHub(log)
+    await log.append([record("run", seq, 1) for seq in range(10)])
+    await hub.start()
+    with run_feed(hub, log, frame_wait_seconds=3600) as subscription:
+        subscription.continue_after(EventId(offset, 1, number))
+        subscription.start_near(offset, 0)
+        subscription.ended(RunEnd("success", 1, 10))
+        async with asyncio.timeout(60):
+            found = await drain(subscription)
+    missed = range(number + 1, offset) if offset < 10 else []  # what was skipped, and later ones were there
+    assert found == [n for n in range(number + 1, 10) if n not in missed]
+    await hub.aclose()
+    await log.aclose()
+
+
+class LateTail(MemoryLog):
+    """Its readers hear nothing of it live until `goes`."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.goes = asyncio.Event()
+
+    async def tail(self, positions: Mapping[tuple[Topic, int], int]) -> AsyncGenerator[list[Record], None]:
+        await self.goes.wait()
+        async for batch in super().tail(positions):
+            yield batch
+
+
+async def test_a_client_that_is_ahead_of_a_server_that_lags_misses_nothing() -> None:
+    log = LateTail()
+    hub = StreamHub(log)
+    await log.append([record("run", seq, 1) for seq in range(3)])
+    await hub.start()
+    await log.append([record("run", seq, 1) for seq in range(3, 10)])
+    with run_feed(hub, log, frame_wait_seconds=3600) as subscription:
+        assert hub.stream_position(0) == 3
+        subscription.continue_after(EventId(7, 1, 7))  # which it has from another server
+        subscription.start_near(7, 0)
+        subscription.ended(RunEnd("success", 1, 10))
+        assert await subscription.next(0.01) == []
+        log.goes.set()
+        async with asyncio.timeout(60):
+            assert await drain(subscription) == [8, 9]
+    await hub.aclose()
+    await log.aclose()
+
+
+async def test_a_run_whose_frames_are_gone_is_not_waited_for_as_one_whose_frames_are_late() -> None:
+    log = MemoryLog(1)
+    hub = StreamHub(log)
+    await log.append([record("run", seq, 1) for seq in range(10)])
+    log.trim(Topic.STREAM, 0, 10)
+    await hub.start()
+    with run_feed(hub, log, frame_wait_seconds=3600) as subscription:
+        subscription.from_start()
+        subscription.start_at(0)
+        subscription.ended(RunEnd("success", 1, 10))
+        async with asyncio.timeout(60):
+            assert await drain(subscription) == []
     await hub.aclose()
     await log.aclose()
 
