@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -17,7 +17,7 @@ import asyncpg
 from threadlog.engine.domain.store_namespace import PREFIX as NAMESPACE
 from threadlog.engine.log.large import longer
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Record, Topic
-from threadlog.engine.log.postgres.append import UNSTAGED, Appended, Groups, group_of_any_size
+from threadlog.engine.log.postgres.append import UNSTAGED, Appended, Groups, OneCommand, group_of_any_size
 from threadlog.engine.log.postgres.log import PostgresLog
 from threadlog.engine.log.records import EventRecord, RefusedEnvelope
 from threadlog.engine.offload.process import LARGE_BYTES
@@ -59,8 +59,10 @@ COMMIT_SECONDS = 30.0
 _APPEND = "SELECT move_partitions($8), expect_offsets(log_append($1, $2, $3, $4, $5, $6), $7)"
 _APPEND_STAGED = _APPEND.replace("$6", UNSTAGED)
 _APPEND_ARGUMENTS = 8
+# Of one command, as mostly.
+_COMMIT_ONE = "SELECT commit_one($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 # Of a command for an aggregate that was taken to be unknown.
-_APPEND_UNKNOWN = _APPEND + ", expect_unknown($9)"
+_COMMIT_UNKNOWN = _COMMIT_ONE + ", expect_unknown($10)"
 _EXPECT_UNKNOWN = "SELECT expect_unknown($1)"
 
 
@@ -295,8 +297,9 @@ class SingleTransactionCommitter:
         self._prepared = {}
         self._load_states = await connection.prepare(LOAD)
 
-    async def _statement(self, conn: Any, head: str, arguments: int, projections: tuple[str, ...]) -> Any:
+    async def _statement(self, conn: Any, head: str, arguments: int, following: Sequence[tuple[str, list[Any]]]) -> Any:
         """Prepared: a head with so many arguments, and the projections behind it."""
+        projections = [sql for sql, _ in following]
         statement = self._prepared.get((head, *projections))
         if statement is None:
             statement = self._prepared[head, *projections] = await conn.prepare(
@@ -306,7 +309,6 @@ class SingleTransactionCommitter:
 
     async def write(self, conn: Any, appends: Sequence[Append], expected: list[int], batches: list[Batch]) -> Appended:
         """Append and project, as one statement whenever the batch folds to one set of rows."""
-        groups = await group_of_any_size(appends)
         applied = applied_payload(batches) if self._notify_applied else None
         with unprojectable():
             folds = fold((batch.partition, batch.records) for batch in batches)
@@ -319,19 +321,20 @@ class SingleTransactionCommitter:
             following = [
                 one for rows in folds for one in statements(rows, applied if rows is folds[-1] else None, wakes=wakes)
             ]
-        first: tuple[Any, ...] = (*groups.arguments, expected, moves(batches))
+        are_large = holds_large(following)
+        if len(folds) == 1 and not are_large and (one := OneCommand.of(appends)) is not None:
+            return await self._write_one(conn, one, batches[0], following)
+        groups = await group_of_any_size(appends)
+        first = (*groups.arguments, expected, moves(batches))
         size = sum(len(append.value) for append in appends)
         seconds = longer(COMMIT_SECONDS, size)
         if size > LARGE_BYTES:
             await asyncio.sleep(0)  # others' turn: to make rows of it took a while
-        are_large = groups.are_large or holds_large(following)
-        if len(folds) == 1 and not are_large:
-            head = _APPEND
-            if self._taken is not None:
-                head, first = _APPEND_UNKNOWN, (*first, self._taken[1])
-            statement = await self._statement(conn, head, len(first), tuple(sql for sql, _ in following))
-            arguments = (*first, *(argument for _, arguments in following for argument in arguments))
-            return groups.appended(await statement.fetchval(*arguments, column=1, timeout=seconds))
+        are_large = are_large or groups.are_large
+        if len(folds) == 1 and not are_large and self._taken is None:
+            statement = await self._statement(conn, _APPEND, _APPEND_ARGUMENTS, following)
+            answer = await statement.fetchval(*first, *_arguments(following), column=1, timeout=seconds)
+            return groups.appended(answer)
         async with conn.transaction():
             if self._taken is not None:
                 await conn.execute(_EXPECT_UNKNOWN, self._taken[1], timeout=COMMIT_SECONDS)
@@ -340,10 +343,22 @@ class SingleTransactionCommitter:
                 large = without_large(together)
                 bases = await self._write_large(conn, groups, first, large, seconds)
             else:
-                statement = await self._statement(conn, _APPEND, _APPEND_ARGUMENTS, (PROJECT_ROWS,))
+                statement = await self._statement(conn, _APPEND, _APPEND_ARGUMENTS, [(PROJECT_ROWS, together)])
                 bases = await statement.fetchval(*first, *together, column=1, timeout=seconds)
             await _write_following(conn, following, seconds)
         return groups.appended(bases)
+
+    async def _write_one(
+        self, conn: Any, one: OneCommand, batch: Batch, following: Sequence[tuple[str, list[Any]]]
+    ) -> Appended:
+        p, epoch, log_epoch, event, command = moves([batch])[0]
+        first: tuple[Any, ...] = (p, epoch, log_epoch, command, event, one.key, one.command, one.event, one.frames)
+        head = _COMMIT_ONE
+        if self._taken is not None:
+            head, first = _COMMIT_UNKNOWN, (*first, self._taken[1])
+        statement = await self._statement(conn, head, len(first), following)
+        answer = await statement.fetchval(*first, *_arguments(following), timeout=COMMIT_SECONDS)
+        return one.appended(command, event, answer)
 
     async def _write_large(
         self,
@@ -362,6 +377,10 @@ class SingleTransactionCommitter:
             for sql in large.fill:
                 await conn.execute(sql, timeout=seconds)
         return bases
+
+
+def _arguments(following: Sequence[tuple[str, list[Any]]]) -> Iterator[Any]:
+    return (argument for _, arguments in following for argument in arguments)
 
 
 async def _write_following(conn: Any, following: Sequence[tuple[str, list[Any]]], seconds: float) -> None:

@@ -139,7 +139,7 @@ async def test_a_transaction_killed_in_the_middle_is_begun_again(embedded: Engin
     call = asyncio.create_task(engine.submit(run))
     blocked = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-        "AND query LIKE '%log_append%' AND wait_event_type = 'Lock'"
+        "AND query LIKE '%commit_one%' AND wait_event_type = 'Lock'"
     )
     await embedded.until(f"SELECT count(*) = 1 FROM ({blocked}) AS b")
     await blocker.execute(f"SELECT pg_terminate_backend(pid) FROM ({blocked}) AS b")

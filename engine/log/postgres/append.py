@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import count
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -68,6 +69,42 @@ class Groups:
     def appended(self, answer: Sequence[int]) -> Appended:
         """From what `log_append` returned."""
         return Appended([answer[group] + index for group, index in self.slots], answer[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class OneCommand:
+    """A command, its event, and frames of the same thread, as `commit_one` wants them."""
+
+    key: str
+    command: bytes
+    event: bytes
+    frames: list[bytes] | None
+    topics: list[Topic]  # of the records, in the caller's order
+
+    @classmethod
+    def of(cls, records: Sequence[Append]) -> OneCommand | None:
+        """None where it is something else, or large."""
+        key, partition = records[0].key, records[0].partition
+        topics = [record.topic for record in records]
+        if topics.count(Topic.COMMANDS) != 1 or topics.count(Topic.EVENTS) != 1:
+            return None
+        values: dict[Topic, list[bytes]] = {Topic.COMMANDS: [], Topic.EVENTS: [], Topic.STREAM: []}
+        for record in records:
+            is_one = record.topic is not Topic.VALUES and record.partition == partition and record.key == key
+            if not is_one or len(record.value) >= VALUE_BYTES:
+                return None
+            values[record.topic].append(record.value)
+        for topic, own in values.items():
+            if own:
+                METRICS.counts["appended_bytes", topic] += sum(map(len, own))
+        frames = [pack_frames(value) for value in values[Topic.STREAM]]
+        command, event = pack_record(values[Topic.COMMANDS][0]), pack_record(values[Topic.EVENTS][0])
+        return cls(key, command, event, frames or None, topics)
+
+    def appended(self, command: int, event: int, answer: Sequence[int]) -> Appended:
+        """From the offsets it was decided for, and what `commit_one` returned."""
+        following = {Topic.COMMANDS: count(command), Topic.EVENTS: count(event), Topic.STREAM: count(answer[0] or 0)}
+        return Appended([next(following[topic]) for topic in self.topics], answer[1])
 
 
 def check(records: Sequence[Append], partitions: int) -> None:
