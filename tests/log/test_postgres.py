@@ -225,6 +225,18 @@ async def test_processes_that_start_together_create_one_log(in_postgres: InPostg
     assert await logs[4].bounds(EVENTS, 0) == (0, 1)
 
 
+async def test_records_of_half_a_page_are_in_their_table(
+    in_postgres: InPostgres, connection: asyncpg.Connection
+) -> None:
+    outside = "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = 'log_events'::regclass"
+    await connection.execute("ALTER TABLE log_events RESET (toast_tuple_target)")  # as an earlier version made it
+    log = await in_postgres.open()
+    await log.append([Append(EVENTS, 0, "thread", os.urandom(3900)) for _ in range(4)])
+    assert await connection.fetchval(outside) == 0
+    await log.append([Append(EVENTS, 0, "thread", os.urandom(5000))])
+    assert await connection.fetchval(outside) > 0
+
+
 async def test_a_pool_that_was_given_stays_open(in_postgres: InPostgres) -> None:
     async with asyncpg.create_pool(in_postgres.dsn, min_size=0, max_size=5) as pool:
         log = await PostgresLog.create(pool, PARTITIONS)

@@ -42,6 +42,14 @@ BEGIN
         -- (pglz: 10 ms CPU per MB), and what is large in them is compressed already.
         EXECUTE format('ALTER TABLE log_%s ALTER COLUMN value SET STORAGE EXTERNAL', t);
     END LOOP;
+    -- Two records of a page stay in the table, where the server would put what is above 2 KB into another one: reports
+    -- with a few messages are of that size, and cost it half as much to write and to read like this (2.5 KB: 83 -> 43 µs
+    -- and 8 -> 3 µs of CPU).
+    FOREACH t IN ARRAY ARRAY['commands', 'events', 'stream', 'values'] LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT FROM pg_class WHERE oid = ('log_' || t)::regclass AND reloptions @> ARRAY['toast_tuple_target=4080']);
+        EXECUTE format('ALTER TABLE log_%s SET (toast_tuple_target = 4080)', t);
+    END LOOP;
 END $$;
 
 -- After a crash: stream offsets that readers may have seen must not be used for other records. Goes ahead by more than
