@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,21 @@ from threadlog.engine.link.framing import Framed
 from threadlog.engine.log.port import Append, AppendUnknown, Log, LogUnavailable, Topic
 from threadlog.engine.processor.ports import Stop
 
-_Answer = tuple[list[int], list[tuple[int, str]]]  # the commands' offsets, and which of them were refused, and why
-
 logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 15.0  # the engine gives up after 10
 _AGAIN_SECONDS = 0.2
 _REFUSALS = 100  # of the last commands that were refused: who sent one asks at once
 _ERRORS = {"unknown": AppendUnknown, "unavailable": LogUnavailable}
+
+
+@dataclass(slots=True)
+class _Unanswered:
+    """An append that the engine has not answered yet."""
+
+    records: Sequence[Append]
+    offsets: asyncio.Future[list[int]]
+    overdue: asyncio.TimerHandle
 
 
 class ExecutorChannel:
@@ -46,7 +54,7 @@ class ExecutorChannel:
         self._framed: Framed | None = None
         self._gone = asyncio.Event()
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[_Answer]] = {}
+        self._waiting: dict[int, _Unanswered] = {}
         self._applied: dict[int, int] = {}  # per partition the last command that was answered: it is projected
         self._elsewhere: dict[int, int] = {}  # per partition the last command that went to the log without the link
         self._refusals: OrderedDict[tuple[int, int], str] = OrderedDict()
@@ -63,18 +71,19 @@ class ExecutorChannel:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def append(self, records: Sequence[Append]) -> Coroutine[Any, Any, list[int]]:
+    def append(self, records: Sequence[Append]) -> asyncio.Future[list[int]]:
         """As `Log.append` of stream records and commands; through the link the offsets of stream records are -1, and
         the records have left when this returns."""
         framed = self._framed
+        loop = asyncio.get_running_loop()
         if framed is None:
-            return self._append_to_log(records)
+            return loop.create_task(self._append_to_log(records))
         self._number += 1
         number = self._number
-        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
         framed.send(["append", number, self._load(), [[r.topic.value, r.partition, r.key, r.value] for r in records]])
-        return self._answered(number, answer, records)
+        offsets: asyncio.Future[list[int]] = loop.create_future()
+        self._waiting[number] = _Unanswered(records, offsets, loop.call_later(_ANSWER_SECONDS, self._overdue, number))
+        return offsets
 
     async def _append_to_log(self, records: Sequence[Append]) -> list[int]:
         offsets = await self._log.append(records)
@@ -83,22 +92,31 @@ class ExecutorChannel:
                 self._elsewhere[record.partition] = max(offset, self._elsewhere.get(record.partition, -1))
         return offsets
 
-    async def _answered(self, number: int, answer: asyncio.Future[_Answer], records: Sequence[Append]) -> list[int]:
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                offsets, refused = await answer
-        except TimeoutError:
-            raise AppendUnknown(f"the engine did not answer in {_ANSWER_SECONDS:g} s") from None
-        finally:
-            self._waiting.pop(number, None)
-        places = [record.partition for record in records if record.topic is Topic.COMMANDS]
+    def _answered(self, number: int, offsets: list[int], refused: list[tuple[int, str]]) -> None:
+        """`offsets`: of the commands; `refused`: which of them were, and why."""
+        append = self._waiting.pop(number, None)
+        if append is None:
+            return
+        append.overdue.cancel()
+        places = [record.partition for record in append.records if record.topic is Topic.COMMANDS]
         for p, offset in zip(places, offsets, strict=True):
             self._applied[p] = max(offset, self._applied.get(p, -1))
         for index, why in refused:
             self._refusals[places[index], offsets[index]] = why
             while len(self._refusals) > _REFUSALS:
                 self._refusals.popitem(last=False)
-        return [-1] * (len(records) - len(offsets)) + offsets
+        if not append.offsets.done():
+            append.offsets.set_result([-1] * (len(append.records) - len(offsets)) + offsets)
+
+    def _failed(self, number: int, error: Exception) -> None:
+        append = self._waiting.pop(number, None)
+        if append is not None:
+            append.overdue.cancel()
+            if not append.offsets.done():
+                append.offsets.set_exception(error)
+
+    def _overdue(self, number: int) -> None:
+        self._failed(number, AppendUnknown(f"the engine did not answer in {_ANSWER_SECONDS:g} s"))
 
     def has_applied(self, partition: int, offset: int) -> bool:
         """Whether it is known that the command at this offset is in the read models: the engine has answered it."""
@@ -148,20 +166,17 @@ class ExecutorChannel:
     def _closed(self) -> None:
         self._framed = None
         self._gone.set()
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(AppendUnknown("the link to the engine broke before it answered"))
+        for number in list(self._waiting):
+            self._failed(number, AppendUnknown("the link to the engine broke before it answered"))
         self._lost()
         self._wake()
 
     def _received(self, message: Any) -> None:
         match message:
             case ["done", number, offsets, refused]:
-                if (answer := self._waiting.get(number)) is not None and not answer.done():
-                    answer.set_result((offsets, refused))
+                self._answered(number, offsets, refused)
             case ["failed", number, why, text]:
-                if (answer := self._waiting.get(number)) is not None and not answer.done():
-                    answer.set_exception(_ERRORS.get(why, ValueError)(text))
+                self._failed(number, _ERRORS.get(why, ValueError)(text))
             case ["wake"]:
                 self._wake()
             case ["stop", runs]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -37,7 +37,7 @@ LOST_FRAME = b"~lost"  # stands for a frame the log refused
 class Appending(Protocol):
     """What the appender needs of a log."""
 
-    def append(self, records: Sequence[Append]) -> Coroutine[Any, Any, list[int]]: ...
+    def append(self, records: Sequence[Append]) -> Awaitable[list[int]]: ...
 
 
 def _without_data(record: Append) -> Append:
@@ -56,7 +56,7 @@ class BatchingAppender:
         self._loop = asyncio.get_running_loop()
         self.buffer = OutgoingBuffer(self._posted, limits)
         self._sending: set[str] = set()  # threads that are in an append under way
-        self._in_flight: set[asyncio.Task[list[int]]] = set()
+        self._in_flight: set[asyncio.Future[list[int]]] = set()
         self._failed: list[AppendBatch] = []
         self._recovery: asyncio.Task[None] | None = None
         self._timer: asyncio.Handle | None = None
@@ -115,7 +115,7 @@ class BatchingAppender:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        tasks = [*self._in_flight, *([self._recovery] if self._recovery else [])]
+        tasks: list[asyncio.Future[Any]] = [*self._in_flight, *([self._recovery] if self._recovery else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -153,12 +153,12 @@ class BatchingAppender:
                 break
             self._sending |= batch.threads
             started = self._last_append = time.monotonic()
-            append = self._loop.create_task(self._log.append(batch.records))
+            append = asyncio.ensure_future(self._log.append(batch.records))
             self._in_flight.add(append)
             append.add_done_callback(partial(self._ended, batch, started))
         self._look_idle()
 
-    def _ended(self, batch: AppendBatch, started: float, append: asyncio.Task[list[int]]) -> None:
+    def _ended(self, batch: AppendBatch, started: float, append: asyncio.Future[list[int]]) -> None:
         self._in_flight.discard(append)
         if append.cancelled():
             return

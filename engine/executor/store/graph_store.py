@@ -267,15 +267,38 @@ class _Turn:
     ) -> None:
         self._loop, self._work = loop, work
         self._asked: list[tuple[Sequence[Any], asyncio.Future[Sequence[Any]]]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def ask(self, what: Sequence[Any]) -> Sequence[Any]:
         """The results for these, in order. Raises the first of them that is an exception."""
         answer: asyncio.Future[Sequence[Any]] = self._loop.create_future()
         self._asked.append((what, answer))
+        if len(self._asked) > 1:
+            return await answer
+        try:
+            await asyncio.sleep(0)  # others ask meanwhile
+        except asyncio.CancelledError:
+            answer.cancel()
+            self._begin()
+            raise
         if len(self._asked) == 1:
-            self._loop.call_soon(self._begin)
+            self._asked = []
+            return await self._alone(what)
+        self._begin()
         return await answer
+
+    async def _alone(self, what: Sequence[Any]) -> Sequence[Any]:
+        """In the asker's own task: it costs as much to make one as to send a command."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            results = await self._work(what)
+        finally:
+            self._tasks.discard(task)
+        if (error := _failure(results)) is not None:
+            raise error
+        return results
 
     def _begin(self) -> None:
         asked, self._asked = self._asked, []
@@ -289,8 +312,8 @@ class _Turn:
         everything = [one for what, _ in asked for one in what]
         try:
             results = await self._work(everything)
-        except Exception as error:
-            results = [error] * len(everything)
+        except Exception as failed:
+            results = [failed] * len(everything)
         except asyncio.CancelledError:
             for _, answer in asked:
                 answer.cancel()
@@ -300,14 +323,19 @@ class _Turn:
             own, at = results[at : at + len(what)], at + len(what)
             if answer.done():
                 continue
-            if failed := [one for one in own if isinstance(one, BaseException)]:
-                answer.set_exception(failed[0])
+            if (error := _failure(own)) is not None:
+                answer.set_exception(error)
             else:
                 answer.set_result(own)
 
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+def _failure(results: Sequence[Any]) -> BaseException | None:
+    """The first of them that is an exception."""
+    return next((result for result in results if isinstance(result, BaseException)), None)
 
 
 def _labels(namespace: Iterable[Any]) -> tuple[str, ...]:
