@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 from threadlog.engine.link.framing import Framed
 from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, Topic
 from threadlog.engine.log.postgres.log import PostgresLog
+from threadlog.engine.processor.committer import Reply
 from threadlog.engine.processor.ports import Decided, Stop
 from threadlog.engine.processor.processor import Processor
 from threadlog.engine.processor.term import envelope_of
@@ -108,27 +109,26 @@ class ExecutorChannelServer:
             if other is not session:
                 other.wake()
 
-    def take(self, records: Sequence[Append]) -> list[asyncio.Future[Any]]:
-        """Have everything put into the log, and the commands decided and projected: a future for each of these, in
-        order, and one for the frames of threads without a command.
+    def take(self, records: Sequence[Append], reply: Callable[[], Reply]) -> asyncio.Task[list[int]] | None:
+        """Have everything put into the log, and the commands decided and projected: `reply()` makes what is answered
+        for each of these, in order. Returns the append of frames of threads without a command, if there are some.
 
-        A thread's frames go with its first command, in one transaction. Raises, as the futures do, what `Log.append`
+        A thread's frames go with its first command, in one transaction. Raises, as the replies do, what `Log.append`
         does.
         """
         frames: dict[str, list[Append]] = {}
         for record in records:
             if record.topic is not Topic.COMMANDS:
                 frames.setdefault(record.key, []).append(record)
-        work: list[asyncio.Future[Any]] = []
         for record in records:
             if record.topic is Topic.COMMANDS:
                 envelope = envelope_of(record.value, record.key)
                 own = frames.pop(record.key, ())
-                work.append(self._processor.hand_in(envelope, record.value, reported=True, frames=own))
-        if frames:
-            loose = [record for own in frames.values() for record in own]
-            work.append(asyncio.get_running_loop().create_task(self._log.append(loose)))
-        return work
+                self._processor.hand_in(envelope, record.value, reply(), reported=True, frames=own)
+        if not frames:
+            return None
+        loose = [record for own in frames.values() for record in own]
+        return asyncio.get_running_loop().create_task(self._log.append(loose))
 
 
 def _load(session: _Session) -> int:
@@ -157,7 +157,7 @@ class _Session:
     def sever(self) -> None:
         self.framed.close()
         for append in list(self._appends):
-            append.cancel()
+            append.give_up("the link was severed")
 
     def _busy(self) -> None:
         self._timer = None
@@ -186,9 +186,9 @@ class _Session:
             self._timer = None
         self._server.left(self)
 
-    def take(self, records: Sequence[Append], appending: _Appending) -> list[asyncio.Future[Any]]:
+    def take(self, records: Sequence[Append], appending: _Appending) -> asyncio.Task[list[int]] | None:
         self._appends.add(appending)
-        return self._server.take(records)
+        return self._server.take(records, appending.reply)
 
     def answer(self, appending: _Appending, answer: list[Any]) -> None:
         self._appends.discard(appending)
@@ -196,61 +196,91 @@ class _Session:
             self.framed.send(answer)
 
 
+class _Reply:
+    """To one command of an append (`engine.processor.committer.Reply`)."""
+
+    __slots__ = ("_appending", "_done", "decided")
+
+    def __init__(self, appending: _Appending) -> None:
+        self._appending, self._done = appending, False
+        self.decided: Decided
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, decided: Decided) -> None:
+        self._done, self.decided = True, decided
+        self._appending.one_done(None)
+
+    def set_exception(self, error: Exception) -> None:
+        self._done = True
+        self._appending.one_done(error)
+
+
 class _Appending:
-    """One append of an executor: answers when all of it is done. Callbacks, not a task: every report passes here."""
+    """One append of an executor: answers when all of it is done, in the call that says so of the last command. What the
+    engine does after a transaction beside that, no executor waits for."""
 
     def __init__(self, session: _Session, id: int, records: Sequence[Append]) -> None:
         self._session, self._id = session, id
-        self._commands = sum(record.topic is Topic.COMMANDS for record in records)
-        self._work: list[asyncio.Future[Any]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._replies: list[_Reply] = []
+        self._failed: list[Exception] = []
+        self._left = 1  # this call
+        self._frames: asyncio.Task[list[int]] | None = None
         try:
-            self._work = session.take(records, self)
+            self._frames = session.take(records, self)
         except Exception as error:
             session.answer(self, self._failure([error]))
             return
-        self._left = len(self._work)
-        if not self._left:
-            session.answer(self, ["done", id, [], []])
-            return
+        if self._frames is not None:
+            self._left += 1
+            self._frames.add_done_callback(self._appended)
         self._timer = asyncio.get_running_loop().call_later(DEADLINE_SECONDS, self._overdue)
-        for future in self._work:
-            future.add_done_callback(self._one_done)
+        self.one_done(None)
 
-    def cancel(self) -> None:
-        for future in self._work:
-            future.cancel()
+    def reply(self) -> Reply:
+        """To the next command."""
+        reply = _Reply(self)
+        self._replies.append(reply)
+        self._left += 1
+        return reply
+
+    def give_up(self, why: str) -> None:
+        """What is not in the log yet is dropped."""
+        for reply in self._replies:
+            if not reply.done():
+                reply.set_exception(AppendUnknown(why))
+        if self._frames is not None:
+            self._frames.cancel()
 
     def _overdue(self) -> None:
-        self._timer = None
-        self._left = -1  # answered
-        self.cancel()
-        text = f"the commands were not applied in {DEADLINE_SECONDS} s"
-        self._session.answer(self, ["failed", self._id, "unknown", text])
+        self.give_up(f"the commands were not applied in {DEADLINE_SECONDS} s")
 
-    def _one_done(self, future: asyncio.Future[Any]) -> None:
-        if not future.cancelled():
-            future.exception()  # it has been seen
+    def _appended(self, frames: asyncio.Task[list[int]]) -> None:
+        if frames.cancelled():
+            self.one_done(AppendUnknown("the append was given up"))
+        else:
+            error = frames.exception()
+            self.one_done(error if isinstance(error, Exception) else None)
+
+    def one_done(self, error: Exception | None) -> None:
+        if error is not None:
+            self._failed.append(error)
         self._left -= 1
-        if self._left != 0:
-            return
-        if self._timer is not None:
+        if self._left == 0:
             self._timer.cancel()
-        self._session.answer(self, self._answer())
+            self._session.answer(self, self._answer())
 
     def _answer(self) -> list[Any]:
-        if any(future.cancelled() for future in self._work):
-            return ["failed", self._id, "unknown", "the link was severed"]
-        failed = [error for future in self._work if (error := future.exception()) is not None]
-        if failed:
-            return self._failure(failed)
-        decided: list[Decided] = [future.result() for future in self._work[: self._commands]]
+        if self._failed:
+            return self._failure(self._failed)
+        decided = [reply.decided for reply in self._replies]
         refused = [[i, rejection.detail] for i, one in enumerate(decided) if (rejection := one.rejection) is not None]
         return ["done", self._id, [one.cmd_off for one in decided], refused]
 
     def _failure(self, failed: Sequence[BaseException]) -> list[Any]:
         error: BaseException = failed[0]
-        if len(self._work) > 1:
+        if len(self._replies) + (self._frames is not None) > 1:
             bug = next((one for one in failed if not isinstance(one, LogUnavailable)), None)
             error = bug or AppendUnknown(str(failed[0]))
         if isinstance(error, AppendUnknown):

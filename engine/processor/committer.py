@@ -33,6 +33,18 @@ PIECE_BYTES = 8 * 1024 * 1024
 MIN_READ_BYTES = 64 * 1024
 
 
+class Reply(Protocol):
+    """What a `Submission` is answered with, once; as a future, but its sender may learn of it in the call."""
+
+    def done(self) -> bool:
+        """Whether it has been answered, or its sender has given it up."""
+        ...
+
+    def set_result(self, result: Decided, /) -> None: ...
+
+    def set_exception(self, exception: Exception, /) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Submission:
     """A command handed in by this process. `done` gets what became of it once that is projected.
@@ -43,7 +55,7 @@ class Submission:
 
     envelope: CommandEnvelope
     partition: int
-    done: asyncio.Future[Decided]
+    done: Reply
     value: bytes
     frames: Sequence[Append] = ()
     held: bool = False

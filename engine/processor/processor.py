@@ -21,7 +21,7 @@ from threadlog.engine.domain.limits import MESSAGE_BYTES
 from threadlog.engine.log.port import Append, Log, LogUnavailable, Topic
 from threadlog.engine.log.records import CommandEnvelope, RefusedEnvelope, partition_of
 from threadlog.engine.metrics import METRICS
-from threadlog.engine.processor.committer import MakeCommitter, Submission, Turn
+from threadlog.engine.processor.committer import MakeCommitter, Reply, Submission, Turn
 from threadlog.engine.processor.expiry import ExpirySweep, SweepOptions
 from threadlog.engine.processor.inbox import Inboxes
 from threadlog.engine.processor.listeners import Listeners
@@ -162,32 +162,37 @@ class Processor:
         Raises `NotOwner` when another processor takes the partition before that, `AppendUnknown` when the same happens
         after an append of unknown outcome.
         """
-        return await self.hand_in(envelope, value, reported=reported, frames=frames)
+        done: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
+        self.hand_in(envelope, value, done, reported=reported, frames=frames)
+        return await done
 
     def hand_in(
-        self, envelope: CommandEnvelope, value: bytes, *, reported: bool = False, frames: Sequence[Append] = ()
-    ) -> asyncio.Future[Decided]:
-        """As `submit`, without waiting: `NotOwner` is raised at once or is in the future, which may be cancelled."""
+        self,
+        envelope: CommandEnvelope,
+        value: bytes,
+        done: Reply,
+        *,
+        reported: bool = False,
+        frames: Sequence[Append] = (),
+    ) -> None:
+        """As `submit`, without waiting: `NotOwner` is raised at once, or is the answer."""
         if self._stopping or not self.takes_submissions:
             raise NotOwner("commands are taken from the log" if not self._stopping else "the processor is stopping")
         if len(value) > MESSAGE_BYTES:
             envelope = RefusedEnvelope.instead_of(envelope, f"it is larger than {MESSAGE_BYTES} bytes")
             value = envelope.encode()
         p = partition_of(envelope.key, self._log.partitions)
-        submission = Submission(envelope, p, asyncio.get_running_loop().create_future(), value, frames)
+        submission = Submission(envelope, p, done, value, frames)
         one = self._partitions.get(p)
         if one is not None:
             (one.reports if reported else one.local).append(submission)
             self._partitions.busy(p)
             self._wake.set()
         else:
-            self._waiting.setdefault(p, deque()).append(submission)
-            submission.done.add_done_callback(lambda _: self._waits_no_more(submission))
-        return submission.done
-
-    def _waits_no_more(self, submission: Submission) -> None:
-        if (waiting := self._waiting.get(submission.partition)) is not None and submission in waiting:
-            waiting.remove(submission)
+            waiting = self._waiting.setdefault(p, deque())
+            while waiting and waiting[0].done.done():  # given up: they would gather while the database is away
+                waiting.popleft()
+            waiting.append(submission)
 
     def known(self, key: str) -> States | None:
         """See `Term.known`; None also where this processor does not decide."""
