@@ -112,6 +112,9 @@ class ApiSettings:
     idempotency_wait_seconds: float = 15.0
     """Seconds after its begin that such a request, sent again, waits for the first one's answer, before it is carried
     out to its end in the first one's place: longer than commands take."""
+    idempotency_return_seconds: float = 30.0
+    """Seconds that a run with `on_disconnect: cancel` goes on without the client of such a request: longer than a
+    connection takes to come back, and clients wait before they try again."""
     security: Mapping[str, Any] | None = None
     """`securitySchemes`, `security` and `paths` (path, method, requirements) for `/openapi.json`; None: nobody
     has to authenticate."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
 
+from threadlog.api.http.errors import is_unavailable
 from threadlog.api.http.request_keys import RequestKey
+
+logger = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 0.2
 _ENDED = RequestKey("ended_by_server", bool)
@@ -24,6 +28,7 @@ class Disconnects:
         self._watched: dict[int, tuple[web.Request, Callable[[], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._cancelling: dict[str, int] = {}
+        self._later: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def watch(self, request: web.Request, on_disconnect: Callable[[], None]) -> Iterator[None]:
@@ -50,7 +55,25 @@ class Disconnects:
             else:
                 del self._cancelling[run_id]
 
+    def later(self, seconds: float, call: Callable[[], Awaitable[None]]) -> None:
+        """Call `call` after so many seconds, unless the server stops before."""
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            try:
+                await call()
+            except Exception as error:
+                if not is_unavailable(error):
+                    raise
+                logger.warning("what was to follow a client's leaving has not been done: %s", error)
+
+        task = asyncio.create_task(wait(), name="after a client has left")
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
     def close(self) -> None:
+        for task in self._later:
+            task.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

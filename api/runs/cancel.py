@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, qu
 from threadlog.api.http.responses import no_content, reply
 from threadlog.api.http.routes import requires
 from threadlog.api.idempotency.keyed import has_done_something
+from threadlog.api.idempotency.returns import unless_it_returns
 from threadlog.api.runs.bodies import CancelMany
 from threadlog.api.streaming.cursor import RunEnd
 from threadlog.api.streaming.waiters import EventWaiter
@@ -131,17 +133,23 @@ async def cancelled_on_disconnect(
     api: Api, request: web.Request, run: Followed, reason: str | None
 ) -> AsyncIterator[None]:
     """While the response to a client is under way: cancel the run for this reason when the client leaves before its
-    end, and no other such client is left. `reason` None: the run goes on."""
-    if reason is None:
+    end, and no other such client is left; with an idempotency key, when it does not come back either. `reason` None:
+    the run goes on."""
+    if reason is None or run.end is not None:
         yield
         return
     run_id = str(run.run_id)
+    cancel = partial(_cancel_after_disconnect, api, run.thread_id, run_id, reason)
+    left = await unless_it_returns(api, run_id, cancel)
     with api.disconnects.cancels(run_id) as is_last:
         try:
             yield
         finally:
             if run.end is None and client_gone(request) and is_last():
-                await _cancel_after_disconnect(api, run.thread_id, run_id, reason)
+                if left is None:
+                    await cancel()
+                else:
+                    left()
 
 
 async def _cancel_after_disconnect(api: Api, thread_id: str, run_id: str, reason: str) -> None:

@@ -387,6 +387,69 @@ async def test_a_stream_that_is_sent_again_is_the_same_from_its_beginning(still:
     assert len(await still.api.call("GET", f"/threads/{thread_id}/runs")) == 1
 
 
+async def _left(world: World, request: Request, key: str) -> None:
+    """Sends the request and leaves once its run is there and followed."""
+    method, path, body = request
+    before = world.api.hub.subscriber_count
+    data, headers = orjson.dumps(body), {"Idempotency-Key": key}
+    async with world.api.client.request(method, path, data=data, headers=headers) as answer:
+        answer.close()
+    await eventually(lambda: world.api.hub.subscriber_count == before)
+
+
+@pytest.mark.parametrize("how", ["wait", "stream"])
+async def test_a_run_is_not_cancelled_while_its_client_may_send_the_request_again(still: World, how: str) -> None:
+    """`still` gives it thirty seconds; each of those who leave, also the second, may come back."""
+    thread_id = await _thread(still)
+    request = ("POST", f"/threads/{thread_id}/runs/{how}", {**RUN, "on_disconnect": "cancel"})
+    await _left(still, request, "k")
+    await _left(still, request, "k")
+    run_id = await still.api.in_flight(thread_id)
+    again = asyncio.create_task(still.send(request, "k"))
+    await eventually(lambda: still.api.hub.subscriber_count == 1)
+    await still.api.emit(thread_id, run_id, [("values", {"n": 1})])
+    await still.api.report(thread_id, run_id, "success", frames=1)
+    assert (await again)[0] == 200  # of what a wait did not see itself the thread has the values: here it has none
+    assert [run["status"] for run in await still.api.call("GET", f"/threads/{thread_id}/runs")] == ["success"]
+
+
+@pytest.mark.parametrize("how", ["wait", "stream"])
+async def test_a_run_is_cancelled_when_nobody_sends_the_request_again(database: str, how: str) -> None:
+    async with opened(database, executes=False, idempotency_return_seconds=0.2) as world:
+        thread_id = await _thread(world)
+        request = ("POST", f"/threads/{thread_id}/runs/{how}", {**RUN, "on_disconnect": "cancel"})
+        await _left(world, request, "k")
+        runs = f"/threads/{thread_id}/runs"
+        await eventually(lambda: world.api.call("GET", runs), lambda found: found[0]["status"] == "interrupted")
+
+
+async def test_who_came_last_says_when_a_run_is_cancelled(database: str) -> None:
+    """Also at another api, of whose clients this one knows nothing but a row."""
+    async with opened(database, executes=False, idempotency_return_seconds=0.2) as world:
+        thread_id = await _thread(world)
+        method, path = "POST", f"/threads/{thread_id}/runs/wait"
+        data, headers = orjson.dumps({**RUN, "on_disconnect": "cancel"}), {"Idempotency-Key": "k"}
+        async with world.api.client.request(method, path, data=data, headers=headers) as answer:
+            run_id = await world.api.in_flight(thread_id)
+            await world.api.pool.execute("INSERT INTO run_followers VALUES ($1, 'elsewhere')", run_id)
+            answer.close()
+        await eventually(lambda: world.api.hub.subscriber_count == 0)
+        await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "after a client has left"))
+        assert (await world.api.call("GET", f"/threads/{thread_id}/runs/{run_id}"))["status"] == "pending"
+
+
+async def test_what_is_known_of_who_came_last_goes_with_the_run(still: World) -> None:
+    for key in ("one", "two"):
+        thread_id = await _thread(still)
+        request = ("POST", f"/threads/{thread_id}/runs/wait", {**RUN, "on_disconnect": "cancel"})
+        await _left(still, request, key)
+        await _left(still, request, key)
+        run_id = await still.api.in_flight(thread_id)
+        rows = await still.api.pool.fetch("SELECT run_id::text FROM run_followers")
+        assert [row["run_id"] for row in rows] == [run_id]
+        await still.api.report(thread_id, run_id, "success")
+
+
 async def test_a_large_answer_is_made_anew(still: World) -> None:
     request = ("POST", "/threads", {"metadata": {"text": "x" * 200_000}})
     status, _, body = await still.send(request, "k")

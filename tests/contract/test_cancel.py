@@ -242,6 +242,23 @@ async def test_a_closed_wait_cancels_too(
     assert (await ended(client, thread_id, run_id))["status"] == "interrupted"
 
 
+@pytest.mark.star
+@pytest.mark.parametrize("how", ["wait", "stream"])
+async def test_who_leaves_with_an_idempotency_key_may_ask_again(
+    client: LangGraphClient, http: httpx.AsyncClient, thread_id: str, gate: Gate, how: str
+) -> None:
+    body = {"assistant_id": "gated", "input": gate.input, "on_disconnect": "cancel"}
+    path, headers = f"/threads/{thread_id}/runs/{how}", {"Idempotency-Key": f"{how} {thread_id}"}
+    async with http.stream("POST", path, json=body, headers=headers) as leaving:
+        run_id = leaving.headers["content-location"].rsplit("/", 1)[1]
+        await gate.entered(run_id)
+    async with http.stream("POST", path, json=body, headers=headers) as again:
+        assert again.headers["content-location"].endswith(run_id)
+        gate.open()
+        assert "__error__" not in "".join([text async for text in again.aiter_text()])
+    assert (await ended(client, thread_id, run_id))["status"] == "success"
+
+
 @pytest.mark.contract(114)
 @pytest.mark.parametrize("tail", ["join", "stream"])
 async def test_a_joiner_may_cancel_by_leaving(

@@ -11,7 +11,7 @@ from threadlog.projections.rebuild.verify import TABLES
 from threadlog.projections.schema import PartitionsFixed, SchemaTooNew, migrate, migrations
 
 # Coordination between processes that are alive now: nothing of it is in the log.
-NOT_HISTORY = {"executors", "executors_here", "processors", "schema_versions", "server_secrets"} | {
+NOT_HISTORY = {"executors", "executors_here", "processors", "run_followers", "schema_versions", "server_secrets"} | {
     "data_keys", "destroyed_keys"  # nor are keys, which history must not keep
 }  # fmt: skip
 
