@@ -35,6 +35,7 @@ DEADLINE_SECONDS = 10.0
 # An executor that has not claimed so long after it was woken is busy: the others are woken too.
 _BUSY_SECONDS = 0.02
 _BUSY_LOAD = 1_000_000
+_TOPICS = {topic.value: topic for topic in Topic}
 
 
 class ExecutorChannelServer:
@@ -170,7 +171,7 @@ class _Session:
         match message:
             case ["append", id, load, records]:
                 self.load = load
-                _Appending(self, id, [Append(Topic(t), p, key, value) for t, p, key, value in records])
+                _Appending(self, id, [Append(_TOPICS[t], p, key, value) for t, p, key, value in records])
             case ["claimed", load]:
                 self.load, self.expected = load, 0
                 if self._timer is not None:

@@ -66,6 +66,10 @@ class Inboxes:
         """Those there are, by partition."""
         return {p: one.term for p, one in self._all.items() if one.term is not None}
 
+    def fallen(self) -> list[int]:
+        """The partitions without a term that lives."""
+        return [p for p, one in self._all.items() if one.term is None or one.term.dead]
+
     def open(self, partition: int) -> Inbox:
         return self._all.setdefault(partition, Inbox())
 

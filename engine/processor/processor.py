@@ -340,9 +340,7 @@ class Processor:
         if self._surplus:
             await self._give_back()
         positions, self._gained = self._gained, []
-        terms_now = self._partitions.terms()
-        fallen = [p for p in self._partitions if p not in terms_now or terms_now[p].dead]
-        if fallen:
+        if fallen := self._partitions.fallen():
             await self.committer.settle()
             for p in fallen:
                 self._partitions[p].term = None

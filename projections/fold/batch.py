@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -346,7 +347,7 @@ class ProjectionBatch:
         """The arguments of `project_puts`, if it can do all that this fold changes: what is put into one namespace at
         one time, as nearly always where there is a put."""
         puts = self.store_puts
-        if not puts or len(self.aggregates) != 1 or any(getattr(self, name) for name in _BESIDE_PUTS):
+        if not puts or len(self.aggregates) != 1 or any(_beside_puts(self)):
             return None
         ((aggregate, (_, state, deleted_at)),) = self.aggregates.items()
         write = next(iter(puts.values()))[0]
@@ -441,9 +442,8 @@ class ProjectionBatch:
 
 
 _FIELDS = tuple(f.name for f in fields(ProjectionBatch) if f.name != "offset")
-_BESIDE_PUTS = [
-    name for name in _FIELDS if name not in ("aggregates", "store_puts", "store_expiring", "store_namespaces")
-]
+_OF_PUTS = frozenset({"aggregates", "store_puts", "store_expiring", "store_namespaces"})
+_beside_puts = attrgetter(*(name for name in _FIELDS if name not in _OF_PUTS))
 
 
 def _forget(table: dict[Any, Any], thread_id: str) -> None:

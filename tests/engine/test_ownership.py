@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.engine.engine_harness import PARTITIONS, EngineHarness, create_run, create_thread, finish, new_id, thread_in
 from tests.waiting import eventually
 from threadlog.engine.gateway.event_tail import EventTail
-from threadlog.engine.gateway.gateway import LogGateway
+from threadlog.engine.gateway.gateway import LogGateway, envelope_for
+from threadlog.engine.log.memory import MemoryLog
 from threadlog.engine.log.port import LogUnavailable
 from threadlog.engine.log.records import partition_of
+from threadlog.engine.processor.processor import Processor
 from threadlog.projections.commit.applied import PostgresApplied
 
 
@@ -72,6 +75,17 @@ async def test_a_processor_that_lost_its_partitions_changes_nothing(harness: Eng
     await harness.pool.execute("DELETE FROM processors WHERE owner = 'thief'")
     assert (await lost).events[0]["type"] == "run.created"
     assert await harness.verify() == []
+
+
+async def test_commands_given_up_while_a_partition_is_nobodys_are_not_kept() -> None:
+    committer: Any = SimpleNamespace(takes_submissions=True)
+    processor = Processor(MemoryLog(), cast(Any, None), lambda projected, failed: committer, owner="one")  # not started
+    for _ in range(3):
+        call = asyncio.create_task(processor.submit(*await envelope_for(create_thread()).on_wire()))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert len(processor._waiting[0]) == 1
 
 
 async def test_a_killed_processor_is_continued_by_its_successor_at_once(harness: EngineHarness) -> None:

@@ -13,6 +13,7 @@ from langgraph.store.base import BaseStore, GetOp, InvalidNamespaceError, Item, 
 
 from tests.databases import new_database
 from tests.engine.engine_harness import EngineHarness, engine_harness
+from tests.waiting import eventually
 from threadlog.engine.domain.store_limits import ITEM_KEY_BYTES, ITEM_VALUE_KEYS, NAMESPACE_BYTES
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.outcomes import Outcomes
@@ -26,14 +27,17 @@ from threadlog.projections.rebuild.verify import verify
 
 
 class Watched:
-    """A log that keeps the store's commands that were appended, and delays none."""
+    """A log that keeps the store's commands that were appended, and delays none while its gate is open."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self.commands: list[CommandEnvelope] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def append(self, records: Any) -> list[int]:
         self.commands += [CommandEnvelope.decode(r.value) for r in records if r.topic is Topic.COMMANDS]
+        await self.gate.wait()
         return await self._log.append(records)
 
 
@@ -287,6 +291,30 @@ async def test_a_cancelled_call_breaks_no_other(store: GraphStore) -> None:
     task.cancel()
     await other
     assert (await store.aget(("a",), "c")).value == {"n": 1}
+
+
+async def test_a_put_cancelled_before_it_leaves_takes_none_of_its_turn_with_it(store: GraphStore) -> None:
+    first = asyncio.create_task(store.aput(("a",), "first", {"n": 1}))
+    others = [asyncio.create_task(store.aput(("a",), f"other {n}", {"n": n})) for n in range(2)]
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(*others)
+    assert first.cancelled()
+    assert [await store.aget(("a",), "first")] == [None]
+    assert {item.key for item in await store.asearch(("a",))} == {"other 0", "other 1"}
+
+
+async def test_what_is_under_way_is_given_up_when_the_executor_ends(harness: StoreHarness) -> None:
+    store, log = harness.store, harness.log
+    log.gate.clear()
+    alone = asyncio.create_task(store.aput(("a",), "1", {"n": 1}))
+    await eventually(lambda: len(log.commands) == 1)
+    together = [asyncio.create_task(store.aput(("b",), f"{n}", {"n": n})) for n in range(2)]
+    await eventually(lambda: len(log.commands) == 2)
+    store.close()
+    ended = await asyncio.gather(alone, *together, return_exceptions=True)
+    assert [type(error) for error in ended] == [asyncio.CancelledError] * 3
+    log.gate.set()
 
 
 async def test_time_to_live(harness: StoreHarness) -> None:
