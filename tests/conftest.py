@@ -133,7 +133,7 @@ def server(mode: str, request: pytest.FixtureRequest) -> Iterator[servers.Server
         return
     config = Path(__file__).parent / "contract" / "app" / "langgraph.json"
     env = {"THREADLOG_PARTITIONS": str(EMBEDDED_PARTITIONS)} if mode == "kafka" else {}
-    running = request.getfixturevalue("start_server")(config, env=env, first_start=True)
+    running = request.getfixturevalue("start_server")(config, env=env, first_start=True, fresh=True)
     try:
         yield running
     finally:

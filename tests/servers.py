@@ -13,16 +13,18 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from tests import warm
 from tests.data_folders import initialise
 from tests.processes import suspend
 from tests.waiting import eventually_blocking
+from tests.warm import WarmProcess
 from threadlog.deploy.parent import PARENT_PID
 from threadlog.deploy.postgres import running_uri
 from threadlog.deploy.settings import Settings, env_name
@@ -42,7 +44,8 @@ class Server:
     url: str
     mode: str
     data_dir: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | WarmProcess
+    env: Mapping[str, str]
     lines: list[str] = field(default_factory=list)
     _new_lines: queue.Queue[str] = field(default_factory=queue.Queue)
 
@@ -135,8 +138,7 @@ class Server:
 
     def _environment(self) -> dict[str, str]:
         names = [env_name(field) for field in Settings.model_fields]
-        own = psutil.Process(self.process.pid).environ()
-        return {name: own[name] for name in names if name in own}
+        return {name: self.env[name] for name in names if name in self.env}
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Stop everything and remove the data folder; answers the exit code."""
@@ -186,6 +188,7 @@ def start(
     data_dir: Path | None = None,
     arguments: tuple[str, ...] = (),
     first_start: bool = False,
+    fresh: bool = False,
 ) -> Server:
     """Start `threadlog up` on a free port and return when it is ready.
 
@@ -194,28 +197,22 @@ def start(
         executors: None leaves it to the server.
         data_dir: an existing data folder to go on with; otherwise a new one that `Server.stop` removes.
         first_start: the server makes the database in its new folder itself; otherwise it finds an empty one.
+        fresh: it is a new interpreter; otherwise, on Linux, a fork of one that has imported everything (tests/warm.py).
     """
     folder = data_dir or Path(tempfile.mkdtemp(prefix="tl-up-"))
     if data_dir is None and not first_start and "DATABASE_URI" not in (env or {}):
         initialise(folder)
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "threadlog.deploy.cli", "up", "--config", str(config), *arguments],
-        env={
-            **clean_environment(),
-            "THREADLOG_PORT": "0",
-            **({} if executors is None else {"THREADLOG_EXECUTORS": str(executors)}),
-            "THREADLOG_DATA_DIR": str(folder),
-            PARENT_PID: str(os.getpid()),  # a killed test run leaves no server behind
-            **(env or {}),
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    server = Server(url="", mode=mode, data_dir=folder, process=process)
+    settings = {
+        **clean_environment(),
+        "THREADLOG_PORT": "0",
+        **({} if executors is None else {"THREADLOG_EXECUTORS": str(executors)}),
+        "THREADLOG_DATA_DIR": str(folder),
+        PARENT_PID: str(os.getpid()),  # a killed test run leaves no server behind
+        **(env or {}),
+    }
+    command = ["up", "--config", str(config), *arguments]
+    process = _new(command, settings) if fresh or sys.platform != "linux" else warm.start(command, settings)
+    server = Server(url="", mode=mode, data_dir=folder, process=process, env=settings)
     threading.Thread(target=_read, args=(server,), daemon=True).start()
     try:
         ready = server.wait_line(lambda line: line.startswith(("ready ", "\0")), START_SECONDS)
@@ -229,6 +226,19 @@ def start(
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return server
+
+
+def _new(arguments: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "threadlog.deploy.cli", *arguments],
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
 
 
 def _read(server: Server) -> None:

@@ -46,21 +46,28 @@ from threadlog.deploy.supervise.pulse import PULSE
 _ORPHAN_SECONDS = 2.0  # a killed process closes its sockets some time before its children have another parent
 NUMBER = struct.Struct("!I")
 
+_API_OR_ENGINE = (
+    "uvloop",
+    "threadlog.deploy.failures",
+    "threadlog.deploy.logs",
+    "threadlog.deploy.settings",
+    "threadlog.deploy.compose.storage",
+    "aiohttp.web",
+    "threadlog.engine.gateway.gateway",
+    "threadlog.engine.processor.processor",
+    "threadlog.engine.gateway.event_tail",
+)
+_IN_KAFKA = ("threadlog.engine.log.kafka.log", "threadlog.deploy.compose.api_engine")
+
 # What children of a role import before they know who they are.
 _IMPORTS = {
     "api-and-engine": (
-        "uvloop",
-        "threadlog.deploy.failures",
-        "threadlog.deploy.logs",
-        "threadlog.deploy.settings",
-        "threadlog.deploy.compose.storage",
-        "aiohttp.web",
-        "threadlog.engine.gateway.gateway",
+        *_API_OR_ENGINE,
         "threadlog.engine.link.server",
-        "threadlog.engine.processor.processor",
-        "threadlog.engine.gateway.event_tail",
         "threadlog.projections.commit.single_transaction",
     ),
+    "api": (*_API_OR_ENGINE, *_IN_KAFKA),
+    "engine": (*_API_OR_ENGINE, *_IN_KAFKA),
     "executor": (
         "uvloop",
         "threadlog.deploy.failures",
@@ -74,6 +81,7 @@ _IMPORTS = {
         "langchain_core.language_models.chat_models",
     ),
 }
+ROLES = tuple(_IMPORTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +154,11 @@ def serve(control: int, roles: Sequence[str]) -> list[str]:
     with socket.socket(fileno=control) as supervisor:
         while True:
             while ahead and not select.select([supervisor], [], [], 0)[0]:
-                _import_for(ahead.pop(0))
+                import_for(ahead.pop(0))
             request = _receive(supervisor)
             if request is None:
                 _end()
-            _import_for(request.arguments[0])
+            import_for(request.arguments[0])
             gc.freeze()  # the children's collectors do not touch what is here
             child = _fork_twice(request)
             if child is None:
@@ -167,7 +175,8 @@ def serve(control: int, roles: Sequence[str]) -> list[str]:
     return request.arguments
 
 
-def _import_for(role: str) -> None:
+def import_for(role: str) -> None:
+    """Import what the children of this role will need, as far as it is there."""
     with _left_out(
         "httpx._main"
     ):  # its command line, which brings `rich` and `pygments` where they are installed: 5 MB

@@ -138,7 +138,7 @@ async def chaos_run(mode: str, seed: int, broker: KafkaCluster | None = None) ->
     if broker is not None:
         log = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, "THREADLOG_PARTITIONS": str(EMBEDDED_PARTITIONS)}
     try:
-        server = await asyncio.to_thread(servers.start, CONFIG, mode=mode, env={**log, **env})
+        server = await asyncio.to_thread(servers.start, CONFIG, mode=mode, env={**log, **env}, fresh=True)
         try:
             settings = Settings.load(
                 database_uri=server.database_uri,

@@ -1,4 +1,4 @@
-"""`up`: embedded servers for one test."""
+"""`up`: embedded servers for one test, each a new interpreter: these tests are about processes and what they import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def up() -> Iterator[Callable[..., Server]]:
     started: list[Server] = []
 
     def start(config: Path, **options: object) -> Server:
-        started.append(servers.start(config, **options))  # type: ignore[arg-type]
+        started.append(servers.start(config, fresh=True, **options))  # type: ignore[arg-type]
         return started[-1]
 
     yield start

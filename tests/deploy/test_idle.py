@@ -64,7 +64,7 @@ def native(pid: int) -> set[str]:
 def test_the_api_and_engine_import_neither_graphs_nor_what_is_rarely_used() -> None:
     code = (
         "from threadlog.deploy.supervise import fork_server\n"
-        "fork_server._import_for('api-and-engine')\n"
+        "fork_server.import_for('api-and-engine')\n"
         "import threadlog.deploy.compose.api_engine"
     )
     found = imported(code)
@@ -73,14 +73,14 @@ def test_the_api_and_engine_import_neither_graphs_nor_what_is_rarely_used() -> N
 
 
 def test_executors_import_nothing_that_is_rarely_used() -> None:
-    found = imported("from threadlog.deploy.supervise import fork_server; fork_server._import_for('executor')")
+    found = imported("from threadlog.deploy.supervise import fork_server; fork_server.import_for('executor')")
     assert {"langgraph", "httpx"} <= found
     assert found & RARE == set()
 
 
 def test_what_executors_do_without_can_still_be_imported_by_applications() -> None:
     code = (
-        "from threadlog.deploy.supervise import fork_server; fork_server._import_for('executor')\n"
+        "from threadlog.deploy.supervise import fork_server; fork_server.import_for('executor')\n"
         "import httpx._main, rich"
     )
     assert "rich" in imported(code)
