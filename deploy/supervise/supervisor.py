@@ -389,7 +389,7 @@ def _link_in(data_dir: Path) -> Path:
 
 def forked_roles(settings: Settings) -> tuple[str, ...]:
     """The roles of the processes that a fork server makes under these settings, in the order of their start."""
-    return ("executor",) if settings.kafka_bootstrap_servers else ("api-and-engine", "executor")
+    return (*(("api", "engine") if settings.kafka_bootstrap_servers else ("api-and-engine",)), "executor")
 
 
 async def up(settings: Settings, app: LanggraphJson, fork_server: ForkedHere | None = None) -> int:

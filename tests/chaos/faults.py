@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import asyncpg
 import psutil
@@ -20,6 +21,7 @@ from threadlog.deploy.kafka import KafkaCluster
 from threadlog.deploy.lease_owner import OWNER
 from threadlog.deploy.parent import PARENT_PID
 
+_CONFIG = Path(__file__).parent / "app" / "langgraph.json"
 _PAUSE_SECONDS = 8.0  # longer than any lease
 
 
@@ -122,7 +124,7 @@ def second_engine(meanwhile: Fault | None = None, end: signal.Signals = signal.S
 
     async def fault(target: Target) -> None:
         server = target.server
-        env = psutil.Process(server.pids["engine"]).environ()
+        env = {**server.env, "DATABASE_URI": server.database_uri, "THREADLOG_CONFIG": str(_CONFIG)}
         owner = f"second-{os.urandom(4).hex()}"
         with (server.data_dir / "second-engine.log").open("ab") as said:
             engine = await asyncio.create_subprocess_exec(

@@ -15,6 +15,7 @@ from langgraph_sdk import get_sync_client
 
 from tests import servers
 from tests.servers import Server
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to whom adopts them")
 
@@ -111,6 +112,17 @@ def test_each_process_has_its_own_name_environment_output_and_chance(app: Path, 
         assert any(line == f"{seen['name']:<11} imported by {seen['pid']}" for line in server.lines)
     for one, other in zip(first["chance"], second["chance"], strict=True):  # type: ignore[call-overload]
         assert one != other
+
+
+def test_api_and_engine_are_forked_too_where_they_are_two(
+    app: Path, up: Callable[..., Server], kafka_bootstrap: str, kafka_prefix: str
+) -> None:
+    log = {"KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap, "THREADLOG_TOPIC_PREFIX": kafka_prefix}
+    server = up(app, executors=1, env={**log, "THREADLOG_PARTITIONS": "4"})
+    assert all(is_forked(server, name) for name in ("fork-server", "api", "engine", "executor-1"))
+    server.wait_replaced("engine", server.kill("engine"))
+    eventually_blocking(lambda: is_forked(server, "engine"), says="it has its title")
+    assert look(server)["name"] == "executor-1"
 
 
 def test_no_descriptor_of_one_process_is_open_in_another(app: Path, up: Callable[..., Server]) -> None:
