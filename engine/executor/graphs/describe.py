@@ -6,9 +6,12 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
+from typing_extensions import is_typeddict
 
 from threadlog.engine.executor.graphs import json_schema
 from threadlog.engine.executor.reporting.jsonable import as_json
@@ -92,12 +95,26 @@ def _subgraphs(graph: AnyGraph) -> dict[str, Any]:
 def _side_schema(graph: AnyGraph, side: str) -> dict[str, Any]:
     """Of the graph's `input` or `output`."""
     make = getattr(graph, f"get_{side}_jsonschema")
+    declared = getattr(getattr(graph, "builder", None), f"{side}_schema", None)
+    # LangGraph's schema of such a class depends on nothing but the class, and takes milliseconds: most graphs have one
+    # for input and output, and many applications one for most graphs.
+    if type(graph) is CompiledStateGraph and is_typeddict(declared):
+        return _of_class(declared, lambda: _schema(make, declared, dict))
     schema: dict[str, Any] = _schema(
         make,
-        getattr(getattr(graph, "builder", None), f"{side}_schema", None),
+        declared,
         lambda: _channels_schema(graph, getattr(graph, f"{side}_channels"), side.title()),
     )
     return schema
+
+
+_OF_CLASSES: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+
+def _of_class(declared: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    if declared not in _OF_CLASSES:
+        _OF_CLASSES[declared] = make()
+    return _OF_CLASSES[declared]
 
 
 def _channels_schema(graph: AnyGraph, names: Any, kind: str) -> dict[str, Any]:
