@@ -13,6 +13,9 @@ import click
 from threadlog.deploy.kafka.cluster import KafkaCluster
 from threadlog.deploy.kafka.jars import KafkaUnavailable, java, version
 
+# Of a node that many tests share, and none ends: as Kafka has it, a third of what it does while nobody wants anything.
+_UNDISTURBED = {"broker.heartbeat.interval.ms": 2_000, "broker.session.timeout.ms": 9_000}
+
 
 @click.command()
 @click.option("--nodes", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Nodes of the cluster.")
@@ -25,7 +28,7 @@ def main(nodes: str, data_dir: Path | None, while_locked: Path | None) -> None:
         signal.signal(number, lambda *_: stopping.set())
     try:
         java()
-        cluster = KafkaCluster(int(nodes), data_dir)
+        cluster = KafkaCluster(int(nodes), data_dir, settings=_UNDISTURBED if while_locked else None)
         cluster.start(say=lambda line: click.echo(line, err=True))
     except KafkaUnavailable as why:
         click.echo(f"error: {why}", err=True)

@@ -62,6 +62,7 @@ def properties(
         # Not sooner, or a machine that is busy for a moment takes a living one out.
         "broker.heartbeat.interval.ms": 300,
         "broker.session.timeout.ms": 3_000,
+        "metadata.max.idle.interval.ms": 0,  # no record twice a second that only says that nothing happens
         "controller.quorum.election.timeout.ms": 500,
         "controller.quorum.election.backoff.max.ms": 500,
         "controller.quorum.fetch.timeout.ms": 1_500,
