@@ -6,8 +6,9 @@ graphs of `app/`, and `THREADLOG_TEST_REFERENCE=1` leaves out what the contract 
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -88,6 +89,23 @@ async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Plain HTTP, for what the client does not show: headers, framing, bad input."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
         yield http
+
+
+@pytest.fixture
+def graphs(tmp_path: Path) -> Callable[..., Path]:
+    """A langgraph.json with some of the app's graphs, and of its other sections those named: few start much sooner."""
+
+    def write(*names: str, sections: Sequence[str] = ()) -> Path:
+        declared = json.loads((APP / "langgraph.json").read_text())
+        all_of_them = declared["graphs"]
+        found = {name: all_of_them[name] for name in names}
+        chosen = {name: str(APP / (it["path"] if isinstance(it, dict) else it)) for name, it in found.items()}
+        more = {section: declared[section] for section in sections}
+        file = tmp_path / "langgraph.json"
+        file.write_text(json.dumps({"dependencies": [str(APP)], "graphs": chosen, **more}))
+        return file
+
+    return write
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,6 @@ from tests.installed import needs
 from tests.servers import Server
 from tests.waiting import eventually
 
-from .conftest import APP
 from .refusals import refused
 
 pytestmark = needs("langgraph-sdk", "0.3")
@@ -237,9 +237,9 @@ async def test_a_cron_that_is_changed_as_it_fires_goes_on(client: LangGraphClien
 
 @pytest.mark.contract(149)
 async def test_killed_at_the_due_moment_an_engine_leaves_each_time_fired_once(
-    own_server: Callable[..., Server],
+    own_server: Callable[..., Server], graphs: Callable[..., Path]
 ) -> None:
-    running = await asyncio.to_thread(own_server, APP / "langgraph.json", executors=1)
+    running = await asyncio.to_thread(own_server, graphs("noop"), executors=1)
     engine = "engine" if "engine" in running.pids else "server"
     pool = await asyncpg.create_pool(running.database_uri, min_size=0, max_size=1)
 

@@ -15,8 +15,6 @@ from langgraph_sdk.client import LangGraphClient
 from tests.installed import needs
 from tests.servers import Server
 
-from .conftest import APP
-
 PAGE = Path(__file__).parents[2] / "docs" / "idempotency.md"
 pytestmark = pytest.mark.star
 
@@ -74,9 +72,9 @@ async def test_the_key_for_another_request_is_422(http: httpx.AsyncClient, threa
 
 
 async def test_requests_sent_until_they_are_answered_happen_once_while_servers_are_killed(
-    own_server: Callable[..., Server],
+    own_server: Callable[..., Server], graphs: Callable[..., Path]
 ) -> None:
-    running = await asyncio.to_thread(own_server, APP / "langgraph.json", executors=1)
+    running = await asyncio.to_thread(own_server, graphs("noop"), executors=1)
     killed = asyncio.Event()
     first_answers = asyncio.Semaphore(0)
 

@@ -24,17 +24,20 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.server, pytest.mark.timeout(400)]  # some twenty processes, two servers
 
-APP = Path(__file__).parent / "app" / "langgraph.json"
+
+@pytest.fixture
+def app(graphs: Callable[..., Path]) -> Path:
+    return graphs("noop", "ask", "gated", sections=["env", "webhooks"])
 
 
 @pytest.fixture
-def elsewhere(mode: str, request: pytest.FixtureRequest) -> Iterator[Server]:
+def elsewhere(mode: str, app: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of the other mode, with another number of partitions."""
     log = {"THREADLOG_PARTITIONS": "5"}
     if mode == "embedded":
         log["KAFKA_BOOTSTRAP_SERVERS"] = request.getfixturevalue("kafka_bootstrap")
         log["THREADLOG_TOPIC_PREFIX"] = f"test-{uuid.uuid4().hex[:12]}."
-    running = servers.start(APP, mode="kafka" if mode == "embedded" else "embedded", env=log)
+    running = servers.start(app, mode="kafka" if mode == "embedded" else "embedded", env=log)
     yield running
     running.stop()
 
@@ -57,9 +60,9 @@ async def state_of(client: LangGraphClient, thread_id: str) -> dict[str, Any]:
 
 
 async def test_an_installation_moves_with_its_history_and_nothing_happens_twice(
-    own_server: Callable[..., Server], elsewhere: Server, there: LangGraphClient, tmp_path: Path, gate: Gate
+    own_server: Callable[..., Server], app: Path, elsewhere: Server, there: LangGraphClient, tmp_path: Path, gate: Gate
 ) -> None:
-    here = own_server(APP)
+    here = own_server(app)
     async with get_client(url=here.url, api_key=None) as client:
         thread_id = (await client.threads.create(metadata={"team": "a"}))["thread_id"]
         for _ in range(3):
@@ -162,11 +165,13 @@ async def test_an_installation_moves_with_its_history_and_nothing_happens_twice(
         gate.open()
 
 
-async def test_what_is_encrypted_moves_with_its_keys(own_server: Callable[..., Server], tmp_path: Path) -> None:
+async def test_what_is_encrypted_moves_with_its_keys(
+    own_server: Callable[..., Server], app: Path, tmp_path: Path
+) -> None:
     secret, other = "0123456789abcdef", "fedcba9876543210"
-    here = own_server(APP, env={"LANGGRAPH_AES_KEY": secret})
+    here = own_server(app, env={"LANGGRAPH_AES_KEY": secret})
     keys = {"LANGGRAPH_AES_KEY": other, "THREADLOG_AES_OLD_KEYS": secret}
-    there = own_server(APP, env={**keys, "THREADLOG_PARTITIONS": "5"})
+    there = own_server(app, env={**keys, "THREADLOG_PARTITIONS": "5"})
     async with get_client(url=here.url, api_key=None) as client:
         thread_id = (await client.threads.create())["thread_id"]
         await client.runs.wait(thread_id, "noop", input={"items": ["a secret"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -23,7 +24,6 @@ from threadlog.deploy.settings import EMBEDDED_PARTITIONS, Settings
 from threadlog.engine.log.port import Append, Topic
 from threadlog.engine.log.records import partition_of
 
-from .conftest import APP
 from .frames import events
 from .gate import Gate
 from .waiting import ended, settled
@@ -32,10 +32,10 @@ pytestmark = pytest.mark.star
 
 
 async def test_what_is_appended_to_the_log_holds_up_no_run_and_no_stream(
-    own_server: Callable[..., Server], gate: Gate
+    own_server: Callable[..., Server], graphs: Callable[..., Path], gate: Gate
 ) -> None:
     env = {"THREADLOG_PARTITIONS": str(EMBEDDED_PARTITIONS)}
-    server = await asyncio.to_thread(own_server, APP / "langgraph.json", env=env)
+    server = await asyncio.to_thread(own_server, graphs("noop", "gated"), env=env)
     names = {name.lower(): value for name, value in server._environment().items()}
     settings = Settings.load(
         database_uri=server.database_uri,

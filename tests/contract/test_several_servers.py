@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -140,21 +139,6 @@ async def test_strategies_hold_between_servers(
     last = await second.runs.create(thread_id, "noop", input={"items": []}, multitask_strategy="interrupt")
     assert (await client.runs.get(thread_id, first["run_id"]))["status"] == "interrupted"
     assert (await client.runs.join(thread_id, last["run_id"]))["items"] == ["first", "a", "b"]
-
-
-@pytest.fixture
-def graphs(tmp_path: Path) -> Callable[..., Path]:
-    """A langgraph.json with some of the app's graphs: a server with few starts sooner."""
-
-    def write(*names: str) -> Path:
-        declared = json.loads(CONFIG.read_text())["graphs"]
-        paths = {name: declared[name]["path"] if isinstance(declared[name], dict) else declared[name] for name in names}
-        file = tmp_path / "langgraph.json"
-        chosen = {name: str(APP / path) for name, path in paths.items()}
-        file.write_text(json.dumps({"dependencies": [str(APP)], "graphs": chosen}))
-        return file
-
-    return write
 
 
 @pytest.mark.contract(168)
