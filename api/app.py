@@ -119,7 +119,9 @@ def make_app(deps: ApiDeps, custom: CustomApp | None = None) -> web.Application:
         if hidden := custom.hidden_behind((route.method, route.path) for route in served):
             logger.warning("http.app: the server's own routes come before these: %s", ", ".join(hidden))
     prefix = api.settings.mount_prefix
-    described = openapi.describe(served, api.settings.version, api.settings.security, prefix=prefix)
+    described = openapi.describe(
+        served, api.settings.version, api.settings.security, prefix=prefix, encryption=deps.encryption is not None
+    )
     if custom is not None:
         described = merged_openapi(described, custom, guarded=gate is not None and gate.custom_routes)
     openapi.serve(app, described)

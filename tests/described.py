@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -23,9 +23,13 @@ class Description:
             for method, operation in methods.items()
         ]
         self._validators: dict[tuple[str, int], Draft202012Validator] = {}
+        self._headers = {name.lower() for name in document["components"]["headers"]}
 
-    def problems(self, method: str, path: str, status: int, content_type: str, body: bytes | None) -> list[str]:
-        """What of a response is not described. `body`: None if it is not looked at."""
+    def problems(
+        self, method: str, path: str, status: int, content_type: str, body: bytes | None, headers: Iterable[str] = ()
+    ) -> list[str]:
+        """What of a response is not described. `body`: None if it is not looked at. `headers`: those that it has; the
+        ones that the description has nowhere do not count."""
         method = "GET" if method == "HEAD" else method
         operation = next((op for m, pattern, op in self._operations if m == method and pattern.match(path)), None)
         if operation is None:
@@ -34,6 +38,9 @@ class Description:
         if response is None:
             return [f"{method} {path}: {status} is not described: {(body or b'')[:200]!r}"]
         content = response.get("content", {})
+        described = {name.lower() for name in response["headers"]}
+        if undescribed := ({name.lower() for name in headers} & self._headers) - described:
+            return [f"{method} {path}: {status} has the headers {sorted(undescribed)}, which are not described"]
         if not body:
             return []
         if content_type not in content:

@@ -27,7 +27,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, path_uuid, query_flag, query_int, select_of
 from threadlog.api.http.responses import no_content, page, reply, select_fields
-from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.http.routes import Query, Route, requires, sends
 from threadlog.api.idempotency.keyed import make_id
 from threadlog.engine.domain.commands import (
     CancelRun,
@@ -170,6 +170,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 @requires("assistants.search")
+@sends("X-Pagination-Total", "X-Pagination-Next")
 async def search(request: web.Request) -> web.Response:
     """Return a page of the assistants that match.
 

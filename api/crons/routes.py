@@ -22,7 +22,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, path_uuid, select_of
 from threadlog.api.http.responses import no_content, page, reply
-from threadlog.api.http.routes import Route, requires
+from threadlog.api.http.routes import Route, requires, sends
 from threadlog.api.idempotency.keyed import make_id
 from threadlog.api.runs.bodies import RunOptions
 from threadlog.api.runs.create import check_webhook, runnable_assistant
@@ -200,6 +200,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 @requires("crons.search")
+@sends("X-Pagination-Total", "X-Pagination-Next")
 async def search(request: web.Request) -> web.Response:
     """Return a page of the crons that match.
 

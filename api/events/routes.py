@@ -19,7 +19,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import header, json_body, path_uuid
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Route, joins, requires
+from threadlog.api.http.routes import Route, joins, requires, takes
 from threadlog.api.http.websockets import is_handshake, refuse
 from threadlog.api.threads.lookup import require_thread
 from threadlog.projections.queries import threads
@@ -43,6 +43,7 @@ async def command(request: web.Request) -> web.Response:
 
 
 @requires("threads.read")
+@takes("Last-Event-ID")
 async def events(request: web.Request) -> web.StreamResponse:
     """Stream the thread's events as server-sent events.
 

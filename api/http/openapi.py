@@ -13,6 +13,7 @@ from aiohttp import web
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from threadlog.api.http import headers
 from threadlog.api.http.examples import example_of
 from threadlog.api.http.models import AnyObject, ErrorResponse, StreamEvent
 from threadlog.api.http.responses import raw_reply
@@ -79,13 +80,19 @@ def _models(route: Route) -> Iterable[tuple[Mode, Any]]:
 
 
 def describe(
-    routes: Sequence[Route], version: str, security: Mapping[str, Any] | None = None, *, prefix: str = ""
+    routes: Sequence[Route],
+    version: str,
+    security: Mapping[str, Any] | None = None,
+    *,
+    prefix: str = "",
+    encryption: bool = False,
 ) -> dict[str, Any]:
-    """The OpenAPI 3.1 description of these routes. `security`: as in `ApiSettings`. `prefix`: of all paths."""
+    """The OpenAPI 3.1 description of these routes. `security`: as in `ApiSettings`. `prefix`: of all paths.
+    `encryption`: the application has handlers, which are told of requests."""
     schemas = Schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(plain_path(route.path), {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(plain_path(route.path), {})[route.method.lower()] = _operation(route, schemas, encryption)
     described = {
         "openapi": "3.1.0",
         "info": {
@@ -95,7 +102,7 @@ def describe(
         },
         "servers": [{"url": prefix or "/"}],
         "paths": paths,
-        "components": {"schemas": schemas.components},
+        "components": {"schemas": schemas.components, "headers": headers.components()},
     }
     if security is not None:
         error = _json(schemas.of("serialization", ErrorResponse))
@@ -114,7 +121,7 @@ def _secure(
             operation["security"] = []
             continue
         for status, why in (("401", "The request is not authenticated"), ("403", "The caller may not")):
-            operation["responses"][status] = _response(why, error)
+            operation["responses"][status] = _response(why, error, ("X-Request-Id",))
     if schemes := security.get("securitySchemes"):
         described["components"]["securitySchemes"] = schemes
     if required := security.get("security"):
@@ -131,7 +138,7 @@ def plain_path(path: str) -> str:
     return re.sub(r"\{(\w+):(?:[^{}]|\{[^{}]*\}|\{\})*\}(?=/|$)", r"{\1}", path.replace("[^{}/]+", "[^/]+"))
 
 
-def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
+def _operation(route: Route, schemas: Schemas, encryption: bool) -> dict[str, Any]:
     path = plain_path(route.path)
     operation: dict[str, Any] = {
         "summary": route.summary,
@@ -142,8 +149,12 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     }
     parameters = [_path_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]
     parameters += [_query_parameter(query) for query in route.query]
+    taken = list(route.takes)
     if route.writes:
-        parameters.append(_IDEMPOTENCY_KEY)
+        taken.append(headers.IDEMPOTENCY_KEY)
+    if encryption and route.access != ():
+        taken.append(headers.ENCRYPTION_CONTEXT)
+    parameters += map(headers.parameter, taken)
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
@@ -162,15 +173,6 @@ def _description(route: Route) -> str:
     if not route.access:
         return said
     return f"{said}\n\nWith `auth`, asks for {', '.join(f'`{access}`' for access in route.access)}."
-
-
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+( +[!-~]+)*$"},
-    "description": "Sent again with the same key, the request is carried out once and answered as the first time.",
-}
 
 
 def _operation_id(method: str, path: str) -> str:
@@ -206,10 +208,9 @@ def _query_parameter(query: Query) -> dict[str, Any]:
 
 
 def _responses(route: Route, schemas: Schemas) -> dict[str, Any]:
-    responses = {route.status: _response(_DESCRIPTIONS.get(route.status, "Done"), _content(route, schemas))}
+    contents: dict[int, dict[str, Any] | None] = {route.status: _content(route, schemas)}
     for status, model in route.also.items():
-        content = None if model is None else _json(schemas.of("serialization", model))
-        responses[status] = _response(_DESCRIPTIONS.get(status, "Done"), content)
+        contents[status] = None if model is None else _json(schemas.of("serialization", model))
     wrong = {*route.errors, 503}
     if route.body is not None:
         wrong |= {408, 413, 415, 422}
@@ -218,13 +219,30 @@ def _responses(route: Route, schemas: Schemas) -> dict[str, Any]:
     if route.writes:
         wrong |= {409, 422}
     error = _json(schemas.of("serialization", ErrorResponse))
-    for status in wrong - responses.keys():
-        responses[status] = _response(_DESCRIPTIONS[status], error)
-    return {str(status): responses[status] for status in sorted(responses)}
+    contents |= dict.fromkeys(wrong - contents.keys(), error)
+    return {
+        str(status): _response(_DESCRIPTIONS.get(status, "Done"), content, _sent(route, status, content))
+        for status, content in sorted(contents.items())
+    }
 
 
-def _response(description: str, content: dict[str, Any] | None) -> dict[str, Any]:
-    return {"description": description} if content is None else {"description": description, "content": content}
+def _sent(route: Route, status: int, content: dict[str, Any] | None) -> tuple[str, ...]:
+    """The headers that a response of this status may have."""
+    sent = ["X-Request-Id"]
+    if status < 400 and (content is not None or status >= 300):
+        sent += route.sends
+        if route.stream and "Cache-Control" not in sent:
+            sent.append("Cache-Control")
+    if status == 503 or (status == 409 and route.writes):
+        sent.append("Retry-After")
+    if status < 500 and route.writes:
+        sent.append("Idempotent-Replayed")
+    return tuple(sent)
+
+
+def _response(description: str, content: dict[str, Any] | None, sent: tuple[str, ...]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": description, "headers": headers.references(sent)}
+    return response if content is None else {**response, "content": content}
 
 
 def _content(route: Route, schemas: Schemas) -> dict[str, Any] | None:

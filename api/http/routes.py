@@ -16,6 +16,8 @@ Access = tuple[str, ...]
 
 _ACCESS = "__access__"
 _JOINS = "__joins__"
+_TAKES = "__takes__"
+_SENDS = "__sends__"
 _READS = frozenset({"read", "get", "search", "list_namespaces"})
 
 
@@ -35,6 +37,26 @@ def joins(handler: H) -> H:
     follows the same run."""
     setattr(handler, _JOINS, True)
     return handler
+
+
+def takes(*headers: str) -> Callable[[H], H]:
+    """Declare which headers of its requests the handler reads, as `api.http.headers` has them."""
+
+    def declare(handler: H) -> H:
+        setattr(handler, _TAKES, headers)
+        return handler
+
+    return declare
+
+
+def sends(*headers: str) -> Callable[[H], H]:
+    """Declare which headers the handler's responses may have, if they are no errors."""
+
+    def declare(handler: H) -> H:
+        setattr(handler, _SENDS, headers)
+        return handler
+
+    return declare
 
 
 public = requires()
@@ -82,6 +104,16 @@ class Route:
         if self.method == "GET":
             return False
         return self.joins or any(access.partition(".")[2] not in _READS for access in self.access or ())
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What its handler declares with `takes`."""
+        return getattr(self.handler, _TAKES, ())
+
+    @property
+    def sends(self) -> tuple[str, ...]:
+        """What its handler declares with `sends`."""
+        return getattr(self.handler, _SENDS, ())
 
     @property
     def joins(self) -> bool:

@@ -18,7 +18,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, query_text, thread_id_or_none
 from threadlog.api.http.responses import no_content, reply
-from threadlog.api.http.routes import requires
+from threadlog.api.http.routes import requires, sends
 from threadlog.api.idempotency.keyed import has_done_something
 from threadlog.api.idempotency.returns import unless_it_returns
 from threadlog.api.runs.bodies import CancelMany
@@ -37,6 +37,7 @@ _TAKEN = "taken"
 
 
 @requires("threads.update")
+@sends("Location")
 async def cancel(request: web.Request) -> web.Response:
     """Cancel a run; with `wait` the response comes once its executor has stopped.
 

@@ -13,7 +13,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import AnyObject, Id, Time
 from threadlog.api.http.requests import header, path_uuid, place_in_log, query_int, query_text, thread_id_or_none
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Query, requires
+from threadlog.api.http.routes import Query, requires, sends
 from threadlog.engine.story.reading import read_story, time_in
 from threadlog.engine.story.story import Story
 from threadlog.engine.story.text import lines_of
@@ -81,6 +81,7 @@ QUERY = (
 
 
 @requires("threads.read")
+@sends("X-Pagination-Next")
 async def explain(request: web.Request) -> web.Response:
     """Return the story of a run: who asked, what was decided and why, attempts, steps, tokens, each with its place in
     the log; with `Accept: text/plain` as `threadlog explain` prints it. A run that was deleted has one for as long as

@@ -26,7 +26,7 @@ from threadlog.api.http.requests import (
     thread_id_or_none,
 )
 from threadlog.api.http.responses import no_content, reply, select_fields
-from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.http.routes import Query, Route, requires, sends
 from threadlog.api.runs import cancel, explain, stream, wait
 from threadlog.api.runs.bodies import CancelMany, RunCreate
 from threadlog.api.runs.create import create_run, prepare
@@ -39,6 +39,7 @@ _SELECTABLE = fields_of(RunResponse)
 
 
 @requires("threads.create_run", "assistants.read")
+@sends("Content-Location")
 async def create(request: web.Request) -> web.Response:
     """Create a run in the background.
 

@@ -14,7 +14,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, place_after, select_of
 from threadlog.api.http.responses import reply, select_fields
-from threadlog.api.http.routes import Route, requires
+from threadlog.api.http.routes import Route, requires, sends
 from threadlog.api.runs.bodies import RunFilterBody, RunSearch
 from threadlog.api.runs.json import FoundRunResponse, found_run_to_json
 from threadlog.projections.queries import run_search
@@ -24,6 +24,7 @@ _SELECTABLE = fields_of(FoundRunResponse)
 
 
 @requires("threads.search")
+@sends("X-Pagination-Next")
 async def search(request: web.Request) -> web.Response:
     """Return a page of the runs of all threads that match, newest first; `X-Pagination-Next` is the `after` of the next
     page, if there is one.

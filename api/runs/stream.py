@@ -25,7 +25,7 @@ from threadlog.api.http.requests import (
     query_text,
     thread_id_or_none,
 )
-from threadlog.api.http.routes import joins, requires
+from threadlog.api.http.routes import joins, requires, sends, takes
 from threadlog.api.runs.bodies import RunCreate, StreamMode
 from threadlog.api.runs.cancel import cancelled_on_disconnect, may_cancel
 from threadlog.api.runs.create import create_run, prepare, was_created
@@ -44,6 +44,7 @@ _MODES = frozenset(StreamMode.__args__)  # type: ignore[attr-defined]
 
 @joins
 @requires("threads.create_run", "assistants.read")
+@sends("Location", "Content-Location")
 async def create(request: web.Request) -> web.StreamResponse:
     """Create a run and stream its events. Subscribes before the run exists, so that no frame is missed.
 
@@ -73,6 +74,8 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 
 @requires("threads.read")
+@takes("Last-Event-ID")
+@sends("Location", "Content-Location")
 async def join(request: web.Request) -> web.StreamResponse:
     """Stream a run's events from now on; of a resumable run, from `Last-Event-ID` or `checkpoint_id` on.
 

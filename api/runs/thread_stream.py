@@ -9,7 +9,7 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.limits import shown
 from threadlog.api.http.requests import header, path_of, path_uuid, query_list
-from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.http.routes import Query, Route, requires, sends, takes
 from threadlog.api.streaming.cursor import FROM_START, EventId, run_end_of_row
 from threadlog.api.streaming.sse import FrameFilter, block, stream_to
 from threadlog.api.streaming.subscriptions import Item, NewFrames, RunDone, ThreadEvent, ThreadSubscription
@@ -71,6 +71,8 @@ class ThreadView:
 
 
 @requires("threads.read")
+@takes("Last-Event-ID")
+@sends("Location")
 async def join(request: web.Request) -> web.StreamResponse:
     """Stream all runs of a thread from now on, or from `Last-Event-ID` on.
 

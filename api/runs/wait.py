@@ -15,7 +15,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.request_keys import ANSWER
 from threadlog.api.http.requests import body, path_of, path_uuid, query_flag, thread_id_or_none
 from threadlog.api.http.responses import decoded, exactly, raw_reply
-from threadlog.api.http.routes import joins, requires
+from threadlog.api.http.routes import joins, requires, sends
 from threadlog.api.runs import stateless
 from threadlog.api.runs.bodies import RunCreate
 from threadlog.api.runs.cancel import cancelled_on_disconnect, may_cancel
@@ -30,6 +30,7 @@ _GONE = orjson.dumps({"__error__": {"error": "HTTPException", "message": "404: R
 
 @joins
 @requires("threads.create_run", "assistants.read")
+@sends("Location", "Content-Location")
 async def create(request: web.Request) -> web.StreamResponse:
     """Create a run and return its final values.
 
@@ -60,6 +61,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 
 @requires("threads.read")
+@sends("Location", "Content-Location")
 async def join(request: web.Request) -> web.StreamResponse:
     """Wait for the end of a run and return its final values.
 

@@ -16,7 +16,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.models import Id, Time
 from threadlog.api.http.requests import place_after, query_int, query_moment, query_text
 from threadlog.api.http.responses import reply, time_text
-from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.http.routes import Query, Route, requires, sends
 from threadlog.engine.domain.events.webhook import WebhookStatus
 from threadlog.projections.queries import webhook_failures
 from threadlog.projections.queries.webhook_failures import FailureState
@@ -42,6 +42,7 @@ class FailedWebhookResponse(TypedDict):
 
 
 @requires("threads.search")
+@sends("X-Pagination-Next")
 async def search(request: web.Request) -> web.Response:
     """Return a page of the webhooks of which an attempt failed, the last failure first: dead, or to be tried again.
     `X-Pagination-Next` is the `after` of the next page, if there is one.

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import header, path_text
-from threadlog.api.http.routes import Route, public
+from threadlog.api.http.routes import Route, public, sends, takes
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -55,6 +55,7 @@ def _bundle() -> dict[str, _File]:
 
 
 @public
+@sends("Location")
 async def _to_page(request: web.Request) -> web.Response:
     """Lead to the page: its files are beside /studio/, also below a mount prefix and behind a proxy.
 
@@ -64,6 +65,8 @@ async def _to_page(request: web.Request) -> web.Response:
 
 
 @public
+@takes("If-None-Match")
+@sends("ETag", "Cache-Control")
 async def _file(request: web.Request) -> web.Response:
     """Return a file of the page.
 

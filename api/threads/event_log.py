@@ -17,7 +17,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import AnyObject, Time
 from threadlog.api.http.requests import header, path_uuid, place_in_log, query_int, query_list, query_moment, query_text
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.http.routes import Query, Route, requires, sends, takes
 from threadlog.api.streaming.hub import WakeUp
 from threadlog.api.streaming.sse import block, stream_to
 from threadlog.api.threads.lookup import thread_not_found
@@ -86,6 +86,8 @@ class Filter:
 
 
 @requires("threads.read")
+@takes("Last-Event-ID")
+@sends("X-Pagination-Next")
 async def read(request: web.Request) -> web.StreamResponse:
     """Return the events of a thread, oldest first: a page of them, or with `Accept: text/event-stream` a stream that
     goes on with what happens. `X-Pagination-Next` is the `after` of the next page, if there may be more.

@@ -18,7 +18,7 @@ from threadlog.api.http.limits import shown
 from threadlog.api.http.models import ErrorResponse
 from threadlog.api.http.requests import body, header, path_uuid, query_list
 from threadlog.api.http.responses import no_content, normalize_timestamp, reply, time_text
-from threadlog.api.http.routes import Query, Route, requires
+from threadlog.api.http.routes import Query, Route, requires, takes
 from threadlog.api.idempotency.keyed import make_id
 from threadlog.api.threads.bodies import ThreadCreate, ThreadPatch, ThreadPrune
 from threadlog.api.threads.json import (
@@ -112,6 +112,7 @@ async def get(request: web.Request) -> web.Response:
 
 
 @requires("threads.update")
+@takes("Prefer")
 async def patch(request: web.Request) -> web.Response:
     """Merge into a thread's metadata, replace its ttl; with `Prefer: return=minimal` the response is an empty 204.
 

@@ -18,7 +18,7 @@ from threadlog.api.http.errors import ApiError
 from threadlog.api.http.models import Count, fields_of, list_of_selected
 from threadlog.api.http.requests import body, select_of
 from threadlog.api.http.responses import decoded, page, reply, select_fields
-from threadlog.api.http.routes import Route, requires
+from threadlog.api.http.routes import Route, requires, sends
 from threadlog.api.threads.bodies import ThreadFilter, ThreadSearch
 from threadlog.api.threads.json import FoundThreadResponse, ThreadResponse, thread_to_json
 from threadlog.api.threads.lookup import values_of
@@ -31,6 +31,7 @@ _SELECTABLE = fields_of(ThreadResponse) - {"error", "ttl"}
 
 
 @requires("threads.search")
+@sends("X-Pagination-Total", "X-Pagination-Next")
 async def search(request: web.Request) -> web.Response:
     """Return a page of the threads that match.
 

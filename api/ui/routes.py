@@ -14,7 +14,7 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.bodies import Body, Name
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import body, path_text
-from threadlog.api.http.routes import Route, public, requires
+from threadlog.api.http.routes import Route, public, requires, sends
 from threadlog.api.ui.bundles import BUNDLES
 from threadlog.engine.ids import as_uuid
 from threadlog.projections.queries import assistants
@@ -55,6 +55,7 @@ async def component(request: web.Request) -> web.Response:
 
 
 @public
+@sends("Cache-Control")
 async def file(request: web.Request) -> web.Response:
     """Return a file of a bundle: code of the page, which browsers ask for without credentials.
 

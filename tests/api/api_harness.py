@@ -166,6 +166,7 @@ async def api_harness(
                     response.status,
                     response.content_type,
                     body if isinstance(body, bytes) else None,
+                    response.headers,
                 )
             )
 

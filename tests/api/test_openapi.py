@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -15,8 +18,13 @@ from threadlog.api.app import ROUTES
 from threadlog.api.custom_app.mount import CustomApp, merged_openapi
 from threadlog.api.events.commands import is_command
 from threadlog.api.events.models import CommandRequest
+from threadlog.api.http import openapi
+from threadlog.api.http.headers import ENCRYPTION_CONTEXT, IDEMPOTENCY_KEY, SENT, TAKEN
 from threadlog.api.http.openapi import describe, plain_path
 from threadlog.api.http.routes import Route
+from threadlog.api.idempotency import door
+from threadlog.api.protocols.a2a.card import HISTORY_SCOPE
+from threadlog.engine import encryption_context
 
 DOCUMENT = describe(ROUTES, "1")
 WITHOUT_BODY = {
@@ -97,7 +105,42 @@ def test_a_name_in_place_of_a_model_is_refused() -> None:
 
 def test_every_reference_resolves_and_every_schema_is_used() -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    assert {reference.rpartition("/")[2] for reference in references(DOCUMENT)} == set(schemas)
+    used = {reference.removeprefix("#/components/") for reference in references(DOCUMENT)}
+    assert used == {f"schemas/{name}" for name in schemas} | {f"headers/{name}" for name in SENT}
+
+
+def test_the_encryption_context_is_a_parameter_where_the_application_encrypts() -> None:
+    described = describe(ROUTES, "1", encryption=True)
+    OpenAPIV31SpecValidator(described).validate()
+    for label, route in OPERATIONS:
+        method, _, path = label.partition(" ")
+        parameters = described["paths"][path][method.lower()].get("parameters", ())
+        assert (ENCRYPTION_CONTEXT in {each["name"] for each in parameters}) == (route.access != ()), label
+
+
+OF_ANY_REQUEST = {"Accept", "Authorization", "Content-Encoding", "Origin", "Upgrade", "traceparent", "tracestate"} | {
+    "X-Forwarded-Proto", "X-Forwarded-Host"
+}  # fmt: skip
+"""No parameters of an operation: HTTP's own, of browsers, proxies and traces."""
+NAMED = {"HISTORY_SCOPE": HISTORY_SCOPE, "HEADER": ENCRYPTION_CONTEXT, "_ID": "X-Request-Id"}
+ELSEWHERE = {"encryption_context.py", "middleware.py"}  # for all requests
+
+
+def test_handlers_declare_the_headers_that_they_read() -> None:
+    """What a module reads with `header(request, …)`, its routes take."""
+    taken: dict[Path, set[str]] = {}
+    for route in ROUTES:
+        if route.takes:
+            taken.setdefault(Path(inspect.getfile(route.handler)).resolve(), set()).update(route.takes)
+    read: dict[Path, set[str]] = {}
+    for file in Path(openapi.__file__).resolve().parents[1].rglob("*.py"):
+        found = re.findall(r'\bheader\(request, ("[^"]+"|\w+)\)', file.read_text())
+        names = {name.strip('"') if name.startswith('"') else NAMED[name] for name in found} - OF_ANY_REQUEST
+        if names and file.name not in ELSEWHERE:
+            read[file] = names
+    assert read == taken
+    assert set().union(*taken.values()) | {IDEMPOTENCY_KEY, ENCRYPTION_CONTEXT} == set(TAKEN)
+    assert (IDEMPOTENCY_KEY, ENCRYPTION_CONTEXT) == (door.HEADER, encryption_context.HEADER)
 
 
 def test_a_command_is_what_its_model_takes() -> None:

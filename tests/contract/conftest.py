@@ -55,18 +55,21 @@ async def _description(url: str) -> Description:
 
 @pytest.fixture
 def described(_description: Description, client: LangGraphClient, http: httpx.AsyncClient) -> Iterator[None]:
-    """Compares every JSON response of the test, to either client, with the server's description of it."""
+    """Compares every response of the test, to either client, with the server's description of it: of streams the
+    status and the headers."""
     problems: list[str] = []
 
     async def compare(response: httpx.Response) -> None:
         content_type = response.headers.get("content-type", "").partition(";")[0]
         # One without a length is sent while a run goes on, as streams are: it is not to be waited for here.
-        if content_type == "application/json" and "content-length" in response.headers:
-            body = await response.aread()
-            request = response.request
-            problems.extend(
-                _description.problems(request.method, request.url.path, response.status_code, content_type, body)
+        looked_at = content_type == "application/json" and "content-length" in response.headers
+        body = await response.aread() if looked_at else None
+        request = response.request
+        problems.extend(
+            _description.problems(
+                request.method, request.url.path, response.status_code, content_type, body, response.headers
             )
+        )
 
     hooks = [client.http.client.event_hooks, http.event_hooks]
     for each in hooks:

@@ -108,7 +108,7 @@ def test_every_response_is_described(label: str, url: str, existing: dict[str, s
         content_type = (response.headers.get("content-type") or [""])[0].partition(";")[0]
         path = operation.path
         assert not DESCRIPTION.problems(
-            operation.method.upper(), path, response.status_code, content_type, response.content
+            operation.method.upper(), path, response.status_code, content_type, response.content, response.headers
         )
 
     with session:

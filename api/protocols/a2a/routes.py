@@ -15,7 +15,7 @@ from threadlog.api.context import Api, api_of
 from threadlog.api.http.errors import ApiError
 from threadlog.api.http.requests import header, json_body, path_text, query_text
 from threadlog.api.http.responses import reply
-from threadlog.api.http.routes import Query, Route, joins, requires
+from threadlog.api.http.routes import Query, Route, joins, requires, sends, takes
 from threadlog.api.idempotency.keyed import has_done_something, make_id
 from threadlog.api.protocols.a2a.card import HISTORY_SCOPE, card_of
 from threadlog.api.protocols.a2a.dialect import as_1_0, event_1_0
@@ -77,6 +77,8 @@ async def card(request: web.Request) -> web.Response:
 
 @joins
 @requires("assistants.read", "threads.create_run", "threads.read", "threads.search", "threads.update")
+@takes(HISTORY_SCOPE)
+@sends("Content-Location", "Cache-Control")
 async def call(request: web.Request) -> web.StreamResponse:
     """Answer one JSON-RPC call of an A2A client.
 
