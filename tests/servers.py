@@ -127,14 +127,11 @@ class Server:
 
     def threadlog(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another `threadlog` command against this server."""
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "threadlog.deploy.cli", *arguments],
-            env={**clean_environment(), **self._environment()},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        env, timeout = {**clean_environment(), **self._environment()}, 120
+        if sys.platform == "linux":
+            return warm.run(arguments, env, timeout)
+        command = [sys.executable, "-P", "-m", "threadlog.deploy.cli", *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=timeout)
 
     def _environment(self) -> dict[str, str]:
         names = [env_name(field) for field in Settings.model_fields]

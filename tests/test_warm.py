@@ -25,22 +25,23 @@ WAITING = {"DATABASE_URI": "postgresql://nobody@127.0.0.1:9/none", "KAFKA_BOOTST
 
 
 def test_output_and_exit_code_are_the_command_s() -> None:
-    process = warm.start(["--version"], clean_environment())
-    assert process.stdout.read().startswith("threadlog ")
-    assert process.wait(30) == process.poll() == 0
+    done = warm.run(["--version"], clean_environment(), timeout=60)
+    assert done.stdout.startswith("threadlog ") and done.stderr == "" and done.returncode == 0
+    done = warm.run(["no-such-command"], clean_environment(), timeout=60)
+    assert "No such command" in done.stderr and done.stdout == "" and done.returncode == 2
     process = warm.start(["up", "--no-such-option"], clean_environment())
-    assert "No such option" in process.stdout.read()
-    assert process.wait(30) == 2
+    assert process.stdout is not None and "No such option" in process.stdout.read()
+    assert process.wait(30) == process.poll() == 2
 
 
 def test_environment_and_folder_are_the_ones_of_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "langgraph.json").write_text("{")
     monkeypatch.chdir(tmp_path)
     process = warm.start(["up"], clean_environment() | {"THREADLOG_DATA_DIR": str(tmp_path / "data")})
-    assert "langgraph.json" in process.stdout.read()
+    assert process.stdout is not None and "langgraph.json" in process.stdout.read()
     assert process.wait(30) != 0
-    process = warm.start(["engine"], clean_environment() | WAITING | {"THREADLOG_PARTITIONS": "no number"})
-    assert "THREADLOG_PARTITIONS" in process.stdout.read()
+    done = warm.run(["engine"], clean_environment() | WAITING | {"THREADLOG_PARTITIONS": "no number"}, timeout=60)
+    assert "THREADLOG_PARTITIONS" in done.stdout + done.stderr and done.returncode != 0
 
 
 def test_a_signal_s_number_is_the_exit_code() -> None:

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +42,7 @@ _HEAD = 4  # bytes of a request's length
 class WarmProcess:
     """A `threadlog` command that was forked for us, with what `subprocess.Popen` offers of it."""
 
-    def __init__(self, args: Sequence[str], pid: int, stdout: IO[str], code: IO[str]) -> None:
+    def __init__(self, args: Sequence[str], pid: int, stdout: IO[str] | None, code: IO[str]) -> None:
         self.args = list(args)
         self.pid = pid
         self.stdout = stdout
@@ -76,22 +77,45 @@ class WarmProcess:
 
 def start(arguments: Sequence[str], env: Mapping[str, str]) -> WarmProcess:
     """`threadlog <arguments>`, in the current folder, a session's leader; its output is one pipe. Only on Linux."""
-    sys.audit("subprocess.Popen", sys.executable, list(arguments), os.getcwd(), env)  # what tests/tiers.py listens for
     output_of, output_to = os.pipe()
-    told_of, told_to = os.pipe()
     try:
-        body = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": os.getcwd()}).encode()
-        with _one_at_a_time:
-            control = _control({name: value for name, value in env.items() if name.startswith("PYTHON")})
-            socket.send_fds(control, [len(body).to_bytes(_HEAD)], [output_to, told_to])
-            control.sendall(body)
+        pid, told = _ask(arguments, env, output_to, output_to)
     finally:
         os.close(output_to)
+    return WarmProcess(["threadlog", *arguments], pid, os.fdopen(output_of, errors="replace"), told)
+
+
+def run(arguments: Sequence[str], env: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """`threadlog <arguments>` from beginning to end. Only on Linux."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        pid, told = _ask(arguments, env, output.fileno(), errors.fileno())
+        process = WarmProcess(["threadlog", *arguments], pid, None, told)
+        try:
+            code = process.wait(timeout)
+        except BaseException:
+            process.kill()
+            raise
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(process.args, code, output.read(), errors.read())
+
+
+def _ask(arguments: Sequence[str], env: Mapping[str, str], output: int, errors: int) -> tuple[int, IO[str]]:
+    """The pid of the command, and where its exit code will be told."""
+    sys.audit("subprocess.Popen", sys.executable, list(arguments), os.getcwd(), env)  # what tests/tiers.py listens for
+    body = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": os.getcwd()}).encode()
+    told_of, told_to = os.pipe()
+    try:
+        with _one_at_a_time:
+            control = _control({name: value for name, value in env.items() if name.startswith("PYTHON")})
+            socket.send_fds(control, [len(body).to_bytes(_HEAD)], [output, errors, told_to])
+            control.sendall(body)
+    finally:
         os.close(told_to)
     told = os.fdopen(told_of)
     pid = told.readline()
     assert pid, "the process that has imported everything is gone"
-    return WarmProcess(["threadlog", *arguments], int(pid), os.fdopen(output_of, errors="replace"), told)
+    return int(pid), told
 
 
 _one_at_a_time = threading.Lock()
@@ -135,21 +159,21 @@ def _serve(control: socket.socket) -> list[str]:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects the keepers
     me = os.getpid()
     while True:
-        head, descriptors, _, _ = socket.recv_fds(control, _HEAD, 2)
+        head, descriptors, _, _ = socket.recv_fds(control, _HEAD, 3)
         if not head:
             sys.exit(0)
         request = json.loads(control.recv(int.from_bytes(head), socket.MSG_WAITALL))
-        output, told = descriptors
+        output, errors, told = descriptors
         if os.fork() == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _keep(told, me)
-            _become(request["env"], request["folder"], output)
+            _become(request["env"], request["folder"], output, errors)
             os.write(told, f"{os.getpid()}\n".encode())
             os.close(told)
             return list(request["arguments"])
-        os.close(output)
-        os.close(told)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _keep(told: int, parent: int) -> None:
@@ -167,13 +191,14 @@ def _keep(told: int, parent: int) -> None:
     os._exit(0)
 
 
-def _become(env: Mapping[str, str], folder: str, output: int) -> None:
+def _become(env: Mapping[str, str], folder: str, output: int, errors: int) -> None:
     """Make this process what a new interpreter with that environment, folder and output would be."""
     os.setsid()
     os.chdir(folder)
-    for standard in (1, 2):
-        os.dup2(output, standard)
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
     os.close(output)
+    os.close(errors)
     os.environ.clear()
     os.environ.update(env)
     os.environ["THREADLOG_PARENT_PID"] = str(os.getppid())  # the keeper, with which it ends
