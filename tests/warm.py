@@ -10,6 +10,7 @@ Not for tests of the start itself, of processes or of what they import: `servers
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import json
@@ -23,7 +24,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import IO
+from typing import IO, NoReturn
 
 # Beside what the fork server has for its children: what they import as they begin, and the applications of the tests.
 _MORE = (
@@ -205,10 +206,24 @@ def _become(env: Mapping[str, str], folder: str, output: int, errors: int) -> No
     gc.enable()
 
 
+def _end(code: int) -> NoReturn:
+    """End as an interpreter does, but for taking itself apart: that would copy all the memory shared with others."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     gc.disable()  # nothing here is garbage, and a collection would write to pages that the forks share
     command = _serve(socket.socket(fileno=int(sys.argv[1])))
     from threadlog.deploy import cli
 
     sys.argv = [cli.__file__, *command]
-    cli.main(command, prog_name="threadlog")
+    try:
+        cli.main(command, prog_name="threadlog")
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        _end(end.code or 0)

@@ -272,7 +272,7 @@ def _end() -> NoReturn:
         time.sleep(0.01)
     if os.getppid() != int(os.environ[PARENT_PID]):
         end_session()
-    sys.exit(0)
+    os._exit(0)  # taking the interpreter apart would copy the memory that is shared with the children
 
 
 def _write_to(output: int) -> None:
