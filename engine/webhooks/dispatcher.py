@@ -27,6 +27,7 @@ from threadlog.engine.log.records import CommandEnvelope, EventRecord
 from threadlog.engine.metrics import METRICS
 from threadlog.engine.postgres.errors import FAILED
 from threadlog.engine.tracing import active as tracing
+from threadlog.engine.webhooks.guard import NamesBusy
 from threadlog.engine.webhooks.ports import DueWebhook, PartitionOwner, WebhookStore
 from threadlog.engine.webhooks.schedule import RetrySchedule
 from threadlog.engine.webhooks.sender import Delivery
@@ -44,11 +45,14 @@ LOOK_SECONDS = 5.0
 REPORT_SECONDS = 5.0
 """Seconds after which a report is sent again that has not been projected."""
 
+NAMES_SECONDS = 5.0
+"""Seconds after which a webhook is looked at again that was not begun, as every look-up of a name was busy."""
+
 _STOP_SECONDS = 3.0
 _EVENTS = frozenset({"webhook.requested", "webhook.failed", "webhook.delivered", "webhook.dead"})
 
 Send = Callable[[str, str, bytes], Awaitable[Delivery]]
-"""POST: URL, id, body."""
+"""POST: URL, id, body. Raises `NamesBusy`: nothing was begun."""
 
 
 class WebhookDispatcher:
@@ -58,6 +62,7 @@ class WebhookDispatcher:
         self._store, self._owner, self._send, self._schedule = store, owner, send, schedule
         self._wake = asyncio.Event()
         self._in_flight: dict[str, DueWebhook] = {}
+        self._put_off: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported: dict[str, asyncio.Event] = {}
         self._silent: set[str] = set()  # receivers that did not respond last time
@@ -124,7 +129,7 @@ class WebhookDispatcher:
         again = sum(due.attempt > 1 for due in self._in_flight.values())
         full = [receiver for receiver, count in under_way.items() if count >= self._most(receiver)]
         look = await self._store.look(
-            owned, without=list(self._in_flight), full=full, per_receiver=PER_RECEIVER, limit=free
+            owned, without=[*self._in_flight, *self._put_off], full=full, per_receiver=PER_RECEIVER, limit=free
         )
         begun = 0
         for due in look.due:
@@ -174,6 +179,10 @@ class WebhookDispatcher:
             span = webhook_spans.begin(spans, due, message.trace)
         try:
             delivery = await self._send(message.url, due.run_id, message.body)
+        except NamesBusy as busy:
+            if span is not None:
+                webhook_spans.end(span, Delivery("failed", reason=str(busy)))
+            return await self._later(due)
         finally:
             self._bytes -= size
         if span is not None:
@@ -181,6 +190,17 @@ class WebhookDispatcher:
         del message
         self._remember(due, delivery)
         await self._report(due, self._report_of(due, delivery))
+
+    async def _later(self, due: DueWebhook) -> None:
+        """This was no attempt. Others have their turn before it is looked at again; the moment that it stays in flight
+        bounds how many are put off."""
+        self._put_off.add(due.run_id)
+        asyncio.get_running_loop().call_later(NAMES_SECONDS, self._no_longer_put_off, due.run_id)
+        await asyncio.sleep(0.5)
+
+    def _no_longer_put_off(self, run_id: str) -> None:
+        self._put_off.discard(run_id)
+        self._wake.set()
 
     def _still_due(self, due: DueWebhook) -> bool:
         """What was decided here counts before it is projected."""

@@ -27,6 +27,10 @@ class WebhookRefused(ValueError):
     """Nothing is sent to this URL; the message says why, in the words of LangGraph Server."""
 
 
+class NamesBusy(TimeoutError):
+    """Every thread waits for a name server: the name has not been asked for."""
+
+
 class Resolver:
     """Resolves hosts in threads of its own. Who asks for a name that is under way shares its response, so that a name
     server that is slow holds up one thread for each of its names, and nobody else's work."""
@@ -37,14 +41,14 @@ class Resolver:
         self._under_way: dict[str, asyncio.Future[list[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> Sequence[Address]:
-        """Raises `OSError`; `TimeoutError` at once, if every thread waits for a name server."""
+        """Raises `OSError`; `NamesBusy` at once, if every thread waits for a name server."""
         under_way = self._under_way.get(host) or self._begin(host)
         await asyncio.wait({under_way})  # which goes on if this is cancelled
         return [ip_address(text.partition("%")[0]) for text in under_way.result()]
 
     def _begin(self, host: str) -> asyncio.Future[list[str]]:
         if len(self._under_way) >= self._most:
-            raise TimeoutError(f"{self._most} other names wait for their name servers")
+            raise NamesBusy(f"{self._most} other names wait for their name servers")
         under_way = asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host)
         self._under_way[host] = under_way
         under_way.add_done_callback(lambda done: self._end(host, done))

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from threadlog.engine.tracing import active as tracing
-from threadlog.engine.webhooks.guard import UrlGuard, WebhookRefused
+from threadlog.engine.webhooks.guard import NamesBusy, UrlGuard, WebhookRefused
 from threadlog.engine.webhooks.schedule import retry_after
 from threadlog.engine.webhooks.signing import signature
+
+E = TypeVar("E", bound=BaseException)
 
 _TRIED_AGAIN = frozenset({408, 425, 429})  # of the statuses that say that the request is at fault
 
@@ -46,7 +48,7 @@ class WebhookSender:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, webhook: str, id: str, body: bytes) -> Delivery:
-        """POST the body. Whatever goes wrong is in what is returned."""
+        """POST the body. Whatever goes wrong is in what is returned; raised is `NamesBusy`, of what was not begun."""
         try:
             url = self._guard.absolute(webhook)
             async with self._open().post(
@@ -55,13 +57,16 @@ class WebhookSender:
                 return _of_response(response.status, response.headers)
         except WebhookRefused as error:
             return Delivery("dead", reason=str(error))
-        except TimeoutError:
+        except TimeoutError as error:
+            if (busy := _cause(error, NamesBusy)) is not None:
+                raise busy from None
             return Delivery("failed", reason=f"no response within {self._seconds:g} s")
         except aiohttp.InvalidURL:
             return Delivery("dead", reason="this is not a URL")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            refused = _refusal_in(error)
-            if refused is not None:
+            if (busy := _cause(error, NamesBusy)) is not None:
+                raise busy from None
+            if (refused := _cause(error, WebhookRefused)) is not None:
                 return Delivery("dead", reason=str(refused))
             return Delivery("failed", reason=f"{type(error).__name__}: {error}"[:300])
 
@@ -144,11 +149,11 @@ def _of_response(status: int, headers: Mapping[str, str]) -> Delivery:
     return Delivery("failed", status, None, retry_after(headers.get("Retry-After"), datetime.now(UTC)))
 
 
-def _refusal_in(error: BaseException | None) -> WebhookRefused | None:
-    """The refusal that made a connection fail, through whatever it was raised again as."""
+def _cause(error: BaseException | None, kind: type[E]) -> E | None:
+    """The error of this kind that made a connection fail, through whatever it was raised again as."""
     seen = 0
     while error is not None and seen < 10:
-        if isinstance(error, WebhookRefused):
+        if isinstance(error, kind):
             return error
         error, seen = error.__cause__ or error.__context__, seen + 1
     return None

@@ -22,7 +22,7 @@ from threadlog.engine.processor.ports import EventListener
 from threadlog.engine.user_code.webhook_rules import WebhookRules
 from threadlog.engine.webhooks import dispatcher
 from threadlog.engine.webhooks.dispatcher import WebhookDispatcher
-from threadlog.engine.webhooks.guard import UrlGuard
+from threadlog.engine.webhooks.guard import NamesBusy, UrlGuard
 from threadlog.engine.webhooks.ports import DueWebhook, Look, WebhookMessage
 from threadlog.engine.webhooks.schedule import RetrySchedule, retry_after
 from threadlog.engine.webhooks.sender import Delivery, WebhookSender
@@ -193,6 +193,19 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(
     assert await sent(f"http://hooks.example.org:{place.port}/200", "127.0.0.1") == Delivery("delivered", 200)
 
 
+async def test_a_name_that_could_not_be_asked_for_is_no_attempt() -> None:
+    async def resolve(host: str, port: int) -> Sequence[Any]:
+        raise NamesBusy("32 other names wait for their name servers")
+
+    guard = UrlGuard(WebhookRules(private=True), resolve, own_url="http://127.0.0.1:1")
+    sender = WebhookSender(guard, (), seconds=30, user_agent="test")
+    try:
+        with pytest.raises(NamesBusy, match="32 other names"):
+            await sender.send("http://example.org/", "id", b"{}")
+    finally:
+        await sender.aclose()
+
+
 async def test_the_last_gate_is_the_socket(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever passes the text and the resolver."""
     monkeypatch.setattr(UrlGuard, "absolute", lambda self, webhook: webhook)
@@ -271,10 +284,14 @@ class Network:
     delivery: Delivery = field(default_factory=lambda: Delivery("delivered", 200))
     sent: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    busy: int = 0
 
     async def post(self, url: str, id: str, body: bytes) -> Delivery:
         self.sent.append(url.split("/")[2])
         self.ids.append(id)
+        if self.busy:
+            self.busy -= 1
+            raise NamesBusy("other names wait")
         if url.startswith("http://hang"):
             await asyncio.Event().wait()
         return self.delivery
@@ -312,6 +329,21 @@ async def test_a_failure_is_reported_with_the_time_of_the_next_attempt_and_the_l
     first, last = sorted(await eventually(lambda: engine.reports, lambda r: len(r) == 2), key=lambda r: r["run_id"])
     assert first["outcome"] == "failed" and datetime.fromisoformat(first["due_at"]) > datetime.now(UTC)
     assert last["outcome"] == "dead" and "due_at" not in last
+
+
+async def test_what_could_not_be_begun_is_sent_later_and_counts_as_no_attempt(
+    started: list[WebhookDispatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "NAMES_SECONDS", 0.1)
+    engine, network = Engine(due(1, attempt=8), due(2, "b")), Network()
+    network.busy = 3
+    begin(engine, network, started)
+    await eventually(lambda: len(engine.reports) == 2)
+    assert {report["id"]: report["outcome"] for report in engine.reports} == {
+        f"webhook:{run_id(1)}:8": "delivered",
+        f"webhook:{run_id(2)}:1": "delivered",
+    }
+    assert len(network.sent) == 5
 
 
 async def test_what_was_sent_is_only_reported_again(started: list[WebhookDispatcher]) -> None:
