@@ -21,7 +21,7 @@ from threadlog.engine.log.kafka.chunks import Joiner, chunk_of
 from threadlog.engine.log.kafka.fetch import EARLIEST, LATEST, RETRY_SECONDS, Fetcher, OutOfRange, record_of
 from threadlog.engine.log.kafka.producer import Call, Producer
 from threadlog.engine.log.kafka.tail import Tail
-from threadlog.engine.log.port import Append, LogUnavailable, OffsetGone, Record, Topic
+from threadlog.engine.log.port import Append, AppendUnknown, LogUnavailable, OffsetGone, Record, Topic
 from threadlog.engine.metrics import METRICS
 
 log = logging.getLogger(__name__)
@@ -164,13 +164,31 @@ class KafkaLog:
         return self._partitions
 
     async def append(self, records: Sequence[Append]) -> list[int]:
-        """As the port says. Records of several topic-partitions are appended side by side: some may be in the log and
-        others not when it fails (with `AppendUnknown` then)."""
+        """As the port says. Records of several topic-partitions are appended side by side, commands once the frames of
+        the call are in the log: some may be in the log and others not when it fails (with `AppendUnknown` then)."""
+        for record in records:
+            self._check(record.topic, record.partition)
+        frames = [slot for slot, record in enumerate(records) if record.topic is Topic.STREAM]
+        if not frames or not any(record.topic is Topic.COMMANDS for record in records):
+            return await self._append(records)
+        others = [slot for slot, record in enumerate(records) if record.topic is not Topic.STREAM]
+        offsets = [-1] * len(records)
+        for slots in (frames, others):
+            try:
+                found = await self._append([records[slot] for slot in slots])
+            except LogUnavailable as error:
+                if slots is frames:
+                    raise
+                raise AppendUnknown(str(error)) from error
+            for slot, offset in zip(slots, found, strict=True):
+                offsets[slot] = offset
+        return offsets
+
+    async def _append(self, records: Sequence[Append]) -> list[int]:
         if not records:
             return []
         by_topic: dict[Topic, list[tuple[int, Append]]] = {}
         for slot, record in enumerate(records):
-            self._check(record.topic, record.partition)
             by_topic.setdefault(record.topic, []).append((slot, record))
             METRICS.counts["appended_bytes", record.topic] += len(record.value)
         call = Call([-1] * len(records), len(records), asyncio.get_running_loop().create_future())
