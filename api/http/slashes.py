@@ -38,4 +38,4 @@ def redirect(app: web.Application, paths: Iterable[str], prefix: str) -> None:
 
 def is_redirect(request: web.Request) -> bool:
     """Whether the request's path is only the beginning of the way to another."""
-    return request.match_info.handler in (to_path, to_root)
+    return request.match_info.route.handler in (to_path, to_root)
