@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import pytest
 from click.testing import CliRunner
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import NotFoundError
 
 from tests.docs.reader import APP
 from tests.servers import Server
+from tests.waiting import eventually
 from threadlog.deploy.cli import main as threadlog
 
 pytestmark = pytest.mark.server
@@ -47,6 +50,13 @@ async def ask(client: LangGraphClient, text: str) -> str:
 async def as_before(server: Server, told: str, asked: str) -> None:
     """One thread has its answer, the other one goes on from its question, and the read models are what the log says."""
     client = get_client(url=server.url)
+    # With the log in Kafka the server is there before the engine has read all of it.
+    for thread, status in ((told, "idle"), (asked, "interrupted")):
+        await eventually(
+            partial(client.threads.get, thread),
+            lambda found, status=status: found["status"] == status,
+            passing=(NotFoundError,),
+        )
     state: Any = await client.threads.get_state(told)
     assert state["values"]["messages"][-1]["content"] == "You said: hello"
     assert [run["status"] for run in await client.runs.list(told)] == ["success"]

@@ -315,6 +315,7 @@ async def test_what_is_under_way_is_given_up_when_the_executor_ends(harness: Sto
     ended = await asyncio.gather(alone, *together, return_exceptions=True)
     assert [type(error) for error in ended] == [asyncio.CancelledError] * 3
     log.gate.set()
+    await harness.engines.until("SELECT count(*) = 3 FROM store_items")  # what has left arrives all the same
 
 
 async def test_time_to_live(harness: StoreHarness) -> None:
