@@ -76,10 +76,10 @@ class Log(Protocol):
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Append durably and return the offsets, in the order given.
 
-        Records of one topic-partition keep their order, also across calls of one process that overlap; but commands of
-        a call that has stream records may come after those of a later call, since none is in the log before these are:
-        what a command says has been streamed is never missing, whenever the process dies. A call with stream records
-        only need not wait for the disk: see `engine.log.postgres.log` for what a crash of it means.
+        Records of one topic-partition keep their order, also across calls of one process that overlap. A command is in
+        the log only when the stream records of its call are, so that these are never missing, whenever the process
+        dies; it may therefore come after commands of a later call. A call with stream records only need not wait for
+        the disk: see `engine.log.postgres.log` for what a crash of it means.
         Raises `LogUnavailable`, `AppendUnknown` or `RecordRefused`; with several records the error speaks of all of
         them.
         """
