@@ -39,6 +39,7 @@ from threadlog.engine.encryption.wrapping import HANDLERS, WithHandlers, WithIns
 from threadlog.engine.encryption_context import CONTEXT, CONTEXT_BYTES, PROTECTED, InvalidContext, context_of_header
 
 SECRET = "the canary sings"
+RENEWED = b"renewed since:"  # more than a key's random bytes begin with by chance
 
 
 class Tenants:
@@ -55,7 +56,7 @@ class Tenants:
 
         async def turned_back(ctx: Any, data: bytes) -> Any:
             await self._behave(ctx)
-            return DecryptResult(data[::-1], b"\0" + data) if self.renews else data.removeprefix(b"\0")[::-1]
+            return DecryptResult(data[::-1], RENEWED + data) if self.renews else data.removeprefix(RENEWED)[::-1]
 
         async def hidden(ctx: Any, data: dict[str, Any]) -> dict[str, Any]:
             await self._behave(ctx)
@@ -141,7 +142,7 @@ async def test_what_a_handler_returns_to_be_stored_is_stored(tenants: Tenants) -
     before = store.kept[THREAD].wrapped
     tenants.renews = True
     assert await keyring_of(tenants, store).ensure(THREAD) == key
-    assert store.kept[THREAD].wrapped == b"\0" + before
+    assert store.kept[THREAD].wrapped == RENEWED + before
     tenants.renews = False
     assert await keyring_of(tenants, store).ensure(THREAD) == key
 
