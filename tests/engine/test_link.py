@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -137,6 +138,27 @@ async def test_frames_alone_are_appended_and_reach_the_tails_of_the_engine(serve
     await executor.link.append([frames_of(thread, run, b"1")])
     assert [record.offset for record in await first] == [0]
     await tail.aclose()
+
+
+async def test_what_was_answered_leaves_no_cycles_for_the_collector(server: Server) -> None:
+    executor = await server.executor()
+    thread, run = new_id(), new_id()
+    await server.engine.submit(create_run(thread, run))
+    gc.collect()
+    gc.disable()
+    try:
+        for n in range(5):
+            await executor.link.append([report_of(WriteItems(namespace=["a"], ops=[{"key": str(n), "value": {}}]))])
+            await executor.link.append([frames_of(thread, run, b"1", seq=n)])
+        await executor.link.append([frames_of(thread, run, b"2", seq=5), report_of(finish(thread, run, frames=6))])
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [one for one in gc.garbage if type(one).__module__.startswith("threadlog.engine")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == []
 
 
 async def test_commands_sent_twice_count_once(server: Server) -> None:
