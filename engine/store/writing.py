@@ -9,7 +9,8 @@ from typing import Any
 from threadlog.engine.domain.commands import TouchItems, WriteItems
 from threadlog.engine.domain.store_limits import ITEMS_PER_COMMAND
 
-_COMMAND_BYTES = 1024 * 1024  # of values; one that is larger has a command of its own
+COMMAND_BYTES = 1024 * 1024
+"""Of the values of one command; one that is larger has a command of its own."""
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ def write_commands(writes: Iterable[ItemWrite]) -> list[WriteItems]:
     filling: dict[tuple[str, ...], tuple[WriteItems, int]] = {}
     for write in writes:
         command, size = filling.get(write.namespace, (None, 0))
-        if command is None or len(command.ops) == ITEMS_PER_COMMAND or size + write.size > _COMMAND_BYTES:
+        if command is None or len(command.ops) == ITEMS_PER_COMMAND or size + write.size > COMMAND_BYTES:
             command, size = WriteItems(namespace=list(write.namespace), ops=[]), 0
             commands.append(command)
         command.ops.append(write.op())

@@ -355,14 +355,13 @@ class ProjectionBatch:
             return None
         if any(put[0] is not write or put[3] for put in puts.values()):
             return None
-        values = clean_text([value for _, value, _, _ in puts.values()])
-        if len(values) > _VALUES_CHARACTERS:
+        values = {key: put[1] for (_, key), put in puts.items()}
+        if len(written := clean_text(values)) > _VALUES_CHARACTERS:
             return None
-        keys = [key for _, key in puts]
-        ttls = [ttl for _, _, ttl, _ in puts.values()] if self.store_expiring else None
+        ttls = text({key: put[2] for (_, key), put in puts.items()}) if self.store_expiring else None
         return [
             aggregate, text(state), write.namespace, write.p, write.updated_at,
-            keys, values, ttls, min(keys), max(keys), applied,
+            written, ttls, min(values), max(values), applied,
         ]  # fmt: skip
 
     def store_arguments(self) -> list[Any]:

@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import orjson
 from langgraph.store.base import (
@@ -38,6 +38,7 @@ from threadlog.engine.encryption.content import CANT_BE_STORED
 from threadlog.engine.encryption.field_cipher import has_field_token
 from threadlog.engine.encryption.fields import FieldSealer
 from threadlog.engine.executor.store.item_values import item_value
+from threadlog.engine.executor.store.plain_puts import plain_puts
 from threadlog.engine.ids import new_id
 from threadlog.engine.log.records import CommandEnvelope, partition_of
 from threadlog.engine.store import listing, reading
@@ -52,6 +53,7 @@ Refusal = Callable[[int, int, str, str], Awaitable[str | None]]
 """`(partition, offset, key, id)` of a command: waits until it is in the read models; why it was refused, if it was."""
 
 _BLOCKED_SECONDS = 60.0
+_T = TypeVar("_T")
 
 
 class CommandAppender(Protocol):
@@ -126,6 +128,9 @@ class GraphStore(BaseStore):
         return await self._batch(ops)
 
     async def _batch(self, ops: Sequence[Op]) -> list[Result]:
+        if self._embedder is None and self._fields is None and (command := plain_puts(ops)) is not None:
+            await self._writes.alone(self._send(command))
+            return [None] * len(ops)
         # Everything is checked before anything is done; of several puts of an item the last counts.
         namespaces: dict[Any, tuple[str, ...]] = {}
         writes = {op[:2]: (self._checked(op, namespaces), self._texts_of(op)) for op in ops if isinstance(op, PutOp)}
@@ -140,7 +145,7 @@ class GraphStore(BaseStore):
             if self._fields is None or self._fields.idle:
                 await self._writes.ask(together)
             else:  # not with what nodes of other runs put, who are other tenants perhaps
-                for error in await self._write(together):
+                for error in await self._writes.alone(self._write(together)):
                     if error is not None:
                         raise error
         return results
@@ -283,22 +288,22 @@ class _Turn:
             raise
         if len(self._asked) == 1:
             self._asked = []
-            return await self._alone(what)
+            results = await self.alone(self._work(what))
+            if (error := _failure(results)) is not None:
+                raise error
+            return results
         self._begin()
         return await answer
 
-    async def _alone(self, what: Sequence[Any]) -> Sequence[Any]:
-        """In the asker's own task: it costs as much to make one as to send a command."""
+    async def alone(self, work: Awaitable[_T]) -> _T:
+        """Not together with what others ask for, in the asker's own task: to make one costs as much as a command."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
-            results = await self._work(what)
+            return await work
         finally:
             self._tasks.discard(task)
-        if (error := _failure(results)) is not None:
-            raise error
-        return results
 
     def _begin(self) -> None:
         asked, self._asked = self._asked, []
