@@ -1,5 +1,5 @@
--- What is put travels as one JSON object instead of an array beside a list of keys: a list costs the engine as much to
--- send as its whole statement, and the server as much to read (100 puts: 80 µs of CPU).
+-- What is put travels as one JSON object instead of an array beside a list of keys: the driver looks at each member of a
+-- list, and the server unpacks it once more (100 puts: 0.13 ms less from the fold of their event to the commit).
 
 DROP FUNCTION project_puts(text, json, text, int, timestamptz, text[], jsonb, float8[], text, text, text);
 

@@ -313,12 +313,13 @@ async def test_what_is_under_way_is_given_up_when_the_executor_ends(harness: Sto
     alone = asyncio.create_task(store.aput(("a",), "1", {"n": 1}))
     await eventually(lambda: len(log.commands) == 1)
     together = [asyncio.create_task(store.aput(("b",), f"{n}", {"n": n})) for n in range(2)]
-    await eventually(lambda: len(log.commands) == 2)
+    batch = asyncio.create_task(store.abatch([PutOp(("c",), f"{n}", {"n": n}) for n in range(2)]))
+    await eventually(lambda: len(log.commands) == 3)
     store.close()
-    ended = await asyncio.gather(alone, *together, return_exceptions=True)
-    assert [type(error) for error in ended] == [asyncio.CancelledError] * 3
+    ended = await asyncio.gather(alone, *together, batch, return_exceptions=True)
+    assert [type(error) for error in ended] == [asyncio.CancelledError] * 4
     log.gate.set()
-    await harness.engines.until("SELECT count(*) = 3 FROM store_items")  # what has left arrives all the same
+    await harness.engines.until("SELECT count(*) = 5 FROM store_items")  # what has left arrives all the same
 
 
 async def test_time_to_live(harness: StoreHarness) -> None:
