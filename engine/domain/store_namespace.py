@@ -65,8 +65,7 @@ def _written(namespace: list[str], ops: list[dict[str, Any]]) -> list[Event]:
     puts: list[dict[str, Any]] = []
     for op in ops:
         if "delete" not in op:
-            # Of two fields these are the key and the value: both are there.
-            puts.append(op if len(op) == 2 or op.keys() <= _PUT else {name: op[name] for name in _PUT & op.keys()})
+            puts.append(op if op.keys() <= _PUT else {name: op[name] for name in _PUT & op.keys()})
             continue
         if puts:
             events.append(_put(namespace, puts))

@@ -200,56 +200,62 @@ class _Session:
 class _Reply:
     """To one command of an append (`engine.processor.committer.Reply`)."""
 
-    __slots__ = ("_appending", "_done", "decided")
+    __slots__ = ("_appending", "_index")
 
-    def __init__(self, appending: _Appending) -> None:
-        self._appending, self._done = appending, False
-        self.decided: Decided
+    def __init__(self, appending: _Appending, index: int) -> None:
+        self._appending, self._index = appending, index
 
     def done(self) -> bool:
-        return self._done
+        return self._appending.outcomes[self._index] is not None
 
     def set_result(self, decided: Decided) -> None:
-        self._done, self.decided = True, decided
-        self._appending.one_done(None)
+        self._appending.settle(self._index, decided)
 
     def set_exception(self, error: Exception) -> None:
-        self._done = True
-        self._appending.one_done(error)
+        self._appending.settle(self._index, error)
 
 
 class _Appending:
     """One append of an executor: answers when all of it is done, in the call that says so of the last command. What the
-    engine does after a transaction beside that, no executor waits for."""
+    engine does after a transaction beside that, no executor waits for.
+
+    Replies refer to it and it to none of them: cycles would wait for the garbage collector, whose pauses were seen in
+    the p99 of runs.
+    """
 
     def __init__(self, session: _Session, id: int, records: Sequence[Append]) -> None:
         self._session, self._id = session, id
-        self._replies: list[_Reply] = []
+        self.outcomes: list[Decided | Exception | None] = []  # of the commands, in order; None: not known yet
         self._failed: list[Exception] = []
         self._left = 1  # this call
         self._frames: asyncio.Task[list[int]] | None = None
         try:
             self._frames = session.take(records, self)
         except Exception as error:
-            self._end(self._failure([error]))
+            session.answer(self, self._failure([error]))
             return
         if self._frames is not None:
             self._left += 1
             self._frames.add_done_callback(self._appended)
         self._timer = asyncio.get_running_loop().call_later(DEADLINE_SECONDS, self._overdue)
-        self.one_done(None)
+        self._one_done()
 
     def reply(self) -> Reply:
         """To the next command."""
-        reply = _Reply(self)
-        self._replies.append(reply)
+        self.outcomes.append(None)
         self._left += 1
-        return reply
+        return _Reply(self, len(self.outcomes) - 1)
+
+    def settle(self, index: int, outcome: Decided | Exception) -> None:
+        """What became of a command."""
+        self.outcomes[index] = outcome
+        self._one_done(outcome if isinstance(outcome, Exception) else None)
 
     def give_up(self, why: str) -> None:
         """What is not in the log yet is dropped."""
-        for reply in [reply for reply in self._replies if not reply.done()]:
-            reply.set_exception(AppendUnknown(why))
+        for index, outcome in enumerate(self.outcomes):
+            if outcome is None:
+                self.settle(index, AppendUnknown(why))
         if self._frames is not None:
             self._frames.cancel()
 
@@ -258,34 +264,29 @@ class _Appending:
 
     def _appended(self, frames: asyncio.Task[list[int]]) -> None:
         if frames.cancelled():
-            self.one_done(AppendUnknown("the append was given up"))
+            self._one_done(AppendUnknown("the append was given up"))
         else:
             error = frames.exception()
-            self.one_done(error if isinstance(error, Exception) else None)
+            self._one_done(error if isinstance(error, Exception) else None)
 
-    def one_done(self, error: Exception | None) -> None:
+    def _one_done(self, error: Exception | None = None) -> None:
         if error is not None:
             self._failed.append(error)
         self._left -= 1
         if self._left == 0:
             self._timer.cancel()
-            self._end(self._answer())
-
-    def _end(self, answer: list[Any]) -> None:
-        self._session.answer(self, answer)
-        # They refer to this, which would be garbage for the collector: its pauses were seen in the p99 of runs.
-        self._replies.clear()
+            self._session.answer(self, self._answer())
 
     def _answer(self) -> list[Any]:
         if self._failed:
             return self._failure(self._failed)
-        decided = [reply.decided for reply in self._replies]
+        decided = [outcome for outcome in self.outcomes if isinstance(outcome, Decided)]  # all of them
         refused = [[i, rejection.detail] for i, one in enumerate(decided) if (rejection := one.rejection) is not None]
         return ["done", self._id, [one.cmd_off for one in decided], refused]
 
     def _failure(self, failed: Sequence[BaseException]) -> list[Any]:
         error: BaseException = failed[0]
-        if len(self._replies) + (self._frames is not None) > 1:
+        if len(self.outcomes) + (self._frames is not None) > 1:
             bug = next((one for one in failed if not isinstance(one, LogUnavailable)), None)
             error = bug or AppendUnknown(str(failed[0]))
         if isinstance(error, AppendUnknown):

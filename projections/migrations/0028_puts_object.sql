@@ -18,16 +18,7 @@ BEGIN
     IF EXISTS (SELECT FROM store_vectors) THEN
         DELETE FROM store_vectors v USING jsonb_object_keys(puts) k WHERE v.namespace = namespace_ AND v.key = k;
     END IF;
-    IF least_ = greatest_ THEN
-        INSERT INTO store_items AS i VALUES (
-            namespace_, least_, p_, puts -> least_, at, at,
-            (ttls ->> least_)::float8, at + make_interval(secs => (ttls ->> least_)::float8 * 60)
-        ) ON CONFLICT (namespace, key) DO UPDATE SET
-            value = excluded.value, updated_at = excluded.updated_at, ttl_minutes = excluded.ttl_minutes,
-            expires_at = excluded.expires_at,
-            created_at = CASE WHEN i.expires_at <= excluded.created_at          -- one that had expired is a new one
-                THEN excluded.created_at ELSE i.created_at END;
-    ELSIF EXISTS (
+    IF EXISTS (
         SELECT FROM store_items i WHERE i.namespace = namespace_ AND i.key >= least_ AND i.key <= greatest_
     ) THEN
         INSERT INTO store_items AS i
@@ -37,7 +28,7 @@ BEGIN
             ON CONFLICT (namespace, key) DO UPDATE SET
                 value = excluded.value, updated_at = excluded.updated_at, ttl_minutes = excluded.ttl_minutes,
                 expires_at = excluded.expires_at,
-                created_at = CASE WHEN i.expires_at <= excluded.created_at
+                created_at = CASE WHEN i.expires_at <= excluded.created_at      -- one that had expired is a new one
                     THEN excluded.created_at ELSE i.created_at END;
     ELSE
         INSERT INTO store_items

@@ -14,17 +14,14 @@ from langgraph.store.base import BaseStore, GetOp, InvalidNamespaceError, Item, 
 from tests.databases import new_database
 from tests.engine.engine_harness import EngineHarness, engine_harness
 from tests.waiting import eventually
-from threadlog.engine.domain.limits import DEPTH
 from threadlog.engine.domain.store_limits import ITEM_KEY_BYTES, ITEM_VALUE_KEYS, NAMESPACE_BYTES
 from threadlog.engine.executor.checkpointer.retrying_pool import RetryingPool
 from threadlog.engine.executor.outcomes import Outcomes
 from threadlog.engine.executor.reporting.appender import BatchingAppender
 from threadlog.engine.executor.store.graph_store import GraphStore
-from threadlog.engine.executor.store.plain_puts import plain_puts
 from threadlog.engine.log.port import Append, Log, Topic
 from threadlog.engine.log.records import CommandEnvelope, partition_of
 from threadlog.engine.store.embedding import Embedder
-from threadlog.engine.store.writing import COMMAND_BYTES
 from threadlog.engine.user_code.store_config import StoreConfig
 from threadlog.projections.rebuild.verify import verify
 
@@ -360,44 +357,6 @@ async def test_what_is_large_is_divided(harness: StoreHarness) -> None:
     commands = [c for c in harness.log.commands if c.type == "store.write"]
     assert [len(command.body["ops"]) for command in commands] == [2, 2, 1]
     assert [item.value["text"] == text for item in await harness.store.asearch(("n",))] == [True] * 5
-
-
-PLAIN = [PutOp(("a", "b"), f"k{n}", {"n": n, "of": {"x": [1, None]}}) for n in range(3)]
-DEEP: Any = {}
-for _ in range(DEPTH):
-    DEEP = {"a": DEEP}
-
-
-@pytest.mark.parametrize(
-    "special",
-    [
-        GetOp(("a", "b"), "other"),
-        PutOp(("a", "c"), "other", {}),
-        PutOp(("a", "b"), "k0", {}),
-        PutOp(("a", "b"), "other", None),
-        PutOp(("a", "b"), "other", {}, ttl=1.0),
-        PutOp(("a", "b"), "x" * (ITEM_KEY_BYTES // 4 + 1), {}),
-        PutOp(("a", "b"), "a\x00b", {}),
-        PutOp(("a", "b"), "\ud800", {}),
-        PutOp(("a", "b"), "other", {"x": "a\x00b"}),
-        PutOp(("a", "b"), "other", {"x": "\ud800"}),
-        PutOp(("a", "b"), "other", {1: 2}),
-        PutOp(("a", "b"), "other", {"x": object()}),
-        PutOp(("a", "b"), "other", {"x": "x" * COMMAND_BYTES}),
-        PutOp(("a", "b"), "other", DEEP),
-        PutOp(("a", "b"), "other", {str(n): n for n in range(ITEM_VALUE_KEYS + 1)}),
-        PutOp(("a", "b"), 1, {}),  # type: ignore[arg-type]
-        PutOp(("a", "b"), "other", [1]),  # type: ignore[arg-type]
-    ],
-)
-def test_a_batch_with_anything_special_in_it_is_looked_at_op_by_op(special: Any) -> None:
-    assert plain_puts(PLAIN) is not None
-    assert plain_puts([*PLAIN, special]) is None
-
-
-@pytest.mark.parametrize("namespace", [(), ("a.b",), ("",), ("\ud800",), ("a\x00",), ("a",) * 65, ("a" * 1025,), (1,)])
-def test_so_is_one_whose_namespace_is_special_or_none(namespace: Any) -> None:
-    assert plain_puts([op._replace(namespace=namespace) for op in PLAIN]) is None
 
 
 async def test_a_plain_batch_is_the_command_of_its_puts_one_by_one(harness: StoreHarness) -> None:

@@ -10,13 +10,7 @@ from langgraph.store.base import Op, PutOp
 
 from threadlog.engine.domain.commands import WriteItems
 from threadlog.engine.domain.limits import DEPTH
-from threadlog.engine.domain.store_limits import (
-    ITEM_KEY_BYTES,
-    ITEM_VALUE_KEYS,
-    ITEMS_PER_COMMAND,
-    NamespaceError,
-    check_labels,
-)
+from threadlog.engine.domain.store_limits import ITEMS_PER_COMMAND, NamespaceError, are_plain_puts, check_labels
 from threadlog.engine.domain.text import has_nul, storable
 from threadlog.engine.store.writing import COMMAND_BYTES
 
@@ -26,25 +20,18 @@ def plain_puts(ops: Sequence[Op]) -> WriteItems | None:
     JSON's own types and no time to live. It holds the values as they are now, whoever changes them later.
 
     None where one is something else, or can't be stored: what to say of it, `GraphStore` finds out op by op, at three
-    times the cost (100 puts: 0.25 against 0.07 ms of CPU).
+    times the cost (100 puts: 0.25 against 0.08 ms of CPU).
     """
     if not 1 < len(ops) <= ITEMS_PER_COMMAND or set(map(type, ops)) != {PutOp}:
         return None
     namespaces, keys, values, _, ttls = zip(*cast(Sequence[PutOp], ops), strict=True)
-    if not (
-        namespaces.count(namespaces[0]) == len(ops)
-        and set(map(type, keys)) == {str}
-        and len(set(keys)) == len(ops)
-        and max(map(len, keys)) * 4 <= ITEM_KEY_BYTES
-        and set(map(type, values)) == {dict}
-        and max(map(len, values)) <= ITEM_VALUE_KEYS
-        and ttls.count(None) == len(ops)
-    ):
+    puts = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
+    if not (are_plain_puts(puts) and namespaces.count(namespaces[0]) == ttls.count(None) == len(set(keys)) == len(ops)):
         return None
     labels: list[Any] = list(namespaces[0])
     try:
         check_labels(labels)
-        text = orjson.dumps([{"key": key, "value": value} for key, value in zip(keys, values, strict=True)])
+        text = orjson.dumps(puts)
     except (NamespaceError, TypeError):
         return None
     nested = text.count(b"{") + text.count(b"[") - 2 * len(ops)  # the deepest value's levels, and more
